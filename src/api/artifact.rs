@@ -1,0 +1,186 @@
+//! `Artifact`: the stored, immutable form of one version of one solution.
+
+use jiff::Timestamp;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::condition::Condition;
+use super::reference::{Identity, SolutionVersion};
+use super::settings::{ConnectionReference, Dependency, VariableDefinition};
+
+/// What was exported, by whom and from where. Written once by the operator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "pilotage.dev",
+    version = "v1alpha1",
+    kind = "Artifact",
+    plural = "artifacts",
+    shortname = "art",
+    category = "pilotage",
+    namespaced,
+    status = "ArtifactStatus",
+    derive = "PartialEq",
+    doc = "The immutable, digest-addressed backup of one version of one solution, and the record of where it was deployed. Written by the operator alone.",
+    printcolumn(name = "Solution", type_ = "string", json_path = ".spec.solution.name", description = "The solution"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.solution.version", description = "The version"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".spec.digest", description = "sha256 over the canonical bytes"),
+    printcolumn(name = "Objects", type_ = "integer", json_path = ".spec.objectCount", description = "How many objects it holds"),
+    printcolumn(name = "Stages", type_ = "string", json_path = ".status.deployments[*].stage", description = "Where it was deployed"),
+    printcolumn(name = "Exported by", type_ = "string", json_path = ".spec.exportedBy.username", description = "The requester whose request exported it", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("an artifact is immutable: raise the solution's version"))]
+pub struct ArtifactSpec {
+    /// The solution and its version.
+    pub solution: SolutionVersion,
+    /// `sha256:` and the hash over the canonical bytes.
+    #[schemars(length(min = 71, max = 71))]
+    pub digest: String,
+    /// Where it came from.
+    pub source: ArtifactOrigin,
+    /// The requester whose request exported it.
+    pub exported_by: Identity,
+    /// When it was exported.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub exported_at: Timestamp,
+    /// How many objects it holds.
+    pub object_count: i32,
+    /// The objects it holds; the first 1,000.
+    #[serde(default)]
+    #[schemars(length(max = 1000))]
+    pub objects: Vec<ArtifactObject>,
+    /// The size of the canonical bytes.
+    pub size: i64,
+    /// The size as stored.
+    pub stored_size: i64,
+    /// How many chunks it is stored in.
+    pub chunks: i32,
+    /// The solution's environment variables, as they were at export.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub environment_variables: Vec<VariableDefinition>,
+    /// The solution's connection references, as they were at export.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub connection_references: Vec<ConnectionReference>,
+    /// The solution's dependencies, as they were at export.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub dependencies: Vec<Dependency>,
+}
+
+/// Where an artifact came from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactOrigin {
+    /// The development Environment, for an export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub environment: Option<String>,
+    /// The uid of its namespace, for an export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub environment_id: Option<String>,
+    /// The registry's repository and digest, for an artifact that another system pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1200))]
+    pub oci: Option<String>,
+}
+
+/// An object of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactObject {
+    /// Its API version.
+    #[schemars(length(max = 316))]
+    pub api_version: String,
+    /// Its kind.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
+
+/// Where the artifact was deployed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactStatus {
+    /// The generation that this status was made on; -1 before the first time.
+    #[serde(default = "super::environment::unobserved")]
+    pub observed_generation: i64,
+    /// The durable record: the latest success of each stage and environment, and the last 50 of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["requestUID".into()]))]
+    pub deployments: Vec<DeploymentRecord>,
+    /// `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// How a deployment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Outcome {
+    /// All objects were applied and healthy.
+    Succeeded,
+    /// It failed after it had claimed its target.
+    Failed,
+}
+
+/// One deployment of the artifact: the proof that stage order is decided from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentRecord {
+    /// The request's uid.
+    #[serde(rename = "requestUID")]
+    #[schemars(length(max = 128))]
+    pub request_uid: String,
+    /// The request's name.
+    #[schemars(length(max = 253))]
+    pub request: String,
+    /// The Pipeline's name.
+    #[schemars(length(max = 253))]
+    pub pipeline: String,
+    /// The Stage's name.
+    #[schemars(length(max = 253))]
+    pub stage: String,
+    /// The Stage's uid.
+    #[serde(rename = "stageUID")]
+    #[schemars(length(max = 128))]
+    pub stage_uid: String,
+    /// The Environment's name.
+    #[schemars(length(max = 253))]
+    pub environment: String,
+    /// The Environment's uid.
+    #[serde(rename = "environmentUID")]
+    #[schemars(length(max = 128))]
+    pub environment_uid: String,
+    /// The uid of the target namespace.
+    #[schemars(length(max = 128))]
+    pub environment_id: String,
+    /// The digest of the settings.
+    #[schemars(length(max = 71))]
+    pub settings_digest: String,
+    /// Who asked.
+    #[schemars(length(max = 1024))]
+    pub requested_by: String,
+    /// Who approved, where the stage has that gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub approved_by: Option<String>,
+    /// The identity that deployed.
+    #[schemars(length(max = 1024))]
+    pub deployed_by: String,
+    /// When it began.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub ended_at: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+}

@@ -1,0 +1,148 @@
+//! `metav1.Condition` with bounds, and how conditions are read and set.
+
+use jiff::Timestamp;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// `True`, `False` or `Unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// It is not known (yet).
+    Unknown,
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(value: bool) -> Self {
+        if value { Self::True } else { Self::False }
+    }
+}
+
+/// One observation of the object's state, in the standard form of `metav1.Condition`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What is observed, in CamelCase.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 316))]
+    pub type_: String,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// The `metadata.generation` that the observation was made on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When `status` last changed.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub last_transition_time: Timestamp,
+    /// Why, in one CamelCase word for programs.
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: String,
+    /// Why, for people: what, on which object, for whom, and what to do about it.
+    #[schemars(length(max = 32768))]
+    pub message: String,
+}
+
+/// The most characters that a condition's message may have.
+const MAX_MESSAGE: usize = 32_768;
+
+/// What a controller says of one condition; time and generation are added when it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Observation {
+    /// The condition's type.
+    pub type_: &'static str,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, for people.
+    pub message: String,
+}
+
+impl Observation {
+    /// An observation with the given words.
+    pub fn new(type_: &'static str, status: impl Into<ConditionStatus>, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { type_, status: status.into(), reason: reason.into(), message: message.into() }
+    }
+}
+
+/// Sets `observation` in `conditions`; the transition time moves only when the status does.
+pub fn set(conditions: &mut Vec<Condition>, observation: &Observation, generation: Option<i64>, now: Timestamp) {
+    let message = truncate(&observation.message);
+    match conditions.iter_mut().find(|c| c.type_ == observation.type_) {
+        Some(existing) => {
+            if existing.status != observation.status {
+                existing.last_transition_time = whole_seconds(now);
+            }
+            existing.status = observation.status;
+            existing.reason.clone_from(&observation.reason);
+            existing.message = message;
+            existing.observed_generation = generation;
+        }
+        None => conditions.push(Condition {
+            type_: observation.type_.to_owned(),
+            status: observation.status,
+            observed_generation: generation,
+            last_transition_time: whole_seconds(now),
+            reason: observation.reason.clone(),
+            message,
+        }),
+    }
+}
+
+/// The condition of that type, where there is one.
+pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// Whether the condition of that type is there and `True`.
+pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    find(conditions, type_).is_some_and(|c| c.status == ConditionStatus::True)
+}
+
+/// Kubernetes keeps times in conditions by the second.
+pub fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// Cuts a message to what the schema allows, at a character's border, and says that it was cut.
+fn truncate(message: &str) -> String {
+    const MARK: &str = " […]";
+    if message.chars().count() <= MAX_MESSAGE {
+        return message.to_owned();
+    }
+    let mut cut: String = message.chars().take(MAX_MESSAGE - MARK.chars().count()).collect();
+    cut.push_str(MARK);
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let mut conditions = Vec::new();
+        set(&mut conditions, &Observation::new("Ready", false, "A", "a"), Some(1), at(10));
+        set(&mut conditions, &Observation::new("Ready", false, "B", "b"), Some(2), at(20));
+        assert_eq!(conditions[0].last_transition_time, at(10));
+        assert_eq!((conditions[0].reason.as_str(), conditions[0].observed_generation), ("B", Some(2)));
+        set(&mut conditions, &Observation::new("Ready", true, "C", "c"), Some(2), at(30));
+        assert_eq!(conditions[0].last_transition_time, at(30));
+        assert_eq!(conditions.len(), 1);
+    }
+
+    #[test]
+    fn a_message_is_cut_to_what_the_schema_allows() {
+        let mut conditions = Vec::new();
+        set(&mut conditions, &Observation::new("Ready", false, "A", "ä".repeat(MAX_MESSAGE + 5)), None, at(0));
+        assert_eq!(conditions[0].message.chars().count(), MAX_MESSAGE);
+        assert!(conditions[0].message.ends_with("[…]"));
+    }
+}

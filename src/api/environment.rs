@@ -1,0 +1,213 @@
+//! `Environment`: a namespace that takes part in pipelines.
+
+use jiff::Timestamp;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::condition::Condition;
+use super::reference::SecretKeyReference;
+
+/// The role of an environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum EnvironmentType {
+    /// Solutions are exported from it.
+    Development,
+    /// Solutions are deployed to it.
+    Target,
+}
+
+/// An Environment is a namespace, in this cluster or a remote one, that takes part in pipelines.
+///
+/// It lives in a host namespace. The namespace it names must have opted in: a Target by the label
+/// `pilotage.dev/managed-by: <host>` or a binding of the virtual verb `manage` on `environments`, a
+/// Development environment by `pilotage.dev/developed-in: <host>` or the verb `develop`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "pilotage.dev",
+    version = "v1alpha1",
+    kind = "Environment",
+    plural = "environments",
+    shortname = "env",
+    category = "pilotage",
+    namespaced,
+    status = "EnvironmentStatus",
+    derive = "PartialEq",
+    doc = "A namespace, in this cluster or a remote one, that takes part in pipelines: a Development environment is exported from, a Target is deployed to. It lives in a host namespace, and the namespace it names must have opted in.",
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.type", description = "Development or Target"),
+    printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.namespace", description = "The namespace that is the environment"),
+    printcolumn(name = "Validation Status", type_ = "string", json_path = ".status.validationStatus", description = "Pending, Success or Failed"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready or not"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "What to do about it", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.type == oldSelf.type && self.__namespace__ == oldSelf.__namespace__ && self.?cluster == oldSelf.?cluster")
+    .message("type, namespace and cluster are immutable: delete this Environment and create another"))]
+pub struct EnvironmentSpec {
+    /// `Development` (exported from) or `Target` (deployed to). Immutable.
+    #[serde(rename = "type")]
+    pub type_: EnvironmentType,
+    /// What it is, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// The namespace that is the environment. Immutable.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: String,
+    /// The uid of that namespace. Where it is set, a namespace with another uid fails validation;
+    /// setting the new uid accepts a namespace that was deleted and created again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub environment_id: Option<String>,
+    /// The remote cluster that the namespace is in; left out for the host's own cluster. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<RemoteCluster>,
+    /// Objects in the namespace that must exist and be ready, for example its database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub prerequisites: Vec<Prerequisite>,
+}
+
+/// A cluster other than the host's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteCluster {
+    /// The kubeconfig, in a Secret of the host namespace that the writer of this Environment can read.
+    pub kubeconfig_secret_ref: SecretKeyReference,
+    /// The namespace over there that holds the delegates' `ServiceAccounts`.
+    #[schemars(length(min = 1, max = 63))]
+    pub delegate_namespace: String,
+}
+
+/// An object that must exist and be ready before the environment can be used.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Prerequisite {
+    /// The object's API version, for example `postgresql.cnpg.io/v1`.
+    #[schemars(length(min = 1, max = 316))]
+    pub api_version: String,
+    /// The object's kind.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// The object's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// A condition of the object that must be `True`; left out, the object must be current by the rules of kstatus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 316))]
+    pub condition: Option<String>,
+}
+
+/// Whether the namespace may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum ValidationStatus {
+    /// Not validated yet.
+    #[default]
+    Pending,
+    /// It may be used.
+    Success,
+    /// It may not; the condition `Validated` says why.
+    Failed,
+}
+
+/// What was found at the last validation, and what runs in the environment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentStatus {
+    /// The generation that this status was made on; -1 before the first time.
+    #[serde(default = "super::environment::unobserved")]
+    pub observed_generation: i64,
+    /// The uid of the namespace that was validated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub environment_id: Option<String>,
+    /// The version of the environment's cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub kubernetes_version: Option<String>,
+    /// The region that the namespace's label names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub region: Option<String>,
+    /// `Pending`, `Success` or `Failed`.
+    #[serde(default)]
+    pub validation_status: ValidationStatus,
+    /// When the outcome of the validation last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub validated_at: Option<Timestamp>,
+    /// What runs here, and which request may change it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub solutions: Vec<DeployedSolution>,
+    /// `Validated` and `Ready` (the summary), `Reconciling` and `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// `observedGeneration` before anything was observed.
+pub fn unobserved() -> i64 {
+    -1
+}
+
+/// A solution that runs in the environment, or is being deployed to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeployedSolution {
+    /// The solution's name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The version that was deployed last with success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub version: Option<String>,
+    /// The digest of that version's artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub digest: Option<String>,
+    /// The digest of the settings that it was deployed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub settings_digest: Option<String>,
+    /// The request that deployed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub request: Option<String>,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub requested_by: Option<String>,
+    /// The identity that deployed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub deployed_by: Option<String>,
+    /// When the deployment ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub deployed_at: Option<Timestamp>,
+    /// The one request that may change this solution here now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+}
+
+/// The right of one request to change one solution in one environment, until it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// The request's name.
+    #[schemars(length(max = 253))]
+    pub request: String,
+    /// The request's uid.
+    #[serde(rename = "requestUID")]
+    #[schemars(length(max = 128))]
+    pub request_uid: String,
+    /// The digest of the artifact that it deploys.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+    /// Since when.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub since: Timestamp,
+}

@@ -1,0 +1,31 @@
+//! The custom resources: one file per kind, each with its spec, status, schema rules and the words
+//! that `kubectl explain` prints. `crds/` is generated from here (`pilotage crd`).
+
+pub mod artifact;
+pub mod condition;
+pub mod crd;
+pub mod duration;
+pub mod environment;
+pub mod names;
+pub mod pipeline;
+pub mod plan;
+pub mod reference;
+pub mod request;
+pub mod request_status;
+pub mod settings;
+pub mod solution;
+pub mod stage;
+
+pub use artifact::{Artifact, ArtifactSpec, ArtifactStatus};
+pub use condition::Condition;
+pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus};
+pub use pipeline::{Pipeline, PipelineSpec, PipelineStatus};
+pub use request::{DeploymentRequest, DeploymentRequestSpec};
+pub use request_status::DeploymentRequestStatus;
+pub use solution::{Solution, SolutionSpec, SolutionStatus};
+pub use stage::{Stage, StageSpec, StageStatus};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "pilotage.dev";
+/// The served and stored version.
+pub const VERSION: &str = "v1alpha1";

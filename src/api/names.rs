@@ -1,0 +1,68 @@
+//! Labels, annotations and names that have a meaning to Pilotage, and to its users.
+
+/// On a host namespace: `"true"` makes it a host.
+pub const HOST_LABEL: &str = "pilotage.dev/host";
+/// On a host namespace: `allowed` lets environments lie in other regions than the host.
+pub const CROSS_REGION_LABEL: &str = "pilotage.dev/cross-region";
+/// On a target namespace: the host that may deploy to it.
+pub const MANAGED_BY_LABEL: &str = "pilotage.dev/managed-by";
+/// On a development namespace: the host whose pipelines may export from it.
+pub const DEVELOPED_IN_LABEL: &str = "pilotage.dev/developed-in";
+/// On namespaces: where they are (set by the platform).
+pub const REGION_LABEL: &str = "topology.kubernetes.io/region";
+/// On a Secret or `ServiceAccount` of a target: its owner lets solutions use it.
+pub const CONNECTION_LABEL: &str = "pilotage.dev/connection";
+/// On what the operator generates in a host: the pipeline it belongs to.
+pub const PIPELINE_LABEL: &str = "pilotage.dev/pipeline";
+/// On the chunks of an artifact: the artifact's name.
+pub const ARTIFACT_LABEL: &str = "pilotage.dev/artifact";
+/// On artifacts and records: the solution's name.
+pub const SOLUTION_LABEL: &str = "pilotage.dev/solution";
+/// The standard label that names the tool in charge of an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The standard label that names the application an object is part of; the default selector of a Solution.
+pub const PART_OF: &str = "app.kubernetes.io/part-of";
+/// Field manager of every write of the operator and of its delegates.
+pub const FIELD_MANAGER: &str = "pilotage";
+/// Prefix of all keys that are Pilotage's own.
+pub const KEY_PREFIX: &str = "pilotage.dev/";
+
+/// The `ApplySet` standard: which set an object belongs to.
+pub const APPLYSET_PART_OF: &str = "applyset.kubernetes.io/part-of";
+/// The `ApplySet` standard: the identity of a parent object.
+pub const APPLYSET_ID: &str = "applyset.kubernetes.io/id";
+/// The `ApplySet` standard: the tool in charge of a parent object.
+pub const APPLYSET_TOOLING: &str = "applyset.kubernetes.io/tooling";
+/// The `ApplySet` standard: the kinds that a set contains, as `Kind.group`, comma-separated.
+pub const APPLYSET_GROUP_KINDS: &str = "applyset.kubernetes.io/contains-group-kinds";
+
+/// The Artifact that holds one version of one solution. Solution names have no dots, so that the
+/// version is what follows the last `-` before the first dot, and no two pairs share a name.
+pub fn artifact_name(solution: &str, version: &str) -> String {
+    format!("{solution}-{version}")
+}
+
+/// The name of the Role and `RoleBinding` that share a pipeline.
+pub fn sharing_name(pipeline: &str) -> String {
+    format!("pilotage-deploy-{pipeline}")
+}
+
+/// The object in the target that names the set of what a solution put there.
+pub fn applyset_parent_name(solution: &str) -> String {
+    format!("pilotage-{solution}")
+}
+
+/// The full user name of a `ServiceAccount`, as the API server knows it.
+pub fn service_account_username(namespace: &str, name: &str) -> String {
+    format!("system:serviceaccount:{namespace}:{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artifact_is_named_after_its_solution_and_version() {
+        assert_eq!(artifact_name("orders", "1.4.0-rc.1"), "orders-1.4.0-rc.1");
+    }
+}

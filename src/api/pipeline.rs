@@ -1,0 +1,185 @@
+//! `Pipeline`: development environments, stages in order, and who may use them.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::condition::Condition;
+use super::reference::{SecretKeyReference, Subject};
+
+/// A Pipeline links at least one development environment with 1 to 7 stages, and says who may deploy through them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "pilotage.dev",
+    version = "v1alpha1",
+    kind = "Pipeline",
+    plural = "pipelines",
+    shortname = "pl",
+    category = "pilotage",
+    namespaced,
+    status = "PipelineStatus",
+    derive = "PartialEq",
+    doc = "Links development environments with 1 to 7 stages, in order, and says with whom the way through them is shared. It may exist before it can run: the condition Ready says why it can't yet.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether requests can be made"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready or not"),
+    printcolumn(name = "Stages", type_ = "string", json_path = ".status.stages[*].name", description = "The stages in order"),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", description = "Whether new deployments are held", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "What to do about it", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PipelineSpec {
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// The names of the development Environments that solutions may come from.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub development_environments: Vec<String>,
+    /// Who may ask for deployments through this pipeline. Becomes a Role and a `RoleBinding` in the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub shared_with: Vec<Subject>,
+    /// What those it is shared with may read of the host.
+    #[serde(default)]
+    pub visibility: Visibility,
+    /// Where `CloudEvents` about this pipeline's requests are sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub sinks: Vec<Sink>,
+    /// Whether a version that is not higher than the one that runs in the target may be deployed.
+    #[serde(default)]
+    pub allow_redeployments: bool,
+    /// Emergency stop: while true nothing new starts deploying; what deploys already, finishes.
+    #[serde(default)]
+    pub suspend: bool,
+    /// How long ended requests and artifacts are kept; left out, they are kept for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+}
+
+/// What the makers of a pipeline see of the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Visibility {
+    /// They create and cancel requests, and read nothing; their window is the Solution in their own namespace.
+    #[default]
+    Private,
+    /// They may also read and patch the host's requests.
+    Shared,
+}
+
+/// A receiver of `CloudEvents`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sink {
+    /// Where events are posted.
+    #[schemars(length(min = 8, max = 2048), regex(pattern = "^https?://"))]
+    pub url: String,
+    /// The key that deliveries are signed with (Standard Webhooks), in a Secret of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_secret_ref: Option<SecretKeyReference>,
+    /// The triggers that are sent; left out, all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub triggers: Vec<Trigger>,
+}
+
+/// What happened to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Trigger {
+    /// It was made.
+    OnDeploymentRequested,
+    /// Its approval gate opened.
+    OnApprovalStarted,
+    /// Its approval was decided.
+    OnApprovalCompleted,
+    /// Its pre-deployment gate opened.
+    OnPreDeploymentStarted,
+    /// Its pre-deployment step was decided.
+    OnPreDeploymentCompleted,
+    /// It claimed its target.
+    OnDeploymentStarted,
+    /// It ended.
+    OnDeploymentCompleted,
+}
+
+/// How long records are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// When old records are removed, as a cron expression.
+    #[schemars(length(min = 9, max = 128))]
+    pub schedule: String,
+    /// The IANA time zone of the schedule; UTC where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+    /// Which ended requests are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<RequestRetention>,
+    /// Which artifacts are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<ArtifactRetention>,
+}
+
+/// Which ended requests are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestRetention {
+    /// The age since their end up to which they are kept, for example `2160h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,9}[hms])+$"))]
+    pub max_age: Option<String>,
+    /// How many are kept at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_count: Option<i32>,
+}
+
+/// Which artifacts are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactRetention {
+    /// How many versions of each solution are kept at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep_versions: Option<i32>,
+}
+
+/// Whether the pipeline can be used, and its stages in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PipelineStatus {
+    /// The generation that this status was made on; -1 before the first time.
+    #[serde(default = "super::environment::unobserved")]
+    pub observed_generation: i64,
+    /// The stages in order: each after its previous one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub stages: Vec<StageSummary>,
+    /// `Ready` (the summary), `Reconciling` and `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A stage as its pipeline sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StageSummary {
+    /// The stage's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The stage that comes before it; left out on the head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub previous_stage: Option<String>,
+    /// The Environment that it deploys to.
+    #[schemars(length(max = 253))]
+    pub target_environment: String,
+    /// Whether the stage is ready.
+    pub ready: bool,
+}

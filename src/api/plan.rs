@@ -1,0 +1,137 @@
+//! The plan of a deployment: what was found out before a person is asked.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a deployment will do. Approvals are bound to its hash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Hash over everything that an approval covers: request, artifact, settings, target, delegate, stage,
+    /// the artifact that is replaced, and the objects that are deleted or recreated.
+    #[schemars(length(max = 71))]
+    pub hash: String,
+    /// The artifact's digest.
+    #[schemars(length(max = 71))]
+    pub artifact_digest: String,
+    /// The digest of the settings.
+    #[schemars(length(max = 71))]
+    pub settings_digest: String,
+    /// The uid of the target namespace.
+    #[schemars(length(max = 128))]
+    pub environment_id: String,
+    /// The uid of the Stage.
+    #[serde(rename = "stageUID")]
+    #[schemars(length(max = 128))]
+    pub stage_uid: String,
+    /// The identity that will deploy.
+    #[schemars(length(max = 1024))]
+    pub delegate: String,
+    /// The digest of the artifact that is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub replaces: Option<String>,
+    /// The version that is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub replaces_version: Option<String>,
+    /// How many objects will be created.
+    #[serde(default)]
+    pub create: i32,
+    /// How many objects will be changed.
+    #[serde(default)]
+    pub update: i32,
+    /// How many objects will be deleted.
+    #[serde(default)]
+    pub delete: i32,
+    /// How many objects stay as they are.
+    #[serde(default)]
+    pub unchanged: i32,
+    /// The objects that change: all that are deleted, and the first of the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub objects: Vec<PlannedObject>,
+    /// How many further objects change that are not listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub objects_omitted: i32,
+    /// Secrets and `ServiceAccounts` of the target that the solution uses and the replaced version did not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub access: Vec<AccessedObject>,
+    /// What speaks against the deployment, one entry an object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub results: Vec<PlanResult>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(value: &i32) -> bool {
+    *value == 0
+}
+
+/// What is done with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum PlannedAction {
+    /// It does not exist and will be created.
+    Create,
+    /// It exists and will be changed.
+    Update,
+    /// It exists, the new version does not have it, and it will be deleted.
+    Delete,
+    /// It is as it shall be.
+    Unchanged,
+}
+
+/// An object of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedObject {
+    /// What is done with it.
+    pub action: PlannedAction,
+    /// Its API version.
+    #[schemars(length(max = 316))]
+    pub api_version: String,
+    /// Its kind.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The fields that change, as JSON pointers; the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 512)))]
+    pub fields: Vec<String>,
+}
+
+/// An object of the target that the solution uses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessedObject {
+    /// `Secret` or `ServiceAccount`.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The object of the solution that uses it.
+    #[schemars(length(max = 400))]
+    pub used_by: String,
+}
+
+/// Something that speaks against a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanResult {
+    /// The object's kind, or what else it is about.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// The object's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Why, in one word.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// Why, and what to do about it.
+    #[schemars(length(max = 2048))]
+    pub message: String,
+}

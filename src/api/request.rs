@@ -1,0 +1,154 @@
+//! `DeploymentRequest`: one request to bring one version of one solution to one stage.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::reference::{Identity, SolutionVersion, SubjectKind};
+use super::request_status::DeploymentRequestStatus;
+use super::settings::DeploymentSettings;
+
+/// What is asked for. It can't be changed afterwards, but for `cancel` and `scheduledTime`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "pilotage.dev",
+    version = "v1alpha1",
+    kind = "DeploymentRequest",
+    plural = "deploymentrequests",
+    shortname = "dr",
+    category = "pilotage",
+    namespaced,
+    status = "DeploymentRequestStatus",
+    derive = "PartialEq",
+    doc = "One request to bring one version of one solution to one stage: its gates, its run, its outcome. Approvers decide by patching its status, for example {\"status\":{\"approval\":{\"decision\":\"Approved\",\"comments\":\"…\"}}}.",
+    selectable = ".spec.pipeline",
+    selectable = ".spec.stage",
+    selectable = ".spec.solution.name",
+    printcolumn(name = "Solution", type_ = "string", json_path = ".spec.solution.name", description = "The solution that is deployed"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.solution.version", description = "The version that is deployed"),
+    printcolumn(name = "Stage", type_ = "string", json_path = ".spec.stage", description = "The stage it is deployed to"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where it is, in one word"),
+    printcolumn(name = "Waiting for", type_ = "string", json_path = ".status.conditions[?(@.type==\"Succeeded\")].message", description = "What it waits for, or how it ended"),
+    printcolumn(name = "Requested by", type_ = "string", json_path = ".spec.requestedBy.username", description = "Who asked", priority = 1),
+    printcolumn(name = "Deployed by", type_ = "string", json_path = ".status.deployedBy", description = "The identity that deploys", priority = 1),
+    printcolumn(name = "Approved by", type_ = "string", json_path = ".status.approval.by", description = "Who approved", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.endTime) || (has(self.status) && self.status == oldSelf.status)")
+        .message("the request has ended: its status is frozen"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.approval) || (has(self.status) && has(self.status.approval) && self.status.approval == oldSelf.status.approval)")
+        .message("status.approval is written once"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.preExportStep) || (has(self.status) && has(self.status.preExportStep) && self.status.preExportStep == oldSelf.status.preExportStep)")
+        .message("status.preExportStep is written once"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.preDeploymentStep) || (has(self.status) && has(self.status.preDeploymentStep) && self.status.preDeploymentStep == oldSelf.status.preDeploymentStep)")
+        .message("status.preDeploymentStep is written once"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.gates) || !has(oldSelf.status.gates.preExportStep) || (has(self.status) && has(self.status.gates) && has(self.status.gates.preExportStep) && self.status.gates.preExportStep == oldSelf.status.gates.preExportStep)")
+        .message("status.gates.preExportStep is written once"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.gates) || !has(oldSelf.status.gates.approval) || (has(self.status) && has(self.status.gates) && has(self.status.gates.approval) && self.status.gates.approval == oldSelf.status.gates.approval)")
+        .message("status.gates.approval is written once"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.gates) || !has(oldSelf.status.gates.preDeploymentStep) || (has(self.status) && has(self.status.gates) && has(self.status.gates.preDeploymentStep) && self.status.gates.preDeploymentStep == oldSelf.status.gates.preDeploymentStep)")
+        .message("status.gates.preDeploymentStep is written once"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startTime) || (has(self.status) && has(self.status.startTime) && self.status.startTime == oldSelf.status.startTime)")
+        .message("status.startTime is written once"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startTime) || self.spec.?cancel.orValue(false) == oldSelf.spec.?cancel.orValue(false)")
+        .message("the deployment has started: it can't be canceled any more"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.endTime) || self.spec.?cancel.orValue(false) == oldSelf.spec.?cancel.orValue(false)")
+        .message("the request has ended: there is nothing to cancel"),
+    validation = Rule::new("!has(oldSelf.status) || !(has(oldSelf.status.approval) || has(oldSelf.status.startTime) || has(oldSelf.status.endTime)) || self.spec.?scheduledTime.orValue('') == oldSelf.spec.?scheduledTime.orValue('')")
+        .message("scheduledTime is frozen once the approval is decided or the deployment has started")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.pipeline == oldSelf.pipeline && self.stage == oldSelf.stage && self.solution == oldSelf.solution && self.?sourceEnvironment == oldSelf.?sourceEnvironment && self.?artifact == oldSelf.?artifact && self.?deploymentSettings == oldSelf.?deploymentSettings && self.?shareWith == oldSelf.?shareWith && self.?notes == oldSelf.?notes && self.?onBehalfOf == oldSelf.?onBehalfOf && self.?requestedBy == oldSelf.?requestedBy")
+        .message("spec is immutable but for cancel and scheduledTime: make a new request"),
+    validation = Rule::new("!(has(self.sourceEnvironment) && has(self.artifact))")
+        .message("at most one source: sourceEnvironment or artifact"),
+    validation = Rule::new("!oldSelf.?cancel.orValue(false) || self.?cancel.orValue(false)")
+        .message("cancel can't be taken back: make a new request"),
+    validation = Rule::new("!has(self.scheduledTime) || self.scheduledTime == '' || (self.scheduledTime.size() <= 35 && self.scheduledTime.matches('^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$'))")
+        .message("scheduledTime is a time of RFC 3339, for example 2026-12-01T06:00:00Z")
+)]
+pub struct DeploymentRequestSpec {
+    /// The Pipeline, of the same namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub pipeline: String,
+    /// The Stage of that pipeline to deploy to.
+    #[schemars(length(min = 1, max = 253))]
+    pub stage: String,
+    /// The solution and its version.
+    pub solution: SolutionVersion,
+    /// First stages: the development Environment to export from. May be left out where the pipeline
+    /// links just one. Later stages deploy what the first stage exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub source_environment: Option<String>,
+    /// First stages: an artifact that another system pushed to a registry, in place of an export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<ArtifactSource>,
+    /// Values for the solution's environment variables and connection references.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_settings: Option<DeploymentSettings>,
+    /// With whom the deployed solution is shared in the target, as far as the stage allows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub share_with: Vec<ShareGrant>,
+    /// Anything the approver should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub notes: Option<String>,
+    /// The person on whose behalf a program asks. Shown, not verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub on_behalf_of: Option<String>,
+    /// The earliest time to deploy (RFC 3339). May be changed until the approval is decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub scheduled_time: Option<String>,
+    /// Set to true to withdraw the request before it deploys. Can't be taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel: bool,
+    /// Who asks. Filled by admission from the caller; leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<Identity>,
+}
+
+/// An artifact outside the host.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactSource {
+    /// An OCI artifact.
+    pub oci: OciSource,
+}
+
+/// An OCI artifact in the layout of `flux push artifact` or ORAS.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OciSource {
+    /// The repository, for example `oci://registry.example.test/team/orders`.
+    #[schemars(length(min = 7, max = 1024), regex(pattern = "^oci://"))]
+    pub url: String,
+    /// A tag; resolved to a digest once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub tag: Option<String>,
+    /// A digest, for example `sha256:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 71, max = 71))]
+    pub digest: Option<String>,
+}
+
+/// A share that the delegate makes in the target after the deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShareGrant {
+    /// `User`, `Group` or `ServiceAccount`.
+    pub kind: SubjectKind,
+    /// The subject's name.
+    #[schemars(length(min = 1, max = 1024))]
+    pub name: String,
+    /// The namespace of a `ServiceAccount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+    /// The `ClusterRole` that is bound in the target.
+    #[schemars(length(min = 1, max = 253))]
+    pub cluster_role: String,
+}

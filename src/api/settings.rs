@@ -1,0 +1,114 @@
+//! What a request sets, and what a solution lets it set.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// The type of an environment variable's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum VariableType {
+    /// Any text.
+    #[default]
+    String,
+    /// A JSON number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// Any JSON value.
+    Json,
+}
+
+/// Where the value of an environment variable goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VariableTarget {
+    /// The object's API version; may be left out for the core group (`v1`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 316))]
+    pub api_version: Option<String>,
+    /// The object's kind.
+    #[schemars(length(min = 1, max = 63))]
+    pub kind: String,
+    /// The object's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// JSON pointer (RFC 6901) to the field, for example `/data/API_URL` or `/spec/replicas`.
+    #[schemars(length(min = 2, max = 1024), regex(pattern = "^/"))]
+    pub path: String,
+}
+
+/// An environment variable: a value that differs from stage to stage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VariableDefinition {
+    /// The variable's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// The type that values are checked against.
+    #[serde(rename = "type", default)]
+    pub type_: VariableType,
+    /// Whether a request must give a value.
+    #[serde(default)]
+    pub required: bool,
+    /// The value where a request gives none; without it the exported value stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub default: Option<String>,
+    /// The field that takes the value.
+    pub target: VariableTarget,
+}
+
+/// A connection reference: the name of a Secret that the target has, under a name of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionReference {
+    /// The reference's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The Secret that it stands for: in a Solution that of development, in a request that of the target.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+}
+
+/// A value for an environment variable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VariableValue {
+    /// The variable's name, as the Solution defines it.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The value, as text; numbers, booleans and JSON are written as JSON.
+    #[schemars(length(max = 4096))]
+    pub value: String,
+}
+
+/// What differs in this deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeploymentSettings {
+    /// Values for the solution's environment variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub environment_variables: Vec<VariableValue>,
+    /// The target's Secrets for the solution's connection references.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub connection_references: Vec<ConnectionReference>,
+}
+
+/// A solution that must run in the target first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Dependency {
+    /// The other solution's name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// A semver requirement, for example `>=2.1`.
+    #[schemars(length(min = 1, max = 128))]
+    pub version: String,
+}

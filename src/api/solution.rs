@@ -1,0 +1,164 @@
+//! `Solution`: what a developer ships, and their window on what becomes of it.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::condition::Condition;
+use super::reference::GroupKind;
+use super::settings::{ConnectionReference, Dependency, VariableDefinition};
+
+/// What is shipped: which objects, in which version, with which settings open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "pilotage.dev",
+    version = "v1alpha1",
+    kind = "Solution",
+    plural = "solutions",
+    shortname = "sol",
+    category = "pilotage",
+    namespaced,
+    status = "SolutionStatus",
+    derive = "PartialEq",
+    doc = "What a developer ships from a development namespace: the selector of its components, its version, and the settings that differ from stage to stage. Its status shows all that happens to it, on every pipeline.",
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version", description = "The version in development"),
+    printcolumn(name = "Stages", type_ = "string", json_path = ".status.deployments[*].stage", description = "Where it was asked to be deployed"),
+    printcolumn(name = "Versions", type_ = "string", json_path = ".status.deployments[*].version", description = "The newest version asked for, for each stage"),
+    printcolumn(name = "Phases", type_ = "string", json_path = ".status.deployments[*].phase", description = "What became of it, for each stage"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.deployments[*].message", description = "Why, for each stage", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
+    validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')")
+        .message("a solution's name is a DNS label: at most 63 characters, no dots")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SolutionSpec {
+    /// The version in development: semver, lower case, without build metadata. Raise it for every change that shall be shipped.
+    #[schemars(length(min = 5, max = 63), regex(pattern = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-(0|[1-9][0-9]*|[0-9]*[a-z-][0-9a-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[a-z-][0-9a-z-]*))*)?$"))]
+    pub version: String,
+    /// What it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
+    /// Selects the solution's objects by label; left out: `app.kubernetes.io/part-of` is the solution's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounded_selector")]
+    pub selector: Option<LabelSelector>,
+    /// The kinds of object that are exported; left out: all kinds that may be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub components: Vec<GroupKind>,
+    /// Values that differ from stage to stage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub environment_variables: Vec<VariableDefinition>,
+    /// Secrets that each target has under a name of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub connection_references: Vec<ConnectionReference>,
+    /// Solutions that must run in the target first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub dependencies: Vec<Dependency>,
+}
+
+fn bounded_selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "description": "Selects the solution's objects by label; left out: app.kubernetes.io/part-of is the solution's name.",
+        "x-kubernetes-map-type": "atomic",
+        "properties": {
+            "matchLabels": {
+                "type": "object",
+                "description": "Labels that must be there with that value.",
+                "maxProperties": 16,
+                "additionalProperties": {"type": "string", "maxLength": 63}
+            },
+            "matchExpressions": {
+                "type": "array",
+                "description": "Conditions that must all hold.",
+                "maxItems": 16,
+                "x-kubernetes-list-type": "atomic",
+                "items": {
+                    "type": "object",
+                    "required": ["key", "operator"],
+                    "properties": {
+                        "key": {"type": "string", "maxLength": 317, "description": "The label's key."},
+                        "operator": {"type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"], "description": "How the label is compared."},
+                        "values": {
+                            "type": "array",
+                            "description": "The values to compare with, for In and NotIn.",
+                            "maxItems": 64,
+                            "x-kubernetes-list-type": "atomic",
+                            "items": {"type": "string", "maxLength": 63}
+                        }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// What happens to the solution, on all pipelines.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SolutionStatus {
+    /// The generation that this status was made on; -1 before the first time.
+    #[serde(default = "super::environment::unobserved")]
+    pub observed_generation: i64,
+    /// The newest request of each stage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into(), "stage".into()]))]
+    pub deployments: Vec<SolutionDeployment>,
+    /// `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The newest request of one stage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SolutionDeployment {
+    /// The host namespace.
+    #[schemars(length(max = 63))]
+    pub host: String,
+    /// The Stage.
+    #[schemars(length(max = 253))]
+    pub stage: String,
+    /// The Pipeline.
+    #[schemars(length(max = 253))]
+    pub pipeline: String,
+    /// The version that was asked for.
+    #[schemars(length(max = 63))]
+    pub version: String,
+    /// Where the request is, in one word.
+    #[schemars(length(max = 64))]
+    pub phase: String,
+    /// The request's name.
+    #[schemars(length(max = 253))]
+    pub request: String,
+    /// The request's uid.
+    #[serde(rename = "requestUID")]
+    #[schemars(length(max = 128))]
+    pub request_uid: String,
+    /// Who asked.
+    #[schemars(length(max = 1024))]
+    pub requester: String,
+    /// What it waits for, or how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub message: Option<String>,
+    /// What the approver said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub approval_comments: Option<String>,
+    /// When this was written.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub at: Timestamp,
+}

@@ -1,0 +1,1 @@
+//! What moves: export, artifact store, settings, plan, apply, prune, health.

@@ -1,0 +1,102 @@
+//! Access reviews: what somebody else may do, asked of the API server and never guessed.
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectAccessReview, SubjectAccessReviewSpec, SubjectRulesReviewStatus,
+};
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+use crate::api::reference::Identity;
+
+/// A right: a verb on a resource, in a namespace or everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Right {
+    /// The verb, for example `patch`, or a virtual one, for example `deploy`.
+    pub verb: String,
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The resource's plural name.
+    pub resource: String,
+    /// The subresource, where one is meant.
+    pub subresource: Option<String>,
+    /// The namespace; `None` for cluster-scoped resources.
+    pub namespace: Option<String>,
+    /// The one object that is meant; `None` for all.
+    pub name: Option<String>,
+}
+
+impl Right {
+    /// `verb` on all `resource` of `group` in `namespace`.
+    pub fn on(verb: &str, group: &str, resource: &str, namespace: &str) -> Self {
+        Self { verb: verb.into(), group: group.into(), resource: resource.into(), namespace: Some(namespace.into()), ..Self::default() }
+    }
+
+    /// The same right, on the one object `name`.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+/// Asks the API server what subjects may do.
+#[derive(Clone)]
+pub struct Access {
+    client: Client,
+}
+
+impl Access {
+    /// Asks with this client, which must be allowed to create subject access reviews.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Whether `who` holds `right`.
+    ///
+    /// # Errors
+    /// Where the review can't be made.
+    pub async fn may(&self, who: &Identity, right: &Right) -> kube::Result<bool> {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(who.username.clone()).filter(|u| !u.is_empty()),
+                uid: who.uid.clone(),
+                groups: (!who.groups.is_empty()).then(|| who.groups.clone()),
+                resource_attributes: Some(ResourceAttributes {
+                    verb: Some(right.verb.clone()),
+                    group: Some(right.group.clone()),
+                    resource: Some(right.resource.clone()),
+                    subresource: right.subresource.clone(),
+                    namespace: right.namespace.clone(),
+                    name: right.name.clone(),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let answer = Api::<SubjectAccessReview>::all(self.client.clone()).create(&PostParams::default(), &review).await?;
+        Ok(answer.status.is_some_and(|s| s.allowed))
+    }
+
+    /// What the operator itself may do in a namespace.
+    ///
+    /// # Errors
+    /// Where the review can't be made.
+    pub async fn own_rules(&self, namespace: &str) -> kube::Result<SubjectRulesReviewStatus> {
+        let review = SelfSubjectRulesReview {
+            spec: SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) },
+            ..SelfSubjectRulesReview::default()
+        };
+        let answer = Api::<SelfSubjectRulesReview>::all(self.client.clone()).create(&PostParams::default(), &review).await?;
+        Ok(answer.status.unwrap_or_default())
+    }
+}
+
+/// The identity of a `ServiceAccount`, with the groups that the API server gives it.
+pub fn service_account(namespace: &str, name: &str) -> Identity {
+    Identity {
+        username: crate::api::names::service_account_username(namespace, name),
+        uid: None,
+        groups: vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}"), "system:authenticated".into()],
+    }
+}

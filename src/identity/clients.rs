@@ -1,0 +1,88 @@
+//! Clients of the API server, each with time-outs, none with automatic retries: a retried write may
+//! already have been applied, so that whoever writes decides.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::{Client, Config};
+
+use super::delegate::{Delegate, DelegateClient};
+
+/// How long a call may take. A call to a stopped API server would hang for ever otherwise.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a watch may be silent: more than the server's own limit of a watch (the watcher asks for 290 s).
+const WATCH_TIMEOUT: Duration = Duration::from_secs(330);
+
+/// Makes and keeps the clients of one cluster.
+pub struct Clients {
+    config: Config,
+    operator: Client,
+    watch: Client,
+    delegates: Mutex<HashMap<Delegate, DelegateClient>>,
+}
+
+/// A client could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The configuration can't be used.
+    #[error("the client configuration can't be used: {0}")]
+    Config(#[from] kube::Error),
+    /// An empty user name would make the API server act as the operator itself.
+    #[error("refused to impersonate an empty user name")]
+    EmptyIdentity,
+}
+
+impl Clients {
+    /// Clients for the cluster that `config` names.
+    ///
+    /// # Errors
+    /// Where the configuration can't be used.
+    pub fn new(mut config: Config) -> Result<Self, ClientError> {
+        config.default_retry = false;
+        config.read_timeout = Some(CALL_TIMEOUT);
+        config.reset_reader_on_write = true;
+        let mut watching = config.clone();
+        watching.read_timeout = Some(WATCH_TIMEOUT);
+        Ok(Self {
+            operator: Client::try_from(config.clone())?,
+            watch: Client::try_from(watching)?,
+            config,
+            delegates: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// The operator's own identity, for calls.
+    pub fn operator(&self) -> Client {
+        self.operator.clone()
+    }
+
+    /// The operator's own identity, for watches.
+    pub fn watch(&self) -> Client {
+        self.watch.clone()
+    }
+
+    /// A client that acts as the delegate and as nobody else: constrained impersonation by the user name alone.
+    ///
+    /// # Errors
+    /// Where the delegate has no name, or the configuration can't be used.
+    pub fn delegate(&self, delegate: &Delegate) -> Result<DelegateClient, ClientError> {
+        let mut delegates = self.delegates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = delegates.get(delegate) {
+            return Ok(client.clone());
+        }
+        let username = delegate.username();
+        if username.trim().is_empty() {
+            return Err(ClientError::EmptyIdentity);
+        }
+        let mut config = self.config.clone();
+        config.auth_info.impersonate = Some(username);
+        config.auth_info.impersonate_groups = match delegate {
+            Delegate::ServicePrincipal { .. } => None,
+            Delegate::User { groups, .. } => (!groups.is_empty()).then(|| groups.clone()),
+        };
+        let client = DelegateClient::new(Client::try_from(config)?, delegate.clone());
+        delegates.insert(delegate.clone(), client.clone());
+        Ok(client)
+    }
+}

@@ -1,0 +1,13 @@
+//! Who acts: the operator's own client, the delegate's client, access reviews, and the rules to grant.
+
+pub mod access;
+pub mod clients;
+pub mod delegate;
+pub mod grants;
+
+/// The full user name of the operator's `ServiceAccount`; the admission policies in `deploy/` name it too.
+pub const OPERATOR_USERNAME: &str = "system:serviceaccount:pilotage-system:pilotage";
+/// The namespace of the operator's `ServiceAccount`.
+pub const OPERATOR_NAMESPACE: &str = "pilotage-system";
+/// The name of the operator's `ServiceAccount`.
+pub const OPERATOR_NAME: &str = "pilotage";

@@ -1,0 +1,10 @@
+//! Pilotage: delegated deployments for Kubernetes.
+//!
+//! A maker asks for a version of a solution to be deployed to a stage; the stage's gates decide; the
+//! stage's delegate deploys; the host keeps the record. `api` holds the kinds, `policy` the decisions
+//! (pure, without a client), `delivery` what moves, `identity` who acts, `controllers` one folder per
+//! kind, `driver` what all controllers share.
+
+pub mod api;
+pub mod delivery;
+pub mod identity;

@@ -1,0 +1,216 @@
+//! Who called the API server how: its audit log.
+//!
+//! Every call is in it, once, when it has ended; a watch therefore only then.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// A call to the API server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// When it was received, in seconds since 1970.
+    pub at: f64,
+    /// How many seconds it took.
+    pub took: f64,
+    /// Who made it: the user that was authenticated.
+    pub user: String,
+    /// The groups of that user.
+    pub groups: Vec<String>,
+    /// Whom that user impersonated.
+    pub impersonated_user: Option<String>,
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, …
+    pub verb: String,
+    /// The API group; empty for the core group and for no resource.
+    pub group: String,
+    /// The resource's plural name; empty for calls like `/readyz`.
+    pub resource: String,
+    /// Such as `status`; mostly empty.
+    pub subresource: String,
+    /// Empty for what has no namespace.
+    pub namespace: String,
+    /// The object's name; empty for lists. Of an object that the server named
+    /// the log does not tell the name.
+    pub name: String,
+    /// The HTTP status.
+    pub code: u16,
+    /// Whether it was a dry run.
+    pub dry_run: bool,
+    /// Path and query.
+    pub uri: String,
+    /// What the client calls itself.
+    pub user_agent: String,
+    /// `allow` or `forbid`.
+    pub decision: String,
+    /// Why it was decided so: the rule of RBAC, for example.
+    pub reason: String,
+    /// All annotations: those above and what admission policies add.
+    pub annotations: std::collections::BTreeMap<String, String>,
+}
+
+impl Call {
+    /// The user whose rights counted: the impersonated one where there is one.
+    pub fn acting_user(&self) -> &str {
+        self.impersonated_user.as_deref().unwrap_or(&self.user)
+    }
+
+    /// Whether it changed something, or would have but for its being a dry run
+    /// or its failing.
+    pub fn is_write(&self) -> bool {
+        matches!(
+            self.verb.as_str(),
+            "create" | "update" | "patch" | "delete" | "deletecollection"
+        )
+    }
+}
+
+/// Reads all calls of an audit log.
+pub fn read(path: &Path) -> Result<Vec<Call>> {
+    Ok(since(path, 0)?.0)
+}
+
+/// Reads the calls from a byte offset on, and tells the offset to go on from. A
+/// last line that is not whole yet is left for the next time.
+pub fn since(path: &Path, offset: u64) -> Result<(Vec<Call>, u64)> {
+    let mut file = match File::open(path) {
+        // The server creates it with the first call.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), offset)),
+        file => file.with_context(|| path.display().to_string())?,
+    };
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let calls = bytes[..whole]
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(parse)
+        .collect::<Result<_>>()?;
+    Ok((calls, offset + whole as u64))
+}
+
+/// The offset of the end of an audit log: [`since`] from here reads what comes.
+pub fn end(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+fn parse(line: &[u8]) -> Result<Call> {
+    let event: Event =
+        serde_json::from_slice(line).with_context(|| format!("audit log: {}", String::from_utf8_lossy(line)))?;
+    let object = event.object_ref.unwrap_or_default();
+    let annotation = |name: &str| event.annotations.get(name).cloned().unwrap_or_default();
+    let at = seconds(&event.request_received_timestamp)?;
+    Ok(Call {
+        at,
+        took: seconds(&event.stage_timestamp)? - at,
+        user: event.user.username,
+        groups: event.user.groups,
+        impersonated_user: event.impersonated_user.map(|user| user.username),
+        verb: event.verb,
+        group: object.api_group,
+        resource: object.resource,
+        subresource: object.subresource,
+        namespace: object.namespace,
+        name: object.name,
+        code: event.response_status.code,
+        dry_run: dry_run(&event.request_uri),
+        uri: event.request_uri,
+        user_agent: event.user_agent,
+        decision: annotation("authorization.k8s.io/decision"),
+        reason: annotation("authorization.k8s.io/reason"),
+        annotations: event.annotations,
+    })
+}
+
+/// Whether the query asks for a dry run. For deletions the body may ask for it
+/// instead, which the log does not have.
+fn dry_run(uri: &str) -> bool {
+    uri.split_once('?')
+        .is_some_and(|(_, query)| query.split('&').any(|part| part == "dryRun=All"))
+}
+
+/// Seconds since 1970 of a time such as `2026-01-31T23:59:59.123456Z`.
+fn seconds(time: &str) -> Result<f64> {
+    parse_time(time).with_context(|| format!("audit log: {time:?} is no time"))
+}
+
+fn parse_time(time: &str) -> Option<f64> {
+    let (date, clock) = time.strip_suffix('Z')?.split_once('T')?;
+    let mut date = date.split('-').map(str::parse::<u32>);
+    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+    let mut clock = clock.split(':');
+    let hours: u32 = clock.next()?.parse().ok()?;
+    let minutes: u32 = clock.next()?.parse().ok()?;
+    let rest: f64 = clock.next()?.parse().ok()?;
+    // Years that begin in March end with the leap day.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    let days = f64::from(days) - 719_468.0;
+    Some(days * 86_400.0 + f64::from(hours * 3600 + minutes * 60) + rest)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    #[serde(rename = "requestURI")]
+    request_uri: String,
+    verb: String,
+    #[serde(default)]
+    user: User,
+    impersonated_user: Option<User>,
+    #[serde(default)]
+    user_agent: String,
+    object_ref: Option<ObjectRef>,
+    #[serde(default)]
+    response_status: ResponseStatus,
+    request_received_timestamp: String,
+    stage_timestamp: String,
+    #[serde(default)]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct User {
+    username: String,
+    groups: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct ObjectRef {
+    api_group: String,
+    resource: String,
+    subresource: String,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ResponseStatus {
+    code: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_since_1970() {
+        assert_eq!(parse_time("1970-01-01T00:00:00.000000Z"), Some(0.0));
+        assert_eq!(parse_time("2000-02-29T12:00:00.500000Z"), Some(951_825_600.5));
+        assert_eq!(parse_time("2026-03-01T00:00:00.000000Z"), Some(1_772_323_200.0));
+        assert_eq!(parse_time("yesterday"), None);
+    }
+
+    #[test]
+    fn dry_runs_are_told_by_the_query() {
+        assert!(dry_run("/api/v1/namespaces/a/pods?fieldManager=x&dryRun=All"));
+        assert!(!dry_run("/api/v1/namespaces/a/pods/dryRun=All"));
+        assert!(!dry_run("/api/v1/namespaces/a/pods?dryRun="));
+    }
+}

@@ -1,0 +1,223 @@
+//! Building the control plane's programs.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::paths;
+
+/// The stages that make kwok's nodes and pods behave like healthy ones. Of its
+/// other stages some make them fail at random.
+const STAGES: [&str; 4] = [
+    "node/fast/node-initialize.yaml",
+    "pod/fast/pod-ready.yaml",
+    "pod/fast/pod-complete.yaml",
+    "pod/fast/pod-delete.yaml",
+];
+
+/// The programs of a control plane, built.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    dir: PathBuf,
+    /// A folder with programs to use instead of ours.
+    assets: Option<PathBuf>,
+}
+
+impl Binaries {
+    /// The folder they are in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How to start one: the program and its first arguments.
+    pub fn argv(&self, program: &str) -> Vec<String> {
+        let own = |path: PathBuf| path.to_string_lossy().into_owned();
+        if let Some(asset) = self.asset(program) {
+            return vec![own(asset)];
+        }
+        match program {
+            "kwok" => vec![own(self.dir.join("kwok"))],
+            _ => vec![own(self.dir.join("controlplane")), program.to_owned()],
+        }
+    }
+
+    /// A file that is kubectl when it is started under that name.
+    pub(crate) fn kubectl(&self) -> PathBuf {
+        self.asset("kubectl").unwrap_or_else(|| self.dir.join("controlplane"))
+    }
+
+    /// kwok's stage files.
+    pub(crate) fn stages(&self) -> impl Iterator<Item = PathBuf> {
+        STAGES.iter().map(|stage| self.dir.join(file_name(stage)))
+    }
+
+    fn asset(&self, program: &str) -> Option<PathBuf> {
+        let path = self.assets.as_ref()?.join(program);
+        path.is_file().then_some(path)
+    }
+}
+
+/// Builds the programs where that was not done yet, which it reports on
+/// standard error.
+///
+/// Where `KUBEBUILDER_ASSETS` names a folder with etcd and kube-apiserver, the
+/// programs in it are used instead of ours.
+pub fn binaries() -> Result<Binaries> {
+    let all = paths::target().join("controlplane");
+    let dir = all.join(fingerprint()?);
+    if !dir.is_dir() {
+        std::fs::create_dir_all(&all)?;
+        let lock = File::create(all.join("lock"))?;
+        if lock.try_lock().is_err() {
+            eprintln!("waiting for another build of the control plane…");
+            lock.lock()?;
+        }
+        if !dir.is_dir() {
+            build(&dir)?;
+        }
+    }
+    Ok(Binaries { dir, assets: assets() })
+}
+
+fn assets() -> Option<PathBuf> {
+    let dir = PathBuf::from(std::env::var_os("KUBEBUILDER_ASSETS")?);
+    let complete = ["etcd", "kube-apiserver"].iter().all(|name| dir.join(name).is_file());
+    complete.then_some(dir)
+}
+
+/// A short hash of what the build depends on.
+fn fingerprint() -> Result<String> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(paths::module()).context("the Go module of the control plane")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let source = Path::new(&name).extension().is_some_and(|extension| extension == "go");
+        if source || name == "go.mod" || name == "go.sum" {
+            files.push(name);
+        }
+    }
+    files.sort();
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    for name in files {
+        let content = std::fs::read(paths::module().join(&name))?;
+        hash.update(format!("{name} {}\n", content.len()).as_bytes());
+        hash.update(&content);
+    }
+    let digest = hash.finish();
+    Ok(digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Builds into a folder that gets its name when all is in it.
+fn build(dir: &Path) -> Result<()> {
+    let module = go_json(&["mod", "edit", "-json"])?;
+    let wanted = module["Go"].as_str().unwrap_or_default();
+    eprintln!(
+        "building etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and kwok from Go modules \
+         (first time: about 9 minutes on 2 cores; cached afterwards)…"
+    );
+    let partial = dir.with_extension("partial");
+    if partial.exists() {
+        std::fs::remove_dir_all(&partial)?;
+    }
+    std::fs::create_dir_all(&partial)?;
+    let log = dir.with_extension("log");
+    let output = File::create(&log)?;
+    let mut command = go();
+    command
+        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &linker_flags(&module)?, "-o"])
+        .arg(&partial)
+        .args([".", "sigs.k8s.io/kwok/cmd/kwok"])
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    if !run_reporting(&mut command)? {
+        let log = std::fs::read_to_string(&log)?;
+        bail!("building the control plane failed (Go {wanted} or later is needed):\n{log}");
+    }
+    let kwok = go_json(&["list", "-m", "-json", "sigs.k8s.io/kwok"])?;
+    let kwok = Path::new(kwok["Dir"].as_str().context("go list: no folder")?);
+    for stage in STAGES {
+        let content = std::fs::read(kwok.join("kustomize/stage").join(stage)).with_context(|| stage.to_owned())?;
+        // Not a copy of the file: in the module cache it is read-only.
+        std::fs::write(partial.join(file_name(stage)), content)?;
+    }
+    std::fs::rename(&partial, dir).with_context(|| dir.display().to_string())?;
+    std::fs::remove_file(&log)?;
+    Ok(())
+}
+
+fn run_reporting(command: &mut Command) -> Result<bool> {
+    const EVERY: u64 = 15;
+    let start = Instant::now();
+    let mut next = EVERY;
+    let mut child = command.spawn().context("starting go")?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            if status.success() {
+                eprintln!("…built in {}", elapsed(start));
+            }
+            return Ok(status.success());
+        }
+        if start.elapsed().as_secs() >= next {
+            next += EVERY;
+            let _ = writeln!(std::io::stderr(), "… {} elapsed", elapsed(start));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn elapsed(start: Instant) -> String {
+    let seconds = start.elapsed().as_secs();
+    format!("{}m{:02}s", seconds / 60, seconds % 60)
+}
+
+/// Without these the API server says that it is version 0.0.0.
+fn linker_flags(module: &Value) -> Result<String> {
+    let version = module["Require"]
+        .as_array()
+        .and_then(|all| all.iter().find(|one| one["Path"] == "k8s.io/kubernetes"))
+        .and_then(|kubernetes| kubernetes["Version"].as_str())
+        .context("go.mod names no version of k8s.io/kubernetes")?;
+    let mut numbers = version.trim_start_matches('v').split('.');
+    let major = numbers.next().unwrap_or_default();
+    let minor = numbers.next().unwrap_or_default();
+    let package = "k8s.io/component-base/version";
+    Ok(format!(
+        "-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
+    ))
+}
+
+fn go() -> Command {
+    let mut command = Command::new("go");
+    command.current_dir(paths::module()).env("CGO_ENABLED", "0").env("GOWORK", "off");
+    command
+}
+
+fn go_json(args: &[&str]) -> Result<Value> {
+    let output = match go().args(args).stdin(Stdio::null()).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+            "the test control plane is built with Go, and there is no `go` in PATH; install the version that \
+             tests/controlplane/go.mod names ({}), or a later one",
+            wanted_go().unwrap_or_default()
+        ),
+        output => output.context("starting go")?,
+    };
+    if !output.status.success() {
+        bail!("go {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// The version that go.mod names, read without Go.
+fn wanted_go() -> Option<String> {
+    let text = std::fs::read_to_string(paths::module().join("go.mod")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("go ")).map(|version| format!("Go {version}"))
+}
+
+fn file_name(stage: &str) -> &str {
+    stage.rsplit('/').next().unwrap_or(stage)
+}

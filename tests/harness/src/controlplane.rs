@@ -1,0 +1,514 @@
+//! Starting a control plane, and what its tests need of it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::binaries::{Binaries, binaries};
+use crate::certificates::Authority;
+use crate::kubeconfig::{self, Credential};
+use crate::kubectl::Kubectl;
+use crate::process::{self, Pid, Signal, wait_until};
+use crate::supervisor::{self, Probe, Process, Spec, Supervisor};
+use crate::{nodes, paths, ports, readiness};
+
+/// The variable that names the folder of a running control plane.
+pub const ENVIRONMENT: &str = "PILOTAGE_CONTROLPLANE";
+
+/// The file in a control plane's folder that tells where it listens. It is
+/// written when the control plane is ready.
+const DESCRIPTION: &str = "controlplane.json";
+
+/// How a control plane is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Its folder, which is made anew. With `None` it gets one of its own, which
+    /// is removed at the end unless the variable `KEEP` is 1.
+    pub dir: Option<PathBuf>,
+    /// Whether etcd waits until its writes are on the disk. Tests of what the
+    /// software does need not wait; measurements must.
+    pub durable_etcd: bool,
+    /// Whether the scheduler runs.
+    pub scheduler: bool,
+    /// How many nodes kwok plays; with 0 it does not run.
+    pub nodes: usize,
+    /// Further arguments of kube-apiserver, such as feature gates.
+    pub apiserver_args: Vec<String>,
+    /// Further arguments of kube-controller-manager.
+    pub controller_manager_args: Vec<String>,
+    /// Whether it outlives its owner; `pilotage-dev down` or
+    /// [`ControlPlane::stop_detached`] ends it.
+    pub detached: bool,
+    /// How long to wait at most, first for each process, then for all else.
+    pub ready_within: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            durable_etcd: false,
+            scheduler: true,
+            nodes: 3,
+            apiserver_args: Vec::new(),
+            controller_manager_args: Vec::new(),
+            detached: false,
+            ready_within: Duration::from_secs(90),
+        }
+    }
+}
+
+/// A running control plane. Dropping the one that was returned by
+/// [`ControlPlane::start`] ends it, unless it is detached.
+#[derive(Debug)]
+pub struct ControlPlane {
+    dir: PathBuf,
+    server: String,
+    binaries: Binaries,
+    supervisor: Option<Supervisor>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Description {
+    server: String,
+}
+
+struct Ports {
+    etcd: u16,
+    etcd_peer: u16,
+    apiserver: u16,
+}
+
+impl ControlPlane {
+    /// Starts one, building its programs first where that was not done yet, and
+    /// waits until it is ready for tests.
+    pub fn start(options: &Options) -> Result<Self> {
+        let binaries = binaries()?;
+        let temporary = options.dir.is_none();
+        let dir = match &options.dir {
+            Some(dir) => std::path::absolute(dir)?,
+            None => temporary_dir()?,
+        };
+        let remove = temporary && std::env::var_os("KEEP").is_none_or(|keep| keep != "1");
+        let result = Self::start_in(&dir, remove, options, binaries);
+        if result.is_err() && remove {
+            // The error has the ends of the logs.
+            let _ = std::fs::remove_dir_all(&dir);
+        }
+        result
+    }
+
+    fn start_in(dir: &Path, remove: bool, options: &Options, binaries: Binaries) -> Result<Self> {
+        for attempt in 0.. {
+            let error = match Self::start_once(dir, remove, options, &binaries) {
+                Err(error) => error,
+                ok => return ok,
+            };
+            // Someone took a port between our finding it free and using it.
+            if attempt == 3 || !error.to_string().contains("address already in use") {
+                return Err(error);
+            }
+        }
+        unreachable!("the loop only ends by returning")
+    }
+
+    fn start_once(dir: &Path, remove: bool, options: &Options, binaries: &Binaries) -> Result<Self> {
+        if dir.exists() {
+            std::fs::remove_dir_all(dir).with_context(|| dir.display().to_string())?;
+        }
+        std::fs::create_dir_all(dir.join("logs"))?;
+        let authority = Authority::create(&dir.join("pki"))?;
+        let [etcd, etcd_peer, apiserver] = ports::free()?;
+        let ports = Ports { etcd, etcd_peer, apiserver };
+        let server = format!("https://127.0.0.1:{apiserver}");
+        write_policy(&dir.join("audit-policy.yaml"))?;
+        write_identity(dir, &authority, &server, "admin", &["system:masters"], &dir.join("kubeconfig"))?;
+        link_kubectl(dir, binaries)?;
+        let spec = Spec {
+            dir: dir.to_owned(),
+            processes: processes(dir, &authority, &ports, &server, options, binaries)?,
+            // Nothing is worth waiting for in a folder that goes away.
+            stop_seconds: if remove { 0 } else { 5 },
+            remove,
+        };
+        let supervisor = if options.detached {
+            Supervisor::start_detached(binaries, &spec)?;
+            None
+        } else {
+            Some(Supervisor::start(binaries, &spec)?)
+        };
+        let control_plane = Self {
+            dir: dir.to_owned(),
+            server,
+            binaries: binaries.clone(),
+            supervisor,
+        };
+        if let Err(error) = control_plane.wait_ready(options) {
+            let tails: String = spec.processes.iter().map(|p| supervisor::tail(&p.log)).collect();
+            if options.detached {
+                supervisor::stop(dir)?;
+            }
+            return Err(error.context(tails));
+        }
+        let description = Description { server: control_plane.server.clone() };
+        std::fs::write(dir.join(DESCRIPTION), serde_json::to_vec(&description)?)?;
+        Ok(control_plane)
+    }
+
+    fn wait_ready(&self, options: &Options) -> Result<()> {
+        let kubectl = self.kubectl();
+        if options.nodes > 0 {
+            let args = ["create", "--validate=false", "-f", "-"];
+            let created = kubectl.run_with(&args, &nodes::manifests(options.nodes))?;
+            anyhow::ensure!(created.ok, "creating the nodes: {}", created.stderr);
+        }
+        readiness::wait(&kubectl, options.nodes, options.ready_within)
+    }
+
+    /// Attaches to a control plane that runs in this folder.
+    pub fn attach(dir: &Path) -> Result<Self> {
+        let dir = std::path::absolute(dir)?;
+        anyhow::ensure!(supervisor::runs(&dir), "no control plane runs in {}", dir.display());
+        let path = dir.join(DESCRIPTION);
+        let description = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        let description: Description = serde_json::from_slice(&description)?;
+        Ok(Self {
+            dir,
+            server: description.server,
+            binaries: binaries()?,
+            supervisor: None,
+        })
+    }
+
+    /// Attaches to the one that `PILOTAGE_CONTROLPLANE` names, or else starts
+    /// one.
+    pub fn from_env() -> Result<Self> {
+        match std::env::var_os(ENVIRONMENT) {
+            Some(dir) if !dir.is_empty() => Self::attach(Path::new(&dir)),
+            _ => Self::start(&Options::default()),
+        }
+    }
+
+    /// Ends a detached control plane.
+    pub fn stop_detached(dir: &Path) -> Result<()> {
+        supervisor::stop(dir)
+    }
+
+    /// Whether this value started it, and ends it.
+    pub fn owned(&self) -> bool {
+        self.supervisor.is_some()
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The programs it is made of.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// The API server's URL.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The certificate of the authority that signed the API server's.
+    pub fn ca_pem(&self) -> Result<String> {
+        self.authority().pem()
+    }
+
+    /// The audit log, for [`crate::audit`].
+    pub fn audit_log(&self) -> PathBuf {
+        self.dir.join("audit.log")
+    }
+
+    /// The log of one of its processes.
+    pub fn log(&self, name: &str) -> PathBuf {
+        log(&self.dir, name)
+    }
+
+    /// The folder with `kubectl`, for `PATH`.
+    pub fn bin(&self) -> PathBuf {
+        self.dir.join("bin")
+    }
+
+    /// A kubeconfig of a user who may do everything.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
+    /// A kubeconfig of a user with a certificate.
+    pub fn user_kubeconfig(&self, name: &str, groups: &[&str]) -> Result<PathBuf> {
+        let path = self.kubeconfig_file(&[&["user", name], groups].concat());
+        if !path.exists() {
+            write_identity(&self.dir, &self.authority(), &self.server, name, groups, &path)?;
+        }
+        Ok(path)
+    }
+
+    /// A kubeconfig of a `ServiceAccount`, which must exist, with a new token.
+    pub fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        let token = self.service_account_token(namespace, name)?;
+        self.write_token(&["sa", namespace, name], &self.server, &token)
+    }
+
+    /// A new token of a `ServiceAccount`, which must exist.
+    pub fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
+        let token = self.kubectl().ok(&["create", "token", name, "--namespace", namespace, "--duration", "24h"])?;
+        Ok(token.trim().to_owned())
+    }
+
+    /// A kubeconfig with a token, for this server or for what stands before it.
+    pub fn token_kubeconfig(&self, token: &str, server: Option<&str>) -> Result<PathBuf> {
+        let server = server.unwrap_or(&self.server);
+        self.write_token(&["token", server, token], server, token)
+    }
+
+    /// kubectl as a user who may do everything.
+    pub fn kubectl(&self) -> Kubectl {
+        self.kubectl_as(&self.admin_kubeconfig())
+    }
+
+    /// kubectl with a kubeconfig.
+    pub fn kubectl_as(&self, kubeconfig: &Path) -> Kubectl {
+        let argv = self.binaries.argv("kubectl").into_iter().map(Into::into).collect();
+        Kubectl::new(argv, kubeconfig, &self.dir.join("kubectl-cache"))
+    }
+
+    /// The process that now runs under a name: `etcd`, `kube-apiserver`,
+    /// `kube-controller-manager`, `kube-scheduler`, `kwok` or `supervisor`.
+    pub fn pid(&self, name: &str) -> Result<Pid> {
+        process::read_pid(&self.dir.join(format!("{name}.pid")))
+    }
+
+    /// Sends a signal to one of the processes. One that is killed is started
+    /// again at once.
+    pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        process::signal(self.pid(name)?, signal)
+    }
+
+    /// Kills one of the processes and keeps it from being started again.
+    pub fn stop_process(&self, name: &str) -> Result<()> {
+        let pid = self.pid(name)?;
+        std::fs::write(self.hold(name), "")?;
+        process::signal(pid, Signal::KILL)?;
+        wait_until(&format!("{name} has ended"), Duration::from_secs(10), || !process::exists(pid))
+    }
+
+    /// Starts a process again that [`ControlPlane::stop_process`] has killed,
+    /// and waits until the API server is ready.
+    pub fn resume_process(&self, name: &str) -> Result<()> {
+        std::fs::remove_file(self.hold(name))?;
+        wait_until(&format!("{name} has started"), Duration::from_secs(10), || self.pid(name).is_ok())?;
+        self.wait_api_ready(Duration::from_secs(60))
+    }
+
+    /// Waits until the API server says that it is ready.
+    pub fn wait_api_ready(&self, within: Duration) -> Result<()> {
+        let kubectl = self.kubectl();
+        let args = ["get", "--raw=/readyz", "--request-timeout=5s"];
+        wait_until("the API server is ready", within, || kubectl.run(&args).is_ok_and(|output| output.ok))
+    }
+
+    fn hold(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.hold"))
+    }
+
+    fn authority(&self) -> Authority {
+        Authority::open(&self.dir.join("pki"))
+    }
+
+    fn write_token(&self, key: &[&str], server: &str, token: &str) -> Result<PathBuf> {
+        let path = self.kubeconfig_file(key);
+        std::fs::create_dir_all(self.dir.join("kubeconfigs"))?;
+        kubeconfig::write(&path, server, &self.ca_pem()?, "token", &Credential::Token(token))?;
+        Ok(path)
+    }
+
+    /// The file for a kubeconfig. Names may hold what file names may not.
+    fn kubeconfig_file(&self, key: &[&str]) -> PathBuf {
+        let digest = ring::digest::digest(&ring::digest::SHA256, key.join("\n").as_bytes());
+        let digest: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        self.dir.join("kubeconfigs").join(format!("{}-{digest}", key[0]))
+    }
+}
+
+fn log(dir: &Path, name: &str) -> PathBuf {
+    dir.join("logs").join(format!("{name}.log"))
+}
+
+fn write_identity(
+    dir: &Path,
+    authority: &Authority,
+    server: &str,
+    user: &str,
+    groups: &[&str],
+    path: &Path,
+) -> Result<()> {
+    std::fs::create_dir_all(dir.join("kubeconfigs"))?;
+    let identity = authority.client(user, groups)?;
+    kubeconfig::write(path, server, &authority.pem()?, user, &Credential::Certificate(&identity))
+}
+
+fn link_kubectl(dir: &Path, binaries: &Binaries) -> Result<()> {
+    std::fs::create_dir_all(dir.join("bin"))?;
+    std::os::unix::fs::symlink(binaries.kubectl(), dir.join("bin/kubectl"))?;
+    Ok(())
+}
+
+fn write_policy(path: &Path) -> Result<()> {
+    let policy = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted, Panic]
+rules:
+- level: Metadata
+";
+    std::fs::write(path, policy).with_context(|| path.display().to_string())
+}
+
+/// A new folder in the build's output. Old ones, of control planes that failed
+/// or whose machine did, are removed after a day.
+fn temporary_dir() -> Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let all = paths::target().join("controlplane/run");
+    std::fs::create_dir_all(&all)?;
+    for entry in std::fs::read_dir(&all)?.flatten() {
+        let age = entry
+            .metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+            .and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        if age.is_some_and(|age| age > DAY) && !supervisor::runs(&entry.path()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    Ok(all.join(format!("{}-{number}", std::process::id())))
+}
+
+fn processes(
+    dir: &Path,
+    authority: &Authority,
+    ports: &Ports,
+    server: &str,
+    options: &Options,
+    binaries: &Binaries,
+) -> Result<Vec<Process>> {
+    let seconds = u32::try_from(options.ready_within.as_secs())?;
+    let pki = |name: &str| authority.file(name).display().to_string();
+    let kubeconfig = dir.join("kubeconfig").display().to_string();
+    let process = |name: &str, args: Vec<String>| Process {
+        name: name.to_owned(),
+        argv: [binaries.argv(name), args].concat(),
+        env: BTreeMap::new(),
+        log: log(dir, name),
+        restart: true,
+        ready: None,
+    };
+
+    let etcd_url = format!("http://127.0.0.1:{}", ports.etcd);
+    let peer_url = format!("http://127.0.0.1:{}", ports.etcd_peer);
+    let mut etcd = vec![
+        format!("--data-dir={}", dir.join("etcd").display()),
+        format!("--listen-client-urls={etcd_url}"),
+        format!("--advertise-client-urls={etcd_url}"),
+        format!("--listen-peer-urls={peer_url}"),
+        format!("--initial-advertise-peer-urls={peer_url}"),
+        format!("--initial-cluster=default={peer_url}"),
+        "--log-level=warn".into(),
+    ];
+    if !options.durable_etcd {
+        etcd.push("--unsafe-no-fsync".into());
+    }
+
+    let mut apiserver = vec![
+        format!("--etcd-servers={etcd_url}"),
+        "--bind-address=127.0.0.1".into(),
+        "--advertise-address=127.0.0.1".into(),
+        format!("--secure-port={}", ports.apiserver),
+        // An Endpoints object with a loopback address is not valid.
+        "--endpoint-reconciler-type=none".into(),
+        format!("--tls-cert-file={}", pki("apiserver.crt")),
+        format!("--tls-private-key-file={}", pki("apiserver.key")),
+        format!("--client-ca-file={}", pki("ca.crt")),
+        "--authorization-mode=RBAC".into(),
+        format!("--service-account-issuer={server}"),
+        format!("--service-account-key-file={}", pki("service-accounts.key")),
+        format!("--service-account-signing-key-file={}", pki("service-accounts.key")),
+        "--service-cluster-ip-range=10.96.0.0/16".into(),
+        "--allow-privileged=true".into(),
+        format!("--audit-policy-file={}", dir.join("audit-policy.yaml").display()),
+        format!("--audit-log-path={}", dir.join("audit.log").display()),
+        // Written before the next request of the same client is answered, and
+        // never rotated: tests count the lines.
+        "--audit-log-mode=blocking".into(),
+        "--audit-log-maxsize=1000000".into(),
+    ];
+    apiserver.extend(options.apiserver_args.iter().cloned());
+
+    let mut controller_manager = vec![
+        format!("--kubeconfig={kubeconfig}"),
+        "--leader-elect=false".into(),
+        "--use-service-account-credentials=true".into(),
+        format!("--service-account-private-key-file={}", pki("service-accounts.key")),
+        format!("--root-ca-file={}", pki("ca.crt")),
+        format!("--cluster-signing-cert-file={}", pki("ca.crt")),
+        format!("--cluster-signing-key-file={}", pki("ca.key")),
+        "--secure-port=0".into(),
+        // Tests wait for the ends of namespaces and for garbage.
+        "--concurrent-namespace-syncs=20".into(),
+        "--concurrent-gc-syncs=40".into(),
+        "--kube-api-qps=200".into(),
+        "--kube-api-burst=400".into(),
+        // A stopped API server or kwok is no reason to give up the nodes.
+        "--node-monitor-grace-period=10m".into(),
+    ];
+    controller_manager.extend(options.controller_manager_args.iter().cloned());
+
+    let mut all = vec![
+        Process {
+            ready: Some(Probe { url: format!("{etcd_url}/health"), ca: None, seconds }),
+            ..process("etcd", etcd)
+        },
+        Process {
+            ready: Some(Probe {
+                url: format!("{server}/readyz"),
+                ca: Some(authority.file("ca.crt")),
+                seconds,
+            }),
+            ..process("kube-apiserver", apiserver)
+        },
+        process("kube-controller-manager", controller_manager),
+    ];
+    if options.scheduler {
+        let args = vec![
+            format!("--kubeconfig={kubeconfig}"),
+            "--leader-elect=false".into(),
+            "--secure-port=0".into(),
+            "--kube-api-qps=200".into(),
+            "--kube-api-burst=400".into(),
+        ];
+        all.push(process("kube-scheduler", args));
+    }
+    if options.nodes > 0 {
+        let mut args = vec![format!("--kubeconfig={kubeconfig}"), "--manage-all-nodes=true".into()];
+        args.extend(binaries.stages().map(|stage| format!("--config={}", stage.display())));
+        let kwok = process("kwok", args);
+        all.push(Process {
+            // Else it looks for a configuration in the home folder.
+            env: BTreeMap::from([("KWOK_WORKDIR".into(), dir.join("kwok").display().to_string())]),
+            ..kwok
+        });
+    }
+    // The audit log exists from the start, for its readers.
+    File::create(dir.join("audit.log"))?;
+    Ok(all)
+}

@@ -1,0 +1,24 @@
+//! A real Kubernetes control plane on loopback, for the tests, the benches and
+//! the demo: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and
+//! kwok, which plays the kubelets.
+//!
+//! [`ControlPlane`] starts one or attaches to a running one, [`Kubectl`] talks
+//! to it, [`audit`] tells who called it how. All of it is blocking code without
+//! a Kubernetes client, so that what links it links fast.
+
+pub mod audit;
+pub mod binaries;
+mod certificates;
+pub mod controlplane;
+pub mod dev;
+mod kubeconfig;
+pub mod kubectl;
+mod nodes;
+mod paths;
+mod ports;
+pub mod process;
+mod readiness;
+pub mod supervisor;
+
+pub use controlplane::{ControlPlane, Options};
+pub use kubectl::{Kubectl, Output};

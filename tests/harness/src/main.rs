@@ -1,0 +1,146 @@
+//! `pilotage-dev`: a control plane for development.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitCode};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use pilotage_harness::process::{self, Pid, Signal};
+use pilotage_harness::{ControlPlane, Options, binaries, controlplane, dev};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+const USAGE: &str = "usage: pilotage-dev COMMAND
+
+  build            builds the programs of the control plane
+  run -- CMD...    runs a command with a control plane of its own
+  up               starts a control plane that stays, or reuses the running one
+  down             ends it";
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    match dispatch(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("pilotage-dev: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[OsString]) -> Result<ExitCode> {
+    match args.first().and_then(|command| command.to_str()) {
+        Some("build") => build(),
+        Some("run") => {
+            let rest = &args[1..];
+            let command = rest.strip_prefix(&[OsString::from("--")]).unwrap_or(rest);
+            run(command)
+        }
+        Some("up") => up(),
+        Some("down") => down(),
+        _ => bail!("{USAGE}"),
+    }
+}
+
+fn build() -> Result<ExitCode> {
+    println!("{}", binaries::binaries()?.dir().display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn up() -> Result<ExitCode> {
+    let (control_plane, ran) = dev::up()?;
+    if ran {
+        println!("The control plane runs already.");
+    } else {
+        println!("The control plane runs. `pilotage-dev down` ends it.");
+    }
+    println!(
+        "  export KUBECONFIG={}\n  export PATH={}:$PATH\n  audit log: {}",
+        control_plane.admin_kubeconfig().display(),
+        control_plane.bin().display(),
+        control_plane.audit_log().display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn down() -> Result<ExitCode> {
+    println!("{}", if dev::down()? { "The control plane has ended." } else { "No control plane runs." });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the command's run waits for.
+enum Event {
+    Signal(i32),
+    Ended(std::io::Result<std::process::ExitStatus>),
+}
+
+fn run(argv: &[OsString]) -> Result<ExitCode> {
+    anyhow::ensure!(!argv.is_empty(), "run: which command?");
+    let (events, inbox) = mpsc::channel();
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let sender = events.clone();
+    std::thread::spawn(move || {
+        for signal in &mut signals {
+            let _ = sender.send(Event::Signal(signal));
+        }
+    });
+    let control_plane = ControlPlane::start(&Options::default())?;
+    if let Ok(Event::Signal(signal)) = inbox.try_recv() {
+        return Ok(code(128 + signal));
+    }
+    let child = start(&control_plane, argv)?;
+    let pid = Pid::from_child(&child);
+    std::thread::spawn(move || {
+        let mut child = child;
+        let _ = events.send(Event::Ended(child.wait()));
+    });
+    let status = wait(&inbox, pid)?;
+    drop(control_plane);
+    Ok(code(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())))
+}
+
+fn start(control_plane: &ControlPlane, argv: &[OsString]) -> Result<Child> {
+    let mut path = control_plane.bin().into_os_string();
+    if let Some(rest) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(rest);
+    }
+    // Through `bind`, the command ends with us even when we are killed.
+    let bind = control_plane.binaries().argv("bind");
+    Command::new(&bind[0])
+        .args(&bind[1..])
+        .args(argv)
+        .env(controlplane::ENVIRONMENT, control_plane.dir())
+        .env("KUBECONFIG", control_plane.admin_kubeconfig())
+        .env("PATH", path)
+        .spawn()
+        .with_context(|| format!("starting {}", argv[0].to_string_lossy()))
+}
+
+/// Waits for the command's end. After a signal it has to end soon.
+fn wait(inbox: &mpsc::Receiver<Event>, pid: Pid) -> Result<std::process::ExitStatus> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    // What to send when the patience is over, mildest last.
+    let mut next = vec![Signal::KILL, Signal::TERM];
+    let mut asked = false;
+    loop {
+        let event = if asked { inbox.recv_timeout(PATIENCE) } else { inbox.recv().map_err(Into::into) };
+        match event {
+            Ok(Event::Ended(status)) => return Ok(status?),
+            // From a terminal the command has got it too, and may take its
+            // time to end by itself.
+            Ok(Event::Signal(SIGINT)) => asked = true,
+            Ok(Event::Signal(_)) | Err(mpsc::RecvTimeoutError::Timeout) => {
+                asked = true;
+                let _ = process::signal(pid, next.pop().unwrap_or(Signal::KILL));
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the command was lost"),
+        }
+    }
+}
+
+fn code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

@@ -1,0 +1,39 @@
+//! The nodes that kwok plays.
+
+use std::fmt::Write;
+
+/// Manifests of this many nodes, large enough that no test meets their limits.
+pub(crate) fn manifests(count: usize) -> String {
+    let resources = "cpu: '64'
+    memory: 256Gi
+    ephemeral-storage: 1Ti
+    pods: '1000'";
+    let mut yaml = String::new();
+    for number in 1..=count {
+        let name = name(number);
+        let _ = write!(
+            yaml,
+            "---
+apiVersion: v1
+kind: Node
+metadata:
+  name: {name}
+  labels:
+    kubernetes.io/hostname: {name}
+    kubernetes.io/os: linux
+    kubernetes.io/arch: amd64
+    type: kwok
+status:
+  capacity:
+    {resources}
+  allocatable:
+    {resources}
+"
+        );
+    }
+    yaml
+}
+
+pub(crate) fn name(number: usize) -> String {
+    format!("node-{number}")
+}

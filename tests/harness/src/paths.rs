@@ -1,0 +1,19 @@
+//! Where things are in the source tree and in the build's output.
+
+use std::path::{Path, PathBuf};
+
+/// The folder of the Go module.
+pub(crate) fn module() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../controlplane")
+}
+
+/// The build's output folder, as cargo chooses it.
+pub(crate) fn target() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let workspace = workspace.canonicalize().unwrap_or(workspace);
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        // Joining an absolute path replaces the workspace's.
+        Some(target) if !target.is_empty() => workspace.join(target),
+        _ => workspace.join("target"),
+    }
+}
