@@ -7,4 +7,5 @@
 
 pub mod api;
 pub mod delivery;
+pub mod driver;
 pub mod identity;
