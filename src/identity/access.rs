@@ -1,7 +1,8 @@
 //! Access reviews: what somebody else may do, asked of the API server and never guessed.
 
 use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectAccessReview, SubjectAccessReviewSpec, SubjectRulesReviewStatus,
+    ResourceAttributes, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectAccessReview, SubjectAccessReviewSpec,
+    SubjectRulesReviewStatus,
 };
 use kube::api::PostParams;
 use kube::{Api, Client};

@@ -23,7 +23,10 @@ pub fn rules(rights: &[Right]) -> String {
     let mut grouped: Vec<(String, Vec<String>, Vec<String>, Option<String>)> = Vec::new();
     for right in rights {
         let resource = right.subresource.as_ref().map_or_else(|| right.resource.clone(), |sub| format!("{}/{sub}", right.resource));
-        match grouped.iter_mut().find(|(group, resources, _, name)| *group == right.group && resources[0] == resource && *name == right.name) {
+        match grouped
+            .iter_mut()
+            .find(|(group, resources, _, name)| *group == right.group && resources[0] == resource && *name == right.name)
+        {
             Some((_, _, verbs, _)) => {
                 if !verbs.contains(&right.verb) {
                     verbs.push(right.verb.clone());
@@ -43,14 +46,17 @@ pub fn rules(rights: &[Right]) -> String {
     for (group, resources, verbs, name) in merged {
         let names = name.map(|n| format!(", resourceNames: [\"{n}\"]")).unwrap_or_default();
         let verbs: Vec<String> = verbs.iter().map(|v| format!("\"{v}\"")).collect();
-        let _ = writeln!(text, "- {{apiGroups: [\"{group}\"], resources: [{}]{names}, verbs: [{}]}}", resources.join(", "), verbs.join(", "));
+        let _ =
+            writeln!(text, "- {{apiGroups: [\"{group}\"], resources: [{}]{names}, verbs: [{}]}}", resources.join(", "), verbs.join(", "));
     }
     text
 }
 
 fn subject_line(subject: &Subject) -> String {
     match (subject.kind, &subject.namespace) {
-        (SubjectKind::ServiceAccount, Some(namespace)) => format!("{{kind: ServiceAccount, name: {}, namespace: {namespace}}}", subject.name),
+        (SubjectKind::ServiceAccount, Some(namespace)) => {
+            format!("{{kind: ServiceAccount, name: {}, namespace: {namespace}}}", subject.name)
+        }
         (SubjectKind::ServiceAccount, None) => format!("{{kind: ServiceAccount, name: {}}}", subject.name),
         (SubjectKind::User, _) => format!("{{kind: User, apiGroup: rbac.authorization.k8s.io, name: \"{}\"}}", subject.name),
         (SubjectKind::Group, _) => format!("{{kind: Group, apiGroup: rbac.authorization.k8s.io, name: \"{}\"}}", subject.name),
