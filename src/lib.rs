@@ -6,6 +6,8 @@
 //! kind, `driver` what all controllers share.
 
 pub mod api;
+pub mod controllers;
 pub mod delivery;
 pub mod driver;
 pub mod identity;
+pub mod policy;
