@@ -181,7 +181,7 @@ pub struct PipelineStatus {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub stages: Vec<StageSummary>,
-    /// `Ready` (the summary), `Reconciling` and `Stalled`.
+    /// `Ready` (the summary), `Shared` (where it is shared), `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
