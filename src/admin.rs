@@ -49,7 +49,11 @@ pub async fn serve(address: SocketAddr, state: State, stop: CancellationToken) {
         .route(
             "/readyz",
             get(move || async move {
-                if readiness.ready.load(Ordering::Acquire) { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "caches are being filled") }
+                if readiness.ready.load(Ordering::Acquire) {
+                    (StatusCode::OK, "ok")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "caches are being filled")
+                }
             }),
         )
         .route(

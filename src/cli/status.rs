@@ -42,7 +42,15 @@ fn of_solutions(solutions: &[Solution]) -> String {
         }
         for d in deployments {
             let message = d.message.clone().unwrap_or_default();
-            rows.add_row([&solution.name_any(), &solution.spec.version, &d.stage, &d.version, &d.phase, &d.requester, first_line(&message)]);
+            rows.add_row([
+                &solution.name_any(),
+                &solution.spec.version,
+                &d.stage,
+                &d.version,
+                &d.phase,
+                &d.requester,
+                first_line(&message),
+            ]);
         }
     }
     rows.to_string()

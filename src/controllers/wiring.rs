@@ -122,7 +122,9 @@ impl News for Wiring {
     fn artifact(&self, object: &Artifact) {
         let host = namespace(object);
         self.wake_requests(|r| {
-            namespace(r) == host && r.spec.solution.name == object.spec.solution.name && r.spec.solution.version == object.spec.solution.version
+            namespace(r) == host
+                && r.spec.solution.name == object.spec.solution.name
+                && r.spec.solution.version == object.spec.solution.version
         });
     }
 

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::errors::{self, Cause};
@@ -75,13 +76,21 @@ struct Findings {
 }
 
 impl Findings {
-    async fn look<K>(&mut self, delegate: &DelegateClient, namespace: &str, plural: &str, name: &str, user: &str, optional: bool) -> Result<(), OfferError>
+    async fn look<K>(
+        &mut self,
+        delegate: &DelegateClient,
+        namespace: &str,
+        plural: &str,
+        name: &str,
+        user: &str,
+        optional: bool,
+    ) -> Result<(), OfferError>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-        PartialObjectMeta<K>: Clone + std::fmt::Debug,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
     {
         let kind = K::kind(&()).into_owned();
-        let result = |reason: &str, message: String| PlanResult { kind: kind.clone(), name: name.to_owned(), reason: reason.to_owned(), message };
+        let result =
+            |reason: &str, message: String| PlanResult { kind: kind.clone(), name: name.to_owned(), reason: reason.to_owned(), message };
         match Api::<K>::namespaced(delegate.client(), namespace).get_metadata_opt(name).await {
             Ok(Some(object)) if object.labels().get(CONNECTION_LABEL).is_some_and(|v| v == "true") => {
                 self.used.push(AccessedObject { kind, name: name.to_owned(), used_by: user.to_owned() });
@@ -95,7 +104,7 @@ impl Findings {
                 "NotFound",
                 format!("{user} uses {kind} {name}, which does not exist in namespace {namespace} and never travels with a solution. Create it there and label it {CONNECTION_LABEL}=true, or name another by a connection reference"),
             )),
-            Err(error) if errors::classify(&error) == Cause::Forbidden => {
+            Err(error) if errors::classify(&error) == Cause::Unauthorized => {
                 self.rights.push(Right::on("get", "", plural, namespace).named(name));
             }
             Err(error) => return Err(error.into()),

@@ -100,13 +100,15 @@ pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<Surr
         None => None,
     };
     let selector = format!("spec.solution.name={}", request.spec.solution.name);
-    let requests = Api::<DeploymentRequest>::namespaced(cluster.clients.operator(), &host).list(&ListParams::default().fields(&selector)).await?;
+    let requests =
+        Api::<DeploymentRequest>::namespaced(cluster.clients.operator(), &host).list(&ListParams::default().fields(&selector)).await?;
     let others = requests
         .items
         .into_iter()
         .filter(|other| competes(request, other))
         .map(|other| {
-            let environment = cluster.stores.stages.get(&ObjectRef::new(&other.spec.stage).within(&host)).map(|s| s.spec.target_environment.clone());
+            let environment =
+                cluster.stores.stages.get(&ObjectRef::new(&other.spec.stage).within(&host)).map(|s| s.spec.target_environment.clone());
             (Arc::new(other), environment)
         })
         .collect();
@@ -144,12 +146,24 @@ fn source_name(request: &DeploymentRequest, pipeline: Option<&Pipeline>, artifac
 }
 
 /// The views that decisions are made on.
-pub fn views(request: &DeploymentRequest, around: &Surroundings, facts: &Facts, accept_timeout: std::time::Duration) -> Result<Observed, ReconcileError> {
+pub fn views(
+    request: &DeploymentRequest,
+    around: &Surroundings,
+    facts: &Facts,
+    accept_timeout: std::time::Duration,
+) -> Result<Observed, ReconcileError> {
     let solution = &request.spec.solution.name;
     let target_name = around.stage.as_ref().map(|s| s.spec.target_environment.clone());
-    let rivals = around.others.iter().filter(|(_, environment)| *environment == target_name && target_name.is_some()).map(|(other, _)| rival(other)).collect();
+    let rivals = around
+        .others
+        .iter()
+        .filter(|(_, environment)| *environment == target_name && target_name.is_some())
+        .map(|(other, _)| rival(other))
+        .collect();
     let previous_in_flight = around.previous.as_ref().and_then(|previous| {
-        let in_flight = |other: &DeploymentRequest| other.spec.stage == previous.name_any() && other.spec.solution.version == request.spec.solution.version;
+        let in_flight = |other: &DeploymentRequest| {
+            other.spec.stage == previous.name_any() && other.spec.solution.version == request.spec.solution.version
+        };
         around.others.iter().find(|(other, _)| in_flight(other)).map(|(other, _)| other.name_any())
     });
     Ok(Observed {
@@ -226,11 +240,17 @@ fn stage_view(stage: &Stage, around: &Surroundings) -> StageView {
     let spec = &stage.spec;
     let status = stage.status.as_ref();
     let delegate = match &spec.delegated_deployment {
-        Some(d) if d.type_ == DelegateType::ServicePrincipal => DelegateView::ServicePrincipal { name: d.service_account_name.clone().unwrap_or_default() },
+        Some(d) if d.type_ == DelegateType::ServicePrincipal => {
+            DelegateView::ServicePrincipal { name: d.service_account_name.clone().unwrap_or_default() }
+        }
         Some(_) => DelegateView::StageOwner { owner: spec.owner.clone().unwrap_or_default() },
         None => DelegateView::Requester,
     };
-    let uids = around.previous.as_ref().zip(around.previous_environment.as_ref()).map(|(s, e)| (s.uid().unwrap_or_default(), e.uid().unwrap_or_default()));
+    let uids = around
+        .previous
+        .as_ref()
+        .zip(around.previous_environment.as_ref())
+        .map(|(s, e)| (s.uid().unwrap_or_default(), e.uid().unwrap_or_default()));
     let lasting = |text: &str| duration::parse(text).unwrap_or_default();
     StageView {
         uid: stage.uid().unwrap_or_default(),

@@ -170,7 +170,9 @@ fn bound(records: &mut Vec<DeploymentRecord>) {
         .map(|(index, record)| {
             let latest_success = record.outcome == Outcome::Succeeded
                 && !records[index + 1..].iter().any(|later| {
-                    later.outcome == Outcome::Succeeded && later.stage_uid == record.stage_uid && later.environment_uid == record.environment_uid
+                    later.outcome == Outcome::Succeeded
+                        && later.stage_uid == record.stage_uid
+                        && later.environment_uid == record.environment_uid
                 });
             latest_success || index + LATEST_RECORDS >= total
         })
@@ -205,7 +207,8 @@ mod tests {
 
     #[test]
     fn the_latest_success_of_each_stage_outlives_the_last_fifty() {
-        let mut records = vec![record(0, "qa", Outcome::Succeeded), record(1, "prod", Outcome::Succeeded), record(2, "qa", Outcome::Succeeded)];
+        let mut records =
+            vec![record(0, "qa", Outcome::Succeeded), record(1, "prod", Outcome::Succeeded), record(2, "qa", Outcome::Succeeded)];
         for number in 3..103 {
             records.push(record(number, "staging", Outcome::Failed));
             bound(&mut records);

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 
+use super::Running;
 use super::observe::{self, Surroundings};
 use super::planning::Prepared;
-use super::Running;
+use crate::api::DeploymentRequest;
 use crate::api::condition;
 use crate::api::pipeline::Trigger;
 use crate::api::request_status::{ArtifactReference, ObjectError, RunStatus};
-use crate::api::DeploymentRequest;
 use crate::driver::controller::{Next, ReconcileError};
 use crate::driver::{Cluster, status};
 use crate::policy::request::observed::{Facts, Observed};
@@ -89,7 +89,9 @@ impl Pass {
     /// Writes the operator's part of the status, where it changed.
     pub(super) async fn write(&mut self, new: &RunStatus) -> Result<bool, ReconcileError> {
         let old = self.request.status.as_ref().map(|s| &s.run);
-        let Some(written) = status::write(&self.cluster.clients.operator(), self.request.as_ref(), old, new).await? else { return Ok(false) };
+        let Some(written) = status::write(&self.cluster.clients.operator(), self.request.as_ref(), old, new).await? else {
+            return Ok(false);
+        };
         self.cluster.written.note(&written);
         self.request = Arc::new(written);
         Ok(true)
@@ -140,7 +142,8 @@ impl Pass {
     pub(super) fn pin_plan(&self, status: &mut RunStatus) {
         let Some(prepared) = &self.prepared else { return };
         if status.artifact.is_none() {
-            status.artifact = self.around.artifact.as_ref().map(|a| ArtifactReference { name: a.name_any(), digest: a.spec.digest.clone() });
+            status.artifact =
+                self.around.artifact.as_ref().map(|a| ArtifactReference { name: a.name_any(), digest: a.spec.digest.clone() });
         }
         if status.plan.is_none() {
             status.plan = Some(prepared.plan.clone());

@@ -1,14 +1,11 @@
 //! Step `Plan`: settings, what the target offers, and the dry run as the delegate.
 
-use serde_json::Value;
-
 use super::pass::Pass;
 use crate::api::plan::{Plan, PlanResult};
 use crate::api::reference::{Identity, Subject, SubjectKind};
-use crate::api::settings::DeploymentSettings;
+use crate::delivery::failure::Failure;
 use crate::delivery::plan::{self, PlanError, PlanInput};
 use crate::delivery::planned::Planned;
-use crate::delivery::store::StoreError;
 use crate::delivery::{offered, settings};
 use crate::driver::controller::ReconcileError;
 use crate::identity::access::{self, Right};
@@ -31,12 +28,14 @@ pub(super) struct Prepared {
 
 impl Pass {
     pub(super) async fn plan(&mut self, observed: &Observed) -> Result<PlanFact, ReconcileError> {
-        let (Some(stage), Some(target), Some(artifact)) = (observed.stage.present(), self.around.target.clone(), self.around.artifact.clone()) else {
+        let (Some(stage), Some(target), Some(artifact)) =
+            (observed.stage.present(), self.around.target.clone(), self.around.artifact.clone())
+        else {
             return Ok(PlanFact::Refused(Obstacle { reason: "NothingToPlan".into(), message: "stage, target or artifact is gone".into() }));
         };
         let bundle = match self.cluster.artifacts.load(&artifact).await {
             Ok(bundle) => bundle,
-            Err(StoreError::Api(error)) => return Err(error.into()),
+            Err(error) if error.failure() != Failure::Refused => return Err(ReconcileError::Other(error.to_string())),
             Err(error) => return Ok(PlanFact::Refused(Obstacle { reason: "ArtifactAltered".into(), message: error.to_string() })),
         };
         if matches!(stage.delegate, DelegateView::StageOwner { .. }) && !artifact.spec.connection_references.is_empty() {
@@ -49,7 +48,12 @@ impl Pass {
             }));
         }
         let wanted = self.request.spec.deployment_settings.clone().unwrap_or_default();
-        let resolved = match settings::resolve(bundle.objects(), &artifact.spec.environment_variables, &artifact.spec.connection_references, &wanted) {
+        let resolved = match settings::resolve(
+            bundle.objects(),
+            &artifact.spec.environment_variables,
+            &artifact.spec.connection_references,
+            &wanted,
+        ) {
             Ok(resolved) => resolved,
             Err(results) => return Ok(PlanFact::Refused(refused("SettingsRefused", &results))),
         };
@@ -59,7 +63,9 @@ impl Pass {
             Ok(access) => access,
             Err(offered::OfferError::Api(error)) => return Err(error.into()),
             Err(offered::OfferError::Refused(results)) => return Ok(PlanFact::Refused(refused("NotOffered", &results))),
-            Err(offered::OfferError::MissingRights(rights)) => return self.missing(&client, namespace, &rights).await.map(PlanFact::Missing),
+            Err(offered::OfferError::MissingRights(rights)) => {
+                return self.missing(&client, namespace, &rights).await.map(PlanFact::Missing);
+            }
         };
         let force = self.around.stage.as_ref().is_some_and(|s| s.spec.deployment.force);
         let mut input = PlanInput::new(namespace, &observed.request.solution, &resolved.objects);
@@ -86,7 +92,10 @@ impl Pass {
             deletions: &planned.deletions_digest_input(),
         });
         let report = planned.report();
-        let summary = format!("dry run as {delegate}: {} to create, {} to change, {} to delete, {} unchanged", report.create, report.update, report.delete, report.unchanged);
+        let summary = format!(
+            "dry run as {delegate}: {} to create, {} to change, {} to delete, {} unchanged",
+            report.create, report.update, report.delete, report.unchanged
+        );
         let plan = Plan {
             hash: hash.clone(),
             artifact_digest: artifact.spec.digest.clone(),
@@ -101,7 +110,7 @@ impl Pass {
             delete: report.delete,
             unchanged: report.unchanged,
             objects: report.objects,
-            objects_omitted: report.omitted,
+            objects_omitted: report.objects_omitted,
             access,
             results: Vec::new(),
         };
@@ -116,10 +125,14 @@ impl Pass {
             groups: who.groups.iter().filter(|g| !g.starts_with("system:")).cloned().collect(),
         };
         let delegate = match &stage.delegate {
-            DelegateView::ServicePrincipal { name } => Delegate::ServicePrincipal { namespace: observed.request.host.clone(), name: name.clone() },
+            DelegateView::ServicePrincipal { name } => {
+                Delegate::ServicePrincipal { namespace: observed.request.host.clone(), name: name.clone() }
+            }
             DelegateView::StageOwner { owner } => person(owner),
             // A ServiceAccount that asks is impersonated as one: in user mode the API server refuses it.
-            DelegateView::Requester => observed.request.requester.as_ref().map(requester_delegate).unwrap_or_else(|| person(&Identity::default())),
+            DelegateView::Requester => {
+                observed.request.requester.as_ref().map(requester_delegate).unwrap_or_else(|| person(&Identity::default()))
+            }
         };
         self.cluster.clients.delegate(&delegate).map_err(|e| ReconcileError::Other(e.to_string()))
     }
@@ -133,7 +146,11 @@ impl Pass {
                 Subject { kind: SubjectKind::ServiceAccount, name: name.clone(), namespace: Some(host.clone()) },
             ),
             Delegate::User { username, groups } => (
-                Identity { username: username.clone(), uid: None, groups: groups.iter().cloned().chain(["system:authenticated".to_owned()]).collect() },
+                Identity {
+                    username: username.clone(),
+                    uid: None,
+                    groups: groups.iter().cloned().chain(["system:authenticated".to_owned()]).collect(),
+                },
                 Subject { kind: SubjectKind::User, name: username.clone(), namespace: None },
             ),
         };
@@ -156,19 +173,29 @@ impl Pass {
         if lacking.is_empty() && operator_lacking.is_empty() {
             return Ok(Obstacle {
                 reason: "DelegateLacksTargetAccess".into(),
-                message: format!("the API server refused {username} in namespace {namespace}, though reviews say that it holds these rights; a grant may just have been made, or an authorizer other than RBAC decides. Wanted:\n{}", grants::rules(rights)),
+                message: format!(
+                    "the API server refused {username} in namespace {namespace}, though reviews say that it holds these rights; a grant may just have been made, or an authorizer other than RBAC decides. Wanted:\n{}",
+                    grants::rules(rights)
+                ),
             });
         }
         if lacking.is_empty() {
-            let operator = Subject { kind: SubjectKind::ServiceAccount, name: OPERATOR_NAME.into(), namespace: Some(OPERATOR_NAMESPACE.into()) };
+            let operator =
+                Subject { kind: SubjectKind::ServiceAccount, name: OPERATOR_NAME.into(), namespace: Some(OPERATOR_NAMESPACE.into()) };
             return Ok(Obstacle {
                 reason: "OperatorMayNotActAsDelegate".into(),
-                message: format!("the operator may not act as {username} in namespace {namespace}. Grant:\n{}", grants::role_and_binding("pilotage-operator", namespace, &operator, &operator_lacking)),
+                message: format!(
+                    "the operator may not act as {username} in namespace {namespace}. Grant:\n{}",
+                    grants::role_and_binding("pilotage-operator", namespace, &operator, &operator_lacking)
+                ),
             });
         }
         Ok(Obstacle {
             reason: "DelegateLacksTargetAccess".into(),
-            message: format!("{username}, who deploys, lacks rights in namespace {namespace}. Grant:\n{}", grants::role_and_binding("pilotage-delegate", namespace, &subject, &lacking)),
+            message: format!(
+                "{username}, who deploys, lacks rights in namespace {namespace}. Grant:\n{}",
+                grants::role_and_binding("pilotage-delegate", namespace, &subject, &lacking)
+            ),
         })
     }
 
@@ -183,7 +210,8 @@ impl Pass {
         let impersonate = Right::on("impersonate", "", "serviceaccounts", host).named(name);
         let mut token = Right::on("create", "", "serviceaccounts", host).named(name);
         token.subresource = Some("token".into());
-        let (impersonate, token) = tokio::try_join!(self.cluster.access.may(requester, &impersonate), self.cluster.access.may(requester, &token))?;
+        let (impersonate, token) =
+            tokio::try_join!(self.cluster.access.may(requester, &impersonate), self.cluster.access.may(requester, &token))?;
         Ok(impersonate || token)
     }
 }

@@ -40,7 +40,8 @@ impl Pass {
             since: whole_seconds(now),
         };
         let solution = self.request.spec.solution.name.clone();
-        let planned_on = observed.target.present().map(|t| (t.uid.clone(), t.environment_id.clone(), t.current.as_ref().map(|c| c.digest.clone())));
+        let planned_on =
+            observed.target.present().map(|t| (t.uid.clone(), t.environment_id.clone(), t.current.as_ref().map(|c| c.digest.clone())));
         let (lost_to, environment) = self
             .cluster
             .records
@@ -54,7 +55,8 @@ impl Pass {
                     }
                 };
                 let entry = &mut status.solutions[index];
-                let now_on = (environment.uid().unwrap_or_default(), status.environment_id.clone().unwrap_or_default(), entry.digest.clone());
+                let now_on =
+                    (environment.uid().unwrap_or_default(), status.environment_id.clone().unwrap_or_default(), entry.digest.clone());
                 match &entry.claim {
                     Some(held) if held.request_uid != claim.request_uid => return Some(held.request.clone()),
                     Some(_) => return None,
@@ -119,7 +121,8 @@ impl Pass {
         };
         let same_request = request.resource_version() == self.request.resource_version();
         let same_stage = stage.as_ref().map(identity) == self.around.stage.as_deref().map(identity);
-        let same_target = target.as_ref().map(|e| (identity(e), environment_id(e))) == self.around.target.as_deref().map(|e| (identity(e), environment_id(e)));
+        let same_target = target.as_ref().map(|e| (identity(e), environment_id(e)))
+            == self.around.target.as_deref().map(|e| (identity(e), environment_id(e)));
         self.request = Arc::new(request);
         self.around.stage = stage.map(Arc::new);
         self.around.target = target.map(Arc::new);
@@ -142,7 +145,10 @@ impl Pass {
         let solution = &self.request.spec.solution.name;
         let claim = self.around.target.as_deref().and_then(|e| Claimed::from_environment(e, solution, &self.uid()));
         let (Some(claim), Some(stage), Some(prepared)) = (claim, observed.stage.present(), self.prepared.take()) else {
-            return Ok(ApplyFact::Failed(Obstacle { reason: "ClaimLost".into(), message: "the claim on the environment, or the stage, is gone".into() }));
+            return Ok(ApplyFact::Failed(Obstacle {
+                reason: "ClaimLost".into(),
+                message: "the claim on the environment, or the stage, is gone".into(),
+            }));
         };
         let client = self.delegate(observed, stage)?;
         match apply::apply(&claim, &client, prepared.planned, self.cluster.options.apply_concurrency).await {

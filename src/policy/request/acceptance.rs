@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::decide::known;
-use super::observed::{Obstacle, Observed, PipelineView, SourceView, StageView, TargetView};
+use super::observed::{Observed, Obstacle, PipelineView, SourceView, StageView, TargetView};
 use super::step::{End, Ending, Progress, Step, Waiting};
 use crate::api::artifact::Outcome;
 
@@ -45,16 +45,25 @@ pub fn accept<'a>(o: &'a Observed, now: Timestamp) -> Result<Subject<'a>, Step> 
 fn supported(o: &Observed) -> Result<(), Step> {
     let refuse = |reason: &str, message: &str| Err(Ending::step(End::Failed, Progress::Acceptance, reason, message));
     if o.request.requester.is_none() {
-        return refuse("RequesterUnknown", "spec.requestedBy is empty: the admission policies of Pilotage were not in force when the request was made. Install them and make a new request");
+        return refuse(
+            "RequesterUnknown",
+            "spec.requestedBy is empty: the admission policies of Pilotage were not in force when the request was made. Install them and make a new request",
+        );
     }
     if o.request.from_registry {
-        return refuse("SourceUnsupported", "spec.artifact.oci is reserved: this version deploys what it exports from a development environment. Name a sourceEnvironment instead");
+        return refuse(
+            "SourceUnsupported",
+            "spec.artifact.oci is reserved: this version deploys what it exports from a development environment. Name a sourceEnvironment instead",
+        );
     }
     if o.request.shares {
         return refuse("SharingUnsupported", "spec.shareWith is reserved: this version does not share after the deployment. Leave it out");
     }
     if let Err(text) = &o.request.scheduled_time {
-        return refuse("ScheduledTimeInvalid", &format!("spec.scheduledTime \"{text}\" is not a time of RFC 3339, for example 2026-12-01T06:00:00Z"));
+        return refuse(
+            "ScheduledTimeInvalid",
+            &format!("spec.scheduledTime \"{text}\" is not a time of RFC 3339, for example 2026-12-01T06:00:00Z"),
+        );
     }
     Ok(())
 }
@@ -65,7 +74,12 @@ fn pipeline<'a>(o: &'a Observed, now: Timestamp) -> Result<&'a PipelineView, Ste
         return Err(gone_or_awaited(o, "PipelineNotFound", &format!("pipeline {name} does not exist in host {}", o.request.host), now));
     };
     if pipeline.suspended {
-        return Err(wait(o, "PipelineSuspended", &format!("pipeline {name} is suspended (spec.suspend): an administrator stopped new deployments"), now));
+        return Err(wait(
+            o,
+            "PipelineSuspended",
+            &format!("pipeline {name} is suspended (spec.suspend): an administrator stopped new deployments"),
+            now,
+        ));
     }
     if let Some(why) = &pipeline.not_ready {
         return Err(wait(o, "PipelineNotReady", &format!("pipeline {name} is not ready: {why}"), now));
@@ -82,7 +96,10 @@ fn stage<'a>(o: &'a Observed, now: Timestamp) -> Result<&'a StageView, Step> {
         return Err(refuse(
             o,
             "StageOfOtherPipeline",
-            &format!("stage {name} is part of pipeline {}, not of {}; make a new request that names the right one", stage.pipeline, o.request.pipeline),
+            &format!(
+                "stage {name} is part of pipeline {}, not of {}; make a new request that names the right one",
+                stage.pipeline, o.request.pipeline
+            ),
             now,
         ));
     }
@@ -95,10 +112,20 @@ fn stage<'a>(o: &'a Observed, now: Timestamp) -> Result<&'a StageView, Step> {
 fn target<'a>(o: &'a Observed, stage: &StageView, now: Timestamp) -> Result<&'a TargetView, Step> {
     let name = &stage.target_environment;
     let Some(target) = known(&o.target, Progress::Acceptance, "the target environment")? else {
-        return Err(gone_or_awaited(o, "EnvironmentNotFound", &format!("environment {name}, the target of stage {}, does not exist in host {}", o.request.stage, o.request.host), now));
+        return Err(gone_or_awaited(
+            o,
+            "EnvironmentNotFound",
+            &format!("environment {name}, the target of stage {}, does not exist in host {}", o.request.stage, o.request.host),
+            now,
+        ));
     };
     match &target.not_ready {
-        Some(why) => Err(wait(o, "EnvironmentNotReady", &format!("environment {name}, the target of stage {}, is not ready: {why}", o.request.stage), now)),
+        Some(why) => Err(wait(
+            o,
+            "EnvironmentNotReady",
+            &format!("environment {name}, the target of stage {}, is not ready: {why}", o.request.stage),
+            now,
+        )),
         None => Ok(target),
     }
 }
@@ -114,7 +141,11 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), S
             return Err(refuse(
                 o,
                 "SourceNotLinked",
-                &format!("environment {name} is not a development environment of pipeline {} (it has: {}); make a new request that names one of these", o.request.pipeline, linked.join(", ")),
+                &format!(
+                    "environment {name} is not a development environment of pipeline {} (it has: {}); make a new request that names one of these",
+                    o.request.pipeline,
+                    linked.join(", ")
+                ),
                 now,
             ));
         }
@@ -124,13 +155,22 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), S
             return Err(refuse(
                 o,
                 "SourceAmbiguous",
-                &format!("pipeline {} has several development environments ({}); make a new request with spec.sourceEnvironment", o.request.pipeline, linked.join(", ")),
+                &format!(
+                    "pipeline {} has several development environments ({}); make a new request with spec.sourceEnvironment",
+                    o.request.pipeline,
+                    linked.join(", ")
+                ),
                 now,
             ));
         }
     };
     let Some(source) = known(&o.source, Progress::Acceptance, "the source environment")? else {
-        return Err(gone_or_awaited(o, "EnvironmentNotFound", &format!("development environment {name} does not exist in host {}", o.request.host), now));
+        return Err(gone_or_awaited(
+            o,
+            "EnvironmentNotFound",
+            &format!("development environment {name} does not exist in host {}", o.request.host),
+            now,
+        ));
     };
     if let Some(why) = &source.not_ready {
         return Err(wait(o, "EnvironmentNotReady", &format!("development environment {name} is not ready: {why}"), now));
@@ -145,7 +185,12 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), S
 fn solution(o: &Observed, source: &SourceView, now: Timestamp) -> Result<(), Step> {
     let name = &o.request.solution;
     let Some(solution) = known(&o.solution, Progress::Acceptance, "the solution")? else {
-        return Err(gone_or_awaited(o, "SolutionNotFound", &format!("solution {name} does not exist in development environment {} (namespace {})", source.name, source.namespace), now));
+        return Err(gone_or_awaited(
+            o,
+            "SolutionNotFound",
+            &format!("solution {name} does not exist in development environment {} (namespace {})", source.name, source.namespace),
+            now,
+        ));
     };
     if solution.version == o.request.version {
         return Ok(());
@@ -168,12 +213,20 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> Result<(),
         return Err(refuse(
             o,
             "SourceNotAllowed",
-            &format!("stage {} comes after {}: it deploys what the first stage exported, not environment {name}; make a new request without sourceEnvironment", o.request.stage, previous.name),
+            &format!(
+                "stage {} comes after {}: it deploys what the first stage exported, not environment {name}; make a new request without sourceEnvironment",
+                o.request.stage, previous.name
+            ),
             now,
         ));
     }
     let Some((stage_uid, environment_uid)) = &previous.uids else {
-        return Err(gone_or_awaited(o, "PreviousStageNotFound", &format!("stage {}, which comes before {}, does not exist", previous.name, o.request.stage), now));
+        return Err(gone_or_awaited(
+            o,
+            "PreviousStageNotFound",
+            &format!("stage {}, which comes before {}, does not exist", previous.name, o.request.stage),
+            now,
+        ));
     };
     let proven = o.artifact.present().is_some_and(|a| {
         a.deployments.iter().any(|d| d.outcome == Outcome::Succeeded && d.stage_uid == *stage_uid && d.environment_uid == *environment_uid)
@@ -183,12 +236,20 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> Result<(),
     }
     let what = format!("{} {}", o.request.solution, o.request.version);
     if let Some(request) = &o.previous_in_flight {
-        return Err(wait(o, "PreviousStageInProgress", &format!("{what} is on its way to stage {} with request {request}; it must succeed there first", previous.name), now));
+        return Err(wait(
+            o,
+            "PreviousStageInProgress",
+            &format!("{what} is on its way to stage {} with request {request}; it must succeed there first", previous.name),
+            now,
+        ));
     }
     Err(refuse(
         o,
         "PreviousStageNotSucceeded",
-        &format!("{what} has not succeeded in stage {}, which comes before {}; ask for a deployment to {} first, then make a new request", previous.name, o.request.stage, previous.name),
+        &format!(
+            "{what} has not succeeded in stage {}, which comes before {}; ask for a deployment to {} first, then make a new request",
+            previous.name, o.request.stage, previous.name
+        ),
         now,
     ))
 }
@@ -217,7 +278,12 @@ fn dependencies(o: &Observed, target: &TargetView, now: Timestamp) -> Result<(),
     if target.missing_dependencies.is_empty() {
         return Ok(());
     }
-    Err(wait(o, "DependencyMissing", &format!("solutions that {} depends on do not run in the target: {}", o.request.solution, target.missing_dependencies.join("; ")), now))
+    Err(wait(
+        o,
+        "DependencyMissing",
+        &format!("solutions that {} depends on do not run in the target: {}", o.request.solution, target.missing_dependencies.join("; ")),
+        now,
+    ))
 }
 
 /// Refuses, once it is sure that nothing of the same `kubectl apply` is still to come and caches told the truth.
@@ -274,7 +340,11 @@ fn at(o: &Observed) -> Progress {
 fn deadline(o: &Observed) -> Timestamp {
     let gates = &o.request.gates;
     let stage_timeout = o.stage.present().map_or(Duration::ZERO, |s| s.gate_timeout);
-    let opened = [&gates.pre_export_step, &gates.approval, &gates.pre_deployment_step].into_iter().flatten().map(|g| g.opened_at + stage_timeout).max();
+    let opened = [&gates.pre_export_step, &gates.approval, &gates.pre_deployment_step]
+        .into_iter()
+        .flatten()
+        .map(|g| g.opened_at + stage_timeout)
+        .max();
     let scheduled = o.request.scheduled_time.clone().ok().flatten();
     [Some(o.request.created_at), opened, scheduled].into_iter().flatten().max().unwrap_or(o.request.created_at) + o.accept_timeout
 }

@@ -54,15 +54,21 @@ fn recorded(o: &Observed) -> Result<(), Step> {
     if let Some(done) = artifact.deployments.iter().find(|d| d.request_uid == o.request.uid) {
         let from_record = "as the artifact's record says: the operator was interrupted before it could write the end here";
         return Err(match done.outcome {
-            crate::api::artifact::Outcome::Succeeded => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", deployment::success(o)),
-            crate::api::artifact::Outcome::Failed => Ending::step(End::Failed, Progress::Deployment, "DeploymentFailed", format!("the deployment failed, {from_record}")),
+            crate::api::artifact::Outcome::Succeeded => {
+                Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", deployment::success(o))
+            }
+            crate::api::artifact::Outcome::Failed => {
+                Ending::step(End::Failed, Progress::Deployment, "DeploymentFailed", format!("the deployment failed, {from_record}"))
+            }
         });
     }
     let Some(stage) = o.stage.present() else { return Ok(()) };
     let same_name = |d: &&super::observed::DeploymentView| {
         d.request == o.request.name && d.stage_uid == stage.uid && d.outcome == crate::api::artifact::Outcome::Succeeded
     };
-    if o.request.start_time.is_none() && let Some(done) = artifact.deployments.iter().find(same_name) {
+    if o.request.start_time.is_none()
+        && let Some(done) = artifact.deployments.iter().find(same_name)
+    {
         return Err(Ending::step(
             End::Succeeded,
             Progress::Deployment,
@@ -118,7 +124,12 @@ fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> Re
                 format!("the request was planned with artifact digest {pinned}, the stored one is {digest}; make a new request"),
             )),
             None if !o.confirmed => Err(Step::Confirm),
-            None => Err(Ending::step(End::Failed, Progress::Export, "ArtifactGone", format!("the artifact with digest {pinned} is gone; raise the solution's version and make a new request"))),
+            None => Err(Ending::step(
+                End::Failed,
+                Progress::Export,
+                "ArtifactGone",
+                format!("the artifact with digest {pinned} is gone; raise the solution's version and make a new request"),
+            )),
         };
     }
     if subject.stage.previous.is_some() {
@@ -143,7 +154,9 @@ fn plan(o: &Observed, now: Timestamp) -> Result<(), Step> {
                 End::Failed,
                 reached(o),
                 "PlanChanged",
-                format!("what would be deployed is no longer what was planned and asked to be approved (now: {summary}); nothing was written. Make a new request: it starts from the stored artifact"),
+                format!(
+                    "what would be deployed is no longer what was planned and asked to be approved (now: {summary}); nothing was written. Make a new request: it starts from the stored artifact"
+                ),
             )),
             _ => Ok(()),
         },

@@ -25,7 +25,10 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
         if !o.confirmed {
             return Step::Confirm;
         }
-        return failed("ClaimLost", "the claim on the environment is gone: the Environment was deleted and made again while the request deployed. Make a new request");
+        return failed(
+            "ClaimLost",
+            "the claim on the environment is gone: the Environment was deleted and made again while the request deployed. Make a new request",
+        );
     }
     if matches!(o.target, super::observed::Lookup::Absent) {
         if !o.confirmed {
@@ -39,7 +42,13 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
             if now >= deadline {
                 return failed(&obstacle.reason, &format!("{}. It waited until {deadline}", obstacle.message));
             }
-            return Waiting::polled(Progress::Deployment, &obstacle.reason, format!("{}. Waits until {deadline}", obstacle.message), Some(deadline), RIGHT_POLL);
+            return Waiting::polled(
+                Progress::Deployment,
+                &obstacle.reason,
+                format!("{}. Waits until {deadline}", obstacle.message),
+                Some(deadline),
+                RIGHT_POLL,
+            );
         }
         Some(ApplyFact::Failed(obstacle)) => return failed(&obstacle.reason, &obstacle.message),
         Some(ApplyFact::Applied) => {}
@@ -52,7 +61,13 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
             if now >= deadline {
                 return failed("DeploymentTimedOut", &format!("applied, but not healthy by {deadline}: {what}"));
             }
-            Waiting::polled(Progress::Deployment, "WaitingForHealth", format!("applied; waits until {deadline} for {what}"), Some(deadline), HEALTH_POLL)
+            Waiting::polled(
+                Progress::Deployment,
+                "WaitingForHealth",
+                format!("applied; waits until {deadline} for {what}"),
+                Some(deadline),
+                HEALTH_POLL,
+            )
         }
     }
 }

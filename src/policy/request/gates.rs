@@ -24,7 +24,10 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
                         "RequesterCouldApprove",
                         format!(
                             "{} may impersonate {} or create its token in host {}, and so could approve their own request; take that right away, or set gates.allowSelfApproval on stage {}",
-                            requester(o), approver(o, subject.stage), o.request.host, o.request.stage
+                            requester(o),
+                            approver(o, subject.stage),
+                            o.request.host,
+                            o.request.stage
                         ),
                     ));
                 }
@@ -54,7 +57,12 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
                     End::Failed,
                     at,
                     "GateTimedOut",
-                    format!("the {} was not decided between {} and {deadline} by {}; make a new request", word(kind), gate.opened_at, who(o, gate)),
+                    format!(
+                        "the {} was not decided between {} and {deadline} by {}; make a new request",
+                        word(kind),
+                        gate.opened_at,
+                        who(o, gate)
+                    ),
                 ));
             }
             Err(Waiting::watched(
@@ -84,9 +92,15 @@ fn decided(o: &Observed, kind: GateKind) -> Option<Option<&String>> {
 pub fn rejected(o: &Observed) -> Result<(), Step> {
     let request = &o.request;
     let rejections = [
-        (GateKind::PreExportStep, request.pre_export.as_ref().filter(|d| d.decision == StepOutcome::Rejected).map(|d| (&d.by, &d.comments))),
+        (
+            GateKind::PreExportStep,
+            request.pre_export.as_ref().filter(|d| d.decision == StepOutcome::Rejected).map(|d| (&d.by, &d.comments)),
+        ),
         (GateKind::Approval, request.approval.as_ref().filter(|d| d.decision == ApprovalDecision::Rejected).map(|d| (&d.by, &d.comments))),
-        (GateKind::PreDeploymentStep, request.pre_deployment.as_ref().filter(|d| d.decision == StepOutcome::Rejected).map(|d| (&d.by, &d.comments))),
+        (
+            GateKind::PreDeploymentStep,
+            request.pre_deployment.as_ref().filter(|d| d.decision == StepOutcome::Rejected).map(|d| (&d.by, &d.comments)),
+        ),
     ];
     for (kind, rejection) in rejections {
         if let Some((by, comments)) = rejection {

@@ -33,7 +33,12 @@ pub fn ended(o: &Observed, ending: &Ending) -> Report {
     }
     conditions.push(Observation::new(types::SUCCEEDED, good, &ending.reason, &ending.message));
     conditions.push(Observation::new(types::RECONCILING, false, "Ended", "the request has ended"));
-    conditions.push(Observation::new(types::STALLED, ending.end == End::Failed, if good { "Ended" } else { &ending.reason }, if good { "the request has ended" } else { &ending.message }));
+    conditions.push(Observation::new(
+        types::STALLED,
+        ending.end == End::Failed,
+        if good { "Ended" } else { &ending.reason },
+        if good { "the request has ended" } else { &ending.message },
+    ));
     Report {
         phase: match ending.end {
             End::Succeeded => "Succeeded",
@@ -50,10 +55,22 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
     let mut conditions = Vec::new();
     let request = &o.request;
     if at > Progress::Acceptance {
-        conditions.push(Observation::new(types::ACCEPTED, true, "Accepted", format!("pipeline {}, stage {}, solution {} {}", request.pipeline, request.stage, request.solution, request.version)));
+        conditions.push(Observation::new(
+            types::ACCEPTED,
+            true,
+            "Accepted",
+            format!("pipeline {}, stage {}, solution {} {}", request.pipeline, request.stage, request.solution, request.version),
+        ));
     }
-    if at > Progress::PreExportStep && let Some(decided) = &request.pre_export {
-        conditions.push(Observation::new(types::PRE_EXPORT_STEP_COMPLETED, true, "Completed", said("completed", &decided.by, decided.comments.as_deref())));
+    if at > Progress::PreExportStep
+        && let Some(decided) = &request.pre_export
+    {
+        conditions.push(Observation::new(
+            types::PRE_EXPORT_STEP_COMPLETED,
+            true,
+            "Completed",
+            said("completed", &decided.by, decided.comments.as_deref()),
+        ));
     }
     if at > Progress::Export {
         let digest = match &o.facts.export {
@@ -62,18 +79,35 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
         };
         if let Some(digest) = digest {
             let reused = matches!(&o.facts.export, Some(ExportFact::Stored { reused: true, .. }));
-            let note = if reused { "; it was stored before: where development has changed since, raise the version to ship that" } else { "" };
-            conditions.push(Observation::new(types::EXPORTED, true, "Stored", format!("artifact {}-{} with digest {digest}{note}", request.solution, request.version)));
+            let note =
+                if reused { "; it was stored before: where development has changed since, raise the version to ship that" } else { "" };
+            conditions.push(Observation::new(
+                types::EXPORTED,
+                true,
+                "Stored",
+                format!("artifact {}-{} with digest {digest}{note}", request.solution, request.version),
+            ));
         }
     }
-    if at > Progress::Validation && let Some(PlanFact::Ready { summary, .. }) = &o.facts.plan {
+    if at > Progress::Validation
+        && let Some(PlanFact::Ready { summary, .. }) = &o.facts.plan
+    {
         conditions.push(Observation::new(types::VALIDATED, true, "DryRunSucceeded", summary));
     }
-    if at > Progress::Approval && let Some(decided) = &request.approval {
+    if at > Progress::Approval
+        && let Some(decided) = &request.approval
+    {
         conditions.push(Observation::new(types::APPROVED, true, "Approved", said("approved", &decided.by, decided.comments.as_deref())));
     }
-    if at > Progress::PreDeploymentStep && let Some(decided) = &request.pre_deployment {
-        conditions.push(Observation::new(types::PRE_DEPLOYMENT_STEP_COMPLETED, true, "Completed", said("completed", &decided.by, decided.comments.as_deref())));
+    if at > Progress::PreDeploymentStep
+        && let Some(decided) = &request.pre_deployment
+    {
+        conditions.push(Observation::new(
+            types::PRE_DEPLOYMENT_STEP_COMPLETED,
+            true,
+            "Completed",
+            said("completed", &decided.by, decided.comments.as_deref()),
+        ));
     }
     conditions
 }

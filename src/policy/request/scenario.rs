@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use semver::Version;
 
 use super::observed::{
-    ArtifactView, DelegateView, DeploymentView, ExportFact, Facts, Lookup, Observed, PipelineView, PlanFact, PreviousStage, RequestView, SolutionView,
-    SourceView, StageView, TargetView,
+    ArtifactView, DelegateView, DeploymentView, ExportFact, Facts, Lookup, Observed, PipelineView, PlanFact, PreviousStage, RequestView,
+    SolutionView, SourceView, StageView, TargetView,
 };
 use crate::api::artifact::Outcome;
 use crate::api::reference::Identity;
@@ -171,7 +171,8 @@ impl Observed {
             opened_at: after(1),
         });
         if self.artifact == Lookup::Absent {
-            self.artifact = Lookup::Present(ArtifactView { digest: DIGEST.into(), source_environment: Some("dev".into()), deployments: Vec::new() });
+            self.artifact =
+                Lookup::Present(ArtifactView { digest: DIGEST.into(), source_environment: Some("dev".into()), deployments: Vec::new() });
         }
         self
     }

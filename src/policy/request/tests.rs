@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use semver::Version;
 
 use super::decide;
-use super::observed::{ApplyFact, ClaimFact, ClaimView, CurrentVersion, ExportFact, HealthFact, Lookup, Observed, Obstacle, PlanFact, Rival};
+use super::observed::{
+    ApplyFact, ClaimFact, ClaimView, CurrentVersion, ExportFact, HealthFact, Lookup, Observed, Obstacle, PlanFact, Rival,
+};
 use super::scenario::{DIGEST, HASH, after, head, second};
 use super::step::{End, GateKind, Progress, Step};
 use crate::api::artifact::Outcome;
@@ -100,8 +102,11 @@ fn what_may_still_arrive_with_the_same_apply_is_not_refused_at_once() {
 
 #[test]
 fn a_success_of_another_digest_stage_or_environment_proves_nothing() {
-    let proofs: [fn(&mut super::observed::DeploymentView); 3] =
-        [|d| d.outcome = Outcome::Failed, |d| d.stage_uid = "a stage deleted and made again".into(), |d| d.environment_uid = "another environment".into()];
+    let proofs: [fn(&mut super::observed::DeploymentView); 3] = [
+        |d| d.outcome = Outcome::Failed,
+        |d| d.stage_uid = "a stage deleted and made again".into(),
+        |d| d.environment_uid = "another environment".into(),
+    ];
     for spoil in proofs {
         let mut o = second();
         o.confirmed = true;
@@ -159,7 +164,9 @@ fn a_stage_that_is_deleted_ends_what_has_not_claimed_its_target() {
 #[test]
 fn versions_must_rise_unless_the_pipeline_allows_otherwise() {
     for running in [Version::new(1, 4, 0), Version::new(2, 0, 0)] {
-        let o = head().with_target(|t| t.current = Some(CurrentVersion { version: running.clone(), digest: "sha256:cc".into(), request: "old".into() }));
+        let o = head().with_target(|t| {
+            t.current = Some(CurrentVersion { version: running.clone(), digest: "sha256:cc".into(), request: "old".into() })
+        });
         let (_, reason, message) = ends(decide(&o, after(5)));
         assert_eq!(reason, "VersionNotHigher");
         assert!(message.contains(&running.to_string()) && message.contains("old"));
@@ -169,11 +176,9 @@ fn versions_must_rise_unless_the_pipeline_allows_otherwise() {
 
 #[test]
 fn a_request_that_was_overtaken_is_superseded_and_says_by_which() {
-    let o = head()
-        .asked()
-        .decided(ApprovalDecision::Approved)
-        .planned(HASH)
-        .with_target(|t| t.current = Some(CurrentVersion { version: Version::new(1, 5, 0), digest: "sha256:cc".into(), request: "newer".into() }));
+    let o = head().asked().decided(ApprovalDecision::Approved).planned(HASH).with_target(|t| {
+        t.current = Some(CurrentVersion { version: Version::new(1, 5, 0), digest: "sha256:cc".into(), request: "newer".into() })
+    });
     let (end, reason, message) = ends(decide(&o, after(9)));
     assert_eq!((end, reason.as_str()), (End::Failed, "Superseded"));
     assert!(message.contains("newer"));
@@ -237,7 +242,10 @@ fn a_target_that_another_request_deploys_to_is_waited_for_by_name() {
 #[test]
 fn the_turn_is_by_when_the_last_gate_opened_the_way() {
     let mut o = head().asked().decided(ApprovalDecision::Approved).planned(HASH);
-    o.rivals = vec![Rival { name: "first".into(), uid: "r5".into(), queued_since: Some(after(3)) }, Rival { name: "orders-qa".into(), uid: "r1".into(), queued_since: Some(after(4)) }];
+    o.rivals = vec![
+        Rival { name: "first".into(), uid: "r5".into(), queued_since: Some(after(3)) },
+        Rival { name: "orders-qa".into(), uid: "r1".into(), queued_since: Some(after(4)) },
+    ];
     assert!(waits(decide(&o, after(9))).2.contains("first"));
     o.rivals[0].queued_since = None;
     assert_eq!(decide(&o, after(9)), Step::Claim, "who still waits for an approval holds up nobody");
@@ -254,14 +262,22 @@ fn a_scheduled_time_a_soak_time_and_a_window_hold_what_is_approved() {
     assert_eq!(waits(decide(&soaking, after(9))).1, "Soaking");
     assert_eq!(decide(&soaking, after(40)), Step::Claim);
     let frozen = approved().with_stage(|s| {
-        s.windows = vec![crate::api::stage::Window { type_: crate::api::stage::WindowType::Deny, schedule: "* * * * *".into(), duration: "1h".into(), time_zone: None }];
+        s.windows = vec![crate::api::stage::Window {
+            type_: crate::api::stage::WindowType::Deny,
+            schedule: "* * * * *".into(),
+            duration: "1h".into(),
+            time_zone: None,
+        }];
     });
     assert_eq!(waits(decide(&frozen, after(9))).1, "OutsideWindow");
 }
 
 #[test]
 fn a_started_request_applies_checks_and_succeeds_and_cancel_no_longer_matters() {
-    let mut o = head().asked().decided(ApprovalDecision::Approved).with_target(|t| t.claim = Some(ClaimView { request: "orders-qa".into(), request_uid: "r1".into() }));
+    let mut o = head()
+        .asked()
+        .decided(ApprovalDecision::Approved)
+        .with_target(|t| t.claim = Some(ClaimView { request: "orders-qa".into(), request_uid: "r1".into() }));
     o.request.start_time = Some(after(10));
     o.request.cancel = true;
     assert_eq!(decide(&o, after(11)), Step::Apply);

@@ -19,20 +19,36 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Result<(), St
         && let Some((stage_uid, _)) = &previous.uids
         && let Some(artifact) = o.artifact.present()
     {
-        let succeeded = artifact.deployments.iter().filter(|d| d.stage_uid == *stage_uid && d.outcome == Outcome::Succeeded).map(|d| d.ended_at).min();
+        let succeeded =
+            artifact.deployments.iter().filter(|d| d.stage_uid == *stage_uid && d.outcome == Outcome::Succeeded).map(|d| d.ended_at).min();
         if let Some(ripe) = succeeded.map(|at| at + subject.stage.soak)
             && now < ripe
         {
-            return Err(Waiting::watched(Progress::Queue, "Soaking", format!("waits until {ripe}: stage {} asks for a soak time since the success in stage {}", o.request.stage, previous.name), Some(ripe)));
+            return Err(Waiting::watched(
+                Progress::Queue,
+                "Soaking",
+                format!("waits until {ripe}: stage {} asks for a soak time since the success in stage {}", o.request.stage, previous.name),
+                Some(ripe),
+            ));
         }
     }
     match windows::opening(&subject.stage.windows, now) {
         Ok(Opening::Open) => Ok(()),
         Ok(Opening::Closed { until, schedule }) => {
             let when = until.map_or_else(|| "a window opens".to_owned(), |at| at.to_string());
-            Err(Waiting::watched(Progress::Queue, "OutsideWindow", format!("waits until {when}: the windows of stage {} (schedule \"{schedule}\") let nothing start now", o.request.stage), until))
+            Err(Waiting::watched(
+                Progress::Queue,
+                "OutsideWindow",
+                format!("waits until {when}: the windows of stage {} (schedule \"{schedule}\") let nothing start now", o.request.stage),
+                until,
+            ))
         }
-        Err(error) => Err(Waiting::watched(Progress::Queue, "WindowInvalid", format!("the windows of stage {} can't be read: {error}; its owner must correct them", o.request.stage), None)),
+        Err(error) => Err(Waiting::watched(
+            Progress::Queue,
+            "WindowInvalid",
+            format!("the windows of stage {} can't be read: {error}; its owner must correct them", o.request.stage),
+            None,
+        )),
     }
 }
 
@@ -51,7 +67,10 @@ pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> Result<(
                 End::Failed,
                 Progress::Queue,
                 "Superseded",
-                format!("stage {} now runs {} {} (request {}), which overtook this request; nothing was written", o.request.stage, o.request.solution, current.version, current.request),
+                format!(
+                    "stage {} now runs {} {} (request {}), which overtook this request; nothing was written",
+                    o.request.stage, o.request.solution, current.version, current.request
+                ),
             ))
         }
         _ => Ok(()),
@@ -66,11 +85,19 @@ pub fn turn(o: &Observed, subject: &Subject<'_>) -> Result<(), Step> {
     }
     match &subject.target.claim {
         Some(claim) if claim.request_uid == o.request.uid => return Ok(()),
-        Some(claim) => return Err(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {}, which deploys {what}", claim.request), None)),
+        Some(claim) => {
+            return Err(Waiting::watched(
+                Progress::Queue,
+                "Queued",
+                format!("waits for request {}, which deploys {what}", claim.request),
+                None,
+            ));
+        }
         None => {}
     }
     let own = o.rivals.iter().find(|r| r.uid == o.request.uid).and_then(|r| r.queued_since);
-    let first = o.rivals.iter().filter(|r| r.uid != o.request.uid).filter_map(|r| r.queued_since.map(|since| (since, &r.uid, &r.name))).min();
+    let first =
+        o.rivals.iter().filter(|r| r.uid != o.request.uid).filter_map(|r| r.queued_since.map(|since| (since, &r.uid, &r.name))).min();
     match (first, own) {
         (Some((since, uid, name)), own) if own.is_none_or(|own| (since, uid) < (own, &o.request.uid)) => {
             Err(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {name}, whose turn it is to deploy {what}"), None))
