@@ -5,6 +5,7 @@ pub mod apply;
 pub mod applyset;
 pub mod assess;
 pub mod claimed;
+mod dependencies;
 pub mod diff;
 pub mod errors;
 mod findings;
