@@ -2,10 +2,16 @@
 
 pub mod environment;
 pub mod pipeline;
+mod seen;
 pub mod stage;
+
+use std::time::Duration;
 
 use crate::api::Condition;
 use crate::api::condition::ConditionStatus;
+
+/// When to look again at an object whose cache is behind the operator's own last write; usually the watch is sooner.
+const BEHIND: Duration = Duration::from_secs(1);
 
 /// `Ok` where the condition is `True`; otherwise why it is not, in one word.
 fn holds(condition: Option<&Condition>) -> Result<(), String> {

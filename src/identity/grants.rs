@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use sha2::{Digest, Sha256};
-
 use super::access::Right;
 use super::{OPERATOR_NAME, OPERATOR_NAMESPACE};
 use crate::api::GROUP;
+use crate::api::names::short_hash;
 use crate::api::reference::{Subject, SubjectKind};
 
 /// The operator itself.
@@ -132,8 +131,7 @@ fn object_name(prefix: &str, who: &str) -> String {
     if plain == who {
         return format!("{prefix}-{plain}");
     }
-    let digest = Sha256::digest(who.as_bytes());
-    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let hash = short_hash(who);
     if plain.is_empty() { format!("{prefix}-{hash}") } else { format!("{prefix}-{plain}-{hash}") }
 }
 

@@ -93,7 +93,7 @@ pub fn order<'a>(stages: &'a [StageView], foreign: &BTreeSet<String>) -> Result<
         previous_is_known(stage, previous, &known, foreign)?;
     }
     let mut heads = known.values().filter(|s| s.previous.is_none());
-    let Some(head) = heads.next() else { return Err(cycle(&known)) };
+    let Some(head) = heads.next() else { return if known.is_empty() { Ok(Vec::new()) } else { Err(cycle(&known)) } };
     let others: Vec<&str> = heads.map(|s| s.name.as_str()).collect();
     if !others.is_empty() {
         return edit(
