@@ -2,8 +2,10 @@
 
 pub mod environment;
 pub mod pipeline;
+pub mod request;
 mod seen;
 pub mod stage;
+pub mod wiring;
 
 use std::time::Duration;
 

@@ -162,10 +162,7 @@ pub fn watch(client: &Client, writers: Writers, news: Arc<dyn News>) -> impl Fut
         spawn(client, writers.validating_bindings, drop_managed_fields, tell(&news, |n, _| n.policy())),
         spawn(client, writers.mutating_policies, drop_managed_fields, tell(&news, |n, _| n.policy())),
         spawn(client, writers.mutating_bindings, drop_managed_fields, tell(&news, |n, _| n.policy())),
-        {
-            let stream = watcher::metadata_watcher(Api::<Namespace>::all(client.clone()), watcher::Config::default());
-            tokio::spawn(follow(stream, writers.namespaces, drop_managed_fields, tell(&news, |n, o| n.namespace(o))))
-        },
+        spawn(client, writers.namespaces, drop_managed_fields, tell(&news, |n, o| n.namespace(o))),
     ]);
     async move {
         for ended in all.await {

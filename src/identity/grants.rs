@@ -140,9 +140,12 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// A rule: group, resources, verbs, and the one name that is meant.
+type Rule = (String, Vec<String>, Vec<String>, Option<String>);
+
 /// The rules alone, one line each, for conditions.
 pub fn rules(rights: &[Right]) -> String {
-    let mut grouped: Vec<(String, Vec<String>, Vec<String>, Option<String>)> = Vec::new();
+    let mut grouped: Vec<Rule> = Vec::new();
     for right in rights {
         let resource = right.subresource.as_ref().map_or_else(|| right.resource.clone(), |sub| format!("{}/{sub}", right.resource));
         match grouped
@@ -157,7 +160,7 @@ pub fn rules(rights: &[Right]) -> String {
             None => grouped.push((right.group.clone(), vec![resource], vec![right.verb.clone()], right.name.clone())),
         }
     }
-    let mut merged: Vec<(String, Vec<String>, Vec<String>, Option<String>)> = Vec::new();
+    let mut merged: Vec<Rule> = Vec::new();
     for (group, resources, verbs, name) in grouped {
         match merged.iter_mut().find(|(g, _, v, n)| *g == group && *v == verbs && *n == name) {
             Some((_, existing, _, _)) => existing.extend(resources),
