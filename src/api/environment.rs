@@ -62,7 +62,7 @@ pub enum EnvironmentType {
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.type == oldSelf.type && self.__namespace__ == oldSelf.__namespace__ && self.?cluster == oldSelf.?cluster")
+#[x_kube(validation = Rule::new("self.type == oldSelf.type && self.__namespace__ == oldSelf.__namespace__ && has(self.cluster) == has(oldSelf.cluster) && (!has(self.cluster) || self.cluster == oldSelf.cluster)")
     .message("type, namespace and cluster are immutable: delete this Environment and create another"))]
 pub struct EnvironmentSpec {
     /// `Development` (exported from) or `Target` (deployed to). Immutable.

@@ -52,12 +52,12 @@ use super::settings::DeploymentSettings;
         .message("the deployment has started: it can't be canceled any more"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.endTime) || self.spec.?cancel.orValue(false) == oldSelf.spec.?cancel.orValue(false)")
         .message("the request has ended: there is nothing to cancel"),
-    validation = Rule::new("!has(oldSelf.status) || !(has(oldSelf.status.approval) || has(oldSelf.status.startTime) || has(oldSelf.status.endTime)) || self.spec.?scheduledTime.orValue('') == oldSelf.spec.?scheduledTime.orValue('')")
+    validation = Rule::new("!has(oldSelf.status) || !(has(oldSelf.status.approval) || has(oldSelf.status.startTime) || has(oldSelf.status.endTime)) || (has(self.spec.scheduledTime) == has(oldSelf.spec.scheduledTime) && (!has(self.spec.scheduledTime) || self.spec.scheduledTime == oldSelf.spec.scheduledTime))")
         .message("scheduledTime is frozen once the approval is decided or the deployment has started")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.pipeline == oldSelf.pipeline && self.stage == oldSelf.stage && self.solution == oldSelf.solution && self.?sourceEnvironment == oldSelf.?sourceEnvironment && self.?artifact == oldSelf.?artifact && self.?deploymentSettings == oldSelf.?deploymentSettings && self.?shareWith == oldSelf.?shareWith && self.?notes == oldSelf.?notes && self.?onBehalfOf == oldSelf.?onBehalfOf && self.?requestedBy == oldSelf.?requestedBy")
+    validation = Rule::new("self.pipeline == oldSelf.pipeline && self.stage == oldSelf.stage && self.solution == oldSelf.solution && has(self.sourceEnvironment) == has(oldSelf.sourceEnvironment) && (!has(self.sourceEnvironment) || self.sourceEnvironment == oldSelf.sourceEnvironment) && has(self.artifact) == has(oldSelf.artifact) && (!has(self.artifact) || self.artifact == oldSelf.artifact) && has(self.deploymentSettings) == has(oldSelf.deploymentSettings) && (!has(self.deploymentSettings) || self.deploymentSettings == oldSelf.deploymentSettings) && has(self.shareWith) == has(oldSelf.shareWith) && (!has(self.shareWith) || self.shareWith == oldSelf.shareWith) && has(self.notes) == has(oldSelf.notes) && (!has(self.notes) || self.notes == oldSelf.notes) && has(self.onBehalfOf) == has(oldSelf.onBehalfOf) && (!has(self.onBehalfOf) || self.onBehalfOf == oldSelf.onBehalfOf) && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)")
         .message("spec is immutable but for cancel and scheduledTime: make a new request"),
     validation = Rule::new("!(has(self.sourceEnvironment) && has(self.artifact))")
         .message("at most one source: sourceEnvironment or artifact"),

@@ -16,6 +16,13 @@ pub struct Key {
     pub name: String,
 }
 
+impl Key {
+    /// The key of an object; parts that it lacks are empty.
+    pub fn of(object: &Value) -> Self {
+        Self { group: group(object).to_owned(), kind: kind(object).to_owned(), name: name(object).to_owned() }
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.name)
@@ -34,6 +41,26 @@ pub(super) struct Item {
 /// The group of an `apiVersion`; empty for the core group.
 pub fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// `apiVersion`, or nothing.
+pub fn api_version(object: &Value) -> &str {
+    object.get("apiVersion").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The API group; empty for the core group.
+pub fn group(object: &Value) -> &str {
+    group_of(api_version(object))
+}
+
+/// `kind`, or nothing.
+pub fn kind(object: &Value) -> &str {
+    object.get("kind").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// `metadata.name`, or nothing.
+pub fn name(object: &Value) -> &str {
+    metadata(object, "name").unwrap_or_default()
 }
 
 /// A text field of an object's metadata.
