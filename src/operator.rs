@@ -9,11 +9,12 @@ use kube::Config;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, State};
-use crate::controllers::environment::EnvironmentReconciler;
-use crate::controllers::pipeline::PipelineReconciler;
-use crate::controllers::request::RequestReconciler;
-use crate::controllers::stage::StageReconciler;
+use crate::controllers::environment::EnvironmentController;
+use crate::controllers::pipeline::PipelineController;
+use crate::controllers::request::RequestController;
+use crate::controllers::stage::StageController;
 use crate::controllers::wiring::Wiring;
+use crate::driver::in_force;
 use crate::driver::lease::Election;
 use crate::driver::{Cluster, Options, controller, stores};
 
@@ -78,28 +79,28 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let concurrency = cluster.options.concurrency;
     let controllers = vec![
         tokio::spawn(controller::run(
-            Arc::new(EnvironmentReconciler::new(cluster.clone())),
+            Arc::new(EnvironmentController::new(cluster.clone())),
             caches.environments.clone(),
             queues.environments,
             concurrency,
             stop.clone(),
         )),
         tokio::spawn(controller::run(
-            Arc::new(PipelineReconciler::new(cluster.clone())),
+            Arc::new(PipelineController::new(cluster.clone())),
             caches.pipelines.clone(),
             queues.pipelines,
             concurrency,
             stop.clone(),
         )),
         tokio::spawn(controller::run(
-            Arc::new(StageReconciler::new(cluster.clone())),
+            Arc::new(StageController::new(cluster.clone(), Box::new(in_force::by_caches))),
             caches.stages.clone(),
             queues.stages,
             concurrency,
             stop.clone(),
         )),
         tokio::spawn(controller::run(
-            Arc::new(RequestReconciler::new(cluster.clone())),
+            Arc::new(RequestController::new(cluster.clone())),
             caches.requests.clone(),
             queues.requests,
             concurrency,
