@@ -206,7 +206,9 @@ mod tests {
 
     #[test]
     fn the_bytes_are_one_sorted_object_per_line() {
-        let bundle = Bundle::new(vec![json!({"kind": "ConfigMap", "data": {"b": "1\n\"\u{1}", "a": "é"}, "apiVersion": "v1", "metadata": {"name": "x"}})]);
+        let bundle = Bundle::new(vec![
+            json!({"kind": "ConfigMap", "data": {"b": "1\n\"\u{1}", "a": "é"}, "apiVersion": "v1", "metadata": {"name": "x"}}),
+        ]);
         assert_eq!(
             String::from_utf8(bundle.to_bytes()).unwrap(),
             "{\"apiVersion\":\"v1\",\"data\":{\"a\":\"é\",\"b\":\"1\\n\\\"\\u0001\"},\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"x\"}}\n"
@@ -236,7 +238,12 @@ mod tests {
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), ".*".prop_map(Value::from)];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".*".prop_map(Value::from)
+        ];
         leaf.prop_recursive(4, 32, 5, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),

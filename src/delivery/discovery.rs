@@ -9,6 +9,8 @@ use kube::core::ApiResource;
 use kube::discovery::{Discovery as ClusterDiscovery, Scope};
 use tokio::sync::Mutex;
 
+use super::resources::Resources;
+
 /// How long an answer is used: kinds come and go with custom resource definitions, seldom.
 const FRESH: Duration = Duration::from_secs(600);
 /// How often an unknown kind may make us ask again: many objects of one bundle may be of a kind that is not there.
@@ -41,7 +43,7 @@ pub struct Discovery {
 
 struct Known {
     kinds: Arc<Vec<KindInfo>>,
-    versions: HashMap<(String, String), ApiResource>,
+    versions: HashMap<(String, String), (ApiResource, bool)>,
     asked: Instant,
 }
 
@@ -70,6 +72,12 @@ impl Discovery {
     /// # Errors
     /// Where the cluster can't be asked.
     pub async fn resource_for(&self, api_version: &str, kind: &str) -> kube::Result<Option<ApiResource>> {
+        Ok(self.resource(api_version, kind).await?.map(|(resource, _)| resource))
+    }
+}
+
+impl Resources for Discovery {
+    async fn resource(&self, api_version: &str, kind: &str) -> kube::Result<Option<(ApiResource, bool)>> {
         let key = (api_version.to_owned(), kind.to_owned());
         let mut known = self.known.lock().await;
         if let Some(known) = known.as_ref().filter(|k| k.asked.elapsed() < FRESH) {
@@ -82,6 +90,11 @@ impl Discovery {
         }
         let fresh = ask(&self.client).await?;
         Ok(known.insert(fresh).versions.get(&key).cloned())
+    }
+
+    async fn preferred(&self, group: &str, kind: &str) -> kube::Result<Option<(ApiResource, bool)>> {
+        let kinds = self.kinds().await?;
+        Ok(kinds.iter().find(|k| k.resource.group == group && k.resource.kind == kind).map(|k| (k.resource.clone(), k.namespaced)))
     }
 }
 
@@ -99,7 +112,9 @@ async fn ask(client: &Client) -> kube::Result<Known> {
                 if resource.kind.is_empty() || resource.plural.is_empty() {
                     continue;
                 }
-                versions.entry((resource.api_version.clone(), resource.kind.clone())).or_insert_with(|| resource.clone());
+                versions
+                    .entry((resource.api_version.clone(), resource.kind.clone()))
+                    .or_insert_with(|| (resource.clone(), capabilities.scope == Scope::Namespaced));
                 chosen.entry(resource.plural.clone()).or_insert_with(|| KindInfo {
                     resource,
                     namespaced: capabilities.scope == Scope::Namespaced,

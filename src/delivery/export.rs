@@ -68,9 +68,14 @@ pub struct Source<'a> {
 
 /// Exports the objects that the selector selects.
 pub async fn export(source: &Source<'_>) -> Result<Bundle, ExportError> {
-    let kinds = source.discovery.kinds().await.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))?;
+    let kinds =
+        source.discovery.kinds().await.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))?;
     let chosen = chosen(&kinds, source.components)?;
-    let rules = source.access.own_rules(source.namespace).await.map_err(|e| ExportError::api("asking what the operator may read", source.namespace, e))?;
+    let rules = source
+        .access
+        .own_rules(source.namespace)
+        .await
+        .map_err(|e| ExportError::api("asking what the operator may read", source.namespace, e))?;
     let named = !source.components.is_empty();
 
     let (readable, unreadable): (Vec<&KindInfo>, Vec<&KindInfo>) = chosen.into_iter().partition(|kind| may_list(&rules, &kind.resource));
@@ -81,7 +86,8 @@ pub async fn export(source: &Source<'_>) -> Result<Bundle, ExportError> {
     }
     let mut found = Vec::new();
     if !named || denied.is_empty() {
-        let mut listings = stream::iter(tried).map(|kind| list(source, kind)).buffer_unordered(CONCURRENCY);
+        let calls: Vec<_> = tried.into_iter().map(|kind| list(source, kind)).collect();
+        let mut listings = stream::iter(calls).buffer_unordered(CONCURRENCY);
         while let Some(listing) = listings.next().await {
             match listing? {
                 Listing::Found(listed) => found.push(listed),
@@ -241,11 +247,37 @@ fn right(verb: &str, resource: &ApiResource, namespace: &str) -> Right {
 
 /// Asks for each kind that was found whether the requester may read it.
 async fn requester_may_read(source: &Source<'_>, found: &[Listed<'_>]) -> Result<(), ExportError> {
-    let rights: Vec<Right> = found.iter().map(|listed| right("get", &listed.kind.resource, source.namespace)).collect();
+    let rights = found.iter().map(|listed| right("get", &listed.kind.resource, source.namespace)).collect();
+    held(source.access, source.requester, source.namespace, rights).await
+}
+
+/// Whether a requester may read all that an artifact holds where it was exported from.
+///
+/// # Errors
+/// Where they may not, or the cluster can't be asked.
+pub async fn readable(
+    discovery: &Discovery,
+    access: &Access,
+    requester: &Identity,
+    namespace: &str,
+    bundle: &Bundle,
+) -> Result<(), ExportError> {
+    let mut rights = BTreeSet::new();
+    for held in bundle.objects() {
+        let found = discovery.resource_for(object::api_version(held), object::kind(held)).await;
+        // A kind that the cluster no longer has can't be read by anybody any more, and is nobody's to hide.
+        if let Some(resource) = found.map_err(|e| ExportError::api("discovering kinds", namespace, e))? {
+            rights.insert(right("get", &resource, namespace));
+        }
+    }
+    held(access, requester, namespace, rights.into_iter().collect()).await
+}
+
+async fn held(access: &Access, requester: &Identity, namespace: &str, rights: Vec<Right>) -> Result<(), ExportError> {
     let answers: Vec<(Right, bool)> = stream::iter(rights)
         .map(|right| async move {
-            let may = source.access.may(source.requester, &right).await;
-            may.map(|may| (right, may)).map_err(|e| ExportError::api("asking what the requester may read", source.namespace, e))
+            let may = access.may(requester, &right).await;
+            may.map(|may| (right, may)).map_err(|e| ExportError::api("asking what the requester may read", namespace, e))
         })
         .buffer_unordered(CONCURRENCY)
         .try_collect()
@@ -255,7 +287,7 @@ async fn requester_may_read(source: &Source<'_>, found: &[Listed<'_>]) -> Result
         return Ok(());
     }
     missing.sort();
-    Err(ExportError::RequesterMayNotRead { namespace: source.namespace.to_owned(), requester: source.requester.username.clone(), rights: missing })
+    Err(ExportError::RequesterMayNotRead { namespace: namespace.to_owned(), requester: requester.username.clone(), rights: missing })
 }
 
 /// An object that an autoscaler of the bundle scales does not say how many replicas it has: two would fight over it.

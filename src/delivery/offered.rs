@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::errors::{self, Cause};
@@ -85,8 +86,7 @@ impl Findings {
         optional: bool,
     ) -> Result<(), OfferError>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-        PartialObjectMeta<K>: Clone + std::fmt::Debug,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
     {
         let kind = K::kind(&()).into_owned();
         let result =
@@ -104,7 +104,7 @@ impl Findings {
                 "NotFound",
                 format!("{user} uses {kind} {name}, which does not exist in namespace {namespace} and never travels with a solution. Create it there and label it {CONNECTION_LABEL}=true, or name another by a connection reference"),
             )),
-            Err(error) if errors::classify(&error) == Cause::Forbidden => {
+            Err(error) if errors::classify(&error) == Cause::Unauthorized => {
                 self.rights.push(Right::on("get", "", plural, namespace).named(name));
             }
             Err(error) => return Err(error.into()),

@@ -191,17 +191,19 @@ async fn finish(
         })
         .buffered(scope.concurrency)
         .collect::<Vec<_>>();
-    let deleted = stream::iter(0..deletions.len())
-        .map(|index| {
-            let deletion = &deletions[index];
-            async move {
-                (deletion, retrying(|| scope.target.delete(&deletion.resource, &deletion.key.name, &deletion.uid, Mode::DryRun)).await)
-            }
-        })
-        .buffer_unordered(scope.concurrency)
-        .collect::<Vec<_>>();
+    let deleted =
+        stream::iter(0..deletions.len())
+            .map(|index| {
+                let deletion = &deletions[index];
+                async move {
+                    (index, retrying(|| scope.target.delete(&deletion.resource, &deletion.key.name, &deletion.uid, Mode::DryRun)).await)
+                }
+            })
+            .buffer_unordered(scope.concurrency)
+            .collect::<Vec<_>>();
     let (settled, deleted, recorded) = futures::join!(settled, deleted, try_parent(scope, parent));
-    for (deletion, outcome) in deleted {
+    for (index, outcome) in deleted {
+        let deletion = &deletions[index];
         if let Err(error) = outcome {
             findings.add(&deletion.key, Obstacle::Call { error, rights: vec![scope.target.right("delete", &deletion.resource)] });
         }

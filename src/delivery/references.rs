@@ -188,7 +188,20 @@ mod tests {
     }
 
     const ALL: [&str; 15] = [
-        "azure", "cephfs", "csi", "env", "env-from", "ephemeral", "flex", "init-env", "iscsi", "projected", "pull", "rbd", "scaleio", "storageos",
+        "azure",
+        "cephfs",
+        "csi",
+        "env",
+        "env-from",
+        "ephemeral",
+        "flex",
+        "init-env",
+        "iscsi",
+        "projected",
+        "pull",
+        "rbd",
+        "scaleio",
+        "storageos",
         "volume",
     ];
 
@@ -229,7 +242,8 @@ mod tests {
     fn ingress_service_account_and_gateway_refer_to_secrets() {
         let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": {"tls": [{"hosts": ["a"], "secretName": "tls"}, {"hosts": ["b"]}]}});
         assert_eq!(secrets(&ingress), BTreeSet::from(["tls".to_owned()]));
-        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "imagePullSecrets": [{"name": "pull"}], "secrets": [{"name": "mount"}]});
+        let account =
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "imagePullSecrets": [{"name": "pull"}], "secrets": [{"name": "mount"}]});
         assert_eq!(secrets(&account), BTreeSet::from(["mount".to_owned(), "pull".to_owned()]));
         let gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "spec": {"listeners": [{"tls": {"certificateRefs": [
             {"name": "cert"}, {"name": "elsewhere", "namespace": "other"}, {"kind": "ConfigMap", "name": "map"}]}}]}});

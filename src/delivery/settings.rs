@@ -59,7 +59,12 @@ pub fn resolve(
         match typed(definition.type_, text) {
             Ok(value) => {
                 if let Err((reason, message)) = put(&mut objects, &definition.target, text, value) {
-                    offences.push(offence(VARIABLE, &definition.name, reason, format!("environment variable {}: {message}", definition.name)));
+                    offences.push(offence(
+                        VARIABLE,
+                        &definition.name,
+                        reason,
+                        format!("environment variable {}: {message}", definition.name),
+                    ));
                 }
             }
             Err(expected) => offences.push(offence(
@@ -82,7 +87,11 @@ pub fn resolve(
 }
 
 /// The value in effect of each variable that has one.
-fn values<'a>(definitions: &'a [VariableDefinition], settings: &'a DeploymentSettings, offences: &mut Vec<PlanResult>) -> Vec<(&'a VariableDefinition, &'a str)> {
+fn values<'a>(
+    definitions: &'a [VariableDefinition],
+    settings: &'a DeploymentSettings,
+    offences: &mut Vec<PlanResult>,
+) -> Vec<(&'a VariableDefinition, &'a str)> {
     let given: BTreeMap<&str, &str> = settings.environment_variables.iter().map(|v| (v.name.as_str(), v.value.as_str())).collect();
     let mut values = Vec::new();
     for definition in definitions {
@@ -92,7 +101,10 @@ fn values<'a>(definitions: &'a [VariableDefinition], settings: &'a DeploymentSet
                 VARIABLE,
                 &definition.name,
                 VARIABLE_MISSING,
-                format!("environment variable {} is required: give it a value in the request's deploymentSettings.environmentVariables", definition.name),
+                format!(
+                    "environment variable {} is required: give it a value in the request's deploymentSettings.environmentVariables",
+                    definition.name
+                ),
             )),
             None => {}
         }
@@ -153,8 +165,10 @@ fn secrets(connections: &[ConnectionReference], settings: &DeploymentSettings, o
 
 fn digest(values: &[(&VariableDefinition, &str)], connections: &[ConnectionReference], secrets: &BTreeMap<String, String>) -> String {
     let variables: Map<String, Value> = values.iter().map(|(definition, value)| (definition.name.clone(), json!(value))).collect();
-    let connections: Map<String, Value> =
-        connections.iter().filter_map(|c| Some((c.name.clone(), json!({"from": c.secret_name, "to": secrets.get(&c.secret_name)?})))).collect();
+    let connections: Map<String, Value> = connections
+        .iter()
+        .filter_map(|c| Some((c.name.clone(), json!({"from": c.secret_name, "to": secrets.get(&c.secret_name)?}))))
+        .collect();
     bundle::digest(&bundle::canonical(&json!({"environmentVariables": variables, "connectionReferences": connections})))
 }
 
@@ -173,21 +187,32 @@ fn typed(type_: VariableType, text: &str) -> Result<Value, &'static str> {
 /// container's variable) the text as written is set, whatever the type.
 fn put(objects: &mut [Value], target: &VariableTarget, text: &str, value: Value) -> Result<(), (&'static str, String)> {
     let group = target.api_version.as_deref().map_or("", object::group_of);
-    let described = if group.is_empty() { format!("{} {}", target.kind, target.name) } else { format!("{}.{group} {}", target.kind, target.name) };
+    let described =
+        if group.is_empty() { format!("{} {}", target.kind, target.name) } else { format!("{}.{group} {}", target.kind, target.name) };
     let missing = |why: String| (SETTING_TARGET_MISSING, why);
     let Some(path) = segments(&target.path) else {
-        return Err(missing(format!("its target path {} is no JSON pointer: write it as /data/KEY, with ~0 for ~ and ~1 for /", target.path)));
+        return Err(missing(format!(
+            "its target path {} is no JSON pointer: write it as /data/KEY, with ~0 for ~ and ~1 for /",
+            target.path
+        )));
     };
     if let Some(why) = forbidden(&path) {
         return Err((SETTING_TARGET_FORBIDDEN, format!("it aims at {} of {described}, but {why}", target.path)));
     }
-    let Some(object) = objects.iter_mut().find(|o| object::kind(o) == target.kind && object::name(o) == target.name && object::group(o) == group) else {
+    let Some(object) =
+        objects.iter_mut().find(|o| object::kind(o) == target.kind && object::name(o) == target.name && object::group(o) == group)
+    else {
         return Err(missing(format!(
             "its target {described} is not in this version of the solution: correct the target in the Solution (apiVersion, kind, name) or add the object, and raise the version"
         )));
     };
     let value = if takes_text(object, &path) { Value::String(text.to_owned()) } else { value };
-    set(object, &path, value).map_err(|at| missing(format!("{described} has no {at}, so that {} can't be set: correct the path in the Solution, and raise the version", target.path)))
+    set(object, &path, value).map_err(|at| {
+        missing(format!(
+            "{described} has no {at}, so that {} can't be set: correct the path in the Solution, and raise the version",
+            target.path
+        ))
+    })
 }
 
 /// The segments of a JSON pointer (RFC 6901).
@@ -205,7 +230,9 @@ fn forbidden(path: &[String]) -> Option<&'static str> {
     match path.as_slice() {
         ["apiVersion" | "kind", ..] => Some("a setting does not change which object it is"),
         ["status", ..] => Some("status is written by controllers"),
-        ["metadata", "labels" | "annotations", key, ..] if key.starts_with(KEY_PREFIX) || *key == APPLYSET_PART_OF => Some("that key is written by the deployment"),
+        ["metadata", "labels" | "annotations", key, ..] if key.starts_with(KEY_PREFIX) || *key == APPLYSET_PART_OF => {
+            Some("that key is written by the deployment")
+        }
         ["metadata", "labels" | "annotations", ..] => None,
         ["metadata", ..] => Some("of metadata, only labels and annotations can be set"),
         _ => None,
@@ -259,7 +286,8 @@ fn choices<'a>(intro: &str, names: impl Iterator<Item = &'a str>) -> String {
 
 fn offence(kind: &str, name: &str, reason: &str, message: String) -> PlanResult {
     const MAX_MESSAGE: usize = 2048;
-    let message = if message.chars().count() > MAX_MESSAGE { message.chars().take(MAX_MESSAGE - 1).chain(['…']).collect() } else { message };
+    let message =
+        if message.chars().count() > MAX_MESSAGE { message.chars().take(MAX_MESSAGE - 1).chain(['…']).collect() } else { message };
     PlanResult { kind: kind.to_owned(), name: name.to_owned(), reason: reason.to_owned(), message }
 }
 
@@ -284,7 +312,12 @@ mod tests {
             type_,
             required: false,
             default: None,
-            target: VariableTarget { api_version: target.0.map(Into::into), kind: target.1.into(), name: target.2.into(), path: target.3.into() },
+            target: VariableTarget {
+                api_version: target.0.map(Into::into),
+                kind: target.1.into(),
+                name: target.2.into(),
+                path: target.3.into(),
+            },
         }
     }
 
@@ -298,7 +331,10 @@ mod tests {
 
     fn given(values: &[(&str, &str)]) -> DeploymentSettings {
         DeploymentSettings {
-            environment_variables: values.iter().map(|(name, value)| VariableValue { name: (*name).into(), value: (*value).into() }).collect(),
+            environment_variables: values
+                .iter()
+                .map(|(name, value)| VariableValue { name: (*name).into(), value: (*value).into() })
+                .collect(),
             connection_references: Vec::new(),
         }
     }
@@ -321,11 +357,13 @@ mod tests {
     #[test]
     fn where_only_text_can_stand_a_number_is_text() {
         let in_config = variable("A", VariableType::Number, (Some("v1"), "ConfigMap", "config", "/data/NEW"));
-        let in_env = variable("B", VariableType::Boolean, (Some("apps/v1"), "Deployment", "orders", "/spec/template/spec/containers/0/env/0/value"));
+        let in_env =
+            variable("B", VariableType::Boolean, (Some("apps/v1"), "Deployment", "orders", "/spec/template/spec/containers/0/env/0/value"));
         let label = variable("C", VariableType::Number, (None, "ConfigMap", "empty", "/metadata/labels/tier"));
         let in_empty = variable("D", VariableType::String, (None, "ConfigMap", "empty", "/data/KEY"));
         let resolved =
-            resolve(&objects(), &[in_config, in_env, label, in_empty], &[], &given(&[("A", "5"), ("B", "true"), ("C", "1"), ("D", "d")])).unwrap();
+            resolve(&objects(), &[in_config, in_env, label, in_empty], &[], &given(&[("A", "5"), ("B", "true"), ("C", "1"), ("D", "d")]))
+                .unwrap();
         assert_eq!(resolved.objects[0]["data"]["NEW"], json!("5"));
         assert_eq!(resolved.objects[2]["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"], json!("true"));
         assert_eq!(resolved.objects[1]["metadata"]["labels"]["tier"], json!("1"));
@@ -357,7 +395,10 @@ mod tests {
             &objects(),
             &[required, replicas(), no_object, no_path, identity],
             &[connection("db", "dev-db")],
-            &DeploymentSettings { connection_references: vec![connection("queue", "q")], ..given(&[("REPLICAS", "hunter2"), ("TYPO", "hunter2")]) },
+            &DeploymentSettings {
+                connection_references: vec![connection("queue", "q")],
+                ..given(&[("REPLICAS", "hunter2"), ("TYPO", "hunter2")])
+            },
         );
         assert!(result.as_ref().unwrap_err().iter().all(|r| !r.message.contains("hunter2")));
         assert!(result.as_ref().unwrap_err().iter().any(|r| r.message.contains("/spec/strategy,")));
@@ -378,7 +419,10 @@ mod tests {
     fn an_object_of_another_group_is_no_target() {
         let mut definition = replicas();
         definition.target.api_version = None;
-        assert_eq!(reasons(resolve(&objects(), &[definition], &[], &given(&[("REPLICAS", "1")]))), [("REPLICAS".into(), SETTING_TARGET_MISSING.into())]);
+        assert_eq!(
+            reasons(resolve(&objects(), &[definition], &[], &given(&[("REPLICAS", "1")]))),
+            [("REPLICAS".into(), SETTING_TARGET_MISSING.into())]
+        );
     }
 
     #[test]
@@ -390,14 +434,17 @@ mod tests {
 
     #[test]
     fn two_references_to_one_secret_must_agree() {
-        let settings = DeploymentSettings { connection_references: vec![connection("a", "x"), connection("b", "y")], ..DeploymentSettings::default() };
+        let settings =
+            DeploymentSettings { connection_references: vec![connection("a", "x"), connection("b", "y")], ..DeploymentSettings::default() };
         let connections = [connection("a", "dev-db"), connection("b", "dev-db")];
         assert_eq!(reasons(resolve(&objects(), &[], &connections, &settings)), [("b".into(), CONNECTION_REFERENCE_AMBIGUOUS.into())]);
     }
 
     #[test]
     fn the_digest_covers_defaults_and_not_the_order() {
-        let digest = |definitions: &[VariableDefinition], values: &[(&str, &str)]| resolve(&objects(), definitions, &[], &given(values)).unwrap().digest;
+        let digest = |definitions: &[VariableDefinition], values: &[(&str, &str)]| {
+            resolve(&objects(), definitions, &[], &given(values)).unwrap().digest
+        };
         let mut with_default = url();
         with_default.default = Some("https://qa".into());
         assert_eq!(digest(&[with_default], &[]), digest(&[url()], &[("API_URL", "https://qa")]));

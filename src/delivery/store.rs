@@ -99,7 +99,9 @@ pub enum StoreError {
         why: String,
     },
     /// The bytes are too many.
-    #[error("version {version} of solution {solution} has {size} bytes, and an artifact has at most {MAX_BYTES}: narrow the solution's selector or components")]
+    #[error(
+        "version {version} of solution {solution} has {size} bytes, and an artifact has at most {MAX_BYTES}: narrow the solution's selector or components"
+    )]
     TooLarge {
         /// The solution.
         solution: String,
@@ -240,7 +242,10 @@ impl ArtifactStore {
                 let (chunks, chunk) = (&chunks, chunk_name(&name, &uid, index));
                 let (artifact, namespace) = (name.clone(), namespace.clone());
                 async move {
-                    let found = chunks.get_opt(&chunk).await.map_err(api_error(format!("reading chunk {chunk} of artifact {artifact}"), &namespace))?;
+                    let found = chunks
+                        .get_opt(&chunk)
+                        .await
+                        .map_err(api_error(format!("reading chunk {chunk} of artifact {artifact}"), &namespace))?;
                     let payload = found.and_then(|mut map| map.binary_data.as_mut()?.remove(PAYLOAD_KEY));
                     payload.map(|bytes| bytes.0).ok_or(StoreError::Incomplete { artifact, namespace, chunk })
                 }
@@ -276,7 +281,9 @@ impl ArtifactStore {
     async fn write_chunks(&self, artifact: &Artifact, payload: &[u8]) -> Result<(), StoreError> {
         let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
         let chunks: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        stream::iter(payload.chunks(CHUNK_BYTES).enumerate())
+        let writes: Vec<_> = payload
+            .chunks(CHUNK_BYTES)
+            .enumerate()
             .map(|(index, part)| {
                 let chunk = chunk(artifact, index, part);
                 let (chunks, action) = (&chunks, format!("creating chunk {} of artifact {name}", chunk.name_any()));
@@ -290,9 +297,8 @@ impl ArtifactStore {
                     }
                 }
             })
-            .buffer_unordered(CONCURRENT_CHUNKS)
-            .try_collect()
-            .await
+            .collect();
+        stream::iter(writes).buffer_unordered(CONCURRENT_CHUNKS).try_collect().await
     }
 
     /// Deletes exactly the record that was seen, once nobody can be at work on it any more.
@@ -342,7 +348,11 @@ fn draft(host: &str, new: NewArtifact<'_>, bytes: &[u8], stored: usize, now: Tim
             objects: objects
                 .iter()
                 .take(LISTED_OBJECTS)
-                .map(|o| ArtifactObject { api_version: object::api_version(o).into(), kind: object::kind(o).into(), name: object::name(o).into() })
+                .map(|o| ArtifactObject {
+                    api_version: object::api_version(o).into(),
+                    kind: object::kind(o).into(),
+                    name: object::name(o).into(),
+                })
                 .collect(),
             size: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
             stored_size: i64::try_from(stored).unwrap_or(i64::MAX),

@@ -4,6 +4,7 @@
 pub mod controller;
 pub mod events;
 pub mod freshness;
+pub mod in_force;
 pub mod lease;
 pub mod records;
 pub mod status;

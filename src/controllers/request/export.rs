@@ -8,10 +8,9 @@ use super::pass::Pass;
 use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
 use crate::delivery::export::{self, ExportError, Source};
+use crate::delivery::failure::Failure;
 use crate::delivery::store::NewArtifact;
 use crate::driver::controller::ReconcileError;
-use crate::identity::access::Right;
-use crate::identity::grants;
 use crate::policy::request::observed::{ExportFact, Observed, Obstacle};
 
 impl Pass {
@@ -72,9 +71,10 @@ impl Pass {
             Ok(bundle) => bundle,
             Err(error) => return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactAltered".into(), message: error.to_string() })),
         };
-        let missing = export::unreadable(&self.cluster.discovery, &self.cluster.access, requester, &source.spec.namespace, &bundle).await?;
-        if !missing.is_empty() {
-            return Ok(ExportFact::Missing(requester_may_not_read(&requester.username, &source.spec.namespace, &missing)));
+        if let Err(error) =
+            export::readable(&self.cluster.discovery, &self.cluster.access, requester, &source.spec.namespace, &bundle).await
+        {
+            return export_obstacle(error);
         }
         Ok(ExportFact::Stored { digest: artifact.spec.digest.clone(), reused: true })
     }
@@ -88,7 +88,10 @@ impl Pass {
                 message: "the solution does not exist in the development environment any more".into(),
             }));
         };
-        let selector = export::selector_text(&solution);
+        let selector = match export::selector_text(&solution.name_any(), &solution.spec) {
+            Ok(selector) => selector,
+            Err(error) => return export_obstacle(error),
+        };
         let from = Source {
             client: self.cluster.clients.operator(),
             discovery: &self.cluster.discovery,
@@ -100,11 +103,11 @@ impl Pass {
         };
         let bundle = match export::export(&from).await {
             Ok(bundle) => bundle,
-            Err(error) => return export_obstacle(error, &source.spec.namespace),
+            Err(error) => return export_obstacle(error),
         };
         let new = NewArtifact {
             solution: self.request.spec.solution.clone(),
-            origin: ArtifactOrigin {
+            source: ArtifactOrigin {
                 environment: Some(source.name_any()),
                 environment_id: source.status.as_ref().and_then(|s| s.environment_id.clone()),
                 oci: None,
@@ -115,33 +118,24 @@ impl Pass {
             connection_references: solution.spec.connection_references.clone(),
             dependencies: solution.spec.dependencies.clone(),
         };
-        let artifact =
-            self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await.map_err(|e| ReconcileError::Other(e.to_string()))?;
+        let artifact = match self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await {
+            Ok(artifact) => artifact,
+            Err(error) if error.failure() == Failure::Refused => {
+                return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactRefused".into(), message: error.to_string() }));
+            }
+            Err(error) => return Err(ReconcileError::Other(error.to_string())),
+        };
         let digest = artifact.spec.digest.clone();
         self.around.artifact = Some(Arc::new(artifact));
         Ok(ExportFact::Stored { digest, reused: false })
     }
 }
 
-fn export_obstacle(error: ExportError, namespace: &str) -> Result<ExportFact, ReconcileError> {
-    Ok(match error {
-        ExportError::Api(error) => return Err(error.into()),
-        ExportError::RequesterMayNotRead { requester, rights, .. } => {
-            ExportFact::Missing(requester_may_not_read(&requester, namespace, &rights))
-        }
-        ExportError::OperatorMayNotRead { .. } => {
-            ExportFact::Missing(Obstacle { reason: "SourceNotReadable".into(), message: error.to_string() })
-        }
-        other => ExportFact::Refused(Obstacle { reason: "ExportRefused".into(), message: other.to_string() }),
-    })
-}
-
-fn requester_may_not_read(requester: &str, namespace: &str, rights: &[Right]) -> Obstacle {
-    Obstacle {
-        reason: "RequesterMayNotRead".into(),
-        message: format!(
-            "the solution holds objects that {requester} may not read in namespace {namespace}, and nobody ships what they can't see. Grant them by a Role there with the rules:\n{}",
-            grants::rules(rights)
-        ),
+fn export_obstacle(error: ExportError) -> Result<ExportFact, ReconcileError> {
+    let obstacle = Obstacle { reason: error.reason().into(), message: error.to_string() };
+    match error.failure() {
+        Failure::Transient => Err(ReconcileError::Other(error.to_string())),
+        Failure::MissingRight => Ok(ExportFact::Missing(obstacle)),
+        Failure::Refused => Ok(ExportFact::Refused(obstacle)),
     }
 }

@@ -20,7 +20,7 @@ use crate::driver::controller::{Next, ReconcileError, Reconciler};
 use pass::Pass;
 
 /// Works on requests.
-pub struct RequestReconciler {
+pub struct RequestController {
     cluster: Arc<Cluster>,
     running: Running,
 }
@@ -44,14 +44,14 @@ impl Running {
     }
 }
 
-impl RequestReconciler {
+impl RequestController {
     /// Works on the requests of `cluster`.
     pub fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster, running: Running::default() }
     }
 }
 
-impl Reconciler for RequestReconciler {
+impl Reconciler for RequestController {
     type Kind = DeploymentRequest;
 
     async fn reconcile(&self, request: Arc<DeploymentRequest>) -> Result<Next, ReconcileError> {

@@ -1,14 +1,11 @@
 //! Step `Plan`: settings, what the target offers, and the dry run as the delegate.
 
-use serde_json::Value;
-
 use super::pass::Pass;
 use crate::api::plan::{Plan, PlanResult};
 use crate::api::reference::{Identity, Subject, SubjectKind};
-use crate::api::settings::DeploymentSettings;
+use crate::delivery::failure::Failure;
 use crate::delivery::plan::{self, PlanError, PlanInput};
 use crate::delivery::planned::Planned;
-use crate::delivery::store::StoreError;
 use crate::delivery::{offered, settings};
 use crate::driver::controller::ReconcileError;
 use crate::identity::access::{self, Right};
@@ -38,7 +35,7 @@ impl Pass {
         };
         let bundle = match self.cluster.artifacts.load(&artifact).await {
             Ok(bundle) => bundle,
-            Err(StoreError::Api(error)) => return Err(error.into()),
+            Err(error) if error.failure() != Failure::Refused => return Err(ReconcileError::Other(error.to_string())),
             Err(error) => return Ok(PlanFact::Refused(Obstacle { reason: "ArtifactAltered".into(), message: error.to_string() })),
         };
         if matches!(stage.delegate, DelegateView::StageOwner { .. }) && !artifact.spec.connection_references.is_empty() {
@@ -113,7 +110,7 @@ impl Pass {
             delete: report.delete,
             unchanged: report.unchanged,
             objects: report.objects,
-            objects_omitted: report.omitted,
+            objects_omitted: report.objects_omitted,
             access,
             results: Vec::new(),
         };

@@ -20,7 +20,10 @@ pub enum ExportError {
         source: Box<kube::Error>,
     },
     /// The operator may not read a kind that the solution names.
-    #[error("{OPERATOR_USERNAME} may not read what the solution names in namespace {namespace}; grant it there:\n{}", grants::rules(rights))]
+    #[error(
+        "{OPERATOR_USERNAME} may not read what the solution names in namespace {namespace}; grant it there:\n{}",
+        grants::rules(rights)
+    )]
     OperatorMayNotRead {
         /// The development namespace.
         namespace: String,
@@ -37,7 +40,10 @@ pub enum ExportError {
         namespace: String,
     },
     /// The requester may not read what would be exported for them.
-    #[error("{requester} asked for an export from namespace {namespace} and may not read all of it; what is missing there:\n{}", grants::rules(rights))]
+    #[error(
+        "{requester} asked for an export from namespace {namespace} and may not read all of it; what is missing there:\n{}",
+        grants::rules(rights)
+    )]
     RequesterMayNotRead {
         /// The development namespace.
         namespace: String,
@@ -95,13 +101,19 @@ pub enum ExportError {
         component: GroupKind,
     },
     /// A component is of a kind that the cluster does not have.
-    #[error("the Solution's components name {}, which the cluster does not serve: correct group and kind, or install its definition", described(component))]
+    #[error(
+        "the Solution's components name {}, which the cluster does not serve: correct group and kind, or install its definition",
+        described(component)
+    )]
     UnknownComponent {
         /// The component.
         component: GroupKind,
     },
     /// A component is of a kind whose objects are not in namespaces.
-    #[error("the Solution's components name {}, which is not in a namespace or can't be listed: a solution is what is in its namespace", described(component))]
+    #[error(
+        "the Solution's components name {}, which is not in a namespace or can't be listed: a solution is what is in its namespace",
+        described(component)
+    )]
     NotNamespaced {
         /// The component.
         component: GroupKind,
@@ -125,7 +137,9 @@ impl ExportError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Api { source, .. } => Failure::of(source),
-            Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } | Self::RequesterMayNotRead { .. } => Failure::MissingRight,
+            Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } | Self::RequesterMayNotRead { .. } => {
+                Failure::MissingRight
+            }
             Self::BeingDeleted { .. }
             | Self::Nothing { .. }
             | Self::TooLarge { .. }

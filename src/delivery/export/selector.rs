@@ -45,7 +45,9 @@ fn text(selector: &LabelSelector) -> Result<String, String> {
 /// A text with `,` or `=` in a key or value would select something else than what was written.
 fn checked_key(key: &str) -> Result<&str, String> {
     let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
-    let is_domain = |d: &str| !d.is_empty() && d.len() <= 253 && d.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.');
+    let is_domain = |d: &str| {
+        !d.is_empty() && d.len() <= 253 && d.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+    };
     if !name.is_empty() && is_label(name) && domain.is_none_or(is_domain) { Ok(key) } else { Err(format!("{key:?} is no label key")) }
 }
 

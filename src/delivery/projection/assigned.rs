@@ -36,7 +36,9 @@ fn is_assigned(key: &str, value: &Value) -> bool {
         // The older way to ask for a storage class is a person's.
         "volume.beta.kubernetes.io" => name != "storage-class",
         "meta.helm.sh" | "helm.sh" | "applyset.kubernetes.io" | "kapp.k14s.io" | "autoscaling.alpha.kubernetes.io" => true,
-        _ => ["fluxcd.io", "argocd.argoproj.io", "pilotage.dev"].iter().any(|owner| domain.strip_suffix(owner).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))),
+        _ => ["fluxcd.io", "argocd.argoproj.io", "pilotage.dev"]
+            .iter()
+            .any(|owner| domain.strip_suffix(owner).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))),
     }
 }
 
@@ -183,7 +185,10 @@ mod tests {
     fn a_node_port_stays_only_where_it_was_declared() {
         let service = json!({"apiVersion": "v1", "kind": "Service", "spec": {"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "healthCheckNodePort": 31000,
             "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}, {"port": 81, "protocol": "TCP", "nodePort": 30081}]}});
-        let declared = FieldSet::parse(&json!({"f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:nodePort": {}}}}})).unwrap();
+        let declared = FieldSet::parse(
+            &json!({"f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:nodePort": {}}}}}),
+        )
+        .unwrap();
         let mut object = service.clone();
         strip(&mut object, Declared::of(Some(&declared)));
         assert_eq!(object["spec"], json!({"ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}, {"port": 81, "protocol": "TCP"}]}));

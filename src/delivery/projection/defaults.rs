@@ -114,9 +114,12 @@ fn job_spec() -> Value {
 static POD: LazyLock<Value> = LazyLock::new(|| {
     let mut pod = json!({"spec": pod_spec()});
     // Only the admission of pods themselves adds these; a template keeps what was written.
-    for (field, value) in
-        [("enableServiceLinks", json!(true)), ("serviceAccountName", json!("default")), ("preemptionPolicy", json!("PreemptLowerPriority")), ("priority", json!(0))]
-    {
+    for (field, value) in [
+        ("enableServiceLinks", json!(true)),
+        ("serviceAccountName", json!("default")),
+        ("preemptionPolicy", json!("PreemptLowerPriority")),
+        ("priority", json!(0)),
+    ] {
         pod["spec"][field] = value;
     }
     pod
@@ -230,7 +233,9 @@ fn subtract(map: &mut Map<String, Value>, defaults: &Map<String, Value>, declare
             (Value::Array(items), Value::Object(default)) => {
                 for (index, item) in items.iter_mut().enumerate() {
                     let below = below.item(index, item);
-                    if let (Some(each), Value::Object(item), false) = (default.get(EACH).and_then(Value::as_object), item, matches!(below, Declared::All)) {
+                    if let (Some(each), Value::Object(item), false) =
+                        (default.get(EACH).and_then(Value::as_object), item, matches!(below, Declared::All))
+                    {
                         subtract(item, each, below);
                     }
                 }
@@ -268,7 +273,9 @@ fn strip_dependent(object: &mut Value, declared: Declared<'_>) {
     match (object::group(object), object::kind(object)) {
         ("", "Service") => {
             if let Some((spec, below)) = node(object, declared, &["spec"]) {
-                if below.field("ipFamilies").is_nothing() && matches!(spec.get("ipFamilyPolicy").and_then(Value::as_str), None | Some("SingleStack")) {
+                if below.field("ipFamilies").is_nothing()
+                    && matches!(spec.get("ipFamilyPolicy").and_then(Value::as_str), None | Some("SingleStack"))
+                {
                     spec.remove("ipFamilies");
                 }
                 each_item(spec, "ports", below, |port, below| {
@@ -295,7 +302,12 @@ fn strip_counts(object: &mut Value, declared: Declared<'_>, path: &[&str]) {
 }
 
 /// Runs `act` on each map of a list.
-pub fn each_item(holder: &mut Map<String, Value>, list: &str, declared: Declared<'_>, mut act: impl FnMut(&mut Map<String, Value>, Declared<'_>)) {
+pub fn each_item(
+    holder: &mut Map<String, Value>,
+    list: &str,
+    declared: Declared<'_>,
+    mut act: impl FnMut(&mut Map<String, Value>, Declared<'_>),
+) {
     let below = declared.field(list);
     for (index, item) in holder.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
         let below = below.item(index, item);
@@ -343,15 +355,13 @@ mod tests {
     fn a_partly_default_strategy_keeps_the_other_part() {
         let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": "25%"}}, "revisionHistoryLimit": 3}});
-        assert_eq!(
-            stripped(deployment, None)["spec"],
-            json!({"strategy": {"rollingUpdate": {"maxSurge": 1}}, "revisionHistoryLimit": 3})
-        );
+        assert_eq!(stripped(deployment, None)["spec"], json!({"strategy": {"rollingUpdate": {"maxSurge": 1}}, "revisionHistoryLimit": 3}));
     }
 
     #[test]
     fn a_declared_default_stays() {
-        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"revisionHistoryLimit": 10, "progressDeadlineSeconds": 600}});
+        let deployment =
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"revisionHistoryLimit": 10, "progressDeadlineSeconds": 600}});
         let declared = json!({"f:spec": {"f:revisionHistoryLimit": {}}});
         assert_eq!(stripped(deployment, Some(&declared))["spec"], json!({"revisionHistoryLimit": 10}));
     }

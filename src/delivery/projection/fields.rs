@@ -228,7 +228,8 @@ pub fn of_document(document: &Value, live: &Value, known: Option<&FieldSet>) -> 
 }
 
 /// Keys that tell the items of the lists of core kinds apart, for where no manager's fields do.
-const USUAL_KEYS: [&[&str]; 6] = [&["name"], &["containerPort", "protocol"], &["port", "protocol"], &["mountPath"], &["devicePath"], &["ip"]];
+const USUAL_KEYS: [&[&str]; 6] =
+    [&["name"], &["containerPort", "protocol"], &["port", "protocol"], &["mountPath"], &["devicePath"], &["ip"]];
 
 /// Which item of the live list the document's item became.
 fn counterpart(written: &Value, index: usize, length: usize, live: &[Value], known: Option<&FieldSet>) -> Option<(Item, usize)> {
@@ -241,7 +242,10 @@ fn counterpart(written: &Value, index: usize, length: usize, live: &[Value], kno
         Some(Item::Value(_)) => live.iter().position(|item| item == written).map(|place| (Item::Value(written.clone()), place)),
         Some(Item::Index(_)) => by_place(index, length, live),
         None if known.is_some() => by_place(index, length, live),
-        None => USUAL_KEYS.iter().find(|keys| written.get(keys[0]).is_some()).map_or_else(|| by_place(index, length, live), |keys| by_keys(written, live, keys)),
+        None => USUAL_KEYS
+            .iter()
+            .find(|keys| written.get(keys[0]).is_some())
+            .map_or_else(|| by_place(index, length, live), |keys| by_keys(written, live, keys)),
     }
 }
 
@@ -274,7 +278,8 @@ mod tests {
 
     #[test]
     fn items_are_found_by_key_value_and_place() {
-        let live = json!({"ports": [{"port": 80, "protocol": "TCP", "x": 1}, {"port": 81, "protocol": "TCP"}], "set": ["a", "b"], "list": [1, 2]});
+        let live =
+            json!({"ports": [{"port": 80, "protocol": "TCP", "x": 1}, {"port": 81, "protocol": "TCP"}], "set": ["a", "b"], "list": [1, 2]});
         let fields = set(&json!({
             "f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}}},
             "f:set": {"v:\"b\"": {}},

@@ -78,7 +78,8 @@ struct Authorship {
 pub fn project(live: &Value) -> Option<Value> {
     let authorship = authorship(live)?;
     let (written, foreign) = (authorship.written.unwrap_or_default(), authorship.foreign.as_ref());
-    let mut body: Map<String, Value> = live.as_object()?.iter().filter(|(name, _)| !ENVELOPE.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut body: Map<String, Value> =
+        live.as_object()?.iter().filter(|(name, _)| !ENVELOPE.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
     let keys: Map<String, Value> = ["labels", "annotations"]
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), live.pointer("/metadata")?.get(name)?.clone())))
@@ -114,7 +115,8 @@ fn authorship(live: &Value) -> Option<Authorship> {
     }
     let version = object::api_version(live);
     let known = union(entries.iter().map(|e| &e.fields));
-    let writes_status = |manager: &str| !manager.starts_with("kubectl") && entries.iter().any(|e| e.manager == manager && e.subresource == "status");
+    let writes_status =
+        |manager: &str| !manager.starts_with("kubectl") && entries.iter().any(|e| e.manager == manager && e.subresource == "status");
 
     let mut declared = document.as_ref().map(|d| without_envelope(of_document(d, live, known.as_ref())));
     let mut updates = None;
