@@ -20,7 +20,6 @@ use crate::policy::check::{self, Failure, Good, READY};
 use crate::policy::environment::{self as policy, View};
 
 use observe::ClusterVersion;
-use prerequisites::Kinds;
 
 /// The condition that tells of the validation.
 pub const VALIDATED: &str = "Validated";
@@ -32,7 +31,6 @@ type Grounds = (Option<i64>, Option<BTreeMap<String, String>>, View);
 pub struct EnvironmentController {
     cluster: Arc<Cluster>,
     version: ClusterVersion,
-    kinds: Kinds,
     seen: Seen<Grounds>,
 }
 
@@ -52,14 +50,14 @@ struct Validation {
 impl EnvironmentController {
     /// A controller for the Environments of that cluster.
     pub fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster, version: ClusterVersion::default(), kinds: Kinds::default(), seen: Seen::default() }
+        Self { cluster, version: ClusterVersion::default(), seen: Seen::default() }
     }
 
     async fn validate(&self, environment: &Environment, cached: View) -> kube::Result<Validation> {
         let view = observe::with_bindings(&self.cluster.access, cached).await?;
         let mut checked = policy::from_outside(&view);
         if checked.is_ok() {
-            let inside = observe::inside(&self.cluster, &self.kinds, environment).await?;
+            let inside = observe::inside(&self.cluster, environment).await?;
             checked = policy::from_inside(&view, &inside);
         }
         let facts = match (&checked, &view.found) {

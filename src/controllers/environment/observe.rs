@@ -9,7 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Mutex;
 
-use super::prerequisites::{self, Kinds};
+use super::prerequisites;
 use crate::api::environment::{Claim, EnvironmentType};
 use crate::api::names::{CROSS_REGION_LABEL, REGION_LABEL};
 use crate::api::{DeploymentRequest, Environment, GROUP};
@@ -103,10 +103,9 @@ pub async fn with_bindings(access: &Access, mut view: View) -> kube::Result<View
 }
 
 /// What has to be read inside the namespace.
-pub async fn inside(cluster: &Cluster, kinds: &Kinds, environment: &Environment) -> kube::Result<Inside> {
+pub async fn inside(cluster: &Cluster, environment: &Environment) -> kube::Result<Inside> {
     let namespace = &environment.spec.namespace;
-    let client = cluster.clients.operator();
-    let prerequisites = try_join_all(environment.spec.prerequisites.iter().map(|p| prerequisites::read(&client, kinds, namespace, p)));
+    let prerequisites = try_join_all(environment.spec.prerequisites.iter().map(|p| prerequisites::read(cluster, namespace, p)));
     let source = async {
         if environment.spec.type_ != EnvironmentType::Development {
             return Ok(None);
