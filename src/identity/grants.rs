@@ -62,9 +62,9 @@ pub fn operator_in_host(host: &str) -> String {
     cluster_role_binding_in("pilotage-host", host, "pilotage-host", &operator())
 }
 
-/// What a delegate needs in the host to decide its gate.
-pub fn approver_in_host(host: &str, delegate: &Subject) -> String {
-    cluster_role_binding_in(&about("pilotage-approver", delegate), host, "pilotage-approver", delegate)
+/// What a delegate needs in the host to decide its gate. It is less than approvers of the other gates have.
+pub fn delegate_in_host(host: &str, delegate: &Subject) -> String {
+    cluster_role_binding_in(&about("pilotage-delegate", delegate), host, "pilotage-delegate", delegate)
 }
 
 /// What a delegate needs in its target.
@@ -226,7 +226,7 @@ mod tests {
         let all = [
             opt_in("host", "qa", "manage"),
             operator_in_host("host"),
-            approver_in_host("host", &service_account("host", "bot")),
+            delegate_in_host("host", &service_account("host", "bot")),
             delegate_in_target("qa", &subject_of("olga@example.test"), &[Right::on("get", "", "configmaps", "qa")]),
             operator_as_delegate(&subject_of("olga"), &rights),
         ]

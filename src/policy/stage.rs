@@ -365,7 +365,7 @@ fn delegate_may_approve(view: &View, answers: &[Answer]) -> Check {
         format!(
             "{username} may not decide requests of namespace {}; an administrator of that namespace applies:\n{}",
             view.host,
-            grants::approver_in_host(&view.host, &grants::subject_of(&username)),
+            grants::delegate_in_host(&view.host, &grants::subject_of(&username)),
         ),
     )
 }

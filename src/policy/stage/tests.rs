@@ -130,7 +130,7 @@ fn the_operator_must_be_let_act_as_the_delegate_in_host_and_target() {
 fn the_delegate_must_be_able_to_approve_and_to_deploy() {
     let (reason, message) = judged(&bot(), |r| r.need == Need::DelegateApproves);
     assert_eq!(reason, "DelegateLacksHostRole");
-    assert!(message.contains("kind: ClusterRole, name: pilotage-approver"), "{message}");
+    assert!(message.contains("kind: ClusterRole, name: pilotage-delegate"), "{message}");
     let (reason, message) = judged(&bot(), |r| r.need == Need::DelegateDeploys && r.right.verb == "delete");
     assert_eq!(reason, "DelegateLacksTargetAccess");
     assert!(message.contains("{kind: ServiceAccount, name: \"bot\", namespace: host}"), "{message}");
@@ -140,7 +140,9 @@ fn the_delegate_must_be_able_to_approve_and_to_deploy() {
 fn all_that_is_missing_is_said_at_once() {
     let (reason, message) = judged(&bot(), |_| true);
     assert_eq!(reason, "NotOwnerOfServicePrincipal");
-    for part in ["pilotage-owner-of-bot", "pilotage-as-host-bot", "pilotage-approver", "pilotage-delegate-host-bot"] {
+    for part in
+        ["pilotage-owner-of-bot", "pilotage-as-host-bot", "kind: ClusterRole, name: pilotage-delegate", "pilotage-delegate-host-bot"]
+    {
         assert!(message.contains(part), "{part} in {message}");
     }
 }
