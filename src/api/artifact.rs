@@ -26,7 +26,13 @@ use super::settings::{ConnectionReference, Dependency, VariableDefinition};
     printcolumn(name = "Digest", type_ = "string", json_path = ".spec.digest", description = "sha256 over the canonical bytes"),
     printcolumn(name = "Objects", type_ = "integer", json_path = ".spec.objectCount", description = "How many objects it holds"),
     printcolumn(name = "Stages", type_ = "string", json_path = ".status.deployments[*].stage", description = "Where it was deployed"),
-    printcolumn(name = "Exported by", type_ = "string", json_path = ".spec.exportedBy.username", description = "The requester whose request exported it", priority = 1),
+    printcolumn(
+        name = "Exported by",
+        type_ = "string",
+        json_path = ".spec.exportedBy.username",
+        description = "The requester whose request exported it",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation")
 )]
 #[serde(rename_all = "camelCase")]

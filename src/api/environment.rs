@@ -34,10 +34,31 @@ pub enum EnvironmentType {
     derive = "PartialEq",
     doc = "A namespace, in this cluster or a remote one, that takes part in pipelines: a Development environment is exported from, a Target is deployed to. It lives in a host namespace, and the namespace it names must have opted in.",
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type", description = "Development or Target"),
-    printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.namespace", description = "The namespace that is the environment"),
-    printcolumn(name = "Validation Status", type_ = "string", json_path = ".status.validationStatus", description = "Pending, Success or Failed"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready or not"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "What to do about it", priority = 1),
+    printcolumn(
+        name = "Namespace",
+        type_ = "string",
+        json_path = ".spec.namespace",
+        description = "The namespace that is the environment"
+    ),
+    printcolumn(
+        name = "Validation Status",
+        type_ = "string",
+        json_path = ".status.validationStatus",
+        description = "Pending, Success or Failed"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why it is ready or not"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "What to do about it",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation")
 )]
 #[serde(rename_all = "camelCase")]

@@ -34,7 +34,12 @@ use super::settings::{ConnectionReference, Dependency, VariableDefinition};
 #[serde(rename_all = "camelCase")]
 pub struct SolutionSpec {
     /// The version in development: semver, lower case, without build metadata. Raise it for every change that shall be shipped.
-    #[schemars(length(min = 5, max = 63), regex(pattern = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-(0|[1-9][0-9]*|[0-9]*[a-z-][0-9a-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[a-z-][0-9a-z-]*))*)?$"))]
+    #[schemars(
+        length(min = 5, max = 63),
+        regex(
+            pattern = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-(0|[1-9][0-9]*|[0-9]*[a-z-][0-9a-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[a-z-][0-9a-z-]*))*)?$"
+        )
+    )]
     pub version: String,
     /// What it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

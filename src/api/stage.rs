@@ -20,12 +20,38 @@ use super::reference::{Identity, SubjectKind};
     derive = "PartialEq",
     doc = "One step of a pipeline: the target environment, the stage that comes before, the gates that hold a request, and the delegate that deploys.",
     printcolumn(name = "Pipeline", type_ = "string", json_path = ".spec.pipeline", description = "The pipeline it is part of"),
-    printcolumn(name = "Previous", type_ = "string", json_path = ".spec.previousStage", description = "The stage that must have succeeded before"),
+    printcolumn(
+        name = "Previous",
+        type_ = "string",
+        json_path = ".spec.previousStage",
+        description = "The stage that must have succeeded before"
+    ),
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.targetEnvironment", description = "The Environment it deploys to"),
-    printcolumn(name = "Delegate", type_ = "string", json_path = ".spec.delegatedDeployment.type", description = "Who deploys: ServicePrincipal, StageOwner, or the requester where empty"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether it can deploy"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why it is ready or not"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", description = "What to do about it", priority = 1),
+    printcolumn(
+        name = "Delegate",
+        type_ = "string",
+        json_path = ".spec.delegatedDeployment.type",
+        description = "Who deploys: ServicePrincipal, StageOwner, or the requester where empty"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether it can deploy"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why it is ready or not"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "What to do about it",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation")
 )]
 #[serde(rename_all = "camelCase")]

@@ -1,1 +1,48 @@
-fn main(){}
+//! The `kubectl` plugin: `kubectl pilotage …`.
+
+use clap::{Parser, Subcommand};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use pilotage::cli;
+
+/// Delegated deployments: ask, watch, understand.
+#[derive(Parser)]
+#[command(name = "kubectl-pilotage", bin_name = "kubectl pilotage", version)]
+struct Cli {
+    /// The namespace; left out, that of the current context.
+    #[arg(short, long, global = true)]
+    namespace: Option<String>,
+    /// The context of the kubeconfig.
+    #[arg(long, global = true)]
+    context: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print the version of the plugin.
+    Version,
+    /// Show where solutions are and what requests wait for.
+    Status,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Version => println!("kubectl-pilotage {}", env!("CARGO_PKG_VERSION")),
+        Command::Status => {
+            rustls::crypto::ring::default_provider()
+                .install_default()
+                .map_err(|_| anyhow::anyhow!("a cryptography provider was installed before main"))?;
+            let options = KubeConfigOptions { context: cli.context, ..KubeConfigOptions::default() };
+            let config = match Kubeconfig::read() {
+                Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await?,
+                Err(_) => Config::infer().await?,
+            };
+            println!("{}", cli::status::run(Client::try_from(config)?, cli.namespace).await?);
+        }
+    }
+    Ok(())
+}

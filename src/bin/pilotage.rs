@@ -1,7 +1,61 @@
-//! The operator.
-fn main() -> anyhow::Result<()> {
-    for (_, crd) in pilotage::api::crd::all() {
-        print!("---\n{}", pilotage::api::crd::to_yaml(&crd)?);
+//! The operator. `pilotage crd` prints the custom resource definitions.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use pilotage::api::crd;
+use pilotage::operator::{self, OperatorArgs};
+
+/// Delegated deployments for Kubernetes: makers ask, gates decide, the stage's delegate deploys.
+#[derive(Parser)]
+#[command(name = "pilotage", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    operator: OperatorArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator (what happens without a command, too).
+    Run,
+    /// Print the custom resource definitions as YAML.
+    Crd {
+        /// Write one file for each kind into this folder instead.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Crd { out }) => print_definitions(out),
+        Some(Command::Run) | None => {
+            tracing_subscriber::fmt()
+                .with_env_filter(
+                    tracing_subscriber::EnvFilter::try_from_default_env()
+                        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=warn,hyper=warn,tower=warn")),
+                )
+                .with_writer(std::io::stderr)
+                .init();
+            rustls::crypto::ring::default_provider()
+                .install_default()
+                .map_err(|_| anyhow::anyhow!("a cryptography provider was installed before main"))?;
+            operator::run(cli.operator).await
+        }
+    }
+}
+
+fn print_definitions(out: Option<PathBuf>) -> anyhow::Result<()> {
+    for (file, definition) in crd::all() {
+        let text = crd::to_yaml(&definition)?;
+        match &out {
+            Some(folder) => std::fs::write(folder.join(file), text)?,
+            None => print!("---\n{text}"),
+        }
     }
     Ok(())
 }

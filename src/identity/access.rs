@@ -1,7 +1,8 @@
 //! Access reviews: what somebody else may do, asked of the API server and never guessed.
 
 use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectAccessReview, SubjectAccessReviewSpec, SubjectRulesReviewStatus,
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec,
+    SubjectAccessReview, SubjectAccessReviewSpec, SubjectRulesReviewStatus,
 };
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -37,6 +38,25 @@ impl Right {
         self.name = Some(name.into());
         self
     }
+
+    /// The same right, on a subresource.
+    #[must_use]
+    pub fn sub(mut self, subresource: &str) -> Self {
+        self.subresource = Some(subresource.into());
+        self
+    }
+
+    fn attributes(&self) -> ResourceAttributes {
+        ResourceAttributes {
+            verb: Some(self.verb.clone()),
+            group: Some(self.group.clone()),
+            resource: Some(self.resource.clone()),
+            subresource: self.subresource.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            ..ResourceAttributes::default()
+        }
+    }
 }
 
 /// Asks the API server what subjects may do.
@@ -61,20 +81,25 @@ impl Access {
                 user: Some(who.username.clone()).filter(|u| !u.is_empty()),
                 uid: who.uid.clone(),
                 groups: (!who.groups.is_empty()).then(|| who.groups.clone()),
-                resource_attributes: Some(ResourceAttributes {
-                    verb: Some(right.verb.clone()),
-                    group: Some(right.group.clone()),
-                    resource: Some(right.resource.clone()),
-                    subresource: right.subresource.clone(),
-                    namespace: right.namespace.clone(),
-                    name: right.name.clone(),
-                    ..ResourceAttributes::default()
-                }),
+                resource_attributes: Some(right.attributes()),
                 ..SubjectAccessReviewSpec::default()
             },
             ..SubjectAccessReview::default()
         };
         let answer = Api::<SubjectAccessReview>::all(self.client.clone()).create(&PostParams::default(), &review).await?;
+        Ok(answer.status.is_some_and(|s| s.allowed))
+    }
+
+    /// Whether the operator itself, whatever account it runs as, holds `right`.
+    ///
+    /// # Errors
+    /// Where the review can't be made.
+    pub async fn i_may(&self, right: &Right) -> kube::Result<bool> {
+        let review = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec { resource_attributes: Some(right.attributes()), ..SelfSubjectAccessReviewSpec::default() },
+            ..SelfSubjectAccessReview::default()
+        };
+        let answer = Api::<SelfSubjectAccessReview>::all(self.client.clone()).create(&PostParams::default(), &review).await?;
         Ok(answer.status.is_some_and(|s| s.allowed))
     }
 
@@ -98,5 +123,37 @@ pub fn service_account(namespace: &str, name: &str) -> Identity {
         username: crate::api::names::service_account_username(namespace, name),
         uid: None,
         groups: vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}"), "system:authenticated".into()],
+    }
+}
+
+/// An identity as the API server will know it when it acts: with the groups that the API server adds itself, which records leave out.
+pub fn as_authenticated(who: &Identity) -> Identity {
+    let mut whole = match who.username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+        Some((namespace, name)) => Identity { uid: who.uid.clone(), ..service_account(namespace, name) },
+        None => Identity { groups: vec!["system:authenticated".into()], ..who.clone() },
+    };
+    for group in &who.groups {
+        if !whole.groups.contains(group) {
+            whole.groups.push(group.clone());
+        }
+    }
+    whole
+}
+
+/// The identity that stands for a whole host where a namespace opts in: the group of its `ServiceAccounts`, without a user.
+pub fn host_group(host: &str) -> Identity {
+    Identity { username: String::new(), uid: None, groups: vec![format!("system:serviceaccounts:{host}")] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_groups_that_the_api_server_adds_are_asked_for_too() {
+        let olga = Identity { username: "olga".into(), uid: Some("1".into()), groups: vec!["makers".into()] };
+        assert_eq!(as_authenticated(&olga), Identity { groups: vec!["system:authenticated".into(), "makers".into()], ..olga.clone() });
+        let bot = Identity { username: "system:serviceaccount:ci:bot".into(), uid: None, groups: vec![] };
+        assert_eq!(as_authenticated(&bot), service_account("ci", "bot"));
     }
 }

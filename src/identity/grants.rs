@@ -2,20 +2,144 @@
 
 use std::fmt::Write as _;
 
+use sha2::{Digest, Sha256};
+
 use super::access::Right;
+use super::{OPERATOR_NAME, OPERATOR_NAMESPACE};
+use crate::api::GROUP;
 use crate::api::reference::{Subject, SubjectKind};
+
+/// The operator itself.
+pub fn operator() -> Subject {
+    service_account(OPERATOR_NAMESPACE, OPERATOR_NAME)
+}
+
+/// The `ServiceAccount` as the subject of a binding.
+pub fn service_account(namespace: &str, name: &str) -> Subject {
+    Subject { kind: SubjectKind::ServiceAccount, name: name.to_owned(), namespace: Some(namespace.to_owned()) }
+}
+
+/// The subject of a binding that has this user name: a `ServiceAccount` where it is the name of one, else a user.
+pub fn subject_of(username: &str) -> Subject {
+    match username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+        Some((namespace, name)) => service_account(namespace, name),
+        None => Subject { kind: SubjectKind::User, name: username.to_owned(), namespace: None },
+    }
+}
 
 /// A Role and a `RoleBinding` as YAML that give `subject` the `rights` in `namespace`, ready for `kubectl apply -f -`.
 /// Rights on the same group are put into one rule where verbs and names agree.
 pub fn role_and_binding(name: &str, namespace: &str, subject: &Subject, rights: &[Right]) -> String {
-    let mut text = String::new();
-    let _ = write!(
-        text,
-        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: {name}, namespace: {namespace}}}\nrules:\n{}---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {name}, namespace: {namespace}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {name}}}\nsubjects:\n- {}\n",
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: {name}, namespace: {namespace}}}\nrules:\n{}---\n{}",
+        rules(rights),
+        binding(name, namespace, "Role", name, subject),
+    )
+}
+
+/// A `ClusterRole` and a `ClusterRoleBinding` as YAML that give `subject` the `rights` everywhere: for what lies in no namespace.
+pub fn cluster_role_and_binding(name: &str, subject: &Subject, rights: &[Right]) -> String {
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: {name}}}\nrules:\n{}---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {{name: {name}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {name}}}\nsubjects:\n- {}\n",
         rules(rights),
         subject_line(subject),
-    );
-    text
+    )
+}
+
+/// A `RoleBinding` as YAML that gives `subject` the `ClusterRole` in `namespace`.
+pub fn cluster_role_binding_in(name: &str, namespace: &str, cluster_role: &str, subject: &Subject) -> String {
+    binding(name, namespace, "ClusterRole", cluster_role, subject)
+}
+
+/// How a namespace gives itself to a host: `verb` is `manage` for targets, `develop` for development environments. The subject is
+/// a group that stands for the host and that nobody outside of it is in.
+pub fn opt_in(host: &str, namespace: &str, verb: &str) -> String {
+    let subject = Subject { kind: SubjectKind::Group, name: format!("system:serviceaccounts:{host}"), namespace: None };
+    role_and_binding(&format!("pilotage-{verb}-{host}"), namespace, &subject, &[Right::on(verb, GROUP, "environments", namespace)])
+}
+
+/// What the operator needs in a host beyond reading it: `ServiceAccounts` by name, and the Roles that share pipelines.
+pub fn operator_in_host(host: &str) -> String {
+    cluster_role_binding_in("pilotage-host", host, "pilotage-host", &operator())
+}
+
+/// What a delegate needs in the host to decide its gate.
+pub fn approver_in_host(host: &str, delegate: &Subject) -> String {
+    cluster_role_binding_in(&about("pilotage-approver", delegate), host, "pilotage-approver", delegate)
+}
+
+/// What a delegate needs in its target.
+pub fn delegate_in_target(target: &str, delegate: &Subject, rights: &[Right]) -> String {
+    role_and_binding(&about("pilotage-delegate", delegate), target, delegate, rights)
+}
+
+/// How somebody becomes one who may answer for a `ServiceAccount`, without being able to take its token.
+pub fn owner_of(host: &str, account: &str, owner: &Subject) -> String {
+    let right = Right::on("delegate", "", "serviceaccounts", host).named(account);
+    role_and_binding(&about(&format!("pilotage-owner-of-{account}"), owner), host, owner, &[right])
+}
+
+/// How the operator may read one object of a namespace.
+pub fn operator_reads(namespace: &str, right: &Right) -> String {
+    let what = format!("{}-{}", right.resource, right.name.as_deref().unwrap_or("all"));
+    role_and_binding(&object_name("pilotage-read", &what), namespace, &operator(), std::slice::from_ref(right))
+}
+
+/// What the operator needs to act as a delegate: Roles in the namespaces that the rights lie in, and a `ClusterRole` for the others.
+pub fn operator_as_delegate(delegate: &Subject, rights: &[Right]) -> String {
+    let name = about("pilotage-as", delegate);
+    let mut namespaces: Vec<Option<&String>> = Vec::new();
+    for right in rights {
+        if !namespaces.contains(&right.namespace.as_ref()) {
+            namespaces.push(right.namespace.as_ref());
+        }
+    }
+    let parts: Vec<String> = namespaces
+        .into_iter()
+        .map(|namespace| {
+            let here: Vec<Right> = rights.iter().filter(|r| r.namespace.as_ref() == namespace).cloned().collect();
+            match namespace {
+                Some(namespace) => role_and_binding(&name, namespace, &operator(), &here),
+                None => cluster_role_and_binding(&name, &operator(), &here),
+            }
+        })
+        .collect();
+    parts.join("---\n")
+}
+
+fn binding(name: &str, namespace: &str, role_kind: &str, role: &str, subject: &Subject) -> String {
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {name}, namespace: {namespace}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {role_kind}, name: {role}}}\nsubjects:\n- {}\n",
+        subject_line(subject),
+    )
+}
+
+/// The name of a grant that is about `subject`: grants for different subjects must not replace each other.
+fn about(prefix: &str, subject: &Subject) -> String {
+    match &subject.namespace {
+        Some(namespace) => object_name(prefix, &format!("{namespace}-{}", subject.name)),
+        None => object_name(prefix, &subject.name),
+    }
+}
+
+/// A name for an object that is about `who`, which may be any user name: what a name can't hold becomes `-`, and a short hash keeps
+/// apart what would then be the same.
+fn object_name(prefix: &str, who: &str) -> String {
+    const MOST: usize = 200;
+    let plain: String =
+        who.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' { c } else { '-' }).take(MOST).collect();
+    let plain = plain.trim_matches(|c| c == '-' || c == '.');
+    if plain == who {
+        return format!("{prefix}-{plain}");
+    }
+    let digest = Sha256::digest(who.as_bytes());
+    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    if plain.is_empty() { format!("{prefix}-{hash}") } else { format!("{prefix}-{plain}-{hash}") }
+}
+
+/// A text as a YAML scalar that can't break out of its place, whatever an authenticator lets names hold.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// The rules alone, one line each, for conditions.
@@ -23,7 +147,10 @@ pub fn rules(rights: &[Right]) -> String {
     let mut grouped: Vec<(String, Vec<String>, Vec<String>, Option<String>)> = Vec::new();
     for right in rights {
         let resource = right.subresource.as_ref().map_or_else(|| right.resource.clone(), |sub| format!("{}/{sub}", right.resource));
-        match grouped.iter_mut().find(|(group, resources, _, name)| *group == right.group && resources[0] == resource && *name == right.name) {
+        match grouped
+            .iter_mut()
+            .find(|(group, resources, _, name)| *group == right.group && resources[0] == resource && *name == right.name)
+        {
             Some((_, _, verbs, _)) => {
                 if !verbs.contains(&right.verb) {
                     verbs.push(right.verb.clone());
@@ -41,19 +168,21 @@ pub fn rules(rights: &[Right]) -> String {
     }
     let mut text = String::new();
     for (group, resources, verbs, name) in merged {
-        let names = name.map(|n| format!(", resourceNames: [\"{n}\"]")).unwrap_or_default();
+        let names = name.map(|n| format!(", resourceNames: [{}]", quoted(&n))).unwrap_or_default();
         let verbs: Vec<String> = verbs.iter().map(|v| format!("\"{v}\"")).collect();
-        let _ = writeln!(text, "- {{apiGroups: [\"{group}\"], resources: [{}]{names}, verbs: [{}]}}", resources.join(", "), verbs.join(", "));
+        let _ =
+            writeln!(text, "- {{apiGroups: [\"{group}\"], resources: [{}]{names}, verbs: [{}]}}", resources.join(", "), verbs.join(", "));
     }
     text
 }
 
 fn subject_line(subject: &Subject) -> String {
+    let name = quoted(&subject.name);
     match (subject.kind, &subject.namespace) {
-        (SubjectKind::ServiceAccount, Some(namespace)) => format!("{{kind: ServiceAccount, name: {}, namespace: {namespace}}}", subject.name),
-        (SubjectKind::ServiceAccount, None) => format!("{{kind: ServiceAccount, name: {}}}", subject.name),
-        (SubjectKind::User, _) => format!("{{kind: User, apiGroup: rbac.authorization.k8s.io, name: \"{}\"}}", subject.name),
-        (SubjectKind::Group, _) => format!("{{kind: Group, apiGroup: rbac.authorization.k8s.io, name: \"{}\"}}", subject.name),
+        (SubjectKind::ServiceAccount, Some(namespace)) => format!("{{kind: ServiceAccount, name: {name}, namespace: {namespace}}}"),
+        (SubjectKind::ServiceAccount, None) => format!("{{kind: ServiceAccount, name: {name}}}"),
+        (SubjectKind::User, _) => format!("{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {name}}}"),
+        (SubjectKind::Group, _) => format!("{{kind: Group, apiGroup: rbac.authorization.k8s.io, name: {name}}}"),
     }
 }
 
@@ -74,5 +203,65 @@ mod tests {
             rules(&rights),
             "- {apiGroups: [\"apps\"], resources: [deployments, statefulsets], verbs: [\"patch\", \"get\"]}\n- {apiGroups: [\"\"], resources: [services], verbs: [\"patch\"]}\n"
         );
+    }
+
+    /// What `kubectl apply` would read of a grant.
+    fn documents(text: &str) -> Vec<serde_json::Value> {
+        text.split("---\n").map(|document| serde_saphyr::from_str(document).unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn every_grant_is_yaml_that_can_be_applied() {
+        let rights = [
+            Right {
+                verb: "impersonate:user-info".into(),
+                group: "authentication.k8s.io".into(),
+                resource: "users".into(),
+                ..Right::default()
+            }
+            .named("olga"),
+            Right::on("impersonate-on:user-info:patch", "", "configmaps", "qa"),
+        ];
+        let all = [
+            opt_in("host", "qa", "manage"),
+            operator_in_host("host"),
+            approver_in_host("host", &service_account("host", "bot")),
+            delegate_in_target("qa", &subject_of("olga@example.test"), &[Right::on("get", "", "configmaps", "qa")]),
+            operator_as_delegate(&subject_of("olga"), &rights),
+        ]
+        .join("---\n");
+        let kinds: Vec<String> = documents(&all).iter().map(|d| d["kind"].as_str().unwrap_or("?").to_owned()).collect();
+        assert_eq!(
+            kinds,
+            [
+                "Role",
+                "RoleBinding",
+                "RoleBinding",
+                "RoleBinding",
+                "Role",
+                "RoleBinding",
+                "ClusterRole",
+                "ClusterRoleBinding",
+                "Role",
+                "RoleBinding"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_user_name_can_not_break_out_of_a_grant() {
+        let evil = "x\"}\n- {kind: Group, name: everyone}\n---\nkind: \"";
+        let text = delegate_in_target("qa", &subject_of(evil), &[Right::on("get", "", "configmaps", "qa")]);
+        let documents = documents(&text);
+        assert_eq!(documents.len(), 2);
+        assert_eq!(documents[1]["subjects"][0]["name"], evil);
+        assert_eq!(documents[1]["subjects"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn different_people_get_different_names() {
+        assert_eq!(object_name("a", "release-bot"), "a-release-bot");
+        assert_ne!(object_name("a", "Olga"), object_name("a", "olga"));
+        assert_ne!(object_name("a", "olga@x"), object_name("a", "olga+x"));
     }
 }

@@ -60,10 +60,7 @@ impl Call {
     /// Whether it changed something, or would have but for its being a dry run
     /// or its failing.
     pub fn is_write(&self) -> bool {
-        matches!(
-            self.verb.as_str(),
-            "create" | "update" | "patch" | "delete" | "deletecollection"
-        )
+        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
     }
 }
 
@@ -84,11 +81,7 @@ pub fn since(path: &Path, offset: u64) -> Result<(Vec<Call>, u64)> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    let calls = bytes[..whole]
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(parse)
-        .collect::<Result<_>>()?;
+    let calls = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect::<Result<_>>()?;
     Ok((calls, offset + whole as u64))
 }
 
@@ -98,8 +91,7 @@ pub fn end(path: &Path) -> u64 {
 }
 
 fn parse(line: &[u8]) -> Result<Call> {
-    let event: Event =
-        serde_json::from_slice(line).with_context(|| format!("audit log: {}", String::from_utf8_lossy(line)))?;
+    let event: Event = serde_json::from_slice(line).with_context(|| format!("audit log: {}", String::from_utf8_lossy(line)))?;
     let object = event.object_ref.unwrap_or_default();
     let annotation = |name: &str| event.annotations.get(name).cloned().unwrap_or_default();
     let at = seconds(&event.request_received_timestamp)?;
@@ -128,8 +120,7 @@ fn parse(line: &[u8]) -> Result<Call> {
 /// Whether the query asks for a dry run. For deletions the body may ask for it
 /// instead, which the log does not have.
 fn dry_run(uri: &str) -> bool {
-    uri.split_once('?')
-        .is_some_and(|(_, query)| query.split('&').any(|part| part == "dryRun=All"))
+    uri.split_once('?').is_some_and(|(_, query)| query.split('&').any(|part| part == "dryRun=All"))
 }
 
 /// Seconds since 1970 of a time such as `2026-01-31T23:59:59.123456Z`.

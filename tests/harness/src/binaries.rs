@@ -13,12 +13,8 @@ use crate::paths;
 
 /// The stages that make kwok's nodes and pods behave like healthy ones. Of its
 /// other stages some make them fail at random.
-const STAGES: [&str; 4] = [
-    "node/fast/node-initialize.yaml",
-    "pod/fast/pod-ready.yaml",
-    "pod/fast/pod-complete.yaml",
-    "pod/fast/pod-delete.yaml",
-];
+const STAGES: [&str; 4] =
+    ["node/fast/node-initialize.yaml", "pod/fast/pod-ready.yaml", "pod/fast/pod-complete.yaml", "pod/fast/pod-delete.yaml"];
 
 /// The programs of a control plane, built.
 #[derive(Debug, Clone)]
@@ -186,9 +182,7 @@ fn linker_flags(module: &Value) -> Result<String> {
     let major = numbers.next().unwrap_or_default();
     let minor = numbers.next().unwrap_or_default();
     let package = "k8s.io/component-base/version";
-    Ok(format!(
-        "-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
-    ))
+    Ok(format!("-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"))
 }
 
 fn go() -> Command {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SigningKey,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData, SigningKey,
 };
 use yasna::models::ObjectIdentifier;
 use yasna::{DERWriter, Tag};
@@ -73,10 +73,7 @@ impl Authority {
     pub(crate) fn client(&self, user: &str, groups: &[&str]) -> Result<Identity> {
         let key = KeyPair::generate()?;
         let der = client_certificate(user, groups, &key, &self.key()?)?;
-        Ok(Identity {
-            certificate: pem("CERTIFICATE", &der),
-            key: key.serialize_pem(),
-        })
+        Ok(Identity { certificate: pem("CERTIFICATE", &der), key: key.serialize_pem() })
     }
 }
 

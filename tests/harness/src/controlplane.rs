@@ -142,12 +142,7 @@ impl ControlPlane {
         } else {
             Some(Supervisor::start(binaries, &spec)?)
         };
-        let control_plane = Self {
-            dir: dir.to_owned(),
-            server,
-            binaries: binaries.clone(),
-            supervisor,
-        };
+        let control_plane = Self { dir: dir.to_owned(), server, binaries: binaries.clone(), supervisor };
         if let Err(error) = control_plane.wait_ready(options) {
             let tails: String = spec.processes.iter().map(|p| supervisor::tail(&p.log)).collect();
             if options.detached {
@@ -177,12 +172,7 @@ impl ControlPlane {
         let path = dir.join(DESCRIPTION);
         let description = std::fs::read(&path).with_context(|| path.display().to_string())?;
         let description: Description = serde_json::from_slice(&description)?;
-        Ok(Self {
-            dir,
-            server: description.server,
-            binaries: binaries()?,
-            supervisor: None,
-        })
+        Ok(Self { dir, server: description.server, binaries: binaries()?, supervisor: None })
     }
 
     /// Attaches to the one that `PILOTAGE_CONTROLPLANE` names, or else starts
@@ -344,14 +334,7 @@ fn log(dir: &Path, name: &str) -> PathBuf {
     dir.join("logs").join(format!("{name}.log"))
 }
 
-fn write_identity(
-    dir: &Path,
-    authority: &Authority,
-    server: &str,
-    user: &str,
-    groups: &[&str],
-    path: &Path,
-) -> Result<()> {
+fn write_identity(dir: &Path, authority: &Authority, server: &str, user: &str, groups: &[&str], path: &Path) -> Result<()> {
     std::fs::create_dir_all(dir.join("kubeconfigs"))?;
     let identity = authority.client(user, groups)?;
     kubeconfig::write(path, server, &authority.pem()?, user, &Credential::Certificate(&identity))
@@ -474,16 +457,9 @@ fn processes(
     controller_manager.extend(options.controller_manager_args.iter().cloned());
 
     let mut all = vec![
+        Process { ready: Some(Probe { url: format!("{etcd_url}/health"), ca: None, seconds }), ..process("etcd", etcd) },
         Process {
-            ready: Some(Probe { url: format!("{etcd_url}/health"), ca: None, seconds }),
-            ..process("etcd", etcd)
-        },
-        Process {
-            ready: Some(Probe {
-                url: format!("{server}/readyz"),
-                ca: Some(authority.file("ca.crt")),
-                seconds,
-            }),
+            ready: Some(Probe { url: format!("{server}/readyz"), ca: Some(authority.file("ca.crt")), seconds }),
             ..process("kube-apiserver", apiserver)
         },
         process("kube-controller-manager", controller_manager),

@@ -17,11 +17,7 @@ pub fn up() -> Result<(ControlPlane, bool)> {
     if supervisor::runs(&dir()) {
         return Ok((ControlPlane::attach(&dir())?, true));
     }
-    let options = Options {
-        dir: Some(dir()),
-        detached: true,
-        ..Options::default()
-    };
+    let options = Options { dir: Some(dir()), detached: true, ..Options::default() };
     Ok((ControlPlane::start(&options)?, false))
 }
 

@@ -29,11 +29,7 @@ pub struct Output {
 
 impl Kubectl {
     pub(crate) fn new(argv: Vec<OsString>, kubeconfig: &Path, cache: &Path) -> Self {
-        Self {
-            argv,
-            kubeconfig: kubeconfig.to_owned(),
-            cache: cache.to_owned(),
-        }
+        Self { argv, kubeconfig: kubeconfig.to_owned(), cache: cache.to_owned() }
     }
 
     /// The command, for callers with needs of their own.

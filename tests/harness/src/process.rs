@@ -16,8 +16,7 @@ pub fn read_pid(path: &Path) -> Result<Pid> {
 
 /// Sends a signal.
 pub fn signal(pid: Pid, signal: Signal) -> Result<()> {
-    rustix::process::kill_process(pid, signal)
-        .with_context(|| format!("sending {signal:?} to process {}", pid.as_raw_pid()))
+    rustix::process::kill_process(pid, signal).with_context(|| format!("sending {signal:?} to process {}", pid.as_raw_pid()))
 }
 
 /// Whether a process runs or is stopped. One that has ended is gone, even where

@@ -17,10 +17,8 @@ const AGGREGATED: [&str; 3] = ["admin", "edit", "view"];
 /// complete and the nodes can take pods.
 pub(crate) fn wait(kubectl: &Kubectl, node_count: usize, within: Duration) -> Result<()> {
     let mut args = vec!["get", "--ignore-not-found", "serviceaccount/default"];
-    let roles: Vec<_> = AGGREGATED
-        .iter()
-        .flat_map(|role| [format!("clusterrole/{role}"), format!("clusterrole/system:aggregate-to-{role}")])
-        .collect();
+    let roles: Vec<_> =
+        AGGREGATED.iter().flat_map(|role| [format!("clusterrole/{role}"), format!("clusterrole/system:aggregate-to-{role}")]).collect();
     let names: Vec<_> = (1..=node_count).map(|number| format!("node/{}", nodes::name(number))).collect();
     args.extend(roles.iter().chain(&names).map(String::as_str));
     let start = Instant::now();

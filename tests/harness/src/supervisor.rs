@@ -113,10 +113,7 @@ impl Supervisor {
             let tails: String = spec.processes.iter().map(|p| tail(&p.log)).collect();
             return Err(anyhow!("starting {}: {status}\n{reason}{tails}", names.join(", ")));
         }
-        Ok(Self {
-            dir: spec.dir.clone(),
-            child: (!detached).then_some(child),
-        })
+        Ok(Self { dir: spec.dir.clone(), child: (!detached).then_some(child) })
     }
 
     /// Stops the processes and waits for their end.

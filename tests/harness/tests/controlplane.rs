@@ -10,14 +10,7 @@ use anyhow::{Context, Result, ensure};
 use pilotage_harness::process::{self, Pid, Signal, wait_until};
 use pilotage_harness::{ControlPlane, audit};
 
-const PROCESSES: [&str; 6] = [
-    "supervisor",
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kwok",
-];
+const PROCESSES: [&str; 6] = ["supervisor", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"];
 
 /// One for all tests here that do not harm it. It ends with the process.
 fn control_plane() -> Result<&'static ControlPlane> {
@@ -65,13 +58,7 @@ fn users_are_who_their_kubeconfig_says() -> Result<()> {
 #[test]
 fn the_audit_log_tells_who_called_how() -> Result<()> {
     let control_plane = control_plane()?;
-    control_plane.kubectl().ok(&[
-        "create",
-        "clusterrolebinding",
-        "audited",
-        "--clusterrole=edit",
-        "--user=audited",
-    ])?;
+    control_plane.kubectl().ok(&["create", "clusterrolebinding", "audited", "--clusterrole=edit", "--user=audited"])?;
     let kubectl = control_plane.kubectl_as(&control_plane.user_kubeconfig("audited", &[])?);
     let start = audit::end(&control_plane.audit_log());
     kubectl.ok(&["create", "configmap", "kept"])?;
@@ -108,9 +95,7 @@ fn what_tests_kill_comes_back() -> Result<()> {
 
     let before = control_plane.pid("etcd")?;
     control_plane.signal("etcd", Signal::KILL)?;
-    wait_until("etcd is another process", Duration::from_secs(20), || {
-        control_plane.pid("etcd").is_ok_and(|pid| pid != before)
-    })?;
+    wait_until("etcd is another process", Duration::from_secs(20), || control_plane.pid("etcd").is_ok_and(|pid| pid != before))?;
     control_plane.wait_api_ready(Duration::from_secs(60))?;
     kubectl.ok(&["get", "configmap", "survivor"])?;
 
@@ -125,10 +110,8 @@ fn what_tests_kill_comes_back() -> Result<()> {
 #[test]
 fn nothing_outlives_a_killed_owner() -> Result<()> {
     let script = "echo \"$PILOTAGE_CONTROLPLANE\"; kubectl get nodes >&2; echo $$; exec sleep 60";
-    let mut owner = Command::new(env!("CARGO_BIN_EXE_pilotage-dev"))
-        .args(["run", "--", "sh", "-c", script])
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut owner =
+        Command::new(env!("CARGO_BIN_EXE_pilotage-dev")).args(["run", "--", "sh", "-c", script]).stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(owner.stdout.take().context("no stdout")?).lines();
     let dir = lines.next().context("the control plane did not start")??;
     let command = lines.next().context("the command did not run")??;

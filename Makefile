@@ -1,0 +1,43 @@
+# Every target says what it does: `make help`. The control plane is built from Go modules once and cached in target/.
+SHELL := /bin/bash
+CARGO ?= cargo
+DEV := $(CARGO) run --quiet --package pilotage-harness --bin pilotage-dev --
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test bench crash-sweep lint crds
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+demo: ## Run the main job end to end on a real control plane, with a table of who deployed what where at the end
+	@$(CARGO) build --release --bins
+	@$(DEV) demo --operator target/release/pilotage
+
+up: ## Start an empty control plane in target/dev with everything installed and the operator running
+	@$(CARGO) build --release --bins
+	@$(DEV) up --operator target/release/pilotage
+
+down: ## Stop what `make up` started
+	@$(DEV) down
+
+test: ## Run all tests, on one real control plane
+	@$(DEV) build
+	@$(CARGO) build --bins
+	@$(CARGO) test --package pilotage-harness
+	@$(DEV) run -- $(CARGO) test --package pilotage
+
+bench: ## Measure against the budgets; prints the figures and writes target/bench.json
+	@$(CARGO) build --release --bins
+	@$(CARGO) bench --package pilotage
+
+crash-sweep: ## Kill the operator before and after every API write of whole runs, with the large applications too
+	@$(CARGO) build --bins
+	@PILOTAGE_SWEEP=all $(CARGO) test --package pilotage --test faults -- --nocapture
+
+lint: ## Check formatting, lints and dependencies
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: cargo install cargo-deny --locked"; fi
+
+crds: ## Generate crds/ from src/api
+	@$(CARGO) run --quiet --bin pilotage -- crd --out crds

@@ -1,0 +1,79 @@
+//! Health, readiness and metrics over HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+/// What is known of the process.
+#[derive(Clone)]
+pub struct State {
+    ready: Arc<AtomicBool>,
+    leading: Gauge,
+    registry: Arc<Registry>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("pilotage");
+        let leading = Gauge::default();
+        registry.register("leader", "1 while this process leads, 0 while it stands by", leading.clone());
+        Self { ready: Arc::default(), leading, registry: Arc::new(registry) }
+    }
+}
+
+impl State {
+    /// The caches are filled.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// This process leads.
+    pub fn set_leading(&self) {
+        self.leading.set(1);
+    }
+}
+
+/// Serves until `stop`. A process that can't serve works all the same, and says why.
+pub async fn serve(address: SocketAddr, state: State, stop: CancellationToken) {
+    let readiness = state.clone();
+    let app = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route(
+            "/readyz",
+            get(move || async move {
+                if readiness.ready.load(Ordering::Acquire) {
+                    (StatusCode::OK, "ok")
+                } else {
+                    (StatusCode::SERVICE_UNAVAILABLE, "caches are being filled")
+                }
+            }),
+        )
+        .route(
+            "/metrics",
+            get(move || async move {
+                let mut text = String::new();
+                match encode(&mut text, &state.registry) {
+                    Ok(()) => (StatusCode::OK, text),
+                    Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+                }
+            }),
+        );
+    let listener = match tokio::net::TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%address, %error, "health and metrics are not served");
+            return;
+        }
+    };
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned()).await {
+        tracing::error!(%error, "health and metrics are no longer served");
+    }
+}

@@ -1,0 +1,79 @@
+//! `kubectl pilotage status`: where a solution's versions are, and what each request waits for.
+
+use comfy_table::{Table, presets};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use crate::api::{DeploymentRequest, Solution, condition};
+
+/// Shows the Solutions of a namespace (a developer's window), or the requests of a host.
+///
+/// # Errors
+/// Where the caller may read neither, or the API server can't be reached.
+pub async fn run(client: Client, namespace: Option<String>) -> anyhow::Result<String> {
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let solutions: Api<Solution> = Api::namespaced(client.clone(), &namespace);
+    let found = solutions.list(&ListParams::default()).await;
+    if let Ok(list) = &found
+        && !list.items.is_empty()
+    {
+        return Ok(of_solutions(&list.items));
+    }
+    let requests: Api<DeploymentRequest> = Api::namespaced(client, &namespace);
+    match (requests.list(&ListParams::default()).await, found) {
+        (Ok(list), _) if !list.items.is_empty() => Ok(of_requests(&list.items)),
+        (Ok(_), _) | (Err(_), Ok(_)) => Ok(format!("no solutions and no requests in namespace {namespace}")),
+        (Err(error), Err(_)) => Err(anyhow::anyhow!("neither solutions nor requests of namespace {namespace} can be read: {error}")),
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
+    table
+}
+
+fn of_solutions(solutions: &[Solution]) -> String {
+    let mut rows = table(&["SOLUTION", "IN DEVELOPMENT", "STAGE", "VERSION", "PHASE", "REQUESTER", "MESSAGE"]);
+    for solution in solutions {
+        let deployments = solution.status.as_ref().map(|s| s.deployments.as_slice()).unwrap_or_default();
+        if deployments.is_empty() {
+            rows.add_row([solution.name_any(), solution.spec.version.clone()]);
+        }
+        for d in deployments {
+            let message = d.message.clone().unwrap_or_default();
+            rows.add_row([
+                &solution.name_any(),
+                &solution.spec.version,
+                &d.stage,
+                &d.version,
+                &d.phase,
+                &d.requester,
+                first_line(&message),
+            ]);
+        }
+    }
+    rows.to_string()
+}
+
+fn of_requests(requests: &[DeploymentRequest]) -> String {
+    let mut rows = table(&["REQUEST", "SOLUTION", "VERSION", "STAGE", "PHASE", "DEPLOYED BY", "WAITING FOR"]);
+    for request in requests {
+        let run = request.status.as_ref().map(|s| &s.run);
+        let message = run.and_then(|r| condition::find(&r.conditions, "Succeeded")).map(|c| c.message.clone()).unwrap_or_default();
+        rows.add_row([
+            request.name_any().as_str(),
+            &request.spec.solution.name,
+            &request.spec.solution.version,
+            &request.spec.stage,
+            run.map(|r| r.phase.as_str()).unwrap_or_default(),
+            run.and_then(|r| r.deployed_by.as_deref()).unwrap_or_default(),
+            first_line(&message),
+        ]);
+    }
+    rows.to_string()
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

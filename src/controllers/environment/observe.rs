@@ -1,0 +1,151 @@
+//! What the validation of an Environment reads.
+
+use std::time::{Duration, Instant};
+
+use futures::future::try_join_all;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::Mutex;
+
+use super::prerequisites::{self, Kinds};
+use crate::api::environment::{Claim, EnvironmentType};
+use crate::api::names::{CROSS_REGION_LABEL, REGION_LABEL};
+use crate::api::{DeploymentRequest, Environment, GROUP};
+use crate::driver::Cluster;
+use crate::identity::access::{self, Right};
+use crate::policy::environment::{ClaimHolder, Holder, Inside, NamespaceView, View, is_orphaned, opt_in_label, opt_in_verb};
+
+/// How long the version of the cluster is believed.
+const VERSION_AGE: Duration = Duration::from_hours(1);
+
+/// The version of the cluster, asked for now and then.
+#[derive(Default)]
+pub struct ClusterVersion {
+    known: Mutex<Option<(Instant, String)>>,
+}
+
+impl ClusterVersion {
+    /// The version, for example `v1.36.3`.
+    pub async fn get(&self, client: &Client) -> kube::Result<String> {
+        let mut known = self.known.lock().await;
+        if let Some((_, version)) = known.as_ref().filter(|(since, _)| since.elapsed() < VERSION_AGE) {
+            return Ok(version.clone());
+        }
+        let version: String = client.apiserver_version().await?.git_version.chars().take(64).collect();
+        *known = Some((Instant::now(), version.clone()));
+        Ok(version)
+    }
+}
+
+/// What can be seen without looking inside the namespace.
+pub async fn from_outside(cluster: &Cluster, environment: &Environment) -> kube::Result<View> {
+    let stores = &cluster.stores;
+    let host = environment.namespace().unwrap_or_default();
+    let namespace = &environment.spec.namespace;
+    let others = stores.environments.state();
+    let rivals = others.iter().filter(|other| {
+        other.spec.namespace == *namespace
+            && other.spec.cluster.is_none()
+            && other.uid() != environment.uid()
+            && other.metadata.deletion_timestamp.is_none()
+    });
+    let wanting = std::iter::once(environment).chain(rivals.map(AsRef::as_ref));
+    let mut holders = try_join_all(wanting.map(|e| holder(cluster, e))).await?.into_iter();
+    let me = match holders.next() {
+        Some(me) => me,
+        None => holder(cluster, environment).await?,
+    };
+    let host_namespace = stores.namespaces.get(&ObjectRef::new(&host));
+    let host_label = |label: &str| host_namespace.as_ref().and_then(|ns| ns.labels().get(label).cloned());
+    Ok(View {
+        me,
+        namespace: namespace.clone(),
+        environment_id: environment.spec.environment_id.clone(),
+        remote: environment.spec.cluster.is_some(),
+        recorded_id: environment.status.as_ref().and_then(|s| s.environment_id.clone()),
+        found: stores.namespaces.get(&ObjectRef::new(namespace)).map(|ns| NamespaceView {
+            uid: ns.uid().unwrap_or_default(),
+            terminating: ns.metadata.deletion_timestamp.is_some(),
+            is_host: stores.is_host(namespace),
+            region: ns.labels().get(REGION_LABEL).cloned(),
+        }),
+        host_region: host_label(REGION_LABEL),
+        cross_region: host_label(CROSS_REGION_LABEL).is_some_and(|v| v == "allowed"),
+        rivals: holders.collect(),
+    })
+}
+
+async fn holder(cluster: &Cluster, environment: &Environment) -> kube::Result<Holder> {
+    let host = environment.namespace().unwrap_or_default();
+    Ok(Holder {
+        name: environment.name_any(),
+        uid: environment.uid().unwrap_or_default(),
+        created: environment.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
+        type_: environment.spec.type_,
+        opted_in: opted_in(cluster, environment, &host).await?,
+        host,
+    })
+}
+
+/// By its label, or by an access review where the label does not say so.
+async fn opted_in(cluster: &Cluster, environment: &Environment, host: &str) -> kube::Result<bool> {
+    let type_ = environment.spec.type_;
+    let namespace = &environment.spec.namespace;
+    let Some(found) = cluster.stores.namespaces.get(&ObjectRef::new(namespace)).filter(|_| environment.spec.cluster.is_none()) else {
+        return Ok(false);
+    };
+    if found.labels().get(opt_in_label(type_)).is_some_and(|v| v == host) {
+        return Ok(true);
+    }
+    cluster.access.may(&access::host_group(host), &Right::on(opt_in_verb(type_), GROUP, "environments", namespace)).await
+}
+
+/// What has to be read inside the namespace.
+pub async fn inside(cluster: &Cluster, kinds: &Kinds, environment: &Environment) -> kube::Result<Inside> {
+    let namespace = &environment.spec.namespace;
+    let client = cluster.clients.operator();
+    let prerequisites = try_join_all(environment.spec.prerequisites.iter().map(|p| prerequisites::read(&client, kinds, namespace, p)));
+    let source = async {
+        if environment.spec.type_ != EnvironmentType::Development {
+            return Ok(None);
+        }
+        let right = Right::on("list", "", "configmaps", namespace);
+        Ok((!cluster.access.i_may(&right).await?).then_some(right))
+    };
+    let (prerequisites, lacks) = futures::try_join!(prerequisites, source)?;
+    Ok(Inside { prerequisites, lacks })
+}
+
+/// The claims that nobody holds any more: the solution and the uid of the request.
+pub async fn orphans(cluster: &Cluster, environment: &Environment) -> kube::Result<Vec<(String, String)>> {
+    let host = environment.namespace().unwrap_or_default();
+    let solutions = environment.status.iter().flat_map(|s| &s.solutions);
+    let claims = solutions.filter_map(|s| s.claim.as_ref().map(|c| (s.name.clone(), c)));
+    let checked = claims.map(|(solution, claim)| {
+        let host = &host;
+        async move {
+            let orphaned = is_orphaned(claim_holder(cluster, host, claim).await?);
+            Ok::<_, kube::Error>(orphaned.then(|| (solution, claim.request_uid.clone())))
+        }
+    });
+    Ok(try_join_all(checked).await?.into_iter().flatten().collect())
+}
+
+/// Asks the API server where the cache lacks the request.
+async fn claim_holder(cluster: &Cluster, host: &str, claim: &Claim) -> kube::Result<ClaimHolder> {
+    let cached = cluster.stores.requests.get(&ObjectRef::new(&claim.request).within(host));
+    let known = held_by(claim, cached.as_deref(), ClaimHolder::NotCached);
+    if known != ClaimHolder::NotCached {
+        return Ok(known);
+    }
+    let requests: Api<DeploymentRequest> = Api::namespaced(cluster.clients.operator(), host);
+    Ok(held_by(claim, requests.get_opt(&claim.request).await?.as_ref(), ClaimHolder::Gone))
+}
+
+fn held_by(claim: &Claim, request: Option<&DeploymentRequest>, otherwise: ClaimHolder) -> ClaimHolder {
+    match request.filter(|r| r.metadata.uid.as_ref() == Some(&claim.request_uid)) {
+        Some(request) if request.status.as_ref().is_some_and(|s| s.run.end_time.is_some()) => ClaimHolder::Ended,
+        Some(_) => ClaimHolder::Running,
+        None => otherwise,
+    }
+}

@@ -1,0 +1,19 @@
+//! One folder per kind, all alike: observe (reads) → policy (pure) → act (writes) → status.
+
+pub mod environment;
+pub mod pipeline;
+pub mod request;
+pub mod stage;
+pub mod wiring;
+
+use crate::api::Condition;
+use crate::api::condition::ConditionStatus;
+
+/// `Ok` where the condition is `True`; otherwise why it is not, in one word.
+fn holds(condition: Option<&Condition>) -> Result<(), String> {
+    match condition {
+        Some(condition) if condition.status == ConditionStatus::True => Ok(()),
+        Some(condition) => Err(condition.reason.clone()),
+        None => Err("NotLookedAtYet".to_owned()),
+    }
+}

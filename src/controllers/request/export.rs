@@ -1,0 +1,141 @@
+//! Step `Export`: the artifact is stored, and this requester may use it.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use std::sync::Arc;
+
+use super::pass::Pass;
+use crate::api::Artifact;
+use crate::api::artifact::ArtifactOrigin;
+use crate::delivery::export::{self, ExportError, Source};
+use crate::delivery::failure::Failure;
+use crate::delivery::store::NewArtifact;
+use crate::driver::controller::ReconcileError;
+use crate::policy::request::observed::{ExportFact, Observed, Obstacle};
+
+impl Pass {
+    /// Exports, or finds the version stored already.
+    pub(super) async fn export(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
+        match self.around.artifact.clone() {
+            Some(artifact) if self.is_complete(&artifact).await? => self.reuse(observed, &artifact).await,
+            _ => self.export_anew(observed).await,
+        }
+    }
+
+    /// A record without its bytes was left by a crash, and nobody was shown its digest.
+    async fn is_complete(&self, artifact: &Artifact) -> Result<bool, ReconcileError> {
+        use crate::delivery::store::StoreError;
+        match self.cluster.artifacts.load(artifact).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Incomplete { .. }) => Ok(false),
+            // Altered bytes are not exported over: the plan refuses them and says so.
+            Err(StoreError::DigestMismatch { .. }) => Ok(true),
+            Err(error) => Err(ReconcileError::Other(error.to_string())),
+        }
+    }
+
+    /// A stored version is used by whoever may read what it was exported from.
+    async fn reuse(&self, observed: &Observed, artifact: &Artifact) -> Result<ExportFact, ReconcileError> {
+        let named = self.request.spec.source_environment.as_ref();
+        let origin = artifact.spec.source.environment.as_ref();
+        if let (Some(named), Some(origin)) = (named, origin)
+            && named != origin
+        {
+            return Ok(ExportFact::Refused(Obstacle {
+                reason: "ExportedElsewhere".into(),
+                message: format!(
+                    "{} {} was exported from environment {origin}: a version has one source for ever. Raise the version to ship it from {named}",
+                    artifact.spec.solution.name, artifact.spec.solution.version
+                ),
+            }));
+        }
+        let (Some(source), Some(requester)) = (&self.around.source, &observed.request.requester) else {
+            return Ok(ExportFact::Missing(Obstacle {
+                reason: "EnvironmentNotFound".into(),
+                message: "the development environment that the version was exported from does not exist any more".into(),
+            }));
+        };
+        if !observed.pipeline.present().is_some_and(|p| p.development_environments.contains(&source.name_any())) {
+            return Ok(ExportFact::Refused(Obstacle {
+                reason: "ExportedElsewhere".into(),
+                message: format!(
+                    "{} {} was exported from environment {}, which is not a development environment of pipeline {}. Raise the version",
+                    artifact.spec.solution.name,
+                    artifact.spec.solution.version,
+                    source.name_any(),
+                    observed.request.pipeline
+                ),
+            }));
+        }
+        let bundle = match self.cluster.artifacts.load(artifact).await {
+            Ok(bundle) => bundle,
+            Err(error) => return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactAltered".into(), message: error.to_string() })),
+        };
+        if let Err(error) =
+            export::readable(&self.cluster.discovery, &self.cluster.access, requester, &source.spec.namespace, &bundle).await
+        {
+            return export_obstacle(error);
+        }
+        Ok(ExportFact::Stored { digest: artifact.spec.digest.clone(), reused: true })
+    }
+
+    async fn export_anew(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
+        let (Some(source), Some(solution), Some(requester)) =
+            (self.around.source.clone(), self.around.solution.clone(), observed.request.requester.clone())
+        else {
+            return Ok(ExportFact::Missing(Obstacle {
+                reason: "SolutionNotFound".into(),
+                message: "the solution does not exist in the development environment any more".into(),
+            }));
+        };
+        let selector = match export::selector_text(&solution.name_any(), &solution.spec) {
+            Ok(selector) => selector,
+            Err(error) => return export_obstacle(error),
+        };
+        let from = Source {
+            client: self.cluster.clients.operator(),
+            discovery: &self.cluster.discovery,
+            access: &self.cluster.access,
+            namespace: &source.spec.namespace,
+            selector: &selector,
+            components: &solution.spec.components,
+            requester: &requester,
+        };
+        let bundle = match export::export(&from).await {
+            Ok(bundle) => bundle,
+            Err(error) => return export_obstacle(error),
+        };
+        let new = NewArtifact {
+            solution: self.request.spec.solution.clone(),
+            source: ArtifactOrigin {
+                environment: Some(source.name_any()),
+                environment_id: source.status.as_ref().and_then(|s| s.environment_id.clone()),
+                oci: None,
+            },
+            exported_by: requester,
+            bundle: &bundle,
+            environment_variables: solution.spec.environment_variables.clone(),
+            connection_references: solution.spec.connection_references.clone(),
+            dependencies: solution.spec.dependencies.clone(),
+        };
+        let artifact = match self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await {
+            Ok(artifact) => artifact,
+            Err(error) if error.failure() == Failure::Refused => {
+                return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactRefused".into(), message: error.to_string() }));
+            }
+            Err(error) => return Err(ReconcileError::Other(error.to_string())),
+        };
+        let digest = artifact.spec.digest.clone();
+        self.around.artifact = Some(Arc::new(artifact));
+        Ok(ExportFact::Stored { digest, reused: false })
+    }
+}
+
+fn export_obstacle(error: ExportError) -> Result<ExportFact, ReconcileError> {
+    let obstacle = Obstacle { reason: error.reason().into(), message: error.to_string() };
+    match error.failure() {
+        Failure::Transient => Err(ReconcileError::Other(error.to_string())),
+        Failure::MissingRight => Ok(ExportFact::Missing(obstacle)),
+        Failure::Refused => Ok(ExportFact::Refused(obstacle)),
+    }
+}

@@ -1,0 +1,68 @@
+//! The controller of requests: observes, lets `policy::request` decide, carries the step out, and repeats until it must wait.
+
+mod export;
+mod observe;
+mod outcome;
+mod pass;
+mod planning;
+mod target;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::ResourceExt;
+
+use crate::api::DeploymentRequest;
+use crate::delivery::apply::Applied;
+use crate::driver::Cluster;
+use crate::driver::controller::{Next, ReconcileError, Reconciler};
+
+use pass::Pass;
+
+/// Works on requests.
+pub struct RequestController {
+    cluster: Arc<Cluster>,
+    running: Running,
+}
+
+/// What was applied by requests that wait for health, by their uid. Lost with the process, and then found again by a plan
+/// that has nothing to change.
+#[derive(Clone, Default)]
+pub struct Running(Arc<Mutex<HashMap<String, Arc<Applied>>>>);
+
+impl Running {
+    fn get(&self, uid: &str) -> Option<Arc<Applied>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
+    fn keep(&self, uid: &str, applied: Arc<Applied>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), applied);
+    }
+
+    fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+impl RequestController {
+    /// Works on the requests of `cluster`.
+    pub fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster, running: Running::default() }
+    }
+}
+
+impl Reconciler for RequestController {
+    type Kind = DeploymentRequest;
+
+    async fn reconcile(&self, request: Arc<DeploymentRequest>) -> Result<Next, ReconcileError> {
+        let ended = request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
+        if ended || request.metadata.deletion_timestamp.is_some() {
+            self.running.forget(&request.uid().unwrap_or_default());
+            return Ok(Next::Done);
+        }
+        if !self.cluster.serves(&request.namespace().unwrap_or_default()) || self.cluster.written.is_stale(request.as_ref()) {
+            return Ok(Next::Done);
+        }
+        Pass::new(self.cluster.clone(), self.running.clone(), request).await.run().await
+    }
+}

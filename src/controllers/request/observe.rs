@@ -1,0 +1,356 @@
+//! What a decision is made on, gathered from the caches, or live where something terminal hangs on it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::api::ListParams;
+use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource, ResourceExt};
+use semver::{Version, VersionReq};
+use serde::de::DeserializeOwned;
+
+use crate::api::condition::{self, Condition, ConditionStatus};
+use crate::api::names;
+use crate::api::request_status::{Approval, StepDecision, condition_types};
+use crate::api::stage::DelegateType;
+use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage, duration};
+use crate::driver::Cluster;
+use crate::driver::controller::ReconcileError;
+use crate::policy::request::observed::{
+    ArtifactView, ClaimView, CurrentVersion, Decided, DelegateView, DeploymentView, Facts, Lookup, Observed, PipelineView, PreviousStage,
+    RequestView, Rival, SolutionView, SourceView, StageView, TargetView,
+};
+
+/// The objects that a request is about. What it does not name, or what was not found, is `None`.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    /// Its pipeline.
+    pub pipeline: Option<Arc<Pipeline>>,
+    /// Its stage.
+    pub stage: Option<Arc<Stage>>,
+    /// The stage before.
+    pub previous: Option<Arc<Stage>>,
+    /// The Environment of the stage before.
+    pub previous_environment: Option<Arc<Environment>>,
+    /// The stage's target.
+    pub target: Option<Arc<Environment>>,
+    /// The development environment.
+    pub source: Option<Arc<Environment>>,
+    /// The Solution in development.
+    pub solution: Option<Arc<Solution>>,
+    /// The artifact.
+    pub artifact: Option<Arc<Artifact>>,
+    /// All requests for the same solution that have not ended, with the environment that each goes to.
+    pub others: Vec<(Arc<DeploymentRequest>, Option<String>)>,
+    /// Whether all this was read live.
+    pub confirmed: bool,
+}
+
+/// Gathers from the caches.
+pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Surroundings {
+    let host = request.namespace().unwrap_or_default();
+    let stores = &cluster.stores;
+    let stage_of = |name: &str| stores.stages.get(&ObjectRef::new(name).within(&host));
+    let pipeline = stores.pipelines.get(&ObjectRef::new(&request.spec.pipeline).within(&host));
+    let stage = stage_of(&request.spec.stage);
+    let previous = stage.as_ref().and_then(|s| s.spec.previous_stage.as_deref()).and_then(stage_of);
+    let environments = &cluster.records.environments;
+    let previous_environment = match &previous {
+        Some(previous) => environments.newest(&host, &previous.spec.target_environment).await,
+        None => None,
+    };
+    let target = match &stage {
+        Some(stage) => environments.newest(&host, &stage.spec.target_environment).await,
+        None => None,
+    };
+    let artifact = cluster.records.artifacts.newest(&host, &artifact_name(request)).await;
+    let source = match source_name(request, pipeline.as_deref(), artifact.as_deref()) {
+        Some(name) => environments.newest(&host, &name).await,
+        None => None,
+    };
+    let solution = match &source {
+        Some(source) => cluster.records.solutions.newest(&source.spec.namespace, &request.spec.solution.name).await,
+        None => None,
+    };
+    let others = stores
+        .requests
+        .state_filter(|other| other.metadata.namespace.as_deref() == Some(&host) && competes(request, other))
+        .into_iter()
+        .map(|other| {
+            let environment = stage_of(&other.spec.stage).map(|s| s.spec.target_environment.clone());
+            (other, environment)
+        })
+        .collect();
+    Surroundings { pipeline, stage, previous, previous_environment, target, source, solution, artifact, others, confirmed: false }
+}
+
+/// Reads everything live.
+pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<Surroundings, ReconcileError> {
+    let host = request.namespace().unwrap_or_default();
+    let pipeline = get::<Pipeline>(cluster, &host, Some(&request.spec.pipeline)).await?;
+    let stage = get::<Stage>(cluster, &host, Some(&request.spec.stage)).await?;
+    let previous = get::<Stage>(cluster, &host, stage.as_ref().and_then(|s| s.spec.previous_stage.as_deref())).await?;
+    let previous_environment = get::<Environment>(cluster, &host, previous.as_ref().map(|s| s.spec.target_environment.as_str())).await?;
+    let target = get::<Environment>(cluster, &host, stage.as_ref().map(|s| s.spec.target_environment.as_str())).await?;
+    let artifact = get::<Artifact>(cluster, &host, Some(&artifact_name(request))).await?;
+    let source = get::<Environment>(cluster, &host, source_name(request, pipeline.as_deref(), artifact.as_deref()).as_deref()).await?;
+    let solution = match &source {
+        Some(source) => get::<Solution>(cluster, &source.spec.namespace, Some(&request.spec.solution.name)).await?,
+        None => None,
+    };
+    let selector = format!("spec.solution.name={}", request.spec.solution.name);
+    let requests =
+        Api::<DeploymentRequest>::namespaced(cluster.clients.operator(), &host).list(&ListParams::default().fields(&selector)).await?;
+    let others = requests
+        .items
+        .into_iter()
+        .filter(|other| competes(request, other))
+        .map(|other| {
+            let environment =
+                cluster.stores.stages.get(&ObjectRef::new(&other.spec.stage).within(&host)).map(|s| s.spec.target_environment.clone());
+            (Arc::new(other), environment)
+        })
+        .collect();
+    Ok(Surroundings { pipeline, stage, previous, previous_environment, target, source, solution, artifact, others, confirmed: true })
+}
+
+async fn get<K>(cluster: &Cluster, namespace: &str, name: Option<&str>) -> kube::Result<Option<Arc<K>>>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    match name {
+        Some(name) => Ok(Api::<K>::namespaced(cluster.clients.operator(), namespace).get_opt(name).await?.map(Arc::new)),
+        None => Ok(None),
+    }
+}
+
+/// The name of the artifact that the request is about.
+pub fn artifact_name(request: &DeploymentRequest) -> String {
+    names::artifact_name(&request.spec.solution.name, &request.spec.solution.version)
+}
+
+fn competes(request: &DeploymentRequest, other: &DeploymentRequest) -> bool {
+    other.spec.solution.name == request.spec.solution.name
+        && other.status.as_ref().is_none_or(|s| s.run.end_time.is_none())
+        && other.metadata.deletion_timestamp.is_none()
+}
+
+/// The development environment: the one that the request names, or that the artifact came from, or the pipeline's only one.
+fn source_name(request: &DeploymentRequest, pipeline: Option<&Pipeline>, artifact: Option<&Artifact>) -> Option<String> {
+    let only = pipeline.and_then(|p| match p.spec.development_environments.as_slice() {
+        [only] => Some(only.clone()),
+        _ => None,
+    });
+    request.spec.source_environment.clone().or_else(|| artifact.and_then(|a| a.spec.source.environment.clone())).or(only)
+}
+
+/// The views that decisions are made on.
+pub fn views(
+    request: &DeploymentRequest,
+    around: &Surroundings,
+    facts: &Facts,
+    accept_timeout: std::time::Duration,
+) -> Result<Observed, ReconcileError> {
+    let solution = &request.spec.solution.name;
+    let target_name = around.stage.as_ref().map(|s| s.spec.target_environment.clone());
+    let rivals = around
+        .others
+        .iter()
+        .filter(|(_, environment)| *environment == target_name && target_name.is_some())
+        .map(|(other, _)| rival(other))
+        .collect();
+    let previous_in_flight = around.previous.as_ref().and_then(|previous| {
+        let in_flight = |other: &DeploymentRequest| {
+            other.spec.stage == previous.name_any() && other.spec.solution.version == request.spec.solution.version
+        };
+        around.others.iter().find(|(other, _)| in_flight(other)).map(|(other, _)| other.name_any())
+    });
+    Ok(Observed {
+        request: request_view(request)?,
+        pipeline: around.pipeline.as_deref().map(pipeline_view).into(),
+        stage: around.stage.as_deref().map(|s| stage_view(s, around)).into(),
+        target: around.target.as_deref().map(|e| target_view(e, solution, around.artifact.as_deref())).into(),
+        source: around.source.as_deref().map(source_view).into(),
+        solution: match around.solution.as_deref() {
+            Some(s) => Lookup::Present(SolutionView { version: version(&s.spec.version)? }),
+            None => Lookup::Absent,
+        },
+        artifact: around.artifact.as_deref().map(artifact_view).into(),
+        rivals,
+        previous_in_flight,
+        confirmed: around.confirmed,
+        facts: facts.clone(),
+        accept_timeout,
+    })
+}
+
+fn request_view(request: &DeploymentRequest) -> Result<RequestView, ReconcileError> {
+    let status = request.status.clone().unwrap_or_default();
+    let spec = &request.spec;
+    let scheduled_time = match spec.scheduled_time.as_deref().filter(|t| !t.is_empty()) {
+        Some(text) => text.parse::<Timestamp>().map(Some).map_err(|_| text.to_owned()),
+        None => Ok(None),
+    };
+    Ok(RequestView {
+        name: request.name_any(),
+        uid: request.uid().unwrap_or_default(),
+        host: request.namespace().unwrap_or_default(),
+        created_at: request.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+        pipeline: spec.pipeline.clone(),
+        stage: spec.stage.clone(),
+        solution: spec.solution.name.clone(),
+        version: version(&spec.solution.version)?,
+        source_environment: spec.source_environment.clone(),
+        from_registry: spec.artifact.is_some(),
+        shares: !spec.share_with.is_empty(),
+        cancel: spec.cancel,
+        requester: spec.requested_by.clone(),
+        scheduled_time,
+        artifact_digest: status.run.artifact.map(|a| a.digest),
+        plan_hash: status.run.plan.map(|p| p.hash),
+        gates: status.run.gates,
+        pre_export: status.pre_export_step.map(step_decision),
+        approval: status.approval.map(approval),
+        pre_deployment: status.pre_deployment_step.map(step_decision),
+        start_time: status.run.start_time,
+        end_time: status.run.end_time,
+    })
+}
+
+fn step_decision(decision: StepDecision) -> Decided<crate::api::request_status::StepOutcome> {
+    Decided { decision: decision.decision, by: decision.by.unwrap_or_default(), comments: decision.comments, plan_hash: None }
+}
+
+fn approval(decision: Approval) -> Decided<crate::api::request_status::ApprovalDecision> {
+    Decided { decision: decision.decision, by: decision.by.unwrap_or_default(), comments: decision.comments, plan_hash: decision.plan_hash }
+}
+
+fn pipeline_view(pipeline: &Pipeline) -> PipelineView {
+    let status = pipeline.status.as_ref();
+    PipelineView {
+        not_ready: not_ready(pipeline.metadata.generation, status.map(|s| (s.observed_generation, s.conditions.as_slice()))),
+        development_environments: pipeline.spec.development_environments.clone(),
+        allow_redeployments: pipeline.spec.allow_redeployments,
+        suspended: pipeline.spec.suspend,
+    }
+}
+
+fn stage_view(stage: &Stage, around: &Surroundings) -> StageView {
+    let spec = &stage.spec;
+    let status = stage.status.as_ref();
+    let delegate = match &spec.delegated_deployment {
+        Some(d) if d.type_ == DelegateType::ServicePrincipal => {
+            DelegateView::ServicePrincipal { name: d.service_account_name.clone().unwrap_or_default() }
+        }
+        Some(_) => DelegateView::StageOwner { owner: spec.owner.clone().unwrap_or_default() },
+        None => DelegateView::Requester,
+    };
+    let uids = around
+        .previous
+        .as_ref()
+        .zip(around.previous_environment.as_ref())
+        .map(|(s, e)| (s.uid().unwrap_or_default(), e.uid().unwrap_or_default()));
+    let lasting = |text: &str| duration::parse(text).unwrap_or_default();
+    StageView {
+        uid: stage.uid().unwrap_or_default(),
+        pipeline: spec.pipeline.clone(),
+        not_ready: not_ready(stage.metadata.generation, status.map(|s| (s.observed_generation, s.conditions.as_slice()))),
+        previous: spec.previous_stage.clone().map(|name| PreviousStage { name, uids }),
+        target_environment: spec.target_environment.clone(),
+        delegate,
+        pre_export_step: spec.pre_export_step_required,
+        pre_deployment_step: spec.pre_deployment_step_required,
+        gate_timeout: lasting(&spec.gates.timeout),
+        allow_self_approval: spec.gates.allow_self_approval,
+        windows: spec.windows.clone(),
+        soak: spec.soak.as_deref().map(lasting).unwrap_or_default(),
+        deployment_timeout: lasting(&spec.deployment.timeout),
+        on_failure: spec.deployment.on_failure,
+    }
+}
+
+fn target_view(environment: &Environment, solution: &str, artifact: Option<&Artifact>) -> TargetView {
+    let status = environment.status.as_ref();
+    let entry = status.and_then(|s| s.solutions.iter().find(|d| d.name == solution));
+    let current = entry.and_then(|d| {
+        let version = d.version.as_ref().and_then(|v| Version::parse(v).ok())?;
+        Some(CurrentVersion { version, digest: d.digest.clone().unwrap_or_default(), request: d.request.clone().unwrap_or_default() })
+    });
+    let missing_dependencies = artifact
+        .map(|a| a.spec.dependencies.as_slice())
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|dependency| {
+            let running = status.and_then(|s| s.solutions.iter().find(|d| d.name == dependency.name)).and_then(|d| d.version.clone());
+            let satisfied = VersionReq::parse(&dependency.version)
+                .ok()
+                .zip(running.as_ref().and_then(|v| Version::parse(v).ok()))
+                .is_some_and(|(wanted, version)| wanted.matches(&version));
+            let runs = running.map_or_else(|| "does not run there".to_owned(), |v| format!("runs in version {v}"));
+            (!satisfied).then(|| format!("{} {} ({runs})", dependency.name, dependency.version))
+        })
+        .collect();
+    TargetView {
+        not_ready: not_ready(environment.metadata.generation, status.map(|s| (s.observed_generation, s.conditions.as_slice()))),
+        environment_id: status.and_then(|s| s.environment_id.clone()).unwrap_or_default(),
+        uid: environment.uid().unwrap_or_default(),
+        current,
+        claim: entry.and_then(|d| d.claim.as_ref()).map(|c| ClaimView { request: c.request.clone(), request_uid: c.request_uid.clone() }),
+        missing_dependencies,
+    }
+}
+
+fn source_view(environment: &Environment) -> SourceView {
+    let status = environment.status.as_ref();
+    SourceView {
+        name: environment.name_any(),
+        not_ready: not_ready(environment.metadata.generation, status.map(|s| (s.observed_generation, s.conditions.as_slice()))),
+        namespace: environment.spec.namespace.clone(),
+    }
+}
+
+fn artifact_view(artifact: &Artifact) -> ArtifactView {
+    let records = artifact.status.as_ref().map(|s| s.deployments.as_slice()).unwrap_or_default();
+    ArtifactView {
+        digest: artifact.spec.digest.clone(),
+        source_environment: artifact.spec.source.environment.clone(),
+        deployments: records
+            .iter()
+            .map(|d| DeploymentView {
+                request: d.request.clone(),
+                request_uid: d.request_uid.clone(),
+                stage_uid: d.stage_uid.clone(),
+                environment_uid: d.environment_uid.clone(),
+                ended_at: d.ended_at,
+                outcome: d.outcome,
+            })
+            .collect(),
+    }
+}
+
+fn rival(other: &DeploymentRequest) -> Rival {
+    let conditions = other.status.as_ref().map(|s| s.run.conditions.as_slice()).unwrap_or_default();
+    let queued = condition::find(conditions, condition_types::SUCCEEDED).is_some_and(|c| c.reason == "Queued");
+    let opened = [condition_types::PRE_DEPLOYMENT_STEP_COMPLETED, condition_types::APPROVED, condition_types::ACCEPTED]
+        .into_iter()
+        .find_map(|type_| condition::find(conditions, type_).filter(|c| c.status == ConditionStatus::True))
+        .map(|c| c.last_transition_time);
+    Rival { name: other.name_any(), uid: other.uid().unwrap_or_default(), queued_since: opened.filter(|_| queued) }
+}
+
+/// Why an object is not ready, by its `Ready` condition; `None` where it is.
+fn not_ready(generation: Option<i64>, status: Option<(i64, &[Condition])>) -> Option<String> {
+    match status {
+        Some((observed, conditions)) if generation.is_none_or(|g| g == observed) => match condition::find(conditions, "Ready") {
+            Some(ready) if ready.status == ConditionStatus::True => None,
+            Some(ready) => Some(format!("{}: {}", ready.reason, ready.message)),
+            None => Some("not looked at yet".to_owned()),
+        },
+        _ => Some("its newest state was not looked at yet".to_owned()),
+    }
+}
+
+fn version(text: &str) -> Result<Version, ReconcileError> {
+    Version::parse(text).map_err(|e| ReconcileError::Other(format!("version {text} is not semver: {e}")))
+}

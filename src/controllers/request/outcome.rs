@@ -1,0 +1,220 @@
+//! The end of a request and the records it leaves: artifact, environment, solution, and its own end last.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::events::EventType;
+
+use super::pass::Pass;
+use crate::api::artifact::{DeploymentRecord, Outcome};
+use crate::api::condition::whole_seconds;
+use crate::api::environment::DeployedSolution;
+use crate::api::pipeline::Trigger;
+use crate::api::request_status::RunStatus;
+use crate::api::solution::SolutionDeployment;
+use crate::driver::controller::ReconcileError;
+use crate::driver::records::RecordError;
+use crate::policy::request::observed::Observed;
+use crate::policy::request::report;
+use crate::policy::request::step::{End, Ending};
+
+/// The latest records that an artifact keeps beside the latest success of each stage and environment.
+const LATEST_RECORDS: usize = 50;
+/// The most characters of a message in a Solution's status.
+const MAX_MESSAGE: usize = 4096;
+
+impl Pass {
+    pub(super) async fn finish(&mut self, observed: &Observed, ending: &Ending, now: Timestamp) -> Result<(), ReconcileError> {
+        let mut new = self.status();
+        let end = whole_seconds(now);
+        let started = new.start_time;
+        let good = ending.end == End::Succeeded;
+        if let Some(started) = started {
+            self.record_in_artifact(&new, started, end, good).await?;
+        }
+        let holds_claim = observed.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == self.uid());
+        if holds_claim {
+            self.record_in_environment(&new, end, good && started.is_some()).await?;
+        }
+        self.tell(&mut new, &report::ended(observed, ending), now);
+        new.end_time = Some(end);
+        new.errors = self.errors.clone();
+        self.record_in_solution(&new.phase, &ending.message, now).await?;
+        self.write(&new).await?;
+        self.running.forget(&self.uid());
+        let type_ = if good { EventType::Normal } else { EventType::Warning };
+        self.event(Trigger::OnDeploymentCompleted, type_, &format!("{}: {}", new.phase, ending.message));
+        Ok(())
+    }
+
+    async fn record_in_artifact(&self, run: &RunStatus, started: Timestamp, end: Timestamp, good: bool) -> Result<(), ReconcileError> {
+        let (Some(artifact), Some(plan)) = (&run.artifact, &run.plan) else { return Ok(()) };
+        let approved_by = self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.by.clone());
+        let target = self.around.target.as_ref();
+        let record = DeploymentRecord {
+            request_uid: self.uid(),
+            request: self.request.name_any(),
+            pipeline: self.request.spec.pipeline.clone(),
+            stage: self.request.spec.stage.clone(),
+            stage_uid: plan.stage_uid.clone(),
+            environment: target.map(|e| e.name_any()).unwrap_or_default(),
+            environment_uid: target.and_then(|e| e.uid()).unwrap_or_default(),
+            environment_id: plan.environment_id.clone(),
+            settings_digest: plan.settings_digest.clone(),
+            requested_by: self.request.spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
+            approved_by,
+            deployed_by: run.deployed_by.clone().unwrap_or_default(),
+            started_at: started,
+            ended_at: end,
+            outcome: if good { Outcome::Succeeded } else { Outcome::Failed },
+        };
+        let written = self
+            .cluster
+            .records
+            .artifacts
+            .update(&self.host(), &artifact.name, move |artifact, status| {
+                status.observed_generation = artifact.metadata.generation.unwrap_or(-1);
+                if !status.deployments.iter().any(|d| d.request_uid == record.request_uid) {
+                    status.deployments.push(record.clone());
+                    bound(&mut status.deployments);
+                }
+            })
+            .await;
+        gone_is_fine(written.map(|_| ()))
+    }
+
+    async fn record_in_environment(&self, run: &RunStatus, end: Timestamp, deployed: bool) -> Result<(), ReconcileError> {
+        let Some(target) = &self.around.target else { return Ok(()) };
+        let uid = self.uid();
+        let entry = DeployedSolution {
+            name: self.request.spec.solution.name.clone(),
+            version: Some(self.request.spec.solution.version.clone()),
+            digest: run.artifact.as_ref().map(|a| a.digest.clone()),
+            settings_digest: run.plan.as_ref().map(|p| p.settings_digest.clone()),
+            request: Some(self.request.name_any()),
+            requested_by: self.request.spec.requested_by.as_ref().map(|r| r.username.clone()),
+            deployed_by: run.deployed_by.clone(),
+            deployed_at: Some(end),
+            claim: None,
+        };
+        let written = self
+            .cluster
+            .records
+            .environments
+            .update(&self.host(), &target.name_any(), move |_, status| {
+                let Some(existing) = status.solutions.iter_mut().find(|s| s.name == entry.name) else { return };
+                if existing.claim.as_ref().is_none_or(|c| c.request_uid != uid) {
+                    return;
+                }
+                if deployed {
+                    *existing = entry.clone();
+                } else {
+                    existing.claim = None;
+                }
+                // A claim that led to nothing leaves nothing.
+                status.solutions.retain(|s| s.claim.is_some() || s.version.is_some());
+            })
+            .await;
+        gone_is_fine(written.map(|_| ()))
+    }
+
+    /// The developer's window: the newest request of this stage.
+    pub(super) async fn record_in_solution(&self, phase: &str, message: &str, now: Timestamp) -> Result<(), ReconcileError> {
+        let (Some(source), Some(solution)) = (&self.around.source, &self.around.solution) else { return Ok(()) };
+        let spec = &self.request.spec;
+        let created = self.request.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
+        let entry = SolutionDeployment {
+            host: self.host(),
+            stage: spec.stage.clone(),
+            pipeline: spec.pipeline.clone(),
+            version: spec.solution.version.clone(),
+            phase: phase.to_owned(),
+            request: self.request.name_any(),
+            request_uid: self.uid(),
+            requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
+            message: Some(message.chars().take(MAX_MESSAGE).collect()),
+            approval_comments: self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.comments.clone()),
+            at: whole_seconds(now),
+        };
+        let written = self
+            .cluster
+            .records
+            .solutions
+            .update(&source.spec.namespace, &solution.name_any(), move |solution, status| {
+                status.observed_generation = solution.metadata.generation.unwrap_or(-1);
+                match status.deployments.iter_mut().find(|d| d.host == entry.host && d.stage == entry.stage) {
+                    // An older request that ends late does not hide a newer one.
+                    Some(existing) if existing.request_uid != entry.request_uid && existing.at > created => {}
+                    Some(existing) => *existing = entry.clone(),
+                    None => status.deployments.push(entry.clone()),
+                }
+            })
+            .await;
+        gone_is_fine(written.map(|_| ()))
+    }
+}
+
+/// A record whose object was deleted needs no entry.
+fn gone_is_fine(written: Result<(), RecordError>) -> Result<(), ReconcileError> {
+    match written {
+        Err(RecordError::NotFound(_)) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Keeps the latest success of each stage and environment, and the last of all.
+fn bound(records: &mut Vec<DeploymentRecord>) {
+    let total = records.len();
+    let keep: Vec<bool> = records
+        .iter()
+        .enumerate()
+        .map(|(index, record)| {
+            let latest_success = record.outcome == Outcome::Succeeded
+                && !records[index + 1..].iter().any(|later| {
+                    later.outcome == Outcome::Succeeded
+                        && later.stage_uid == record.stage_uid
+                        && later.environment_uid == record.environment_uid
+                });
+            latest_success || index + LATEST_RECORDS >= total
+        })
+        .collect();
+    let mut kept = keep.into_iter();
+    records.retain(|_| kept.next().unwrap_or(true));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: usize, stage: &str, outcome: Outcome) -> DeploymentRecord {
+        DeploymentRecord {
+            request_uid: format!("r{number}"),
+            request: format!("r{number}"),
+            pipeline: "p".into(),
+            stage: stage.into(),
+            stage_uid: stage.into(),
+            environment: "e".into(),
+            environment_uid: "e".into(),
+            environment_id: "i".into(),
+            settings_digest: String::new(),
+            requested_by: "dana".into(),
+            approved_by: None,
+            deployed_by: "bot".into(),
+            started_at: Timestamp::UNIX_EPOCH,
+            ended_at: Timestamp::UNIX_EPOCH,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn the_latest_success_of_each_stage_outlives_the_last_fifty() {
+        let mut records =
+            vec![record(0, "qa", Outcome::Succeeded), record(1, "prod", Outcome::Succeeded), record(2, "qa", Outcome::Succeeded)];
+        for number in 3..103 {
+            records.push(record(number, "staging", Outcome::Failed));
+            bound(&mut records);
+        }
+        assert_eq!(records.len(), LATEST_RECORDS + 2);
+        assert_eq!(records[0].request, "r1");
+        assert_eq!(records[1].request, "r2");
+    }
+}

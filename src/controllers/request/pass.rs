@@ -1,0 +1,179 @@
+//! One pass over one request: decide, carry out, decide again, until there is nothing to do but wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::runtime::events::EventType;
+use kube::{Resource, ResourceExt};
+
+use super::Running;
+use super::observe::{self, Surroundings};
+use super::planning::Prepared;
+use crate::api::DeploymentRequest;
+use crate::api::condition;
+use crate::api::pipeline::Trigger;
+use crate::api::request_status::{ArtifactReference, ObjectError, RunStatus};
+use crate::driver::controller::{Next, ReconcileError};
+use crate::driver::{Cluster, status};
+use crate::policy::request::observed::{Facts, Observed};
+use crate::policy::request::report::{self, Report};
+use crate::policy::request::step::{GateKind, Step, Waiting};
+use crate::policy::request::{decide, gates};
+
+/// More steps than any request can need in one pass; beyond it something turns in circles.
+const MOST_STEPS: usize = 48;
+/// The soonest that a pass is repeated by the clock.
+const SOONEST: Duration = Duration::from_millis(50);
+
+/// A pass and what it has found so far.
+pub(super) struct Pass {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) running: Running,
+    pub(super) request: Arc<DeploymentRequest>,
+    pub(super) around: Surroundings,
+    pub(super) facts: Facts,
+    pub(super) prepared: Option<Prepared>,
+    pub(super) errors: Vec<ObjectError>,
+}
+
+impl Pass {
+    pub(super) async fn new(cluster: Arc<Cluster>, running: Running, request: Arc<DeploymentRequest>) -> Self {
+        let around = observe::cached(&cluster, &request).await;
+        Self { cluster, running, request, around, facts: Facts::default(), prepared: None, errors: Vec::new() }
+    }
+
+    pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {
+        for _ in 0..MOST_STEPS {
+            let observed = self.observed()?;
+            let now = Timestamp::now();
+            let step = decide(&observed, now);
+            tracing::debug!(request = %self.request.name_any(), ?step, "decided");
+            match step {
+                Step::Confirm => self.around = observe::live(&self.cluster, &self.request).await?,
+                Step::Export => self.facts.export = Some(self.export(&observed).await?),
+                Step::Plan => self.facts.plan = Some(self.plan(&observed).await?),
+                Step::AskApprover => self.facts.requester_could_approve = Some(self.requester_could_approve(&observed).await?),
+                Step::OpenGate(kind) => self.open_gate(&observed, kind, now).await?,
+                Step::Claim => self.claim(&observed, now).await?,
+                Step::Apply => self.facts.apply = Some(self.apply(&observed).await?),
+                Step::Check => self.facts.health = Some(self.check(&observed).await?),
+                Step::Finish(ending) => {
+                    self.finish(&observed, &ending, now).await?;
+                    return Ok(Next::Done);
+                }
+                Step::Wait(wait) => return self.wait(&observed, &wait, now).await,
+                Step::Done => return Ok(Next::Done),
+            }
+        }
+        Err(ReconcileError::Other(format!("the request {} did not settle in {MOST_STEPS} steps", self.request.name_any())))
+    }
+
+    pub(super) fn observed(&self) -> Result<Observed, ReconcileError> {
+        observe::views(&self.request, &self.around, &self.facts, self.cluster.options.accept_timeout)
+    }
+
+    pub(super) fn host(&self) -> String {
+        self.request.namespace().unwrap_or_default()
+    }
+
+    pub(super) fn uid(&self) -> String {
+        self.request.uid().unwrap_or_default()
+    }
+
+    /// The operator's part of the status, as it is.
+    pub(super) fn status(&self) -> RunStatus {
+        self.request.status.as_ref().map(|s| s.run.clone()).unwrap_or_default()
+    }
+
+    /// Writes the operator's part of the status, where it changed.
+    pub(super) async fn write(&mut self, new: &RunStatus) -> Result<bool, ReconcileError> {
+        let old = self.request.status.as_ref().map(|s| &s.run);
+        let Some(written) = status::write(&self.cluster.clients.operator(), self.request.as_ref(), old, new).await? else {
+            return Ok(false);
+        };
+        self.cluster.written.note(&written);
+        self.request = Arc::new(written);
+        Ok(true)
+    }
+
+    /// Sets what `report` tells in a status.
+    pub(super) fn tell(&self, status: &mut RunStatus, report: &Report, now: Timestamp) {
+        let generation = self.request.metadata.generation;
+        status.observed_generation = generation.unwrap_or(-1);
+        report.phase.clone_into(&mut status.phase);
+        for observation in &report.conditions {
+            condition::set(&mut status.conditions, observation, generation, now);
+        }
+    }
+
+    async fn open_gate(&mut self, observed: &Observed, kind: GateKind, now: Timestamp) -> Result<(), ReconcileError> {
+        let Some(stage) = observed.stage.present() else { return Ok(()) };
+        let mut new = self.status();
+        self.pin_plan(&mut new);
+        let gate = gates::open(observed, stage, kind, new.plan.as_ref().map(|p| p.hash.clone()), now);
+        let at = gates::progress(kind);
+        let slot = match kind {
+            GateKind::PreExportStep => &mut new.gates.pre_export_step,
+            GateKind::Approval => &mut new.gates.approval,
+            GateKind::PreDeploymentStep => &mut new.gates.pre_deployment_step,
+        };
+        *slot = Some(gate);
+        // What it now waits for is what the decision says of a request whose gate is open.
+        let mut opened = observed.clone();
+        opened.request.gates = new.gates.clone();
+        opened.request.plan_hash = new.plan.as_ref().map(|p| p.hash.clone());
+        opened.request.artifact_digest = new.artifact.as_ref().map(|a| a.digest.clone());
+        let wait = match decide(&opened, now) {
+            Step::Wait(wait) if wait.at == at => wait,
+            _ => Waiting { at, reason: "GateOpened".into(), message: "the gate is open".into(), until: None, poll: None },
+        };
+        self.tell(&mut new, &report::waiting(&opened, &wait), now);
+        self.write(&new).await?;
+        match kind {
+            GateKind::Approval => self.event(Trigger::OnApprovalStarted, EventType::Normal, &wait.message),
+            GateKind::PreDeploymentStep => self.event(Trigger::OnPreDeploymentStarted, EventType::Normal, &wait.message),
+            GateKind::PreExportStep => self.event(Trigger::OnDeploymentRequested, EventType::Normal, &wait.message),
+        }
+        self.record_in_solution(&new.phase, &wait.message, now).await
+    }
+
+    /// Puts artifact and plan of this pass into a status that has none yet.
+    pub(super) fn pin_plan(&self, status: &mut RunStatus) {
+        let Some(prepared) = &self.prepared else { return };
+        if status.artifact.is_none() {
+            status.artifact =
+                self.around.artifact.as_ref().map(|a| ArtifactReference { name: a.name_any(), digest: a.spec.digest.clone() });
+        }
+        if status.plan.is_none() {
+            status.plan = Some(prepared.plan.clone());
+        }
+    }
+
+    async fn wait(&mut self, observed: &Observed, wait: &Waiting, now: Timestamp) -> Result<Next, ReconcileError> {
+        let mut new = self.status();
+        let first = new.phase.is_empty();
+        let before = new.phase.clone();
+        self.tell(&mut new, &report::waiting(observed, wait), now);
+        if self.write(&new).await? {
+            if first {
+                self.event(Trigger::OnDeploymentRequested, EventType::Normal, &wait.message);
+            }
+            if before != new.phase || wait.reason != "WaitingForHealth" {
+                self.record_in_solution(&new.phase, &wait.message, now).await?;
+            }
+        }
+        let until = wait.until.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        Ok(match until.into_iter().chain(wait.poll).min() {
+            Some(delay) => Next::After(delay.max(SOONEST)),
+            None => Next::Done,
+        })
+    }
+
+    pub(super) fn event(&self, trigger: Trigger, type_: EventType, message: &str) {
+        let spec = &self.request.spec;
+        let requester = spec.requested_by.as_ref().map(|r| r.username.as_str()).unwrap_or_default();
+        let note = format!("{} {} to stage {} for {requester}: {message}", spec.solution.name, spec.solution.version, spec.stage);
+        self.cluster.story.tell(self.request.object_ref(&()), type_, &format!("{trigger:?}"), &note);
+    }
+}

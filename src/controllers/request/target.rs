@@ -1,0 +1,208 @@
+//! Steps `Claim`, `Apply` and `Check`: the only ones that lead to writes in a target, all as the delegate.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::runtime::events::EventType;
+use kube::{Api, Resource, ResourceExt};
+
+use super::pass::Pass;
+use crate::api::condition::whole_seconds;
+use crate::api::environment::{Claim, DeployedSolution};
+use crate::api::pipeline::Trigger;
+use crate::api::{DeploymentRequest, Environment, Stage};
+use crate::delivery::apply::{self, ApplyError};
+use crate::delivery::claimed::Claimed;
+use crate::delivery::health;
+use crate::driver::controller::ReconcileError;
+use crate::policy::request::gates;
+use crate::policy::request::observed::{ApplyFact, ClaimFact, HealthFact, Observed, Obstacle, PlanFact};
+use crate::policy::request::report;
+use crate::policy::request::step::{Progress, Waiting};
+
+impl Pass {
+    /// Reads request, stage and environment live; claims the environment where they are what the plan was made on; and writes the start.
+    pub(super) async fn claim(&mut self, observed: &Observed, now: Timestamp) -> Result<(), ReconcileError> {
+        if !self.unchanged().await? {
+            // Decided again on what is now true, with a plan of its own.
+            self.facts.plan = None;
+            self.facts.claim = None;
+            return Ok(());
+        }
+        let (Some(target), Some(stage), Some(prepared)) = (self.around.target.clone(), observed.stage.present(), &self.prepared) else {
+            self.facts.plan = None;
+            return Ok(());
+        };
+        let claim = Claim {
+            request: self.request.name_any(),
+            request_uid: self.uid(),
+            digest: prepared.plan.artifact_digest.clone(),
+            since: whole_seconds(now),
+        };
+        let solution = self.request.spec.solution.name.clone();
+        let planned_on =
+            observed.target.present().map(|t| (t.uid.clone(), t.environment_id.clone(), t.current.as_ref().map(|c| c.digest.clone())));
+        let (lost_to, environment) = self
+            .cluster
+            .records
+            .environments
+            .update(&self.host(), &target.name_any(), move |environment, status| {
+                let index = match status.solutions.iter().position(|s| s.name == solution) {
+                    Some(index) => index,
+                    None => {
+                        status.solutions.push(DeployedSolution { name: solution.clone(), ..DeployedSolution::default() });
+                        status.solutions.len() - 1
+                    }
+                };
+                let entry = &mut status.solutions[index];
+                let now_on =
+                    (environment.uid().unwrap_or_default(), status.environment_id.clone().unwrap_or_default(), entry.digest.clone());
+                match &entry.claim {
+                    Some(held) if held.request_uid != claim.request_uid => return Some(held.request.clone()),
+                    Some(_) => return None,
+                    None => {}
+                }
+                if planned_on.as_ref() != Some(&now_on) {
+                    // Somebody else's deployment ended in between: the plan is made again.
+                    status.solutions.retain(|s| s.claim.is_some() || s.version.is_some());
+                    return Some(String::new());
+                }
+                entry.claim = Some(claim.clone());
+                None
+            })
+            .await?;
+        self.around.target = Some(environment);
+        match lost_to {
+            Some(name) if name.is_empty() => {
+                self.facts.plan = None;
+                return Ok(());
+            }
+            Some(name) => {
+                self.facts.claim = Some(ClaimFact::Lost { to: name });
+                return Ok(());
+            }
+            None => {}
+        }
+        let mut new = self.status();
+        self.pin_plan(&mut new);
+        new.start_time = Some(whole_seconds(now));
+        new.deployed_by = Some(gates::approver(observed, stage));
+        let wait = Waiting {
+            at: Progress::Deployment,
+            reason: "Deploying".into(),
+            message: format!("deploys to environment {} as {}", target.name_any(), gates::approver(observed, stage)),
+            until: None,
+            poll: None,
+        };
+        self.tell(&mut new, &report::waiting(observed, &wait), now);
+        self.write(&new).await?;
+        self.facts.claim = Some(ClaimFact::Won);
+        if let Some(approval) = self.request.status.as_ref().and_then(|s| s.approval.as_ref()) {
+            let by = approval.by.clone().unwrap_or_default();
+            self.event(Trigger::OnApprovalCompleted, EventType::Normal, &format!("approved by {by}"));
+        }
+        self.event(Trigger::OnDeploymentStarted, EventType::Normal, &wait.message);
+        self.record_in_solution(&new.phase, &wait.message, now).await
+    }
+
+    /// Whether request, stage and environment are live what this pass decided on; takes over what differs.
+    async fn unchanged(&mut self) -> Result<bool, ReconcileError> {
+        let client = self.cluster.clients.operator();
+        let host = self.host();
+        let requests: Api<DeploymentRequest> = Api::namespaced(client.clone(), &host);
+        let stages: Api<Stage> = Api::namespaced(client.clone(), &host);
+        let environments: Api<Environment> = Api::namespaced(client, &host);
+        let target_name = self.around.target.as_ref().map(|t| t.name_any()).unwrap_or_default();
+        let name = self.request.name_any();
+        let (request, stage, target) =
+            tokio::try_join!(requests.get_opt(&name), stages.get_opt(&self.request.spec.stage), environments.get_opt(&target_name))?;
+        let Some(request) = request.filter(|r| r.uid() == self.request.uid()) else {
+            return Err(ReconcileError::Other(format!("request {name} was deleted; nothing was written")));
+        };
+        let same_request = request.resource_version() == self.request.resource_version();
+        let same_stage = stage.as_ref().map(identity) == self.around.stage.as_deref().map(identity);
+        let same_target = target.as_ref().map(|e| (identity(e), environment_id(e)))
+            == self.around.target.as_deref().map(|e| (identity(e), environment_id(e)));
+        self.request = Arc::new(request);
+        self.around.stage = stage.map(Arc::new);
+        self.around.target = target.map(Arc::new);
+        Ok(same_request && same_stage && same_target)
+    }
+
+    /// Applies what was planned, as the delegate.
+    pub(super) async fn apply(&mut self, observed: &Observed) -> Result<ApplyFact, ReconcileError> {
+        if self.running.get(&self.uid()).is_some() {
+            return Ok(ApplyFact::Applied);
+        }
+        if self.prepared.is_none() {
+            // Started by a process that is gone: what it did not write is planned anew, what it wrote is unchanged.
+            match self.plan(observed).await? {
+                PlanFact::Ready { .. } => {}
+                PlanFact::Missing(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
+                PlanFact::Refused(obstacle) => return Ok(ApplyFact::Failed(obstacle)),
+            }
+        }
+        let solution = &self.request.spec.solution.name;
+        let claim = self.around.target.as_deref().and_then(|e| Claimed::from_environment(e, solution, &self.uid()));
+        let (Some(claim), Some(stage), Some(prepared)) = (claim, observed.stage.present(), self.prepared.take()) else {
+            return Ok(ApplyFact::Failed(Obstacle {
+                reason: "ClaimLost".into(),
+                message: "the claim on the environment, or the stage, is gone".into(),
+            }));
+        };
+        let client = self.delegate(observed, stage)?;
+        match apply::apply(&claim, &client, prepared.planned, self.cluster.options.apply_concurrency).await {
+            Ok(applied) => {
+                self.running.keep(&self.uid(), Arc::new(applied));
+                Ok(ApplyFact::Applied)
+            }
+            Err(ApplyError { missing, .. }) if !missing.is_empty() => {
+                self.missing(&client, claim.namespace(), &missing).await.map(ApplyFact::Missing)
+            }
+            Err(ApplyError { errors, transient: true, .. }) => {
+                let what: Vec<String> = errors.iter().map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
+                Err(ReconcileError::Other(format!("the target could not be written and is tried again: {}", what.join("; "))))
+            }
+            Err(ApplyError { errors, .. }) => {
+                let named: Vec<String> = errors.iter().take(5).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
+                let more = errors.len().saturating_sub(named.len());
+                self.errors = errors;
+                Ok(ApplyFact::Failed(Obstacle {
+                    reason: "ApplyFailed".into(),
+                    message: format!(
+                        "not all objects could be applied: {}{}. What was applied stays; correct the cause and make a new request",
+                        named.join("; "),
+                        if more > 0 { format!("; and {more} more") } else { String::new() }
+                    ),
+                }))
+            }
+        }
+    }
+
+    /// Looks at the health of what was applied.
+    pub(super) async fn check(&mut self, observed: &Observed) -> Result<HealthFact, ReconcileError> {
+        let (Some(applied), Some(stage)) = (self.running.get(&self.uid()), observed.stage.present()) else {
+            return Ok(HealthFact::Pending("what was applied to be looked at".into()));
+        };
+        let client = self.delegate(observed, stage)?;
+        let report = health::check(&client, &applied).await?;
+        if !report.failed.is_empty() {
+            let named: Vec<String> = report.failed.iter().take(5).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
+            self.errors = report.failed;
+            return Ok(HealthFact::Failed(named.join("; ")));
+        }
+        if report.pending.is_empty() {
+            return Ok(HealthFact::Healthy);
+        }
+        let named: Vec<String> = report.pending.iter().take(5).map(|(kind, name, why)| format!("{kind} {name} ({why})")).collect();
+        Ok(HealthFact::Pending(format!("{} of its objects: {}", report.pending.len(), named.join("; "))))
+    }
+}
+
+fn identity<K: Resource>(object: &K) -> (Option<String>, Option<i64>) {
+    (object.meta().uid.clone(), object.meta().generation)
+}
+
+fn environment_id(environment: &Environment) -> Option<String> {
+    environment.status.as_ref().and_then(|s| s.environment_id.clone())
+}

@@ -1,0 +1,70 @@
+//! What the judgement of a Stage reads.
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Error, ResourceExt};
+
+use crate::api::stage::DelegateType;
+use crate::api::{Environment, Stage};
+use crate::controllers::environment::validated;
+use crate::driver::Cluster;
+use crate::policy::stage::{Account, Answer, DelegateView, Review, Target, View};
+
+/// The stage and what it refers to.
+pub async fn view(cluster: &Cluster, stage: &Stage, policies_in_force: bool) -> kube::Result<View> {
+    let host = stage.namespace().unwrap_or_default();
+    let spec = &stage.spec;
+    let environment = cluster.stores.environments.get(&ObjectRef::new(&spec.target_environment).within(&host));
+    Ok(View {
+        policies_in_force,
+        generation: stage.metadata.generation.unwrap_or_default(),
+        pipeline: spec.pipeline.clone(),
+        pipeline_exists: cluster.stores.pipelines.get(&ObjectRef::new(&spec.pipeline).within(&host)).is_some(),
+        target_environment: spec.target_environment.clone(),
+        target: environment.as_deref().map(target),
+        pinned: stage.status.as_ref().and_then(|s| s.pinned.clone()),
+        owner: spec.owner.clone(),
+        delegate: delegate(cluster, stage, &host).await?,
+        host,
+    })
+}
+
+fn target(environment: &Environment) -> Target {
+    Target {
+        uid: environment.uid().unwrap_or_default(),
+        type_: environment.spec.type_,
+        namespace: environment.spec.namespace.clone(),
+        environment_id: environment.status.as_ref().and_then(|s| s.environment_id.clone()),
+        validated: validated(environment),
+    }
+}
+
+async fn delegate(cluster: &Cluster, stage: &Stage, host: &str) -> kube::Result<DelegateView> {
+    let Some(delegation) = &stage.spec.delegated_deployment else { return Ok(DelegateView::Requester) };
+    if delegation.type_ == DelegateType::StageOwner {
+        return Ok(DelegateView::StageOwner);
+    }
+    // The schema requires the name of this type; an empty one exists nowhere.
+    let name = delegation.service_account_name.clone().unwrap_or_default();
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.clients.operator(), host);
+    let account = match accounts.get_metadata_opt(&name).await {
+        Ok(Some(_)) => Account::Present,
+        Ok(None) => Account::Absent,
+        Err(Error::Api(status)) if status.code == 403 => Account::Unreadable,
+        Err(error) => return Err(error),
+    };
+    Ok(DelegateView::ServicePrincipal { name, account })
+}
+
+/// Asks for all rights at once.
+pub async fn answers(cluster: &Cluster, reviews: Vec<Review>) -> kube::Result<Vec<Answer>> {
+    try_join_all(reviews.into_iter().map(|review| async move {
+        let held = match &review.who {
+            Some(who) => cluster.access.may(who, &review.right).await?,
+            None => cluster.access.i_may(&review.right).await?,
+        };
+        Ok((review, held))
+    }))
+    .await
+}

@@ -1,0 +1,148 @@
+//! Which change wakes which controller: the one table.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+
+use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
+use crate::driver::controller::{Queue, Waker};
+use crate::driver::stores::{News, Stores};
+
+/// Wakes controllers.
+pub struct Wiring {
+    stores: Stores,
+    environments: Waker<Environment>,
+    pipelines: Waker<Pipeline>,
+    stages: Waker<Stage>,
+    requests: Waker<DeploymentRequest>,
+}
+
+/// What the controllers take from.
+pub struct Queues {
+    /// For the Environment controller.
+    pub environments: Queue<Environment>,
+    /// For the Pipeline controller.
+    pub pipelines: Queue<Pipeline>,
+    /// For the Stage controller.
+    pub stages: Queue<Stage>,
+    /// For the request controller.
+    pub requests: Queue<DeploymentRequest>,
+}
+
+impl Wiring {
+    /// The table over these caches.
+    pub fn new(stores: Stores) -> (Arc<Self>, Queues) {
+        let (environments, environment_queue) = Waker::new();
+        let (pipelines, pipeline_queue) = Waker::new();
+        let (stages, stage_queue) = Waker::new();
+        let (requests, request_queue) = Waker::new();
+        (
+            Arc::new(Self { stores, environments, pipelines, stages, requests }),
+            Queues { environments: environment_queue, pipelines: pipeline_queue, stages: stage_queue, requests: request_queue },
+        )
+    }
+
+    fn wake_environments(&self, which: impl Fn(&Environment) -> bool) {
+        self.stores.environments.state_filter(which).iter().for_each(|o| self.environments.wake(ObjectRef::from_obj(o.as_ref())));
+    }
+
+    fn wake_pipelines(&self, which: impl Fn(&Pipeline) -> bool) {
+        self.stores.pipelines.state_filter(which).iter().for_each(|o| self.pipelines.wake(ObjectRef::from_obj(o.as_ref())));
+    }
+
+    fn wake_stages(&self, which: impl Fn(&Stage) -> bool) {
+        self.stores.stages.state_filter(which).iter().for_each(|o| self.stages.wake(ObjectRef::from_obj(o.as_ref())));
+    }
+
+    /// Requests that have not ended.
+    fn wake_requests(&self, which: impl Fn(&DeploymentRequest) -> bool) {
+        let open = |o: &DeploymentRequest| o.status.as_ref().is_none_or(|s| s.run.end_time.is_none()) && which(o);
+        self.stores.requests.state_filter(open).iter().for_each(|o| self.requests.wake(ObjectRef::from_obj(o.as_ref())));
+    }
+}
+
+fn namespace<K: Resource>(object: &K) -> Option<&str> {
+    object.meta().namespace.as_deref()
+}
+
+impl News for Wiring {
+    fn environment(&self, object: &Environment) {
+        let (host, name) = (namespace(object), object.name_any());
+        self.environments.wake(ObjectRef::from_obj(object));
+        // Another Environment may have waited for this one's namespace.
+        self.wake_environments(|e| e.spec.namespace == object.spec.namespace && e.name_any() != name);
+        self.wake_pipelines(|p| namespace(p) == host && p.spec.development_environments.contains(&name));
+        self.wake_stages(|s| namespace(s) == host && s.spec.target_environment == name);
+        let stages = self.stores.stages.state_filter(|s| namespace(s) == host && s.spec.target_environment == name);
+        let pipelines = self.stores.pipelines.state_filter(|p| namespace(p) == host && p.spec.development_environments.contains(&name));
+        self.wake_requests(|r| {
+            namespace(r) == host
+                && (stages.iter().any(|s| s.name_any() == r.spec.stage) || pipelines.iter().any(|p| p.name_any() == r.spec.pipeline))
+        });
+    }
+
+    fn pipeline(&self, object: &Pipeline) {
+        let (host, name) = (namespace(object), object.name_any());
+        self.pipelines.wake(ObjectRef::from_obj(object));
+        self.wake_stages(|s| namespace(s) == host && s.spec.pipeline == name);
+        self.wake_requests(|r| namespace(r) == host && r.spec.pipeline == name);
+    }
+
+    fn stage(&self, object: &Stage) {
+        let (host, name) = (namespace(object), object.name_any());
+        self.stages.wake(ObjectRef::from_obj(object));
+        // Its pipeline, and one that it has left.
+        self.wake_pipelines(|p| {
+            namespace(p) == host
+                && (p.name_any() == object.spec.pipeline || p.status.as_ref().is_some_and(|s| s.stages.iter().any(|s| s.name == name)))
+        });
+        self.wake_requests(|r| namespace(r) == host && r.spec.stage == name);
+    }
+
+    fn request(&self, object: &DeploymentRequest) {
+        self.requests.wake(ObjectRef::from_obj(object));
+        let ended = object.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
+        let gone = self.stores.requests.get(&ObjectRef::from_obj(object)).is_none();
+        if ended || gone {
+            // Requests that wait for it, in the next stage or for the same target; and a claim that it left behind.
+            let (host, solution) = (namespace(object), &object.spec.solution.name);
+            self.wake_requests(|r| namespace(r) == host && r.spec.solution.name == *solution);
+        }
+        if gone {
+            let uid = object.uid().unwrap_or_default();
+            self.wake_environments(|e| {
+                e.status.as_ref().is_some_and(|s| s.solutions.iter().filter_map(|d| d.claim.as_ref()).any(|c| c.request_uid == uid))
+            });
+        }
+    }
+
+    fn artifact(&self, object: &Artifact) {
+        let host = namespace(object);
+        self.wake_requests(|r| {
+            namespace(r) == host
+                && r.spec.solution.name == object.spec.solution.name
+                && r.spec.solution.version == object.spec.solution.version
+        });
+    }
+
+    fn solution(&self, object: &Solution) {
+        let name = object.name_any();
+        self.wake_requests(|r| r.spec.solution.name == name && r.status.as_ref().is_none_or(|s| s.run.artifact.is_none()));
+    }
+
+    fn namespace(&self, object: &PartialObjectMeta<Namespace>) {
+        let name = object.name_any();
+        self.wake_environments(|e| e.spec.namespace == name || namespace(e) == Some(&name));
+        // A namespace that has just become a host brings all that lies in it.
+        self.wake_pipelines(|p| namespace(p) == Some(&name));
+        self.wake_stages(|s| namespace(s) == Some(&name));
+        self.wake_requests(|r| namespace(r) == Some(&name));
+    }
+
+    fn policy(&self) {
+        self.wake_stages(|_| true);
+    }
+}

@@ -1,0 +1,149 @@
+//! What a dry run would change, as pointers to fields and never as values.
+
+use serde_json::Value;
+
+/// The most pointers that are kept of one object.
+pub const MAX_FIELDS: usize = 16;
+/// The most characters of a pointer.
+pub const MAX_POINTER: usize = 512;
+
+/// Fields of the metadata that the API server keeps.
+const SERVER_METADATA: [&str; 5] = ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"];
+/// An annotation that the deployment controller keeps.
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+/// The fields that differ between the object as it is and as a dry run would leave it, as JSON pointers.
+///
+/// What the server and controllers keep is left out: `status`, managed fields, versions, times, the
+/// deployment controller's revision. At most [`MAX_FIELDS`] pointers of at most [`MAX_POINTER`] characters;
+/// a longer one is cut back to the parent that fits. None means that applying would change nothing.
+pub fn changed_fields(live: &Value, dry_run: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let empty = Value::Null;
+    for key in keys(live, dry_run) {
+        let (before, after) = (live.get(&key).unwrap_or(&empty), dry_run.get(&key).unwrap_or(&empty));
+        match key.as_str() {
+            // Items of a list carry neither.
+            "status" | "apiVersion" | "kind" => {}
+            "metadata" => metadata(before, after, &mut found),
+            _ => compare(&child("", &key), before, after, &mut found),
+        }
+    }
+    found
+}
+
+fn metadata(before: &Value, after: &Value, found: &mut Vec<String>) {
+    let empty = Value::Null;
+    for key in keys(before, after) {
+        let (before, after) = (before.get(&key).unwrap_or(&empty), after.get(&key).unwrap_or(&empty));
+        let pointer = child("/metadata", &key);
+        if key == "annotations" {
+            for annotation in keys(before, after).into_iter().filter(|a| a != REVISION) {
+                compare(
+                    &child(&pointer, &annotation),
+                    before.get(&annotation).unwrap_or(&empty),
+                    after.get(&annotation).unwrap_or(&empty),
+                    found,
+                );
+            }
+        } else if !SERVER_METADATA.contains(&key.as_str()) {
+            compare(&pointer, before, after, found);
+        }
+    }
+}
+
+fn compare(pointer: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
+    if found.len() >= MAX_FIELDS || before == after || (is_absent(before) && is_absent(after)) {
+        return;
+    }
+    let empty = Value::Null;
+    match (before, after) {
+        (Value::Object(_), Value::Object(_)) => {
+            for key in keys(before, after) {
+                compare(&child(pointer, &key), before.get(&key).unwrap_or(&empty), after.get(&key).unwrap_or(&empty), found);
+            }
+        }
+        (Value::Array(old), Value::Array(new)) => {
+            for index in 0..old.len().max(new.len()) {
+                compare(&child(pointer, &index.to_string()), old.get(index).unwrap_or(&empty), new.get(index).unwrap_or(&empty), found);
+            }
+        }
+        _ => {
+            let pointer = bounded(pointer);
+            if found.last() != Some(&pointer) {
+                found.push(pointer);
+            }
+        }
+    }
+}
+
+/// The server writes neither null nor empty maps in the same way at all places.
+fn is_absent(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+fn keys(a: &Value, b: &Value) -> Vec<String> {
+    let mut keys: Vec<String> = [a, b].into_iter().filter_map(Value::as_object).flat_map(|map| map.keys().cloned()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+fn child(pointer: &str, key: &str) -> String {
+    format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+fn bounded(pointer: &str) -> String {
+    let mut pointer = pointer;
+    while pointer.chars().count() > MAX_POINTER {
+        pointer = pointer.rsplit_once('/').map_or("", |(parent, _)| parent);
+    }
+    pointer.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_server_keeps_is_no_change() {
+        let live = json!({"metadata": {"name": "x", "uid": "1", "resourceVersion": "5", "generation": 1, "creationTimestamp": "t", "managedFields": [],
+            "annotations": {"deployment.kubernetes.io/revision": "3"}}, "spec": {"replicas": 1}, "status": {"replicas": 1}});
+        let dry = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x", "uid": "1", "resourceVersion": "5", "generation": 2,
+            "creationTimestamp": "t", "managedFields": [{}]}, "spec": {"replicas": 1}});
+        assert!(changed_fields(&live, &dry).is_empty());
+    }
+
+    #[test]
+    fn changes_are_pointers_and_never_values() {
+        let live = json!({"metadata": {"labels": {"a": "1"}, "annotations": {"k/x": "1"}}, "data": {"A/B": "old", "gone": "x"},
+            "spec": {"containers": [{"name": "a", "image": "a:1"}]}});
+        let dry = json!({"metadata": {"labels": {"a": "1", "b": "2"}, "annotations": {"k/x": "2"}}, "data": {"A/B": "canary"},
+            "spec": {"containers": [{"name": "a", "image": "a:2"}, {"name": "b", "image": "b:1"}]}});
+        assert_eq!(
+            changed_fields(&live, &dry),
+            [
+                "/data/A~1B",
+                "/data/gone",
+                "/metadata/annotations/k~1x",
+                "/metadata/labels/b",
+                "/spec/containers/0/image",
+                "/spec/containers/1"
+            ]
+        );
+    }
+
+    #[test]
+    fn pointers_are_bounded_in_number_and_length() {
+        let many: serde_json::Map<String, Value> = (0..40).map(|i| (format!("k{i}"), json!(i))).collect();
+        assert_eq!(changed_fields(&json!({"data": {"x": 1}}), &json!({"data": many})).len(), MAX_FIELDS);
+        let long = "k".repeat(600);
+        assert_eq!(changed_fields(&json!({"data": {(long.clone()): "1"}}), &json!({"data": {(long): "2"}})), ["/data"]);
+    }
+}

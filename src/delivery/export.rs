@@ -1,0 +1,316 @@
+//! From a development namespace to a bundle: which objects are a solution, and whether those who ask may read them.
+
+mod error;
+mod selector;
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::authorization::v1::SubjectRulesReviewStatus;
+use kube::api::ListParams;
+use kube::core::{ApiResource, DynamicObject, Request};
+use kube::{Client, Resource};
+use serde::Deserialize;
+use serde_json::Value;
+
+pub use self::error::ExportError;
+pub use self::selector::selector_text;
+use super::bundle::{Bundle, canonical};
+use super::discovery::{Discovery, KindInfo};
+use super::object::{self, Key};
+use super::projection::project;
+use crate::api::GROUP;
+use crate::api::reference::{GroupKind, Identity};
+use crate::identity::access::{Access, Right};
+
+/// The most canonical bytes that are exported.
+pub const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// How many kinds are listed, and rights asked for, at once.
+const CONCURRENCY: usize = 8;
+/// How many objects a page has: an object has up to 1.5 MiB.
+const PAGE: u32 = 100;
+
+/// Kinds that are never exported: Secrets, and what controllers make in every namespace.
+const NEVER: [(&str, &str); 9] = [
+    ("", "Secret"),
+    ("", "Event"),
+    ("events.k8s.io", "Event"),
+    ("", "Endpoints"),
+    ("discovery.k8s.io", "EndpointSlice"),
+    ("apps", "ControllerRevision"),
+    ("coordination.k8s.io", "Lease"),
+    ("storage.k8s.io", "CSIStorageCapacity"),
+    ("cilium.io", "CiliumEndpoint"),
+];
+/// Groups that measure or review, and our own.
+const NEVER_GROUPS: [&str; 6] =
+    ["metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io", "authorization.k8s.io", "authentication.k8s.io", GROUP];
+/// Objects that every namespace has of its own.
+const OF_THE_NAMESPACE: [(&str, &str); 2] = [("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")];
+
+/// Where and what to export, and for whom.
+pub struct Source<'a> {
+    /// The operator's own client.
+    pub client: Client,
+    /// The kinds of the cluster.
+    pub discovery: &'a Discovery,
+    /// Asks for the rights of the operator and of the requester.
+    pub access: &'a Access,
+    /// The development namespace.
+    pub namespace: &'a str,
+    /// The label selector, as [`selector_text`] makes it.
+    pub selector: &'a str,
+    /// The kinds to export; empty for all that the operator may read.
+    pub components: &'a [GroupKind],
+    /// Who asks: only what they may read is exported.
+    pub requester: &'a Identity,
+}
+
+/// Exports the objects that the selector selects.
+pub async fn export(source: &Source<'_>) -> Result<Bundle, ExportError> {
+    let kinds =
+        source.discovery.kinds().await.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))?;
+    let chosen = chosen(&kinds, source.components)?;
+    let rules = source
+        .access
+        .own_rules(source.namespace)
+        .await
+        .map_err(|e| ExportError::api("asking what the operator may read", source.namespace, e))?;
+    let named = !source.components.is_empty();
+
+    let (readable, unreadable): (Vec<&KindInfo>, Vec<&KindInfo>) = chosen.into_iter().partition(|kind| may_list(&rules, &kind.resource));
+    // Rules from elsewhere than RBAC may be missing in the answer: then only trying tells.
+    let (tried, mut denied) = if rules.incomplete { ([readable, unreadable].concat(), Vec::new()) } else { (readable, unreadable) };
+    if !named && tried.is_empty() {
+        return Err(ExportError::OperatorMayReadNothing { namespace: source.namespace.to_owned() });
+    }
+    let mut found = Vec::new();
+    if !named || denied.is_empty() {
+        let calls: Vec<_> = tried.into_iter().map(|kind| list(source, kind)).collect();
+        let mut listings = stream::iter(calls).buffer_unordered(CONCURRENCY);
+        while let Some(listing) = listings.next().await {
+            match listing? {
+                Listing::Found(listed) => found.push(listed),
+                Listing::Denied(kind) => denied.push(kind),
+            }
+            // The pages that are on their way are the most that comes on top.
+            if found.iter().map(|f| f.size).sum::<usize>() > MAX_BYTES {
+                break;
+            }
+        }
+    }
+    if named && !denied.is_empty() {
+        let mut rights: Vec<Right> = denied.iter().map(|kind| right("list", &kind.resource, source.namespace)).collect();
+        rights.sort();
+        return Err(ExportError::OperatorMayNotRead { namespace: source.namespace.to_owned(), rights });
+    }
+    found.retain(|listed| !listed.objects.is_empty() || !listed.deleted.is_empty());
+    // Before anything is said of the objects: not even their names are for those who may not read them.
+    requester_may_read(source, &found).await?;
+
+    let mut deleted: Vec<String> = found.iter().flat_map(|f| f.deleted.iter().map(ToString::to_string)).collect();
+    if !deleted.is_empty() {
+        deleted.sort();
+        return Err(ExportError::BeingDeleted { namespace: source.namespace.to_owned(), objects: deleted });
+    }
+    let size: usize = found.iter().map(|f| f.size).sum();
+    if size > MAX_BYTES {
+        let biggest = found.iter().filter_map(|f| f.biggest.clone()).max_by_key(|(size, _)| *size);
+        let (biggest_size, biggest) = biggest.map_or((0, String::new()), |(size, key)| (size, key.to_string()));
+        return Err(ExportError::TooLarge { namespace: source.namespace.to_owned(), size, biggest, biggest_size });
+    }
+    let mut objects: Vec<Value> = found.into_iter().flat_map(|f| f.objects).collect();
+    if objects.is_empty() {
+        return Err(ExportError::Nothing { namespace: source.namespace.to_owned(), selector: source.selector.to_owned() });
+    }
+    give_up_replicas(&mut objects);
+    Ok(Bundle::new(objects))
+}
+
+/// What a kind's list brought.
+struct Listed<'a> {
+    kind: &'a KindInfo,
+    objects: Vec<Value>,
+    deleted: Vec<Key>,
+    size: usize,
+    biggest: Option<(usize, Key)>,
+}
+
+enum Listing<'a> {
+    Found(Listed<'a>),
+    Denied(&'a KindInfo),
+}
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: PageMetadata,
+    #[serde(default)]
+    items: Option<Vec<Value>>,
+}
+
+#[derive(Default, Deserialize)]
+struct PageMetadata {
+    #[serde(rename = "continue", default)]
+    next: Option<String>,
+}
+
+/// Lists a kind page by page; each page becomes what is exported of it at once, so that no more than one is held in full.
+async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>, ExportError> {
+    let action = || format!("listing {}", kind.resource.plural);
+    let request = Request::new(DynamicObject::url_path(&kind.resource, Some(source.namespace)));
+    let mut listed = Listed { kind, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None };
+    let mut params = ListParams::default().labels(source.selector).limit(PAGE);
+    loop {
+        let call = request.list(&params).map_err(|e| ExportError::api(&action(), source.namespace, kube::Error::BuildRequest(e)))?;
+        let page: Page = match source.client.request(call).await {
+            Ok(page) => page,
+            Err(kube::Error::Api(status)) if status.code == 403 => return Ok(Listing::Denied(kind)),
+            // The kind went away since it was discovered.
+            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 405 => return Ok(Listing::Found(listed)),
+            Err(error) => return Err(ExportError::api(&action(), source.namespace, error)),
+        };
+        for mut live in page.items.unwrap_or_default() {
+            // A list of a core kind does not repeat these for each item.
+            live["apiVersion"] = kind.resource.api_version.clone().into();
+            live["kind"] = kind.resource.kind.clone().into();
+            take(&mut listed, &live);
+        }
+        match page.metadata.next.filter(|next| !next.is_empty()) {
+            Some(next) if listed.size <= MAX_BYTES => params.continue_token = Some(next),
+            _ => return Ok(Listing::Found(listed)),
+        }
+    }
+}
+
+fn take(listed: &mut Listed<'_>, live: &Value) {
+    if OF_THE_NAMESPACE.contains(&(object::kind(live), object::name(live))) || has_controller(live) {
+        return;
+    }
+    let Some(object) = project(live) else { return };
+    if live.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null()) {
+        listed.deleted.push(Key::of(live));
+        return;
+    }
+    // And the line's end.
+    let size = canonical(&object).len() + 1;
+    listed.size += size;
+    if listed.biggest.as_ref().is_none_or(|(biggest, _)| *biggest < size) {
+        listed.biggest = Some((size, Key::of(&object)));
+    }
+    listed.objects.push(object);
+}
+
+/// Whether another object makes this one, and will make it again elsewhere.
+fn has_controller(live: &Value) -> bool {
+    let owners = live.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    owners.into_iter().flatten().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
+}
+
+/// The kinds to list: those that can be, narrowed by the components.
+fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind]) -> Result<Vec<&'a KindInfo>, ExportError> {
+    let never = |group: &str, kind: &str| NEVER.contains(&(group, kind)) || NEVER_GROUPS.contains(&group);
+    for component in components {
+        let (group, kind) = (component.group.as_str(), component.kind.as_str());
+        if never(group, kind) {
+            return Err(ExportError::NeverExported { component: component.clone() });
+        }
+        let served: Vec<&KindInfo> = kinds.iter().filter(|k| k.resource.group == group && k.resource.kind == kind).collect();
+        if served.is_empty() {
+            return Err(ExportError::UnknownComponent { component: component.clone() });
+        }
+        if !served.iter().any(|k| k.namespaced && k.supports("list")) {
+            return Err(ExportError::NotNamespaced { component: component.clone() });
+        }
+    }
+    Ok(kinds
+        .iter()
+        .filter(|k| k.namespaced && k.supports("list") && !never(&k.resource.group, &k.resource.kind))
+        .filter(|k| components.is_empty() || components.iter().any(|c| c.group == k.resource.group && c.kind == k.resource.kind))
+        .collect())
+}
+
+/// Whether the operator's own rules let it list a kind as a whole.
+fn may_list(rules: &SubjectRulesReviewStatus, resource: &ApiResource) -> bool {
+    let has = |words: Option<&Vec<String>>, wanted: &str| words.is_some_and(|w| w.iter().any(|word| word == "*" || word == wanted));
+    rules.resource_rules.iter().any(|rule| {
+        rule.resource_names.as_ref().is_none_or(Vec::is_empty)
+            && has(Some(&rule.verbs), "list")
+            && has(rule.api_groups.as_ref(), &resource.group)
+            && has(rule.resources.as_ref(), &resource.plural)
+    })
+}
+
+fn right(verb: &str, resource: &ApiResource, namespace: &str) -> Right {
+    Right::on(verb, &resource.group, &resource.plural, namespace)
+}
+
+/// Asks for each kind that was found whether the requester may read it.
+async fn requester_may_read(source: &Source<'_>, found: &[Listed<'_>]) -> Result<(), ExportError> {
+    let rights = found.iter().map(|listed| right("get", &listed.kind.resource, source.namespace)).collect();
+    held(source.access, source.requester, source.namespace, rights).await
+}
+
+/// Whether a requester may read all that an artifact holds where it was exported from.
+///
+/// # Errors
+/// Where they may not, or the cluster can't be asked.
+pub async fn readable(
+    discovery: &Discovery,
+    access: &Access,
+    requester: &Identity,
+    namespace: &str,
+    bundle: &Bundle,
+) -> Result<(), ExportError> {
+    let mut rights = BTreeSet::new();
+    for held in bundle.objects() {
+        let found = discovery.resource_for(object::api_version(held), object::kind(held)).await;
+        // A kind that the cluster no longer has can't be read by anybody any more, and is nobody's to hide.
+        if let Some(resource) = found.map_err(|e| ExportError::api("discovering kinds", namespace, e))? {
+            rights.insert(right("get", &resource, namespace));
+        }
+    }
+    held(access, requester, namespace, rights.into_iter().collect()).await
+}
+
+async fn held(access: &Access, requester: &Identity, namespace: &str, rights: Vec<Right>) -> Result<(), ExportError> {
+    let answers: Vec<(Right, bool)> = stream::iter(rights)
+        .map(|right| async move {
+            let may = access.may(requester, &right).await;
+            may.map(|may| (right, may)).map_err(|e| ExportError::api("asking what the requester may read", namespace, e))
+        })
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    let mut missing: Vec<Right> = answers.into_iter().filter(|(_, may)| !may).map(|(right, _)| right).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    missing.sort();
+    Err(ExportError::RequesterMayNotRead { namespace: namespace.to_owned(), requester: requester.username.clone(), rights: missing })
+}
+
+/// An object that an autoscaler of the bundle scales does not say how many replicas it has: two would fight over it.
+fn give_up_replicas(objects: &mut [Value]) {
+    let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let scaled: BTreeSet<Key> = objects
+        .iter()
+        .filter(|o| object::group(o) == "autoscaling" && object::kind(o) == "HorizontalPodAutoscaler")
+        .map(|scaler| {
+            let version = text(scaler, "/spec/scaleTargetRef/apiVersion");
+            Key {
+                group: object::group_of(&version).to_owned(),
+                kind: text(scaler, "/spec/scaleTargetRef/kind"),
+                name: text(scaler, "/spec/scaleTargetRef/name"),
+            }
+        })
+        .collect();
+    for object in objects.iter_mut().filter(|o| scaled.contains(&Key::of(o))) {
+        if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("replicas");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

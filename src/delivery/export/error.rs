@@ -1,0 +1,177 @@
+//! Why an export ended without a bundle.
+
+use super::MAX_BYTES;
+use crate::api::reference::GroupKind;
+use crate::delivery::failure::Failure;
+use crate::identity::access::Right;
+use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, OPERATOR_USERNAME, grants};
+
+/// An export ended without a bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A call failed.
+    #[error("{action} in namespace {namespace} failed: {source}")]
+    Api {
+        /// What was done.
+        action: String,
+        /// The development namespace.
+        namespace: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The operator may not read a kind that the solution names.
+    #[error(
+        "{OPERATOR_USERNAME} may not read what the solution names in namespace {namespace}; grant it there:\n{}",
+        grants::rules(rights)
+    )]
+    OperatorMayNotRead {
+        /// The development namespace.
+        namespace: String,
+        /// What is missing.
+        rights: Vec<Right>,
+    },
+    /// The operator may not read anything.
+    #[error(
+        "{OPERATOR_USERNAME} may not read anything in namespace {namespace}; grant it there: kubectl create rolebinding pilotage-view --namespace \
+         {namespace} --clusterrole=view --serviceaccount={OPERATOR_NAMESPACE}:{OPERATOR_NAME}"
+    )]
+    OperatorMayReadNothing {
+        /// The development namespace.
+        namespace: String,
+    },
+    /// The requester may not read what would be exported for them.
+    #[error(
+        "{requester} asked for an export from namespace {namespace} and may not read all of it; what is missing there:\n{}",
+        grants::rules(rights)
+    )]
+    RequesterMayNotRead {
+        /// The development namespace.
+        namespace: String,
+        /// Who asked.
+        requester: String,
+        /// What is missing.
+        rights: Vec<Right>,
+    },
+    /// Objects of the solution are about to go.
+    #[error(
+        "in namespace {namespace} these objects of the solution are being deleted: {}. Wait until they are gone, or take them out of the solution's \
+         selector, and ask again",
+        shortened(objects)
+    )]
+    BeingDeleted {
+        /// The development namespace.
+        namespace: String,
+        /// The objects.
+        objects: Vec<String>,
+    },
+    /// Nothing is selected.
+    #[error(
+        "no object that can be exported in namespace {namespace} has the labels {selector:?}: label the solution's objects (Secrets, and what controllers \
+         make, don't count), or correct the Solution's selector or components"
+    )]
+    Nothing {
+        /// The development namespace.
+        namespace: String,
+        /// The label selector.
+        selector: String,
+    },
+    /// More is selected than an artifact holds.
+    #[error(
+        "the solution's objects in namespace {namespace} have at least {size} bytes, and {MAX_BYTES} can be exported; the biggest is {biggest} with \
+         {biggest_size} bytes: narrow the Solution's selector or components"
+    )]
+    TooLarge {
+        /// The development namespace.
+        namespace: String,
+        /// The canonical bytes, as far as they were read.
+        size: usize,
+        /// The biggest object.
+        biggest: String,
+        /// Its bytes.
+        biggest_size: usize,
+    },
+    /// A component is of a kind that is never exported.
+    #[error(
+        "the Solution's components name {}, which is never exported{}: take it out of the components",
+        described(component),
+        if component.kind == "Secret" { " (a target has Secrets of its own: declare a connection reference)" } else { "" }
+    )]
+    NeverExported {
+        /// The component.
+        component: GroupKind,
+    },
+    /// A component is of a kind that the cluster does not have.
+    #[error(
+        "the Solution's components name {}, which the cluster does not serve: correct group and kind, or install its definition",
+        described(component)
+    )]
+    UnknownComponent {
+        /// The component.
+        component: GroupKind,
+    },
+    /// A component is of a kind whose objects are not in namespaces.
+    #[error(
+        "the Solution's components name {}, which is not in a namespace or can't be listed: a solution is what is in its namespace",
+        described(component)
+    )]
+    NotNamespaced {
+        /// The component.
+        component: GroupKind,
+    },
+    /// The selector is no label selector.
+    #[error("the selector of Solution {solution} can't be used: {why}")]
+    InvalidSelector {
+        /// The solution.
+        solution: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl ExportError {
+    pub(super) fn api(action: &str, namespace: &str, source: kube::Error) -> Self {
+        Self::Api { action: action.to_owned(), namespace: namespace.to_owned(), source: Box::new(source) }
+    }
+
+    /// Whether waiting can help, and what for.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Api { source, .. } => Failure::of(source),
+            Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } | Self::RequesterMayNotRead { .. } => {
+                Failure::MissingRight
+            }
+            Self::BeingDeleted { .. }
+            | Self::Nothing { .. }
+            | Self::TooLarge { .. }
+            | Self::NeverExported { .. }
+            | Self::UnknownComponent { .. }
+            | Self::NotNamespaced { .. }
+            | Self::InvalidSelector { .. } => Failure::Refused,
+        }
+    }
+
+    /// The reason in one word, for conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "ExportFailed",
+            Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } => "OperatorMayNotRead",
+            Self::RequesterMayNotRead { .. } => "RequesterMayNotRead",
+            Self::BeingDeleted { .. } => "BeingDeleted",
+            Self::Nothing { .. } => "NothingToExport",
+            Self::TooLarge { .. } => "TooLarge",
+            Self::NeverExported { .. } => "NeverExported",
+            Self::UnknownComponent { .. } => "UnknownComponent",
+            Self::NotNamespaced { .. } => "NotNamespaced",
+            Self::InvalidSelector { .. } => "InvalidSelector",
+        }
+    }
+}
+
+fn described(component: &GroupKind) -> String {
+    if component.group.is_empty() { component.kind.clone() } else { format!("{}.{}", component.kind, component.group) }
+}
+
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    if names.len() <= SHOWN { names.join(", ") } else { format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN) }
+}

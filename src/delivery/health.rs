@@ -1,0 +1,227 @@
+//! Waits for what was applied to come up, with as few calls as that takes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kube::core::ApiResource;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::apply::{Applied, AppliedObject};
+use super::applyset::GroupKind;
+pub use super::assess::{Health, assess};
+use super::assess::{assess_as, is_settled_by_writing, tells_generation};
+use super::errors;
+use super::object::{self, Key};
+use super::pods;
+use super::retry::retrying;
+use super::target::Target;
+use crate::api::names;
+use crate::api::request_status::ObjectError;
+use crate::identity::delegate::DelegateClient;
+
+/// How long a custom resource that was just written, and whose status does not say which generation it speaks
+/// of, is given before its old (or absent) status is believed.
+const SETTLING: Duration = Duration::from_secs(5);
+/// The most workloads whose pods are looked at.
+const MAX_WORKLOADS: usize = 16;
+/// The most reasons that are named for one workload.
+const MAX_REASONS: usize = 4;
+
+/// How far what was applied has come.
+#[derive(Clone, Debug)]
+pub struct HealthReport {
+    /// What is on its way: kind, name, and what it waits for.
+    pub pending: Vec<(String, String, String)>,
+    /// What will not get there by itself, one entry an object.
+    pub failed: Vec<ObjectError>,
+    of: (String, Instant),
+}
+
+impl HealthReport {
+    /// Whether everything is current.
+    pub fn is_current(&self) -> bool {
+        self.pending.is_empty() && self.failed.is_empty()
+    }
+}
+
+/// What was applied and has come up. It comes from [`Applied::into_healthy`] alone.
+#[derive(Clone, Debug)]
+pub struct Healthy {
+    applied: Applied,
+}
+
+impl Healthy {
+    /// What was applied.
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+}
+
+impl Applied {
+    /// What was applied as healthy, where a report on this very run says so.
+    ///
+    /// # Errors
+    /// Gives back what was applied where the report says otherwise, or is on another run.
+    pub fn into_healthy(self, report: &HealthReport) -> Result<Healthy, Box<Self>> {
+        let is_its_own = report.of.0 == self.set && report.of.1 == self.since;
+        if is_its_own && report.is_current() { Ok(Healthy { applied: self }) } else { Err(Box::new(self)) }
+    }
+}
+
+/// Looks at what was applied. Kinds that are in force once they are written, and objects that were current
+/// when they were written or read last, are not read again; the others are read with one list for each kind.
+///
+/// # Errors
+/// Where a list fails.
+pub async fn check(delegate: &DelegateClient, applied: &Applied) -> Result<HealthReport, kube::Error> {
+    let target = Target::new(delegate, &applied.namespace);
+    let selector = format!("{}={}", names::APPLYSET_PART_OF, applied.set);
+    let mut report = HealthReport { pending: Vec::new(), failed: Vec::new(), of: (applied.set.clone(), applied.since) };
+    let (unsettled, elapsed) = (unsettled(applied), applied.since.elapsed());
+    let lists = futures::future::try_join_all(unsettled.keys().map(|resource| {
+        let (target, selector) = (&target, &selector);
+        async move { retrying(|| target.list(&resource.0, selector)).await }
+    }))
+    .await?;
+    for ((_, waiting), list) in unsettled.into_iter().zip(lists) {
+        let found: BTreeMap<&str, &Value> = list.iter().filter_map(|o| Some((object::metadata(o, "name")?, o))).collect();
+        for object in waiting {
+            judge(object, found.get(object.key.name.as_str()).copied(), elapsed, &mut report);
+        }
+    }
+    Ok(report)
+}
+
+/// A resource that can be a key.
+#[derive(Clone, PartialEq, Eq)]
+struct Listed(ApiResource);
+
+impl Ord for Listed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (GroupKind::of(&self.0), &self.0.version).cmp(&(GroupKind::of(&other.0), &other.0.version))
+    }
+}
+
+impl PartialOrd for Listed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// What has to be read to be judged, by resource.
+fn unsettled(applied: &Applied) -> BTreeMap<Listed, Vec<&AppliedObject>> {
+    let mut unsettled: BTreeMap<Listed, Vec<&AppliedObject>> = BTreeMap::new();
+    for object in &applied.objects {
+        let (group, kind) = (object.key.group.as_str(), object.key.kind.as_str());
+        let is_known = is_settled_by_writing(group, kind)
+            || (assess_as(group, kind, &object.object) == Health::Current && !may_be_believed_too_early(object, &object.object));
+        if !is_known {
+            unsettled.entry(Listed(object.resource.clone())).or_default().push(object);
+        }
+    }
+    unsettled
+}
+
+/// Whether "current" may be the word of a controller that has not seen this run's write yet.
+fn may_be_believed_too_early(object: &AppliedObject, now: &Value) -> bool {
+    let group = object.key.group.as_str();
+    let is_custom = group.contains('.') && !group.ends_with(".k8s.io");
+    object.is_written && is_custom && !tells_generation(now)
+}
+
+fn judge(object: &AppliedObject, found: Option<&Value>, elapsed: Duration, report: &mut HealthReport) {
+    let key = &object.key;
+    let Some(found) = found else {
+        report.failed.push(errors::failure(
+            key,
+            "Missing",
+            &format!("{key} was applied, and somebody deleted it from the target since (or took its label): find out who"),
+        ));
+        return;
+    };
+    match assess_as(&key.group, &key.kind, found) {
+        Health::Current if may_be_believed_too_early(object, found) && elapsed < SETTLING => {
+            pend(key, "its controller may not have seen it yet", report);
+        }
+        Health::Current => {}
+        Health::InProgress(what) => pend(key, &what, report),
+        Health::Failed(why) => report.failed.push(errors::failure(key, "Unhealthy", &format!("{key}: {why}"))),
+    }
+}
+
+fn pend(key: &Key, what: &str, report: &mut HealthReport) {
+    report.pending.push((key.kind.clone(), key.name.clone(), errors::bounded(what, 512)));
+}
+
+/// For the time-out: what is not current, with what its pods say where the delegate may list pods.
+///
+/// One list for each workload that is not current, at most 16 of them. What can't be read is left out.
+pub async fn reasons(delegate: &DelegateClient, applied: &Applied, report: &HealthReport) -> Vec<ObjectError> {
+    let target = Target::new(delegate, &applied.namespace);
+    let pods =
+        ApiResource { group: String::new(), version: "v1".into(), api_version: "v1".into(), kind: "Pod".into(), plural: "pods".into() };
+    let mut found = report.failed.clone();
+    for (index, (kind, name, what)) in report.pending.iter().enumerate() {
+        let Some(object) = applied.objects.iter().find(|o| o.key.kind == *kind && o.key.name == *name) else { continue };
+        let mut message = format!("{} was not current in time: {what}", object.key);
+        if index < MAX_WORKLOADS
+            && let Some(selector) = pods::selector(&object.object)
+            && let Ok(pods) = target.list(&pods, &selector).await
+        {
+            for reason in pods::reasons(&pods).into_iter().take(MAX_REASONS) {
+                message.push_str("; ");
+                message.push_str(&reason);
+            }
+        }
+        found.push(errors::failure(&object.key, "NotCurrentInTime", &message));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::GroupVersionKind;
+    use serde_json::json;
+
+    use super::*;
+
+    fn applied_object(group: &str, kind: &str, is_written: bool, object: Value) -> AppliedObject {
+        AppliedObject {
+            key: Key { group: group.into(), kind: kind.into(), name: "x".into() },
+            resource: ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind)),
+            object,
+            is_written,
+        }
+    }
+
+    fn report() -> HealthReport {
+        HealthReport { pending: vec![], failed: vec![], of: ("set".into(), Instant::now()) }
+    }
+
+    #[test]
+    fn a_custom_resource_is_given_time_until_its_controller_has_seen_it() {
+        let silent = json!({"metadata": {"generation": 2}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let written = applied_object("example.test", "Widget", true, silent.clone());
+        let mut early = report();
+        judge(&written, Some(&silent), Duration::ZERO, &mut early);
+        assert_eq!(early.pending.len(), 1);
+
+        let telling = json!({"metadata": {"generation": 2}, "status": {"observedGeneration": 2, "conditions": [{"type": "Ready", "status": "True"}]}});
+        let mut told = report();
+        judge(&written, Some(&telling), Duration::ZERO, &mut told);
+        judge(&applied_object("example.test", "Widget", false, silent.clone()), Some(&silent), Duration::ZERO, &mut told);
+        assert!(told.is_current());
+
+        let mut late = report();
+        judge(&written, Some(&silent), SETTLING, &mut late);
+        assert!(late.is_current());
+    }
+
+    #[test]
+    fn an_object_that_was_deleted_meanwhile_is_a_failure() {
+        let mut report = report();
+        judge(&applied_object("apps", "Deployment", true, json!({})), None, SETTLING, &mut report);
+        assert_eq!(report.failed[0].reason, "Missing");
+    }
+}

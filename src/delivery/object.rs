@@ -1,0 +1,171 @@
+//! Objects of a target: what names them, and what their metadata says.
+
+use std::fmt;
+
+use kube::core::ApiResource;
+use serde_json::Value;
+
+/// What names an object in a namespace, whatever API version it is read in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The API group; empty for the core group.
+    pub group: String,
+    /// The kind.
+    pub kind: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of an object; parts that it lacks are empty.
+    pub fn of(object: &Value) -> Self {
+        Self { group: group(object).to_owned(), kind: kind(object).to_owned(), name: name(object).to_owned() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// An object that shall be in the target, with the resource that serves it.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub key: Key,
+    pub resource: ApiResource,
+    /// The manifest as it is sent: the bundle's, with the label of the set.
+    pub body: Value,
+}
+
+/// The group of an `apiVersion`; empty for the core group.
+pub fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
+/// `apiVersion`, or nothing.
+pub fn api_version(object: &Value) -> &str {
+    object.get("apiVersion").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The API group; empty for the core group.
+pub fn group(object: &Value) -> &str {
+    group_of(api_version(object))
+}
+
+/// `kind`, or nothing.
+pub fn kind(object: &Value) -> &str {
+    object.get("kind").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// `metadata.name`, or nothing.
+pub fn name(object: &Value) -> &str {
+    metadata(object, "name").unwrap_or_default()
+}
+
+/// A text field of an object's metadata.
+pub fn metadata<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
+    object.get("metadata")?.get(field)?.as_str()
+}
+
+/// A label of an object.
+pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.get("metadata")?.get("labels")?.get(key)?.as_str()
+}
+
+/// An annotation of an object.
+pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.get("metadata")?.get("annotations")?.get(key)?.as_str()
+}
+
+/// The object's generation; kinds without a spec, such as `ConfigMap`, have none.
+pub fn generation(object: &Value) -> Option<i64> {
+    object.get("metadata")?.get("generation")?.as_i64()
+}
+
+/// Whether the object waits for its finalizers or its grace period to end.
+pub fn is_being_deleted(object: &Value) -> bool {
+    metadata(object, "deletionTimestamp").is_some()
+}
+
+/// Whether a controller made the object from another one, for example the `EndpointSlice` of a Service,
+/// which inherits the Service's labels. Such objects come and go with their owner.
+pub fn is_controlled(object: &Value) -> bool {
+    object
+        .get("metadata")
+        .and_then(|m| m.get("ownerReferences"))
+        .and_then(Value::as_array)
+        .is_some_and(|owners| owners.iter().any(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true)))
+}
+
+/// Whether two readings are of the same object in the same state.
+pub fn same_state(a: &Value, b: &Value) -> bool {
+    metadata(a, "uid").is_some()
+        && metadata(a, "uid") == metadata(b, "uid")
+        && metadata(a, "resourceVersion") == metadata(b, "resourceVersion")
+}
+
+/// Sets a text field of an object's metadata.
+pub(super) fn set_metadata(object: &mut Value, field: &str, value: &str) {
+    if let Some(metadata) = metadata_mut(object) {
+        metadata.insert(field.to_owned(), Value::from(value));
+    }
+}
+
+/// Sets a label of an object.
+pub(super) fn set_label(object: &mut Value, key: &str, value: &str) {
+    if let Some(metadata) = metadata_mut(object) {
+        let labels = metadata.entry("labels").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        if !labels.is_object() {
+            *labels = Value::Object(serde_json::Map::new());
+        }
+        if let Some(labels) = labels.as_object_mut() {
+            labels.insert(key.to_owned(), Value::from(value));
+        }
+    }
+}
+
+fn metadata_mut(object: &mut Value) -> Option<&mut serde_json::Map<String, Value>> {
+    object.as_object_mut()?.entry("metadata").or_insert_with(|| Value::Object(serde_json::Map::new())).as_object_mut()
+}
+
+/// Whether the name can be a part of a URL's path as it is. The API server allows little more than this in
+/// any kind's names; what else a name holds could make a call reach another path.
+pub fn is_plain_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name != "."
+        && name != ".."
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '@'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_reach_another_path_is_not_plain() {
+        assert!(is_plain_name("orders-config") && is_plain_name("system:reader"));
+        for name in ["", ".", "..", "a/b", "a?dryRun=All", "a%2fb", "a b", "a#b"] {
+            assert!(!is_plain_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_set_beside_the_others() {
+        let mut object = json!({"metadata": {"name": "x", "labels": {"a": "b"}}});
+        set_label(&mut object, "c/d", "e");
+        assert_eq!(object["metadata"]["labels"], json!({"a": "b", "c/d": "e"}));
+        let mut bare = json!({"kind": "ConfigMap"});
+        set_label(&mut bare, "c", "e");
+        assert_eq!(label(&bare, "c"), Some("e"));
+    }
+
+    #[test]
+    fn an_object_that_a_controller_made_is_told_apart() {
+        assert!(is_controlled(&json!({"metadata": {"ownerReferences": [{"kind": "Service", "controller": true}]}})));
+        assert!(!is_controlled(&json!({"metadata": {"ownerReferences": [{"kind": "Service"}]}})));
+    }
+}

@@ -1,0 +1,360 @@
+//! The dry run: what a deployment would do, found out as the identity that will do it.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt as _, stream};
+use serde_json::Value;
+
+use super::admit::admit;
+use super::applyset::{self, GroupKind};
+use super::diff;
+use super::errors::{self, Cause};
+pub use super::findings::PlanError;
+use super::findings::{Findings, Obstacle};
+use super::object::{self, Item, Key};
+use super::planned::{Deletion, ParentPlan, Planned, PlannedItem};
+use super::resources::Resources;
+use super::retry::retrying;
+use super::survey::{self, Members, Scope};
+use super::target::{Mode, Target};
+use crate::api::names;
+use crate::api::plan::PlannedAction;
+use crate::identity::delegate::DelegateClient;
+
+/// How many calls are under way at once, where nothing else is said.
+pub const CONCURRENCY: usize = 8;
+/// How often an object that changes under our eyes is looked at again.
+const ROUNDS: usize = 4;
+
+/// What to plan.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanInput<'a> {
+    /// The target namespace.
+    pub namespace: &'a str,
+    /// The solution's name.
+    pub solution: &'a str,
+    /// The objects, as a person would have written them.
+    pub objects: &'a [Value],
+    /// Whether fields that other managers own are taken from them. False: they are conflicts.
+    pub force: bool,
+    /// How many calls are under way at once; at least 1.
+    pub concurrency: usize,
+}
+
+impl<'a> PlanInput<'a> {
+    /// A plan without force, with the usual concurrency ([`CONCURRENCY`]).
+    pub fn new(namespace: &'a str, solution: &'a str, objects: &'a [Value]) -> Self {
+        Self { namespace, solution, objects, force: false, concurrency: CONCURRENCY }
+    }
+}
+
+/// Finds out, by server-side dry run as the delegate, what deploying the objects would do.
+///
+/// Nothing is written. All objects are looked at even where some are refused, so that everything that is
+/// missing is known at once. The parent, the lists and the first dry runs are asked at the same time: a dry
+/// run tells the version of the object that it was made on, so that it is compared with that one and no
+/// other, and made again where the two differ.
+///
+/// # Errors
+/// See [`PlanError`].
+pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &impl Resources) -> Result<Planned, PlanError> {
+    let target = Target::new(delegate, input.namespace);
+    let set = applyset::id(input.solution, input.namespace);
+    let concurrency = input.concurrency.max(1);
+    let scope = Scope { target: &target, namespace: input.namespace, solution: input.solution, set: &set, concurrency };
+
+    let mut refused = Findings::default();
+    let items = admit(input, &set, resources, &mut refused).await?;
+    let kinds = survey::distinct(items.iter().map(|item| &item.resource));
+    let first_runs = stream::iter(0..items.len())
+        .map(|index| {
+            let (item, target) = (&items[index], &target);
+            async move { dry_run(target, item, input.force).await }
+        })
+        .buffered(concurrency)
+        .collect::<Vec<_>>();
+    let ((mut survey, mut findings), first_runs) = futures::join!(scope.survey(&kinds), first_runs);
+    findings.merge(refused);
+    scope.survey_former(&mut survey, &kinds, resources, &mut findings).await?;
+
+    let (deletions, parent) = prune(&survey, &items);
+    let work = items
+        .into_iter()
+        .zip(first_runs)
+        .map(|(item, run)| {
+            let live = member(&survey.members, &item);
+            Task::Settle { item, live, run: Some(run) }
+        })
+        .collect();
+    let items = finish(&scope, input.force, work, &deletions, &parent, &mut findings).await;
+    findings.into_result(delegate.delegate().username())?;
+    Ok(Planned {
+        namespace: input.namespace.to_owned(),
+        solution: input.solution.to_owned(),
+        set,
+        delegate: delegate.delegate().clone(),
+        force: input.force,
+        parent,
+        items,
+        deletions,
+    })
+}
+
+/// Brings a plan up to date, possibly hours later: what to delete is found out anew, and objects that are
+/// not as the plan saw them are dry-run again. Where nothing changed it costs one list for each kind, and one
+/// get for each object that is not yet a member of the set.
+///
+/// # Errors
+/// See [`PlanError`].
+pub async fn refresh(
+    planned: Planned,
+    delegate: &DelegateClient,
+    resources: &impl Resources,
+    concurrency: usize,
+) -> Result<Planned, PlanError> {
+    let target = Target::new(delegate, &planned.namespace);
+    let concurrency = concurrency.max(1);
+    let scope = Scope { target: &target, namespace: &planned.namespace, solution: &planned.solution, set: &planned.set, concurrency };
+
+    let kinds = survey::distinct(planned.items.iter().map(|i| &i.item.resource));
+    let outsiders: Vec<usize> = (0..planned.items.len()).filter(|i| !is_member(&planned.items[*i], &planned.set)).collect();
+    let readings = stream::iter(outsiders)
+        .map(|index| {
+            let (item, target) = (&planned.items[index].item, &target);
+            async move { (index, read(target, item).await) }
+        })
+        .buffer_unordered(concurrency)
+        .collect::<Vec<_>>();
+    let ((mut survey, mut findings), readings) = futures::join!(scope.survey(&kinds), readings);
+    scope.survey_former(&mut survey, &kinds, resources, &mut findings).await?;
+
+    let mut live: Vec<Option<Value>> = planned.items.iter().map(|i| member(&survey.members, &i.item)).collect();
+    for (index, reading) in readings {
+        match reading {
+            Ok(found) => live[index] = found.or_else(|| live[index].take()),
+            Err(obstacle) => findings.add(&planned.items[index].item.key, obstacle),
+        }
+    }
+    let is_same_delegate = planned.delegate == *delegate.delegate();
+    let Planned { namespace, solution, set, delegate: _, force, parent: _, items, deletions: known } = planned;
+    let (deletions, parent) = {
+        let plain: Vec<&Item> = items.iter().map(|i| &i.item).collect();
+        prune(&survey, plain)
+    };
+    let unproved: Vec<Deletion> =
+        deletions.iter().filter(|d| !is_same_delegate || !known.iter().any(|k| k.key == d.key && k.uid == d.uid)).cloned().collect();
+    let work = items
+        .into_iter()
+        .zip(live)
+        .map(|(planned, live)| {
+            let is_same = match (&planned.live, &live) {
+                (None, None) => true,
+                (Some(then), Some(now)) => object::same_state(then, now),
+                _ => false,
+            };
+            // What another identity was allowed to do says nothing about this one.
+            if is_same && is_same_delegate { Task::Keep(planned) } else { Task::Settle { item: planned.item, live, run: None } }
+        })
+        .collect();
+    let scope = Scope { target: &target, namespace: &namespace, solution: &solution, set: &set, concurrency };
+    let items = finish(&scope, force, work, &unproved, &parent, &mut findings).await;
+    findings.into_result(delegate.delegate().username())?;
+    Ok(Planned { namespace, solution, set, delegate: delegate.delegate().clone(), force, parent, items, deletions })
+}
+
+/// What is left to do for one object.
+enum Task {
+    /// Its result stands.
+    Keep(PlannedItem),
+    /// It is compared with what is there, after a dry run that may have been made already.
+    Settle { item: Item, live: Option<Value>, run: Option<Result<Value, kube::Error>> },
+}
+
+/// Settles all objects and proves that the deletions and the write of the parent are allowed, at once.
+async fn finish(
+    scope: &Scope<'_>,
+    force: bool,
+    work: Vec<Task>,
+    deletions: &[Deletion],
+    parent: &ParentPlan,
+    findings: &mut Findings,
+) -> Vec<PlannedItem> {
+    let settled = stream::iter(work)
+        .map(|task| async move {
+            match task {
+                Task::Keep(planned) => (planned.item.key.clone(), Ok(planned)),
+                Task::Settle { item, live, run } => {
+                    let key = item.key.clone();
+                    (key, settle(scope.target, scope.set, item, force, live, run).await)
+                }
+            }
+        })
+        .buffered(scope.concurrency)
+        .collect::<Vec<_>>();
+    let deleted =
+        stream::iter(0..deletions.len())
+            .map(|index| {
+                let deletion = &deletions[index];
+                async move {
+                    (index, retrying(|| scope.target.delete(&deletion.resource, &deletion.key.name, &deletion.uid, Mode::DryRun)).await)
+                }
+            })
+            .buffer_unordered(scope.concurrency)
+            .collect::<Vec<_>>();
+    let (settled, deleted, recorded) = futures::join!(settled, deleted, try_parent(scope, parent));
+    for (index, outcome) in deleted {
+        let deletion = &deletions[index];
+        if let Err(error) = outcome {
+            findings.add(&deletion.key, Obstacle::Call { error, rights: vec![scope.target.right("delete", &deletion.resource)] });
+        }
+    }
+    if let Err(obstacle) = recorded {
+        findings.add(&scope.parent_key(), obstacle);
+    }
+    let mut items = Vec::with_capacity(settled.len());
+    for (key, outcome) in settled {
+        match outcome {
+            Ok(item) => items.push(item),
+            Err(obstacle) => findings.add(&key, obstacle),
+        }
+    }
+    items
+}
+
+async fn try_parent(scope: &Scope<'_>, parent: &ParentPlan) -> Result<(), Obstacle> {
+    let Some(kinds) = parent.widened().or(parent.narrowed()) else { return Ok(()) };
+    let (resource, manifest) = (survey::config_maps(), applyset::parent(scope.solution, scope.namespace, kinds));
+    let name = names::applyset_parent_name(scope.solution);
+    match retrying(|| scope.target.apply(&resource, &name, &manifest, true, Mode::DryRun)).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let rights = scope.target.rights_to_apply(&resource, parent.known.is_some(), &error);
+            Err(Obstacle::Call { error, rights })
+        }
+    }
+}
+
+/// Compares one object with what is there. The dry run and the reading must be of the same version.
+async fn settle(
+    target: &Target,
+    set: &str,
+    item: Item,
+    force: bool,
+    mut live: Option<Value>,
+    mut run: Option<Result<Value, kube::Error>>,
+) -> Result<PlannedItem, Obstacle> {
+    let mut last = None;
+    for _ in 0..ROUNDS {
+        let outcome = match run.take() {
+            Some(outcome) => outcome,
+            None => dry_run(target, &item, force).await,
+        };
+        let would_be = match outcome {
+            Ok(would_be) => would_be,
+            Err(error) => match errors::classify(&error) {
+                Cause::Stale => continue,
+                cause => {
+                    if cause == Cause::FieldConflict && live.is_none() {
+                        check_owner(&item.key, set, read(target, &item).await?.as_ref())?;
+                    }
+                    let rights = target.rights_to_apply(&item.resource, live.is_some(), &error);
+                    return Err(Obstacle::Call { error, rights });
+                }
+            },
+        };
+        // What a dry run creates has a uid, but no version.
+        if object::metadata(&would_be, "resourceVersion").is_none_or(str::is_empty) {
+            return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, fields: Vec::new() });
+        }
+        if !live.as_ref().is_some_and(|live| object::same_state(live, &would_be)) {
+            live = read(target, &item).await?;
+        }
+        check_owner(&item.key, set, live.as_ref())?;
+        match &live {
+            Some(found) if object::same_state(found, &would_be) => return Ok(compared(item, live, &would_be)),
+            _ => last = Some(would_be),
+        }
+    }
+    // Its status changes faster than it can be read; what is applied carries the version that it is made for.
+    match (&live, last) {
+        (Some(_), Some(would_be)) => Ok(compared(item, live, &would_be)),
+        _ => {
+            let key = &item.key;
+            Err(Obstacle::Refusal(errors::result(
+                key,
+                Cause::Stale.reason(),
+                &format!("{key} is deleted and created again all the time in the target: find out by whom, then ask again"),
+            )))
+        }
+    }
+}
+
+fn compared(item: Item, live: Option<Value>, would_be: &Value) -> PlannedItem {
+    let fields = live.as_ref().map(|live| diff::changed_fields(live, would_be)).unwrap_or_default();
+    let action = if fields.is_empty() { PlannedAction::Unchanged } else { PlannedAction::Update };
+    PlannedItem { item, action, live, fields }
+}
+
+/// An object that belongs to another set stays with it: two solutions would undo each other's writes.
+pub(super) fn check_owner(key: &Key, set: &str, live: Option<&Value>) -> Result<(), Obstacle> {
+    let Some(live) = live else { return Ok(()) };
+    let other =
+        object::label(live, names::APPLYSET_PART_OF).filter(|owner| *owner != set).or_else(|| object::label(live, names::APPLYSET_ID));
+    other.map_or(Ok(()), |owner| {
+        Err(Obstacle::Refusal(errors::result(
+            key,
+            "OwnedByAnotherSet",
+            &format!("{key} exists in the target and belongs to the ApplySet {owner}: remove it from one of the two, or rename it"),
+        )))
+    })
+}
+
+async fn dry_run(target: &Target, item: &Item, force: bool) -> Result<Value, kube::Error> {
+    retrying(|| target.apply(&item.resource, &item.key.name, &item.body, force, Mode::DryRun)).await
+}
+
+async fn read(target: &Target, item: &Item) -> Result<Option<Value>, Obstacle> {
+    retrying(|| target.get(&item.resource, &item.key.name))
+        .await
+        .map_err(|error| Obstacle::Call { error, rights: vec![target.right("get", &item.resource)] })
+}
+
+fn member(members: &Members, item: &Item) -> Option<Value> {
+    members.get(&(item.resource.api_version.clone(), item.key.clone())).map(|(_, object)| object.clone())
+}
+
+/// Whether the lists show the object, had it not changed since the plan.
+fn is_member(planned: &PlannedItem, set: &str) -> bool {
+    planned.live.as_ref().is_some_and(|live| object::label(live, names::APPLYSET_PART_OF) == Some(set))
+}
+
+fn prune<'a>(survey: &survey::Survey, items: impl IntoIterator<Item = &'a Item>) -> (Vec<Deletion>, ParentPlan) {
+    let mut keys = BTreeSet::new();
+    let mut kinds = BTreeSet::new();
+    for item in items {
+        keys.insert(&item.key);
+        kinds.insert(GroupKind::of(&item.resource));
+    }
+    survey::prune(survey, &keys, kinds)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_of_another_set_is_left_to_it() {
+        let key = Key { group: String::new(), kind: "ConfigMap".into(), name: "shared".into() };
+        let labelled = |label: &str, value: &str| json!({"metadata": {"name": "shared", "labels": {(label): value}}});
+        assert!(check_owner(&key, "mine", None).is_ok());
+        assert!(check_owner(&key, "mine", Some(&json!({"metadata": {"name": "shared"}}))).is_ok());
+        assert!(check_owner(&key, "mine", Some(&labelled(names::APPLYSET_PART_OF, "mine"))).is_ok());
+        for label in [names::APPLYSET_PART_OF, names::APPLYSET_ID] {
+            let Err(Obstacle::Refusal(result)) = check_owner(&key, "mine", Some(&labelled(label, "other"))) else { panic!() };
+            assert_eq!(result.reason, "OwnedByAnotherSet");
+            assert!(result.message.contains("other"));
+        }
+    }
+}

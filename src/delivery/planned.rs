@@ -1,0 +1,237 @@
+//! A plan in memory: what will be written, what is there now, and what will be deleted.
+
+use std::collections::BTreeSet;
+
+use kube::core::ApiResource;
+use serde_json::Value;
+
+use super::applyset::GroupKind;
+use super::object::{Item, Key};
+use crate::api::plan::{PlannedAction, PlannedObject};
+use crate::identity::delegate::Delegate;
+
+/// The most objects that a plan lists (its schema says so).
+pub const MAX_OBJECTS: usize = 200;
+
+/// An object of the plan.
+#[derive(Clone, Debug)]
+pub(super) struct PlannedItem {
+    pub item: Item,
+    pub action: PlannedAction,
+    /// The object as the plan saw it; `None` for one that does not exist.
+    pub live: Option<Value>,
+    pub fields: Vec<String>,
+}
+
+/// An object that an earlier version put there and this one does not have.
+#[derive(Clone, Debug)]
+pub(super) struct Deletion {
+    pub key: Key,
+    pub resource: ApiResource,
+    pub uid: String,
+}
+
+/// What becomes of the parent of the set.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ParentPlan {
+    /// The kinds that it names now; `None` where it does not exist.
+    pub known: Option<BTreeSet<GroupKind>>,
+    /// The kinds that it must name before anything is applied: the old ones and the new ones.
+    pub before: BTreeSet<GroupKind>,
+    /// The kinds that it shall name after pruning.
+    pub after: BTreeSet<GroupKind>,
+}
+
+impl ParentPlan {
+    pub fn new(known: Option<BTreeSet<GroupKind>>, after: BTreeSet<GroupKind>) -> Self {
+        let before = known.iter().flatten().chain(&after).cloned().collect();
+        Self { known, before, after }
+    }
+
+    /// What to write before the first object, where something is to be written.
+    pub fn widened(&self) -> Option<&BTreeSet<GroupKind>> {
+        (self.known.as_ref() != Some(&self.before)).then_some(&self.before)
+    }
+
+    /// What to write after pruning, where something is to be written.
+    pub fn narrowed(&self) -> Option<&BTreeSet<GroupKind>> {
+        (self.before != self.after).then_some(&self.after)
+    }
+}
+
+/// What was found out by dry run: the first of `Planned`, [`Applied`](super::apply::Applied),
+/// [`Healthy`](super::health::Healthy).
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub(super) namespace: String,
+    pub(super) solution: String,
+    pub(super) set: String,
+    pub(super) delegate: Delegate,
+    pub(super) force: bool,
+    pub(super) parent: ParentPlan,
+    pub(super) items: Vec<PlannedItem>,
+    pub(super) deletions: Vec<Deletion>,
+}
+
+/// A plan for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanSummary {
+    /// How many objects will be created.
+    pub create: i32,
+    /// How many objects will be changed.
+    pub update: i32,
+    /// How many objects will be deleted.
+    pub delete: i32,
+    /// How many objects stay as they are.
+    pub unchanged: i32,
+    /// What changes: deletions first, then what is created and changed; at most [`MAX_OBJECTS`].
+    pub objects: Vec<PlannedObject>,
+    /// How many further objects change that are not listed.
+    pub objects_omitted: i32,
+}
+
+impl Planned {
+    /// The plan for people.
+    pub fn report(&self) -> PlanSummary {
+        let count = |action| to_i32(self.items.iter().filter(|i| i.action == action).count());
+        let mut objects: Vec<PlannedObject> = self
+            .deletions
+            .iter()
+            .map(|deletion| PlannedObject {
+                action: PlannedAction::Delete,
+                api_version: deletion.resource.api_version.clone(),
+                kind: deletion.key.kind.clone(),
+                name: deletion.key.name.clone(),
+                fields: Vec::new(),
+            })
+            .chain(self.items.iter().filter(|i| i.action != PlannedAction::Unchanged).map(|i| PlannedObject {
+                action: i.action,
+                api_version: i.item.resource.api_version.clone(),
+                kind: i.item.key.kind.clone(),
+                name: i.item.key.name.clone(),
+                fields: i.fields.clone(),
+            }))
+            .collect();
+        let omitted = objects.len().saturating_sub(MAX_OBJECTS);
+        objects.truncate(MAX_OBJECTS);
+        PlanSummary {
+            create: count(PlannedAction::Create),
+            update: count(PlannedAction::Update),
+            delete: to_i32(self.deletions.len()),
+            unchanged: count(PlannedAction::Unchanged),
+            objects,
+            objects_omitted: to_i32(omitted),
+        }
+    }
+
+    /// All objects that will be deleted, as sorted `group/kind/name`, for the plan's hash. Unlike the report
+    /// it is not cut.
+    pub fn deletions_digest_input(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.deletions.iter().map(|d| format!("{}/{}/{}", d.key.group, d.key.kind, d.key.name)).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether applying it would write nothing at all.
+    pub fn is_noop(&self) -> bool {
+        self.deletions.is_empty()
+            && self.items.iter().all(|i| i.action == PlannedAction::Unchanged)
+            && self.parent.widened().is_none()
+            && self.parent.narrowed().is_none()
+    }
+
+    /// The identity that made the plan and must apply it.
+    pub fn delegate(&self) -> &Delegate {
+        &self.delegate
+    }
+
+    /// The target namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The solution.
+    pub fn solution(&self) -> &str {
+        &self.solution
+    }
+}
+
+fn to_i32(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::GroupVersionKind;
+    use serde_json::json;
+
+    use super::*;
+
+    fn resource(group: &str, kind: &str) -> ApiResource {
+        ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind))
+    }
+
+    fn key(group: &str, kind: &str, name: &str) -> Key {
+        Key { group: group.into(), kind: kind.into(), name: name.into() }
+    }
+
+    fn item(name: &str, action: PlannedAction) -> PlannedItem {
+        PlannedItem {
+            item: Item { key: key("", "ConfigMap", name), resource: resource("", "ConfigMap"), body: json!({}) },
+            action,
+            live: None,
+            fields: vec![],
+        }
+    }
+
+    fn planned(items: Vec<PlannedItem>, deletions: Vec<Deletion>) -> Planned {
+        let kinds: BTreeSet<GroupKind> = [GroupKind { group: String::new(), kind: "ConfigMap".into() }].into();
+        Planned {
+            namespace: "qa".into(),
+            solution: "orders".into(),
+            set: "id".into(),
+            delegate: Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() },
+            force: false,
+            parent: ParentPlan::new(Some(kinds.clone()), kinds),
+            items,
+            deletions,
+        }
+    }
+
+    #[test]
+    fn deletions_come_first_and_the_list_is_bounded() {
+        let items = (0..250).map(|i| item(&format!("c{i}"), PlannedAction::Create)).collect();
+        let deletion =
+            |name: &str| Deletion { key: key("apps", "Deployment", name), resource: resource("apps", "Deployment"), uid: "u".into() };
+        let plan = planned(items, vec![deletion("b"), deletion("a")]);
+        let report = plan.report();
+        assert_eq!((report.create, report.delete, report.objects.len(), report.objects_omitted), (250, 2, 200, 52));
+        assert_eq!(report.objects[1].action, PlannedAction::Delete);
+        assert_eq!(plan.deletions_digest_input(), ["apps/Deployment/a", "apps/Deployment/b"]);
+        assert!(!plan.is_noop());
+    }
+
+    #[test]
+    fn a_plan_that_writes_nothing_is_a_noop() {
+        let mut plan = planned(vec![item("a", PlannedAction::Unchanged)], vec![]);
+        assert!(plan.is_noop());
+        plan.parent.known = None;
+        assert!(!plan.is_noop());
+    }
+
+    #[test]
+    fn the_parent_names_old_and_new_kinds_until_pruning_is_done() {
+        let kinds = |names: &[&str]| -> BTreeSet<GroupKind> {
+            names.iter().map(|k| GroupKind { group: String::new(), kind: (*k).into() }).collect()
+        };
+        let swapped = ParentPlan::new(Some(kinds(&["Service"])), kinds(&["ConfigMap"]));
+        assert_eq!(swapped.widened(), Some(&kinds(&["ConfigMap", "Service"])));
+        assert_eq!(swapped.narrowed(), Some(&kinds(&["ConfigMap"])));
+        let new = ParentPlan::new(None, kinds(&["ConfigMap"]));
+        assert_eq!((new.widened(), new.narrowed()), (Some(&kinds(&["ConfigMap"])), None));
+        let same = ParentPlan::new(Some(kinds(&["ConfigMap"])), kinds(&["ConfigMap"]));
+        assert_eq!((same.widened(), same.narrowed()), (None, None));
+        let fewer = ParentPlan::new(Some(kinds(&["ConfigMap", "Service"])), kinds(&["ConfigMap"]));
+        assert_eq!((fewer.widened(), fewer.narrowed()), (None, Some(&kinds(&["ConfigMap"]))));
+    }
+}

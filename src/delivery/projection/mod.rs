@@ -1,0 +1,217 @@
+//! From a live object to what a person would have written.
+//!
+//! `metadata.managedFields` tells who wrote which field. What was applied is what was written; so is the document that a
+//! client-side apply left behind, and what people changed since; what controllers filled in is not.
+
+pub mod assigned;
+pub mod defaults;
+pub mod fields;
+
+use serde_json::{Map, Value};
+
+use self::defaults::Declared;
+use self::fields::{FieldSet, of_document, pick};
+use super::object;
+
+/// The annotation in which a client-side apply keeps its document.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Parts of the cluster that write to objects of others.
+const CLUSTER: [&str; 8] = [
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-apiserver",
+    "kubelet",
+    "cloud-controller-manager",
+    "cluster-autoscaler",
+    "horizontal-pod-autoscaler",
+    "vertical-pod-autoscaler",
+];
+/// What every object has besides its content.
+const ENVELOPE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
+
+/// One entry of `metadata.managedFields`.
+struct Entry<'a> {
+    manager: &'a str,
+    applied: bool,
+    subresource: &'a str,
+    api_version: &'a str,
+    fields: FieldSet,
+}
+
+impl Entry<'_> {
+    /// Whether it is about the object as people write it; `scale` is `kubectl scale`.
+    fn is_main(&self) -> bool {
+        matches!(self.subresource, "" | "scale")
+    }
+
+    fn is_cluster(&self) -> bool {
+        CLUSTER.contains(&self.manager) || self.manager.starts_with("vpa-")
+    }
+
+    fn has_content(&self) -> bool {
+        has_content(&self.fields)
+    }
+
+    /// Whether it wrote the annotation that a client-side apply keeps its document in. Its other fields are that
+    /// document, and the server's defaults, which can't be told apart here.
+    fn is_client_side_apply(&self) -> bool {
+        !self.applied
+            && (self.manager == "kubectl-client-side-apply"
+                || self.fields.field("metadata").and_then(|m| m.field("annotations")).is_some_and(|a| a.field(LAST_APPLIED).is_some()))
+    }
+}
+
+/// Who wrote what.
+#[derive(Default)]
+struct Authorship {
+    /// Applied, or in the document of a client-side apply.
+    declared: Option<FieldSet>,
+    /// Declared, and what people changed otherwise; `None` stands for the whole object.
+    written: Option<FieldSet>,
+    /// What controllers wrote.
+    foreign: Option<FieldSet>,
+}
+
+/// What a person would have written of `live`, an object as the API server returned it: `apiVersion`, `kind`,
+/// `metadata` with `name`, `labels` and `annotations`, and the content. `None` where only the cluster itself wrote the
+/// object, for example the claims of a `StatefulSet`.
+pub fn project(live: &Value) -> Option<Value> {
+    let authorship = authorship(live)?;
+    let (written, foreign) = (authorship.written.unwrap_or_default(), authorship.foreign.as_ref());
+    let mut body: Map<String, Value> =
+        live.as_object()?.iter().filter(|(name, _)| !ENVELOPE.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let keys: Map<String, Value> = ["labels", "annotations"]
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), live.pointer("/metadata")?.get(name)?.clone())))
+        .collect();
+    body.insert("metadata".into(), Value::Object(keys));
+
+    let mut object = match pick(&Value::Object(body), &written, foreign) {
+        Some(Value::Object(picked)) => picked,
+        _ => Map::new(),
+    };
+    let mut metadata = match object.remove("metadata") {
+        Some(Value::Object(picked)) => picked,
+        _ => Map::new(),
+    };
+    metadata.insert("name".into(), object::name(live).into());
+    object.insert("apiVersion".into(), object::api_version(live).into());
+    object.insert("kind".into(), object::kind(live).into());
+    object.insert("metadata".into(), Value::Object(metadata));
+
+    let mut object = Value::Object(object);
+    let declared = Declared::of(authorship.declared.as_ref());
+    defaults::strip(&mut object, declared);
+    assigned::strip(&mut object, declared);
+    Some(object)
+}
+
+fn authorship(live: &Value) -> Option<Authorship> {
+    let entries = entries(live);
+    let document = document(live);
+    if entries.is_empty() {
+        let declared = document.map(|d| without_envelope(of_document(&d, live, None)));
+        return Some(Authorship { written: declared.clone(), declared, foreign: None });
+    }
+    let version = object::api_version(live);
+    let known = union(entries.iter().map(|e| &e.fields));
+    let writes_status =
+        |manager: &str| !manager.starts_with("kubectl") && entries.iter().any(|e| e.manager == manager && e.subresource == "status");
+
+    let mut declared = document.as_ref().map(|d| without_envelope(of_document(d, live, known.as_ref())));
+    let mut updates = None;
+    let mut foreign = None;
+    let mut controllers = None;
+    let mut translated = false;
+    for entry in &entries {
+        if entry.is_cluster() || !entry.is_main() {
+            add(&mut foreign, &entry.fields);
+        } else if entry.applied {
+            translated |= entry.api_version != version;
+            add(&mut declared, &entry.fields);
+        } else if document.is_some() && entry.is_client_side_apply() {
+            // The document says better what it wrote.
+        } else if writes_status(entry.manager) {
+            add(&mut foreign, &entry.fields);
+            add(&mut controllers, &entry.fields);
+        } else {
+            translated |= entry.api_version != version;
+            add(&mut updates, &entry.fields);
+        }
+    }
+
+    let mut written = declared.clone();
+    if let Some(updates) = &updates {
+        add(&mut written, updates);
+    }
+    // The fields of another version may have other names and other places here: then the object is taken whole.
+    if translated {
+        return Some(Authorship { declared, written: None, foreign });
+    }
+    let content = live.as_object()?.keys().any(|name| !ENVELOPE.contains(&name.as_str()));
+    if content && object::kind(live) != "ServiceAccount" && !written.as_ref().is_some_and(has_content) {
+        // People labelled it at most. What the cluster made it makes again elsewhere; what another controller made, which
+        // also reports its status, is all there is.
+        if entries.iter().any(|e| e.is_cluster() && e.is_main() && e.has_content()) {
+            return None;
+        }
+        match controllers.filter(has_content) {
+            Some(controllers) => add(&mut written, &controllers),
+            None => written = None,
+        }
+        foreign = None;
+    }
+    Some(Authorship { declared, written, foreign })
+}
+
+fn has_content(fields: &FieldSet) -> bool {
+    fields.names().any(|name| !ENVELOPE.contains(&name))
+}
+
+fn add(to: &mut Option<FieldSet>, fields: &FieldSet) {
+    match to {
+        Some(existing) => existing.merge(fields.clone()),
+        None => *to = Some(fields.clone()),
+    }
+}
+
+fn union<'a>(sets: impl Iterator<Item = &'a FieldSet>) -> Option<FieldSet> {
+    let mut all = None;
+    sets.for_each(|set| add(&mut all, set));
+    all
+}
+
+/// A document names its version and kind; these are no fields in the sense of managers.
+fn without_envelope(mut fields: FieldSet) -> FieldSet {
+    for name in ["apiVersion", "kind", "status"] {
+        fields.remove(name);
+    }
+    fields
+}
+
+/// The document of the last client-side apply, where it is of the version that the object is read in.
+fn document(live: &Value) -> Option<Value> {
+    let text = live.pointer("/metadata/annotations")?.get(LAST_APPLIED)?.as_str()?;
+    let document: Value = serde_json::from_str(text).ok()?;
+    (object::api_version(&document) == object::api_version(live)).then_some(document)
+}
+
+/// The entries of `metadata.managedFields`; none where one can't be read, as the rest would then be no whole picture.
+fn entries(live: &Value) -> Vec<Entry<'_>> {
+    let all = live.pointer("/metadata/managedFields").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    all.iter().map(entry).collect::<Option<Vec<_>>>().unwrap_or_default()
+}
+
+fn entry(entry: &Value) -> Option<Entry<'_>> {
+    let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
+    Some(Entry {
+        manager: text("manager"),
+        applied: text("operation") == "Apply",
+        subresource: text("subresource"),
+        api_version: text("apiVersion"),
+        fields: FieldSet::parse(entry.get("fieldsV1")?)?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

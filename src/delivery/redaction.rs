@@ -1,0 +1,117 @@
+//! The API server's error messages quote the values that it refuses. A value may be a secret that somebody
+//! put where it does not belong, and messages end in a status that others read: values are cut out.
+
+/// What stands in place of a value.
+const HIDDEN: &str = "(hidden)";
+/// The words that the server puts before a value that it quotes.
+const BEFORE_VALUE: [&str; 4] = ["Invalid value: ", "Unsupported value: ", "Duplicate value: ", "Not found: "];
+
+/// The message without the values in it: field, reason and advice stay.
+pub fn redact(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((at, words)) = BEFORE_VALUE.iter().filter_map(|words| rest.find(words).map(|at| (at, *words))).min() {
+        let (before, after) = rest.split_at(at + words.len());
+        text.push_str(before);
+        text.push_str(HIDDEN);
+        rest = &after[value_length(after)..];
+    }
+    text.push_str(rest);
+    without_parser_context(&without_got(&text))
+}
+
+/// How long the value is that the text begins with: a quoted string, JSON, or what reaches to the next `: `.
+fn value_length(text: &str) -> usize {
+    if text.starts_with('"') {
+        return quoted_length(text);
+    }
+    if text.starts_with(['{', '[']) {
+        let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+        if let Some(Ok(_)) = values.next() {
+            return values.byte_offset();
+        }
+    }
+    let line_end = text.find('\n').unwrap_or(text.len());
+    if text.starts_with(|c: char| c.is_ascii_digit() || c == '-')
+        || text.starts_with("true")
+        || text.starts_with("false")
+        || text.starts_with("null")
+    {
+        return text[..line_end].find([':', ',']).unwrap_or(line_end);
+    }
+    // A Go value: it may hold anything, so that only what follows the last colon is kept.
+    text[..line_end].rfind(": ").unwrap_or(line_end)
+}
+
+fn quoted_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (index, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return index + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// `expected string, got &value.valueUnstructured{…}`: a type's name may stay, a value may not.
+fn without_got(text: &str) -> String {
+    text.split('\n')
+        .map(|line| match line.find(", got ") {
+            Some(at)
+                if !line[at + 6..].chars().all(|c| c.is_ascii_alphanumeric()) || line[at + 6..].chars().any(|c| c.is_ascii_digit()) =>
+            {
+                format!("{}, got {HIDDEN}", &line[..at])
+            }
+            _ => line.to_owned(),
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Older servers' JSON parser quotes the text around an error.
+fn without_parser_context(text: &str) -> String {
+    text.find(", error found in #").map_or_else(|| text.to_owned(), |at| text[..at].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_cut_out_and_the_rest_stays() {
+        for (message, shown) in [
+            (
+                r#"Deployment.apps "x" is invalid: spec.replicas: Invalid value: "canary \" here": must be a number"#,
+                r#"Deployment.apps "x" is invalid: spec.replicas: Invalid value: (hidden): must be a number"#,
+            ),
+            (
+                r#"spec.selector: Invalid value: {"matchLabels":{"app":"canary"}}: field is immutable"#,
+                "spec.selector: Invalid value: (hidden): field is immutable",
+            ),
+            (
+                r#"spec.selector: Invalid value: v1.LabelSelector{MatchLabels:map[string]string{"app":"canary"}}: field is immutable"#,
+                "spec.selector: Invalid value: (hidden): field is immutable",
+            ),
+            (
+                "spec.ports[0]: Invalid value: 99999: must be between 1 and 65535",
+                "spec.ports[0]: Invalid value: (hidden): must be between 1 and 65535",
+            ),
+            (
+                r#"[a: Unsupported value: "canary": supported values: "A", "B", b: Invalid value: "canary": bad]"#,
+                r#"[a: Unsupported value: (hidden): supported values: "A", "B", b: Invalid value: (hidden): bad]"#,
+            ),
+            (
+                "errors:\n  .data.a: expected string, got &value.valueUnstructured{Value:\"canary\"}\n  .b: expected map, got string",
+                "errors:\n  .data.a: expected string, got (hidden)\n  .b: expected map, got string",
+            ),
+            ("cannot unmarshal string, error found in #10 byte of ...|canary|...", "cannot unmarshal string"),
+            (r#"Invalid value: "canary without an end"#, "Invalid value: (hidden)"),
+        ] {
+            assert_eq!(redact(message), shown);
+            assert!(!redact(message).contains("canary"));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! From a kind, as manifests name it, to the resource that the target's cluster serves.
+
+use std::future::Future;
+
+use kube::core::ApiResource;
+
+/// Resolves kinds against one cluster; implemented by discovery.
+pub trait Resources: Send + Sync {
+    /// The resource of `kind` in exactly this API version, and whether it is namespaced; `None` where the
+    /// cluster does not serve it.
+    ///
+    /// # Errors
+    /// Where the cluster can't be asked.
+    fn resource(&self, api_version: &str, kind: &str) -> impl Future<Output = Result<Option<(ApiResource, bool)>, kube::Error>> + Send;
+
+    /// The resource of `kind` in the version of `group` (empty for the core group) that the cluster prefers.
+    /// The `ApplySet` standard records kinds without versions, so that what an earlier version put there is
+    /// found even after its API version is gone.
+    ///
+    /// # Errors
+    /// Where the cluster can't be asked.
+    fn preferred(&self, group: &str, kind: &str) -> impl Future<Output = Result<Option<(ApiResource, bool)>, kube::Error>> + Send;
+}

@@ -1,0 +1,198 @@
+//! What is in the target now: the parent of the set, and the objects that carry its label.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt as _, stream};
+use kube::core::ApiResource;
+use serde_json::Value;
+
+use super::applyset::{self, GroupKind};
+use super::errors::{self, Cause};
+use super::findings::{Findings, Obstacle, PlanError};
+use super::object::{self, Key};
+use super::planned::{Deletion, ParentPlan};
+use super::resources::Resources;
+use super::retry::retrying;
+use super::target::Target;
+use crate::api::names;
+
+/// The members of a set, by API version and key.
+pub(super) type Members = BTreeMap<(String, Key), (ApiResource, Value)>;
+
+/// What is in the target now.
+#[derive(Default)]
+pub(super) struct Survey {
+    pub parent: Option<Value>,
+    pub members: Members,
+}
+
+/// Which set is looked at, and how.
+pub(super) struct Scope<'a> {
+    pub target: &'a Target,
+    pub namespace: &'a str,
+    pub solution: &'a str,
+    pub set: &'a str,
+    pub concurrency: usize,
+}
+
+impl Scope<'_> {
+    pub fn parent_key(&self) -> Key {
+        Key { group: String::new(), kind: "ConfigMap".into(), name: names::applyset_parent_name(self.solution) }
+    }
+
+    /// The parent, and the members of the given kinds, all asked at once.
+    pub async fn survey(&self, kinds: &[ApiResource]) -> (Survey, Findings) {
+        let (parent, lists) = futures::join!(self.parent(), self.lists(kinds));
+        let mut findings = Findings::default();
+        let mut survey = Survey::default();
+        match parent {
+            Ok(found) => {
+                if let Some(owner) = found.as_ref().and_then(|p| applyset::taken_by(p, self.set)) {
+                    let key = self.parent_key();
+                    findings.refuse(
+                        &key,
+                        "ParentTaken",
+                        &format!(
+                            "{key} exists in {} and belongs to {owner}: delete or rename it, it must record what {} puts there",
+                            self.namespace, self.solution
+                        ),
+                    );
+                }
+                survey.parent = found;
+            }
+            Err(obstacle) => findings.add(&self.parent_key(), obstacle),
+        }
+        collect(lists, &mut survey.members, &mut findings);
+        (survey, findings)
+    }
+
+    /// The members of kinds that only the parent names: those that no object of the bundle has.
+    pub async fn survey_former(
+        &self,
+        survey: &mut Survey,
+        listed: &[ApiResource],
+        resources: &impl Resources,
+        findings: &mut Findings,
+    ) -> Result<(), PlanError> {
+        let listed: BTreeSet<GroupKind> = listed.iter().map(GroupKind::of).collect();
+        let mut former = Vec::new();
+        for kind in survey.parent.iter().flat_map(applyset::kinds_of).filter(|kind| !listed.contains(kind)) {
+            // Solutions have no Secrets, and whoever wrote one in here shall not make us read them.
+            if kind.group.is_empty() && kind.kind == "Secret" {
+                continue;
+            }
+            // A kind that is not served any more has no objects any more.
+            if let Some((resource, true)) = resources.preferred(&kind.group, &kind.kind).await.map_err(PlanError::Transient)? {
+                former.push(resource);
+            }
+        }
+        collect(self.lists(&former).await, &mut survey.members, findings);
+        Ok(())
+    }
+
+    async fn parent(&self) -> Result<Option<Value>, Obstacle> {
+        let resource = config_maps();
+        let name = names::applyset_parent_name(self.solution);
+        retrying(|| self.target.get(&resource, &name))
+            .await
+            .map_err(|error| Obstacle::Call { error, rights: vec![self.target.right("get", &resource)] })
+    }
+
+    async fn lists(&self, kinds: &[ApiResource]) -> Vec<(ApiResource, Result<Vec<Value>, Obstacle>)> {
+        let selector = format!("{}={}", names::APPLYSET_PART_OF, self.set);
+        stream::iter(0..kinds.len())
+            .map(|index| {
+                let (resource, selector) = (&kinds[index], &selector);
+                async move {
+                    let found = retrying(|| self.target.list(resource, selector)).await;
+                    (resource.clone(), found.map_err(|error| Obstacle::Call { error, rights: vec![self.target.right("list", resource)] }))
+                }
+            })
+            .buffer_unordered(self.concurrency)
+            .collect()
+            .await
+    }
+}
+
+fn collect(lists: Vec<(ApiResource, Result<Vec<Value>, Obstacle>)>, members: &mut Members, findings: &mut Findings) {
+    for (resource, list) in lists {
+        let key = |name: &str| Key { group: resource.group.clone(), kind: resource.kind.clone(), name: name.to_owned() };
+        match list {
+            Ok(objects) => {
+                for object in objects {
+                    if let Some(name) = object::metadata(&object, "name") {
+                        members.insert((resource.api_version.clone(), key(name)), (resource.clone(), object));
+                    }
+                }
+            }
+            // The kind is gone, and its objects with it.
+            Err(Obstacle::Call { error, .. }) if errors::classify(&error) == Cause::NotFound => {}
+            Err(obstacle) => findings.add(&key(""), obstacle),
+        }
+    }
+}
+
+/// The resource of the parent.
+pub(super) fn config_maps() -> ApiResource {
+    ApiResource {
+        group: String::new(),
+        version: "v1".into(),
+        api_version: "v1".into(),
+        kind: "ConfigMap".into(),
+        plural: "configmaps".into(),
+    }
+}
+
+/// The distinct resources among these.
+pub(super) fn distinct<'a>(resources: impl Iterator<Item = &'a ApiResource>) -> Vec<ApiResource> {
+    let mut found: Vec<ApiResource> = Vec::new();
+    for resource in resources {
+        if !found.contains(resource) {
+            found.push(resource.clone());
+        }
+    }
+    found
+}
+
+/// What is to be deleted, and what becomes of the parent. Members that are being deleted already, and those
+/// that a controller made, are left alone; the parent goes on to name the kinds of the former.
+pub(super) fn prune(survey: &Survey, desired: &BTreeSet<&Key>, desired_kinds: BTreeSet<GroupKind>) -> (Vec<Deletion>, ParentPlan) {
+    let mut deletions: BTreeMap<Key, Deletion> = BTreeMap::new();
+    let mut kinds = desired_kinds;
+    for ((_, key), (resource, object)) in &survey.members {
+        if desired.contains(key) || object::is_controlled(object) {
+            continue;
+        }
+        if object::is_being_deleted(object) {
+            kinds.insert(GroupKind::of(resource));
+        } else if let Some(uid) = object::metadata(object, "uid") {
+            deletions.insert(key.clone(), Deletion { key: key.clone(), resource: resource.clone(), uid: uid.to_owned() });
+        }
+    }
+    (deletions.into_values().collect(), ParentPlan::new(survey.parent.as_ref().map(applyset::kinds_of), kinds))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn members_that_are_not_wanted_any_more_are_deleted_and_inherited_labels_are_not() {
+        let key = |name: &str| Key { group: String::new(), kind: "ConfigMap".into(), name: name.into() };
+        let mut survey = Survey::default();
+        for (name, metadata) in [
+            ("kept", json!({"name": "kept", "uid": "1"})),
+            ("old", json!({"name": "old", "uid": "2"})),
+            ("made", json!({"name": "made", "uid": "3", "ownerReferences": [{"controller": true}]})),
+            ("going", json!({"name": "going", "uid": "4", "deletionTimestamp": "2026-01-01T00:00:00Z"})),
+        ] {
+            survey.members.insert(("v1".into(), key(name)), (config_maps(), json!({"metadata": metadata})));
+        }
+        let kept = key("kept");
+        let (deletions, parent) = prune(&survey, &[&kept].into(), BTreeSet::new());
+        assert_eq!(deletions.iter().map(|d| (d.key.name.as_str(), d.uid.as_str())).collect::<Vec<_>>(), [("old", "2")]);
+        assert_eq!(parent.after.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ConfigMap"]);
+    }
+}

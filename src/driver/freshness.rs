@@ -1,0 +1,65 @@
+//! Reading one's own writes: a pass over an object that the cache has in an older state than the
+//! operator last wrote would repeat finished steps, so it is skipped; the watch brings the newer one.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use kube::Resource;
+
+/// What was written last, by uid, until the cache has caught up.
+#[derive(Default)]
+pub struct Freshness {
+    written: Mutex<HashMap<String, u64>>,
+}
+
+impl Freshness {
+    /// Remembers an object as the API server returned it from a write.
+    pub fn note(&self, object: &impl Resource) {
+        if let (Some(uid), Some(version)) = (object.meta().uid.clone(), version(object)) {
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, version);
+        }
+    }
+
+    /// Whether the cached object is older than what was last written of it.
+    pub fn is_stale(&self, cached: &impl Resource) -> bool {
+        let (Some(uid), Some(seen)) = (&cached.meta().uid, version(cached)) else { return false };
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match written.get(uid) {
+            Some(last) if seen < *last => true,
+            Some(_) => {
+                written.remove(uid);
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+/// The resourceVersion as a number. The API server's are ordered within a kind (Kubernetes 1.35 promises it, etcd always did so).
+pub fn version(object: &impl Resource) -> Option<u64> {
+    object.meta().resource_version.as_ref().and_then(|v| v.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::ObjectMeta;
+
+    fn object(version: &str) -> ConfigMap {
+        ConfigMap {
+            metadata: ObjectMeta { uid: Some("u".into()), resource_version: Some(version.into()), ..ObjectMeta::default() },
+            ..ConfigMap::default()
+        }
+    }
+
+    #[test]
+    fn a_cache_behind_the_last_write_is_stale_until_it_catches_up() {
+        let freshness = Freshness::default();
+        assert!(!freshness.is_stale(&object("5")));
+        freshness.note(&object("9"));
+        assert!(freshness.is_stale(&object("5")));
+        assert!(!freshness.is_stale(&object("9")));
+        assert!(!freshness.is_stale(&object("5")), "forgotten once caught up");
+    }
+}

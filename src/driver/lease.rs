@@ -1,0 +1,145 @@
+//! Leader election by a Lease, in the way of client-go: the holder renews, others watch the clock since they
+//! last saw it change. Every write carries the resourceVersion. A Lease fences nothing by itself, so that every
+//! other write of the operator has a precondition of its own.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::OPERATOR_NAMESPACE;
+
+/// The name of the Lease.
+const NAME: &str = "pilotage";
+
+/// An election that this process stands in.
+pub struct Election {
+    api: Api<Lease>,
+    identity: String,
+    duration: Duration,
+}
+
+impl Election {
+    /// Stands as `identity`; a holder that does not renew for `duration` is replaced.
+    pub fn new(client: Client, identity: String, duration: Duration) -> Self {
+        Self { api: Api::namespaced(client, OPERATOR_NAMESPACE), identity, duration }
+    }
+
+    /// How often a holder renews and a standby looks.
+    fn period(&self) -> Duration {
+        self.duration / 3
+    }
+
+    /// Waits until this process holds the Lease, or `stop`. Returns the Lease held.
+    pub async fn acquire(&self, stop: &CancellationToken) -> Option<Lease> {
+        let mut seen: Option<(Option<String>, Instant)> = None;
+        loop {
+            match self.try_acquire(&mut seen).await {
+                Ok(Some(lease)) => {
+                    tracing::info!(identity = self.identity, "leading");
+                    return Some(lease);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the Lease could not be taken; tried again"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = tokio::time::sleep(self.period()) => {}
+            }
+        }
+    }
+
+    async fn try_acquire(&self, seen: &mut Option<(Option<String>, Instant)>) -> kube::Result<Option<Lease>> {
+        let Some(lease) = self.api.get_opt(NAME).await? else {
+            let lease = Lease { metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() }, spec: Some(self.spec(1)) };
+            return self.api.create(&PostParams::default(), &lease).await.map(Some);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let vacant = spec.holder_identity.as_deref().is_none_or(str::is_empty) || spec.holder_identity.as_deref() == Some(&self.identity);
+        let version = lease.metadata.resource_version.clone();
+        let since = match seen {
+            Some((last, since)) if *last == version => *since,
+            _ => {
+                let now = Instant::now();
+                *seen = Some((version, now));
+                now
+            }
+        };
+        let holder = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0));
+        if !vacant && since.elapsed() < holder {
+            return Ok(None);
+        }
+        let taken = Lease { metadata: lease.metadata, spec: Some(self.spec(spec.lease_transitions.unwrap_or(0) + 1)) };
+        match self.api.replace(NAME, &PostParams::default(), &taken).await {
+            Ok(lease) => Ok(Some(lease)),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn spec(&self, transitions: i32) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(self.duration.as_secs().max(1)).ok(),
+            acquire_time: Some(now.clone()),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Renews until the Lease is lost, or `stop`; then gives it up so that a standby need not wait.
+    pub async fn hold(&self, mut lease: Lease, stop: &CancellationToken) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => {
+                    self.release(lease).await;
+                    return;
+                }
+                () = tokio::time::sleep(self.period()) => {}
+            }
+            if let Some(spec) = lease.spec.as_mut() {
+                spec.renew_time = Some(MicroTime(Timestamp::now()));
+            }
+            match self.api.replace(NAME, &PostParams::default(), &lease).await {
+                Ok(new) => {
+                    lease = new;
+                    renewed = Instant::now();
+                }
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    // Somebody took it, or wrote to it; whoever holds it now is in its text.
+                    match self.api.get_opt(NAME).await {
+                        Ok(Some(new)) if new.spec.as_ref().and_then(|s| s.holder_identity.as_deref()) == Some(&self.identity) => {
+                            lease = new
+                        }
+                        Ok(_) => {
+                            tracing::error!("another process holds the Lease");
+                            return;
+                        }
+                        Err(error) => tracing::warn!(%error, "the Lease could not be read"),
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the Lease could not be renewed"),
+            }
+            if renewed.elapsed() > self.duration {
+                tracing::error!("the Lease was not renewed in time");
+                return;
+            }
+        }
+    }
+
+    async fn release(&self, mut lease: Lease) {
+        if let Some(spec) = lease.spec.as_mut() {
+            spec.holder_identity = None;
+        }
+        if let Err(error) = self.api.replace(NAME, &PostParams::default(), &lease).await {
+            tracing::warn!(%error, "the Lease could not be released; it runs out");
+        }
+    }
+}

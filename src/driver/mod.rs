@@ -1,0 +1,101 @@
+//! What all controllers share: caches, queues with back-off, the lease, the panic guard, and the one
+//! path by which status is written.
+
+pub mod controller;
+pub mod events;
+pub mod freshness;
+pub mod in_force;
+pub mod lease;
+pub mod records;
+pub mod status;
+pub mod stores;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::{Artifact, Environment, Solution};
+use crate::delivery::discovery::Discovery;
+use crate::delivery::store::ArtifactStore;
+use crate::identity::access::Access;
+use crate::identity::clients::{ClientError, Clients};
+
+use events::Story;
+use freshness::Freshness;
+use records::Records;
+use stores::Stores;
+
+/// What the operator was told at its start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The hosts it serves; empty: all namespaces that are labelled as one.
+    pub hosts: Vec<String>,
+    /// How long a request waits for what it needs to be accepted.
+    pub accept_timeout: Duration,
+    /// How many objects of a kind are worked on at once.
+    pub concurrency: u16,
+    /// How many calls one deployment makes to its target at once.
+    pub apply_concurrency: usize,
+}
+
+/// The host's cluster as the operator sees it, and its ways to act on it.
+pub struct Cluster {
+    /// Clients, the operator's own and the delegates'.
+    pub clients: Clients,
+    /// Access reviews.
+    pub access: Access,
+    /// Caches.
+    pub stores: Stores,
+    /// Records that several requests write to.
+    pub records: RecordWriters,
+    /// The kinds that the cluster knows.
+    pub discovery: Discovery,
+    /// Artifacts and their bytes.
+    pub artifacts: ArtifactStore,
+    /// Kubernetes Events.
+    pub story: Story,
+    /// What the operator wrote last and the caches may not have seen yet.
+    pub written: Freshness,
+    /// What the operator was told at its start.
+    pub options: Options,
+}
+
+/// The one writer of each kind of record.
+pub struct RecordWriters {
+    /// Environments: validation, claims, what runs.
+    pub environments: Records<Environment>,
+    /// Artifacts: where they were deployed.
+    pub artifacts: Records<Artifact>,
+    /// Solutions: the developer's window.
+    pub solutions: Records<Solution>,
+}
+
+impl Cluster {
+    /// The cluster that `config` names. Caches are empty until [`stores::watch`] fills them.
+    ///
+    /// # Errors
+    /// Where the configuration can't be used.
+    pub fn new(config: kube::Config, stores: Stores, options: Options) -> Result<Arc<Self>, ClientError> {
+        let clients = Clients::new(config)?;
+        let client = clients.operator();
+        Ok(Arc::new(Self {
+            access: Access::new(client.clone()),
+            records: RecordWriters {
+                environments: Records::new(client.clone(), stores.environments.clone()),
+                artifacts: Records::new(client.clone(), stores.artifacts.clone()),
+                solutions: Records::new(client.clone(), stores.solutions.clone()),
+            },
+            discovery: Discovery::new(client.clone()),
+            artifacts: ArtifactStore::new(client.clone()),
+            story: Story::start(client),
+            written: Freshness::default(),
+            clients,
+            stores,
+            options,
+        }))
+    }
+
+    /// Whether this operator serves the namespace as a host.
+    pub fn serves(&self, host: &str) -> bool {
+        (self.options.hosts.is_empty() || self.options.hosts.iter().any(|h| h == host)) && self.stores.is_host(host)
+    }
+}

@@ -1,0 +1,189 @@
+//! Records that several requests write to: one writer each in this process, bound to the resourceVersion,
+//! with changes that wait at the same time put into one write.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::core::NamespaceResourceScope;
+use kube::core::object::HasStatus;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::{freshness, status};
+
+/// How often a change is tried again on the newest state after a conflict with a writer elsewhere.
+const ATTEMPTS: usize = 8;
+
+/// A record could not be written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The record does not exist.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// The API server refused, or could not be reached.
+    #[error("{record} could not be written: {source}")]
+    Write {
+        /// The record.
+        record: String,
+        /// What the API server said.
+        #[source]
+        source: Arc<kube::Error>,
+    },
+    /// The writer was stopped.
+    #[error("the writer was stopped")]
+    Stopped,
+}
+
+type Change<K> = Box<dyn FnMut(&K, &mut <K as HasStatus>::Status) + Send>;
+type Answer<K> = oneshot::Sender<Result<Arc<K>, RecordError>>;
+
+struct Slot<K: HasStatus> {
+    waiting: Mutex<Vec<(Change<K>, Answer<K>)>>,
+    current: tokio::sync::Mutex<Option<Arc<K>>>,
+}
+
+/// The one writer of the status of one kind of record.
+pub struct Records<K: HasStatus + Resource<DynamicType = ()> + Clone + 'static> {
+    client: Client,
+    store: Store<K>,
+    slots: Mutex<HashMap<ObjectRef<K>, Arc<Slot<K>>>>,
+}
+
+impl<K> Records<K>
+where
+    K: HasStatus
+        + Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+    K::Status: Serialize + Default + Clone + PartialEq + Send + Sync,
+{
+    /// Writes with `client`, starting from what `store` has.
+    pub fn new(client: Client, store: Store<K>) -> Self {
+        Self { client, store, slots: Mutex::new(HashMap::new()) }
+    }
+
+    /// Lets `change` alter the status of a record and writes it where it did. `change` is called again on the
+    /// newest state after a conflict; what it returned last is returned, with the record as it then was.
+    ///
+    /// # Errors
+    /// Where the record does not exist or can't be written.
+    pub async fn update<R: Send + 'static>(
+        &self,
+        namespace: &str,
+        name: &str,
+        mut change: impl FnMut(&K, &mut K::Status) -> R + Send + 'static,
+    ) -> Result<(R, Arc<K>), RecordError> {
+        let key = ObjectRef::new(name).within(namespace);
+        let slot = self.slot(&key);
+        let result = Arc::new(Mutex::new(None));
+        let outlet = result.clone();
+        let (answer, answered) = oneshot::channel();
+        let job: Change<K> = Box::new(move |object, status| {
+            let value = change(object, status);
+            *outlet.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        });
+        slot.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((job, answer));
+        {
+            let mut current = slot.current.lock().await;
+            let batch = std::mem::take(&mut *slot.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            if !batch.is_empty() {
+                self.write(&key, &mut current, batch).await;
+            }
+        }
+        let object = answered.await.map_err(|_| RecordError::Stopped)??;
+        let value = result.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(RecordError::Stopped)?;
+        Ok((value, object))
+    }
+
+    /// The newest known state of a record: the cache's, or the operator's own last write where the cache is behind.
+    pub async fn newest(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        let key = ObjectRef::new(name).within(namespace);
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let own = match slot {
+            Some(slot) => slot.current.lock().await.clone(),
+            None => None,
+        };
+        newer(own, self.store.get(&key))
+    }
+
+    fn slot(&self, key: &ObjectRef<K>) -> Arc<Slot<K>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        // What the cache has caught up with, and nobody waits for, is not kept.
+        slots.retain(|key, slot| {
+            Arc::strong_count(slot) > 1
+                || slot.current.try_lock().map_or(true, |own| match (own.as_ref(), self.store.get(key)) {
+                    (Some(own), Some(cached)) => freshness::version(own.as_ref()) > freshness::version(cached.as_ref()),
+                    _ => false,
+                })
+        });
+        slots
+            .entry(key.clone())
+            .or_insert_with(|| Arc::new(Slot { waiting: Mutex::new(Vec::new()), current: tokio::sync::Mutex::new(None) }))
+            .clone()
+    }
+
+    async fn write(&self, key: &ObjectRef<K>, current: &mut Option<Arc<K>>, mut batch: Vec<(Change<K>, Answer<K>)>) {
+        let outcome = self.attempt(key, current, &mut batch).await;
+        if let Ok(object) = &outcome {
+            *current = Some(object.clone());
+        }
+        for (_, answer) in batch {
+            // Whoever no longer waits has no use for the answer.
+            let _ = answer.send(outcome.clone());
+        }
+    }
+
+    async fn attempt(
+        &self,
+        key: &ObjectRef<K>,
+        current: &mut Option<Arc<K>>,
+        batch: &mut [(Change<K>, Answer<K>)],
+    ) -> Result<Arc<K>, RecordError> {
+        let record = || format!("{} {}/{}", K::kind(&()), key.namespace.as_deref().unwrap_or_default(), key.name);
+        let failed = |source: kube::Error| RecordError::Write { record: record(), source: Arc::new(source) };
+        let mut base = newer(current.take(), self.store.get(key));
+        for attempt in 1.. {
+            let object = match base.take() {
+                Some(object) => object,
+                None => Arc::new(self.live(key).await.map_err(failed)?.ok_or_else(|| RecordError::NotFound(record()))?),
+            };
+            let mut new = object.status().cloned().unwrap_or_default();
+            for (change, _) in batch.iter_mut() {
+                change(&object, &mut new);
+            }
+            match status::write(&self.client, object.as_ref(), object.status(), &new).await {
+                Ok(Some(written)) => return Ok(Arc::new(written)),
+                Ok(None) => return Ok(object),
+                // Somebody else wrote, or the cache was behind: decide again on the newest state.
+                Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {}
+                // Written on a cached object that is gone.
+                Err(kube::Error::Api(status)) if status.code == 404 => return Err(RecordError::NotFound(record())),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(RecordError::Stopped)
+    }
+
+    async fn live(&self, key: &ObjectRef<K>) -> kube::Result<Option<K>> {
+        Api::<K>::namespaced(self.client.clone(), key.namespace.as_deref().unwrap_or_default()).get_opt(&key.name).await
+    }
+}
+
+/// The newer of what this process wrote and what the cache has; the cache's where it is another object.
+fn newer<K: Resource + ResourceExt>(own: Option<Arc<K>>, cached: Option<Arc<K>>) -> Option<Arc<K>> {
+    match (own, cached) {
+        (Some(own), Some(cached)) => {
+            let ahead = own.uid() == cached.uid() && freshness::version(own.as_ref()) > freshness::version(cached.as_ref());
+            Some(if ahead { own } else { cached })
+        }
+        (Some(own), None) => Some(own),
+        (None, cached) => cached,
+    }
+}

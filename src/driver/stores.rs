@@ -1,0 +1,261 @@
+//! Caches of all that the operator watches, and the news they bring.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::api::names::HOST_LABEL;
+use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
+
+/// The caches.
+#[derive(Clone)]
+pub struct Stores {
+    /// All Environments.
+    pub environments: Store<Environment>,
+    /// All Pipelines.
+    pub pipelines: Store<Pipeline>,
+    /// All Stages.
+    pub stages: Store<Stage>,
+    /// All requests; of those that have ended only what others need of them.
+    pub requests: Store<DeploymentRequest>,
+    /// All Artifacts, without the list of their objects.
+    pub artifacts: Store<Artifact>,
+    /// All Solutions.
+    pub solutions: Store<Solution>,
+    /// All namespaces, by their metadata.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// Admission policies, to know that Pilotage's own are in force.
+    pub validating_policies: Store<ValidatingAdmissionPolicy>,
+    /// Their bindings.
+    pub validating_bindings: Store<ValidatingAdmissionPolicyBinding>,
+    /// Mutating policies.
+    pub mutating_policies: Store<MutatingAdmissionPolicy>,
+    /// Their bindings.
+    pub mutating_bindings: Store<MutatingAdmissionPolicyBinding>,
+}
+
+/// The writing ends of the caches.
+pub struct Writers {
+    environments: Writer<Environment>,
+    pipelines: Writer<Pipeline>,
+    stages: Writer<Stage>,
+    requests: Writer<DeploymentRequest>,
+    artifacts: Writer<Artifact>,
+    solutions: Writer<Solution>,
+    namespaces: Writer<PartialObjectMeta<Namespace>>,
+    validating_policies: Writer<ValidatingAdmissionPolicy>,
+    validating_bindings: Writer<ValidatingAdmissionPolicyBinding>,
+    mutating_policies: Writer<MutatingAdmissionPolicy>,
+    mutating_bindings: Writer<MutatingAdmissionPolicyBinding>,
+}
+
+/// Empty caches and their writing ends.
+pub fn empty() -> (Stores, Writers) {
+    let (environments, environments_writer) = reflector::store();
+    let (pipelines, pipelines_writer) = reflector::store();
+    let (stages, stages_writer) = reflector::store();
+    let (requests, requests_writer) = reflector::store();
+    let (artifacts, artifacts_writer) = reflector::store();
+    let (solutions, solutions_writer) = reflector::store();
+    let (namespaces, namespaces_writer) = reflector::store();
+    let (validating_policies, validating_policies_writer) = reflector::store();
+    let (validating_bindings, validating_bindings_writer) = reflector::store();
+    let (mutating_policies, mutating_policies_writer) = reflector::store();
+    let (mutating_bindings, mutating_bindings_writer) = reflector::store();
+    (
+        Stores {
+            environments,
+            pipelines,
+            stages,
+            requests,
+            artifacts,
+            solutions,
+            namespaces,
+            validating_policies,
+            validating_bindings,
+            mutating_policies,
+            mutating_bindings,
+        },
+        Writers {
+            environments: environments_writer,
+            pipelines: pipelines_writer,
+            stages: stages_writer,
+            requests: requests_writer,
+            artifacts: artifacts_writer,
+            solutions: solutions_writer,
+            namespaces: namespaces_writer,
+            validating_policies: validating_policies_writer,
+            validating_bindings: validating_bindings_writer,
+            mutating_policies: mutating_policies_writer,
+            mutating_bindings: mutating_bindings_writer,
+        },
+    )
+}
+
+impl Stores {
+    /// Waits until every cache has been filled once.
+    ///
+    /// # Errors
+    /// Where a watch has ended, which is a defect.
+    pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
+        self.environments.wait_until_ready().await?;
+        self.pipelines.wait_until_ready().await?;
+        self.stages.wait_until_ready().await?;
+        self.requests.wait_until_ready().await?;
+        self.artifacts.wait_until_ready().await?;
+        self.solutions.wait_until_ready().await?;
+        self.namespaces.wait_until_ready().await?;
+        self.validating_policies.wait_until_ready().await?;
+        self.validating_bindings.wait_until_ready().await?;
+        self.mutating_policies.wait_until_ready().await?;
+        self.mutating_bindings.wait_until_ready().await
+    }
+
+    /// Whether the namespace is labelled as a host.
+    pub fn is_host(&self, namespace: &str) -> bool {
+        self.namespaces.get(&ObjectRef::new(namespace)).is_some_and(|ns| ns.labels().get(HOST_LABEL).is_some_and(|v| v == "true"))
+    }
+}
+
+/// Who is told of changes. An object is given as it now is, or as it was last seen before it went.
+pub trait News: Send + Sync + 'static {
+    /// An Environment changed.
+    fn environment(&self, object: &Environment);
+    /// A Pipeline changed.
+    fn pipeline(&self, object: &Pipeline);
+    /// A Stage changed.
+    fn stage(&self, object: &Stage);
+    /// A request changed.
+    fn request(&self, object: &DeploymentRequest);
+    /// An Artifact changed.
+    fn artifact(&self, object: &Artifact);
+    /// A Solution changed.
+    fn solution(&self, object: &Solution);
+    /// A namespace changed.
+    fn namespace(&self, object: &PartialObjectMeta<Namespace>);
+    /// An admission policy or binding changed.
+    fn policy(&self);
+}
+
+/// Fills the caches for as long as it is polled. Each watch has its own back-off, so that one that fails holds up no other.
+pub fn watch(client: &Client, writers: Writers, news: Arc<dyn News>) -> impl Future<Output = ()> + Send + use<> {
+    let all = futures::future::join_all(vec![
+        spawn(client, writers.environments, drop_managed_fields, tell(&news, |n, o| n.environment(o))),
+        spawn(client, writers.pipelines, drop_managed_fields, tell(&news, |n, o| n.pipeline(o))),
+        spawn(client, writers.stages, drop_managed_fields, tell(&news, |n, o| n.stage(o))),
+        spawn(client, writers.requests, shrink_request, tell(&news, |n, o| n.request(o))),
+        spawn(client, writers.artifacts, shrink_artifact, tell(&news, |n, o| n.artifact(o))),
+        spawn(client, writers.solutions, drop_managed_fields, tell(&news, |n, o| n.solution(o))),
+        spawn(client, writers.validating_policies, drop_managed_fields, tell(&news, |n, _| n.policy())),
+        spawn(client, writers.validating_bindings, drop_managed_fields, tell(&news, |n, _| n.policy())),
+        spawn(client, writers.mutating_policies, drop_managed_fields, tell(&news, |n, _| n.policy())),
+        spawn(client, writers.mutating_bindings, drop_managed_fields, tell(&news, |n, _| n.policy())),
+        spawn(client, writers.namespaces, drop_managed_fields, tell(&news, |n, o| n.namespace(o))),
+    ]);
+    async move {
+        for ended in all.await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a watch ended");
+            }
+        }
+    }
+}
+
+fn tell<K>(news: &Arc<dyn News>, call: impl Fn(&dyn News, &K) + Send + 'static) -> impl Fn(&K) + Send + 'static {
+    let news = news.clone();
+    move |object| call(news.as_ref(), object)
+}
+
+fn spawn<K>(client: &Client, writer: Writer<K>, shrink: fn(&mut K), changed: impl Fn(&K) + Send + 'static) -> tokio::task::JoinHandle<()>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    tokio::spawn(follow(watcher(Api::<K>::all(client.clone()), watcher::Config::default()), writer, shrink, changed))
+}
+
+/// Follows one watch. Objects that went away while it was interrupted are told of too.
+async fn follow<K>(
+    stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
+    mut writer: Writer<K>,
+    shrink: fn(&mut K),
+    changed: impl Fn(&K) + Send + 'static,
+) where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let store = writer.as_reader();
+    let mut before: HashMap<ObjectRef<K>, Arc<K>> = HashMap::new();
+    let mut stream = std::pin::pin!(stream.default_backoff());
+    while let Some(event) = stream.next().await {
+        let event = match event {
+            Ok(event) => event.modify(shrink),
+            Err(error) => {
+                tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is tried again");
+                continue;
+            }
+        };
+        writer.apply_watcher_event(&event);
+        match &event {
+            watcher::Event::Init => before = store.state().into_iter().map(|o| (ObjectRef::from_obj(o.as_ref()), o)).collect(),
+            watcher::Event::InitApply(object) => {
+                before.remove(&ObjectRef::from_obj(object));
+            }
+            watcher::Event::InitDone => {
+                store.state().iter().for_each(|object| changed(object));
+                std::mem::take(&mut before).values().for_each(|gone| changed(gone));
+            }
+            watcher::Event::Apply(object) | watcher::Event::Delete(object) => changed(object),
+        }
+    }
+}
+
+fn drop_managed_fields<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+    if let Some(annotations) = object.meta_mut().annotations.as_mut() {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+/// Of an ended request others need only what it asked for and that it ended; of any, nobody needs the plan's lists.
+fn shrink_request(request: &mut DeploymentRequest) {
+    drop_managed_fields(request);
+    let ended = request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
+    if let Some(status) = request.status.as_mut() {
+        if let Some(plan) = status.run.plan.as_mut() {
+            plan.objects = Vec::new();
+        }
+        if ended {
+            status.run.conditions = Vec::new();
+            status.run.plan = None;
+            status.run.errors = Vec::new();
+            status.approval = None;
+            status.pre_export_step = None;
+            status.pre_deployment_step = None;
+            status.run.gates = crate::api::request_status::GateStatus::default();
+        }
+    }
+    if ended {
+        request.metadata.annotations = None;
+        request.spec.notes = None;
+        request.spec.deployment_settings = None;
+        request.spec.requested_by = None;
+        request.spec.share_with = Vec::new();
+    }
+}
+
+fn shrink_artifact(artifact: &mut Artifact) {
+    drop_managed_fields(artifact);
+    artifact.spec.objects = Vec::new();
+    artifact.spec.exported_by.groups = Vec::new();
+}

@@ -1,0 +1,146 @@
+//! The operator's process: starts what belongs to it, leads or stands by, and stops in good order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use kube::Config;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, State};
+use crate::controllers::environment::EnvironmentController;
+use crate::controllers::pipeline::PipelineController;
+use crate::controllers::request::RequestController;
+use crate::controllers::stage::StageController;
+use crate::controllers::wiring::Wiring;
+use crate::driver::in_force;
+use crate::driver::lease::Election;
+use crate::driver::{Cluster, Options, controller, stores};
+
+/// How long passes that run may take to finish at a shutdown.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// How the operator runs.
+#[derive(Args, Clone, Debug)]
+pub struct OperatorArgs {
+    /// The hosts to serve; left out, all namespaces labelled pilotage.dev/host=true.
+    #[arg(long, value_delimiter = ',', env = "PILOTAGE_HOSTS")]
+    pub hosts: Vec<String>,
+    /// Seconds that a request waits for what it needs to be accepted.
+    #[arg(long, default_value_t = 3600, env = "PILOTAGE_ACCEPT_TIMEOUT")]
+    pub accept_timeout: u64,
+    /// Seconds after which a leader that does not renew its Lease is replaced.
+    #[arg(long, default_value_t = 15, env = "PILOTAGE_LEASE_DURATION")]
+    pub lease_duration: u64,
+    /// How many objects of a kind are worked on at once.
+    #[arg(long, default_value_t = 16, env = "PILOTAGE_CONCURRENCY")]
+    pub concurrency: u16,
+    /// How many calls one deployment makes to its target at once.
+    #[arg(long, default_value_t = 8, env = "PILOTAGE_APPLY_CONCURRENCY")]
+    pub apply_concurrency: usize,
+    /// Where health and metrics are served.
+    #[arg(long, default_value = "127.0.0.1:8080", env = "PILOTAGE_ADMIN_ADDRESS")]
+    pub admin_address: SocketAddr,
+}
+
+/// Runs until a signal, or until the Lease is lost.
+///
+/// # Errors
+/// Where it can't start.
+pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    let config = Config::infer().await?;
+    let options = Options {
+        hosts: args.hosts,
+        accept_timeout: Duration::from_secs(args.accept_timeout),
+        concurrency: args.concurrency.max(1),
+        apply_concurrency: args.apply_concurrency.max(1),
+    };
+    let (caches, writers) = stores::empty();
+    let cluster = Cluster::new(config, caches.clone(), options)?;
+    let (wiring, queues) = Wiring::new(caches.clone());
+    let state = State::default();
+    let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
+    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), writers, wiring));
+    tokio::select! {
+        ready = caches.ready() => ready?,
+        () = stop.cancelled() => return Ok(()),
+    }
+    state.set_ready();
+    tracing::info!("caches are filled");
+
+    let identity = format!("{}-{}", std::env::var("HOSTNAME").unwrap_or_else(|_| "pilotage".into()), std::process::id());
+    let election = Election::new(cluster.clients.operator(), identity, Duration::from_secs(args.lease_duration.max(1)));
+    let Some(lease) = election.acquire(&stop).await else { return Ok(()) };
+    state.set_leading();
+
+    let concurrency = cluster.options.concurrency;
+    let controllers = vec![
+        tokio::spawn(controller::run(
+            Arc::new(EnvironmentController::new(cluster.clone())),
+            caches.environments.clone(),
+            queues.environments,
+            concurrency,
+            stop.clone(),
+        )),
+        tokio::spawn(controller::run(
+            Arc::new(PipelineController::new(cluster.clone())),
+            caches.pipelines.clone(),
+            queues.pipelines,
+            concurrency,
+            stop.clone(),
+        )),
+        tokio::spawn(controller::run(
+            Arc::new(StageController::new(cluster.clone(), Box::new(in_force::by_caches))),
+            caches.stages.clone(),
+            queues.stages,
+            concurrency,
+            stop.clone(),
+        )),
+        tokio::spawn(controller::run(
+            Arc::new(RequestController::new(cluster.clone())),
+            caches.requests.clone(),
+            queues.requests,
+            concurrency,
+            stop.clone(),
+        )),
+    ];
+    // The Lease is given up only after the last pass has ended.
+    let finished = CancellationToken::new();
+    let drained = {
+        let (stop, finished) = (stop.clone(), finished.clone());
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            if tokio::time::timeout(GRACE, futures::future::join_all(controllers)).await.is_err() {
+                tracing::warn!("passes that run did not finish in time; the next leader takes them up");
+            }
+            finished.cancel();
+        })
+    };
+    election.hold(lease, &finished).await;
+    if !stop.is_cancelled() {
+        anyhow::bail!("the Lease was lost; this process ends so that only one leads");
+    }
+    drained.await?;
+    watches.abort();
+    admin.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    Ok(())
+}

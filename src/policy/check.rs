@@ -1,0 +1,174 @@
+//! What the policies of environments, pipelines and stages have in common: checks in a row, each with its own
+//! reason and sentence, the conditions that a result becomes, and when to look again.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::condition::{Condition, ConditionStatus, Observation, find};
+
+/// The summary condition of environments, pipelines and stages.
+pub const READY: &str = "Ready";
+/// kstatus: it is on its way, or waits for something that may still come.
+pub const RECONCILING: &str = "Reconciling";
+/// kstatus: it will not get further before its specification is changed.
+pub const STALLED: &str = "Stalled";
+
+/// How often something that is good is looked at again, as no watch tells of revoked rights.
+const STEADY: Duration = Duration::from_mins(10);
+/// The first delay while something is awaited that no watch tells of.
+const SOONEST: Duration = Duration::from_secs(5);
+/// The longest such delay.
+const LATEST: Duration = Duration::from_mins(1);
+
+/// What makes a failed check pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Somebody has to change the object itself: it is stalled.
+    Edit,
+    /// Something that the operator watches has to change.
+    Watched,
+    /// Something has to change that no watch tells of, such as a right: it has to be looked at again.
+    Polled,
+}
+
+/// A check that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why, in one word for programs.
+    pub reason: &'static str,
+    /// Why, for people, and what to do about it.
+    pub message: String,
+    /// What makes it pass.
+    pub remedy: Remedy,
+}
+
+/// The result of a check, or of several in a row.
+pub type Check = Result<(), Failure>;
+
+/// A check that failed until the object itself is changed.
+///
+/// # Errors
+/// Always.
+pub fn edit(reason: &'static str, message: impl Into<String>) -> Check {
+    Err(Failure { reason, message: message.into(), remedy: Remedy::Edit })
+}
+
+/// A check that failed until something else changes that is watched.
+///
+/// # Errors
+/// Always.
+pub fn watched(reason: &'static str, message: impl Into<String>) -> Check {
+    Err(Failure { reason, message: message.into(), remedy: Remedy::Watched })
+}
+
+/// A check that failed until something else changes that is not watched.
+///
+/// # Errors
+/// Always.
+pub fn polled(reason: &'static str, message: impl Into<String>) -> Check {
+    Err(Failure { reason, message: message.into(), remedy: Remedy::Polled })
+}
+
+/// What is said of an object whose checks all passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Good {
+    /// The reason of `Ready`.
+    pub reason: &'static str,
+    /// The message of `Ready`.
+    pub message: String,
+}
+
+/// The conditions `Ready`, `Reconciling` and `Stalled`, as kstatus reads them: `Stalled` where the object itself must be
+/// changed, `Reconciling` where what it waits for may come by itself.
+pub fn summary(outcome: &Result<Good, Failure>) -> Vec<Observation> {
+    match outcome {
+        Ok(good) => vec![
+            Observation::new(READY, true, good.reason, &good.message),
+            Observation::new(RECONCILING, false, good.reason, ""),
+            Observation::new(STALLED, false, good.reason, ""),
+        ],
+        Err(failure) => {
+            let stalled = failure.remedy == Remedy::Edit;
+            // The grants that follow in the next lines stand in `Ready` once.
+            let line = failure.message.lines().next().unwrap_or_default();
+            let (reconciling, stalling) = if stalled { ("", line) } else { (line, "") };
+            vec![
+                Observation::new(READY, false, failure.reason, &failure.message),
+                Observation::new(RECONCILING, !stalled, failure.reason, reconciling),
+                Observation::new(STALLED, stalled, failure.reason, stalling),
+            ]
+        }
+    }
+}
+
+/// When to look at an object again that has this `outcome`, if nothing happens before: after ten minutes, give or take one; sooner
+/// where it waits for what no watch tells of, from five seconds up to a minute, by how long the condition `type_` has been `False`.
+pub fn again<T>(outcome: &Result<T, Failure>, conditions: &[Condition], type_: &str, uid: &str, now: Timestamp) -> Duration {
+    match outcome {
+        Err(Failure { remedy: Remedy::Polled, .. }) => {
+            let waited = find(conditions, type_)
+                .filter(|c| c.status == ConditionStatus::False)
+                .and_then(|c| u64::try_from(now.as_second() - c.last_transition_time.as_second()).ok())
+                .unwrap_or_default();
+            Duration::from_secs(waited / 2).clamp(SOONEST, LATEST)
+        }
+        _ => steady(uid, now),
+    }
+}
+
+/// Ten minutes, give or take one, so that objects which were made together are not looked at together for ever.
+fn steady(uid: &str, now: Timestamp) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (uid, now.as_second()).hash(&mut hasher);
+    STEADY - Duration::from_mins(1) + Duration::from_millis(hasher.finish() % 120_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::condition::set;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap_or_default()
+    }
+
+    fn failing_since(second: i64) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        set(&mut conditions, &Observation::new(READY, false, "NotManaged", ""), None, at(second));
+        conditions
+    }
+
+    #[test]
+    fn what_no_watch_tells_of_is_looked_at_ever_less_often() {
+        let failed: Check = polled("NotManaged", "");
+        let delays: Vec<u64> =
+            [100, 105, 130, 190, 9999].map(|now| again(&failed, &failing_since(100), READY, "u", at(now)).as_secs()).to_vec();
+        assert_eq!(delays, [5, 5, 15, 45, 60]);
+        assert_eq!(again(&failed, &[], READY, "u", at(100)).as_secs(), 5, "the first time");
+        assert_eq!(again(&failed, &failing_since(100), READY, "u", at(50)).as_secs(), 5, "a clock that went back");
+    }
+
+    #[test]
+    fn what_is_good_or_watched_is_looked_at_every_ten_minutes_or_so() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (uid, outcome) in [("a", Ok(())), ("b", watched("NamespaceNotFound", "")), ("c", edit("IdentityMismatch", ""))] {
+            let delay = again(&outcome, &failing_since(0), READY, uid, at(1000));
+            assert!((540..=660).contains(&delay.as_secs()), "{delay:?}");
+            seen.insert(delay);
+        }
+        assert_eq!(seen.len(), 3, "spread");
+    }
+
+    #[test]
+    fn only_what_its_own_writer_must_change_is_stalled() {
+        let status = |outcome: Check| {
+            let outcome = outcome.map(|()| Good { reason: "Ready", message: String::new() });
+            summary(&outcome).into_iter().map(|o| (o.type_, o.status == ConditionStatus::True)).collect::<Vec<_>>()
+        };
+        assert_eq!(status(Ok(())), [(READY, true), (RECONCILING, false), (STALLED, false)]);
+        assert_eq!(status(edit("A", "")), [(READY, false), (RECONCILING, false), (STALLED, true)]);
+        assert_eq!(status(polled("A", "")), [(READY, false), (RECONCILING, true), (STALLED, false)]);
+    }
+}

@@ -1,0 +1,327 @@
+//! Whether a namespace may be used as an environment, and which claims on it nobody holds any more.
+
+use jiff::Timestamp;
+
+use super::check::{Check, Failure, Remedy, edit, polled, watched};
+use crate::api::environment::EnvironmentType;
+use crate::api::names::{CROSS_REGION_LABEL, DEVELOPED_IN_LABEL, MANAGED_BY_LABEL, REGION_LABEL};
+use crate::identity::access::Right;
+use crate::identity::grants;
+
+/// An Environment and what its validation looks at first: nothing of it is read from inside the namespace.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// This Environment, among those of the same namespace.
+    pub me: Holder,
+    /// `spec.namespace`.
+    pub namespace: String,
+    /// `spec.environmentId`.
+    pub environment_id: Option<String>,
+    /// Whether `spec.cluster` is set.
+    pub remote: bool,
+    /// The uid of the namespace that was validated before.
+    pub recorded_id: Option<String>,
+    /// The namespace; `None` where there is none.
+    pub found: Option<NamespaceView>,
+    /// The region of the host namespace.
+    pub host_region: Option<String>,
+    /// Whether the host namespace allows other regions than its own.
+    pub cross_region: bool,
+    /// The other Environments of that namespace, of all hosts.
+    pub rivals: Vec<Holder>,
+}
+
+/// The namespace that is to be an environment.
+#[derive(Clone, Debug)]
+pub struct NamespaceView {
+    /// Its uid.
+    pub uid: String,
+    /// Whether it is being deleted.
+    pub terminating: bool,
+    /// Whether it is a host.
+    pub is_host: bool,
+    /// The region that its label names.
+    pub region: Option<String>,
+}
+
+/// An Environment that wants a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The host it lives in.
+    pub host: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Its role.
+    pub type_: EnvironmentType,
+    /// Whether the namespace gave itself to that host in that role.
+    pub opted_in: bool,
+}
+
+/// What was read inside the namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Inside {
+    /// The prerequisites, in the order of the specification.
+    pub prerequisites: Vec<PrerequisiteView>,
+    /// The right that the operator lacks to export from a development environment.
+    pub lacks: Option<Right>,
+}
+
+/// A prerequisite and its state.
+#[derive(Clone, Debug)]
+pub struct PrerequisiteView {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What was found.
+    pub state: PrerequisiteState,
+}
+
+/// What was found of a prerequisite.
+#[derive(Clone, Debug)]
+pub enum PrerequisiteState {
+    /// The cluster has no such kind, in words.
+    Unserved(String),
+    /// It is of a kind that can't be a prerequisite, in words.
+    NotAllowed(String),
+    /// It does not exist.
+    Absent,
+    /// The operator lacks this right to read it.
+    Forbidden(Right),
+    /// It exists and is not ready, in words.
+    NotReady(String),
+    /// It exists and is ready.
+    Ready,
+}
+
+/// The virtual verb by which a namespace gives itself to a host in that role.
+pub fn opt_in_verb(type_: EnvironmentType) -> &'static str {
+    match type_ {
+        EnvironmentType::Target => "manage",
+        EnvironmentType::Development => "develop",
+    }
+}
+
+/// The label by which a namespace gives itself to a host in that role.
+pub fn opt_in_label(type_: EnvironmentType) -> &'static str {
+    match type_ {
+        EnvironmentType::Target => MANAGED_BY_LABEL,
+        EnvironmentType::Development => DEVELOPED_IN_LABEL,
+    }
+}
+
+/// The checks that look at the namespace from outside. Nothing is read inside a namespace before they pass.
+///
+/// # Errors
+/// The first check that failed.
+pub fn from_outside(view: &View) -> Check {
+    not_remote(view)?;
+    let found = exists(view)?;
+    not_terminating(view, found)?;
+    no_host(view, found)?;
+    identity_matches(view, found)?;
+    not_recreated(view, found)?;
+    not_taken(view)?;
+    opted_in(view)?;
+    region_agrees(view, found)
+}
+
+/// The checks that look inside the namespace.
+///
+/// # Errors
+/// The first check that failed.
+pub fn from_inside(view: &View, inside: &Inside) -> Check {
+    inside.prerequisites.iter().try_for_each(|p| prerequisite_is_ready(view, p))?;
+    source_is_readable(view, inside)
+}
+
+fn not_remote(view: &View) -> Check {
+    if view.remote {
+        return edit(
+            "RemoteClusterUnsupported",
+            "this version of Pilotage reaches namespaces of its own cluster only: delete this Environment, and create one without \
+             spec.cluster for a namespace of this cluster, or run a Pilotage in the other cluster",
+        );
+    }
+    Ok(())
+}
+
+fn exists(view: &View) -> Result<&NamespaceView, Failure> {
+    view.found.as_ref().ok_or_else(|| Failure {
+        reason: "NamespaceNotFound",
+        message: format!("namespace {} does not exist: create it, or delete this Environment", view.namespace),
+        remedy: Remedy::Watched,
+    })
+}
+
+fn not_terminating(view: &View, found: &NamespaceView) -> Check {
+    if found.terminating {
+        return watched(
+            "NamespaceTerminating",
+            format!("namespace {} is being deleted: wait until it is gone and create it again, or delete this Environment", view.namespace),
+        );
+    }
+    Ok(())
+}
+
+fn no_host(view: &View, found: &NamespaceView) -> Check {
+    if found.is_host || view.namespace == view.me.host {
+        return edit(
+            "HostIsEnvironment",
+            format!(
+                "namespace {} is a host: a host, a development environment and a target are three different namespaces; delete this \
+                 Environment and create it for another namespace",
+                view.namespace
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn identity_matches(view: &View, found: &NamespaceView) -> Check {
+    match &view.environment_id {
+        Some(wanted) if *wanted != found.uid => edit(
+            "IdentityMismatch",
+            format!(
+                "namespace {} has the uid {}, not {wanted} as spec.environmentId says; if this namespace is meant, set spec.environmentId to \
+                 {}",
+                view.namespace, found.uid, found.uid
+            ),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn not_recreated(view: &View, found: &NamespaceView) -> Check {
+    match &view.recorded_id {
+        Some(recorded) if *recorded != found.uid && view.environment_id.as_ref() != Some(&found.uid) => edit(
+            "IdentityChanged",
+            format!(
+                "namespace {} was deleted and created again: it had the uid {recorded} and has {} now; to accept the new one, set \
+                 spec.environmentId to {}",
+                view.namespace, found.uid, found.uid
+            ),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// One Environment holds a namespace: of those that it gave itself to the oldest, and among equals of one host the oldest too. An
+/// Environment of another host counts only where the namespace opted in to that host, or anybody could block a namespace of others.
+fn not_taken(view: &View) -> Check {
+    let rank = |holder: &Holder| (!holder.opted_in, holder.created, holder.uid.clone());
+    let rivals = view.rivals.iter().filter(|r| r.opted_in || r.host == view.me.host);
+    let Some(first) = rivals.min_by_key(|r| rank(r)).filter(|r| rank(r) < rank(&view.me)) else { return Ok(()) };
+    let holder = if first.host == view.me.host {
+        format!("Environment {} ({:?})", first.name, first.type_)
+    } else {
+        "an Environment of another host".to_owned()
+    };
+    watched(
+        "NamespaceTaken",
+        format!(
+            "namespace {} belongs to {holder} already, and a namespace is one environment: delete this Environment, or the other one",
+            view.namespace
+        ),
+    )
+}
+
+fn opted_in(view: &View) -> Check {
+    if view.me.opted_in {
+        return Ok(());
+    }
+    let Holder { host, type_, .. } = &view.me;
+    let (namespace, label) = (&view.namespace, opt_in_label(*type_));
+    polled(
+        "NotManaged",
+        format!(
+            "namespace {namespace} has not given itself to host {host} as a {type_:?} environment. Either a cluster administrator labels \
+             it:\nkubectl label namespace {namespace} {label}={host}\nor an administrator of {namespace} applies:\n{}",
+            grants::opt_in(host, namespace, opt_in_verb(*type_)),
+        ),
+    )
+}
+
+fn region_agrees(view: &View, found: &NamespaceView) -> Check {
+    match (&view.host_region, &found.region) {
+        (Some(host), Some(region)) if host != region && !view.cross_region => watched(
+            "RegionMismatch",
+            format!(
+                "namespace {} is in region {region} and host {} in {host} (label {REGION_LABEL}): use a host of that region, or let a cluster \
+                 administrator label the host namespace:\nkubectl label namespace {} {CROSS_REGION_LABEL}=allowed",
+                view.namespace, view.me.host, view.me.host
+            ),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn prerequisite_is_ready(view: &View, prerequisite: &PrerequisiteView) -> Check {
+    let PrerequisiteView { kind, name, state } = prerequisite;
+    let namespace = &view.namespace;
+    match state {
+        PrerequisiteState::Ready => Ok(()),
+        PrerequisiteState::NotAllowed(why) => edit("PrerequisiteNotAllowed", format!("{kind} {name} can't be a prerequisite: {why}")),
+        PrerequisiteState::Unserved(what) => polled(
+            "PrerequisiteNotFound",
+            format!("prerequisite {kind} {name}: {what}; install what serves it, or correct apiVersion and kind in spec.prerequisites"),
+        ),
+        PrerequisiteState::Absent => polled(
+            "PrerequisiteNotFound",
+            format!(
+                "prerequisite {kind} {name} does not exist in namespace {namespace}: create it there, or take it out of spec.prerequisites"
+            ),
+        ),
+        PrerequisiteState::Forbidden(right) => polled(
+            "PrerequisiteNotReadable",
+            format!(
+                "the operator may not read prerequisite {kind} {name} in namespace {namespace}; an administrator of that namespace applies:\n{}",
+                grants::operator_reads(namespace, right),
+            ),
+        ),
+        PrerequisiteState::NotReady(why) => polled(
+            "PrerequisiteNotReady",
+            format!("prerequisite {kind} {name} in namespace {namespace} {why}: it has to become ready first"),
+        ),
+    }
+}
+
+fn source_is_readable(view: &View, inside: &Inside) -> Check {
+    if inside.lacks.is_none() {
+        return Ok(());
+    }
+    let namespace = &view.namespace;
+    polled(
+        "SourceNotReadable",
+        format!(
+            "the operator may not read namespace {namespace}, so that nothing can be exported from it; an administrator of that namespace \
+             applies (view can't read Secrets):\n{}",
+            grants::cluster_role_binding_in("pilotage-export", namespace, "view", &grants::operator()),
+        ),
+    )
+}
+
+/// What is known of the request that holds a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimHolder {
+    /// It exists, with the uid of the claim, and has not ended.
+    Running,
+    /// It exists, with the uid of the claim, and has ended, which is for ever.
+    Ended,
+    /// The cache has no request of that name and uid; it may be behind.
+    NotCached,
+    /// The API server has no request of that name and uid.
+    Gone,
+}
+
+/// Whether nobody holds the claim any more. A cache that lacks the request proves nothing.
+pub fn is_orphaned(holder: ClaimHolder) -> bool {
+    matches!(holder, ClaimHolder::Ended | ClaimHolder::Gone)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+use super::super::check::Remedy;
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap_or_default()
+}
+
+fn holder(host: &str, name: &str, created: i64, opted_in: bool) -> Holder {
+    Holder {
+        host: host.into(),
+        name: name.into(),
+        uid: format!("{host}-{name}"),
+        created: at(created),
+        type_: EnvironmentType::Target,
+        opted_in,
+    }
+}
+
+/// An Environment of a namespace to which nothing can be objected.
+fn view() -> View {
+    View {
+        me: holder("host", "qa", 100, true),
+        namespace: "contoso-qa".into(),
+        environment_id: None,
+        remote: false,
+        recorded_id: None,
+        found: Some(NamespaceView { uid: "n1".into(), terminating: false, is_host: false, region: Some("eu".into()) }),
+        host_region: Some("eu".into()),
+        cross_region: false,
+        rivals: Vec::new(),
+    }
+}
+
+fn with(change: impl FnOnce(&mut View)) -> View {
+    let mut view = view();
+    change(&mut view);
+    view
+}
+
+fn namespace(view: &mut View, change: impl FnOnce(&mut NamespaceView)) {
+    if let Some(found) = view.found.as_mut() {
+        change(found);
+    }
+}
+
+fn outside(change: impl FnOnce(&mut View)) -> (&'static str, String) {
+    from_outside(&with(change)).err().map_or(("", String::new()), |f| (f.reason, f.message))
+}
+
+fn inside(inside: &Inside) -> (&'static str, String) {
+    from_inside(&view(), inside).err().map_or(("", String::new()), |f| (f.reason, f.message))
+}
+
+#[test]
+fn a_namespace_that_opted_in_may_be_used() {
+    assert_eq!(from_outside(&view()), Ok(()));
+    assert_eq!(from_inside(&view(), &Inside::default()), Ok(()));
+}
+
+#[test]
+fn a_remote_cluster_is_said_to_be_out_of_reach() {
+    assert_eq!(outside(|v| v.remote = true).0, "RemoteClusterUnsupported");
+}
+
+#[test]
+fn a_namespace_must_exist_and_stay() {
+    assert_eq!(outside(|v| v.found = None).0, "NamespaceNotFound");
+    assert_eq!(outside(|v| namespace(v, |n| n.terminating = true)).0, "NamespaceTerminating");
+}
+
+#[test]
+fn a_host_is_no_environment() {
+    assert_eq!(outside(|v| namespace(v, |n| n.is_host = true)).0, "HostIsEnvironment");
+    assert_eq!(outside(|v| v.namespace = "host".into()).0, "HostIsEnvironment", "also before it is labelled as a host");
+}
+
+#[test]
+fn another_namespace_than_the_one_meant_is_refused() {
+    let (reason, message) = outside(|v| v.environment_id = Some("n0".into()));
+    assert_eq!(reason, "IdentityMismatch");
+    assert!(message.contains("set spec.environmentId to n1"), "{message}");
+}
+
+#[test]
+fn a_recreated_namespace_waits_until_it_is_accepted() {
+    let (reason, message) = outside(|v| v.recorded_id = Some("n0".into()));
+    assert_eq!(reason, "IdentityChanged");
+    assert!(message.contains("set spec.environmentId to n1"), "{message}");
+    let accepted = with(|v| {
+        v.recorded_id = Some("n0".into());
+        v.environment_id = Some("n1".into());
+    });
+    assert_eq!(from_outside(&accepted), Ok(()));
+}
+
+#[test]
+fn the_oldest_environment_keeps_its_namespace() {
+    let (reason, message) = outside(|v| v.rivals = vec![holder("host", "older", 50, true)]);
+    assert_eq!(reason, "NamespaceTaken");
+    assert!(message.contains("Environment older"), "{message}");
+    assert_eq!(outside(|v| v.rivals = vec![holder("host", "younger", 150, true)]).0, "");
+    let same_age = |name: &str| outside(|v| v.rivals = vec![holder("host", name, 100, true)]).0;
+    assert_eq!((same_age("a"), same_age("z")), ("NamespaceTaken", ""), "the uid decides between two of one age");
+}
+
+#[test]
+fn one_namespace_has_one_role() {
+    let development = Holder { type_: EnvironmentType::Development, ..holder("host", "dev", 50, true) };
+    assert_eq!(outside(|v| v.rivals = vec![development]).0, "NamespaceTaken");
+}
+
+#[test]
+fn environments_of_other_hosts_are_not_named() {
+    let (reason, message) = outside(|v| v.rivals = vec![holder("secret-host", "secret-name", 50, true)]);
+    assert_eq!(reason, "NamespaceTaken");
+    assert!(message.contains("another host") && !message.contains("secret"), "{message}");
+}
+
+#[test]
+fn a_host_that_was_not_opted_in_to_can_block_no_namespace() {
+    assert_eq!(outside(|v| v.rivals = vec![holder("squatter", "qa", 1, false)]).0, "");
+}
+
+#[test]
+fn of_two_environments_exactly_one_holds_the_namespace() {
+    for (mine, others) in [(true, true), (true, false), (false, true)] {
+        for (my_age, other_age) in [(1, 2), (2, 1), (1, 1)] {
+            for other_host in ["host", "other"] {
+                let (me, other) = (holder("host", "a", my_age, mine), holder(other_host, "b", other_age, others));
+                let valid = |me: &Holder, rival: &Holder| {
+                    from_outside(&with(|v| {
+                        v.me = me.clone();
+                        v.rivals = vec![rival.clone()];
+                    }))
+                    .is_ok()
+                };
+                assert!(valid(&me, &other) != valid(&other, &me), "{me:?} {other:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_namespace_that_never_opted_in_is_told_both_ways_to_do_so() {
+    let failure = from_outside(&with(|v| v.me.opted_in = false)).err();
+    let message = failure.as_ref().map(|f| f.message.clone()).unwrap_or_default();
+    assert_eq!(failure.map(|f| (f.reason, f.remedy)), Some(("NotManaged", Remedy::Polled)), "no watch tells of a binding");
+    assert!(message.contains("kubectl label namespace contoso-qa pilotage.dev/managed-by=host"), "{message}");
+    assert!(message.contains("verbs: [\"manage\"]") && message.contains("system:serviceaccounts:host"), "{message}");
+    let (_, message) = outside(|v| v.me = Holder { type_: EnvironmentType::Development, ..holder("host", "dev", 1, false) });
+    assert!(message.contains("pilotage.dev/developed-in=host") && message.contains("verbs: [\"develop\"]"), "{message}");
+}
+
+#[test]
+fn regions_agree_unless_the_host_allows_otherwise() {
+    let us = |v: &mut View| namespace(v, |n| n.region = Some("us".into()));
+    assert_eq!(outside(us).0, "RegionMismatch");
+    let allowed = with(|v| {
+        us(v);
+        v.cross_region = true;
+    });
+    assert_eq!(from_outside(&allowed), Ok(()));
+    assert_eq!(outside(|v| namespace(v, |n| n.region = None)).0, "");
+    assert_eq!(outside(|v| v.host_region = None).0, "");
+}
+
+#[test]
+fn prerequisites_must_be_there_and_ready() {
+    let right = || Right::on("get", "postgresql.cnpg.io", "clusters", "contoso-qa").named("main");
+    let with_state = |state| {
+        inside(&Inside { prerequisites: vec![PrerequisiteView { kind: "Cluster".into(), name: "main".into(), state }], lacks: None })
+    };
+    assert_eq!(with_state(PrerequisiteState::Ready).0, "");
+    assert_eq!(with_state(PrerequisiteState::Absent).0, "PrerequisiteNotFound");
+    assert_eq!(with_state(PrerequisiteState::Unserved("no such kind".into())).0, "PrerequisiteNotFound");
+    assert_eq!(with_state(PrerequisiteState::NotReady("is not".into())).0, "PrerequisiteNotReady");
+    assert_eq!(with_state(PrerequisiteState::NotAllowed("it is a Secret".into())).0, "PrerequisiteNotAllowed");
+    let (reason, message) = with_state(PrerequisiteState::Forbidden(right()));
+    assert_eq!(reason, "PrerequisiteNotReadable");
+    assert!(message.contains("resources: [clusters], resourceNames: [\"main\"], verbs: [\"get\"]"), "{message}");
+}
+
+#[test]
+fn a_development_environment_must_be_readable() {
+    let (reason, message) = inside(&Inside { lacks: Some(Right::on("list", "", "configmaps", "contoso-qa")), ..Inside::default() });
+    assert_eq!(reason, "SourceNotReadable");
+    assert!(message.contains("kind: ClusterRole, name: view") && message.contains("pilotage-system"), "{message}");
+}
+
+#[test]
+fn a_claim_is_orphaned_by_proof_alone() {
+    assert!(is_orphaned(ClaimHolder::Ended) && is_orphaned(ClaimHolder::Gone));
+    assert!(!is_orphaned(ClaimHolder::Running) && !is_orphaned(ClaimHolder::NotCached));
+}

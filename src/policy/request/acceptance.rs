@@ -1,0 +1,350 @@
+//! Whether a request may be carried out at all. What can't become true by waiting is refused at once; what can, waits
+//! until the accept time-out, and says for what.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::decide::known;
+use super::observed::{Observed, Obstacle, PipelineView, SourceView, StageView, TargetView};
+use super::step::{End, Ending, Progress, Step, Waiting};
+use crate::api::artifact::Outcome;
+
+/// For this long after a request's creation its refusal waits for other objects of the same `kubectl apply` to arrive.
+const SETTLING: Duration = Duration::from_secs(2);
+/// How often a right that is missing is asked for again.
+const RIGHT_POLL: Duration = Duration::from_secs(2);
+
+/// What an accepted request is about.
+pub struct Subject<'a> {
+    /// Its pipeline.
+    pub pipeline: &'a PipelineView,
+    /// Its stage.
+    pub stage: &'a StageView,
+    /// The stage's target.
+    pub target: &'a TargetView,
+}
+
+/// Goes through all that must hold.
+pub fn accept<'a>(o: &'a Observed, now: Timestamp) -> Result<Subject<'a>, Step> {
+    supported(o)?;
+    let pipeline = pipeline(o, now)?;
+    let stage = stage(o, now)?;
+    let target = target(o, stage, now)?;
+    if stage.previous.is_some() {
+        previous_stage(o, stage, now)?;
+    } else {
+        source(o, pipeline, now)?;
+    }
+    version(o, pipeline, target)?;
+    dependencies(o, target, now)?;
+    Ok(Subject { pipeline, stage, target })
+}
+
+/// What the schema accepts and this version can't do yet is said, not ignored.
+fn supported(o: &Observed) -> Result<(), Step> {
+    let refuse = |reason: &str, message: &str| Err(Ending::step(End::Failed, Progress::Acceptance, reason, message));
+    if o.request.requester.is_none() {
+        return refuse(
+            "RequesterUnknown",
+            "spec.requestedBy is empty: the admission policies of Pilotage were not in force when the request was made. Install them and make a new request",
+        );
+    }
+    if o.request.from_registry {
+        return refuse(
+            "SourceUnsupported",
+            "spec.artifact.oci is reserved: this version deploys what it exports from a development environment. Name a sourceEnvironment instead",
+        );
+    }
+    if o.request.shares {
+        return refuse("SharingUnsupported", "spec.shareWith is reserved: this version does not share after the deployment. Leave it out");
+    }
+    if let Err(text) = &o.request.scheduled_time {
+        return refuse(
+            "ScheduledTimeInvalid",
+            &format!("spec.scheduledTime \"{text}\" is not a time of RFC 3339, for example 2026-12-01T06:00:00Z"),
+        );
+    }
+    Ok(())
+}
+
+fn pipeline<'a>(o: &'a Observed, now: Timestamp) -> Result<&'a PipelineView, Step> {
+    let name = &o.request.pipeline;
+    let Some(pipeline) = known(&o.pipeline, Progress::Acceptance, "the pipeline")? else {
+        return Err(gone_or_awaited(o, "PipelineNotFound", &format!("pipeline {name} does not exist in host {}", o.request.host), now));
+    };
+    if pipeline.suspended {
+        return Err(wait(
+            o,
+            "PipelineSuspended",
+            &format!("pipeline {name} is suspended (spec.suspend): an administrator stopped new deployments"),
+            now,
+        ));
+    }
+    if let Some(why) = &pipeline.not_ready {
+        return Err(wait(o, "PipelineNotReady", &format!("pipeline {name} is not ready: {why}"), now));
+    }
+    Ok(pipeline)
+}
+
+fn stage<'a>(o: &'a Observed, now: Timestamp) -> Result<&'a StageView, Step> {
+    let name = &o.request.stage;
+    let Some(stage) = known(&o.stage, Progress::Acceptance, "the stage")? else {
+        return Err(gone_or_awaited(o, "StageNotFound", &format!("stage {name} does not exist in host {}", o.request.host), now));
+    };
+    if stage.pipeline != o.request.pipeline {
+        return Err(refuse(
+            o,
+            "StageOfOtherPipeline",
+            &format!(
+                "stage {name} is part of pipeline {}, not of {}; make a new request that names the right one",
+                stage.pipeline, o.request.pipeline
+            ),
+            now,
+        ));
+    }
+    if let Some(why) = &stage.not_ready {
+        return Err(wait(o, "StageNotReady", &format!("stage {name} is not ready: {why}"), now));
+    }
+    Ok(stage)
+}
+
+fn target<'a>(o: &'a Observed, stage: &StageView, now: Timestamp) -> Result<&'a TargetView, Step> {
+    let name = &stage.target_environment;
+    let Some(target) = known(&o.target, Progress::Acceptance, "the target environment")? else {
+        return Err(gone_or_awaited(
+            o,
+            "EnvironmentNotFound",
+            &format!("environment {name}, the target of stage {}, does not exist in host {}", o.request.stage, o.request.host),
+            now,
+        ));
+    };
+    match &target.not_ready {
+        Some(why) => Err(wait(
+            o,
+            "EnvironmentNotReady",
+            &format!("environment {name}, the target of stage {}, is not ready: {why}", o.request.stage),
+            now,
+        )),
+        None => Ok(target),
+    }
+}
+
+/// First stages: the development environment and the Solution in it.
+fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), Step> {
+    // What is exported already is not looked for in development again.
+    if o.request.artifact_digest.is_some() {
+        return Ok(());
+    }
+    let name = match (&o.request.source_environment, pipeline.development_environments.as_slice()) {
+        (Some(name), linked) if !linked.contains(name) => {
+            return Err(refuse(
+                o,
+                "SourceNotLinked",
+                &format!(
+                    "environment {name} is not a development environment of pipeline {} (it has: {}); make a new request that names one of these",
+                    o.request.pipeline,
+                    linked.join(", ")
+                ),
+                now,
+            ));
+        }
+        (Some(name), _) => name,
+        (None, [only]) => only,
+        (None, linked) => {
+            return Err(refuse(
+                o,
+                "SourceAmbiguous",
+                &format!(
+                    "pipeline {} has several development environments ({}); make a new request with spec.sourceEnvironment",
+                    o.request.pipeline,
+                    linked.join(", ")
+                ),
+                now,
+            ));
+        }
+    };
+    let Some(source) = known(&o.source, Progress::Acceptance, "the source environment")? else {
+        return Err(gone_or_awaited(
+            o,
+            "EnvironmentNotFound",
+            &format!("development environment {name} does not exist in host {}", o.request.host),
+            now,
+        ));
+    };
+    if let Some(why) = &source.not_ready {
+        return Err(wait(o, "EnvironmentNotReady", &format!("development environment {name} is not ready: {why}"), now));
+    }
+    // A stored version does not need the Solution to be at it still: development moves on.
+    if o.artifact.present().is_some() {
+        return Ok(());
+    }
+    solution(o, source, now)
+}
+
+fn solution(o: &Observed, source: &SourceView, now: Timestamp) -> Result<(), Step> {
+    let name = &o.request.solution;
+    let Some(solution) = known(&o.solution, Progress::Acceptance, "the solution")? else {
+        return Err(gone_or_awaited(
+            o,
+            "SolutionNotFound",
+            &format!("solution {name} does not exist in development environment {} (namespace {})", source.name, source.namespace),
+            now,
+        ));
+    };
+    if solution.version == o.request.version {
+        return Ok(());
+    }
+    Err(refuse(
+        o,
+        "VersionDiffers",
+        &format!(
+            "solution {name} in development environment {} is at version {}, the request is for {}, which was never exported; set the Solution's spec.version, or ask for {}",
+            source.name, solution.version, o.request.version, solution.version
+        ),
+        now,
+    ))
+}
+
+/// Later stages: the previous stage succeeded with this very artifact, as the artifact's own record proves.
+fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> Result<(), Step> {
+    let Some(previous) = &stage.previous else { return Ok(()) };
+    if let Some(name) = &o.request.source_environment {
+        return Err(refuse(
+            o,
+            "SourceNotAllowed",
+            &format!(
+                "stage {} comes after {}: it deploys what the first stage exported, not environment {name}; make a new request without sourceEnvironment",
+                o.request.stage, previous.name
+            ),
+            now,
+        ));
+    }
+    let Some((stage_uid, environment_uid)) = &previous.uids else {
+        return Err(gone_or_awaited(
+            o,
+            "PreviousStageNotFound",
+            &format!("stage {}, which comes before {}, does not exist", previous.name, o.request.stage),
+            now,
+        ));
+    };
+    let proven = o.artifact.present().is_some_and(|a| {
+        a.deployments.iter().any(|d| d.outcome == Outcome::Succeeded && d.stage_uid == *stage_uid && d.environment_uid == *environment_uid)
+    });
+    if proven {
+        return Ok(());
+    }
+    let what = format!("{} {}", o.request.solution, o.request.version);
+    if let Some(request) = &o.previous_in_flight {
+        return Err(wait(
+            o,
+            "PreviousStageInProgress",
+            &format!("{what} is on its way to stage {} with request {request}; it must succeed there first", previous.name),
+            now,
+        ));
+    }
+    Err(refuse(
+        o,
+        "PreviousStageNotSucceeded",
+        &format!(
+            "{what} has not succeeded in stage {}, which comes before {}; ask for a deployment to {} first, then make a new request",
+            previous.name, o.request.stage, previous.name
+        ),
+        now,
+    ))
+}
+
+/// Higher than what runs, unless the pipeline allows otherwise.
+fn version(o: &Observed, pipeline: &PipelineView, target: &TargetView) -> Result<(), Step> {
+    // Later on, a version that overtook is `Superseded`.
+    if pipeline.allow_redeployments || o.request.plan_hash.is_some() {
+        return Ok(());
+    }
+    match &target.current {
+        Some(current) if current.version >= o.request.version => Err(Ending::step(
+            End::Failed,
+            Progress::Acceptance,
+            "VersionNotHigher",
+            format!(
+                "stage {} runs {} {} (request {}); {} is not higher. Raise the version, or let an administrator set allowRedeployments on pipeline {}",
+                o.request.stage, o.request.solution, current.version, current.request, o.request.version, o.request.pipeline
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn dependencies(o: &Observed, target: &TargetView, now: Timestamp) -> Result<(), Step> {
+    if target.missing_dependencies.is_empty() {
+        return Ok(());
+    }
+    Err(wait(
+        o,
+        "DependencyMissing",
+        &format!("solutions that {} depends on do not run in the target: {}", o.request.solution, target.missing_dependencies.join("; ")),
+        now,
+    ))
+}
+
+/// Refuses, once it is sure that nothing of the same `kubectl apply` is still to come and caches told the truth.
+fn refuse(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
+    let settled = o.request.created_at + SETTLING;
+    if now < settled {
+        return Waiting::watched(Progress::Acceptance, reason, message, Some(settled));
+    }
+    if !o.confirmed {
+        return Step::Confirm;
+    }
+    Ending::step(End::Failed, Progress::Acceptance, reason, message)
+}
+
+/// Waits until the accept time-out.
+fn wait(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
+    let deadline = deadline(o);
+    if now < deadline {
+        return Waiting::watched(at(o), reason, format!("{message}. Waits until {deadline}"), Some(deadline));
+    }
+    if !o.confirmed {
+        return Step::Confirm;
+    }
+    Ending::step(End::Failed, at(o), reason, format!("{message}. It waited until {deadline}"))
+}
+
+/// What does not exist is awaited before acceptance (everything may have been applied at once), and ends a request after it.
+fn gone_or_awaited(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
+    if o.request.plan_hash.is_none() {
+        return wait(o, reason, message, now);
+    }
+    if !o.confirmed {
+        return Step::Confirm;
+    }
+    Ending::step(End::Failed, at(o), reason, format!("{message} any more; nothing was written"))
+}
+
+/// A right that may be granted is asked for until the deadline; the message is the rule to grant.
+pub(super) fn wait_for_right(o: &Observed, at: Progress, obstacle: &Obstacle, now: Timestamp) -> Step {
+    let deadline = deadline(o);
+    if now < deadline {
+        return Waiting::polled(at, &obstacle.reason, format!("{}. Waits until {deadline}", obstacle.message), Some(deadline), RIGHT_POLL);
+    }
+    Ending::step(End::Failed, at, &obstacle.reason, format!("{}. It waited until {deadline}", obstacle.message))
+}
+
+/// How far the request had come when something it needs was lost.
+fn at(o: &Observed) -> Progress {
+    super::decide::reached(o)
+}
+
+/// Until when a request waits for what is not there: the accept time-out, counted anew from the last gate or the scheduled time,
+/// which may be long after its creation.
+fn deadline(o: &Observed) -> Timestamp {
+    let gates = &o.request.gates;
+    let stage_timeout = o.stage.present().map_or(Duration::ZERO, |s| s.gate_timeout);
+    let opened = [&gates.pre_export_step, &gates.approval, &gates.pre_deployment_step]
+        .into_iter()
+        .flatten()
+        .map(|g| g.opened_at + stage_timeout)
+        .max();
+    let scheduled = o.request.scheduled_time.clone().ok().flatten();
+    [Some(o.request.created_at), opened, scheduled].into_iter().flatten().max().unwrap_or(o.request.created_at) + o.accept_timeout
+}

@@ -1,0 +1,173 @@
+//! The decision: a chain of checks in the order of a request's life. The first that has something to say decides.
+
+use jiff::Timestamp;
+
+use super::acceptance;
+use super::deployment;
+use super::gates;
+use super::observed::{ExportFact, Lookup, Observed, PlanFact};
+use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
+use super::timing;
+
+/// What is done next about the request.
+pub fn decide(o: &Observed, now: Timestamp) -> Step {
+    chain(o, now).unwrap_or_else(|step| step)
+}
+
+/// `Err` is a decision: the chain is left with `?` by whoever has something to say.
+fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
+    if o.request.end_time.is_some() {
+        return Err(Step::Done);
+    }
+    recorded(o)?;
+    if o.request.start_time.is_some() {
+        return Ok(deployment::run(o, now));
+    }
+    withdrawn(o)?;
+    gates::rejected(o)?;
+    let subject = acceptance::accept(o, now)?;
+    gates::pass(o, &subject, GateKind::PreExportStep, now)?;
+    let digest = export(o, &subject, now)?;
+    // Without a gate to ask at, the dry run is made when the request's turn has come.
+    if o.request.plan_hash.is_none()
+        && let Some(gate) = gates::first_after_plan(subject.stage)
+    {
+        plan(o, now)?;
+        gates::pass(o, &subject, gate, now)?;
+    }
+    gates::pass(o, &subject, GateKind::Approval, now)?;
+    if subject.stage.pre_deployment_step && o.request.gates.pre_deployment_step.is_none() {
+        // What was approved must still be true before somebody else is asked.
+        plan(o, now)?;
+    }
+    gates::pass(o, &subject, GateKind::PreDeploymentStep, now)?;
+    timing::due(o, &subject, now)?;
+    timing::superseded(o, &subject, &digest)?;
+    timing::turn(o, &subject)?;
+    plan(o, now)?;
+    Ok(Step::Claim)
+}
+
+/// What the artifact's record already says of this very request, or of one of its name, is not done again.
+fn recorded(o: &Observed) -> Result<(), Step> {
+    let Some(artifact) = o.artifact.present() else { return Ok(()) };
+    if let Some(done) = artifact.deployments.iter().find(|d| d.request_uid == o.request.uid) {
+        let from_record = "as the artifact's record says: the operator was interrupted before it could write the end here";
+        return Err(match done.outcome {
+            crate::api::artifact::Outcome::Succeeded => {
+                Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", deployment::success(o))
+            }
+            crate::api::artifact::Outcome::Failed => {
+                Ending::step(End::Failed, Progress::Deployment, "DeploymentFailed", format!("the deployment failed, {from_record}"))
+            }
+        });
+    }
+    let Some(stage) = o.stage.present() else { return Ok(()) };
+    let same_name = |d: &&super::observed::DeploymentView| {
+        d.request == o.request.name && d.stage_uid == stage.uid && d.outcome == crate::api::artifact::Outcome::Succeeded
+    };
+    if o.request.start_time.is_none()
+        && let Some(done) = artifact.deployments.iter().find(same_name)
+    {
+        return Err(Ending::step(
+            End::Succeeded,
+            Progress::Deployment,
+            "AlreadyDeployed",
+            format!(
+                "{} {} was deployed to stage {} by a request of this name at {}; nothing was written",
+                o.request.solution, o.request.version, o.request.stage, done.ended_at
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Withdrawn by its requester, or by an administrator.
+fn withdrawn(o: &Observed) -> Result<(), Step> {
+    if !o.request.cancel {
+        return Ok(());
+    }
+    Err(Ending::step(End::Canceled, reached(o), "Canceled", "canceled before anything was written to the target"))
+}
+
+/// How far a request that has not started has come, by what its status holds.
+pub(super) fn reached(o: &Observed) -> Progress {
+    let request = &o.request;
+    if request.gates.pre_deployment_step.is_some() {
+        return if request.pre_deployment.is_some() { Progress::Queue } else { Progress::PreDeploymentStep };
+    }
+    if request.gates.approval.is_some() {
+        return if request.approval.is_some() { Progress::Queue } else { Progress::Approval };
+    }
+    if request.plan_hash.is_some() {
+        return Progress::Queue;
+    }
+    if request.artifact_digest.is_some() {
+        return Progress::Validation;
+    }
+    if request.gates.pre_export_step.is_some() {
+        return if request.pre_export.is_some() { Progress::Export } else { Progress::PreExportStep };
+    }
+    Progress::Acceptance
+}
+
+/// The artifact is stored and this requester may use it. Later stages take what the first one exported.
+fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> Result<String, Step> {
+    let stored = o.artifact.present().map(|a| a.digest.clone());
+    if let Some(pinned) = &o.request.artifact_digest {
+        return match stored {
+            Some(digest) if digest == *pinned => Ok(digest),
+            Some(digest) => Err(Ending::step(
+                End::Failed,
+                Progress::Export,
+                "ArtifactChanged",
+                format!("the request was planned with artifact digest {pinned}, the stored one is {digest}; make a new request"),
+            )),
+            None if !o.confirmed => Err(Step::Confirm),
+            None => Err(Ending::step(
+                End::Failed,
+                Progress::Export,
+                "ArtifactGone",
+                format!("the artifact with digest {pinned} is gone; raise the solution's version and make a new request"),
+            )),
+        };
+    }
+    if subject.stage.previous.is_some() {
+        return stored.ok_or(Step::Confirm);
+    }
+    match &o.facts.export {
+        None => Err(Step::Export),
+        Some(ExportFact::Stored { digest, .. }) => Ok(digest.clone()),
+        Some(ExportFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Export, obstacle, now)),
+        Some(ExportFact::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Export, &obstacle.reason, &obstacle.message)),
+    }
+}
+
+/// The dry run as the delegate succeeds, and is what was approved.
+fn plan(o: &Observed, now: Timestamp) -> Result<(), Step> {
+    match &o.facts.plan {
+        None => Err(Step::Plan),
+        Some(PlanFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Validation, obstacle, now)),
+        Some(PlanFact::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message)),
+        Some(PlanFact::Ready { hash, summary }) => match &o.request.plan_hash {
+            Some(pinned) if pinned != hash => Err(Ending::step(
+                End::Failed,
+                reached(o),
+                "PlanChanged",
+                format!(
+                    "what would be deployed is no longer what was planned and asked to be approved (now: {summary}); nothing was written. Make a new request: it starts from the stored artifact"
+                ),
+            )),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// Waits where the target of a look-up was not looked up at all.
+pub(super) fn known<'a, T>(lookup: &'a Lookup<T>, at: Progress, what: &str) -> Result<Option<&'a T>, Step> {
+    match lookup {
+        Lookup::Unknown => Err(Waiting::watched(at, "Unknown", format!("{what} was not looked up yet"), None)),
+        Lookup::Absent => Ok(None),
+        Lookup::Present(value) => Ok(Some(value)),
+    }
+}

@@ -1,0 +1,178 @@
+//! The gates: each opened once, decided once by who may, and closed by time.
+
+use jiff::Timestamp;
+
+use super::acceptance::Subject;
+use super::observed::{DelegateView, Observed, StageView};
+use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
+use crate::api::names;
+use crate::api::request_status::{ApprovalDecision, Gate, StepOutcome};
+
+/// Passes a gate that the stage asks for, or decides what its state means.
+pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp) -> Result<(), Step> {
+    if !asked_for(subject.stage, kind) {
+        return Ok(());
+    }
+    let Some(gate) = opened(o, kind) else {
+        if kind == GateKind::Approval && !subject.stage.allow_self_approval {
+            match o.facts.requester_could_approve {
+                None => return Err(Step::AskApprover),
+                Some(true) => {
+                    return Err(Ending::step(
+                        End::Failed,
+                        Progress::Approval,
+                        "RequesterCouldApprove",
+                        format!(
+                            "{} may impersonate {} or create its token in host {}, and so could approve their own request; take that right away, or set gates.allowSelfApproval on stage {}",
+                            requester(o),
+                            approver(o, subject.stage),
+                            o.request.host,
+                            o.request.stage
+                        ),
+                    ));
+                }
+                Some(false) => {}
+            }
+        }
+        return Err(Step::OpenGate(kind));
+    };
+    let at = progress(kind);
+    match decided(o, kind) {
+        Some(decided_on) => {
+            // Admission lets no other hash through; without it a decision would mean nothing.
+            if kind == GateKind::Approval && decided_on != gate.plan_hash.as_ref() {
+                return Err(Ending::step(
+                    End::Failed,
+                    at,
+                    "ApprovalNotBound",
+                    "the approval does not carry the hash of the plan it was asked for: the admission policies of Pilotage were not in force. Install them and make a new request",
+                ));
+            }
+            Ok(())
+        }
+        None => {
+            let deadline = gate.opened_at + subject.stage.gate_timeout;
+            if now >= deadline {
+                return Err(Ending::step(
+                    End::Failed,
+                    at,
+                    "GateTimedOut",
+                    format!(
+                        "the {} was not decided between {} and {deadline} by {}; make a new request",
+                        word(kind),
+                        gate.opened_at,
+                        who(o, gate)
+                    ),
+                ));
+            }
+            Err(Waiting::watched(
+                at,
+                match kind {
+                    GateKind::PreExportStep => "AwaitingPreExportStep",
+                    GateKind::Approval => "AwaitingApproval",
+                    GateKind::PreDeploymentStep => "AwaitingPreDeploymentStep",
+                },
+                format!("waits since {} for the {} by {}, until {deadline}", gate.opened_at, word(kind), who(o, gate)),
+                Some(deadline),
+            ))
+        }
+    }
+}
+
+/// The plan that a decision at the gate was made on, where there is a decision. Rejections have ended the request before.
+fn decided(o: &Observed, kind: GateKind) -> Option<Option<&String>> {
+    match kind {
+        GateKind::PreExportStep => o.request.pre_export.as_ref().map(|d| d.plan_hash.as_ref()),
+        GateKind::PreDeploymentStep => o.request.pre_deployment.as_ref().map(|d| d.plan_hash.as_ref()),
+        GateKind::Approval => o.request.approval.as_ref().map(|d| d.plan_hash.as_ref()),
+    }
+}
+
+/// A rejection at any gate ends the request, whatever else it waits for.
+pub fn rejected(o: &Observed) -> Result<(), Step> {
+    let request = &o.request;
+    let rejections = [
+        (
+            GateKind::PreExportStep,
+            request.pre_export.as_ref().filter(|d| d.decision == StepOutcome::Rejected).map(|d| (&d.by, &d.comments)),
+        ),
+        (GateKind::Approval, request.approval.as_ref().filter(|d| d.decision == ApprovalDecision::Rejected).map(|d| (&d.by, &d.comments))),
+        (
+            GateKind::PreDeploymentStep,
+            request.pre_deployment.as_ref().filter(|d| d.decision == StepOutcome::Rejected).map(|d| (&d.by, &d.comments)),
+        ),
+    ];
+    for (kind, rejection) in rejections {
+        if let Some((by, comments)) = rejection {
+            let said = comments.as_ref().map_or_else(|| "without a comment".to_owned(), |c| format!("with the comment: {c}"));
+            return Err(Ending::step(End::Rejected, progress(kind), "Rejected", format!("{} rejected by {by} {said}", word(kind))));
+        }
+    }
+    Ok(())
+}
+
+/// The gate that comes first once there is a plan.
+pub fn first_after_plan(stage: &StageView) -> Option<GateKind> {
+    [GateKind::Approval, GateKind::PreDeploymentStep].into_iter().find(|kind| asked_for(stage, *kind))
+}
+
+/// The gate as it is opened now: who may decide is pinned, so that admission need not look it up.
+pub fn open(o: &Observed, stage: &StageView, kind: GateKind, plan_hash: Option<String>, now: Timestamp) -> Gate {
+    Gate {
+        approver: (kind == GateKind::Approval).then(|| approver(o, stage)),
+        approver_uid: None,
+        plan_hash: if kind == GateKind::PreExportStep { None } else { plan_hash },
+        allow_self_approval: stage.allow_self_approval,
+        opened_at: crate::api::condition::whole_seconds(now),
+    }
+}
+
+/// The user name of the delegate, who approves.
+pub fn approver(o: &Observed, stage: &StageView) -> String {
+    match &stage.delegate {
+        DelegateView::ServicePrincipal { name } => names::service_account_username(&o.request.host, name),
+        DelegateView::StageOwner { owner } => owner.username.clone(),
+        DelegateView::Requester => requester(o),
+    }
+}
+
+fn requester(o: &Observed) -> String {
+    o.request.requester.as_ref().map(|r| r.username.clone()).unwrap_or_default()
+}
+
+fn asked_for(stage: &StageView, kind: GateKind) -> bool {
+    match kind {
+        GateKind::PreExportStep => stage.pre_export_step && stage.previous.is_none(),
+        GateKind::Approval => stage.needs_approval(),
+        GateKind::PreDeploymentStep => stage.pre_deployment_step,
+    }
+}
+
+fn opened(o: &Observed, kind: GateKind) -> Option<&Gate> {
+    match kind {
+        GateKind::PreExportStep => o.request.gates.pre_export_step.as_ref(),
+        GateKind::Approval => o.request.gates.approval.as_ref(),
+        GateKind::PreDeploymentStep => o.request.gates.pre_deployment_step.as_ref(),
+    }
+}
+
+/// Where a request is at that gate.
+pub fn progress(kind: GateKind) -> Progress {
+    match kind {
+        GateKind::PreExportStep => Progress::PreExportStep,
+        GateKind::Approval => Progress::Approval,
+        GateKind::PreDeploymentStep => Progress::PreDeploymentStep,
+    }
+}
+
+fn word(kind: GateKind) -> &'static str {
+    match kind {
+        GateKind::PreExportStep => "pre-export step",
+        GateKind::Approval => "approval",
+        GateKind::PreDeploymentStep => "pre-deployment step",
+    }
+}
+
+fn who(o: &Observed, gate: &Gate) -> String {
+    gate.approver.clone().unwrap_or_else(|| format!("a holder of the verb approve on stage {}", o.request.stage))
+}

@@ -1,0 +1,69 @@
+//! The hash of a plan: what an approval covers, and nothing else. Creates and updates are shown, not hashed: drift in the
+//! target does not void an approval.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use super::observed::{DelegateView, StageView};
+use crate::api::stage::OnFailure;
+
+/// What a plan's hash is made of.
+pub struct PlanInputs<'a> {
+    /// The request's uid.
+    pub request_uid: &'a str,
+    /// The artifact's digest.
+    pub artifact_digest: &'a str,
+    /// The digest of the settings.
+    pub settings_digest: &'a str,
+    /// The uid of the target namespace.
+    pub environment_id: &'a str,
+    /// The uid of the Environment.
+    pub environment_uid: &'a str,
+    /// The delegate's user name.
+    pub delegate: &'a str,
+    /// The stage.
+    pub stage: &'a StageView,
+    /// Whether fields of other field managers are taken over.
+    pub force: bool,
+    /// The digest of the artifact that is replaced.
+    pub replaces: Option<&'a str>,
+    /// The objects that are deleted, sorted, each as one line.
+    pub deletions: &'a [String],
+}
+
+/// `sha256:` and the hash.
+pub fn plan_hash(inputs: &PlanInputs<'_>) -> String {
+    let mut hasher = Sha256::new();
+    let mut field = |name: &str, value: &str| {
+        // Length-prefixed, so that no two lists of fields are the same bytes.
+        hasher.update(format!("{name}:{}:{value}\n", value.len()));
+    };
+    field("request", inputs.request_uid);
+    field("artifact", inputs.artifact_digest);
+    field("settings", inputs.settings_digest);
+    field("environmentId", inputs.environment_id);
+    field("environment", inputs.environment_uid);
+    field("delegate", inputs.delegate);
+    field("stage", &inputs.stage.uid);
+    field("target", &inputs.stage.target_environment);
+    field(
+        "delegation",
+        match inputs.stage.delegate {
+            DelegateView::ServicePrincipal { .. } => "ServicePrincipal",
+            DelegateView::StageOwner { .. } => "StageOwner",
+            DelegateView::Requester => "Requester",
+        },
+    );
+    field("timeout", &inputs.stage.deployment_timeout.as_secs().to_string());
+    field("onFailure", if inputs.stage.on_failure == OnFailure::Rollback { "Rollback" } else { "Keep" });
+    field("force", if inputs.force { "true" } else { "false" });
+    field("replaces", inputs.replaces.unwrap_or_default());
+    for deletion in inputs.deletions {
+        field("delete", deletion);
+    }
+    hasher.finalize().iter().fold("sha256:".to_owned(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

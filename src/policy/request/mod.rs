@@ -1,0 +1,20 @@
+//! What is done next about a `DeploymentRequest`, and how it is reported.
+
+pub mod acceptance;
+pub mod decide;
+pub mod deployment;
+pub mod gates;
+pub mod hash;
+pub mod observed;
+pub mod report;
+pub mod step;
+pub mod timing;
+
+#[cfg(test)]
+mod scenario;
+#[cfg(test)]
+mod tests;
+
+pub use decide::decide;
+pub use observed::Observed;
+pub use step::Step;

@@ -1,0 +1,392 @@
+//! What a decision is made on: small views, with nothing in them that decisions do not need.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use semver::Version;
+
+use crate::api::artifact::Outcome;
+use crate::api::reference::Identity;
+use crate::api::request_status::{ApprovalDecision, GateStatus, StepOutcome};
+use crate::api::stage::{OnFailure, Window};
+
+/// The outcome of a look-up. Nothing terminal is decided from a cached absence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// It was not looked up.
+    #[default]
+    Unknown,
+    /// It was not found.
+    Absent,
+    /// It was found.
+    Present(T),
+}
+
+impl<T> Lookup<T> {
+    /// What was found.
+    pub fn present(&self) -> Option<&T> {
+        if let Self::Present(value) = self { Some(value) } else { None }
+    }
+}
+
+impl<T> From<Option<T>> for Lookup<T> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Absent, Self::Present)
+    }
+}
+
+/// All that a decision about one request is made on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// The request.
+    pub request: RequestView,
+    /// Its pipeline.
+    pub pipeline: Lookup<PipelineView>,
+    /// Its stage.
+    pub stage: Lookup<StageView>,
+    /// The stage's target environment.
+    pub target: Lookup<TargetView>,
+    /// The development environment that it is exported from; heads only.
+    pub source: Lookup<SourceView>,
+    /// The Solution in that environment; heads only.
+    pub solution: Lookup<SolutionView>,
+    /// The artifact of that solution and version.
+    pub artifact: Lookup<ArtifactView>,
+    /// Other requests for the same solution and environment that have not ended.
+    pub rivals: Vec<Rival>,
+    /// A request for the same solution and version in the previous stage that has not ended.
+    pub previous_in_flight: Option<String>,
+    /// Whether absences and rivals were confirmed by reading them live in this pass.
+    pub confirmed: bool,
+    /// What the steps of this pass found.
+    pub facts: Facts,
+    /// How long a request waits for what it needs to be accepted.
+    pub accept_timeout: Duration,
+}
+
+/// The request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestView {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its namespace: the host.
+    pub host: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// The pipeline it names.
+    pub pipeline: String,
+    /// The stage it names.
+    pub stage: String,
+    /// The solution it names.
+    pub solution: String,
+    /// The version it names.
+    pub version: Version,
+    /// The source environment it names.
+    pub source_environment: Option<String>,
+    /// Whether it names an artifact in a registry.
+    pub from_registry: bool,
+    /// Whether it asks for what is deployed to be shared.
+    pub shares: bool,
+    /// Whether it is withdrawn.
+    pub cancel: bool,
+    /// Who asks.
+    pub requester: Option<Identity>,
+    /// The earliest time to deploy; `Err` with the text where it can't be read.
+    pub scheduled_time: Result<Option<Timestamp>, String>,
+    /// The digest of the artifact that its status names.
+    pub artifact_digest: Option<String>,
+    /// The hash of the plan that its status holds.
+    pub plan_hash: Option<String>,
+    /// The gates that were opened.
+    pub gates: GateStatus,
+    /// The decision at gate 1.
+    pub pre_export: Option<Decided<StepOutcome>>,
+    /// The decision at gate 2.
+    pub approval: Option<Decided<ApprovalDecision>>,
+    /// The decision at gate 3.
+    pub pre_deployment: Option<Decided<StepOutcome>>,
+    /// When it began to deploy.
+    pub start_time: Option<Timestamp>,
+    /// When it ended.
+    pub end_time: Option<Timestamp>,
+}
+
+/// A decision at a gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decided<T> {
+    /// What was decided.
+    pub decision: T,
+    /// Who decided.
+    pub by: String,
+    /// The comment for the requester.
+    pub comments: Option<String>,
+    /// The hash of the plan that was decided on.
+    pub plan_hash: Option<String>,
+}
+
+/// The pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PipelineView {
+    /// Why it is not ready; `None` where it is.
+    pub not_ready: Option<String>,
+    /// Its development environments.
+    pub development_environments: Vec<String>,
+    /// Whether versions that are not higher may be deployed.
+    pub allow_redeployments: bool,
+    /// Whether it is stopped.
+    pub suspended: bool,
+}
+
+/// Who deploys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DelegateView {
+    /// A `ServiceAccount` of the host.
+    ServicePrincipal {
+        /// Its name.
+        name: String,
+    },
+    /// The stage's owner.
+    StageOwner {
+        /// The owner.
+        owner: Identity,
+    },
+    /// The requester.
+    Requester,
+}
+
+/// The stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageView {
+    /// Its uid.
+    pub uid: String,
+    /// The pipeline that it is part of.
+    pub pipeline: String,
+    /// Why it is not ready; `None` where it is.
+    pub not_ready: Option<String>,
+    /// The stage before it.
+    pub previous: Option<PreviousStage>,
+    /// The name of its target environment.
+    pub target_environment: String,
+    /// Who deploys.
+    pub delegate: DelegateView,
+    /// Whether gate 1 is asked for.
+    pub pre_export_step: bool,
+    /// Whether gate 3 is asked for.
+    pub pre_deployment_step: bool,
+    /// How long a gate stays open.
+    pub gate_timeout: Duration,
+    /// Whether the requester may decide.
+    pub allow_self_approval: bool,
+    /// When deployments may start.
+    pub windows: Vec<Window>,
+    /// The least time since the previous stage succeeded.
+    pub soak: Duration,
+    /// How long a deployment may take to become healthy.
+    pub deployment_timeout: Duration,
+    /// What is done when it does not.
+    pub on_failure: OnFailure,
+}
+
+impl StageView {
+    /// Whether gate 2 is asked for.
+    pub fn needs_approval(&self) -> bool {
+        self.delegate != DelegateView::Requester
+    }
+}
+
+/// The stage before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreviousStage {
+    /// Its name.
+    pub name: String,
+    /// Its uid and that of its environment; `None` where it does not exist.
+    pub uids: Option<(String, String)>,
+}
+
+/// The target environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetView {
+    /// Why it is not ready; `None` where it is.
+    pub not_ready: Option<String>,
+    /// The uid of its namespace.
+    pub environment_id: String,
+    /// The uid of the Environment.
+    pub uid: String,
+    /// What runs there of this solution.
+    pub current: Option<CurrentVersion>,
+    /// Who holds the claim on this solution there.
+    pub claim: Option<ClaimView>,
+    /// Whether the solutions that this one depends on run there; what is missing, in words.
+    pub missing_dependencies: Vec<String>,
+}
+
+/// A version that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CurrentVersion {
+    /// The version.
+    pub version: Version,
+    /// The artifact's digest.
+    pub digest: String,
+    /// The request that deployed it.
+    pub request: String,
+}
+
+/// A claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimView {
+    /// The name of the request that holds it.
+    pub request: String,
+    /// Its uid.
+    pub request_uid: String,
+}
+
+/// The development environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceView {
+    /// Its name.
+    pub name: String,
+    /// Why it is not ready; `None` where it is.
+    pub not_ready: Option<String>,
+    /// Its namespace.
+    pub namespace: String,
+}
+
+/// The Solution in development.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SolutionView {
+    /// The version in development.
+    pub version: Version,
+}
+
+/// The artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArtifactView {
+    /// Its digest.
+    pub digest: String,
+    /// The development environment that it came from.
+    pub source_environment: Option<String>,
+    /// Where it was deployed.
+    pub deployments: Vec<DeploymentView>,
+}
+
+/// A deployment of the artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeploymentView {
+    /// The request's name.
+    pub request: String,
+    /// The request's uid.
+    pub request_uid: String,
+    /// The stage's uid.
+    pub stage_uid: String,
+    /// The environment's uid.
+    pub environment_uid: String,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Another request for the same solution and environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Since when its last gate has been open for it, where it queues for the claim.
+    pub queued_since: Option<Timestamp>,
+}
+
+/// What steps of this pass found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Of the export.
+    pub export: Option<ExportFact>,
+    /// Of the plan.
+    pub plan: Option<PlanFact>,
+    /// Whether the requester could become the approver.
+    pub requester_could_approve: Option<bool>,
+    /// Of the claim.
+    pub claim: Option<ClaimFact>,
+    /// Of the apply.
+    pub apply: Option<ApplyFact>,
+    /// Of the health check.
+    pub health: Option<HealthFact>,
+}
+
+/// Something that waits to be granted or made, or that never will.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, and what to do about it.
+    pub message: String,
+}
+
+/// What the export found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportFact {
+    /// The artifact is stored and may be used by this requester.
+    Stored {
+        /// Its digest.
+        digest: String,
+        /// Whether development differs from what was stored when the version was exported first.
+        reused: bool,
+    },
+    /// A right is missing.
+    Missing(Obstacle),
+    /// It can't be exported.
+    Refused(Obstacle),
+}
+
+/// What the plan found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanFact {
+    /// It can be carried out.
+    Ready {
+        /// Its hash.
+        hash: String,
+        /// In words: how much is created, changed and deleted.
+        summary: String,
+    },
+    /// A right is missing.
+    Missing(Obstacle),
+    /// The target refuses it.
+    Refused(Obstacle),
+}
+
+/// What became of the claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimFact {
+    /// It is this request's, and the start is written.
+    Won,
+    /// Another request has it.
+    Lost {
+        /// The request that has it.
+        to: String,
+    },
+}
+
+/// What became of the apply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApplyFact {
+    /// Everything is as planned.
+    Applied,
+    /// A right is missing.
+    Missing(Obstacle),
+    /// The target refused part of it.
+    Failed(Obstacle),
+}
+
+/// What the health check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthFact {
+    /// Everything is healthy.
+    Healthy,
+    /// Some are not yet.
+    Pending(String),
+    /// Some never will be.
+    Failed(String),
+}

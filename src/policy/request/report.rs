@@ -1,0 +1,141 @@
+//! How a request's state is told: conditions, phase and the message that people read.
+
+use super::observed::{ExportFact, Observed, PlanFact};
+use super::step::{End, Ending, Progress, Waiting};
+use crate::api::condition::{ConditionStatus, Observation};
+use crate::api::request_status::condition_types as types;
+
+/// What is told.
+pub struct Report {
+    /// The phase: one word for people.
+    pub phase: &'static str,
+    /// The conditions.
+    pub conditions: Vec<Observation>,
+}
+
+/// Tells of a wait.
+pub fn waiting(o: &Observed, wait: &Waiting) -> Report {
+    let mut conditions = passed(o, wait.at);
+    if let Some(type_) = condition_of(wait.at) {
+        conditions.push(Observation::new(type_, ConditionStatus::Unknown, &wait.reason, &wait.message));
+    }
+    conditions.push(Observation::new(types::SUCCEEDED, ConditionStatus::Unknown, &wait.reason, &wait.message));
+    conditions.push(Observation::new(types::RECONCILING, true, &wait.reason, &wait.message));
+    Report { phase: phase(wait.at), conditions }
+}
+
+/// Tells of the end.
+pub fn ended(o: &Observed, ending: &Ending) -> Report {
+    let mut conditions = passed(o, ending.at);
+    let good = ending.end == End::Succeeded;
+    if let Some(type_) = condition_of(ending.at) {
+        conditions.push(Observation::new(type_, good, &ending.reason, &ending.message));
+    }
+    conditions.push(Observation::new(types::SUCCEEDED, good, &ending.reason, &ending.message));
+    conditions.push(Observation::new(types::RECONCILING, false, "Ended", "the request has ended"));
+    conditions.push(Observation::new(
+        types::STALLED,
+        ending.end == End::Failed,
+        if good { "Ended" } else { &ending.reason },
+        if good { "the request has ended" } else { &ending.message },
+    ));
+    Report {
+        phase: match ending.end {
+            End::Succeeded => "Succeeded",
+            End::Failed => "Failed",
+            End::Rejected => "Rejected",
+            End::Canceled => "Canceled",
+        },
+        conditions,
+    }
+}
+
+/// What is true of a request that has come that far.
+fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
+    let mut conditions = Vec::new();
+    let request = &o.request;
+    if at > Progress::Acceptance {
+        conditions.push(Observation::new(
+            types::ACCEPTED,
+            true,
+            "Accepted",
+            format!("pipeline {}, stage {}, solution {} {}", request.pipeline, request.stage, request.solution, request.version),
+        ));
+    }
+    if at > Progress::PreExportStep
+        && let Some(decided) = &request.pre_export
+    {
+        conditions.push(Observation::new(
+            types::PRE_EXPORT_STEP_COMPLETED,
+            true,
+            "Completed",
+            said("completed", &decided.by, decided.comments.as_deref()),
+        ));
+    }
+    if at > Progress::Export {
+        let digest = match &o.facts.export {
+            Some(ExportFact::Stored { digest, .. }) => Some(digest),
+            _ => o.artifact.present().map(|a| &a.digest),
+        };
+        if let Some(digest) = digest {
+            let reused = matches!(&o.facts.export, Some(ExportFact::Stored { reused: true, .. }));
+            let note =
+                if reused { "; it was stored before: where development has changed since, raise the version to ship that" } else { "" };
+            conditions.push(Observation::new(
+                types::EXPORTED,
+                true,
+                "Stored",
+                format!("artifact {}-{} with digest {digest}{note}", request.solution, request.version),
+            ));
+        }
+    }
+    if at > Progress::Validation
+        && let Some(PlanFact::Ready { summary, .. }) = &o.facts.plan
+    {
+        conditions.push(Observation::new(types::VALIDATED, true, "DryRunSucceeded", summary));
+    }
+    if at > Progress::Approval
+        && let Some(decided) = &request.approval
+    {
+        conditions.push(Observation::new(types::APPROVED, true, "Approved", said("approved", &decided.by, decided.comments.as_deref())));
+    }
+    if at > Progress::PreDeploymentStep
+        && let Some(decided) = &request.pre_deployment
+    {
+        conditions.push(Observation::new(
+            types::PRE_DEPLOYMENT_STEP_COMPLETED,
+            true,
+            "Completed",
+            said("completed", &decided.by, decided.comments.as_deref()),
+        ));
+    }
+    conditions
+}
+
+fn said(what: &str, by: &str, comments: Option<&str>) -> String {
+    comments.map_or_else(|| format!("{what} by {by}"), |c| format!("{what} by {by}: {c}"))
+}
+
+fn condition_of(at: Progress) -> Option<&'static str> {
+    match at {
+        Progress::Acceptance => Some(types::ACCEPTED),
+        Progress::PreExportStep => Some(types::PRE_EXPORT_STEP_COMPLETED),
+        Progress::Export => Some(types::EXPORTED),
+        Progress::Validation => Some(types::VALIDATED),
+        Progress::Approval => Some(types::APPROVED),
+        Progress::PreDeploymentStep => Some(types::PRE_DEPLOYMENT_STEP_COMPLETED),
+        Progress::Queue => None,
+        Progress::Deployment => Some(types::DEPLOYED),
+    }
+}
+
+fn phase(at: Progress) -> &'static str {
+    match at {
+        Progress::Acceptance | Progress::Export | Progress::Validation => "Pending",
+        Progress::PreExportStep => "AwaitingPreExportStep",
+        Progress::Approval => "AwaitingApproval",
+        Progress::PreDeploymentStep => "AwaitingPreDeploymentStep",
+        Progress::Queue => "Queued",
+        Progress::Deployment => "Deploying",
+    }
+}

@@ -1,0 +1,190 @@
+//! A request that is about to be deployed to a second stage, for tests to change.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use semver::Version;
+
+use super::observed::{
+    ArtifactView, DelegateView, DeploymentView, ExportFact, Facts, Lookup, Observed, PipelineView, PlanFact, PreviousStage, RequestView,
+    SolutionView, SourceView, StageView, TargetView,
+};
+use crate::api::artifact::Outcome;
+use crate::api::reference::Identity;
+use crate::api::request_status::{ApprovalDecision, Gate, GateStatus};
+use crate::api::stage::OnFailure;
+
+/// The digest of the artifact in all scenarios.
+pub(super) const DIGEST: &str = "sha256:aa";
+/// The hash of the plan in all scenarios.
+pub(super) const HASH: &str = "sha256:bb";
+
+/// `seconds` after the request was made.
+pub(super) fn after(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+/// A request for a first stage, with everything in place and nothing done.
+pub(super) fn head() -> Observed {
+    Observed {
+        request: RequestView {
+            name: "orders-qa".into(),
+            uid: "r1".into(),
+            host: "host".into(),
+            created_at: after(0),
+            pipeline: "standard".into(),
+            stage: "qa".into(),
+            solution: "orders".into(),
+            version: Version::new(1, 4, 0),
+            source_environment: None,
+            from_registry: false,
+            shares: false,
+            cancel: false,
+            requester: Some(Identity { username: "dana".into(), uid: None, groups: vec!["makers".into()] }),
+            scheduled_time: Ok(None),
+            artifact_digest: None,
+            plan_hash: None,
+            gates: GateStatus::default(),
+            pre_export: None,
+            approval: None,
+            pre_deployment: None,
+            start_time: None,
+            end_time: None,
+        },
+        pipeline: Lookup::Present(PipelineView {
+            not_ready: None,
+            development_environments: vec!["dev".into()],
+            allow_redeployments: false,
+            suspended: false,
+        }),
+        stage: Lookup::Present(StageView {
+            uid: "s-qa".into(),
+            pipeline: "standard".into(),
+            not_ready: None,
+            previous: None,
+            target_environment: "qa".into(),
+            delegate: DelegateView::ServicePrincipal { name: "bot".into() },
+            pre_export_step: false,
+            pre_deployment_step: false,
+            gate_timeout: Duration::from_hours(72),
+            allow_self_approval: false,
+            windows: Vec::new(),
+            soak: Duration::ZERO,
+            deployment_timeout: Duration::from_mins(10),
+            on_failure: OnFailure::Keep,
+        }),
+        target: Lookup::Present(TargetView {
+            not_ready: None,
+            environment_id: "ns-qa".into(),
+            uid: "e-qa".into(),
+            current: None,
+            claim: None,
+            missing_dependencies: Vec::new(),
+        }),
+        source: Lookup::Present(SourceView { name: "dev".into(), not_ready: None, namespace: "orders-dev".into() }),
+        solution: Lookup::Present(SolutionView { version: Version::new(1, 4, 0) }),
+        artifact: Lookup::Absent,
+        rivals: Vec::new(),
+        previous_in_flight: None,
+        confirmed: false,
+        facts: Facts::default(),
+        accept_timeout: Duration::from_hours(1),
+    }
+}
+
+/// A request for a second stage whose artifact succeeded in the first.
+pub(super) fn second() -> Observed {
+    let mut o = head();
+    o.request.name = "orders-prod".into();
+    o.request.stage = "prod".into();
+    if let Lookup::Present(stage) = &mut o.stage {
+        stage.uid = "s-prod".into();
+        stage.target_environment = "prod".into();
+        stage.previous = Some(PreviousStage { name: "qa".into(), uids: Some(("s-qa".into(), "e-qa".into())) });
+    }
+    if let Lookup::Present(target) = &mut o.target {
+        target.uid = "e-prod".into();
+        target.environment_id = "ns-prod".into();
+    }
+    o.artifact = Lookup::Present(ArtifactView {
+        digest: DIGEST.into(),
+        source_environment: Some("dev".into()),
+        deployments: vec![DeploymentView {
+            request: "orders-qa".into(),
+            request_uid: "r0".into(),
+            stage_uid: "s-qa".into(),
+            environment_uid: "e-qa".into(),
+            ended_at: after(-60),
+            outcome: Outcome::Succeeded,
+        }],
+    });
+    o
+}
+
+impl Observed {
+    /// Lets the stage be changed.
+    pub(super) fn with_stage(mut self, change: impl FnOnce(&mut StageView)) -> Self {
+        if let Lookup::Present(stage) = &mut self.stage {
+            change(stage);
+        }
+        self
+    }
+
+    /// Lets the target be changed.
+    pub(super) fn with_target(mut self, change: impl FnOnce(&mut TargetView)) -> Self {
+        if let Lookup::Present(target) = &mut self.target {
+            change(target);
+        }
+        self
+    }
+
+    /// Lets the pipeline be changed.
+    pub(super) fn with_pipeline(mut self, change: impl FnOnce(&mut PipelineView)) -> Self {
+        if let Lookup::Present(pipeline) = &mut self.pipeline {
+            change(pipeline);
+        }
+        self
+    }
+
+    /// The export of this pass succeeded.
+    pub(super) fn exported(mut self) -> Self {
+        self.facts.export = Some(ExportFact::Stored { digest: DIGEST.into(), reused: false });
+        self
+    }
+
+    /// The plan of this pass succeeded.
+    pub(super) fn planned(mut self, hash: &str) -> Self {
+        self.facts.plan = Some(PlanFact::Ready { hash: hash.into(), summary: "3 to create".into() });
+        self.facts.requester_could_approve = Some(false);
+        self
+    }
+
+    /// The approval gate was opened for the plan.
+    pub(super) fn asked(mut self) -> Self {
+        self.request.artifact_digest = Some(DIGEST.into());
+        self.request.plan_hash = Some(HASH.into());
+        self.request.gates.approval = Some(Gate {
+            approver: Some("system:serviceaccount:host:bot".into()),
+            approver_uid: None,
+            plan_hash: Some(HASH.into()),
+            allow_self_approval: false,
+            opened_at: after(1),
+        });
+        if self.artifact == Lookup::Absent {
+            self.artifact =
+                Lookup::Present(ArtifactView { digest: DIGEST.into(), source_environment: Some("dev".into()), deployments: Vec::new() });
+        }
+        self
+    }
+
+    /// The approver decided.
+    pub(super) fn decided(mut self, decision: ApprovalDecision) -> Self {
+        self.request.approval = Some(super::observed::Decided {
+            decision,
+            by: "system:serviceaccount:host:bot".into(),
+            comments: Some("no tests".into()),
+            plan_hash: Some(HASH.into()),
+        });
+        self
+    }
+}

@@ -1,0 +1,123 @@
+//! What is done next.
+
+use jiff::Timestamp;
+use std::time::Duration;
+
+/// How far a request has come. Conditions before this point are true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// It is not accepted.
+    Acceptance,
+    /// Gate 1.
+    PreExportStep,
+    /// The artifact is not stored.
+    Export,
+    /// The dry run has not succeeded.
+    Validation,
+    /// Gate 2.
+    Approval,
+    /// Gate 3.
+    PreDeploymentStep,
+    /// It waits for a time or its turn.
+    Queue,
+    /// It changes the target.
+    Deployment,
+}
+
+/// The gates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateKind {
+    /// Gate 1.
+    PreExportStep,
+    /// Gate 2.
+    Approval,
+    /// Gate 3.
+    PreDeploymentStep,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Read live what the caches do not have, before something terminal is decided from it.
+    Confirm,
+    /// Export the solution, or find that the requester may use the stored artifact.
+    Export,
+    /// Dry run as the delegate.
+    Plan,
+    /// Ask whether the requester could become the approver.
+    AskApprover,
+    /// Open a gate.
+    OpenGate(GateKind),
+    /// Claim the target and write the start.
+    Claim,
+    /// Apply as the delegate.
+    Apply,
+    /// Look at the health of what was applied.
+    Check,
+    /// End the request.
+    Finish(Ending),
+    /// Wait.
+    Wait(Waiting),
+    /// Nothing: the request has ended.
+    Done,
+}
+
+/// How a request ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Deployed and healthy.
+    Succeeded,
+    /// It could not be carried out.
+    Failed,
+    /// An approver rejected it.
+    Rejected,
+    /// It was withdrawn.
+    Canceled,
+}
+
+/// The end of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// How.
+    pub end: End,
+    /// How far it had come.
+    pub at: Progress,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, and what to do about it.
+    pub message: String,
+}
+
+/// A wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// How far it has come.
+    pub at: Progress,
+    /// What for, in one word.
+    pub reason: String,
+    /// What for, on whom, and what to do about it.
+    pub message: String,
+    /// When to look again though nothing happened: a deadline, or a time that was waited for.
+    pub until: Option<Timestamp>,
+    /// How often to look, where nothing announces the change (a right that is granted, the health of the target).
+    pub poll: Option<Duration>,
+}
+
+impl Waiting {
+    /// Waits for something that is announced by a watch.
+    pub fn watched(at: Progress, reason: &str, message: impl Into<String>, until: Option<Timestamp>) -> Step {
+        Step::Wait(Self { at, reason: reason.into(), message: message.into(), until, poll: None })
+    }
+
+    /// Waits for something that has to be looked for.
+    pub fn polled(at: Progress, reason: &str, message: impl Into<String>, until: Option<Timestamp>, poll: Duration) -> Step {
+        Step::Wait(Self { at, reason: reason.into(), message: message.into(), until, poll: Some(poll) })
+    }
+}
+
+impl Ending {
+    /// The end for a reason.
+    pub fn step(end: End, at: Progress, reason: &str, message: impl Into<String>) -> Step {
+        Step::Finish(Self { end, at, reason: reason.into(), message: message.into() })
+    }
+}

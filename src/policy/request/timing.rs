@@ -1,0 +1,107 @@
+//! When an approved request may start: its scheduled time, the stage's windows, the soak time, and its turn.
+
+use jiff::Timestamp;
+
+use super::acceptance::Subject;
+use super::observed::Observed;
+use super::step::{End, Ending, Progress, Step, Waiting};
+use crate::api::artifact::Outcome;
+use crate::policy::windows::{self, Opening};
+
+/// The scheduled time has come, the soak time is over, and no window forbids the start.
+pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Result<(), Step> {
+    if let Ok(Some(scheduled)) = o.request.scheduled_time
+        && now < scheduled
+    {
+        return Err(Waiting::watched(Progress::Queue, "Scheduled", format!("waits for its scheduled time, {scheduled}"), Some(scheduled)));
+    }
+    if let Some(previous) = &subject.stage.previous
+        && let Some((stage_uid, _)) = &previous.uids
+        && let Some(artifact) = o.artifact.present()
+    {
+        let succeeded =
+            artifact.deployments.iter().filter(|d| d.stage_uid == *stage_uid && d.outcome == Outcome::Succeeded).map(|d| d.ended_at).min();
+        if let Some(ripe) = succeeded.map(|at| at + subject.stage.soak)
+            && now < ripe
+        {
+            return Err(Waiting::watched(
+                Progress::Queue,
+                "Soaking",
+                format!("waits until {ripe}: stage {} asks for a soak time since the success in stage {}", o.request.stage, previous.name),
+                Some(ripe),
+            ));
+        }
+    }
+    match windows::opening(&subject.stage.windows, now) {
+        Ok(Opening::Open) => Ok(()),
+        Ok(Opening::Closed { until, schedule }) => {
+            let when = until.map_or_else(|| "a window opens".to_owned(), |at| at.to_string());
+            Err(Waiting::watched(
+                Progress::Queue,
+                "OutsideWindow",
+                format!("waits until {when}: the windows of stage {} (schedule \"{schedule}\") let nothing start now", o.request.stage),
+                until,
+            ))
+        }
+        Err(error) => Err(Waiting::watched(
+            Progress::Queue,
+            "WindowInvalid",
+            format!("the windows of stage {} can't be read: {error}; its owner must correct them", o.request.stage),
+            None,
+        )),
+    }
+}
+
+/// A higher version got there first: said, never skipped silently.
+pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> Result<(), Step> {
+    if subject.pipeline.allow_redeployments {
+        return Ok(());
+    }
+    match &subject.target.current {
+        Some(current) if current.version > o.request.version || (current.version == o.request.version && current.digest == digest) => {
+            // A claim of its own shows that it is this request's own work, half recorded.
+            if subject.target.claim.as_ref().is_some_and(|c| c.request_uid == o.request.uid) {
+                return Ok(());
+            }
+            Err(Ending::step(
+                End::Failed,
+                Progress::Queue,
+                "Superseded",
+                format!(
+                    "stage {} now runs {} {} (request {}), which overtook this request; nothing was written",
+                    o.request.stage, o.request.solution, current.version, current.request
+                ),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One at a time for each solution and environment, in the order in which gates opened the way.
+pub fn turn(o: &Observed, subject: &Subject<'_>) -> Result<(), Step> {
+    let what = format!("{} in environment {}", o.request.solution, subject.stage.target_environment);
+    if let Some(super::observed::ClaimFact::Lost { to }) = &o.facts.claim {
+        return Err(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {to}, which deploys {what}"), None));
+    }
+    match &subject.target.claim {
+        Some(claim) if claim.request_uid == o.request.uid => return Ok(()),
+        Some(claim) => {
+            return Err(Waiting::watched(
+                Progress::Queue,
+                "Queued",
+                format!("waits for request {}, which deploys {what}", claim.request),
+                None,
+            ));
+        }
+        None => {}
+    }
+    let own = o.rivals.iter().find(|r| r.uid == o.request.uid).and_then(|r| r.queued_since);
+    let first =
+        o.rivals.iter().filter(|r| r.uid != o.request.uid).filter_map(|r| r.queued_since.map(|since| (since, &r.uid, &r.name))).min();
+    match (first, own) {
+        (Some((since, uid, name)), own) if own.is_none_or(|own| (since, uid) < (own, &o.request.uid)) => {
+            Err(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {name}, whose turn it is to deploy {what}"), None))
+        }
+        _ => Ok(()),
+    }
+}

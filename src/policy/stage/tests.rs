@@ -1,0 +1,161 @@
+use super::*;
+
+fn view(delegate: DelegateView) -> View {
+    View {
+        policies_in_force: true,
+        host: "host".into(),
+        generation: 3,
+        pipeline: "standard".into(),
+        pipeline_exists: true,
+        target_environment: "qa".into(),
+        target: Some(Target {
+            uid: "e1".into(),
+            type_: EnvironmentType::Target,
+            namespace: "contoso-qa".into(),
+            environment_id: Some("n1".into()),
+            validated: Ok(()),
+        }),
+        pinned: None,
+        owner: Some(Identity { username: "olga".into(), uid: None, groups: vec!["leads".into()] }),
+        delegate,
+    }
+}
+
+fn bot() -> View {
+    view(DelegateView::ServicePrincipal { name: "bot".into(), account: Account::Present })
+}
+
+fn reason(check: Check) -> &'static str {
+    check.err().map_or("", |f| f.reason)
+}
+
+fn broken(change: impl FnOnce(&mut View)) -> &'static str {
+    let mut view = bot();
+    change(&mut view);
+    reason(structure(&view))
+}
+
+fn target(view: &mut View, change: impl FnOnce(&mut Target)) {
+    if let Some(target) = view.target.as_mut() {
+        change(target);
+    }
+}
+
+/// The answers where everything but what `lacks` says is held.
+fn answers(view: &View, lacks: impl Fn(&Review) -> bool) -> Vec<Answer> {
+    reviews(view).into_iter().map(|review| (review.clone(), !lacks(&review))).collect()
+}
+
+fn judged(view: &View, lacks: impl Fn(&Review) -> bool) -> (&'static str, String) {
+    rights(view, &answers(view, lacks)).err().map_or(("", String::new()), |f| (f.reason, f.message))
+}
+
+fn pinned(generation: i64, environment: &str, namespace: &str) -> Option<PinnedTarget> {
+    Some(PinnedTarget { generation, environment_uid: environment.into(), environment_id: namespace.into() })
+}
+
+#[test]
+fn a_stage_needs_its_policies_pipeline_target_and_delegate() {
+    assert_eq!(broken(|_| ()), "");
+    assert_eq!(broken(|v| v.policies_in_force = false), "PoliciesMissing");
+    assert_eq!(broken(|v| v.pipeline_exists = false), "UnknownPipeline");
+    assert_eq!(broken(|v| v.target = None), "UnknownEnvironment");
+    assert_eq!(broken(|v| target(v, |t| t.type_ = EnvironmentType::Development)), "WrongEnvironmentType");
+    assert_eq!(broken(|v| target(v, |t| t.validated = Err("NotManaged".into()))), "EnvironmentNotValidated");
+    let account = |account| broken(|v| v.delegate = DelegateView::ServicePrincipal { name: "bot".into(), account });
+    assert_eq!(account(Account::Absent), "ServicePrincipalNotFound");
+    assert_eq!(account(Account::Unreadable), "OperatorLacksHostRole");
+    let ownerless = View { owner: None, ..view(DelegateView::StageOwner) };
+    assert_eq!(reason(structure(&ownerless)), "OwnerMissing");
+}
+
+#[test]
+fn a_target_is_pinned_once_for_each_write_of_the_stage() {
+    assert_eq!(pin(&bot()), pinned(3, "e1", "n1"));
+    assert_eq!(pin(&View { pinned: pinned(2, "e0", "n0"), ..bot() }), pinned(3, "e1", "n1"), "the owner wrote the stage again");
+    assert_eq!(pin(&View { pinned: pinned(3, "e0", "n0"), ..bot() }), pinned(3, "e0", "n0"), "nobody confirmed the new one");
+    let mut waiting = View { pinned: pinned(2, "e0", "n0"), ..bot() };
+    target(&mut waiting, |t| t.validated = Err("NotManaged".into()));
+    assert_eq!(pin(&waiting), pinned(2, "e0", "n0"), "what is not valid is not confirmed");
+}
+
+#[test]
+fn a_recreated_target_waits_for_the_owner() {
+    assert_eq!(broken(|v| v.pinned = pinned(3, "e0", "n1")), "TargetChanged");
+    assert_eq!(broken(|v| v.pinned = pinned(3, "e1", "n0")), "TargetChanged");
+    assert_eq!(broken(|v| v.pinned = pinned(2, "e0", "n0")), "", "written since");
+    assert_eq!(broken(|v| v.pinned = pinned(3, "e1", "n1")), "");
+}
+
+#[test]
+fn without_a_delegate_no_right_is_asked_for() {
+    assert_eq!(reviews(&view(DelegateView::Requester)), []);
+    assert_eq!(rights(&view(DelegateView::Requester), &[]), Ok(()));
+}
+
+#[test]
+fn the_owner_must_be_able_to_act_as_the_service_principal_in_one_way() {
+    assert_eq!(judged(&bot(), |_| false).0, "");
+    for held in ["impersonate", "create", "delegate"] {
+        assert_eq!(judged(&bot(), |r| r.need == Need::OwnerActsAsDelegate && r.right.verb != held).0, "", "{held} is enough");
+    }
+    let (reason, message) = judged(&bot(), |r| r.need == Need::OwnerActsAsDelegate);
+    assert_eq!(reason, "NotOwnerOfServicePrincipal");
+    assert!(message.contains("resources: [serviceaccounts], resourceNames: [\"bot\"], verbs: [\"delegate\"]"), "{message}");
+    assert_eq!(judged(&View { owner: None, ..bot() }, |_| false).0, "NotOwnerOfServicePrincipal");
+}
+
+#[test]
+fn the_owner_is_asked_about_with_the_groups_that_the_api_server_adds() {
+    let asked = reviews(&bot()).into_iter().find(|r| r.need == Need::OwnerActsAsDelegate).and_then(|r| r.who);
+    assert_eq!(asked.map(|who| who.groups), Some(vec!["system:authenticated".to_owned(), "leads".to_owned()]));
+}
+
+#[test]
+fn the_operator_must_be_let_act_as_the_delegate_in_host_and_target() {
+    for verb in ["impersonate:serviceaccount", "impersonate-on:serviceaccount:patch"] {
+        let (reason, message) = judged(&bot(), |r| r.right.verb == verb);
+        assert_eq!(reason, "OperatorMayNotActAsDelegate", "{verb}");
+        assert!(message.contains("namespace: host") && message.contains("namespace: contoso-qa"), "{message}");
+        assert!(message.contains("\"impersonate-on:serviceaccount:get\""), "applied again, the whole grant stays: {message}");
+        assert!(!message.contains("verbs: [\"*\"]"), "{message}");
+    }
+}
+
+#[test]
+fn the_delegate_must_be_able_to_approve_and_to_deploy() {
+    let (reason, message) = judged(&bot(), |r| r.need == Need::DelegateApproves);
+    assert_eq!(reason, "DelegateLacksHostRole");
+    assert!(message.contains("kind: ClusterRole, name: pilotage-approver"), "{message}");
+    let (reason, message) = judged(&bot(), |r| r.need == Need::DelegateDeploys && r.right.verb == "delete");
+    assert_eq!(reason, "DelegateLacksTargetAccess");
+    assert!(message.contains("{kind: ServiceAccount, name: \"bot\", namespace: host}"), "{message}");
+}
+
+#[test]
+fn all_that_is_missing_is_said_at_once() {
+    let (reason, message) = judged(&bot(), |_| true);
+    assert_eq!(reason, "NotOwnerOfServicePrincipal");
+    for part in ["pilotage-owner-of-bot", "pilotage-as-host-bot", "pilotage-approver", "pilotage-delegate-host-bot"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+}
+
+#[test]
+fn a_stage_owner_is_impersonated_with_each_of_their_groups() {
+    let stage = view(DelegateView::StageOwner);
+    assert_eq!(judged(&stage, |_| false).0, "");
+    for resource in ["users", "groups"] {
+        let (reason, message) = judged(&stage, |r| r.right.resource == resource);
+        assert_eq!(reason, "OperatorMayNotActAsDelegate", "{resource}");
+        assert!(message.contains("kind: ClusterRoleBinding"), "users lie in no namespace: {message}");
+    }
+    assert_eq!(judged(&stage, |r| r.need == Need::DelegateApproves).0, "DelegateLacksHostRole");
+    assert_eq!(judged(&stage, |r| r.need == Need::DelegateDeploys).0, "DelegateLacksTargetAccess");
+    assert!(reviews(&stage).iter().all(|r| r.need != Need::OwnerActsAsDelegate), "they are themselves");
+}
+
+#[test]
+fn what_the_operator_may_do_is_asked_of_the_account_it_runs_as() {
+    assert!(reviews(&bot()).iter().all(|r| (r.need == Need::OperatorActsAsDelegate) == r.who.is_none()));
+}

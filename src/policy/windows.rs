@@ -1,0 +1,132 @@
+//! When deployments may start: recurring windows of a stage.
+
+use jiff::Timestamp;
+
+use crate::api::duration;
+use crate::api::stage::{Window, WindowType};
+
+/// A window's schedule can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("window with schedule \"{schedule}\": {cause}")]
+pub struct WindowError {
+    /// The schedule as written.
+    pub schedule: String,
+    /// What is wrong with it.
+    pub cause: String,
+}
+
+/// Whether deployments may start now, and if not, when to look again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// They may.
+    Open,
+    /// They may not: inside a `Deny` window, or outside of every `Allow` window.
+    Closed {
+        /// When that changes; `None` where no `Allow` window ever opens.
+        until: Option<Timestamp>,
+        /// The schedule that says so.
+        schedule: String,
+    },
+}
+
+/// Whether deployments may start at `now`. `Deny` wins over `Allow`; without an `Allow` window all other times are open.
+///
+/// # Errors
+/// Where a schedule, time zone or duration can't be read.
+pub fn opening(windows: &[Window], now: Timestamp) -> Result<Opening, WindowError> {
+    let mut allowed: Option<bool> = None;
+    let mut next_allowed: Option<(Timestamp, &str)> = None;
+    for window in windows {
+        let current = occurrence(window, now)?;
+        match window.type_ {
+            WindowType::Deny => {
+                if let Some(end) = current.inside {
+                    return Ok(Opening::Closed { until: Some(end), schedule: window.schedule.clone() });
+                }
+            }
+            WindowType::Allow => {
+                allowed = Some(allowed.unwrap_or(false) || current.inside.is_some());
+                if let Some(next) = current.next
+                    && next_allowed.is_none_or(|(earliest, _)| next < earliest)
+                {
+                    next_allowed = Some((next, &window.schedule));
+                }
+            }
+        }
+    }
+    if allowed == Some(false) {
+        let schedule = next_allowed.map_or_else(|| "none".to_owned(), |(_, schedule)| schedule.to_owned());
+        return Ok(Opening::Closed { until: next_allowed.map(|(at, _)| at), schedule });
+    }
+    Ok(Opening::Open)
+}
+
+struct Occurrence {
+    inside: Option<Timestamp>,
+    next: Option<Timestamp>,
+}
+
+fn occurrence(window: &Window, now: Timestamp) -> Result<Occurrence, WindowError> {
+    let error = |cause: String| WindowError { schedule: window.schedule.clone(), cause };
+    let length = duration::parse(&window.duration).ok_or_else(|| error(format!("duration {} can't be read", window.duration)))?;
+    let zone = window.time_zone.as_deref().unwrap_or("UTC");
+    let crontab = cronexpr::parse_crontab(&format!("{} {zone}", window.schedule)).map_err(|e| error(e.to_string()))?;
+    let find = |after: Timestamp| -> Result<Option<Timestamp>, WindowError> {
+        let next = crontab.find_next(after.to_string().as_str()).map_err(|e| error(e.to_string()))?;
+        Ok(Some(next.timestamp()))
+    };
+    // The last start that can still cover `now` lies after `now - length`; overlapping starts prolong the window.
+    let mut inside = None;
+    let mut start = find(now - length)?;
+    while let Some(at) = start.filter(|at| *at <= now) {
+        inside = Some(at + length);
+        start = find(at)?;
+    }
+    Ok(Occurrence { inside, next: start })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(type_: WindowType, schedule: &str, duration: &str, zone: Option<&str>) -> Window {
+        Window { type_, schedule: schedule.into(), duration: duration.into(), time_zone: zone.map(Into::into) }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_weekend_freeze_holds_from_friday_evening_to_monday_morning() {
+        let freeze = [window(WindowType::Deny, "0 17 * * 5", "60h", None)];
+        assert_eq!(opening(&freeze, at("2026-11-20T16:59:59Z")), Ok(Opening::Open));
+        assert_eq!(
+            opening(&freeze, at("2026-11-20T17:00:00Z")),
+            Ok(Opening::Closed { until: Some(at("2026-11-23T05:00:00Z")), schedule: "0 17 * * 5".into() })
+        );
+        assert_eq!(opening(&freeze, at("2026-11-23T05:00:00Z")), Ok(Opening::Open));
+    }
+
+    #[test]
+    fn outside_of_every_allow_window_it_is_closed_until_the_next() {
+        let office = [window(WindowType::Allow, "0 9 * * 1-5", "8h", None)];
+        assert_eq!(opening(&office, at("2026-11-20T10:00:00Z")), Ok(Opening::Open));
+        assert_eq!(
+            opening(&office, at("2026-11-21T10:00:00Z")),
+            Ok(Opening::Closed { until: Some(at("2026-11-23T09:00:00Z")), schedule: "0 9 * * 1-5".into() })
+        );
+    }
+
+    #[test]
+    fn deny_wins_over_allow() {
+        let both = [window(WindowType::Allow, "0 9 * * *", "8h", None), window(WindowType::Deny, "0 12 * * *", "1h", None)];
+        assert!(matches!(opening(&both, at("2026-11-20T12:30:00Z")), Ok(Opening::Closed { .. })));
+    }
+
+    #[test]
+    fn a_schedule_that_can_not_be_read_is_an_error() {
+        let error = opening(&[window(WindowType::Deny, "whenever it suits", "1h", None)], at("2026-11-20T12:30:00Z"));
+        assert!(error.unwrap_err().to_string().contains("whenever it suits"));
+    }
+}
