@@ -11,6 +11,7 @@ pub mod binaries;
 mod certificates;
 pub mod controlplane;
 pub mod dev;
+pub mod install;
 mod kubeconfig;
 pub mod kubectl;
 mod nodes;
