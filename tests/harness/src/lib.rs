@@ -12,6 +12,7 @@ mod certificates;
 pub mod controlplane;
 pub mod dev;
 mod digest;
+pub mod install;
 mod kubeconfig;
 pub mod kubectl;
 mod nodes;

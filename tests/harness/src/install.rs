@@ -1,0 +1,206 @@
+//! Pilotage on a control plane: what an administrator installs, and the operator as a process.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::kubectl::Kubectl;
+use crate::process::{self, Pid, Signal, wait_until};
+
+/// How long what was installed may take to be in force.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an operator may take to end in good order.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What is applied of `deploy/`, in this order. The Deployment is not: the operator runs as a process, see [`Operator`].
+const INSTALLED: [&str; 8] = [
+    "deploy/namespace.yaml",
+    "crds",
+    "deploy/roles",
+    "deploy/admission",
+    "deploy/operator/serviceaccount.yaml",
+    "deploy/operator/clusterrole.yaml",
+    "deploy/operator/clusterrolebinding.yaml",
+    "deploy/operator/role.yaml",
+];
+
+/// Installs Pilotage from the source tree in `root`, all but the operator itself, and waits until it is in force: an API server
+/// takes up kinds, policies and aggregated roles some moments after they are stored.
+///
+/// # Errors
+/// Where something is refused, or is not in force after a minute.
+pub fn install(kubectl: &Kubectl, root: &Path) -> Result<()> {
+    for part in INSTALLED {
+        let path = root.join(part);
+        let path = path.to_str().with_context(|| format!("{} is no text", path.display()))?;
+        kubectl.ok(&["apply", "--recursive", "-f", path])?;
+        if part == "crds" {
+            kubectl.ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", path])?;
+        }
+    }
+    in_force(kubectl)
+}
+
+/// Waits until the policies judge and the aggregated roles are complete.
+fn in_force(kubectl: &Kubectl) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let missing = missing(kubectl)?;
+        let Some(missing) = missing else {
+            return Ok(());
+        };
+        if start.elapsed() > PATIENCE {
+            bail!("Pilotage is not in force after {} s: {missing}", PATIENCE.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Says what is not in force yet, if anything is not. Nothing is stored for it: all creations are dry runs.
+///
+/// The API server takes up policies in the order in which they were stored, validating and mutating ones apart; those of stages are
+/// the last of both. The others are tried where it costs nothing.
+fn missing(kubectl: &Kubectl) -> Result<Option<String>> {
+    let stage = |owner: &str| {
+        format!(
+            "apiVersion: pilotage.dev/v1alpha1\nkind: Stage\nmetadata: {{name: probe, namespace: pilotage-system}}\n\
+             spec: {{pipeline: probe, targetEnvironment: probe{owner}}}\n"
+        )
+    };
+    let request = |requester: &str| {
+        format!(
+            "apiVersion: pilotage.dev/v1alpha1\nkind: DeploymentRequest\nmetadata: {{name: probe, namespace: pilotage-system}}\n\
+             spec: {{pipeline: probe, stage: probe, solution: {{name: probe, version: 1.0.0}}{requester}}}\n"
+        )
+    };
+    let bytes = "apiVersion: v1\nkind: ConfigMap\n\
+                 metadata: {name: probe, namespace: pilotage-system, labels: {pilotage.dev/artifact: probe}}\n";
+    let refused = [
+        ("pilotage-request-create", request(", requestedBy: {username: forged}")),
+        ("pilotage-artifact-bytes", bytes.to_owned()),
+        ("pilotage-stage", stage(", owner: {username: forged}")),
+    ];
+    for (policy, object) in &refused {
+        let answer = kubectl.run_with(&["create", "--dry-run=server", "-f", "-"], object)?;
+        if answer.ok || !answer.stderr.contains(&format!("ValidatingAdmissionPolicy '{policy}'")) {
+            return Ok(Some(format!("the policy {policy} does not refuse yet: {}", answer.stderr.trim())));
+        }
+    }
+    for (field, object) in [("requestedBy", request("")), ("owner", stage(""))] {
+        let answer = kubectl.run_with(&["create", "--dry-run=server", "-o", "json", "-f", "-"], &object)?;
+        let made: Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
+        if made["spec"][field]["username"].as_str().is_none() {
+            return Ok(Some(format!("spec.{field} is not filled yet: {}", answer.stderr.trim())));
+        }
+    }
+    let roles = kubectl.json(&["get", "clusterroles", "admin", "edit", "view"])?;
+    let complete = roles["items"].as_array().is_some_and(|all| all.iter().all(|role| role["rules"].to_string().contains("pilotage.dev")));
+    Ok((!complete).then(|| "the roles admin, edit and view are not aggregated yet".into()))
+}
+
+/// An operator that runs as a process. Dropping it kills it; [`Operator::stop`] ends it in good order.
+#[derive(Debug)]
+pub struct Operator {
+    child: Child,
+    pid_file: PathBuf,
+}
+
+impl Operator {
+    /// Starts the program with a kubeconfig of the operator's `ServiceAccount`
+    /// (`control_plane.service_account_kubeconfig("pilotage-system", "pilotage")`). Its output is added to `log`; its pid is in the
+    /// file of that name with `.pid` in place of the extension, while it runs. It does not wait until the operator is ready.
+    ///
+    /// # Errors
+    /// Where the log can't be written or the program can't be started.
+    pub fn start(program: &Path, kubeconfig: &Path, log: &Path, env: &[(&str, &str)]) -> Result<Self> {
+        let output = File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
+        let child = Command::new(program)
+            .env("KUBECONFIG", kubeconfig)
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        // From here on it ends with this value, whatever fails.
+        let operator = Self { child, pid_file: log.with_extension("pid") };
+        std::fs::write(&operator.pid_file, operator.child.id().to_string()).with_context(|| operator.pid_file.display().to_string())?;
+        Ok(operator)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Whether it runs still.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends it a signal, for example `STOP` and `CONT`.
+    ///
+    /// # Errors
+    /// Where there is no such process any more.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        process::signal(self.pid(), signal)
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    ///
+    /// # Errors
+    /// Where it had ended before, did not end in time (it is killed then), or reported a failure.
+    pub fn stop(mut self) -> Result<()> {
+        ensure!(self.runs(), "the operator had ended already");
+        self.signal(Signal::TERM)?;
+        wait_until("the operator has ended", GRACE, || !matches!(self.child.try_wait(), Ok(None)))?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the operator ended with {status}");
+        Ok(())
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    /// Lets it run on beyond this value, for a demo; [`stop_detached`] ends it.
+    pub fn detach(self) {
+        // Without the destructor nothing of the process is touched.
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // A process that has ended already is no reason to complain.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.pid_file);
+    }
+}
+
+/// Ends a detached operator, by its pid file. Tells whether it ran.
+///
+/// # Errors
+/// Where it can't be signalled, or does not end in time.
+pub fn stop_detached(pid_file: &Path) -> Result<bool> {
+    match std::fs::metadata(pid_file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        other => other.with_context(|| pid_file.display().to_string())?,
+    };
+    let pid = process::read_pid(pid_file)?;
+    let runs = process::exists(pid);
+    if runs {
+        process::signal(pid, Signal::TERM)?;
+        wait_until("the operator has ended", GRACE, || !process::exists(pid))?;
+    }
+    std::fs::remove_file(pid_file).with_context(|| pid_file.display().to_string())?;
+    Ok(runs)
+}
