@@ -73,7 +73,7 @@ impl News for Wiring {
         let (host, name) = (namespace(object), object.name_any());
         self.environments.wake(ObjectRef::from_obj(object));
         // Another Environment may have waited for this one's namespace.
-        self.wake_environments(|e| e.spec.namespace == object.spec.namespace && e.name_any() != name);
+        self.wake_environments(|e| e.spec.namespace == object.spec.namespace && e.uid() != object.uid());
         self.wake_pipelines(|p| namespace(p) == host && p.spec.development_environments.contains(&name));
         self.wake_stages(|s| namespace(s) == host && s.spec.target_environment == name);
         let stages = self.stores.stages.state_filter(|s| namespace(s) == host && s.spec.target_environment == name);
@@ -110,8 +110,6 @@ impl News for Wiring {
             // Requests that wait for it, in the next stage or for the same target; and a claim that it left behind.
             let (host, solution) = (namespace(object), &object.spec.solution.name);
             self.wake_requests(|r| namespace(r) == host && r.spec.solution.name == *solution);
-        }
-        if gone {
             let uid = object.uid().unwrap_or_default();
             self.wake_environments(|e| {
                 e.status.as_ref().is_some_and(|s| s.solutions.iter().filter_map(|d| d.claim.as_ref()).any(|c| c.request_uid == uid))

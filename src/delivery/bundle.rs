@@ -201,7 +201,7 @@ mod tests {
             object("v1", "ConfigMap", "z"),
         ]);
         let order: Vec<String> = bundle.objects().iter().map(|o| Key::of(o).to_string()).collect();
-        assert_eq!(order, ["ConfigMap z", "Service z", "Deployment.apps a", "Deployment.apps b"]);
+        assert_eq!(order, ["ConfigMap z", "Service z", "Deployment a", "Deployment b"]);
     }
 
     #[test]

@@ -146,6 +146,7 @@ fn secret(holder: &mut Value, field: &str, optional: bool, show: &mut dyn FnMut(
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers have just looked the place up")]
 fn each(list: Option<&mut Value>, mut act: impl FnMut(&mut Value)) {
     if let Some(Value::Array(items)) = list {
         items.iter_mut().for_each(&mut act);

@@ -252,7 +252,8 @@ fn takes_text(object: &Value, path: &[String]) -> bool {
 /// The error is the pointer to the first thing that is missing.
 fn set(object: &mut Value, path: &[String], value: Value) -> Result<(), String> {
     let is_config_map = object::group(object).is_empty() && object::kind(object) == "ConfigMap";
-    let pointer = |upto: usize| path[..=upto].iter().map(|s| format!("/{}", s.replace('~', "~0").replace('/', "~1"))).collect::<String>();
+    let escaped = |segment: &String| segment.replace('~', "~0").replace('/', "~1");
+    let pointer = |upto: usize| format!("/{}", path[..=upto].iter().map(escaped).collect::<Vec<_>>().join("/"));
     let mut node = object;
     for (index, segment) in path.iter().enumerate() {
         let last = index + 1 == path.len();

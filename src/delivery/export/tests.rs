@@ -1,1 +1,123 @@
+use k8s_openapi::api::authorization::v1::ResourceRule;
+use serde_json::json;
 
+use super::*;
+
+fn kind(group: &str, kind: &str, plural: &str, namespaced: bool, verbs: &[&str]) -> KindInfo {
+    let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+    KindInfo {
+        resource: ApiResource { group: group.into(), version: "v1".into(), api_version, kind: kind.into(), plural: plural.into() },
+        namespaced,
+        verbs: verbs.iter().map(|v| (*v).to_owned()).collect(),
+    }
+}
+
+fn cluster() -> Vec<KindInfo> {
+    vec![
+        kind("", "ConfigMap", "configmaps", true, &["get", "list"]),
+        kind("", "Secret", "secrets", true, &["get", "list"]),
+        kind("", "Namespace", "namespaces", false, &["get", "list"]),
+        kind("", "Event", "events", true, &["list"]),
+        kind("events.k8s.io", "Event", "events", true, &["list"]),
+        kind("apps", "Deployment", "deployments", true, &["get", "list"]),
+        kind("authorization.k8s.io", "LocalSubjectAccessReview", "localsubjectaccessreviews", true, &["create"]),
+        kind("metrics.k8s.io", "PodMetrics", "pods", true, &["list"]),
+        kind(GROUP, "Solution", "solutions", true, &["get", "list"]),
+    ]
+}
+
+fn component(group: &str, kind: &str) -> GroupKind {
+    GroupKind { group: group.into(), kind: kind.into() }
+}
+
+fn names(kinds: &[&KindInfo]) -> Vec<String> {
+    kinds.iter().map(|k| k.resource.kind.clone()).collect()
+}
+
+#[test]
+fn secrets_and_what_controllers_make_are_not_even_listed() {
+    let cluster = cluster();
+    assert_eq!(names(&chosen(&cluster, &[]).unwrap()), ["ConfigMap", "Deployment"]);
+    assert_eq!(names(&chosen(&cluster, &[component("apps", "Deployment")]).unwrap()), ["Deployment"]);
+}
+
+#[test]
+fn a_component_that_can_not_be_exported_is_told() {
+    let cluster = cluster();
+    let secret = chosen(&cluster, &[component("", "Secret")]).unwrap_err();
+    assert!(secret.to_string().contains("connection reference"), "{secret}");
+    assert!(matches!(chosen(&cluster, &[component("", "Deployment")]), Err(ExportError::UnknownComponent { .. })));
+    assert!(matches!(chosen(&cluster, &[component("", "Namespace")]), Err(ExportError::NotNamespaced { .. })));
+    assert!(matches!(chosen(&cluster, &[component(GROUP, "Solution")]), Err(ExportError::NeverExported { .. })));
+}
+
+#[test]
+fn a_rule_for_some_names_is_no_right_to_list() {
+    let rule = |groups: &[&str], resources: &[&str], verbs: &[&str], names: Option<&str>| ResourceRule {
+        api_groups: Some(groups.iter().map(|s| (*s).to_owned()).collect()),
+        resources: Some(resources.iter().map(|s| (*s).to_owned()).collect()),
+        resource_names: names.map(|n| vec![n.to_owned()]),
+        verbs: verbs.iter().map(|s| (*s).to_owned()).collect(),
+    };
+    let with = |rule: ResourceRule| SubjectRulesReviewStatus { resource_rules: vec![rule], ..SubjectRulesReviewStatus::default() };
+    let deployments = kind("apps", "Deployment", "deployments", true, &["list"]).resource;
+    assert!(may_list(&with(rule(&["apps"], &["deployments"], &["get", "list"], None)), &deployments));
+    assert!(may_list(&with(rule(&["*"], &["*"], &["*"], None)), &deployments));
+    assert!(!may_list(&with(rule(&["apps"], &["deployments"], &["get"], None)), &deployments));
+    assert!(!may_list(&with(rule(&[""], &["deployments"], &["list"], None)), &deployments));
+    assert!(!may_list(&with(rule(&["apps"], &["deployments"], &["list"], Some("orders"))), &deployments));
+}
+
+fn taken(live: &[Value]) -> (Vec<Value>, Vec<Key>) {
+    let kind = kind("", "ConfigMap", "configmaps", true, &["list"]);
+    let mut listed = Listed { kind: &kind, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None };
+    live.iter().for_each(|object| take(&mut listed, object));
+    (listed.objects, listed.deleted)
+}
+
+#[test]
+fn owned_objects_and_those_of_the_namespace_are_left_out() {
+    let owned = |controller: bool| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("owned-{controller}"), "ownerReferences": [{"controller": controller}]}});
+    let (objects, _) = taken(&[
+        owned(true),
+        owned(false),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}}),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}),
+    ]);
+    assert_eq!(objects.iter().map(object::name).collect::<Vec<_>>(), ["owned-false"]);
+}
+
+#[test]
+fn an_object_that_is_being_deleted_is_named() {
+    let (objects, deleted) = taken(&[
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "going", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+    ]);
+    assert!(objects.is_empty());
+    assert_eq!(deleted[0].to_string(), "ConfigMap going");
+}
+
+#[test]
+fn only_what_an_autoscaler_of_the_bundle_scales_gives_up_its_replicas() {
+    let deployment =
+        |name: &str| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": 2, "x": 1}});
+    let mut objects = vec![
+        deployment("scaled"),
+        deployment("fixed"),
+        json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+            "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "scaled"}}}),
+    ];
+    give_up_replicas(&mut objects);
+    assert_eq!(objects[0]["spec"], json!({"x": 1}));
+    assert_eq!(objects[1]["spec"], json!({"replicas": 2, "x": 1}));
+}
+
+#[test]
+fn a_missing_right_is_printed_as_the_rule_that_grants_it() {
+    let error = ExportError::RequesterMayNotRead {
+        namespace: "dev".into(),
+        requester: "dana".into(),
+        rights: vec![Right::on("get", "apps", "deployments", "dev")],
+    };
+    assert!(error.to_string().contains("- {apiGroups: [\"apps\"], resources: [deployments], verbs: [\"get\"]}"), "{error}");
+    assert!(error.failure().is_retryable());
+}

@@ -32,10 +32,15 @@ fn is_assigned(key: &str, value: &Value) -> bool {
     }
     let Some((domain, name)) = key.split_once('/') else { return false };
     match domain {
-        "pv.kubernetes.io" | "volume.kubernetes.io" => true,
         // The older way to ask for a storage class is a person's.
         "volume.beta.kubernetes.io" => name != "storage-class",
-        "meta.helm.sh" | "helm.sh" | "applyset.kubernetes.io" | "kapp.k14s.io" | "autoscaling.alpha.kubernetes.io" => true,
+        "pv.kubernetes.io"
+        | "volume.kubernetes.io"
+        | "meta.helm.sh"
+        | "helm.sh"
+        | "applyset.kubernetes.io"
+        | "kapp.k14s.io"
+        | "autoscaling.alpha.kubernetes.io" => true,
         _ => ["fluxcd.io", "argocd.argoproj.io", "pilotage.dev"]
             .iter()
             .any(|owner| domain.strip_suffix(owner).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))),

@@ -33,6 +33,7 @@ impl<'a> Declared<'a> {
     }
 
     /// What is declared below a field.
+    #[must_use]
     pub fn field(self, name: &str) -> Self {
         match self {
             Self::Some(set) => Self::of(set.field(name)),
@@ -41,6 +42,7 @@ impl<'a> Declared<'a> {
     }
 
     /// What is declared below an item of a list.
+    #[must_use]
     pub fn item(self, index: usize, item: &Value) -> Self {
         match self {
             Self::Some(set) => Self::of(set.item(index, item)),
@@ -127,6 +129,7 @@ static POD: LazyLock<Value> = LazyLock::new(|| {
 static POD_TEMPLATE: LazyLock<Value> = LazyLock::new(|| json!({"template": template()}));
 static DEPLOYMENT: LazyLock<Value> = LazyLock::new(|| {
     json!({"spec": {
+        "replicas": 1,
         "progressDeadlineSeconds": 600,
         "revisionHistoryLimit": 10,
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}},
@@ -135,6 +138,7 @@ static DEPLOYMENT: LazyLock<Value> = LazyLock::new(|| {
 });
 static STATEFUL_SET: LazyLock<Value> = LazyLock::new(|| {
     json!({"spec": {
+        "replicas": 1,
         "podManagementPolicy": "OrderedReady",
         "revisionHistoryLimit": 10,
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
@@ -150,7 +154,7 @@ static DAEMON_SET: LazyLock<Value> = LazyLock::new(|| {
         "template": template()
     }})
 });
-static REPLICA_SET: LazyLock<Value> = LazyLock::new(|| json!({"spec": {"template": template()}}));
+static REPLICA_SET: LazyLock<Value> = LazyLock::new(|| json!({"spec": {"replicas": 1, "template": template()}}));
 static JOB: LazyLock<Value> = LazyLock::new(|| json!({"spec": job_spec()}));
 static CRON_JOB: LazyLock<Value> = LazyLock::new(|| {
     json!({"spec": {

@@ -210,12 +210,16 @@ pub fn of_document(document: &Value, live: &Value, known: Option<&FieldSet>) -> 
         (Value::Array(document), Value::Array(live)) => {
             set.itself = true;
             for (index, written) in document.iter().enumerate() {
-                if let Some((item, place)) = counterpart(written, index, document.len(), live, known) {
+                let found = match identity(written, known) {
+                    Identity::Keys(keys) => by_keys(written, live, &keys),
+                    Identity::Value => live.iter().position(|item| item == written).map(|place| (Item::Value(written.clone()), place)),
+                    Identity::Place if live.len() == document.len() => Some((Item::Index(index), index)),
+                    // An atomic list of another length than the document's: it was replaced, and comes whole.
+                    Identity::Place => return FieldSet::default(),
+                };
+                if let Some((item, place)) = found {
                     let below = of_document(written, &live[place], known.and_then(|k| k.item(place, &live[place])));
                     set.insert_item(item, below);
-                } else if known.is_none_or(FieldSet::is_leaf) {
-                    // An atomic list of another length than the document's: it was replaced, and comes whole.
-                    return FieldSet::default();
                 }
             }
             if set.items.is_empty() && !document.is_empty() {
@@ -231,26 +235,20 @@ pub fn of_document(document: &Value, live: &Value, known: Option<&FieldSet>) -> 
 const USUAL_KEYS: [&[&str]; 6] =
     [&["name"], &["containerPort", "protocol"], &["port", "protocol"], &["mountPath"], &["devicePath"], &["ip"]];
 
-/// Which item of the live list the document's item became.
-fn counterpart(written: &Value, index: usize, length: usize, live: &[Value], known: Option<&FieldSet>) -> Option<(Item, usize)> {
-    let owned = known.into_iter().flat_map(FieldSet::items).next();
-    match owned {
-        Some(Item::Keys(keys)) => {
-            let names: Vec<&str> = keys.keys().map(String::as_str).collect();
-            by_keys(written, live, &names)
-        }
-        Some(Item::Value(_)) => live.iter().position(|item| item == written).map(|place| (Item::Value(written.clone()), place)),
-        Some(Item::Index(_)) => by_place(index, length, live),
-        None if known.is_some() => by_place(index, length, live),
-        None => USUAL_KEYS
-            .iter()
-            .find(|keys| written.get(keys[0]).is_some())
-            .map_or_else(|| by_place(index, length, live), |keys| by_keys(written, live, keys)),
-    }
+/// How the items of a list are told apart.
+enum Identity<'a> {
+    Keys(Vec<&'a str>),
+    Value,
+    Place,
 }
 
-fn by_place(index: usize, length: usize, live: &[Value]) -> Option<(Item, usize)> {
-    (live.len() == length).then_some((Item::Index(index), index))
+fn identity<'a>(written: &Value, known: Option<&'a FieldSet>) -> Identity<'a> {
+    match known.map(|k| k.items().next()) {
+        Some(Some(Item::Keys(keys))) => Identity::Keys(keys.keys().map(String::as_str).collect()),
+        Some(Some(Item::Value(_))) => Identity::Value,
+        Some(Some(Item::Index(_)) | None) => Identity::Place,
+        None => USUAL_KEYS.iter().find(|keys| written.get(keys[0]).is_some()).map_or(Identity::Place, |keys| Identity::Keys(keys.to_vec())),
+    }
 }
 
 /// A key that the document leaves out has its default in the live item; `protocol: TCP` is the only one of core kinds.

@@ -103,7 +103,18 @@ pub fn project(live: &Value) -> Option<Value> {
     let declared = Declared::of(authorship.declared.as_ref());
     defaults::strip(&mut object, declared);
     assigned::strip(&mut object, declared);
+    keep_empty_selector(&mut object);
     Some(object)
+}
+
+/// A `NetworkPolicy` must have a selector. An empty one, which means all pods, is owned by nobody after a create, as Go's
+/// empty object has it already.
+fn keep_empty_selector(object: &mut Value) {
+    if (object::group(object), object::kind(object)) == ("networking.k8s.io", "NetworkPolicy")
+        && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+    {
+        spec.entry("podSelector").or_insert_with(|| Value::Object(Map::new()));
+    }
 }
 
 fn authorship(live: &Value) -> Option<Authorship> {
