@@ -24,7 +24,8 @@ test: ## Run all tests, on one real control plane
 	@$(DEV) build
 	@$(CARGO) build --bins
 	@$(CARGO) test --package pilotage-harness
-	@$(DEV) run -- $(CARGO) test --package pilotage
+	@$(CARGO) test --package pilotage --lib
+	@$(DEV) run --operator target/debug/pilotage -- $(CARGO) test --package pilotage --tests
 
 bench: ## Measure against the budgets; prints the figures and writes target/bench.json
 	@$(CARGO) build --release --bins

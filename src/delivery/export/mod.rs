@@ -287,11 +287,7 @@ async fn held(access: &Access, requester: &Identity, namespace: &str, rights: Ve
         return Ok(());
     }
     missing.sort();
-    Err(ExportError::RequesterMayNotRead {
-        namespace: namespace.to_owned(),
-        requester: requester.username.clone(),
-        rights: missing,
-    })
+    Err(ExportError::RequesterMayNotRead { namespace: namespace.to_owned(), requester: requester.username.clone(), rights: missing })
 }
 
 /// An object that an autoscaler of the bundle scales does not say how many replicas it has: two would fight over it.

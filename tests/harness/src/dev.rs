@@ -1,11 +1,17 @@
 //! The control plane of `make up`: one that stays, for trying things out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::controlplane::{ControlPlane, Options};
+use crate::install::{self, Operator};
+use crate::process::wait_until;
 use crate::{paths, supervisor};
+
+/// How long the operator may take to lead. A predecessor that was killed holds the Lease for its whole length.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Its folder.
 pub fn dir() -> PathBuf {
@@ -22,9 +28,39 @@ pub fn up() -> Result<(ControlPlane, bool)> {
     Ok((ControlPlane::start(&options)?, false))
 }
 
+/// Installs Pilotage and starts the operator under the rights of its own `ServiceAccount`, and those only.
+/// Its log and pid file are in the control plane's folder.
+///
+/// # Errors
+/// Where something is refused, or the operator does not become ready.
+pub fn operate(control_plane: &ControlPlane, program: &Path) -> Result<Operator> {
+    install::install(&control_plane.kubectl(), &paths::workspace())?;
+    let kubeconfig = control_plane.service_account_kubeconfig("pilotage-system", "pilotage")?;
+    // Any port: tests and benches run side by side, and read the API server, not this.
+    let env = [("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")];
+    let mut operator = Operator::start(program, &kubeconfig, &control_plane.dir().join("operator.log"), &env)?;
+    let kubectl = control_plane.kubectl();
+    let holder = ["get", "lease", "pilotage", "-n", "pilotage-system", "-o", "jsonpath={.spec.holderIdentity}", "--ignore-not-found"];
+    let mine = format!("-{}", operator.pid());
+    wait_until("the operator leads", PATIENCE, || !operator.runs() || kubectl.run(&holder).is_ok_and(|o| o.stdout.ends_with(&mine)))?;
+    ensure!(operator.runs(), "the operator ended; see {}", control_plane.dir().join("operator.log").display());
+    Ok(operator)
+}
+
+/// As [`operate`], in place of the operator that ran before, and beyond this process.
+///
+/// # Errors
+/// As for [`operate`].
+pub fn run_operator(control_plane: &ControlPlane, program: &Path) -> Result<()> {
+    install::stop_detached(&control_plane.dir().join("operator.pid"))?;
+    operate(control_plane, program)?.detach();
+    Ok(())
+}
+
 /// Ends it. Tells whether it ran. Its logs stay until the next start.
 pub fn down() -> Result<bool> {
     let ran = supervisor::runs(&dir());
+    install::stop_detached(&dir().join("operator.pid"))?;
     ControlPlane::stop_detached(&dir())?;
     Ok(ran)
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -14,10 +15,12 @@ use signal_hook::iterator::Signals;
 
 const USAGE: &str = "usage: pilotage-dev COMMAND
 
-  build            builds the programs of the control plane
-  run -- CMD...    runs a command with a control plane of its own
-  up               starts a control plane that stays, or reuses the running one
-  down             ends it";
+  build                            builds the programs of the control plane
+  run [--operator PROGRAM] -- CMD  runs a command with a control plane of its own
+  up [--operator PROGRAM]          starts a control plane that stays, or reuses the running one
+  down                             ends it
+
+  With --operator Pilotage is installed, and that program runs as its operator, under the rights that deploy/ gives it.";
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
@@ -34,13 +37,25 @@ fn dispatch(args: &[OsString]) -> Result<ExitCode> {
     match args.first().and_then(|command| command.to_str()) {
         Some("build") => build(),
         Some("run") => {
-            let rest = &args[1..];
+            let (operator, rest) = operator(&args[1..])?;
             let command = rest.strip_prefix(&[OsString::from("--")]).unwrap_or(rest);
-            run(command)
+            run(command, operator.as_deref())
         }
-        Some("up") => up(),
+        Some("up") => up(operator(&args[1..])?.0.as_deref()),
         Some("down") => down(),
         _ => bail!("{USAGE}"),
+    }
+}
+
+/// Takes `--operator PROGRAM` off the front.
+fn operator(args: &[OsString]) -> Result<(Option<PathBuf>, &[OsString])> {
+    match args {
+        [flag, program, rest @ ..] if flag == "--operator" => {
+            let program = std::path::absolute(program)?;
+            anyhow::ensure!(program.is_file(), "{} does not exist: build it first", program.display());
+            Ok((Some(program), rest))
+        }
+        _ => Ok((None, args)),
     }
 }
 
@@ -49,12 +64,16 @@ fn build() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn up() -> Result<ExitCode> {
+fn up(operator: Option<&Path>) -> Result<ExitCode> {
     let (control_plane, ran) = dev::up()?;
     if ran {
         println!("The control plane runs already.");
     } else {
         println!("The control plane runs. `pilotage-dev down` ends it.");
+    }
+    if let Some(program) = operator {
+        dev::run_operator(&control_plane, program)?;
+        println!("Pilotage is installed, and its operator runs: {}", program.display());
     }
     println!(
         "  export KUBECONFIG={}\n  export PATH={}:$PATH\n  audit log: {}",
@@ -76,7 +95,7 @@ enum Event {
     Ended(std::io::Result<std::process::ExitStatus>),
 }
 
-fn run(argv: &[OsString]) -> Result<ExitCode> {
+fn run(argv: &[OsString], operator: Option<&Path>) -> Result<ExitCode> {
     anyhow::ensure!(!argv.is_empty(), "run: which command?");
     let (events, inbox) = mpsc::channel();
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -90,6 +109,7 @@ fn run(argv: &[OsString]) -> Result<ExitCode> {
     if let Ok(Event::Signal(signal)) = inbox.try_recv() {
         return Ok(code(128 + signal));
     }
+    let operator = operator.map(|program| dev::operate(&control_plane, program)).transpose()?;
     let child = start(&control_plane, argv)?;
     let pid = Pid::from_child(&child);
     std::thread::spawn(move || {
@@ -97,6 +117,9 @@ fn run(argv: &[OsString]) -> Result<ExitCode> {
         let _ = events.send(Event::Ended(child.wait()));
     });
     let status = wait(&inbox, pid)?;
+    if let Some(operator) = operator {
+        operator.stop()?;
+    }
     drop(control_plane);
     Ok(code(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())))
 }

@@ -7,10 +7,15 @@ pub(crate) fn module() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../controlplane")
 }
 
+/// The root of the source tree.
+pub(crate) fn workspace() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    workspace.canonicalize().unwrap_or(workspace)
+}
+
 /// The build's output folder, as cargo chooses it.
 pub(crate) fn target() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let workspace = workspace.canonicalize().unwrap_or(workspace);
+    let workspace = workspace();
     match std::env::var_os("CARGO_TARGET_DIR") {
         // Joining an absolute path replaces the workspace's.
         Some(target) if !target.is_empty() => workspace.join(target),

@@ -1,0 +1,407 @@
+//! A world of its own for each test: a host with its development, QA and production namespaces, people, delegates and grants,
+//! on the one control plane that `make test` owns. Dropping a world deletes its namespaces.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::NamespaceResourceScope;
+use kube::discovery::{Discovery, Scope};
+use kube::{Api, Client, Config, Resource, ResourceExt};
+use pilotage::api::{DeploymentRequest, condition};
+use pilotage_harness::ControlPlane;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// How long a test waits for a condition before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// What a test works in.
+pub struct World {
+    /// The control plane.
+    pub plane: ControlPlane,
+    /// A cluster administrator.
+    pub admin: Client,
+    /// The host namespace.
+    pub host: String,
+    /// The development namespace; its Environment is called `dev`.
+    pub dev: String,
+    /// The first target; its Environment is called `qa`, its stage too, its delegate `bot-qa`.
+    pub qa: String,
+    /// The second target; its Environment is called `prod`, its stage too, its delegate `bot-prod`.
+    pub prod: String,
+    keep: bool,
+}
+
+/// A client for a kubeconfig.
+pub async fn client(kubeconfig: PathBuf) -> Client {
+    static PROVIDER: std::sync::Once = std::sync::Once::new();
+    PROVIDER.call_once(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig).unwrap(), &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+impl World {
+    /// A world on the running control plane, with pipeline `standard` from `dev` over `qa` to `prod`, both stages delegated. Everything is ready.
+    pub async fn new(name: &str) -> Self {
+        let world = Self::bare(name).await;
+        world.apply(&world.pipeline()).await;
+        for stage in ["qa", "prod"] {
+            world.ready::<pilotage::api::Stage>(stage).await;
+        }
+        world.ready::<pilotage::api::Pipeline>("standard").await;
+        // The generated binding of the makers takes effect a moment later.
+        let dana = world.dana().await;
+        let request = world.request("probe", "qa", "none", "1.0.0");
+        world
+            .until("the pipeline is shared with the makers", async || {
+                Api::<DeploymentRequest>::namespaced(dana.clone(), &world.host)
+                    .create(&kube::api::PostParams { dry_run: true, ..Default::default() }, &request)
+                    .await
+                    .ok()
+            })
+            .await;
+        world
+    }
+
+    /// Namespaces, grants and delegates, and nothing of Pilotage's own kinds.
+    pub async fn bare(name: &str) -> Self {
+        let plane = ControlPlane::from_env().expect("a control plane: run `make test`");
+        Self::on(plane, name).await
+    }
+
+    /// The same on a control plane of the test's own.
+    pub async fn on(plane: ControlPlane, name: &str) -> Self {
+        let admin = client(plane.admin_kubeconfig()).await;
+        let prefix = format!("{name}-{}-{}", std::process::id() % 100_000, NUMBER.fetch_add(1, Ordering::Relaxed));
+        let world = Self {
+            plane,
+            admin,
+            host: format!("{prefix}-host"),
+            dev: format!("{prefix}-dev"),
+            qa: format!("{prefix}-qa"),
+            prod: format!("{prefix}-prod"),
+            keep: std::env::var_os("KEEP").is_some(),
+        };
+        world.apply(&world.namespaces()).await;
+        world.apply(&world.grants()).await;
+        world
+    }
+
+    fn namespaces(&self) -> Vec<Value> {
+        let namespace =
+            |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        vec![
+            namespace(&self.host, json!({"pilotage.dev/host": "true"})),
+            namespace(&self.dev, json!({"pilotage.dev/developed-in": self.host})),
+            namespace(&self.qa, json!({"pilotage.dev/managed-by": self.host})),
+            namespace(&self.prod, json!({"pilotage.dev/managed-by": self.host})),
+        ]
+    }
+
+    /// What a platform team grants: the operator, the delegates, olga (administrator and stage owner), dana (a maker), eve (an approver of steps).
+    fn grants(&self) -> Vec<Value> {
+        let operator = json!([{"kind": "ServiceAccount", "name": "pilotage", "namespace": "pilotage-system"}]);
+        let user = |name: &str| json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": name}]);
+        let account =
+            |name: &str| json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": self.host}});
+        let mut all = vec![account("bot-qa"), account("bot-prod")];
+        all.push(binding(&self.host, "pilotage-host", "ClusterRole", "pilotage-host", &operator));
+        all.push(binding(&self.dev, "pilotage-export", "ClusterRole", "view", &operator));
+        all.push(binding(
+            &self.dev,
+            "makers",
+            "ClusterRole",
+            "edit",
+            &json!([{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "makers"}]),
+        ));
+        all.push(binding(&self.host, "administrators", "ClusterRole", "pilotage-administrator", &user("olga")));
+        all.push(binding(&self.host, "approvers", "ClusterRole", "pilotage-approver", &user("eve")));
+        let rules = json!([
+            {"apiGroups": ["pilotage.dev"], "resources": ["environments"], "verbs": ["use"]},
+            {"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["bot-qa", "bot-prod"], "verbs": ["delegate"]},
+        ]);
+        all.extend(role(&self.host, "olga", &rules, &user("olga")));
+        let act = json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["serviceaccounts"], "resourceNames": ["bot-qa", "bot-prod"], "verbs": ["impersonate:serviceaccount"]}]);
+        all.extend(role(&self.host, "pilotage-delegates", &act, &operator));
+        for (namespace, bot) in [(&self.qa, "bot-qa"), (&self.prod, "bot-prod")] {
+            let subject = json!([{"kind": "ServiceAccount", "name": bot, "namespace": self.host}]);
+            all.push(binding(&self.host, bot, "ClusterRole", "pilotage-delegate", &subject));
+            all.extend(role(namespace, bot, &target_rules(""), &subject));
+            all.extend(role(namespace, "pilotage-operator", &target_rules("impersonate-on:serviceaccount:"), &operator));
+        }
+        all
+    }
+
+    /// Three environments, the pipeline `standard` shared with the makers, and its stages `qa` and `prod`.
+    pub fn pipeline(&self) -> Vec<Value> {
+        let environment = |name: &str, type_: &str, namespace: &str| {
+            self.host_object("Environment", name, json!({"type": type_, "namespace": namespace}))
+        };
+        let stage = |name: &str, previous: Option<&str>| {
+            let mut spec = json!({
+                "pipeline": "standard",
+                "targetEnvironment": name,
+                "delegatedDeployment": {"type": "ServicePrincipal", "serviceAccountName": format!("bot-{name}")},
+                "deployment": {"timeout": "2m"},
+            });
+            if let Some(previous) = previous {
+                spec["previousStage"] = previous.into();
+            }
+            self.host_object("Stage", name, spec)
+        };
+        vec![
+            environment("dev", "Development", &self.dev),
+            environment("qa", "Target", &self.qa),
+            environment("prod", "Target", &self.prod),
+            self.host_object(
+                "Pipeline",
+                "standard",
+                json!({"developmentEnvironments": ["dev"], "sharedWith": [{"kind": "Group", "name": "makers"}]}),
+            ),
+            stage("qa", None),
+            stage("prod", Some("qa")),
+        ]
+    }
+
+    /// An object of Pilotage's own kinds in the host.
+    pub fn host_object(&self, kind: &str, name: &str, spec: Value) -> Value {
+        json!({"apiVersion": "pilotage.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": self.host}, "spec": spec})
+    }
+
+    /// A Solution in development that selects by `app.kubernetes.io/part-of`.
+    pub fn solution(&self, name: &str, version: &str) -> Value {
+        json!({"apiVersion": "pilotage.dev/v1alpha1", "kind": "Solution", "metadata": {"name": name, "namespace": self.dev}, "spec": {"version": version}})
+    }
+
+    /// A `ConfigMap` of a solution in development.
+    pub fn config(&self, solution: &str, name: &str, data: Value) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": self.dev, "labels": {"app.kubernetes.io/part-of": solution}},
+            "data": data,
+        })
+    }
+
+    /// A request of the world's pipeline.
+    pub fn request(&self, name: &str, stage: &str, solution: &str, version: &str) -> DeploymentRequest {
+        let spec = json!({"pipeline": "standard", "stage": stage, "solution": {"name": solution, "version": version}});
+        serde_json::from_value(self.host_object("DeploymentRequest", name, spec)).unwrap()
+    }
+
+    /// A maker, with the rights that sharing gives and `edit` in development.
+    pub async fn dana(&self) -> Client {
+        client(self.plane.user_kubeconfig("dana", &["makers"]).unwrap()).await
+    }
+
+    /// The administrator of the host, who owns its stages.
+    pub async fn olga(&self) -> Client {
+        client(self.plane.user_kubeconfig("olga", &[]).unwrap()).await
+    }
+
+    /// An approver of steps, who is no delegate.
+    pub async fn eve(&self) -> Client {
+        client(self.plane.user_kubeconfig("eve", &[]).unwrap()).await
+    }
+
+    /// A delegate with its own real token: `bot-qa` or `bot-prod`.
+    pub async fn bot(&self, stage: &str) -> Client {
+        client(self.plane.service_account_kubeconfig(&self.host, &format!("bot-{stage}")).unwrap()).await
+    }
+
+    /// Makes a request as dana.
+    pub async fn ask(&self, request: &DeploymentRequest) -> DeploymentRequest {
+        Api::<DeploymentRequest>::namespaced(self.dana().await, &self.host)
+            .create(&kube::api::PostParams::default(), request)
+            .await
+            .unwrap()
+    }
+
+    /// Decides the approval of a request with the stage's delegate's own token.
+    pub async fn decide(&self, stage: &str, request: &str, decision: &str) -> kube::Result<DeploymentRequest> {
+        self.approve_as(self.bot(stage).await, request, decision).await
+    }
+
+    /// Decides the approval of a request as somebody.
+    pub async fn approve_as(&self, who: Client, request: &str, decision: &str) -> kube::Result<DeploymentRequest> {
+        let patch = Patch::Merge(json!({"status": {"approval": {"decision": decision, "comments": "as tested"}}}));
+        Api::<DeploymentRequest>::namespaced(who, &self.host).patch_status(request, &PatchParams::default(), &patch).await
+    }
+
+    /// Asks, waits for the gate, approves, and waits for the end.
+    pub async fn deploy(&self, name: &str, stage: &str, solution: &str, version: &str) -> DeploymentRequest {
+        self.ask(&self.request(name, stage, solution, version)).await;
+        self.approved(name, stage).await
+    }
+
+    /// Waits for the gate of a request, approves as the delegate, and waits for the end.
+    pub async fn approved(&self, name: &str, stage: &str) -> DeploymentRequest {
+        let waiting = self.until_request(name, |r| phase(r) == "AwaitingApproval" || ended(r)).await;
+        if !ended(&waiting) {
+            self.decide(stage, name, "Approved").await.unwrap();
+        }
+        self.end(name).await
+    }
+
+    /// Waits for the end of a request.
+    pub async fn end(&self, name: &str) -> DeploymentRequest {
+        self.until_request(name, ended).await
+    }
+
+    /// Waits until a request is as wanted.
+    pub async fn until_request(&self, name: &str, wanted: impl Fn(&DeploymentRequest) -> bool) -> DeploymentRequest {
+        let api: Api<DeploymentRequest> = Api::namespaced(self.admin.clone(), &self.host);
+        let last = std::sync::Mutex::new(None);
+        let start = Instant::now();
+        loop {
+            let request = api.get(name).await.unwrap();
+            if wanted(&request) {
+                return request;
+            }
+            *last.lock().unwrap() = Some(request);
+            if start.elapsed() > PATIENCE {
+                panic!(
+                    "request {name} is not as wanted after {PATIENCE:?}: {}",
+                    serde_json::to_string_pretty(&last.lock().unwrap().as_ref().unwrap().status).unwrap()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Waits until `look` finds something.
+    pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until an object of the host is `Ready`.
+    pub async fn ready<K>(&self, name: &str)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + serde::Serialize,
+    {
+        self.until(&format!("{} {name} is ready", K::kind(&())), async || {
+            let object = Api::<K>::namespaced(self.admin.clone(), &self.host).get(name).await.ok()?;
+            let value = serde_json::to_value(&object).ok()?;
+            let conditions: Vec<condition::Condition> = serde_json::from_value(value.pointer("/status/conditions")?.clone()).ok()?;
+            condition::is_true(&conditions, "Ready").then_some(())
+        })
+        .await;
+    }
+
+    /// The reason and the message of a condition of an object of the host.
+    pub async fn condition<K>(&self, name: &str, type_: &str) -> Option<(String, String)>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + serde::Serialize,
+    {
+        let object = Api::<K>::namespaced(self.admin.clone(), &self.host).get(name).await.ok()?;
+        let value = serde_json::to_value(&object).ok()?;
+        let conditions: Vec<condition::Condition> = serde_json::from_value(value.pointer("/status/conditions")?.clone()).ok()?;
+        condition::find(&conditions, type_).map(|c| (c.reason.clone(), c.message.clone()))
+    }
+
+    /// Applies objects as the cluster's administrator.
+    pub async fn apply(&self, objects: &[Value]) {
+        for object in objects {
+            self.apply_as(&self.admin, object).await.unwrap_or_else(|error| panic!("{error}: {object}"));
+        }
+    }
+
+    /// Applies one object, server-side.
+    pub async fn apply_as(&self, who: &Client, object: &Value) -> kube::Result<DynamicObject> {
+        let object: DynamicObject = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
+        let types = object.types.clone().unwrap();
+        let (group, version) = types.api_version.rsplit_once('/').unwrap_or(("", &types.api_version));
+        let discovery = Discovery::new(self.admin.clone()).filter(&[group]).run().await?;
+        let (resource, capabilities) =
+            discovery.resolve_gvk(&kube::core::GroupVersionKind::gvk(group, version, &types.kind)).expect("a kind of the cluster");
+        let api: Api<DynamicObject> = match capabilities.scope {
+            Scope::Namespaced => Api::namespaced_with(who.clone(), object.metadata.namespace.as_deref().unwrap(), &resource),
+            Scope::Cluster => Api::all_with(who.clone(), &resource),
+        };
+        api.patch(&object.name_any(), &PatchParams::apply("test").force(), &Patch::Apply(&object)).await
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        let (admin, names) = (self.plane.admin_kubeconfig(), [self.host.clone(), self.dev.clone(), self.qa.clone(), self.prod.clone()]);
+        // A drop can't wait for the test's own runtime.
+        let deleted = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let api: Api<Namespace> = Api::all(client(admin).await);
+                let confirm = json!({"metadata": {"annotations": {"pilotage.dev/confirm-delete": names[0]}}});
+                let _ = api.patch(&names[0], &PatchParams::default(), &Patch::Merge(&confirm)).await;
+                for name in &names {
+                    let _ = api.delete(name, &DeleteParams::default()).await;
+                }
+            });
+            Ok::<(), std::io::Error>(())
+        });
+        let _ = deleted.join();
+    }
+}
+
+/// The phase of a request.
+pub fn phase(request: &DeploymentRequest) -> String {
+    request.status.as_ref().map(|s| s.run.phase.clone()).unwrap_or_default()
+}
+
+/// Whether a request has ended.
+pub fn ended(request: &DeploymentRequest) -> bool {
+    request.status.as_ref().is_some_and(|s| s.run.end_time.is_some())
+}
+
+/// The reason and the message of the summary of a request.
+pub fn outcome(request: &DeploymentRequest) -> (String, String) {
+    let conditions = request.status.as_ref().map(|s| s.run.conditions.as_slice()).unwrap_or_default();
+    condition::find(conditions, "Succeeded").map(|c| (c.reason.clone(), c.message.clone())).unwrap_or_default()
+}
+
+/// The rules for the kinds that the tests' applications have.
+fn target_rules(prefix: &str) -> Value {
+    let mut verbs: Vec<String> = ["get", "list", "patch", "delete"].iter().map(|v| format!("{prefix}{v}")).collect();
+    if prefix.is_empty() {
+        verbs.push("create".into());
+    }
+    let kinds = [
+        ("", json!(["configmaps", "services", "serviceaccounts", "persistentvolumeclaims", "pods"])),
+        ("apps", json!(["deployments", "statefulsets", "daemonsets"])),
+        ("batch", json!(["jobs", "cronjobs"])),
+        ("autoscaling", json!(["horizontalpodautoscalers"])),
+        ("policy", json!(["poddisruptionbudgets"])),
+        ("networking.k8s.io", json!(["ingresses", "networkpolicies"])),
+    ];
+    kinds.iter().map(|(group, resources)| json!({"apiGroups": [group], "resources": resources, "verbs": verbs})).collect()
+}
+
+fn binding(namespace: &str, name: &str, kind: &str, role: &str, subjects: &Value) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name, "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role}, "subjects": subjects,
+    })
+}
+
+fn role(namespace: &str, name: &str, rules: &Value, subjects: &Value) -> [Value; 2] {
+    [
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name, "namespace": namespace}, "rules": rules}),
+        binding(namespace, name, "Role", name, subjects),
+    ]
+}
