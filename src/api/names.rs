@@ -1,5 +1,9 @@
 //! Labels, annotations and names that have a meaning to Pilotage, and to its users.
 
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
 /// On a host namespace: `"true"` makes it a host.
 pub const HOST_LABEL: &str = "pilotage.dev/host";
 /// On a host namespace: `allowed` lets environments lie in other regions than the host.
@@ -55,6 +59,16 @@ pub fn applyset_parent_name(solution: &str) -> String {
 /// The full user name of a `ServiceAccount`, as the API server knows it.
 pub fn service_account_username(namespace: &str, name: &str) -> String {
     format!("system:serviceaccount:{namespace}:{name}")
+}
+
+/// Eight hexadecimal digits that tell texts apart where a name has no room for the whole of them. Not for secrets.
+pub fn short_hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(4).fold(String::new(), |mut hash, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(hash, "{byte:02x}");
+        hash
+    })
 }
 
 #[cfg(test)]

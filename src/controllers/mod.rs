@@ -3,11 +3,17 @@
 pub mod environment;
 pub mod pipeline;
 pub mod request;
+mod seen;
 pub mod stage;
 pub mod wiring;
 
+use std::time::Duration;
+
 use crate::api::Condition;
 use crate::api::condition::ConditionStatus;
+
+/// When to look again at an object whose cache is behind the operator's own last write; usually the watch is sooner.
+const BEHIND: Duration = Duration::from_secs(1);
 
 /// `Ok` where the condition is `True`; otherwise why it is not, in one word.
 fn holds(condition: Option<&Condition>) -> Result<(), String> {

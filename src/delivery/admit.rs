@@ -33,13 +33,12 @@ pub(super) async fn admit(
             findings.refuse(&key, reason, &message);
             continue;
         }
-        let resource = match served.get(&(api_version, kind)) {
-            Some(known) => known.clone(),
-            None => {
-                let found = resources.resource(api_version, kind).await.map_err(PlanError::Transient)?;
-                served.insert((api_version, kind), found.clone());
-                found
-            }
+        let resource = if let Some(known) = served.get(&(api_version, kind)) {
+            known.clone()
+        } else {
+            let found = resources.resource(api_version, kind).await.map_err(PlanError::Transient)?;
+            served.insert((api_version, kind), found.clone());
+            found
         };
         match resource {
             None => findings.refuse(&key, "KindNotFound", &kind_not_found(&key, api_version)),

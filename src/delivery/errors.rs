@@ -91,14 +91,14 @@ pub fn classify(error: &kube::Error) -> Cause {
     };
     let text = status.message.as_str();
     match status.code {
-        // The credentials are renewed by whoever made the client.
-        401 | 408 | 410 | 429 => Cause::Transient,
+        // Server-side apply answers 500 where a manifest does not fit the schema; and etcd where it is too large.
+        500 if text.contains("failed to create typed patch object") || text.contains("request is too large") => Cause::Invalid,
+        // Credentials that are rejected (401) are renewed by whoever made the client.
+        401 | 408 | 410 | 429 | 500..=599 => Cause::Transient,
         403 => classify_forbidden(text, status.details.as_ref()),
         404 => Cause::NotFound,
         409 if causes(status.details.as_ref(), "FieldManagerConflict").next().is_some() => Cause::FieldConflict,
         409 => Cause::Stale,
-        413 => Cause::Invalid,
-        500 if text.contains("request is too large") => Cause::Invalid,
         400 | 422 if is_denial(text) => Cause::Denied,
         422 if text.contains("immutable")
             || text.contains("updates to statefulset spec for fields other than")
@@ -106,8 +106,7 @@ pub fn classify(error: &kube::Error) -> Cause {
         {
             Cause::Immutable
         }
-        400 | 422 => Cause::Invalid,
-        500..=599 => Cause::Transient,
+        400 | 413 | 422 => Cause::Invalid,
         _ => Cause::Other,
     }
 }
@@ -285,6 +284,8 @@ mod tests {
             assert_eq!(classify(&refusal(code, "busy")), Cause::Transient, "{code}");
         }
         assert_eq!(classify(&refusal(500, "etcdserver: request is too large")), Cause::Invalid);
+        let unfit = "failed to create typed patch object (qa/x; apps/v1, Kind=Deployment): .spec.nonsense: field not declared in schema";
+        assert_eq!(classify(&refusal(500, unfit)), Cause::Invalid);
         assert_eq!(classify(&refusal(422, "spec.selector: Invalid value: {}: field is immutable")), Cause::Immutable);
         assert_eq!(classify(&refusal(422, "spec.replicas: must be positive")), Cause::Invalid);
         assert_eq!(classify(&refusal(400, "strict decoding error: unknown field \"spec.x\"")), Cause::Invalid);

@@ -6,6 +6,7 @@ pub mod applyset;
 pub mod assess;
 pub mod bundle;
 pub mod claimed;
+mod dependencies;
 pub mod diff;
 pub mod discovery;
 pub mod errors;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::admit::admit;
 use super::applyset::{self, GroupKind};
+use super::dependencies::Provided;
 use super::diff;
 use super::errors::{self, Cause};
 pub use super::findings::PlanError;
@@ -170,6 +171,15 @@ enum Task {
     Settle { item: Item, live: Option<Value>, run: Option<Result<Value, kube::Error>> },
 }
 
+impl Task {
+    fn key(&self) -> &Key {
+        match self {
+            Self::Keep(planned) => &planned.item.key,
+            Self::Settle { item, .. } => &item.key,
+        }
+    }
+}
+
 /// Settles all objects and proves that the deletions and the write of the parent are allowed, at once.
 async fn finish(
     scope: &Scope<'_>,
@@ -179,32 +189,32 @@ async fn finish(
     parent: &ParentPlan,
     findings: &mut Findings,
 ) -> Vec<PlannedItem> {
+    let provided = Provided::by(work.iter().map(Task::key));
+    let provided = &provided;
     let settled = stream::iter(work)
         .map(|task| async move {
             match task {
                 Task::Keep(planned) => (planned.item.key.clone(), Ok(planned)),
                 Task::Settle { item, live, run } => {
                     let key = item.key.clone();
-                    (key, settle(scope.target, scope.set, item, force, live, run).await)
+                    (key, settle(scope, provided, item, force, live, run).await)
                 }
             }
         })
         .buffered(scope.concurrency)
         .collect::<Vec<_>>();
-    let deleted =
-        stream::iter(0..deletions.len())
-            .map(|index| {
-                let deletion = &deletions[index];
-                async move {
-                    (index, retrying(|| scope.target.delete(&deletion.resource, &deletion.key.name, &deletion.uid, Mode::DryRun)).await)
-                }
-            })
-            .buffer_unordered(scope.concurrency)
-            .collect::<Vec<_>>();
+    let deleted = stream::iter(0..deletions.len())
+        .map(|index| async move {
+            let deletion = &deletions[index];
+            let outcome = retrying(|| scope.target.delete(&deletion.resource, &deletion.key.name, &deletion.uid, Mode::DryRun)).await;
+            (index, outcome)
+        })
+        .buffer_unordered(scope.concurrency)
+        .collect::<Vec<_>>();
     let (settled, deleted, recorded) = futures::join!(settled, deleted, try_parent(scope, parent));
     for (index, outcome) in deleted {
-        let deletion = &deletions[index];
         if let Err(error) = outcome {
+            let deletion = &deletions[index];
             findings.add(&deletion.key, Obstacle::Call { error, rights: vec![scope.target.right("delete", &deletion.resource)] });
         }
     }
@@ -236,13 +246,14 @@ async fn try_parent(scope: &Scope<'_>, parent: &ParentPlan) -> Result<(), Obstac
 
 /// Compares one object with what is there. The dry run and the reading must be of the same version.
 async fn settle(
-    target: &Target,
-    set: &str,
+    scope: &Scope<'_>,
+    provided: &Provided,
     item: Item,
     force: bool,
     mut live: Option<Value>,
     mut run: Option<Result<Value, kube::Error>>,
 ) -> Result<PlannedItem, Obstacle> {
+    let (target, set) = (scope.target, scope.set);
     let mut last = None;
     for _ in 0..ROUNDS {
         let outcome = match run.take() {
@@ -253,6 +264,9 @@ async fn settle(
             Ok(would_be) => would_be,
             Err(error) => match errors::classify(&error) {
                 Cause::Stale => continue,
+                _ if live.is_none() && provided.will_satisfy(&item, &error) => {
+                    return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, fields: Vec::new() });
+                }
                 cause => {
                     if cause == Cause::FieldConflict && live.is_none() {
                         check_owner(&item.key, set, read(target, &item).await?.as_ref())?;
@@ -276,17 +290,12 @@ async fn settle(
         }
     }
     // Its status changes faster than it can be read; what is applied carries the version that it is made for.
-    match (&live, last) {
-        (Some(_), Some(would_be)) => Ok(compared(item, live, &would_be)),
-        _ => {
-            let key = &item.key;
-            Err(Obstacle::Refusal(errors::result(
-                key,
-                Cause::Stale.reason(),
-                &format!("{key} is deleted and created again all the time in the target: find out by whom, then ask again"),
-            )))
-        }
+    if let (Some(_), Some(would_be)) = (&live, last) {
+        return Ok(compared(item, live, &would_be));
     }
+    let key = &item.key;
+    let message = format!("{key} is deleted and created again all the time in the target: find out by whom, then ask again");
+    Err(Obstacle::Refusal(errors::result(key, Cause::Stale.reason(), &message)))
 }
 
 fn compared(item: Item, live: Option<Value>, would_be: &Value) -> PlannedItem {
@@ -343,6 +352,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// Controllers run on several threads: what they await must be `Send`, which this fails to compile without.
+    #[test]
+    fn plans_can_be_made_on_any_thread() {
+        fn is_send<T: Send>(_: impl FnOnce() -> T) {}
+        fn all(delegate: &DelegateClient, planned: Planned, resources: &NoResources, claim: &super::super::claimed::Claimed) {
+            let input = PlanInput::new("", "", &[]);
+            let again = planned.clone();
+            is_send(|| plan(&input, delegate, resources));
+            is_send(|| refresh(planned, delegate, resources, 1));
+            is_send(|| super::super::apply::apply(claim, delegate, again, 1));
+        }
+        let _ = all;
+    }
+
+    struct NoResources;
+
+    impl Resources for NoResources {
+        async fn resource(&self, _: &str, _: &str) -> Result<Option<(kube::core::ApiResource, bool)>, kube::Error> {
+            Ok(None)
+        }
+
+        async fn preferred(&self, _: &str, _: &str) -> Result<Option<(kube::core::ApiResource, bool)>, kube::Error> {
+            Ok(None)
+        }
+    }
 
     #[test]
     fn an_object_of_another_set_is_left_to_it() {

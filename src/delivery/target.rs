@@ -34,10 +34,11 @@ impl Target {
     }
 
     /// The rights that an apply, which was refused with this error, needs. Where the object does not exist
-    /// (or is not known to), the server asks for `patch` first and for `create` as a second check of its own,
-    /// which names no verb.
+    /// (or is not known to), the server asks for `patch` first and for `create` as a second check, which it
+    /// reaches only with `patch`.
     pub fn rights_to_apply(&self, resource: &ApiResource, exists: bool, error: &kube::Error) -> Vec<Right> {
-        let is_first_check = matches!(error, kube::Error::Api(status) if status.message.contains(" cannot "));
+        let is_first_check =
+            matches!(error, kube::Error::Api(status) if status.message.contains(" cannot ") && !status.message.contains(" cannot create "));
         match (exists, is_first_check) {
             (true, _) => vec![self.right("patch", resource)],
             (false, true) => vec![self.right("create", resource), self.right("patch", resource)],

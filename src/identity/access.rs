@@ -41,7 +41,7 @@ impl Right {
 
     /// The same right, on a subresource.
     #[must_use]
-    pub fn sub(mut self, subresource: &str) -> Self {
+    pub fn of_subresource(mut self, subresource: &str) -> Self {
         self.subresource = Some(subresource.into());
         self
     }

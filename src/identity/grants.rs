@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use sha2::{Digest, Sha256};
-
 use super::access::Right;
 use super::{OPERATOR_NAME, OPERATOR_NAMESPACE};
 use crate::api::GROUP;
+use crate::api::names::short_hash;
 use crate::api::reference::{Subject, SubjectKind};
 
 /// The operator itself.
@@ -63,9 +62,9 @@ pub fn operator_in_host(host: &str) -> String {
     cluster_role_binding_in("pilotage-host", host, "pilotage-host", &operator())
 }
 
-/// What a delegate needs in the host to decide its gate.
-pub fn approver_in_host(host: &str, delegate: &Subject) -> String {
-    cluster_role_binding_in(&about("pilotage-approver", delegate), host, "pilotage-approver", delegate)
+/// What a delegate needs in the host to decide its gate. It is less than approvers of the other gates have.
+pub fn delegate_in_host(host: &str, delegate: &Subject) -> String {
+    cluster_role_binding_in(&about("pilotage-delegate", delegate), host, "pilotage-delegate", delegate)
 }
 
 /// What a delegate needs in its target.
@@ -132,8 +131,7 @@ fn object_name(prefix: &str, who: &str) -> String {
     if plain == who {
         return format!("{prefix}-{plain}");
     }
-    let digest = Sha256::digest(who.as_bytes());
-    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let hash = short_hash(who);
     if plain.is_empty() { format!("{prefix}-{hash}") } else { format!("{prefix}-{plain}-{hash}") }
 }
 
@@ -142,9 +140,12 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// A rule: group, resources, verbs, and the one name that is meant.
+type Rule = (String, Vec<String>, Vec<String>, Option<String>);
+
 /// The rules alone, one line each, for conditions.
 pub fn rules(rights: &[Right]) -> String {
-    let mut grouped: Vec<(String, Vec<String>, Vec<String>, Option<String>)> = Vec::new();
+    let mut grouped: Vec<Rule> = Vec::new();
     for right in rights {
         let resource = right.subresource.as_ref().map_or_else(|| right.resource.clone(), |sub| format!("{}/{sub}", right.resource));
         match grouped
@@ -159,7 +160,7 @@ pub fn rules(rights: &[Right]) -> String {
             None => grouped.push((right.group.clone(), vec![resource], vec![right.verb.clone()], right.name.clone())),
         }
     }
-    let mut merged: Vec<(String, Vec<String>, Vec<String>, Option<String>)> = Vec::new();
+    let mut merged: Vec<Rule> = Vec::new();
     for (group, resources, verbs, name) in grouped {
         match merged.iter_mut().find(|(g, _, v, n)| *g == group && *v == verbs && *n == name) {
             Some((_, existing, _, _)) => existing.extend(resources),
@@ -225,7 +226,7 @@ mod tests {
         let all = [
             opt_in("host", "qa", "manage"),
             operator_in_host("host"),
-            approver_in_host("host", &service_account("host", "bot")),
+            delegate_in_host("host", &service_account("host", "bot")),
             delegate_in_target("qa", &subject_of("olga@example.test"), &[Right::on("get", "", "configmaps", "qa")]),
             operator_as_delegate(&subject_of("olga"), &rights),
         ]

@@ -15,8 +15,10 @@ pub const RECONCILING: &str = "Reconciling";
 /// kstatus: it will not get further before its specification is changed.
 pub const STALLED: &str = "Stalled";
 
-/// How often something that is good is looked at again, as no watch tells of revoked rights.
-const STEADY: Duration = Duration::from_mins(10);
+/// How often something that is good is looked at again at the most, as no watch tells of revoked rights.
+const STEADY: Duration = Duration::from_mins(9);
+/// By how much more than that it varies.
+const SPREAD_MILLIS: u64 = 120_000;
 /// The first delay while something is awaited that no watch tells of.
 const SOONEST: Duration = Duration::from_secs(5);
 /// The longest such delay.
@@ -122,7 +124,7 @@ pub fn again<T>(outcome: &Result<T, Failure>, conditions: &[Condition], type_: &
 fn steady(uid: &str, now: Timestamp) -> Duration {
     let mut hasher = DefaultHasher::new();
     (uid, now.as_second()).hash(&mut hasher);
-    STEADY - Duration::from_mins(1) + Duration::from_millis(hasher.finish() % 120_000)
+    STEADY + Duration::from_millis(hasher.finish() % SPREAD_MILLIS)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::identity::access::Right;
 use crate::identity::grants;
 
 /// An Environment and what its validation looks at first: nothing of it is read from inside the namespace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// This Environment, among those of the same namespace.
     pub me: Holder,
@@ -32,7 +32,7 @@ pub struct View {
 }
 
 /// The namespace that is to be an environment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceView {
     /// Its uid.
     pub uid: String,

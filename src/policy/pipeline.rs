@@ -66,14 +66,7 @@ pub struct Verdict {
 /// that is not ready holds up those who deploy to it, and nobody who deploys to the stages before.
 pub fn judge(view: &View) -> Verdict {
     let order = order(&view.stages, &view.foreign);
-    let listed: Vec<&StageView> = match &order {
-        Ok(order) => order.clone(),
-        Err(_) => {
-            let mut stages: Vec<&StageView> = view.stages.iter().collect();
-            stages.sort_by(|a, b| a.name.cmp(&b.name));
-            stages
-        }
-    };
+    let listed: Vec<&StageView> = order.as_ref().map_or_else(|_| by_name(view), Clone::clone);
     let checked = development_is_linked(view)
         .and_then(|()| development_exists(view))
         .and_then(|()| development_has_its_type(view))
@@ -81,6 +74,12 @@ pub fn judge(view: &View) -> Verdict {
         .and_then(|()| order.map(|_| ()))
         .and_then(|()| development_is_validated(view));
     Verdict { outcome: checked.map(|()| good(view)), stages: listed.into_iter().take(MOST_LISTED).map(summary).collect() }
+}
+
+fn by_name(view: &View) -> Vec<&StageView> {
+    let mut stages: Vec<&StageView> = view.stages.iter().collect();
+    stages.sort_by(|a, b| a.name.cmp(&b.name));
+    stages
 }
 
 /// The stages in order: each after its previous one, by their distance from the first, then by name.
@@ -93,7 +92,7 @@ pub fn order<'a>(stages: &'a [StageView], foreign: &BTreeSet<String>) -> Result<
         previous_is_known(stage, previous, &known, foreign)?;
     }
     let mut heads = known.values().filter(|s| s.previous.is_none());
-    let Some(head) = heads.next() else { return Err(cycle(&known)) };
+    let Some(head) = heads.next() else { return if known.is_empty() { Ok(Vec::new()) } else { Err(cycle(&known)) } };
     let others: Vec<&str> = heads.map(|s| s.name.as_str()).collect();
     if !others.is_empty() {
         return edit(

@@ -1,17 +1,21 @@
-//! Whether any object at all is ready, by what the objects of all kinds have in common.
+//! Whether an object that somebody else is in charge of is ready.
 
 use serde_json::Value;
 
-/// The conditions that make an object without a named one ready, in the order in which they are believed.
-const SUMMARIES: [&str; 2] = ["Ready", "Available"];
+use crate::delivery::assess::{Health, assess};
 
-/// `Ok` where the object is ready; otherwise why it is not. With a named `condition` that one must be `True`; without one, nothing may
-/// speak against it: a deletion, an older generation, `Stalled`, `Reconciling`, or a summary condition that is not `True`
-/// (the rules of kstatus for kinds that it does not know).
+/// `Ok` where the object is ready; otherwise why it is not. With a named `condition` that one must be `True`, on the generation that the
+/// object has; without one the object must be current by the rules of kstatus, as what a deployment applies must be.
 ///
 /// # Errors
 /// Why it is not ready.
 pub fn of(object: &Value, condition: Option<&str>) -> Result<(), String> {
+    let Some(type_) = condition else {
+        return match assess(object) {
+            Health::Current => Ok(()),
+            Health::InProgress(what) | Health::Failed(what) => Err(format!("is not ready: {what}")),
+        };
+    };
     if !object["metadata"]["deletionTimestamp"].is_null() {
         return Err("is being deleted".to_owned());
     }
@@ -22,35 +26,14 @@ pub fn of(object: &Value, condition: Option<&str>) -> Result<(), String> {
     {
         return Err(format!("has generation {generation}, and its controller has looked at {observed} only"));
     }
-    if let Some(type_) = condition {
-        return match state(status, type_) {
-            Some("True") => Ok(()),
-            Some(other) => Err(format!("has condition {type_}={other}{}", reason(status, type_))),
-            None => Err(format!("has no condition {type_} yet")),
-        };
+    let found = status["conditions"].as_array().and_then(|all| all.iter().find(|c| c["type"] == type_));
+    match found.map(|c| (c["status"].as_str().unwrap_or("Unknown"), c["reason"].as_str())) {
+        Some(("True", _)) => Ok(()),
+        // The reason alone: messages of other controllers may hold anything.
+        Some((other, Some(reason))) => Err(format!("has condition {type_}={other} ({reason})")),
+        Some((other, None)) => Err(format!("has condition {type_}={other}")),
+        None => Err(format!("has no condition {type_} yet")),
     }
-    for type_ in ["Stalled", "Reconciling"] {
-        if state(status, type_) == Some("True") {
-            return Err(format!("has condition {type_}=True{}", reason(status, type_)));
-        }
-    }
-    match SUMMARIES.iter().find_map(|type_| state(status, type_).map(|s| (*type_, s))) {
-        None | Some((_, "True")) => Ok(()),
-        Some((type_, other)) => Err(format!("has condition {type_}={other}{}", reason(status, type_))),
-    }
-}
-
-fn condition<'a>(status: &'a Value, type_: &str) -> Option<&'a Value> {
-    status["conditions"].as_array()?.iter().find(|c| c["type"] == type_)
-}
-
-fn state<'a>(status: &'a Value, type_: &str) -> Option<&'a str> {
-    condition(status, type_)?["status"].as_str()
-}
-
-/// The condition's reason alone: messages of other controllers may hold anything.
-fn reason(status: &Value, type_: &str) -> String {
-    condition(status, type_).and_then(|c| c["reason"].as_str()).map(|r| format!(" ({r})")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const OPERATOR_VERBS: [&str; 4] = ["get", "list", "patch", "delete"];
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// A stage and what it refers to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// Whether Pilotage's admission policies are in force.
     pub policies_in_force: bool,
@@ -42,7 +42,7 @@ pub struct View {
 }
 
 /// The Environment that a stage deploys to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its uid.
     pub uid: String,
@@ -57,7 +57,7 @@ pub struct Target {
 }
 
 /// Who deploys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DelegateView {
     /// The requester: what they may do is asked for each request.
     Requester,
@@ -75,6 +75,8 @@ pub enum DelegateView {
 /// What is known of a `ServiceAccount`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Account {
+    /// Nothing yet: it was not looked for.
+    Unknown,
     /// The operator may not read `ServiceAccounts` of the host.
     Unreadable,
     /// It does not exist.
@@ -110,7 +112,7 @@ pub struct Review {
 /// A right and whether it is held.
 pub type Answer = (Review, bool);
 
-/// The checks that need no access review.
+/// The checks that the caches answer. No right is asked for before they pass.
 ///
 /// # Errors
 /// The first check that failed.
@@ -120,8 +122,7 @@ pub fn structure(view: &View) -> Check {
     let target = target_exists(view)?;
     target_is_a_target(view, target)?;
     target_is_validated(view, target)?;
-    target_is_the_confirmed_one(view, target)?;
-    delegate_exists(view)
+    target_is_the_confirmed_one(view, target)
 }
 
 /// What the owner confirmed: the target as it is now where this generation of the stage has confirmed none yet, else what is recorded.
@@ -145,7 +146,7 @@ pub fn reviews(view: &View) -> Vec<Review> {
             let accounts = |verb: &str, group: &str| Right::on(verb, group, "serviceaccounts", host).named(name);
             if let Some(owner) = &view.owner {
                 let owner = access::as_authenticated(owner);
-                for right in [accounts("impersonate", ""), accounts("create", "").sub("token"), accounts("delegate", "")] {
+                for right in [accounts("impersonate", ""), accounts("create", "").of_subresource("token"), accounts("delegate", "")] {
                     reviews.push(Review { need: Need::OwnerActsAsDelegate, who: Some(owner.clone()), right });
                 }
             }
@@ -168,7 +169,7 @@ pub fn reviews(view: &View) -> Vec<Review> {
             access::as_authenticated(owner)
         }
     };
-    let approve = Right::on("patch", GROUP, "deploymentrequests", host).sub("status");
+    let approve = Right::on("patch", GROUP, "deploymentrequests", host).of_subresource("status");
     reviews.push(Review { need: Need::DelegateApproves, who: Some(delegate.clone()), right: approve });
     reviews.extend(DELEGATE_VERBS.map(|verb| Review {
         need: Need::DelegateDeploys,
@@ -178,11 +179,13 @@ pub fn reviews(view: &View) -> Vec<Review> {
     reviews
 }
 
-/// The checks of rights. All that is missing is said at once, with the grants; the reason is that of the first.
+/// The checks of the delegate and of rights. All rights that are missing are said at once, with the grants; the reason is that of the
+/// first.
 ///
 /// # Errors
 /// What is missing.
-pub fn rights(view: &View, answers: &[Answer]) -> Check {
+pub fn delegation(view: &View, answers: &[Answer]) -> Check {
+    delegate_exists(view)?;
     let Some(target) = &view.target else { return Ok(()) };
     let checks = [
         owner_may_act_as_delegate(view, answers),
@@ -290,7 +293,7 @@ fn delegate_exists(view: &View) -> Check {
         ),
         DelegateView::ServicePrincipal { name, account } => match account {
             Account::Present => Ok(()),
-            Account::Absent => polled(
+            Account::Unknown | Account::Absent => polled(
                 "ServicePrincipalNotFound",
                 format!(
                     "ServiceAccount {name} does not exist in namespace {}: create it, or correct spec.delegatedDeployment.serviceAccountName",
@@ -362,7 +365,7 @@ fn delegate_may_approve(view: &View, answers: &[Answer]) -> Check {
         format!(
             "{username} may not decide requests of namespace {}; an administrator of that namespace applies:\n{}",
             view.host,
-            grants::approver_in_host(&view.host, &grants::subject_of(&username)),
+            grants::delegate_in_host(&view.host, &grants::subject_of(&username)),
         ),
     )
 }

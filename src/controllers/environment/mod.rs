@@ -3,6 +3,7 @@
 mod observe;
 mod prerequisites;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,22 +12,26 @@ use kube::ResourceExt;
 use crate::api::Environment;
 use crate::api::condition::{self, Observation};
 use crate::api::environment::{EnvironmentStatus, ValidationStatus};
+use crate::controllers::seen::Seen;
 use crate::driver::Cluster;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
+use crate::driver::records::RecordError;
 use crate::policy::check::{self, Failure, Good, READY};
-use crate::policy::environment as policy;
+use crate::policy::environment::{self as policy, View};
 
 use observe::ClusterVersion;
-use prerequisites::Kinds;
 
 /// The condition that tells of the validation.
 pub const VALIDATED: &str = "Validated";
+
+/// What a validation is made from. Annotations are part of it so that an administrator can ask for a new one at once.
+type Grounds = (Option<i64>, Option<BTreeMap<String, String>>, View);
 
 /// Validates Environments.
 pub struct EnvironmentController {
     cluster: Arc<Cluster>,
     version: ClusterVersion,
-    kinds: Kinds,
+    seen: Seen<Grounds>,
 }
 
 /// What is learned of an environment that is valid.
@@ -36,42 +41,35 @@ struct Facts {
     kubernetes_version: String,
 }
 
-/// What a pass found, to be recorded.
-struct Found {
-    generation: Option<i64>,
+/// What a validation found, to be recorded.
+struct Validation {
     outcome: Result<Good, Failure>,
     facts: Option<Facts>,
-    /// Claims that nobody holds: the solution and the uid of the request.
-    orphans: Vec<(String, String)>,
 }
 
 impl EnvironmentController {
     /// A controller for the Environments of that cluster.
     pub fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster, version: ClusterVersion::default(), kinds: Kinds::default() }
+        Self { cluster, version: ClusterVersion::default(), seen: Seen::default() }
     }
 
-    async fn observe(&self, environment: &Environment) -> kube::Result<Found> {
-        let view = observe::from_outside(&self.cluster, environment).await?;
-        let validate = async {
-            let mut checked = policy::from_outside(&view);
-            if checked.is_ok() {
-                let inside = observe::inside(&self.cluster, &self.kinds, environment).await?;
-                checked = policy::from_inside(&view, &inside);
-            }
-            let facts = match (&checked, &view.found) {
-                (Ok(()), Some(namespace)) => Some(Facts {
-                    environment_id: namespace.uid.clone(),
-                    region: namespace.region.clone(),
-                    kubernetes_version: self.version.get(&self.cluster.clients.operator()).await?,
-                }),
-                _ => None,
-            };
-            Ok::<_, kube::Error>((checked, facts))
+    async fn validate(&self, environment: &Environment, cached: View) -> kube::Result<Validation> {
+        let view = observe::with_bindings(&self.cluster.access, cached).await?;
+        let mut checked = policy::from_outside(&view);
+        if checked.is_ok() {
+            let inside = observe::inside(&self.cluster, environment).await?;
+            checked = policy::from_inside(&view, &inside);
+        }
+        let facts = match (&checked, &view.found) {
+            (Ok(()), Some(namespace)) => Some(Facts {
+                environment_id: namespace.uid.clone(),
+                region: namespace.region.clone(),
+                kubernetes_version: self.version.get(&self.cluster.clients.operator()).await?,
+            }),
+            _ => None,
         };
-        let ((checked, facts), orphans) = futures::try_join!(validate, observe::orphans(&self.cluster, environment))?;
         let good = || Good { reason: "Validated", message: format!("namespace {} can be used", view.namespace) };
-        Ok(Found { generation: environment.metadata.generation, outcome: checked.map(|()| good()), facts, orphans })
+        Ok(Validation { outcome: checked.map(|()| good()), facts })
     }
 }
 
@@ -84,21 +82,48 @@ impl Reconciler for EnvironmentController {
             return Ok(Next::Done);
         }
         let environments = &self.cluster.records.environments;
-        let newest = environments.newest(&host, &name).await.filter(|n| n.uid() == object.uid()).unwrap_or(object);
-        let found = self.observe(&newest).await?;
+        let environment = environments.newest(&host, &name).await.filter(|n| n.uid() == object.uid()).unwrap_or(object);
+        let (uid, generation) = (environment.uid(), environment.metadata.generation);
+        let key = uid.clone().unwrap_or_default();
+
+        let cached = observe::from_caches(&self.cluster.stores, &environment);
+        let mut grounds = (generation, environment.metadata.annotations.clone(), cached);
+        let holds = self.seen.holds(&key, &grounds);
+        let validation = async {
+            match holds {
+                Some(_) => Ok(None),
+                None => self.validate(&environment, grounds.2.clone()).await.map(Some),
+            }
+        };
+        let (validation, orphans) = futures::try_join!(validation, observe::orphans(&self.cluster, &environment))?;
+        if let (Some(left), true) = (holds, orphans.is_empty()) {
+            return Ok(Next::After(left));
+        }
+
         let now = Timestamp::now();
-        let outcome = found.outcome.clone();
-        let ((), written) = environments
-            .update(&host, &name, move |current, status| {
-                // A change of the specification meanwhile has its own pass.
-                if current.metadata.generation == found.generation {
-                    record(status, &found, now);
-                }
-                release(status, &found.orphans);
-            })
-            .await?;
+        let validation = Arc::new(validation);
+        let found = validation.clone();
+        let written = environments.update(&host, &name, move |current, status| {
+            // Another object of that name, or another specification, has its own pass.
+            if current.uid() == uid && current.metadata.generation == generation {
+                found.iter().for_each(|found| record(status, found, generation, now));
+                release(status, &orphans);
+            }
+        });
+        let written = match written.await {
+            Ok(((), written)) => written,
+            Err(RecordError::NotFound(_)) => return Ok(Next::Done),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(validation) = validation.as_ref() else { return Ok(holds.map_or(Next::Done, Next::After)) };
         let conditions = written.status.as_ref().map_or(&[][..], |s| &s.conditions);
-        Ok(Next::After(check::again(&outcome, conditions, READY, &written.uid().unwrap_or_default(), now)))
+        let due = check::again(&validation.outcome, conditions, READY, &key, now);
+        if let Some(facts) = &validation.facts {
+            // As the Environment now is.
+            grounds.2.recorded_id = Some(facts.environment_id.clone());
+        }
+        self.seen.note(&key, grounds, due);
+        Ok(Next::After(due))
     }
 }
 
@@ -111,13 +136,13 @@ pub fn validated(environment: &Environment) -> Result<(), String> {
     super::holds(condition::find(conditions, VALIDATED))
 }
 
-fn record(status: &mut EnvironmentStatus, found: &Found, now: Timestamp) {
+fn record(status: &mut EnvironmentStatus, found: &Validation, generation: Option<i64>, now: Timestamp) {
     let outcome = if found.outcome.is_ok() { ValidationStatus::Success } else { ValidationStatus::Failed };
     if status.validation_status != outcome || status.validated_at.is_none() {
         status.validated_at = Some(condition::whole_seconds(now));
     }
     status.validation_status = outcome;
-    status.observed_generation = found.generation.unwrap_or(status.observed_generation);
+    status.observed_generation = generation.unwrap_or(status.observed_generation);
     if let Some(facts) = &found.facts {
         status.environment_id = Some(facts.environment_id.clone());
         status.region.clone_from(&facts.region);
@@ -126,7 +151,7 @@ fn record(status: &mut EnvironmentStatus, found: &Found, now: Timestamp) {
     let summary = check::summary(&found.outcome);
     let validated = summary.iter().find(|o| o.type_ == READY).map(|ready| Observation { type_: VALIDATED, ..ready.clone() });
     for observation in validated.iter().chain(&summary) {
-        condition::set(&mut status.conditions, observation, found.generation, now);
+        condition::set(&mut status.conditions, observation, generation, now);
     }
 }
 

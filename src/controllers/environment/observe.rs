@@ -3,16 +3,19 @@
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Mutex;
 
-use super::prerequisites::{self, Kinds};
+use super::prerequisites;
 use crate::api::environment::{Claim, EnvironmentType};
 use crate::api::names::{CROSS_REGION_LABEL, REGION_LABEL};
 use crate::api::{DeploymentRequest, Environment, GROUP};
 use crate::driver::Cluster;
-use crate::identity::access::{self, Right};
+use crate::driver::stores::Stores;
+use crate::identity::access::{self, Access, Right};
 use crate::policy::environment::{ClaimHolder, Holder, Inside, NamespaceView, View, is_orphaned, opt_in_label, opt_in_verb};
 
 /// How long the version of the cluster is believed.
@@ -37,11 +40,11 @@ impl ClusterVersion {
     }
 }
 
-/// What can be seen without looking inside the namespace.
-pub async fn from_outside(cluster: &Cluster, environment: &Environment) -> kube::Result<View> {
-    let stores = &cluster.stores;
+/// What can be seen without looking inside the namespace, by the caches alone: who was opted in to by a binding is not known yet.
+pub fn from_caches(stores: &Stores, environment: &Environment) -> View {
     let host = environment.namespace().unwrap_or_default();
     let namespace = &environment.spec.namespace;
+    let found = stores.namespaces.get(&ObjectRef::new(namespace));
     let others = stores.environments.state();
     let rivals = others.iter().filter(|other| {
         other.spec.namespace == *namespace
@@ -49,21 +52,17 @@ pub async fn from_outside(cluster: &Cluster, environment: &Environment) -> kube:
             && other.uid() != environment.uid()
             && other.metadata.deletion_timestamp.is_none()
     });
-    let wanting = std::iter::once(environment).chain(rivals.map(AsRef::as_ref));
-    let mut holders = try_join_all(wanting.map(|e| holder(cluster, e))).await?.into_iter();
-    let me = match holders.next() {
-        Some(me) => me,
-        None => holder(cluster, environment).await?,
-    };
+    let mut rivals: Vec<Holder> = rivals.map(|other| holder(other, found.as_deref())).collect();
+    rivals.sort_by(|a, b| a.uid.cmp(&b.uid));
     let host_namespace = stores.namespaces.get(&ObjectRef::new(&host));
     let host_label = |label: &str| host_namespace.as_ref().and_then(|ns| ns.labels().get(label).cloned());
-    Ok(View {
-        me,
+    View {
+        me: holder(environment, found.as_deref()),
         namespace: namespace.clone(),
         environment_id: environment.spec.environment_id.clone(),
         remote: environment.spec.cluster.is_some(),
         recorded_id: environment.status.as_ref().and_then(|s| s.environment_id.clone()),
-        found: stores.namespaces.get(&ObjectRef::new(namespace)).map(|ns| NamespaceView {
+        found: found.map(|ns| NamespaceView {
             uid: ns.uid().unwrap_or_default(),
             terminating: ns.metadata.deletion_timestamp.is_some(),
             is_host: stores.is_host(namespace),
@@ -71,40 +70,42 @@ pub async fn from_outside(cluster: &Cluster, environment: &Environment) -> kube:
         }),
         host_region: host_label(REGION_LABEL),
         cross_region: host_label(CROSS_REGION_LABEL).is_some_and(|v| v == "allowed"),
-        rivals: holders.collect(),
-    })
+        rivals,
+    }
 }
 
-async fn holder(cluster: &Cluster, environment: &Environment) -> kube::Result<Holder> {
+fn holder(environment: &Environment, namespace: Option<&PartialObjectMeta<Namespace>>) -> Holder {
     let host = environment.namespace().unwrap_or_default();
-    Ok(Holder {
+    let type_ = environment.spec.type_;
+    Holder {
         name: environment.name_any(),
         uid: environment.uid().unwrap_or_default(),
         created: environment.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
-        type_: environment.spec.type_,
-        opted_in: opted_in(cluster, environment, &host).await?,
+        type_,
+        opted_in: namespace.is_some_and(|ns| ns.labels().get(opt_in_label(type_)) == Some(&host)),
         host,
-    })
+    }
 }
 
-/// By its label, or by an access review where the label does not say so.
-async fn opted_in(cluster: &Cluster, environment: &Environment, host: &str) -> kube::Result<bool> {
-    let type_ = environment.spec.type_;
-    let namespace = &environment.spec.namespace;
-    let Some(found) = cluster.stores.namespaces.get(&ObjectRef::new(namespace)).filter(|_| environment.spec.cluster.is_none()) else {
-        return Ok(false);
-    };
-    if found.labels().get(opt_in_label(type_)).is_some_and(|v| v == host) {
-        return Ok(true);
+/// The view with what access reviews say of those that no label opts in to.
+pub async fn with_bindings(access: &Access, mut view: View) -> kube::Result<View> {
+    if view.remote || view.found.is_none() {
+        return Ok(view);
     }
-    cluster.access.may(&access::host_group(host), &Right::on(opt_in_verb(type_), GROUP, "environments", namespace)).await
+    let namespace = view.namespace.as_str();
+    let asked = std::iter::once(&mut view.me).chain(&mut view.rivals).filter(|h| !h.opted_in).map(|holder| async move {
+        let right = Right::on(opt_in_verb(holder.type_), GROUP, "environments", namespace);
+        holder.opted_in = access.may(&access::host_group(&holder.host), &right).await?;
+        Ok::<_, kube::Error>(())
+    });
+    try_join_all(asked).await?;
+    Ok(view)
 }
 
 /// What has to be read inside the namespace.
-pub async fn inside(cluster: &Cluster, kinds: &Kinds, environment: &Environment) -> kube::Result<Inside> {
+pub async fn inside(cluster: &Cluster, environment: &Environment) -> kube::Result<Inside> {
     let namespace = &environment.spec.namespace;
-    let client = cluster.clients.operator();
-    let prerequisites = try_join_all(environment.spec.prerequisites.iter().map(|p| prerequisites::read(&client, kinds, namespace, p)));
+    let prerequisites = try_join_all(environment.spec.prerequisites.iter().map(|p| prerequisites::read(cluster, namespace, p)));
     let source = async {
         if environment.spec.type_ != EnvironmentType::Development {
             return Ok(None);

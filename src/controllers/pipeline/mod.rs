@@ -14,6 +14,7 @@ use kube::ResourceExt;
 use crate::api::Pipeline;
 use crate::api::condition::{self, Observation};
 use crate::api::pipeline::PipelineStatus;
+use crate::controllers::BEHIND;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
 use crate::driver::{Cluster, status};
 use crate::policy::check::{self, Check, Failure};
@@ -64,8 +65,11 @@ impl Reconciler for PipelineController {
 
     async fn reconcile(&self, object: Arc<Pipeline>) -> Result<Next, ReconcileError> {
         let host = object.namespace().unwrap_or_default();
-        if !self.cluster.serves(&host) || object.metadata.deletion_timestamp.is_some() || self.cluster.written.is_stale(object.as_ref()) {
+        if !self.cluster.serves(&host) || object.metadata.deletion_timestamp.is_some() {
             return Ok(Next::Done);
+        }
+        if self.cluster.written.is_stale(object.as_ref()) {
+            return Ok(Next::After(BEHIND));
         }
         let verdict = policy::judge(&observe::view(&self.cluster.stores, &object, &host));
         let mut new = object.status.clone().unwrap_or_default();

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject as RbacSubject};
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
-use sha2::{Digest, Sha256};
 
-use crate::api::names::{FIELD_MANAGER, MANAGED_BY, PIPELINE_LABEL, sharing_name};
+use crate::api::names::{FIELD_MANAGER, MANAGED_BY, PIPELINE_LABEL, sharing_name, short_hash};
 use crate::api::pipeline::Visibility;
 use crate::api::reference::{Subject, SubjectKind};
 use crate::api::{GROUP, Pipeline};
@@ -95,7 +94,7 @@ fn label_value(name: &str) -> String {
     if name.len() <= MOST_LABEL {
         return name.to_owned();
     }
-    let hash: String = Sha256::digest(name.as_bytes()).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    let hash = short_hash(name);
     let start: String = name.chars().take(MOST_LABEL - hash.len() - 1).collect();
     format!("{start}-{hash}")
 }

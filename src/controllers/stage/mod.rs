@@ -2,6 +2,7 @@
 
 mod observe;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -10,6 +11,8 @@ use kube::ResourceExt;
 use crate::api::Stage;
 use crate::api::condition;
 use crate::api::stage::StageStatus;
+use crate::controllers::BEHIND;
+use crate::controllers::seen::Seen;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
 use crate::driver::stores::Stores;
 use crate::driver::{Cluster, status};
@@ -19,16 +22,20 @@ use crate::policy::stage as policy;
 /// Says whether Pilotage's admission policies are in force, by what the caches hold.
 pub type PoliciesInForce = Box<dyn Fn(&Stores) -> bool + Send + Sync>;
 
+/// What a judgement is made from. Annotations are part of it so that an administrator can ask for a new one at once.
+type Grounds = (Option<BTreeMap<String, String>>, policy::View);
+
 /// Judges Stages.
 pub struct StageController {
     cluster: Arc<Cluster>,
     policies_in_force: PoliciesInForce,
+    seen: Seen<Grounds>,
 }
 
 impl StageController {
     /// A controller for the Stages of that cluster.
     pub fn new(cluster: Arc<Cluster>, policies_in_force: PoliciesInForce) -> Self {
-        Self { cluster, policies_in_force }
+        Self { cluster, policies_in_force, seen: Seen::default() }
     }
 }
 
@@ -37,20 +44,31 @@ impl Reconciler for StageController {
 
     async fn reconcile(&self, object: Arc<Stage>) -> Result<Next, ReconcileError> {
         let host = object.namespace().unwrap_or_default();
-        if !self.cluster.serves(&host) || object.metadata.deletion_timestamp.is_some() || self.cluster.written.is_stale(object.as_ref()) {
+        if !self.cluster.serves(&host) || object.metadata.deletion_timestamp.is_some() {
             return Ok(Next::Done);
         }
-        let view = observe::view(&self.cluster, &object, (self.policies_in_force)(&self.cluster.stores)).await?;
-        let mut checked = policy::structure(&view);
+        if self.cluster.written.is_stale(object.as_ref()) {
+            return Ok(Next::After(BEHIND));
+        }
+        let uid = object.uid().unwrap_or_default();
+        let cached = observe::view(&self.cluster.stores, &object, (self.policies_in_force)(&self.cluster.stores));
+        let mut grounds = (object.metadata.annotations.clone(), cached);
+        if let Some(left) = self.seen.holds(&uid, &grounds) {
+            return Ok(Next::After(left));
+        }
+        let view = &grounds.1;
+        let mut checked = policy::structure(view);
         if checked.is_ok() {
-            checked = policy::rights(&view, &observe::answers(&self.cluster, policy::reviews(&view)).await?);
+            let answers = observe::answers(&self.cluster, policy::reviews(view));
+            let (view, answers) = futures::try_join!(observe::with_account(&self.cluster, view.clone()), answers)?;
+            checked = policy::delegation(&view, &answers);
         }
         let outcome = checked.map(|()| Good { reason: "Ready", message: format!("deploys to {}", view.target_environment) });
 
         let now = Timestamp::now();
         let mut new = object.status.clone().unwrap_or_default();
         new.observed_generation = view.generation;
-        new.pinned = policy::pin(&view);
+        new.pinned = policy::pin(view);
         for observation in check::summary(&outcome) {
             condition::set(&mut new.conditions, &observation, Some(view.generation), now);
         }
@@ -58,6 +76,10 @@ impl Reconciler for StageController {
         if let Some(written) = status::write::<Stage, StageStatus>(&client, &object, object.status.as_ref(), &new).await? {
             self.cluster.written.note(&written);
         }
-        Ok(Next::After(check::again(&outcome, &new.conditions, READY, &object.uid().unwrap_or_default(), now)))
+        let due = check::again(&outcome, &new.conditions, READY, &uid, now);
+        // As the stage now is, with the target that was just pinned.
+        grounds.1.pinned = new.pinned;
+        self.seen.note(&uid, grounds, due);
+        Ok(Next::After(due))
     }
 }

@@ -5,29 +5,30 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Error, ResourceExt};
 
-use crate::api::stage::DelegateType;
+use crate::api::stage::{DelegateType, DelegatedDeployment};
 use crate::api::{Environment, Stage};
 use crate::controllers::environment::validated;
 use crate::driver::Cluster;
+use crate::driver::stores::Stores;
 use crate::policy::stage::{Account, Answer, DelegateView, Review, Target, View};
 
-/// The stage and what it refers to.
-pub async fn view(cluster: &Cluster, stage: &Stage, policies_in_force: bool) -> kube::Result<View> {
+/// The stage and what it refers to, by the caches alone.
+pub fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
     let host = stage.namespace().unwrap_or_default();
     let spec = &stage.spec;
-    let environment = cluster.stores.environments.get(&ObjectRef::new(&spec.target_environment).within(&host));
-    Ok(View {
+    let environment = stores.environments.get(&ObjectRef::new(&spec.target_environment).within(&host));
+    View {
         policies_in_force,
         generation: stage.metadata.generation.unwrap_or_default(),
         pipeline: spec.pipeline.clone(),
-        pipeline_exists: cluster.stores.pipelines.get(&ObjectRef::new(&spec.pipeline).within(&host)).is_some(),
+        pipeline_exists: stores.pipelines.get(&ObjectRef::new(&spec.pipeline).within(&host)).is_some(),
         target_environment: spec.target_environment.clone(),
         target: environment.as_deref().map(target),
         pinned: stage.status.as_ref().and_then(|s| s.pinned.clone()),
         owner: spec.owner.clone(),
-        delegate: delegate(cluster, stage, &host).await?,
+        delegate: spec.delegated_deployment.as_ref().map_or(DelegateView::Requester, delegate),
         host,
-    })
+    }
 }
 
 fn target(environment: &Environment) -> Target {
@@ -40,21 +41,28 @@ fn target(environment: &Environment) -> Target {
     }
 }
 
-async fn delegate(cluster: &Cluster, stage: &Stage, host: &str) -> kube::Result<DelegateView> {
-    let Some(delegation) = &stage.spec.delegated_deployment else { return Ok(DelegateView::Requester) };
-    if delegation.type_ == DelegateType::StageOwner {
-        return Ok(DelegateView::StageOwner);
+fn delegate(delegation: &DelegatedDeployment) -> DelegateView {
+    match delegation.type_ {
+        DelegateType::StageOwner => DelegateView::StageOwner,
+        // The schema requires the name of this type; an empty one exists nowhere.
+        DelegateType::ServicePrincipal => {
+            DelegateView::ServicePrincipal { name: delegation.service_account_name.clone().unwrap_or_default(), account: Account::Unknown }
+        }
     }
-    // The schema requires the name of this type; an empty one exists nowhere.
-    let name = delegation.service_account_name.clone().unwrap_or_default();
-    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.clients.operator(), host);
-    let account = match accounts.get_metadata_opt(&name).await {
-        Ok(Some(_)) => Account::Present,
-        Ok(None) => Account::Absent,
-        Err(Error::Api(status)) if status.code == 403 => Account::Unreadable,
-        Err(error) => return Err(error),
-    };
-    Ok(DelegateView::ServicePrincipal { name, account })
+}
+
+/// The view with what the API server says of the `ServiceAccount`.
+pub async fn with_account(cluster: &Cluster, mut view: View) -> kube::Result<View> {
+    if let DelegateView::ServicePrincipal { name, account } = &mut view.delegate {
+        let accounts: Api<ServiceAccount> = Api::namespaced(cluster.clients.operator(), &view.host);
+        *account = match accounts.get_metadata_opt(name).await {
+            Ok(Some(_)) => Account::Present,
+            Ok(None) => Account::Absent,
+            Err(Error::Api(status)) if status.code == 403 => Account::Unreadable,
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(view)
 }
 
 /// Asks for all rights at once.

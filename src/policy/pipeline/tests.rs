@@ -132,11 +132,7 @@ proptest! {
                     (false, 2..) => "MultipleFirstStages",
                     (false, _) => "StageCycle",
                 };
-                if stages.is_empty() {
-                    prop_assert_eq!(failure.reason, "StageCycle");
-                } else {
-                    prop_assert_eq!(failure.reason, expected);
-                }
+                prop_assert_eq!(failure.reason, expected);
             }
         }
     }

@@ -47,7 +47,7 @@ fn answers(view: &View, lacks: impl Fn(&Review) -> bool) -> Vec<Answer> {
 }
 
 fn judged(view: &View, lacks: impl Fn(&Review) -> bool) -> (&'static str, String) {
-    rights(view, &answers(view, lacks)).err().map_or(("", String::new()), |f| (f.reason, f.message))
+    delegation(view, &answers(view, lacks)).err().map_or(("", String::new()), |f| (f.reason, f.message))
 }
 
 fn pinned(generation: i64, environment: &str, namespace: &str) -> Option<PinnedTarget> {
@@ -55,18 +55,22 @@ fn pinned(generation: i64, environment: &str, namespace: &str) -> Option<PinnedT
 }
 
 #[test]
-fn a_stage_needs_its_policies_pipeline_target_and_delegate() {
+fn a_stage_needs_its_policies_pipeline_and_target() {
     assert_eq!(broken(|_| ()), "");
     assert_eq!(broken(|v| v.policies_in_force = false), "PoliciesMissing");
     assert_eq!(broken(|v| v.pipeline_exists = false), "UnknownPipeline");
     assert_eq!(broken(|v| v.target = None), "UnknownEnvironment");
     assert_eq!(broken(|v| target(v, |t| t.type_ = EnvironmentType::Development)), "WrongEnvironmentType");
     assert_eq!(broken(|v| target(v, |t| t.validated = Err("NotManaged".into()))), "EnvironmentNotValidated");
-    let account = |account| broken(|v| v.delegate = DelegateView::ServicePrincipal { name: "bot".into(), account });
+}
+
+#[test]
+fn a_delegate_must_exist() {
+    let account = |account| judged(&view(DelegateView::ServicePrincipal { name: "bot".into(), account }), |_| false).0;
+    assert_eq!(account(Account::Present), "");
     assert_eq!(account(Account::Absent), "ServicePrincipalNotFound");
     assert_eq!(account(Account::Unreadable), "OperatorLacksHostRole");
-    let ownerless = View { owner: None, ..view(DelegateView::StageOwner) };
-    assert_eq!(reason(structure(&ownerless)), "OwnerMissing");
+    assert_eq!(judged(&View { owner: None, ..view(DelegateView::StageOwner) }, |_| false).0, "OwnerMissing");
 }
 
 #[test]
@@ -90,7 +94,7 @@ fn a_recreated_target_waits_for_the_owner() {
 #[test]
 fn without_a_delegate_no_right_is_asked_for() {
     assert_eq!(reviews(&view(DelegateView::Requester)), []);
-    assert_eq!(rights(&view(DelegateView::Requester), &[]), Ok(()));
+    assert_eq!(delegation(&view(DelegateView::Requester), &[]), Ok(()));
 }
 
 #[test]
@@ -126,7 +130,7 @@ fn the_operator_must_be_let_act_as_the_delegate_in_host_and_target() {
 fn the_delegate_must_be_able_to_approve_and_to_deploy() {
     let (reason, message) = judged(&bot(), |r| r.need == Need::DelegateApproves);
     assert_eq!(reason, "DelegateLacksHostRole");
-    assert!(message.contains("kind: ClusterRole, name: pilotage-approver"), "{message}");
+    assert!(message.contains("kind: ClusterRole, name: pilotage-delegate"), "{message}");
     let (reason, message) = judged(&bot(), |r| r.need == Need::DelegateDeploys && r.right.verb == "delete");
     assert_eq!(reason, "DelegateLacksTargetAccess");
     assert!(message.contains("{kind: ServiceAccount, name: \"bot\", namespace: host}"), "{message}");
@@ -136,7 +140,9 @@ fn the_delegate_must_be_able_to_approve_and_to_deploy() {
 fn all_that_is_missing_is_said_at_once() {
     let (reason, message) = judged(&bot(), |_| true);
     assert_eq!(reason, "NotOwnerOfServicePrincipal");
-    for part in ["pilotage-owner-of-bot", "pilotage-as-host-bot", "pilotage-approver", "pilotage-delegate-host-bot"] {
+    for part in
+        ["pilotage-owner-of-bot", "pilotage-as-host-bot", "kind: ClusterRole, name: pilotage-delegate", "pilotage-delegate-host-bot"]
+    {
         assert!(message.contains(part), "{part} in {message}");
     }
 }

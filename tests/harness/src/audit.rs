@@ -20,8 +20,12 @@ pub struct Call {
     pub user: String,
     /// The groups of that user.
     pub groups: Vec<String>,
-    /// Whom that user impersonated.
+    /// Whom that user impersonated. Of an impersonation that was refused the
+    /// log does not tell.
     pub impersonated_user: Option<String>,
+    /// The verb that allowed the impersonation, such as `impersonate:user-info`
+    /// or `impersonate`.
+    pub impersonation: Option<String>,
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, …
     pub verb: String,
     /// The API group; empty for the core group and for no resource.
@@ -37,13 +41,15 @@ pub struct Call {
     pub name: String,
     /// The HTTP status.
     pub code: u16,
+    /// What the server said of a failure.
+    pub message: String,
     /// Whether it was a dry run.
     pub dry_run: bool,
     /// Path and query.
     pub uri: String,
     /// What the client calls itself.
     pub user_agent: String,
-    /// `allow` or `forbid`.
+    /// `allow` or `forbid`; empty when the impersonation itself was refused.
     pub decision: String,
     /// Why it was decided so: the rule of RBAC, for example.
     pub reason: String,
@@ -101,6 +107,7 @@ fn parse(line: &[u8]) -> Result<Call> {
         user: event.user.username,
         groups: event.user.groups,
         impersonated_user: event.impersonated_user.map(|user| user.username),
+        impersonation: event.authentication_metadata.and_then(|metadata| metadata.impersonation_constraint),
         verb: event.verb,
         group: object.api_group,
         resource: object.resource,
@@ -108,6 +115,7 @@ fn parse(line: &[u8]) -> Result<Call> {
         namespace: object.namespace,
         name: object.name,
         code: event.response_status.code,
+        message: event.response_status.message,
         dry_run: dry_run(&event.request_uri),
         uri: event.request_uri,
         user_agent: event.user_agent,
@@ -152,6 +160,7 @@ struct Event {
     #[serde(default)]
     user: User,
     impersonated_user: Option<User>,
+    authentication_metadata: Option<AuthenticationMetadata>,
     #[serde(default)]
     user_agent: String,
     object_ref: Option<ObjectRef>,
@@ -170,6 +179,12 @@ struct User {
     groups: Vec<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthenticationMetadata {
+    impersonation_constraint: Option<String>,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct ObjectRef {
@@ -184,6 +199,7 @@ struct ObjectRef {
 #[serde(default)]
 struct ResponseStatus {
     code: u16,
+    message: String,
 }
 
 #[cfg(test)]

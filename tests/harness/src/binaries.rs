@@ -9,12 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::paths;
+use crate::{digest, paths};
 
 /// The stages that make kwok's nodes and pods behave like healthy ones. Of its
 /// other stages some make them fail at random.
 const STAGES: [&str; 4] =
     ["node/fast/node-initialize.yaml", "pod/fast/pod-ready.yaml", "pod/fast/pod-complete.yaml", "pod/fast/pod-delete.yaml"];
+
+/// The packages that know their version only from the linker: the servers' and
+/// the clients', which is in their user agent.
+const VERSIONED: [&str; 2] = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"];
 
 /// The programs of a control plane, built.
 #[derive(Debug, Clone)]
@@ -37,14 +41,9 @@ impl Binaries {
             return vec![own(asset)];
         }
         match program {
-            "kwok" => vec![own(self.dir.join("kwok"))],
+            "kubectl" | "kwok" | "supervisor" => vec![own(self.dir.join(program))],
             _ => vec![own(self.dir.join("controlplane")), program.to_owned()],
         }
-    }
-
-    /// A file that is kubectl when it is started under that name.
-    pub(crate) fn kubectl(&self) -> PathBuf {
-        self.asset("kubectl").unwrap_or_else(|| self.dir.join("controlplane"))
     }
 
     /// kwok's stage files.
@@ -89,22 +88,22 @@ fn assets() -> Option<PathBuf> {
 /// A short hash of what the build depends on.
 fn fingerprint() -> Result<String> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(paths::module()).context("the Go module of the control plane")? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let source = Path::new(&name).extension().is_some_and(|extension| extension == "go");
-        if source || name == "go.mod" || name == "go.sum" {
-            files.push(name);
+    for dir in ["", "supervisor/"] {
+        for entry in std::fs::read_dir(paths::module().join(dir)).context("the Go module of the control plane")? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let source = Path::new(&name).extension().is_some_and(|extension| extension == "go");
+            if source || name == "go.mod" || name == "go.sum" {
+                files.push(format!("{dir}{name}"));
+            }
         }
     }
     files.sort();
-    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut parts: Vec<Vec<u8>> = STAGES.iter().chain(&VERSIONED).map(|name| name.as_bytes().to_vec()).collect();
     for name in files {
         let content = std::fs::read(paths::module().join(&name))?;
-        hash.update(format!("{name} {}\n", content.len()).as_bytes());
-        hash.update(&content);
+        parts.extend([name.into_bytes(), content]);
     }
-    let digest = hash.finish();
-    Ok(digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest::short(parts))
 }
 
 /// Builds into a folder that gets its name when all is in it.
@@ -126,7 +125,7 @@ fn build(dir: &Path) -> Result<()> {
     command
         .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &linker_flags(&module)?, "-o"])
         .arg(&partial)
-        .args([".", "sigs.k8s.io/kwok/cmd/kwok"])
+        .args([".", "./supervisor", "k8s.io/kubernetes/cmd/kubectl", "sigs.k8s.io/kwok/cmd/kwok"])
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
@@ -171,7 +170,7 @@ fn elapsed(start: Instant) -> String {
     format!("{}m{:02}s", seconds / 60, seconds % 60)
 }
 
-/// Without these the API server says that it is version 0.0.0.
+/// Without these everything says that it is version 0.0.0.
 fn linker_flags(module: &Value) -> Result<String> {
     let version = module["Require"]
         .as_array()

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData, SigningKey,
@@ -33,7 +35,9 @@ impl Authority {
         let certificate = authority_params()?.self_signed(&key)?;
         write(dir, "ca.crt", &certificate.pem())?;
         write(dir, "ca.key", &key.serialize_pem())?;
-        write(dir, "service-accounts.key", &KeyPair::generate()?.serialize_pem())?;
+        let tokens = KeyPair::generate()?;
+        write(dir, "service-accounts.key", &tokens.serialize_pem())?;
+        write(dir, "service-accounts.pub", &tokens.public_key_pem())?;
         let authority = Self { dir: dir.to_owned() };
         let (certificate, key) = authority.serving()?;
         write(dir, "apiserver.crt", &certificate.pem())?;
@@ -161,17 +165,12 @@ fn generalized_time(writer: DERWriter<'_>, value: &str) {
 }
 
 fn pem(label: &str, der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    for (at, character) in text.chars().enumerate() {
-        if at > 0 && at % 64 == 0 {
-            pem.push('\n');
-        }
-        pem.push(character);
+    let mut lines = STANDARD.encode(der);
+    // Before the end of each line but the last.
+    for at in (1..=(lines.len() - 1) / 64).rev() {
+        lines.insert(at * 64, '\n');
     }
-    pem.push_str(&format!("\n-----END {label}-----\n"));
-    pem
+    format!("-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n")
 }
 
 fn write(dir: &Path, name: &str, content: &str) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::kubeconfig::{self, Credential};
 use crate::kubectl::Kubectl;
 use crate::process::{self, Pid, Signal, wait_until};
 use crate::supervisor::{self, Probe, Process, Spec, Supervisor};
-use crate::{nodes, paths, ports, readiness};
+use crate::{digest, nodes, paths, ports, readiness};
 
 /// The variable that names the folder of a running control plane.
 pub const ENVIRONMENT: &str = "PILOTAGE_CONTROLPLANE";
@@ -94,27 +94,23 @@ impl ControlPlane {
             Some(dir) => std::path::absolute(dir)?,
             None => temporary_dir()?,
         };
+        anyhow::ensure!(!supervisor::runs(&dir), "a control plane runs in {}", dir.display());
         let remove = temporary && std::env::var_os("KEEP").is_none_or(|keep| keep != "1");
-        let result = Self::start_in(&dir, remove, options, binaries);
-        if result.is_err() && remove {
-            // The error has the ends of the logs.
-            let _ = std::fs::remove_dir_all(&dir);
-        }
-        result
-    }
-
-    fn start_in(dir: &Path, remove: bool, options: &Options, binaries: Binaries) -> Result<Self> {
-        for attempt in 0.. {
-            let error = match Self::start_once(dir, remove, options, &binaries) {
-                Err(error) => error,
+        let mut retries = 3;
+        loop {
+            match Self::start_once(&dir, remove, options, &binaries) {
+                // Someone took a port between our finding it free and using it.
+                Err(error) if retries > 0 && error.to_string().contains("address already in use") => retries -= 1,
+                Err(error) => {
+                    if remove {
+                        // The error has the ends of the logs.
+                        let _ = std::fs::remove_dir_all(&dir);
+                    }
+                    return Err(error);
+                }
                 ok => return ok,
-            };
-            // Someone took a port between our finding it free and using it.
-            if attempt == 3 || !error.to_string().contains("address already in use") {
-                return Err(error);
             }
         }
-        unreachable!("the loop only ends by returning")
     }
 
     fn start_once(dir: &Path, remove: bool, options: &Options, binaries: &Binaries) -> Result<Self> {
@@ -122,12 +118,13 @@ impl ControlPlane {
             std::fs::remove_dir_all(dir).with_context(|| dir.display().to_string())?;
         }
         std::fs::create_dir_all(dir.join("logs"))?;
+        std::fs::create_dir_all(dir.join("kubeconfigs"))?;
         let authority = Authority::create(&dir.join("pki"))?;
         let [etcd, etcd_peer, apiserver] = ports::free()?;
         let ports = Ports { etcd, etcd_peer, apiserver };
         let server = format!("https://127.0.0.1:{apiserver}");
         write_policy(&dir.join("audit-policy.yaml"))?;
-        write_identity(dir, &authority, &server, "admin", &["system:masters"], &dir.join("kubeconfig"))?;
+        write_identity(&authority, &server, "admin", &["system:masters"], &dir.join("kubeconfig"))?;
         link_kubectl(dir, binaries)?;
         let spec = Spec {
             dir: dir.to_owned(),
@@ -238,7 +235,7 @@ impl ControlPlane {
     pub fn user_kubeconfig(&self, name: &str, groups: &[&str]) -> Result<PathBuf> {
         let path = self.kubeconfig_file(&[&["user", name], groups].concat());
         if !path.exists() {
-            write_identity(&self.dir, &self.authority(), &self.server, name, groups, &path)?;
+            write_identity(&self.authority(), &self.server, name, groups, &path)?;
         }
         Ok(path)
     }
@@ -317,16 +314,13 @@ impl ControlPlane {
 
     fn write_token(&self, key: &[&str], server: &str, token: &str) -> Result<PathBuf> {
         let path = self.kubeconfig_file(key);
-        std::fs::create_dir_all(self.dir.join("kubeconfigs"))?;
         kubeconfig::write(&path, server, &self.ca_pem()?, "token", &Credential::Token(token))?;
         Ok(path)
     }
 
     /// The file for a kubeconfig. Names may hold what file names may not.
     fn kubeconfig_file(&self, key: &[&str]) -> PathBuf {
-        let digest = ring::digest::digest(&ring::digest::SHA256, key.join("\n").as_bytes());
-        let digest: String = digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        self.dir.join("kubeconfigs").join(format!("{}-{digest}", key[0]))
+        self.dir.join("kubeconfigs").join(digest::short(key))
     }
 }
 
@@ -334,15 +328,14 @@ fn log(dir: &Path, name: &str) -> PathBuf {
     dir.join("logs").join(format!("{name}.log"))
 }
 
-fn write_identity(dir: &Path, authority: &Authority, server: &str, user: &str, groups: &[&str], path: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir.join("kubeconfigs"))?;
+fn write_identity(authority: &Authority, server: &str, user: &str, groups: &[&str], path: &Path) -> Result<()> {
     let identity = authority.client(user, groups)?;
     kubeconfig::write(path, server, &authority.pem()?, user, &Credential::Certificate(&identity))
 }
 
 fn link_kubectl(dir: &Path, binaries: &Binaries) -> Result<()> {
     std::fs::create_dir_all(dir.join("bin"))?;
-    std::os::unix::fs::symlink(binaries.kubectl(), dir.join("bin/kubectl"))?;
+    std::os::unix::fs::symlink(&binaries.argv("kubectl")[0], dir.join("bin/kubectl"))?;
     Ok(())
 }
 
@@ -387,7 +380,13 @@ fn processes(
 ) -> Result<Vec<Process>> {
     let seconds = u32::try_from(options.ready_within.as_secs())?;
     let pki = |name: &str| authority.file(name).display().to_string();
-    let kubeconfig = dir.join("kubeconfig").display().to_string();
+    // Each is a user of its own, to be told apart in the audit log. Kubernetes
+    // has roles for these two; kwok is not known to it.
+    let kubeconfig = |user: &str, groups: &[&str]| {
+        let path = dir.join("kubeconfigs").join(user);
+        write_identity(authority, server, user, groups, &path)?;
+        anyhow::Ok(format!("--kubeconfig={}", path.display()))
+    };
     let process = |name: &str, args: Vec<String>| Process {
         name: name.to_owned(),
         argv: [binaries.argv(name), args].concat(),
@@ -424,7 +423,7 @@ fn processes(
         format!("--client-ca-file={}", pki("ca.crt")),
         "--authorization-mode=RBAC".into(),
         format!("--service-account-issuer={server}"),
-        format!("--service-account-key-file={}", pki("service-accounts.key")),
+        format!("--service-account-key-file={}", pki("service-accounts.pub")),
         format!("--service-account-signing-key-file={}", pki("service-accounts.key")),
         "--service-cluster-ip-range=10.96.0.0/16".into(),
         "--allow-privileged=true".into(),
@@ -438,7 +437,7 @@ fn processes(
     apiserver.extend(options.apiserver_args.iter().cloned());
 
     let mut controller_manager = vec![
-        format!("--kubeconfig={kubeconfig}"),
+        kubeconfig("system:kube-controller-manager", &[])?,
         "--leader-elect=false".into(),
         "--use-service-account-credentials=true".into(),
         format!("--service-account-private-key-file={}", pki("service-accounts.key")),
@@ -466,7 +465,7 @@ fn processes(
     ];
     if options.scheduler {
         let args = vec![
-            format!("--kubeconfig={kubeconfig}"),
+            kubeconfig("system:kube-scheduler", &[])?,
             "--leader-elect=false".into(),
             "--secure-port=0".into(),
             "--kube-api-qps=200".into(),
@@ -475,7 +474,12 @@ fn processes(
         all.push(process("kube-scheduler", args));
     }
     if options.nodes > 0 {
-        let mut args = vec![format!("--kubeconfig={kubeconfig}"), "--manage-all-nodes=true".into()];
+        let mut args = vec![
+            kubeconfig("kwok", &["system:masters"])?,
+            "--manage-all-nodes=true".into(),
+            // Without leases the nodes would be taken for lost after a while.
+            "--node-lease-duration-seconds=200".into(),
+        ];
         args.extend(binaries.stages().map(|stage| format!("--config={}", stage.display())));
         let kwok = process("kwok", args);
         all.push(Process {

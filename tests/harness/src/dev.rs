@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::controlplane::{ControlPlane, Options};
 use crate::{paths, supervisor};
@@ -15,7 +15,8 @@ pub fn dir() -> PathBuf {
 /// Starts it, or attaches to it where it runs already. Tells whether it did.
 pub fn up() -> Result<(ControlPlane, bool)> {
     if supervisor::runs(&dir()) {
-        return Ok((ControlPlane::attach(&dir())?, true));
+        let control_plane = ControlPlane::attach(&dir());
+        return Ok((control_plane.context("it is being started, or hangs; `pilotage-dev down` ends it")?, true));
     }
     let options = Options { dir: Some(dir()), detached: true, ..Options::default() };
     Ok((ControlPlane::start(&options)?, false))

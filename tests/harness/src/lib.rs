@@ -11,6 +11,7 @@ pub mod binaries;
 mod certificates;
 pub mod controlplane;
 pub mod dev;
+mod digest;
 pub mod install;
 mod kubeconfig;
 pub mod kubectl;

@@ -108,9 +108,8 @@ fn start(control_plane: &ControlPlane, argv: &[OsString]) -> Result<Child> {
         path.push(rest);
     }
     // Through `bind`, the command ends with us even when we are killed.
-    let bind = control_plane.binaries().argv("bind");
-    Command::new(&bind[0])
-        .args(&bind[1..])
+    Command::new(&control_plane.binaries().argv("supervisor")[0])
+        .arg("bind")
         .args(argv)
         .env(controlplane::ENVIRONMENT, control_plane.dir())
         .env("KUBECONFIG", control_plane.admin_kubeconfig())

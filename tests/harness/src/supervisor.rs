@@ -91,9 +91,8 @@ impl Supervisor {
         let file = spec.dir.join("supervisor.json");
         std::fs::write(&file, serde_json::to_vec_pretty(spec)?)?;
         let messages = spec.dir.join("supervisor.log");
-        let argv = binaries.argv("supervise");
-        let mut command = Command::new(&argv[0]);
-        command.args(&argv[1..]).stdout(Stdio::piped());
+        let mut command = Command::new(&binaries.argv("supervisor")[0]);
+        command.arg("run").stdout(Stdio::piped());
         if detached {
             command.arg("--detached").stdin(Stdio::null()).stderr(File::create(&messages)?);
         } else {

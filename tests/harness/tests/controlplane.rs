@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use pilotage_harness::process::{self, Pid, Signal, wait_until};
-use pilotage_harness::{ControlPlane, audit};
+use pilotage_harness::{ControlPlane, Options, audit};
 
 const PROCESSES: [&str; 6] = ["supervisor", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"];
 
@@ -63,29 +63,32 @@ fn the_audit_log_tells_who_called_how() -> Result<()> {
     let start = audit::end(&control_plane.audit_log());
     kubectl.ok(&["create", "configmap", "kept"])?;
     kubectl.ok(&["create", "configmap", "tried", "--dry-run=server"])?;
-    let forbidden = kubectl.run(&["get", "nodes", "--as", "someone"])?;
-    assert!(!forbidden.ok);
+    assert!(!kubectl.run(&["get", "nodes", "--as", "someone"])?.ok);
+    control_plane.kubectl().ok(&["get", "configmap", "kept", "--as", "audited"])?;
 
     let mut calls = Vec::new();
     wait_until("the calls are in the audit log", Duration::from_secs(5), || {
         calls = audit::since(&control_plane.audit_log(), start).map_or_else(|_| Vec::new(), |(calls, _)| calls);
-        calls.retain(|call| call.user == "audited" && !call.resource.is_empty());
-        calls.len() >= 3
+        calls.retain(|call| [&*call.user, call.acting_user()].contains(&"audited") && !call.resource.is_empty());
+        calls.len() >= 4
     })?;
-    let [kept, tried, refused] = &calls[..] else {
-        anyhow::bail!("not three calls: {calls:#?}");
+    let [kept, tried, refused, lent] = &calls[..] else {
+        anyhow::bail!("not four calls: {calls:#?}");
     };
     assert_eq!((kept.verb.as_str(), kept.resource.as_str(), kept.code, kept.dry_run), ("create", "configmaps", 201, false));
     assert_eq!((kept.namespace.as_str(), kept.decision.as_str()), ("default", "allow"));
     assert!(kept.is_write() && tried.dry_run && tried.at > kept.at && kept.took > 0.0);
-    assert_eq!((refused.code, refused.decision.as_str()), (403, "forbid"));
-    assert_eq!(refused.acting_user(), "someone");
+    // Refused before anyone asked whether `someone` may do it.
+    assert_eq!((refused.code, refused.decision.as_str(), refused.acting_user()), (403, "", "audited"));
+    assert!(refused.message.contains("cannot impersonate"), "{}", refused.message);
+    assert_eq!((lent.user.as_str(), lent.acting_user(), lent.decision.as_str()), ("admin", "audited", "allow"));
+    assert_eq!(lent.impersonation.as_deref(), Some("impersonate:user-info"));
     Ok(())
 }
 
 #[test]
 fn what_tests_kill_comes_back() -> Result<()> {
-    let control_plane = ControlPlane::start(&pilotage_harness::Options::default())?;
+    let control_plane = ControlPlane::start(&Options::default())?;
     let kubectl = control_plane.kubectl();
     kubectl.ok(&["create", "configmap", "survivor"])?;
 
@@ -100,10 +103,18 @@ fn what_tests_kill_comes_back() -> Result<()> {
     kubectl.ok(&["get", "configmap", "survivor"])?;
 
     // Dropping it leaves nothing.
-    let (dir, pids) = (control_plane.dir().to_owned(), pids(&control_plane.dir().to_owned())?);
+    let (dir, pids) = (control_plane.dir().to_owned(), pids(control_plane.dir())?);
     drop(control_plane);
     ensure!(!dir.exists(), "{} is left", dir.display());
     ensure!(pids.iter().all(|pid| !process::exists(*pid)), "processes are left");
+    Ok(())
+}
+
+#[test]
+fn a_start_that_fails_says_why() -> Result<()> {
+    let options = Options { apiserver_args: vec!["--no-such-flag".into()], ..Options::default() };
+    let error = ControlPlane::start(&options).err().context("it started")?;
+    ensure!(error.to_string().contains("unknown flag: --no-such-flag"), "{error:#}");
     Ok(())
 }
 

@@ -1,3 +1,6 @@
+// Command supervisor runs processes that end together with the one that wants
+// them. It is not part of the program it mostly runs, because it would then
+// take as much memory as that.
 package main
 
 import (
@@ -71,12 +74,30 @@ type supervisor struct {
 	children []*child
 	ended    chan ended
 	stop     chan string
+	// ready says that all processes have been.
+	ready bool
 }
 
 // errStopped is the orderly end while the processes were still being started.
 var errStopped = errors.New("stopped")
 
 const holdInterval = 50 * time.Millisecond
+
+const usage = `usage: supervisor run [--detached] SPEC.json
+       supervisor bind COMMAND [ARGUMENT...]`
+
+func main() {
+	switch {
+	case len(os.Args) >= 3 && os.Args[1] == "run":
+		os.Exit(supervise(os.Args[2:]))
+	case len(os.Args) >= 3 && os.Args[1] == "bind":
+		fmt.Fprintf(os.Stderr, "supervisor: %v\n", bind(os.Args[2:]))
+		os.Exit(127)
+	default:
+		fmt.Fprintln(os.Stderr, usage)
+		os.Exit(2)
+	}
+}
 
 // supervise runs the processes of a spec file until its standard input ends
 // (with --detached: until it gets a signal) and returns the exit code.
@@ -88,7 +109,7 @@ func supervise(args []string) int {
 		args = args[1:]
 	}
 	if len(args) != 1 {
-		fmt.Fprintln(os.Stderr, "usage: controlplane supervise [--detached] SPEC.json")
+		fmt.Fprintln(os.Stderr, usage)
 		return 2
 	}
 	s := &supervisor{ended: make(chan ended), stop: make(chan string, 8)}
@@ -117,7 +138,11 @@ func supervise(args []string) int {
 	s.stopAll()
 	_ = os.Remove(s.pidFile("supervisor"))
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "supervisor: %v\nsupervisor: the logs are kept in %s\n", err, s.Dir)
+		fmt.Fprintf(os.Stderr, "supervisor: %v\n", err)
+		if s.ready {
+			// Before that, whoever started it looks after the folder.
+			fmt.Fprintf(os.Stderr, "supervisor: the logs are kept in %s\n", s.Dir)
+		}
 		return 1
 	}
 	if s.Remove {
@@ -200,13 +225,16 @@ func (s *supervisor) run() error {
 			return err
 		}
 	}
+	s.ready = true
 	fmt.Println("ready")
 	// The reader may go away now.
 	_ = os.Stdout.Close()
 
-	hold := time.NewTicker(holdInterval)
-	defer hold.Stop()
 	for {
+		var again <-chan time.Time
+		if running(s.children) < len(s.children) {
+			again = time.After(holdInterval)
+		}
 		select {
 		case <-s.stop:
 			return nil
@@ -214,7 +242,7 @@ func (s *supervisor) run() error {
 			if err := s.handleEnd(e); err != nil {
 				return err
 			}
-		case <-hold.C:
+		case <-again:
 			for _, c := range s.children {
 				if c.cmd == nil && !s.held(c) {
 					if err := s.start(c); err != nil {
@@ -234,7 +262,13 @@ func (s *supervisor) waitReady(c *child) error {
 		case <-s.stop:
 			return errStopped
 		case e := <-s.ended:
-			return failure(e)
+			if err := s.handleEnd(e); err != nil {
+				return err
+			}
+			// Killed while it starts is killed all the same.
+			if err := s.start(e.child); err != nil {
+				return err
+			}
 		case err := <-ready:
 			if err != nil {
 				return fmt.Errorf("%s did not become ready: %w%s", c.Name, err, tail(c.Log))
@@ -269,10 +303,10 @@ func (s *supervisor) start(c *child) error {
 // handleEnd decides about a process that ended while it should run. The loop
 // in run starts it again, at once or when it is no longer held.
 func (s *supervisor) handleEnd(e ended) error {
+	s.forget(e.child)
 	if !e.child.Restart || !stoppedByOthers(e.err) {
 		return failure(e)
 	}
-	s.forget(e.child)
 	how := "ended"
 	if e.err != nil {
 		how = e.err.Error()
@@ -314,7 +348,7 @@ func (s *supervisor) stopThese(children []*child) {
 	}
 	patience := time.NewTimer(time.Duration(s.StopSeconds * float64(time.Second)))
 	defer patience.Stop()
-	for running(children) {
+	for running(children) > 0 {
 		select {
 		case e := <-s.ended:
 			s.forget(e.child)
@@ -332,13 +366,14 @@ func signalAll(children []*child, sig syscall.Signal) {
 	}
 }
 
-func running(children []*child) bool {
+func running(children []*child) int {
+	count := 0
 	for _, c := range children {
 		if c.cmd != nil {
-			return true
+			count++
 		}
 	}
-	return false
+	return count
 }
 
 func (s *supervisor) forget(c *child) {

@@ -17,9 +17,6 @@ func bound() *syscall.SysProcAttr {
 // bind becomes another program, which the kernel ends when the process (more
 // exactly: the thread) that started this one ends.
 func bind(argv []string) error {
-	if len(argv) == 0 {
-		return errors.New("bind: which program?")
-	}
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
 		return err

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"os/exec"
 	"syscall"
@@ -17,9 +16,6 @@ func bound() *syscall.SysProcAttr {
 
 // bind becomes another program.
 func bind(argv []string) error {
-	if len(argv) == 0 {
-		return errors.New("bind: which program?")
-	}
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
 		return err

@@ -1,0 +1,52 @@
+//! What was judged last, and until when that holds. Events wake a controller far more often than what it judges changes: every
+//! deployment writes to its Environment, which wakes the stages that deploy there. Rights are asked for again when something that the
+//! judgement is made from has changed, or when the time has come.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The last judgement of each object, by uid: what it was made from, and when it is due again.
+pub struct Seen<V> {
+    last: Mutex<HashMap<String, (V, Instant)>>,
+}
+
+impl<V> Default for Seen<V> {
+    fn default() -> Self {
+        Self { last: Mutex::default() }
+    }
+}
+
+impl<V: PartialEq> Seen<V> {
+    /// How long the last judgement still holds; `None` where there is none, it is due, or was made from something else.
+    pub fn holds(&self, uid: &str, view: &V) -> Option<Duration> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, due) = last.get(uid)?;
+        due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero() && before == view)
+    }
+
+    /// Remembers a judgement, once it is written.
+    pub fn note(&self, uid: &str, view: V, due: Duration) {
+        let now = Instant::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is long due belongs to objects that are gone.
+        last.retain(|_, (_, due)| now.saturating_duration_since(*due) < Duration::from_mins(1));
+        last.insert(uid.to_owned(), (view, now + due));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_judgement_holds_until_it_is_due_or_its_grounds_change() {
+        let seen = Seen::default();
+        assert_eq!(seen.holds("a", &1), None);
+        seen.note("a", 1, Duration::from_mins(10));
+        assert!(seen.holds("a", &1).is_some_and(|left| left > Duration::from_mins(9)));
+        assert_eq!((seen.holds("a", &2), seen.holds("b", &1)), (None, None));
+        seen.note("a", 1, Duration::ZERO);
+        assert_eq!(seen.holds("a", &1), None);
+    }
+}
