@@ -10,6 +10,7 @@ pub mod audit;
 pub mod binaries;
 mod certificates;
 pub mod controlplane;
+pub mod demo;
 pub mod dev;
 mod digest;
 pub mod install;
@@ -21,6 +22,7 @@ mod ports;
 pub mod process;
 mod readiness;
 pub mod supervisor;
+pub mod table;
 
 pub use controlplane::{ControlPlane, Options};
 pub use kubectl::{Kubectl, Output};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use pilotage_harness::process::{self, Pid, Signal};
-use pilotage_harness::{ControlPlane, Options, binaries, controlplane, dev};
+use pilotage_harness::{ControlPlane, Options, binaries, controlplane, demo, dev};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -19,6 +19,7 @@ const USAGE: &str = "usage: pilotage-dev COMMAND
   run [--operator PROGRAM] -- CMD  runs a command with a control plane of its own
   up [--operator PROGRAM]          starts a control plane that stays, or reuses the running one
   down                             ends it
+  demo --operator PROGRAM          plays the example from development to production
 
   With --operator Pilotage is installed, and that program runs as its operator, under the rights that deploy/ gives it.";
 
@@ -43,6 +44,11 @@ fn dispatch(args: &[OsString]) -> Result<ExitCode> {
         }
         Some("up") => up(operator(&args[1..])?.0.as_deref()),
         Some("down") => down(),
+        Some("demo") => {
+            let program = operator(&args[1..])?.0.context("demo: which operator? --operator PROGRAM")?;
+            demo::run(&program)?;
+            Ok(ExitCode::SUCCESS)
+        }
         _ => bail!("{USAGE}"),
     }
 }

@@ -1,0 +1,25 @@
+//! Columns of text, each as wide as its widest cell.
+
+/// Lines up rows of cells.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    rows.iter()
+        .map(|row| {
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            format!("  {}\n", cells.join("  ").trim_end())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_lined_up() {
+        let rows = [["A", "LONG"], ["wide", "b"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&rows), "  A     LONG\n  wide  b\n");
+    }
+}
