@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use clap::Args;
 use kube::Config;
+use kube::runtime::reflector::Store;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, State};
 use crate::controllers::environment::EnvironmentController;
 use crate::controllers::pipeline::PipelineController;
 use crate::controllers::request::RequestController;
+use crate::controllers::solution::SolutionController;
 use crate::controllers::stage::StageController;
 use crate::controllers::wiring::Wiring;
+use crate::driver::controller::{Queue, Reconciler};
 use crate::driver::in_force;
 use crate::driver::lease::Election;
 use crate::driver::{Cluster, Options, controller, stores};
@@ -76,36 +80,13 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let Some(lease) = election.acquire(&stop).await else { return Ok(()) };
     state.set_leading();
 
-    let concurrency = cluster.options.concurrency;
+    let start = Start { cluster: cluster.clone(), stop: stop.clone() };
     let controllers = vec![
-        tokio::spawn(controller::run(
-            Arc::new(EnvironmentController::new(cluster.clone())),
-            caches.environments.clone(),
-            queues.environments,
-            concurrency,
-            stop.clone(),
-        )),
-        tokio::spawn(controller::run(
-            Arc::new(PipelineController::new(cluster.clone())),
-            caches.pipelines.clone(),
-            queues.pipelines,
-            concurrency,
-            stop.clone(),
-        )),
-        tokio::spawn(controller::run(
-            Arc::new(StageController::new(cluster.clone(), Box::new(in_force::by_caches))),
-            caches.stages.clone(),
-            queues.stages,
-            concurrency,
-            stop.clone(),
-        )),
-        tokio::spawn(controller::run(
-            Arc::new(RequestController::new(cluster.clone())),
-            caches.requests.clone(),
-            queues.requests,
-            concurrency,
-            stop.clone(),
-        )),
+        start.controller(EnvironmentController::new(cluster.clone()), &caches.environments, queues.environments),
+        start.controller(PipelineController::new(cluster.clone()), &caches.pipelines, queues.pipelines),
+        start.controller(StageController::new(cluster.clone(), Box::new(in_force::by_caches)), &caches.stages, queues.stages),
+        start.controller(RequestController::new(cluster.clone()), &caches.requests, queues.requests),
+        start.controller(SolutionController::new(cluster.clone()), &caches.solutions, queues.solutions),
     ];
     // The Lease is given up only after the last pass has ended.
     let finished = CancellationToken::new();
@@ -128,6 +109,19 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     admin.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts controllers.
+struct Start {
+    cluster: Arc<Cluster>,
+    stop: CancellationToken,
+}
+
+impl Start {
+    fn controller<R: Reconciler>(&self, reconciler: R, store: &Store<R::Kind>, queue: Queue<R::Kind>) -> JoinHandle<()> {
+        let concurrency = self.cluster.options.concurrency;
+        tokio::spawn(controller::run(Arc::new(reconciler), store.clone(), queue, concurrency, self.stop.clone()))
+    }
 }
 
 fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {

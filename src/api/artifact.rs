@@ -25,7 +25,7 @@ use super::settings::{ConnectionReference, Dependency, VariableDefinition};
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.solution.version", description = "The version"),
     printcolumn(name = "Digest", type_ = "string", json_path = ".spec.digest", description = "sha256 over the canonical bytes"),
     printcolumn(name = "Objects", type_ = "integer", json_path = ".spec.objectCount", description = "How many objects it holds"),
-    printcolumn(name = "Stages", type_ = "string", json_path = ".status.deployments[*].stage", description = "Where it was deployed"),
+    printcolumn(name = "Succeeded in", type_ = "string", json_path = ".status.summary", description = "The stages that it succeeded in"),
     printcolumn(
         name = "Exported by",
         type_ = "string",
@@ -116,6 +116,10 @@ pub struct ArtifactStatus {
     /// The generation that this status was made on; -1 before the first time.
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
+    /// The stages that it succeeded in, in one line for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
+    pub summary: String,
     /// The durable record: the latest success of each stage and environment, and the last 50 of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]

@@ -31,7 +31,7 @@ use super::reference::{SecretKeyReference, Subject};
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
         description = "Why it is ready or not"
     ),
-    printcolumn(name = "Stages", type_ = "string", json_path = ".status.stages[*].name", description = "The stages in order"),
+    printcolumn(name = "Stages", type_ = "string", json_path = ".status.summary", description = "The stages in order"),
     printcolumn(
         name = "Suspended",
         type_ = "boolean",
@@ -176,6 +176,10 @@ pub struct PipelineStatus {
     /// The generation that this status was made on; -1 before the first time.
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
+    /// The stages in order, in one line for people: `qa → prod`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
+    pub summary: String,
     /// The stages in order: each after its previous one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

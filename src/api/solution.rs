@@ -23,10 +23,7 @@ use super::settings::{ConnectionReference, Dependency, VariableDefinition};
     derive = "PartialEq",
     doc = "What a developer ships from a development namespace: the selector of its components, its version, and the settings that differ from stage to stage. Its status shows all that happens to it, on every pipeline.",
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version", description = "The version in development"),
-    printcolumn(name = "Stages", type_ = "string", json_path = ".status.deployments[*].stage", description = "Where it was asked to be deployed"),
-    printcolumn(name = "Versions", type_ = "string", json_path = ".status.deployments[*].version", description = "The newest version asked for, for each stage"),
-    printcolumn(name = "Phases", type_ = "string", json_path = ".status.deployments[*].phase", description = "What became of it, for each stage"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.deployments[*].message", description = "Why, for each stage", priority = 1),
+    printcolumn(name = "Deployments", type_ = "string", json_path = ".status.summary", description = "For each stage the newest version asked for, and what became of it"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')")
         .message("a solution's name is a DNS label: at most 63 characters, no dots")
@@ -114,6 +111,10 @@ pub struct SolutionStatus {
     /// The generation that this status was made on; -1 before the first time.
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
+    /// The newest request of each stage, in one line for people: `qa: 1.4.0 Succeeded, prod: 1.4.0 AwaitingApproval`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub summary: String,
     /// The newest request of each stage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
@@ -166,4 +167,11 @@ pub struct SolutionDeployment {
     /// When this was written.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub at: Timestamp,
+}
+
+/// The newest request of each stage in one line, within what the schema allows.
+pub fn summary(deployments: &[SolutionDeployment]) -> String {
+    const MOST: usize = 4096;
+    let each: Vec<String> = deployments.iter().map(|d| format!("{}: {} {}", d.stage, d.version, d.phase)).collect();
+    each.join(", ").chars().take(MOST).collect()
 }

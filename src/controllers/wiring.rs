@@ -18,6 +18,7 @@ pub struct Wiring {
     pipelines: Waker<Pipeline>,
     stages: Waker<Stage>,
     requests: Waker<DeploymentRequest>,
+    solutions: Waker<Solution>,
 }
 
 /// What the controllers take from.
@@ -30,6 +31,8 @@ pub struct Queues {
     pub stages: Queue<Stage>,
     /// For the request controller.
     pub requests: Queue<DeploymentRequest>,
+    /// For the Solution controller.
+    pub solutions: Queue<Solution>,
 }
 
 impl Wiring {
@@ -39,9 +42,16 @@ impl Wiring {
         let (pipelines, pipeline_queue) = Waker::new();
         let (stages, stage_queue) = Waker::new();
         let (requests, request_queue) = Waker::new();
+        let (solutions, solution_queue) = Waker::new();
         (
-            Arc::new(Self { stores, environments, pipelines, stages, requests }),
-            Queues { environments: environment_queue, pipelines: pipeline_queue, stages: stage_queue, requests: request_queue },
+            Arc::new(Self { stores, environments, pipelines, stages, requests, solutions }),
+            Queues {
+                environments: environment_queue,
+                pipelines: pipeline_queue,
+                stages: stage_queue,
+                requests: request_queue,
+                solutions: solution_queue,
+            },
         )
     }
 
@@ -51,6 +61,10 @@ impl Wiring {
 
     fn wake_pipelines(&self, which: impl Fn(&Pipeline) -> bool) {
         self.stores.pipelines.state_filter(which).iter().for_each(|o| self.pipelines.wake(ObjectRef::from_obj(o.as_ref())));
+    }
+
+    fn wake_solutions(&self, which: impl Fn(&Solution) -> bool) {
+        self.stores.solutions.state_filter(which).iter().for_each(|o| self.solutions.wake(ObjectRef::from_obj(o.as_ref())));
     }
 
     fn wake_stages(&self, which: impl Fn(&Stage) -> bool) {
@@ -111,6 +125,7 @@ impl News for Wiring {
             let (host, solution) = (namespace(object), &object.spec.solution.name);
             self.wake_requests(|r| namespace(r) == host && r.spec.solution.name == *solution);
             let uid = object.uid().unwrap_or_default();
+            self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(|d| d.request_uid == uid));
             self.wake_environments(|e| {
                 e.status.as_ref().is_some_and(|s| s.solutions.iter().filter_map(|d| d.claim.as_ref()).any(|c| c.request_uid == uid))
             });
@@ -127,6 +142,7 @@ impl News for Wiring {
     }
 
     fn solution(&self, object: &Solution) {
+        self.solutions.wake(ObjectRef::from_obj(object));
         let name = object.name_any();
         self.wake_requests(|r| r.spec.solution.name == name && r.status.as_ref().is_none_or(|s| s.run.artifact.is_none()));
     }

@@ -8,6 +8,8 @@ use crate::api::pipeline::StageSummary;
 
 /// The most stages of a pipeline.
 pub const MOST_STAGES: usize = 7;
+/// The most characters of the line that sums up the stages.
+const MOST_SUMMARY: usize = 2048;
 /// The most stages that the status lists, of a pipeline that has too many.
 const MOST_LISTED: usize = 64;
 
@@ -276,6 +278,27 @@ fn summary(stage: &StageView) -> StageSummary {
         target_environment: stage.target.clone(),
         ready: stage.ready.is_ok(),
     }
+}
+
+/// The stages in one line: `qa → prod`, and a branch behind a comma with the stage that it leaves from: `qa → prod, qa → eu`.
+pub fn in_one_line(stages: &[StageSummary]) -> String {
+    let mut line = String::new();
+    let mut last: Option<&str> = None;
+    for stage in stages {
+        match &stage.previous_stage {
+            Some(previous) if last == Some(previous) => line.push_str(" → "),
+            Some(previous) => {
+                line.push_str(", ");
+                line.push_str(previous);
+                line.push_str(" → ");
+            }
+            None if line.is_empty() => {}
+            None => line.push_str(", "),
+        }
+        line.push_str(&stage.name);
+        last = Some(&stage.name);
+    }
+    line.chars().take(MOST_SUMMARY).collect()
 }
 
 #[cfg(test)]

@@ -74,6 +74,7 @@ impl Reconciler for PipelineController {
         let verdict = policy::judge(&observe::view(&self.cluster.stores, &object, &host));
         let mut new = object.status.clone().unwrap_or_default();
         new.observed_generation = object.metadata.generation.unwrap_or(new.observed_generation);
+        new.summary = policy::in_one_line(&verdict.stages);
         new.stages = verdict.stages;
         let never_shared = object.spec.shared_with.is_empty() && condition::find(&new.conditions, SHARED).is_none();
         // Nothing to share and nothing to take back: that the operator may not look is no fault.

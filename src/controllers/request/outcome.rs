@@ -10,7 +10,7 @@ use crate::api::condition::whole_seconds;
 use crate::api::environment::DeployedSolution;
 use crate::api::pipeline::Trigger;
 use crate::api::request_status::RunStatus;
-use crate::api::solution::SolutionDeployment;
+use crate::api::solution::{self, SolutionDeployment};
 use crate::driver::controller::ReconcileError;
 use crate::driver::records::RecordError;
 use crate::policy::request::observed::Observed;
@@ -19,6 +19,8 @@ use crate::policy::request::step::{End, Ending};
 
 /// The latest records that an artifact keeps beside the latest success of each stage and environment.
 const LATEST_RECORDS: usize = 50;
+/// The most characters of an artifact's summary.
+const MAX_SUMMARY: usize = 2048;
 /// The most characters of a message in a Solution's status.
 const MAX_MESSAGE: usize = 4096;
 
@@ -76,6 +78,7 @@ impl Pass {
                 if !status.deployments.iter().any(|d| d.request_uid == record.request_uid) {
                     status.deployments.push(record.clone());
                     bound(&mut status.deployments);
+                    status.summary = succeeded_in(&status.deployments);
                 }
             })
             .await;
@@ -131,7 +134,7 @@ impl Pass {
             request: self.request.name_any(),
             request_uid: self.uid(),
             requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
-            message: Some(message.chars().take(MAX_MESSAGE).collect()),
+            message: Some(shortened(message, MAX_MESSAGE)),
             approval_comments: self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.comments.clone()),
             at: whole_seconds(now),
         };
@@ -147,6 +150,7 @@ impl Pass {
                     Some(existing) => *existing = entry.clone(),
                     None => status.deployments.push(entry.clone()),
                 }
+                status.summary = solution::summary(&status.deployments);
             })
             .await;
         gone_is_fine(written.map(|_| ()))
@@ -159,6 +163,21 @@ fn gone_is_fine(written: Result<(), RecordError>) -> Result<(), ReconcileError> 
         Err(RecordError::NotFound(_)) | Ok(()) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
+}
+
+/// The stages that an artifact succeeded in, each once, in the order of their first success.
+fn succeeded_in(records: &[DeploymentRecord]) -> String {
+    let mut stages: Vec<&str> = Vec::new();
+    for record in records.iter().filter(|r| r.outcome == Outcome::Succeeded) {
+        if !stages.contains(&record.stage.as_str()) {
+            stages.push(&record.stage);
+        }
+    }
+    shortened(&stages.join(", "), MAX_SUMMARY)
 }
 
 /// Keeps the latest success of each stage and environment, and the last of all.

@@ -137,3 +137,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn branches_are_summed_up_behind_a_comma() {
+    let stage = |name: &str, previous: Option<&str>| StageSummary {
+        name: name.into(),
+        previous_stage: previous.map(Into::into),
+        target_environment: name.into(),
+        ready: true,
+    };
+    let stages = [stage("qa", None), stage("prod", Some("qa")), stage("eu", Some("qa"))];
+    assert_eq!(in_one_line(&stages), "qa → prod, qa → eu");
+    assert_eq!(in_one_line(&[]), "");
+}
