@@ -20,6 +20,7 @@ use crate::controllers::wiring::Wiring;
 use crate::driver::controller::{Queue, Reconciler};
 use crate::driver::in_force;
 use crate::driver::lease::Election;
+use crate::driver::stores::News;
 use crate::driver::{Cluster, Options, controller, stores};
 
 /// How long passes that run may take to finish at a shutdown.
@@ -65,9 +66,10 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let (caches, writers) = stores::empty();
     let cluster = Cluster::new(config, caches.clone(), options)?;
     let (wiring, queues) = Wiring::new(caches.clone());
+    let news: Arc<dyn News> = wiring;
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
-    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), writers, wiring));
+    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), writers, &news));
     tokio::select! {
         ready = caches.ready() => ready?,
         () = stop.cancelled() => return Ok(()),

@@ -1,6 +1,6 @@
 //! The operator. `pilotage crd` prints the custom resource definitions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use pilotage::api::crd;
@@ -32,7 +32,7 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Crd { out }) => print_definitions(out),
+        Some(Command::Crd { out }) => print_definitions(out.as_deref()),
         Some(Command::Run) | None => {
             tracing_subscriber::fmt()
                 .with_env_filter(
@@ -49,10 +49,10 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-fn print_definitions(out: Option<PathBuf>) -> anyhow::Result<()> {
+fn print_definitions(out: Option<&Path>) -> anyhow::Result<()> {
     for (file, definition) in crd::all() {
         let text = crd::to_yaml(&definition)?;
-        match &out {
+        match out {
             Some(folder) => std::fs::write(folder.join(file), text)?,
             None => print!("---\n{text}"),
         }

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::resources::Resources;
 
 /// How long an answer is used: kinds come and go with custom resource definitions, seldom.
-const FRESH: Duration = Duration::from_secs(600);
+const FRESH: Duration = Duration::from_mins(10);
 /// How often an unknown kind may make us ask again: many objects of one bundle may be of a kind that is not there.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 

@@ -108,10 +108,7 @@ pub async fn run<R: Reconciler>(
 ) {
     queue.awake.store(true, Ordering::Release);
     let all: Vec<ObjectRef<R::Kind>> = store.state().iter().map(|o| ObjectRef::from_obj(o.as_ref())).collect();
-    let queued = futures::stream::iter(all)
-        .chain(queue.receiver)
-        .take_until(stop.cancelled_owned())
-        .map(|object| Ok::<_, std::convert::Infallible>(object));
+    let queued = futures::stream::iter(all).chain(queue.receiver).take_until(stop.cancelled_owned()).map(Ok::<_, std::convert::Infallible>);
     let failures: Arc<Mutex<HashMap<ObjectRef<R::Kind>, u32>>> = Arc::default();
     let forget = failures.clone();
     let pass = move |object: Arc<R::Kind>, reconciler: Arc<R>| {

@@ -116,7 +116,7 @@ impl Election {
                     // Somebody took it, or wrote to it; whoever holds it now is in its text.
                     match self.api.get_opt(NAME).await {
                         Ok(Some(new)) if new.spec.as_ref().and_then(|s| s.holder_identity.as_deref()) == Some(&self.identity) => {
-                            lease = new
+                            lease = new;
                         }
                         Ok(_) => {
                             tracing::error!("another process holds the Lease");

@@ -150,19 +150,19 @@ pub trait News: Send + Sync + 'static {
 }
 
 /// Fills the caches for as long as it is polled. Each watch has its own back-off, so that one that fails holds up no other.
-pub fn watch(client: &Client, writers: Writers, news: Arc<dyn News>) -> impl Future<Output = ()> + Send + use<> {
+pub fn watch(client: &Client, writers: Writers, news: &Arc<dyn News>) -> impl Future<Output = ()> + Send + use<> {
     let all = futures::future::join_all(vec![
-        spawn(client, writers.environments, drop_managed_fields, tell(&news, |n, o| n.environment(o))),
-        spawn(client, writers.pipelines, drop_managed_fields, tell(&news, |n, o| n.pipeline(o))),
-        spawn(client, writers.stages, drop_managed_fields, tell(&news, |n, o| n.stage(o))),
-        spawn(client, writers.requests, shrink_request, tell(&news, |n, o| n.request(o))),
-        spawn(client, writers.artifacts, shrink_artifact, tell(&news, |n, o| n.artifact(o))),
-        spawn(client, writers.solutions, drop_managed_fields, tell(&news, |n, o| n.solution(o))),
-        spawn(client, writers.validating_policies, drop_managed_fields, tell(&news, |n, _| n.policy())),
-        spawn(client, writers.validating_bindings, drop_managed_fields, tell(&news, |n, _| n.policy())),
-        spawn(client, writers.mutating_policies, drop_managed_fields, tell(&news, |n, _| n.policy())),
-        spawn(client, writers.mutating_bindings, drop_managed_fields, tell(&news, |n, _| n.policy())),
-        spawn(client, writers.namespaces, drop_managed_fields, tell(&news, |n, o| n.namespace(o))),
+        spawn(client, writers.environments, drop_managed_fields, tell(news, <dyn News>::environment)),
+        spawn(client, writers.pipelines, drop_managed_fields, tell(news, <dyn News>::pipeline)),
+        spawn(client, writers.stages, drop_managed_fields, tell(news, <dyn News>::stage)),
+        spawn(client, writers.requests, shrink_request, tell(news, <dyn News>::request)),
+        spawn(client, writers.artifacts, shrink_artifact, tell(news, <dyn News>::artifact)),
+        spawn(client, writers.solutions, drop_managed_fields, tell(news, <dyn News>::solution)),
+        spawn(client, writers.validating_policies, drop_managed_fields, tell(news, |n, _| n.policy())),
+        spawn(client, writers.validating_bindings, drop_managed_fields, tell(news, |n, _| n.policy())),
+        spawn(client, writers.mutating_policies, drop_managed_fields, tell(news, |n, _| n.policy())),
+        spawn(client, writers.mutating_bindings, drop_managed_fields, tell(news, |n, _| n.policy())),
+        spawn(client, writers.namespaces, drop_managed_fields, tell(news, <dyn News>::namespace)),
     ]);
     async move {
         for ended in all.await {
@@ -212,8 +212,12 @@ async fn follow<K>(
                 before.remove(&ObjectRef::from_obj(object));
             }
             watcher::Event::InitDone => {
-                store.state().iter().for_each(|object| changed(object));
-                std::mem::take(&mut before).values().for_each(|gone| changed(gone));
+                for object in &store.state() {
+                    changed(object);
+                }
+                for gone in std::mem::take(&mut before).values() {
+                    changed(gone);
+                }
             }
             watcher::Event::Apply(object) | watcher::Event::Delete(object) => changed(object),
         }

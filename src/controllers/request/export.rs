@@ -9,7 +9,7 @@ use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
 use crate::delivery::export::{self, ExportError, Source};
 use crate::delivery::failure::Failure;
-use crate::delivery::store::NewArtifact;
+use crate::delivery::store::{NewArtifact, StoreError};
 use crate::driver::controller::ReconcileError;
 use crate::policy::request::observed::{ExportFact, Observed, Obstacle};
 
@@ -24,12 +24,10 @@ impl Pass {
 
     /// A record without its bytes was left by a crash, and nobody was shown its digest.
     async fn is_complete(&self, artifact: &Artifact) -> Result<bool, ReconcileError> {
-        use crate::delivery::store::StoreError;
         match self.cluster.artifacts.load(artifact).await {
-            Ok(_) => Ok(true),
             Err(StoreError::Incomplete { .. }) => Ok(false),
             // Altered bytes are not exported over: the plan refuses them and says so.
-            Err(StoreError::DigestMismatch { .. }) => Ok(true),
+            Ok(_) | Err(StoreError::DigestMismatch { .. }) => Ok(true),
             Err(error) => Err(ReconcileError::Other(error.to_string())),
         }
     }
@@ -74,7 +72,7 @@ impl Pass {
         if let Err(error) =
             export::readable(&self.cluster.discovery, &self.cluster.access, requester, &source.spec.namespace, &bundle).await
         {
-            return export_obstacle(error);
+            return export_obstacle(&error);
         }
         Ok(ExportFact::Stored { digest: artifact.spec.digest.clone(), reused: true })
     }
@@ -90,7 +88,7 @@ impl Pass {
         };
         let selector = match export::selector_text(&solution.name_any(), &solution.spec) {
             Ok(selector) => selector,
-            Err(error) => return export_obstacle(error),
+            Err(error) => return export_obstacle(&error),
         };
         let from = Source {
             client: self.cluster.clients.operator(),
@@ -103,7 +101,7 @@ impl Pass {
         };
         let bundle = match export::export(&from).await {
             Ok(bundle) => bundle,
-            Err(error) => return export_obstacle(error),
+            Err(error) => return export_obstacle(&error),
         };
         let new = NewArtifact {
             solution: self.request.spec.solution.clone(),
@@ -131,7 +129,7 @@ impl Pass {
     }
 }
 
-fn export_obstacle(error: ExportError) -> Result<ExportFact, ReconcileError> {
+fn export_obstacle(error: &ExportError) -> Result<ExportFact, ReconcileError> {
     let obstacle = Obstacle { reason: error.reason().into(), message: error.to_string() };
     match error.failure() {
         Failure::Transient => Err(ReconcileError::Other(error.to_string())),

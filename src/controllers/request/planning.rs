@@ -130,9 +130,7 @@ impl Pass {
             }
             DelegateView::StageOwner { owner } => person(owner),
             // A ServiceAccount that asks is impersonated as one: in user mode the API server refuses it.
-            DelegateView::Requester => {
-                observed.request.requester.as_ref().map(requester_delegate).unwrap_or_else(|| person(&Identity::default()))
-            }
+            DelegateView::Requester => observed.request.requester.as_ref().map_or_else(|| person(&Identity::default()), requester_delegate),
         };
         self.cluster.clients.delegate(&delegate).map_err(|e| ReconcileError::Other(e.to_string()))
     }

@@ -47,13 +47,10 @@ impl Pass {
             .records
             .environments
             .update(&self.host(), &target.name_any(), move |environment, status| {
-                let index = match status.solutions.iter().position(|s| s.name == solution) {
-                    Some(index) => index,
-                    None => {
-                        status.solutions.push(DeployedSolution { name: solution.clone(), ..DeployedSolution::default() });
-                        status.solutions.len() - 1
-                    }
-                };
+                let index = status.solutions.iter().position(|s| s.name == solution).unwrap_or_else(|| {
+                    status.solutions.push(DeployedSolution { name: solution.clone(), ..DeployedSolution::default() });
+                    status.solutions.len() - 1
+                });
                 let entry = &mut status.solutions[index];
                 let now_on =
                     (environment.uid().unwrap_or_default(), status.environment_id.clone().unwrap_or_default(), entry.digest.clone());

@@ -26,7 +26,7 @@ pub struct Subject<'a> {
 }
 
 /// Goes through all that must hold.
-pub fn accept<'a>(o: &'a Observed, now: Timestamp) -> Result<Subject<'a>, Step> {
+pub fn accept(o: &Observed, now: Timestamp) -> Result<Subject<'_>, Step> {
     supported(o)?;
     let pipeline = pipeline(o, now)?;
     let stage = stage(o, now)?;
@@ -68,7 +68,7 @@ fn supported(o: &Observed) -> Result<(), Step> {
     Ok(())
 }
 
-fn pipeline<'a>(o: &'a Observed, now: Timestamp) -> Result<&'a PipelineView, Step> {
+fn pipeline(o: &Observed, now: Timestamp) -> Result<&PipelineView, Step> {
     let name = &o.request.pipeline;
     let Some(pipeline) = known(&o.pipeline, Progress::Acceptance, "the pipeline")? else {
         return Err(gone_or_awaited(o, "PipelineNotFound", &format!("pipeline {name} does not exist in host {}", o.request.host), now));
@@ -87,7 +87,7 @@ fn pipeline<'a>(o: &'a Observed, now: Timestamp) -> Result<&'a PipelineView, Ste
     Ok(pipeline)
 }
 
-fn stage<'a>(o: &'a Observed, now: Timestamp) -> Result<&'a StageView, Step> {
+fn stage(o: &Observed, now: Timestamp) -> Result<&StageView, Step> {
     let name = &o.request.stage;
     let Some(stage) = known(&o.stage, Progress::Acceptance, "the stage")? else {
         return Err(gone_or_awaited(o, "StageNotFound", &format!("stage {name} does not exist in host {}", o.request.host), now));

@@ -37,54 +37,45 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
         return Err(Step::OpenGate(kind));
     };
     let at = progress(kind);
-    match decided(o, kind) {
-        Some(decided_on) => {
-            // Admission lets no other hash through; without it a decision would mean nothing.
-            if kind == GateKind::Approval && decided_on != gate.plan_hash.as_ref() {
-                return Err(Ending::step(
-                    End::Failed,
-                    at,
-                    "ApprovalNotBound",
-                    "the approval does not carry the hash of the plan it was asked for: the admission policies of Pilotage were not in force. Install them and make a new request",
-                ));
-            }
-            Ok(())
-        }
-        None => {
-            let deadline = gate.opened_at + subject.stage.gate_timeout;
-            if now >= deadline {
-                return Err(Ending::step(
-                    End::Failed,
-                    at,
-                    "GateTimedOut",
-                    format!(
-                        "the {} was not decided between {} and {deadline} by {}; make a new request",
-                        word(kind),
-                        gate.opened_at,
-                        who(o, gate)
-                    ),
-                ));
-            }
-            Err(Waiting::watched(
+    if is_decided(o, kind) {
+        // Admission lets no other hash through; without it a decision would mean nothing.
+        if kind == GateKind::Approval && o.request.approval.as_ref().and_then(|d| d.plan_hash.as_ref()) != gate.plan_hash.as_ref() {
+            return Err(Ending::step(
+                End::Failed,
                 at,
-                match kind {
-                    GateKind::PreExportStep => "AwaitingPreExportStep",
-                    GateKind::Approval => "AwaitingApproval",
-                    GateKind::PreDeploymentStep => "AwaitingPreDeploymentStep",
-                },
-                format!("waits since {} for the {} by {}, until {deadline}", gate.opened_at, word(kind), who(o, gate)),
-                Some(deadline),
-            ))
+                "ApprovalNotBound",
+                "the approval does not carry the hash of the plan it was asked for: the admission policies of Pilotage were not in force. Install them and make a new request",
+            ));
         }
+        return Ok(());
     }
+    let deadline = gate.opened_at + subject.stage.gate_timeout;
+    if now >= deadline {
+        return Err(Ending::step(
+            End::Failed,
+            at,
+            "GateTimedOut",
+            format!("the {} was not decided between {} and {deadline} by {}; make a new request", word(kind), gate.opened_at, who(o, gate)),
+        ));
+    }
+    Err(Waiting::watched(
+        at,
+        match kind {
+            GateKind::PreExportStep => "AwaitingPreExportStep",
+            GateKind::Approval => "AwaitingApproval",
+            GateKind::PreDeploymentStep => "AwaitingPreDeploymentStep",
+        },
+        format!("waits since {} for the {} by {}, until {deadline}", gate.opened_at, word(kind), who(o, gate)),
+        Some(deadline),
+    ))
 }
 
-/// The plan that a decision at the gate was made on, where there is a decision. Rejections have ended the request before.
-fn decided(o: &Observed, kind: GateKind) -> Option<Option<&String>> {
+/// Whether there is a decision. Rejections have ended the request before.
+fn is_decided(o: &Observed, kind: GateKind) -> bool {
     match kind {
-        GateKind::PreExportStep => o.request.pre_export.as_ref().map(|d| d.plan_hash.as_ref()),
-        GateKind::PreDeploymentStep => o.request.pre_deployment.as_ref().map(|d| d.plan_hash.as_ref()),
-        GateKind::Approval => o.request.approval.as_ref().map(|d| d.plan_hash.as_ref()),
+        GateKind::PreExportStep => o.request.pre_export.is_some(),
+        GateKind::Approval => o.request.approval.is_some(),
+        GateKind::PreDeploymentStep => o.request.pre_deployment.is_some(),
     }
 }
 
