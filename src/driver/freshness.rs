@@ -20,6 +20,13 @@ impl Freshness {
         }
     }
 
+    /// Forgets an object that nobody works on any more.
+    pub fn forget(&self, object: &impl Resource) {
+        if let Some(uid) = &object.meta().uid {
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        }
+    }
+
     /// Whether the cached object is older than what was last written of it.
     pub fn is_stale(&self, cached: &impl Resource) -> bool {
         let (Some(uid), Some(seen)) = (&cached.meta().uid, version(cached)) else { return false };

@@ -1,5 +1,6 @@
 //! The controller of requests: observes, lets `policy::request` decide, carries the step out, and repeats until it must wait.
 
+mod acting;
 mod export;
 mod observe;
 mod outcome;
@@ -58,6 +59,7 @@ impl Reconciler for RequestController {
         let ended = request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
         if ended || request.metadata.deletion_timestamp.is_some() {
             self.running.forget(&request.uid().unwrap_or_default());
+            self.cluster.written.forget(request.as_ref());
             return Ok(Next::Done);
         }
         if !self.cluster.serves(&request.namespace().unwrap_or_default()) || self.cluster.written.is_stale(request.as_ref()) {

@@ -21,6 +21,8 @@ use crate::policy::request::step::{End, Ending};
 const LATEST_RECORDS: usize = 50;
 /// The most characters of an artifact's summary.
 const MAX_SUMMARY: usize = 2048;
+/// The most findings and errors that a status lists.
+const MOST_ENTRIES: usize = 64;
 /// The most characters of a message in a Solution's status.
 const MAX_MESSAGE: usize = 4096;
 
@@ -39,7 +41,10 @@ impl Pass {
         }
         self.tell(&mut new, &report::ended(observed, ending), now);
         new.end_time = Some(end);
-        new.errors = self.errors.clone();
+        new.errors = self.errors.iter().take(MOST_ENTRIES).cloned().collect();
+        if !self.results.is_empty() {
+            new.plan.get_or_insert_default().results = self.results.iter().take(MOST_ENTRIES).cloned().collect();
+        }
         self.record_in_solution(&new.phase, &ending.message, now).await?;
         self.write(&new).await?;
         self.running.forget(&self.uid());

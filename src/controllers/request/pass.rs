@@ -13,6 +13,7 @@ use super::planning::Prepared;
 use crate::api::DeploymentRequest;
 use crate::api::condition;
 use crate::api::pipeline::Trigger;
+use crate::api::plan::PlanResult;
 use crate::api::request_status::{ArtifactReference, ObjectError, RunStatus};
 use crate::driver::controller::{Next, ReconcileError};
 use crate::driver::{Cluster, status};
@@ -35,12 +36,13 @@ pub(super) struct Pass {
     pub(super) facts: Facts,
     pub(super) prepared: Option<Prepared>,
     pub(super) errors: Vec<ObjectError>,
+    pub(super) results: Vec<PlanResult>,
 }
 
 impl Pass {
     pub(super) async fn new(cluster: Arc<Cluster>, running: Running, request: Arc<DeploymentRequest>) -> Self {
         let around = observe::cached(&cluster, &request).await;
-        Self { cluster, running, request, around, facts: Facts::default(), prepared: None, errors: Vec::new() }
+        Self { cluster, running, request, around, facts: Facts::default(), prepared: None, errors: Vec::new(), results: Vec::new() }
     }
 
     pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {

@@ -16,7 +16,7 @@ use crate::delivery::claimed::Claimed;
 use crate::delivery::health;
 use crate::driver::controller::ReconcileError;
 use crate::policy::request::gates;
-use crate::policy::request::observed::{ApplyFact, ClaimFact, HealthFact, Observed, Obstacle, PlanFact};
+use crate::policy::request::observed::{ApplyFact, ClaimFact, HealthFact, Observed, Obstacle};
 use crate::policy::request::report;
 use crate::policy::request::step::{Progress, Waiting};
 
@@ -131,24 +131,25 @@ impl Pass {
         if self.running.get(&self.uid()).is_some() {
             return Ok(ApplyFact::Applied);
         }
-        if self.prepared.is_none() {
-            // Started by a process that is gone: what it did not write is planned anew, what it wrote is unchanged.
-            match self.plan(observed).await? {
-                PlanFact::Ready { .. } => {}
-                PlanFact::Missing(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
-                PlanFact::Refused(obstacle) => return Ok(ApplyFact::Failed(obstacle)),
-            }
-        }
-        let solution = &self.request.spec.solution.name;
-        let claim = self.around.target.as_deref().and_then(|e| Claimed::from_environment(e, solution, &self.uid()));
-        let (Some(claim), Some(stage), Some(prepared)) = (claim, observed.stage.present(), self.prepared.take()) else {
+        let (Some(target), Some(artifact)) = (self.around.target.clone(), self.around.artifact.clone()) else {
             return Ok(ApplyFact::Failed(Obstacle {
-                reason: "ClaimLost".into(),
-                message: "the claim on the environment, or the stage, is gone".into(),
+                reason: "ArtifactGone".into(),
+                message: "the environment or the artifact is gone".into(),
             }));
         };
-        let client = self.delegate(observed, stage)?;
-        match apply::apply(&claim, &client, prepared.planned, self.cluster.options.apply_concurrency).await {
+        let client = self.acting(observed)?;
+        let planned = match self.prepared.take() {
+            Some(prepared) => prepared.planned,
+            // Started by a process that is gone: what it did not write is planned anew, what it wrote is unchanged.
+            None => match self.dry_run(&client, &target, &artifact).await? {
+                Ok(dry) => dry.planned,
+                Err(hindrance) => return Ok(hindrance.into()),
+            },
+        };
+        let Some(claim) = Claimed::from_environment(&target, &self.request.spec.solution.name, &self.uid()) else {
+            return Ok(ApplyFact::Failed(Obstacle { reason: "ClaimLost".into(), message: "the claim on the environment is gone".into() }));
+        };
+        match apply::apply(&claim, &client, planned, self.cluster.options.apply_concurrency).await {
             Ok(applied) => {
                 self.running.keep(&self.uid(), Arc::new(applied));
                 Ok(ApplyFact::Applied)
@@ -178,10 +179,10 @@ impl Pass {
 
     /// Looks at the health of what was applied.
     pub(super) async fn check(&mut self, observed: &Observed) -> Result<HealthFact, ReconcileError> {
-        let (Some(applied), Some(stage)) = (self.running.get(&self.uid()), observed.stage.present()) else {
+        let Some(applied) = self.running.get(&self.uid()) else {
             return Ok(HealthFact::Pending("what was applied to be looked at".into()));
         };
-        let client = self.delegate(observed, stage)?;
+        let client = self.acting(observed)?;
         let report = health::check(&client, &applied).await?;
         if !report.failed.is_empty() {
             let named: Vec<String> = report.failed.iter().take(5).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
