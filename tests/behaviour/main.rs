@@ -3,4 +3,6 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod crds;
 mod main_job;
+mod solutions;

@@ -12,7 +12,7 @@ use kube::core::NamespaceResourceScope;
 use kube::discovery::{Discovery, Scope};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use pilotage::api::{DeploymentRequest, condition};
-use pilotage_harness::ControlPlane;
+use pilotage_harness::{ControlPlane, Kubectl, audit};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -36,6 +36,8 @@ pub struct World {
     /// The second target; its Environment is called `prod`, its stage too, its delegate `bot-prod`.
     pub prod: String,
     keep: bool,
+    /// Where the audit log ended when the world was made.
+    since: u64,
 }
 
 /// A client for a kubeconfig.
@@ -51,7 +53,12 @@ pub async fn client(kubeconfig: PathBuf) -> Client {
 impl World {
     /// A world on the running control plane, with pipeline `standard` from `dev` over `qa` to `prod`, both stages delegated. Everything is ready.
     pub async fn new(name: &str) -> Self {
-        let world = Self::bare(name).await;
+        Self::bare(name).await.with_pipeline().await
+    }
+
+    /// The same world with its pipeline, ready to be used.
+    pub async fn with_pipeline(self) -> Self {
+        let world = self;
         // Stages answer to whoever writes them, and only they may lend them the delegates.
         let olga = world.olga().await;
         for object in world.pipeline() {
@@ -84,6 +91,7 @@ impl World {
     /// The same on a control plane of the test's own.
     pub async fn on(plane: ControlPlane, name: &str) -> Self {
         let admin = client(plane.admin_kubeconfig()).await;
+        let since = audit::end(&plane.audit_log());
         let prefix = format!("{name}-{}-{}", std::process::id() % 100_000, NUMBER.fetch_add(1, Ordering::Relaxed));
         let world = Self {
             plane,
@@ -93,6 +101,7 @@ impl World {
             qa: format!("{prefix}-qa"),
             prod: format!("{prefix}-prod"),
             keep: std::env::var_os("KEEP").is_some(),
+            since,
         };
         world.apply(&world.namespaces()).await;
         world.apply(&world.grants()).await;
@@ -315,6 +324,51 @@ impl World {
         let value = serde_json::to_value(&object).ok()?;
         let conditions: Vec<condition::Condition> = serde_json::from_value(value.pointer("/status/conditions")?.clone()).ok()?;
         condition::find(&conditions, type_).map(|c| (c.reason.clone(), c.message.clone()))
+    }
+
+    /// kubectl as dana.
+    pub fn danas_kubectl(&self) -> Kubectl {
+        self.plane.kubectl_as(&self.plane.user_kubeconfig("dana", &["makers"]).unwrap())
+    }
+
+    /// kubectl as olga.
+    pub fn olgas_kubectl(&self) -> Kubectl {
+        self.plane.kubectl_as(&self.plane.user_kubeconfig("olga", &[]).unwrap())
+    }
+
+    /// The calls by which the operator, as whomever, changed something in a namespace or tried to: dry runs apart, or them alone.
+    pub fn operator_writes(&self, namespace: &str, dry_run: bool) -> Vec<audit::Call> {
+        let (mut calls, _) = audit::since(&self.plane.audit_log(), self.since).unwrap();
+        calls.retain(|c| {
+            c.user == "system:serviceaccount:pilotage-system:pilotage" && c.namespace == namespace && c.is_write() && c.dry_run == dry_run
+        });
+        calls
+    }
+
+    /// Waits until a request waits for something, and gives the message.
+    pub async fn waits_for(&self, request: &str, reason: &str) -> String {
+        let waiting = self.until_request(request, |r| outcome(r).0 == reason).await;
+        assert!(!ended(&waiting), "{request} has ended: {:?}", outcome(&waiting));
+        outcome(&waiting).1
+    }
+
+    /// Waits until a request has failed, checks why, and gives the message.
+    pub async fn fails(&self, request: &str, reason: &str) -> String {
+        let failed = self.end(request).await;
+        let (actual, message) = outcome(&failed);
+        assert_eq!((phase(&failed).as_str(), actual.as_str()), ("Failed", reason), "{message}");
+        message
+    }
+
+    /// Waits until a condition of an object of the host has that reason, and gives the message.
+    pub async fn until_condition<K>(&self, name: &str, type_: &str, reason: &str) -> String
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + serde::Serialize,
+    {
+        self.until(&format!("{} {name} says {reason}", K::kind(&())), async || {
+            self.condition::<K>(name, type_).await.filter(|(actual, _)| actual == reason).map(|(_, message)| message)
+        })
+        .await
     }
 
     /// Applies objects as the cluster's administrator.
