@@ -35,6 +35,9 @@ pub struct OperatorArgs {
     /// Seconds that a request waits for what it needs to be accepted.
     #[arg(long, default_value_t = 3600, env = "PILOTAGE_ACCEPT_TIMEOUT")]
     pub accept_timeout: u64,
+    /// The Lease in pilotage-system that makes one of several operators work. Operators of different hosts have one each.
+    #[arg(long, default_value = "pilotage", env = "PILOTAGE_LEASE_NAME")]
+    pub lease_name: String,
     /// Seconds after which a leader that does not renew its Lease is replaced.
     #[arg(long, default_value_t = 15, env = "PILOTAGE_LEASE_DURATION")]
     pub lease_duration: u64,
@@ -78,7 +81,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     tracing::info!("caches are filled");
 
     let identity = format!("{}-{}", std::env::var("HOSTNAME").unwrap_or_else(|_| "pilotage".into()), std::process::id());
-    let election = Election::new(cluster.clients.operator(), identity, Duration::from_secs(args.lease_duration.max(1)));
+    let election = Election::new(cluster.clients.operator(), args.lease_name, identity, Duration::from_secs(args.lease_duration.max(1)));
     let Some(lease) = election.acquire(&stop).await else { return Ok(()) };
     state.set_leading();
 

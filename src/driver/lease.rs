@@ -13,20 +13,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::OPERATOR_NAMESPACE;
 
-/// The name of the Lease.
-const NAME: &str = "pilotage";
-
 /// An election that this process stands in.
 pub struct Election {
     api: Api<Lease>,
+    name: String,
     identity: String,
     duration: Duration,
 }
 
 impl Election {
-    /// Stands as `identity`; a holder that does not renew for `duration` is replaced.
-    pub fn new(client: Client, identity: String, duration: Duration) -> Self {
-        Self { api: Api::namespaced(client, OPERATOR_NAMESPACE), identity, duration }
+    /// Stands as `identity` for the Lease `name`; a holder that does not renew for `duration` is replaced.
+    pub fn new(client: Client, name: String, identity: String, duration: Duration) -> Self {
+        Self { api: Api::namespaced(client, OPERATOR_NAMESPACE), name, identity, duration }
     }
 
     /// How often a holder renews and a standby looks.
@@ -54,8 +52,8 @@ impl Election {
     }
 
     async fn try_acquire(&self, seen: &mut Option<(Option<String>, Instant)>) -> kube::Result<Option<Lease>> {
-        let Some(lease) = self.api.get_opt(NAME).await? else {
-            let lease = Lease { metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() }, spec: Some(self.spec(1)) };
+        let Some(lease) = self.api.get_opt(&self.name).await? else {
+            let lease = Lease { metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() }, spec: Some(self.spec(1)) };
             return self.api.create(&PostParams::default(), &lease).await.map(Some);
         };
         let spec = lease.spec.clone().unwrap_or_default();
@@ -74,7 +72,7 @@ impl Election {
             return Ok(None);
         }
         let taken = Lease { metadata: lease.metadata, spec: Some(self.spec(spec.lease_transitions.unwrap_or(0) + 1)) };
-        match self.api.replace(NAME, &PostParams::default(), &taken).await {
+        match self.api.replace(&self.name, &PostParams::default(), &taken).await {
             Ok(lease) => Ok(Some(lease)),
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
             Err(error) => Err(error),
@@ -107,14 +105,14 @@ impl Election {
             if let Some(spec) = lease.spec.as_mut() {
                 spec.renew_time = Some(MicroTime(Timestamp::now()));
             }
-            match self.api.replace(NAME, &PostParams::default(), &lease).await {
+            match self.api.replace(&self.name, &PostParams::default(), &lease).await {
                 Ok(new) => {
                     lease = new;
                     renewed = Instant::now();
                 }
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     // Somebody took it, or wrote to it; whoever holds it now is in its text.
-                    match self.api.get_opt(NAME).await {
+                    match self.api.get_opt(&self.name).await {
                         Ok(Some(new)) if new.spec.as_ref().and_then(|s| s.holder_identity.as_deref()) == Some(&self.identity) => {
                             lease = new;
                         }
@@ -138,7 +136,7 @@ impl Election {
         if let Some(spec) = lease.spec.as_mut() {
             spec.holder_identity = None;
         }
-        if let Err(error) = self.api.replace(NAME, &PostParams::default(), &lease).await {
+        if let Err(error) = self.api.replace(&self.name, &PostParams::default(), &lease).await {
             tracing::warn!(%error, "the Lease could not be released; it runs out");
         }
     }
