@@ -159,7 +159,13 @@ impl ControlPlane {
             let created = kubectl.run_with(&args, &nodes::manifests(options.nodes))?;
             anyhow::ensure!(created.ok, "creating the nodes: {}", created.stderr);
         }
-        readiness::wait(&kubectl, options.nodes, options.ready_within)
+        readiness::wait(&kubectl, options.nodes, options.ready_within)?;
+        // The administrator holds everything by name too, not by system:masters alone: access reviews about somebody who owns
+        // a Stage are made without the groups that the API server keeps to itself.
+        let bind = ["create", "clusterrolebinding", "administrator", "--clusterrole=cluster-admin", "--user=admin"];
+        let bound = kubectl.run(&bind)?;
+        anyhow::ensure!(bound.ok || bound.stderr.contains("already exists"), "binding the administrator: {}", bound.stderr);
+        Ok(())
     }
 
     /// Attaches to a control plane that runs in this folder.
