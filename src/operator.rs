@@ -12,6 +12,7 @@ use crate::admin::{self, State};
 use crate::controllers::environment::EnvironmentController;
 use crate::controllers::pipeline::PipelineController;
 use crate::controllers::request::RequestController;
+use crate::controllers::solution::SolutionController;
 use crate::controllers::stage::StageController;
 use crate::controllers::wiring::Wiring;
 use crate::driver::in_force;
@@ -103,6 +104,13 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
             Arc::new(RequestController::new(cluster.clone())),
             caches.requests.clone(),
             queues.requests,
+            concurrency,
+            stop.clone(),
+        )),
+        tokio::spawn(controller::run(
+            Arc::new(SolutionController::new(cluster.clone())),
+            caches.solutions.clone(),
+            queues.solutions,
             concurrency,
             stop.clone(),
         )),

@@ -4,6 +4,7 @@ pub mod environment;
 pub mod pipeline;
 pub mod request;
 mod seen;
+pub mod solution;
 pub mod stage;
 pub mod wiring;
 

@@ -18,6 +18,7 @@ pub struct Wiring {
     pipelines: Waker<Pipeline>,
     stages: Waker<Stage>,
     requests: Waker<DeploymentRequest>,
+    solutions: Waker<Solution>,
 }
 
 /// What the controllers take from.
@@ -30,6 +31,8 @@ pub struct Queues {
     pub stages: Queue<Stage>,
     /// For the request controller.
     pub requests: Queue<DeploymentRequest>,
+    /// For the Solution controller.
+    pub solutions: Queue<Solution>,
 }
 
 impl Wiring {
@@ -39,9 +42,16 @@ impl Wiring {
         let (pipelines, pipeline_queue) = Waker::new();
         let (stages, stage_queue) = Waker::new();
         let (requests, request_queue) = Waker::new();
+        let (solutions, solution_queue) = Waker::new();
         (
-            Arc::new(Self { stores, environments, pipelines, stages, requests }),
-            Queues { environments: environment_queue, pipelines: pipeline_queue, stages: stage_queue, requests: request_queue },
+            Arc::new(Self { stores, environments, pipelines, stages, requests, solutions }),
+            Queues {
+                environments: environment_queue,
+                pipelines: pipeline_queue,
+                stages: stage_queue,
+                requests: request_queue,
+                solutions: solution_queue,
+            },
         )
     }
 
@@ -114,6 +124,11 @@ impl News for Wiring {
             self.wake_environments(|e| {
                 e.status.as_ref().is_some_and(|s| s.solutions.iter().filter_map(|d| d.claim.as_ref()).any(|c| c.request_uid == uid))
             });
+            if gone {
+                // What is told of it in development.
+                let of_it = |s: &Solution| s.status.as_ref().is_some_and(|s| s.deployments.iter().any(|d| d.request_uid == uid));
+                self.stores.solutions.state_filter(of_it).iter().for_each(|s| self.solutions.wake(ObjectRef::from_obj(s.as_ref())));
+            }
         }
     }
 
@@ -128,6 +143,7 @@ impl News for Wiring {
 
     fn solution(&self, object: &Solution) {
         let name = object.name_any();
+        self.solutions.wake(ObjectRef::from_obj(object));
         self.wake_requests(|r| r.spec.solution.name == name && r.status.as_ref().is_none_or(|s| s.run.artifact.is_none()));
     }
 

@@ -180,13 +180,11 @@ impl Pass {
             });
         }
         if lacking.is_empty() {
-            let operator =
-                Subject { kind: SubjectKind::ServiceAccount, name: OPERATOR_NAME.into(), namespace: Some(OPERATOR_NAMESPACE.into()) };
             return Ok(Obstacle {
                 reason: "OperatorMayNotActAsDelegate".into(),
                 message: format!(
                     "the operator may not act as {username} in namespace {namespace}. Grant:\n{}",
-                    grants::role_and_binding("pilotage-operator", namespace, &operator, &operator_lacking)
+                    grants::operator_in_target_too(namespace, &subject, &operator_lacking)
                 ),
             });
         }
@@ -194,7 +192,7 @@ impl Pass {
             reason: "DelegateLacksTargetAccess".into(),
             message: format!(
                 "{username}, who deploys, lacks rights in namespace {namespace}. Grant:\n{}",
-                grants::role_and_binding("pilotage-delegate", namespace, &subject, &lacking)
+                grants::delegate_in_target_too(namespace, &subject, &lacking)
             ),
         })
     }
