@@ -125,10 +125,13 @@ impl News for Wiring {
             let (host, solution) = (namespace(object), &object.spec.solution.name);
             self.wake_requests(|r| namespace(r) == host && r.spec.solution.name == *solution);
             let uid = object.uid().unwrap_or_default();
-            self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(|d| d.request_uid == uid));
             self.wake_environments(|e| {
                 e.status.as_ref().is_some_and(|s| s.solutions.iter().filter_map(|d| d.claim.as_ref()).any(|c| c.request_uid == uid))
             });
+            if gone {
+                // What is told of it in development.
+                self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(|d| d.request_uid == uid));
+            }
         }
     }
 

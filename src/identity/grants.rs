@@ -72,6 +72,17 @@ pub fn delegate_in_target(target: &str, delegate: &Subject, rights: &[Right]) ->
     role_and_binding(&about("pilotage-delegate", delegate), target, delegate, rights)
 }
 
+/// What a delegate needs in its target beyond what it has: each set of rights is a grant of its own, and replaces none that was
+/// printed and applied before.
+pub fn delegate_in_target_too(target: &str, delegate: &Subject, rights: &[Right]) -> String {
+    role_and_binding(&with_rights(&about("pilotage-delegate", delegate), rights), target, delegate, rights)
+}
+
+/// What the operator needs in a target, beyond what it has, to act as a delegate there.
+pub fn operator_in_target_too(target: &str, delegate: &Subject, rights: &[Right]) -> String {
+    role_and_binding(&with_rights(&about("pilotage-as", delegate), rights), target, &operator(), rights)
+}
+
 /// How somebody becomes one who may answer for a `ServiceAccount`, without being able to take its token.
 pub fn owner_of(host: &str, account: &str, owner: &Subject) -> String {
     let right = Right::on("delegate", "", "serviceaccounts", host).named(account);
@@ -119,6 +130,11 @@ fn about(prefix: &str, subject: &Subject) -> String {
         Some(namespace) => object_name(prefix, &format!("{namespace}-{}", subject.name)),
         None => object_name(prefix, &subject.name),
     }
+}
+
+/// The name of a grant of just these rights.
+fn with_rights(name: &str, rights: &[Right]) -> String {
+    format!("{name}-{}", short_hash(&rules(rights)))
 }
 
 /// A name for an object that is about `who`, which may be any user name: what a name can't hold becomes `-`, and a short hash keeps
@@ -257,6 +273,20 @@ mod tests {
         assert_eq!(documents.len(), 2);
         assert_eq!(documents[1]["subjects"][0]["name"], evil);
         assert_eq!(documents[1]["subjects"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn a_further_grant_replaces_no_earlier_one() {
+        let bot = service_account("host", "bot");
+        let names = |text: &str| documents(text).iter().map(|d| d["metadata"]["name"].clone()).collect::<Vec<_>>();
+        let [services, jobs] = [Right::on("patch", "", "services", "qa"), Right::on("patch", "batch", "jobs", "qa")];
+        let first = names(&delegate_in_target_too("qa", &bot, std::slice::from_ref(&services)));
+        let second = names(&delegate_in_target_too("qa", &bot, std::slice::from_ref(&jobs)));
+        assert!(first.iter().all(|name| !second.contains(name)), "{first:?} {second:?}");
+        let base = names(&delegate_in_target("qa", &bot, std::slice::from_ref(&services)));
+        assert!(base.iter().all(|name| !first.contains(name)), "{base:?} {first:?}");
+        let [first, second] = [services, jobs].map(|right| names(&operator_in_target_too("qa", &bot, &[right])));
+        assert!(first.iter().all(|name| !second.contains(name)), "{first:?} {second:?}");
     }
 
     #[test]

@@ -3,6 +3,11 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+mod apply_again;
+mod bad_input;
 mod crds;
+mod ends;
 mod main_job;
+mod order;
+mod records;
 mod solutions;

@@ -1,12 +1,14 @@
 //! Whole applications, as their authors publish them, go from development to production and arrive as they were.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use pilotage::api::Pipeline;
 use serde_json::{Value, json};
 
-use crate::world::{World, outcome, phase};
+use crate::world::{PATIENCE, World, outcome, phase};
 
 /// Applications of others; where they are not there, there is nothing to show.
 fn applications() -> Vec<PathBuf> {
@@ -58,10 +60,20 @@ fn essence(mut object: Value) -> Value {
     object
 }
 
-/// An object of a namespace as it is now.
-fn live(world: &World, namespace: &str, object: &Value) -> Option<Value> {
-    let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
-    world.plane.kubectl().json(&["get", "--namespace", namespace, kind, name]).ok()
+/// What a namespace now has of a solution, of the kinds that it is made of: by kind and name.
+fn live(world: &World, namespace: &str, solution: &str, kinds: &str) -> BTreeMap<String, Value> {
+    let selector = format!("app.kubernetes.io/part-of={solution}");
+    let list = world.plane.kubectl().json(&["get", "--namespace", namespace, "--selector", &selector, kinds]).unwrap();
+    let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
+    list["items"].as_array().unwrap().iter().map(|object| (name(object), object.clone())).collect()
+}
+
+fn essences(objects: BTreeMap<String, Value>) -> Value {
+    objects.into_iter().map(|(name, object)| (name, essence(object))).collect()
+}
+
+fn is_available(condition: &Value) -> bool {
+    condition["type"] == "Available" && condition["status"] == "True"
 }
 
 async fn goes_to_production_and_changes_nothing_the_second_time(file: &Path) -> usize {
@@ -78,22 +90,24 @@ async fn goes_to_production_and_changes_nothing_the_second_time(file: &Path) -> 
         let plan = request.status.unwrap().run.plan.unwrap();
         assert_eq!(plan.create, i32::try_from(objects.len()).unwrap(), "{solution}: as many objects as its author wrote");
     }
+    let kinds: BTreeSet<&str> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+    let kinds = Vec::from_iter(kinds).join(",");
     for namespace in [&world.qa, &world.prod] {
-        for object in &objects {
-            // An autoscaler may just be setting the replicas, here as there.
-            let same = async || {
-                let there = live(&world, namespace, object).map(essence);
-                there.is_some_and(|there| live(&world, &world.dev, object).map(essence) == Some(there)).then_some(())
-            };
-            if tokio::time::timeout(std::time::Duration::from_secs(10), world.until("it has arrived as it was", same)).await.is_err() {
-                let actual = essence(live(&world, namespace, object).expect("the object has not arrived"));
-                assert_json_diff::assert_json_eq!(actual, essence(live(&world, &world.dev, object).unwrap()));
+        let start = Instant::now();
+        loop {
+            let (here, there) = (live(&world, &world.dev, solution, &kinds), live(&world, namespace, solution, &kinds));
+            assert_eq!(there.len(), objects.len(), "{solution}: {:?}", there.keys());
+            let available = |o: &Value| o["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(is_available));
+            for deployment in there.values().filter(|o| o["kind"] == "Deployment") {
+                assert!(available(deployment), "{}: {}", deployment["metadata"]["name"], deployment["status"]);
             }
-            if object["kind"] == "Deployment" {
-                let conditions = live(&world, namespace, object).unwrap()["status"]["conditions"].clone();
-                let available = conditions.as_array().unwrap().iter().any(|c| c["type"] == "Available" && c["status"] == "True");
-                assert!(available, "{}: {conditions}", object["metadata"]["name"]);
+            let (here, there) = (essences(here), essences(there));
+            // An autoscaler that has not looked yet, here or there, sets the replicas some seconds later.
+            if here == there || start.elapsed() > PATIENCE {
+                assert_json_diff::assert_json_eq!(there, here);
+                break;
             }
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 

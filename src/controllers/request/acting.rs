@@ -84,7 +84,7 @@ impl Pass {
                 reason: "OperatorMayNotActAsDelegate".into(),
                 message: format!(
                     "the operator may not act as {username} in namespace {namespace}. Grant:\n{}",
-                    grants::role_and_binding("pilotage-operator", namespace, &operator, &operator_lacking)
+                    grants::operator_in_target_too(namespace, &subject, &operator_lacking)
                 ),
             });
         }
@@ -92,7 +92,7 @@ impl Pass {
             reason: "DelegateLacksTargetAccess".into(),
             message: format!(
                 "{username}, who deploys, lacks rights in namespace {namespace}. Grant:\n{}",
-                grants::role_and_binding("pilotage-delegate", namespace, &subject, &lacking)
+                grants::delegate_in_target_too(namespace, &subject, &lacking)
             ),
         })
     }

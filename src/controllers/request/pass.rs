@@ -11,10 +11,10 @@ use super::Running;
 use super::observe::{self, Surroundings};
 use super::planning::Prepared;
 use crate::api::DeploymentRequest;
-use crate::api::condition;
+use crate::api::condition::{self, ConditionStatus};
 use crate::api::pipeline::Trigger;
 use crate::api::plan::PlanResult;
-use crate::api::request_status::{ArtifactReference, ObjectError, RunStatus};
+use crate::api::request_status::{ArtifactReference, ObjectError, RunStatus, condition_types};
 use crate::driver::controller::{Next, ReconcileError};
 use crate::driver::{Cluster, status};
 use crate::policy::request::observed::{Facts, Observed};
@@ -91,11 +91,15 @@ impl Pass {
     /// Writes the operator's part of the status, where it changed.
     pub(super) async fn write(&mut self, new: &RunStatus) -> Result<bool, ReconcileError> {
         let old = self.request.status.as_ref().map(|s| &s.run);
+        let told = story(old, new);
         let Some(written) = status::write(&self.cluster.clients.operator(), self.request.as_ref(), old, new).await? else {
             return Ok(false);
         };
         self.cluster.written.note(&written);
         self.request = Arc::new(written);
+        for (trigger, type_, message) in told {
+            self.event(trigger, type_, &message);
+        }
         Ok(true)
     }
 
@@ -135,7 +139,8 @@ impl Pass {
         match kind {
             GateKind::Approval => self.event(Trigger::OnApprovalStarted, EventType::Normal, &wait.message),
             GateKind::PreDeploymentStep => self.event(Trigger::OnPreDeploymentStarted, EventType::Normal, &wait.message),
-            GateKind::PreExportStep => self.event(Trigger::OnDeploymentRequested, EventType::Normal, &wait.message),
+            // It has no trigger of its own: OnDeploymentRequested starts what decides it.
+            GateKind::PreExportStep => {}
         }
         self.record_in_solution(&new.phase, &wait.message, now).await
     }
@@ -154,13 +159,9 @@ impl Pass {
 
     async fn wait(&mut self, observed: &Observed, wait: &Waiting, now: Timestamp) -> Result<Next, ReconcileError> {
         let mut new = self.status();
-        let first = new.phase.is_empty();
         let before = new.phase.clone();
         self.tell(&mut new, &report::waiting(observed, wait), now);
         if self.write(&new).await? {
-            if first {
-                self.event(Trigger::OnDeploymentRequested, EventType::Normal, &wait.message);
-            }
             if before != new.phase || wait.reason != "WaitingForHealth" {
                 self.record_in_solution(&new.phase, &wait.message, now).await?;
             }
@@ -178,4 +179,29 @@ impl Pass {
         let note = format!("{} {} to stage {} for {requester}: {message}", spec.solution.name, spec.solution.version, spec.stage);
         self.cluster.story.tell(self.request.object_ref(&()), type_, &format!("{trigger:?}"), &note);
     }
+}
+
+/// What a write of the status tells that no step tells by itself: the request was noticed, and gates were decided. Once each, and in
+/// this order, whichever step the write belongs to.
+fn story(old: Option<&RunStatus>, new: &RunStatus) -> Vec<(Trigger, EventType, String)> {
+    let mut told = Vec::new();
+    if old.is_none_or(|s| s.phase.is_empty()) {
+        let summary = condition::find(&new.conditions, condition_types::SUCCEEDED);
+        told.push((Trigger::OnDeploymentRequested, EventType::Normal, summary.map(|c| c.message.clone()).unwrap_or_default()));
+    }
+    let gates = [
+        (condition_types::APPROVED, Trigger::OnApprovalCompleted),
+        (condition_types::PRE_DEPLOYMENT_STEP_COMPLETED, Trigger::OnPreDeploymentCompleted),
+    ];
+    for (type_, trigger) in gates {
+        let decided = |status: &RunStatus| {
+            let found = condition::find(&status.conditions, type_);
+            found.filter(|c| c.status == ConditionStatus::True || c.reason == "Rejected").cloned()
+        };
+        if let (Some(decision), None) = (decided(new), old.and_then(decided)) {
+            let type_ = if decision.status == ConditionStatus::True { EventType::Normal } else { EventType::Warning };
+            told.push((trigger, type_, decision.message));
+        }
+    }
+    told
 }

@@ -94,10 +94,6 @@ impl Pass {
         self.tell(&mut new, &report::waiting(observed, &wait), now);
         self.write(&new).await?;
         self.facts.claim = Some(ClaimFact::Won);
-        if let Some(approval) = self.request.status.as_ref().and_then(|s| s.approval.as_ref()) {
-            let by = approval.by.clone().unwrap_or_default();
-            self.event(Trigger::OnApprovalCompleted, EventType::Normal, &format!("approved by {by}"));
-        }
         self.event(Trigger::OnDeploymentStarted, EventType::Normal, &wait.message);
         self.record_in_solution(&new.phase, &wait.message, now).await
     }

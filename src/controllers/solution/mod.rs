@@ -1,6 +1,6 @@
-//! Solutions: a request that was deleted before it deployed is told of in the developer's window as canceled. All else
-//! there is written with the requests themselves.
+//! Solutions: what their status tells of requests that were deleted before they ended, which nobody else can tell any more.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,26 +14,29 @@ use crate::driver::Cluster;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
 use crate::driver::records::RecordError;
 
-/// Works on Solutions.
+/// The phases after which a request is no longer written of.
+const ENDED: [&str; 4] = ["Succeeded", "Failed", "Rejected", "Canceled"];
+
+/// Closes what is told of deleted requests.
 pub struct SolutionController {
     cluster: Arc<Cluster>,
 }
 
 impl SolutionController {
-    /// Works on the Solutions of `cluster`.
+    /// A controller for the Solutions of that cluster.
     pub fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster }
     }
 
-    /// Whether the request of an entry is gone: by the cache, and by a live read.
+    /// Whether the request of an entry is gone. A cache that lacks it proves nothing.
     async fn is_gone(&self, entry: &SolutionDeployment) -> kube::Result<bool> {
+        let is_it = |found: Option<&DeploymentRequest>| found.is_some_and(|r| r.metadata.uid.as_ref() == Some(&entry.request_uid));
         let cached = self.cluster.stores.requests.get(&ObjectRef::new(&entry.request).within(&entry.host));
-        if cached.is_some_and(|request| request.uid().as_deref() == Some(&entry.request_uid)) {
+        if is_it(cached.as_deref()) {
             return Ok(false);
         }
-        let live =
-            Api::<DeploymentRequest>::namespaced(self.cluster.clients.operator(), &entry.host).get_metadata_opt(&entry.request).await?;
-        Ok(live.is_none_or(|request| request.uid().as_deref() != Some(&entry.request_uid)))
+        let requests = Api::<DeploymentRequest>::namespaced(self.cluster.clients.operator(), &entry.host);
+        Ok(!is_it(requests.get_opt(&entry.request).await?.as_ref()))
     }
 }
 
@@ -41,26 +44,28 @@ impl Reconciler for SolutionController {
     type Kind = Solution;
 
     async fn reconcile(&self, object: Arc<Solution>) -> Result<Next, ReconcileError> {
-        let open = object.status.iter().flat_map(|s| &s.deployments).filter(|d| !is_final(&d.phase) && self.cluster.serves(&d.host));
-        let mut gone = Vec::new();
-        for entry in open {
+        let mut gone = HashMap::new();
+        let entries = object.status.as_ref().map(|s| s.deployments.as_slice()).unwrap_or_default();
+        for entry in entries.iter().filter(|e| is_open(e) && self.cluster.serves(&e.host)) {
             if self.is_gone(entry).await? {
-                gone.push(entry.request_uid.clone());
+                gone.insert(entry.request_uid.clone(), ending(entry));
             }
         }
         if gone.is_empty() {
             return Ok(Next::Done);
         }
-        let namespace = object.namespace().unwrap_or_default();
+        let (namespace, at) = (object.namespace().unwrap_or_default(), whole_seconds(Timestamp::now()));
         let written = self
             .cluster
             .records
             .solutions
             .update(&namespace, &object.name_any(), move |_, status| {
-                for entry in status.deployments.iter_mut().filter(|d| gone.contains(&d.request_uid) && !is_final(&d.phase)) {
-                    "Canceled".clone_into(&mut entry.phase);
-                    entry.message = Some("the request was deleted before it deployed".to_owned());
-                    entry.at = whole_seconds(Timestamp::now());
+                for entry in status.deployments.iter_mut().filter(|e| is_open(e)) {
+                    if let Some((phase, message)) = gone.get(&entry.request_uid) {
+                        (*phase).clone_into(&mut entry.phase);
+                        entry.message = Some((*message).to_owned());
+                        entry.at = at;
+                    }
                 }
                 status.summary = solution::summary(&status.deployments);
             })
@@ -72,6 +77,15 @@ impl Reconciler for SolutionController {
     }
 }
 
-fn is_final(phase: &str) -> bool {
-    matches!(phase, "Succeeded" | "Failed" | "Rejected" | "Canceled")
+fn is_open(entry: &SolutionDeployment) -> bool {
+    !ENDED.contains(&entry.phase.as_str())
+}
+
+/// How a request ended that was deleted. Admission lets one go that deploys only where its whole host goes.
+fn ending(entry: &SolutionDeployment) -> (&'static str, &'static str) {
+    if entry.phase == "Deploying" {
+        ("Failed", "the request was deleted while it deployed: what it had written stays")
+    } else {
+        ("Canceled", "the request was deleted before anything was written to the target")
+    }
 }

@@ -325,9 +325,19 @@ fn gone_or_awaited(o: &Observed, reason: &str, message: &str, now: Timestamp) ->
 pub(super) fn wait_for_right(o: &Observed, at: Progress, obstacle: &Obstacle, now: Timestamp) -> Step {
     let deadline = deadline(o);
     if now < deadline {
-        return Waiting::polled(at, &obstacle.reason, format!("{}. Waits until {deadline}", obstacle.message), Some(deadline), RIGHT_POLL);
+        return Waiting::polled(at, &obstacle.reason, waits(&obstacle.message, deadline), Some(deadline), RIGHT_POLL);
     }
-    Ending::step(End::Failed, at, &obstacle.reason, format!("{}. It waited until {deadline}", obstacle.message))
+    Ending::step(End::Failed, at, &obstacle.reason, waited(&obstacle.message, deadline))
+}
+
+/// A message that ends with a grant is left to end with it: what is printed is applied as it stands.
+pub(super) fn waits(message: &str, deadline: Timestamp) -> String {
+    if message.ends_with('\n') { format!("waits until {deadline}: {message}") } else { format!("{message}. Waits until {deadline}") }
+}
+
+/// The same when it was in vain.
+pub(super) fn waited(message: &str, deadline: Timestamp) -> String {
+    if message.ends_with('\n') { format!("waited until {deadline}: {message}") } else { format!("{message}. It waited until {deadline}") }
 }
 
 /// How far the request had come when something it needs was lost.

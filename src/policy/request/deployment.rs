@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::acceptance;
 use super::observed::{ApplyFact, HealthFact, Observed};
 use super::step::{End, Ending, Progress, Step, Waiting};
 
@@ -40,12 +41,12 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
         None => return Step::Apply,
         Some(ApplyFact::Missing(obstacle)) => {
             if now >= deadline {
-                return failed(&obstacle.reason, &format!("{}. It waited until {deadline}", obstacle.message));
+                return failed(&obstacle.reason, &acceptance::waited(&obstacle.message, deadline));
             }
             return Waiting::polled(
                 Progress::Deployment,
                 &obstacle.reason,
-                format!("{}. Waits until {deadline}", obstacle.message),
+                acceptance::waits(&obstacle.message, deadline),
                 Some(deadline),
                 RIGHT_POLL,
             );

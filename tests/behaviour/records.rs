@@ -1,0 +1,137 @@
+//! What is on record after a deployment: who, what, where, when and approved by whom; and that only one at a time deploys.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, ResourceExt};
+use pilotage::api::artifact::Outcome;
+use pilotage::api::environment::DeployedSolution;
+use pilotage::api::{Artifact, Environment, Solution};
+use serde_json::json;
+
+use crate::world::{World, outcome, phase};
+
+async fn in_qa(world: &World, solution: &str) -> Option<DeployedSolution> {
+    let qa = Api::<Environment>::namespaced(world.admin.clone(), &world.host).get("qa").await.unwrap();
+    qa.status.unwrap().solutions.into_iter().find(|s| s.name == solution)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_is_on_record_with_who_what_where_and_approved_by_whom() {
+    let world = World::new("records").await;
+    world.apply(&[world.solution("orders", "1.4.0"), world.config("orders", "orders", json!({}))]).await;
+    let request = world.deploy("to-qa", "qa", "orders", "1.4.0").await;
+    assert_eq!(phase(&request), "Succeeded", "{:?}", outcome(&request));
+    let (bot, run) = (format!("system:serviceaccount:{}:bot-qa", world.host), request.status.clone().unwrap().run);
+    let digest = run.artifact.unwrap().digest;
+
+    let artifact = Api::<Artifact>::namespaced(world.admin.clone(), &world.host).get("orders-1.4.0").await.unwrap();
+    assert_eq!((artifact.spec.digest.as_str(), artifact.spec.exported_by.username.as_str()), (digest.as_str(), "dana"));
+    let records = artifact.status.unwrap().deployments;
+    let [record] = records.as_slice() else { panic!("{records:?}") };
+    assert_eq!((record.pipeline.as_str(), record.stage.as_str(), record.environment.as_str()), ("standard", "qa", "qa"));
+    assert_eq!((record.request.as_str(), Some(&record.request_uid)), ("to-qa", request.metadata.uid.as_ref()));
+    assert_eq!(
+        (record.requested_by.as_str(), record.approved_by.as_deref(), &record.deployed_by),
+        ("dana", Some(bot.as_str()), &bot)
+    );
+    assert_eq!((record.outcome, Some(record.started_at), Some(record.ended_at)), (Outcome::Succeeded, run.start_time, run.end_time));
+
+    let running = in_qa(&world, "orders").await.unwrap();
+    assert_eq!((running.version.as_deref(), running.digest.as_ref()), (Some("1.4.0"), Some(&digest)));
+    assert_eq!((running.request.as_deref(), running.requested_by.as_deref(), running.deployed_by), (Some("to-qa"), Some("dana"), Some(bot.clone())));
+    assert_eq!((running.claim, running.deployed_at), (None, run.end_time));
+
+    let solution = Api::<Solution>::namespaced(world.dana().await, &world.dev).get("orders").await.unwrap();
+    let told = solution.status.unwrap().deployments;
+    let [told] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((told.host.as_str(), told.pipeline.as_str(), told.stage.as_str()), (world.host.as_str(), "standard", "qa"));
+    assert_eq!((told.version.as_str(), told.phase.as_str(), told.request.as_str()), ("1.4.0", "Succeeded", "to-qa"));
+    assert_eq!((told.requester.as_str(), told.approval_comments.as_deref()), ("dana", Some("as tested")));
+    assert_eq!(told.message.as_deref(), Some("orders 1.4.0 runs in stage qa"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_tell_the_story_in_its_order() {
+    let world = World::new("story").await;
+    world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
+    let request = world.deploy("to-qa", "qa", "orders", "1.0.0").await;
+    let events = Api::<Event>::namespaced(world.admin.clone(), &world.host);
+    let wanted =
+        ["OnDeploymentRequested", "OnApprovalStarted", "OnApprovalCompleted", "OnDeploymentStarted", "OnDeploymentCompleted"];
+    let told = world
+        .until("the last Event is there", async || {
+            let mut told = events.list(&ListParams::default()).await.unwrap().items;
+            told.retain(|e| e.regarding.as_ref().is_some_and(|r| r.uid == request.metadata.uid));
+            told.sort_by_key(|e| e.event_time.as_ref().map(|t| t.0));
+            told.iter().any(|e| e.reason.as_deref() == wanted.last().copied()).then_some(told)
+        })
+        .await;
+    assert_eq!(told.iter().filter_map(|e| e.reason.as_deref()).collect::<Vec<_>>(), wanted);
+    for event in &told {
+        let note = event.note.as_deref().unwrap();
+        assert!(note.starts_with("orders 1.0.0 to stage qa for dana: "), "{note}");
+    }
+    assert!(told[4].note.as_deref().unwrap().ends_with("Succeeded: orders 1.0.0 runs in stage qa"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_are_approved_at_once_for_one_target_one_deploys_and_the_other_says_why_not() {
+    let world = World::new("rivals").await;
+    for version in ["1.0.0", "1.1.0"] {
+        world.apply(&[world.solution("orders", version), world.config("orders", "orders", json!({"version": version}))]).await;
+        world.ask(&world.request(&format!("to-{version}"), "qa", "orders", version)).await;
+        world.until_request(&format!("to-{version}"), |r| phase(r) == "AwaitingApproval").await;
+    }
+    let (lower, higher) = tokio::join!(world.decide("qa", "to-1.0.0", "Approved"), world.decide("qa", "to-1.1.0", "Approved"));
+    (lower.unwrap(), higher.unwrap());
+    let (lower, higher) = (world.end("to-1.0.0").await, world.end("to-1.1.0").await);
+    let ended = (phase(&lower), outcome(&lower).0, phase(&higher), outcome(&higher).0);
+    let ended = (ended.0.as_str(), ended.1.as_str(), ended.2.as_str(), ended.3.as_str());
+    // The later one was approved as what replaces nothing.
+    let first_won = ended == ("Succeeded", "Succeeded", "Failed", "PlanChanged");
+    let second_won = ended == ("Failed", "Superseded", "Succeeded", "Succeeded");
+    assert!(first_won || second_won, "{ended:?}: {:?} {:?}", outcome(&lower), outcome(&higher));
+    let (won, version, lost) = if first_won { (&lower, "1.0.0", &higher) } else { (&higher, "1.1.0", &lower) };
+    let message = outcome(lost).1;
+    assert!(message.contains("nothing was written"), "{message}");
+    assert!(second_won || message.ends_with("Make a new request: it starts from the stored artifact"), "{message}");
+    assert!(lost.status.as_ref().unwrap().run.start_time.is_none(), "it never claimed the target");
+    let running = in_qa(&world, "orders").await.unwrap();
+    assert_eq!((running.version.as_deref(), running.request, running.claim), (Some(version), Some(won.name_any()), None));
+    let arrived = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa).get("orders").await.unwrap();
+    assert_eq!(arrived.data.unwrap()["version"], version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_version_has_no_more_is_deleted_and_what_others_own_stays() {
+    let world = World::new("prune").await;
+    world
+        .apply(&[
+            world.solution("orders", "1.0.0"),
+            world.config("orders", "stays", json!({})),
+            world.config("orders", "goes", json!({})),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "unowned", "namespace": world.qa}}),
+            // The labels of the solution do not make it the solution's.
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "labelled", "namespace": world.qa, "labels": {"app.kubernetes.io/part-of": "orders"}},
+            }),
+        ])
+        .await;
+    assert_eq!(phase(&world.deploy("first", "qa", "orders", "1.0.0").await), "Succeeded");
+    Api::<ConfigMap>::namespaced(world.dana().await, &world.dev).delete("goes", &DeleteParams::default()).await.unwrap();
+    world.apply(&[world.solution("orders", "2.0.0")]).await;
+    let second = world.deploy("second", "qa", "orders", "2.0.0").await;
+    assert_eq!(phase(&second), "Succeeded", "{:?}", outcome(&second));
+    let plan = second.status.unwrap().run.plan.unwrap();
+    assert_eq!((plan.create, plan.update, plan.delete, plan.unchanged), (0, 0, 1, 1));
+    let there = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa).list(&ListParams::default()).await.unwrap();
+    let there: Vec<String> = there.iter().map(ResourceExt::name_any).collect();
+    for (name, expected) in [("stays", true), ("goes", false), ("unowned", true), ("labelled", true)] {
+        assert_eq!(there.iter().any(|n| n == name), expected, "{name} of {there:?}");
+    }
+    let deleted: Vec<_> = world.operator_writes(&world.qa, false).into_iter().filter(|c| c.verb.starts_with("delete")).collect();
+    assert_eq!(deleted.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["goes"]);
+    assert_eq!(deleted[0].acting_user(), format!("system:serviceaccount:{}:bot-qa", world.host));
+}
