@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEV := $(CARGO) run --quiet --package pilotage-harness --bin pilotage-dev --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test bench crash-sweep lint crds
+.PHONY: help demo up down test attacks bench crash-sweep lint crds
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,12 @@ test: ## Run all tests, on one real control plane
 	@$(CARGO) test --package pilotage-harness
 	@$(CARGO) test --package pilotage --lib
 	@$(DEV) run --operator target/debug/pilotage -- $(CARGO) test --package pilotage --tests
+
+attacks: ## Try every known attack against the real API server; the last line counts how many were tried and refused
+	@$(CARGO) build --bins
+	@set -o pipefail; $(DEV) run --operator target/debug/pilotage -- $(CARGO) test --package pilotage --test attacks -- --show-output \
+	  | awk '/^attack [0-9]+ attempted: /{a++} /^attack [0-9]+ refused: /{r++} !/^attack [0-9]+ refused: /{print} \
+	    END {printf "attacks: %d attempted, %d refused\n", a, r; exit (a == 0 || a != r)}'
 
 bench: ## Measure against the budgets; prints the figures and writes target/bench.json
 	@$(CARGO) build --release --bins

@@ -1,0 +1,29 @@
+//! An attack and what has to come of it. `make attacks` counts the lines that are printed here.
+
+use std::fmt::Debug;
+use std::future::Future;
+
+use kube::Error;
+
+/// The API server refuses, with this code, and says all of these words.
+pub async fn refused<T: Debug>(attack: u8, what: &str, attempt: impl Future<Output = kube::Result<T>>, code: u16, words: &[&str]) {
+    println!("attack {attack} attempted: {what}");
+    match attempt.await {
+        Ok(done) => panic!("attack {attack} ({what}) succeeded: {done:?}"),
+        Err(Error::Api(status)) => {
+            assert_eq!(status.code, code, "attack {attack} ({what}): {}", status.message);
+            for word in words {
+                assert!(status.message.contains(word), "attack {attack} ({what}) does not say {word:?}: {}", status.message);
+            }
+        }
+        Err(error) => panic!("attack {attack} ({what}) did not reach the API server: {error:?}"),
+    }
+    println!("attack {attack} refused: {what}");
+}
+
+/// The API server accepts, and nothing has come of it.
+pub fn ignored(attack: u8, what: &str, harmless: bool, seen: &dyn Debug) {
+    println!("attack {attack} attempted: {what}");
+    assert!(harmless, "attack {attack} ({what}) had an effect: {seen:?}");
+    println!("attack {attack} refused: {what}");
+}

@@ -1,0 +1,16 @@
+//! Attacks on the record, the gates and the delegates, each tried against the real API server by somebody who can authenticate: with a
+//! client certificate, or with a `ServiceAccount`'s token. Run by `make attacks`, which counts them.
+
+#[path = "../world/mod.rs"]
+#[expect(dead_code, reason = "each test binary uses another part of the world")]
+mod world;
+
+mod attempt;
+mod configuration;
+mod decisions;
+mod legitimate;
+mod operator;
+mod records;
+mod requests;
+mod running;
+mod scene;
