@@ -78,8 +78,6 @@ impl Pass {
             });
         }
         if lacking.is_empty() {
-            let operator =
-                Subject { kind: SubjectKind::ServiceAccount, name: OPERATOR_NAME.into(), namespace: Some(OPERATOR_NAMESPACE.into()) };
             return Ok(Obstacle {
                 reason: "OperatorMayNotActAsDelegate".into(),
                 message: format!(
