@@ -75,7 +75,13 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     tracing::info!("caches are filled");
 
     let identity = format!("{}-{}", std::env::var("HOSTNAME").unwrap_or_else(|_| "pilotage".into()), std::process::id());
-    let election = Election::new(cluster.clients.operator(), args.lease_name, identity, Duration::from_secs(args.lease_duration.max(1)));
+    let election = Election::new(
+        cluster.clients.operator(),
+        cluster.tenure.clone(),
+        args.lease_name,
+        identity,
+        Duration::from_secs(args.lease_duration.max(1)),
+    );
     let Some(lease) = election.acquire(&stop).await else { return Ok(()) };
     state.set_leading();
 
@@ -86,6 +92,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
             caches.environments.clone(),
             queues.environments,
             concurrency,
+            cluster.tenure.clone(),
             stop.clone(),
         )),
         tokio::spawn(controller::run(
@@ -93,6 +100,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
             caches.pipelines.clone(),
             queues.pipelines,
             concurrency,
+            cluster.tenure.clone(),
             stop.clone(),
         )),
         tokio::spawn(controller::run(
@@ -100,6 +108,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
             caches.stages.clone(),
             queues.stages,
             concurrency,
+            cluster.tenure.clone(),
             stop.clone(),
         )),
         tokio::spawn(controller::run(
@@ -107,6 +116,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
             caches.requests.clone(),
             queues.requests,
             concurrency,
+            cluster.tenure.clone(),
             stop.clone(),
         )),
     ];
