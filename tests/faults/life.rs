@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use kube::Api;
 use pilotage::api::DeploymentRequest;
 use serde_json::{Value, json};
 
 use crate::proxy::Write;
-use crate::site::Site;
+use crate::site::{self, Site};
+use crate::state;
 use crate::world::{World, ended, outcome, phase};
 
 /// What is deployed.
@@ -109,36 +109,62 @@ pub async fn end(world: &World, name: &str, stage: &str) {
     assert_eq!(phase(&request), "Succeeded", "{name}: {:?}", outcome(&request));
 }
 
-/// Whether each object of the application was created once in each target, and written no second time.
-pub fn written_once(world: &World, application: &Application, writes: &[Write]) -> Result<(), String> {
+/// What the API server answered to the writes of each object of a target that it carried out.
+fn effective<'a>(world: &World, writes: &'a [Write]) -> BTreeMap<&'a str, Vec<u16>> {
     let mut effective: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
-    for write in writes {
-        let Some(code) = write.code.filter(|code| (200..300).contains(code)) else { continue };
-        if [&world.qa, &world.prod].iter().any(|target| write.line.contains(&format!("/namespaces/{target}/"))) {
+    for write in writes.iter().filter(|write| is_to_target(world, &write.line)) {
+        if let Some(code) = write.code.filter(|code| (200..300).contains(code)) {
             effective.entry(&write.line).or_default().push(code);
         }
     }
-    let wrong: Vec<String> =
-        effective.iter().filter(|(_, codes)| **codes != [201]).map(|(line, codes)| format!("{line}: {codes:?}")).collect();
-    if !wrong.is_empty() {
-        return Err(format!("written otherwise than once: {}", wrong.join("; ")));
-    }
+    effective
+}
+
+/// Whether each object of the application was created once in each target.
+pub fn created_once(world: &World, application: &Application, writes: &[Write]) -> Result<(), String> {
+    let effective = effective(world, writes);
     // Of each target its objects, and the parent of the set.
     let expected = 2 * (application.size() + 1);
     if effective.len() != expected {
         return Err(format!("{} objects were created, not {expected}: {:?}", effective.len(), effective.keys()));
     }
-    Ok(())
+    let wrong = effective.iter().find(|(_, codes)| codes.iter().filter(|code| **code == 201).count() != 1);
+    wrong.map_or(Ok(()), |(line, codes)| Err(format!("not created once: {line}: {codes:?}")))
 }
 
-/// How many artifacts the host has.
-pub async fn artifacts(world: &World) -> usize {
-    Api::<pilotage::api::Artifact>::namespaced(world.admin.clone(), &world.host)
-        .list(&kube::api::ListParams::default())
+/// Whether each was created once, and written no second time.
+pub fn written_once(world: &World, application: &Application, writes: &[Write]) -> Result<(), String> {
+    created_once(world, application, writes)?;
+    let wrong = effective(world, writes).into_iter().find(|(_, codes)| codes.len() != 1);
+    wrong.map_or(Ok(()), |(line, codes)| Err(format!("written more than once: {line}: {codes:?}")))
+}
+
+/// What an undisturbed life of the small application leaves behind.
+pub async fn reference() -> &'static Value {
+    static REFERENCE: tokio::sync::OnceCell<Value> = tokio::sync::OnceCell::const_new();
+    REFERENCE
+        .get_or_init(|| async {
+            let world = site::world(site::shared(), "reference").await;
+            let mut site = Site::start(&world, |_| {}).await;
+            site.tending(live(&world, &Application::small())).await;
+            site.settle(&world).await;
+            state::of(&world).await
+        })
         .await
-        .unwrap()
-        .items
-        .len()
+}
+
+/// Compares what is there with what an undisturbed life leaves behind, and counts creations.
+pub async fn check(world: &World, site: &mut Site) {
+    site.settle(world).await;
+    let differences = state::differences(reference().await, &state::of(world).await);
+    assert!(differences.is_empty(), "it ended otherwise than undisturbed:\n  {}\n{}", differences.join("\n  "), story(site));
+    let writes = site.proxy.writes();
+    created_once(world, &Application::small(), &writes).unwrap_or_else(|why| panic!("{why}\n{}", story(site)));
+}
+
+/// Whether a write is one to a target.
+pub fn is_to_target(world: &World, line: &str) -> bool {
+    [&world.qa, &world.prod].iter().any(|target| line.contains(&format!("/namespaces/{target}/")))
 }
 
 /// What is said of a run that went wrong.

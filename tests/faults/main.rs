@@ -5,8 +5,12 @@
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod world;
 
+mod connection;
+mod idle;
+mod leaders;
 mod life;
 mod proxy;
+mod server;
 mod site;
 mod state;
 mod sweep;

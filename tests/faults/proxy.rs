@@ -51,6 +51,8 @@ pub enum Action {
     LoseReply(u16),
     /// The API server carries the call out; the connection breaks.
     Reset,
+    /// It is under way until [`Proxy::release`], and passes then, even where nobody waits for it any more.
+    Hold,
     /// The API server never sees the call; the answer is this code, with `Retry-After: 1`.
     Refuse(u16),
 }
@@ -73,10 +75,12 @@ struct Shared {
     operator: Mutex<Option<Pid>>,
     writes: Mutex<Vec<Write>>,
     crashed: AtomicBool,
+    calls: Mutex<Vec<String>>,
     under_way: AtomicUsize,
     last: Mutex<Instant>,
     cut: watch::Sender<u64>,
     held: watch::Sender<bool>,
+    released: watch::Sender<bool>,
 }
 
 /// The proxy. It ends with this value.
@@ -107,10 +111,12 @@ impl Proxy {
             operator: Mutex::new(None),
             writes: Mutex::default(),
             crashed: AtomicBool::new(false),
+            calls: Mutex::default(),
             under_way: AtomicUsize::new(0),
             last: Mutex::new(Instant::now()),
             cut: watch::Sender::new(0),
             held: watch::Sender::new(false),
+            released: watch::Sender::new(false),
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -143,6 +149,21 @@ impl Proxy {
         self.shared.writes.lock().unwrap().clone()
     }
 
+    /// All calls but watches, Leases and Events.
+    pub fn calls(&self) -> Vec<String> {
+        self.shared.calls.lock().unwrap().clone()
+    }
+
+    /// How many calls, other than watches, Leases and Events, are not answered yet.
+    pub fn under_way(&self) -> usize {
+        self.shared.under_way.load(Ordering::Acquire)
+    }
+
+    /// Lets held calls pass.
+    pub fn release(&self) {
+        self.shared.released.send_replace(true);
+    }
+
     /// Breaks all watches that are open.
     pub fn cut_watches(&self) {
         self.shared.cut.send_modify(|times| *times += 1);
@@ -155,7 +176,7 @@ impl Proxy {
 
     /// Whether no call but watches and Leases was made for that long.
     pub fn is_quiet(&self, lull: Duration) -> bool {
-        self.shared.under_way.load(Ordering::Acquire) == 0 && self.shared.last.lock().unwrap().elapsed() >= lull
+        self.under_way() == 0 && self.shared.last.lock().unwrap().elapsed() >= lull
     }
 }
 
@@ -180,6 +201,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<Response<Body>> {
     let path = request.uri().path().to_owned();
     let line = format!("{} {path}", request.method());
+    let called = line.clone();
     let (watched, background) = (is_watch(request.uri()), path.contains("/leases") || path.contains("/events"));
     let (number, action) = {
         let mut writes = shared.writes.lock().unwrap();
@@ -193,6 +215,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
     if background || watched {
         return carry_out(request, &shared, number, action).await;
     }
+    shared.calls.lock().unwrap().push(called);
     shared.under_way.fetch_add(1, Ordering::AcqRel);
     let outcome = carry_out(request, &shared, number, action).await;
     *shared.last.lock().unwrap() = Instant::now();
@@ -208,6 +231,10 @@ async fn carry_out(request: Request<Incoming>, shared: &Arc<Shared>, number: Opt
             return broken();
         }
         Action::Refuse(code) => return Ok(refusal(code)),
+        Action::Hold => {
+            // The sender lives as long as this.
+            let _ = shared.released.subscribe().wait_for(|released| *released).await;
+        }
         Action::Forward | Action::CrashAfter | Action::LoseReply(_) | Action::Reset => {}
     }
     let response = forward(request, shared).await?;
@@ -288,9 +315,10 @@ fn refusal(code: u16) -> Response<Body> {
 
 fn kill(shared: &Shared) {
     let Some(pid) = shared.operator.lock().unwrap().take() else { return };
+    // Said before it is done: whoever finds the operator dead asks whether that was meant.
+    shared.crashed.store(true, Ordering::Release);
     process::signal(pid, Signal::KILL).unwrap();
     process::wait_until("the operator is dead", DEATH, || !process::exists(pid)).unwrap();
-    shared.crashed.store(true, Ordering::Release);
 }
 
 fn is_watch(uri: &Uri) -> bool {

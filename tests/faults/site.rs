@@ -1,9 +1,10 @@
 //! Where faults are made: one control plane for the tests whose faults happen in proxies, and operators that are started again
 //! when a fault has killed them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use pilotage_harness::install::{self, Operator};
@@ -15,7 +16,10 @@ use crate::world::World;
 /// The operator that is tested.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pilotage");
 /// No call for this long, and the operator has done all that it had to: its back-off after a first error is shorter.
-const LULL: Duration = Duration::from_millis(250);
+pub const LULL: Duration = Duration::from_millis(250);
+
+/// Longer than any fault that an operator must outlive: a predecessor's Lease is never waited for, see [`Site::tend`].
+const LEASE_SECONDS: &str = "60";
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -32,21 +36,22 @@ pub fn shared() -> &'static ControlPlane {
     SHARED.get_or_init(plane)
 }
 
-/// A bare world on a control plane that others use too.
+/// A bare world on a control plane that others use too. It is left as it is: the control plane goes as a whole.
 pub async fn world(plane: &ControlPlane, name: &str) -> World {
-    World::on(ControlPlane::attach(plane.dir()).unwrap(), name).await
+    let mut world = World::on(ControlPlane::attach(plane.dir()).unwrap(), name).await;
+    world.keep = true;
+    world
 }
 
 /// An operator for one world behind a proxy of its own, with a Lease of its own.
 pub struct Site {
     /// What stands between it and the API server.
-    pub proxy: Proxy,
+    pub proxy: Arc<Proxy>,
     operator: Operator,
     kubeconfig: PathBuf,
     log: PathBuf,
     host: String,
     lease: String,
-    lease_seconds: &'static str,
     again: u32,
 }
 
@@ -54,24 +59,15 @@ impl Site {
     /// Starts the operator of a world. What is to go wrong is scripted before, or later.
     pub async fn start(world: &World, prepare: impl FnOnce(&Proxy)) -> Self {
         let plane = &world.plane;
-        let proxy = Proxy::start(plane).await;
+        let proxy = Arc::new(Proxy::start(plane).await);
         prepare(&proxy);
-        static TOKEN: OnceLock<std::sync::Mutex<std::collections::HashMap<PathBuf, String>>> = OnceLock::new();
-        let token = TOKEN
-            .get_or_init(std::sync::Mutex::default)
-            .lock()
-            .unwrap()
-            .entry(plane.dir().to_owned())
-            .or_insert_with(|| plane.service_account_token("pilotage-system", "pilotage").unwrap())
-            .clone();
-        let kubeconfig = plane.token_kubeconfig(&token, Some(&proxy.url())).unwrap();
+        let kubeconfig = plane.token_kubeconfig(&token(plane), Some(&proxy.url())).unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let lease = format!("pilotage-{number}");
         let log = plane.dir().join(format!("operator-{number}.log"));
-        let lease_seconds = "15";
-        let operator = start(&kubeconfig, &log, &world.host, &format!("{lease}-0"), lease_seconds);
+        let operator = start(&kubeconfig, &log, &world.host, &format!("{lease}-0"), LEASE_SECONDS);
         proxy.crashes(operator.pid());
-        Self { proxy, operator, kubeconfig, log, host: world.host.clone(), lease, lease_seconds, again: 0 }
+        Self { proxy, operator, kubeconfig, log, host: world.host.clone(), lease, again: 0 }
     }
 
     /// Does what a test does, and starts the operator again whenever a fault has killed it.
@@ -109,7 +105,7 @@ impl Site {
         assert!(self.proxy.has_crashed(), "the operator ended by itself:\n{}", self.tail());
         // The dead hold no Lease for long, and a sweep need not wait for that each time: the next stands for one of its own.
         self.again += 1;
-        self.operator = start(&self.kubeconfig, &self.log, &self.host, &format!("{}-{}", self.lease, self.again), self.lease_seconds);
+        self.operator = start(&self.kubeconfig, &self.log, &self.host, &format!("{}-{}", self.lease, self.again), LEASE_SECONDS);
         self.proxy.crashes(self.operator.pid());
     }
 
@@ -124,6 +120,14 @@ impl Site {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
+}
+
+/// The operator's token: one for each control plane.
+pub fn token(plane: &ControlPlane) -> String {
+    static TOKENS: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+    let mut tokens = TOKENS.lock().unwrap();
+    let new = || plane.service_account_token("pilotage-system", "pilotage").unwrap();
+    tokens.entry(plane.dir().to_owned()).or_insert_with(new).clone()
 }
 
 /// Starts an operator of one host.

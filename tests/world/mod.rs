@@ -34,7 +34,8 @@ pub struct World {
     pub qa: String,
     /// The second target; its Environment is called `prod`, its stage too, its delegate `bot-prod`.
     pub prod: String,
-    keep: bool,
+    /// Whether its namespaces stay.
+    pub keep: bool,
 }
 
 /// A client for a kubeconfig.
