@@ -81,7 +81,13 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     tracing::info!("caches are filled");
 
     let identity = format!("{}-{}", std::env::var("HOSTNAME").unwrap_or_else(|_| "pilotage".into()), std::process::id());
-    let election = Election::new(cluster.clients.operator(), args.lease_name, identity, Duration::from_secs(args.lease_duration.max(1)));
+    let election = Election::new(
+        cluster.clients.operator(),
+        cluster.tenure.clone(),
+        args.lease_name,
+        identity,
+        Duration::from_secs(args.lease_duration.max(1)),
+    );
     let Some(lease) = election.acquire(&stop).await else { return Ok(()) };
     state.set_leading();
 
@@ -125,7 +131,14 @@ struct Start {
 impl Start {
     fn controller<R: Reconciler>(&self, reconciler: R, store: &Store<R::Kind>, queue: Queue<R::Kind>) -> JoinHandle<()> {
         let concurrency = self.cluster.options.concurrency;
-        tokio::spawn(controller::run(Arc::new(reconciler), store.clone(), queue, concurrency, self.stop.clone()))
+        tokio::spawn(controller::run(
+            Arc::new(reconciler),
+            store.clone(),
+            queue,
+            concurrency,
+            self.cluster.tenure.clone(),
+            self.stop.clone(),
+        ))
     }
 }
 

@@ -14,6 +14,7 @@ use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio_util::sync::CancellationToken;
 
+use super::lease::Tenure;
 use super::records::RecordError;
 
 /// The first delay after an error; it doubles with each further one.
@@ -39,6 +40,9 @@ pub enum ReconcileError {
     /// A record could not be written.
     #[error("{0}")]
     Record(#[from] RecordError),
+    /// The Lease has run out: whoever leads now goes on.
+    #[error("the Lease has run out; nothing more is done here")]
+    LeaseRanOut,
     /// Something else, in words.
     #[error("{0}")]
     Other(String),
@@ -104,6 +108,7 @@ pub async fn run<R: Reconciler>(
     store: Store<R::Kind>,
     queue: Queue<R::Kind>,
     concurrency: u16,
+    tenure: Tenure,
     stop: CancellationToken,
 ) {
     queue.awake.store(true, Ordering::Release);
@@ -112,8 +117,11 @@ pub async fn run<R: Reconciler>(
     let failures: Arc<Mutex<HashMap<ObjectRef<R::Kind>, u32>>> = Arc::default();
     let forget = failures.clone();
     let pass = move |object: Arc<R::Kind>, reconciler: Arc<R>| {
-        let forget = forget.clone();
+        let (forget, tenure) = (forget.clone(), tenure.clone());
         async move {
+            if !tenure.holds() {
+                return Err(ReconcileError::LeaseRanOut);
+            }
             let key = ObjectRef::from_obj(object.as_ref());
             let outcome = AssertUnwindSafe(reconciler.reconcile(object)).catch_unwind().await;
             match outcome {

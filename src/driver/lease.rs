@@ -2,6 +2,7 @@
 //! last saw it change. Every write carries the resourceVersion. A Lease fences nothing by itself, so that every
 //! other write of the operator has a precondition of its own.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -13,9 +14,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::OPERATOR_NAMESPACE;
 
+/// Until when this process may act as the leader, by its own clock: a process that was asleep finds out here, before it hears
+/// that another one has taken over.
+#[derive(Clone, Debug, Default)]
+pub struct Tenure(Arc<Mutex<Option<Instant>>>);
+
+impl Tenure {
+    /// Whether the Lease, as renewed last, has not run out.
+    pub fn holds(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
+    }
+
+    fn last_until(&self, until: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+}
+
 /// An election that this process stands in.
 pub struct Election {
     api: Api<Lease>,
+    tenure: Tenure,
     name: String,
     identity: String,
     duration: Duration,
@@ -23,8 +41,9 @@ pub struct Election {
 
 impl Election {
     /// Stands as `identity` for the Lease `name`; a holder that does not renew for `duration` is replaced.
-    pub fn new(client: Client, name: String, identity: String, duration: Duration) -> Self {
-        Self { api: Api::namespaced(client, OPERATOR_NAMESPACE), name, identity, duration }
+    /// `tenure` tells others how long that lasts.
+    pub fn new(client: Client, tenure: Tenure, name: String, identity: String, duration: Duration) -> Self {
+        Self { api: Api::namespaced(client, OPERATOR_NAMESPACE), tenure, name, identity, duration }
     }
 
     /// How often a holder renews and a standby looks.
@@ -36,8 +55,11 @@ impl Election {
     pub async fn acquire(&self, stop: &CancellationToken) -> Option<Lease> {
         let mut seen: Option<(Option<String>, Instant)> = None;
         loop {
+            // Counted from before the call: a standby begins to count after it.
+            let asked = Instant::now();
             match self.try_acquire(&mut seen).await {
                 Ok(Some(lease)) => {
+                    self.tenure.last_until(asked + self.duration);
                     tracing::info!(identity = self.identity, "leading");
                     return Some(lease);
                 }
@@ -105,10 +127,12 @@ impl Election {
             if let Some(spec) = lease.spec.as_mut() {
                 spec.renew_time = Some(MicroTime(Timestamp::now()));
             }
+            let asked = Instant::now();
             match self.api.replace(&self.name, &PostParams::default(), &lease).await {
                 Ok(new) => {
                     lease = new;
-                    renewed = Instant::now();
+                    renewed = asked;
+                    self.tenure.last_until(asked + self.duration);
                 }
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     // Somebody took it, or wrote to it; whoever holds it now is in its text.
@@ -139,5 +163,20 @@ impl Election {
         if let Err(error) = self.api.replace(&self.name, &PostParams::default(), &lease).await {
             tracing::warn!(%error, "the Lease could not be released; it runs out");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenure_ends_by_the_clock() {
+        let tenure = Tenure::default();
+        assert!(!tenure.holds(), "nobody was elected");
+        tenure.last_until(Instant::now() + Duration::from_mins(1));
+        assert!(tenure.holds());
+        tenure.last_until(Instant::now());
+        assert!(!tenure.holds());
     }
 }

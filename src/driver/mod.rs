@@ -21,6 +21,7 @@ use crate::identity::clients::{ClientError, Clients};
 
 use events::Story;
 use freshness::Freshness;
+use lease::Tenure;
 use records::Records;
 use stores::Stores;
 
@@ -55,6 +56,8 @@ pub struct Cluster {
     pub story: Story,
     /// What the operator wrote last and the caches may not have seen yet.
     pub written: Freshness,
+    /// Whether this process leads still.
+    pub tenure: Tenure,
     /// What the operator was told at its start.
     pub options: Options,
 }
@@ -88,6 +91,7 @@ impl Cluster {
             artifacts: ArtifactStore::new(client.clone()),
             story: Story::start(client),
             written: Freshness::default(),
+            tenure: Tenure::default(),
             clients,
             stores,
             options,

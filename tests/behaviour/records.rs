@@ -31,15 +31,15 @@ async fn a_deployment_is_on_record_with_who_what_where_and_approved_by_whom() {
     let [record] = records.as_slice() else { panic!("{records:?}") };
     assert_eq!((record.pipeline.as_str(), record.stage.as_str(), record.environment.as_str()), ("standard", "qa", "qa"));
     assert_eq!((record.request.as_str(), Some(&record.request_uid)), ("to-qa", request.metadata.uid.as_ref()));
-    assert_eq!(
-        (record.requested_by.as_str(), record.approved_by.as_deref(), &record.deployed_by),
-        ("dana", Some(bot.as_str()), &bot)
-    );
+    assert_eq!((record.requested_by.as_str(), record.approved_by.as_deref(), &record.deployed_by), ("dana", Some(bot.as_str()), &bot));
     assert_eq!((record.outcome, Some(record.started_at), Some(record.ended_at)), (Outcome::Succeeded, run.start_time, run.end_time));
 
     let running = in_qa(&world, "orders").await.unwrap();
     assert_eq!((running.version.as_deref(), running.digest.as_ref()), (Some("1.4.0"), Some(&digest)));
-    assert_eq!((running.request.as_deref(), running.requested_by.as_deref(), running.deployed_by), (Some("to-qa"), Some("dana"), Some(bot.clone())));
+    assert_eq!(
+        (running.request.as_deref(), running.requested_by.as_deref(), running.deployed_by),
+        (Some("to-qa"), Some("dana"), Some(bot.clone()))
+    );
     assert_eq!((running.claim, running.deployed_at), (None, run.end_time));
 
     let solution = Api::<Solution>::namespaced(world.dana().await, &world.dev).get("orders").await.unwrap();
@@ -57,8 +57,7 @@ async fn events_tell_the_story_in_its_order() {
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
     let request = world.deploy("to-qa", "qa", "orders", "1.0.0").await;
     let events = Api::<Event>::namespaced(world.admin.clone(), &world.host);
-    let wanted =
-        ["OnDeploymentRequested", "OnApprovalStarted", "OnApprovalCompleted", "OnDeploymentStarted", "OnDeploymentCompleted"];
+    let wanted = ["OnDeploymentRequested", "OnApprovalStarted", "OnApprovalCompleted", "OnDeploymentStarted", "OnDeploymentCompleted"];
     let told = world
         .until("the last Event is there", async || {
             let mut told = events.list(&ListParams::default()).await.unwrap().items;

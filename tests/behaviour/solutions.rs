@@ -81,7 +81,12 @@ async fn goes_to_production_and_changes_nothing_the_second_time(file: &Path) -> 
     let world = World::new(solution).await;
     let objects = objects(file, solution);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    world.plane.kubectl().run_with(&["apply", "--namespace", &world.dev, "-f", "-"], &list.to_string()).map(|o| assert!(o.ok, "{}", o.stderr)).unwrap();
+    world
+        .plane
+        .kubectl()
+        .run_with(&["apply", "--namespace", &world.dev, "-f", "-"], &list.to_string())
+        .map(|o| assert!(o.ok, "{}", o.stderr))
+        .unwrap();
     world.apply(&[world.solution(solution, "1.0.0")]).await;
 
     for stage in ["qa", "prod"] {
@@ -131,6 +136,7 @@ async fn goes_to_production_and_changes_nothing_the_second_time(file: &Path) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn published_applications_go_to_production_as_they_are_and_the_second_time_nothing_is_written() {
     let applications = applications();
-    let objects = futures::future::join_all(applications.iter().map(|file| goes_to_production_and_changes_nothing_the_second_time(file))).await;
+    let objects =
+        futures::future::join_all(applications.iter().map(|file| goes_to_production_and_changes_nothing_the_second_time(file))).await;
     assert_eq!(objects.len(), applications.len());
 }

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::NamespaceResourceScope;
-use kube::discovery::{Discovery, Scope};
+use kube::core::{ApiResource, GroupVersionKind, NamespaceResourceScope};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use pilotage::api::{DeploymentRequest, condition};
 use pilotage_harness::{ControlPlane, Kubectl, audit};
@@ -35,7 +34,8 @@ pub struct World {
     pub qa: String,
     /// The second target; its Environment is called `prod`, its stage too, its delegate `bot-prod`.
     pub prod: String,
-    keep: bool,
+    /// Whether its namespaces stay.
+    pub keep: bool,
     /// Where the audit log ended when the world was made.
     since: u64,
 }
@@ -58,28 +58,31 @@ impl World {
 
     /// The same world with its pipeline, ready to be used.
     pub async fn with_pipeline(self) -> Self {
-        let world = self;
+        self.configure().await;
+        self
+    }
+
+    /// Makes the pipeline of a bare world and waits until everything is ready.
+    pub async fn configure(&self) {
         // Stages answer to whoever writes them, and only they may lend them the delegates.
-        let olga = world.olga().await;
-        for object in world.pipeline() {
-            world.apply_as(&olga, &object).await.unwrap_or_else(|error| panic!("{error}: {object}"));
+        let olga = self.olga().await;
+        for object in self.pipeline() {
+            self.apply_as(&olga, &object).await.unwrap_or_else(|error| panic!("{error}: {object}"));
         }
         for stage in ["qa", "prod"] {
-            world.ready::<pilotage::api::Stage>(stage).await;
+            self.ready::<pilotage::api::Stage>(stage).await;
         }
-        world.ready::<pilotage::api::Pipeline>("standard").await;
+        self.ready::<pilotage::api::Pipeline>("standard").await;
         // The generated binding of the makers takes effect a moment later.
-        let dana = world.dana().await;
-        let request = world.request("probe", "qa", "none", "1.0.0");
-        world
-            .until("the pipeline is shared with the makers", async || {
-                Api::<DeploymentRequest>::namespaced(dana.clone(), &world.host)
-                    .create(&kube::api::PostParams { dry_run: true, ..Default::default() }, &request)
-                    .await
-                    .ok()
-            })
-            .await;
-        world
+        let dana = self.dana().await;
+        let request = self.request("probe", "qa", "none", "1.0.0");
+        self.until("the pipeline is shared with the makers", async || {
+            Api::<DeploymentRequest>::namespaced(dana.clone(), &self.host)
+                .create(&kube::api::PostParams { dry_run: true, ..Default::default() }, &request)
+                .await
+                .ok()
+        })
+        .await;
     }
 
     /// Namespaces, grants and delegates, and nothing of Pilotage's own kinds.
@@ -383,12 +386,10 @@ impl World {
         let object: DynamicObject = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
         let types = object.types.clone().unwrap();
         let (group, version) = types.api_version.rsplit_once('/').unwrap_or(("", &types.api_version));
-        let discovery = Discovery::new(self.admin.clone()).filter(&[group]).run().await?;
-        let (resource, capabilities) =
-            discovery.resolve_gvk(&kube::core::GroupVersionKind::gvk(group, version, &types.kind)).expect("a kind of the cluster");
-        let api: Api<DynamicObject> = match capabilities.scope {
-            Scope::Namespaced => Api::namespaced_with(who.clone(), object.metadata.namespace.as_deref().unwrap(), &resource),
-            Scope::Cluster => Api::all_with(who.clone(), &resource),
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
+        let api: Api<DynamicObject> = match &object.metadata.namespace {
+            Some(namespace) => Api::namespaced_with(who.clone(), namespace, &resource),
+            None => Api::all_with(who.clone(), &resource),
         };
         api.patch(&object.name_any(), &PatchParams::apply("test").force(), &Patch::Apply(&object)).await
     }

@@ -152,7 +152,7 @@ impl Pass {
                 match status.deployments.iter_mut().find(|d| d.host == entry.host && d.stage == entry.stage) {
                     // An older request that ends late does not hide a newer one.
                     Some(existing) if existing.request_uid != entry.request_uid && existing.at > created => {}
-                    Some(existing) => *existing = entry.clone(),
+                    Some(existing) => *existing = later(existing, entry.clone()),
                     None => status.deployments.push(entry.clone()),
                 }
                 status.summary = solution::summary(&status.deployments);
@@ -160,6 +160,13 @@ impl Pass {
             .await;
         gone_is_fine(written.map(|_| ()))
     }
+}
+
+/// The entry to be shown after `existing`. Comments are said once: a process that decided on an older state of the same request
+/// does not take them back.
+fn later(existing: &SolutionDeployment, new: SolutionDeployment) -> SolutionDeployment {
+    let said = existing.approval_comments.clone().filter(|_| existing.request_uid == new.request_uid);
+    SolutionDeployment { approval_comments: new.approval_comments.or(said), ..new }
 }
 
 /// A record whose object was deleted needs no entry.

@@ -47,6 +47,9 @@ impl Pass {
 
     pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {
         for _ in 0..MOST_STEPS {
+            if !self.cluster.tenure.holds() {
+                return Err(ReconcileError::LeaseRanOut);
+            }
             let observed = self.observed()?;
             let now = Timestamp::now();
             let step = decide(&observed, now);

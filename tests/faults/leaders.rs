@@ -1,0 +1,63 @@
+//! Two operators are awake: one leads; the other takes over when the first sleeps, and nothing that the first still does when it
+//! wakes up makes a difference.
+
+use pilotage_harness::install::Operator;
+use pilotage_harness::process::Signal;
+
+use crate::life::{self, Application};
+use crate::proxy::{Action, Proxy};
+use crate::site;
+use crate::state;
+use crate::world::{World, phase};
+
+/// Short, because the test waits until it has run out.
+const LEASE_SECONDS: &str = "3";
+
+async fn operator(world: &World, name: &str, lease: &str) -> (Proxy, Operator) {
+    let proxy = Proxy::start(&world.plane).await;
+    let kubeconfig = world.plane.token_kubeconfig(&site::token(&world.plane), Some(&proxy.url())).unwrap();
+    let log = world.plane.dir().join(format!("{lease}-{name}.log"));
+    let operator = site::start(&kubeconfig, &log, &world.host, lease, LEASE_SECONDS);
+    (proxy, operator)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_slept_past_its_lease_wakes_up_to_no_effect() {
+    let application = Application::small();
+    let world = site::world(site::shared(), "leaders").await;
+    let lease = world.host.clone();
+    let (first_proxy, mut first) = operator(&world, "first", &lease).await;
+    world.configure().await;
+    let (second_proxy, mut second) = operator(&world, "second", &lease).await;
+    // Its first write to QA is under way for very long.
+    let target = format!("/namespaces/{}/", world.qa);
+    first_proxy.follow(move |call| if call.write.is_some() && call.line.contains(&target) { Action::Hold } else { Action::Forward });
+
+    world.apply(&application.objects(&world)).await;
+    world.ask(&world.request("orders-qa", "qa", "orders", "1.4.0")).await;
+    world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
+    assert!(second_proxy.writes().is_empty(), "a standby writes nothing: {:?}", second_proxy.writes());
+    world.decide("qa", "orders-qa", "Approved").await.unwrap();
+    world
+        .until("the leader writes to QA", async || first_proxy.writes().iter().any(|w| life::is_to_target(&world, &w.line)).then_some(()))
+        .await;
+    first.signal(Signal::STOP).unwrap();
+
+    // The standby goes on from there, and does all of it.
+    life::end(&world, "orders-qa", "qa").await;
+    life::deploy_to(&world, &application, "prod").await;
+    life::created_once(&world, &application, &second_proxy.writes()).unwrap();
+
+    // The first one's write arrives now, and it wakes up, a leader in its own belief.
+    let before = first_proxy.writes().len();
+    first_proxy.release();
+    first.signal(Signal::CONT).unwrap();
+    world.until("the first has understood and ended", async || (!first.runs()).then_some(())).await;
+    assert!(second.runs(), "the second leads on");
+    world.until("all is quiet", async || second_proxy.is_quiet(site::LULL).then_some(())).await;
+    let differences = state::differences(life::reference().await, &state::of(&world).await);
+    assert!(differences.is_empty(), "it ended otherwise than with one operator:\n  {}", differences.join("\n  "));
+    let late: Vec<_> = first_proxy.writes().into_iter().skip(before).filter(|w| w.code == Some(201)).collect();
+    assert!(late.is_empty(), "it created nothing: {late:?}");
+    second.stop().unwrap();
+}

@@ -1,0 +1,174 @@
+//! A whole life: a pipeline is made, and a version goes from development over QA to production.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pilotage::api::DeploymentRequest;
+use serde_json::{Value, json};
+
+use crate::proxy::Write;
+use crate::site::{self, Site};
+use crate::state;
+use crate::world::{World, ended, outcome, phase};
+
+/// What is deployed.
+pub struct Application {
+    /// Its name.
+    pub name: String,
+    manifests: Vec<Value>,
+}
+
+impl Application {
+    /// A `ConfigMap`, a Deployment and a Service.
+    pub fn small() -> Self {
+        let labels = json!({"app": "orders"});
+        let manifests = vec![
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders"}, "data": {"greeting": "hello"}}),
+            json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders"},
+                "spec": {"selector": labels, "ports": [{"name": "http", "port": 80}]},
+            }),
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "orders"},
+                "spec": {
+                    "selector": {"matchLabels": labels},
+                    "template": {
+                        "metadata": {"labels": labels},
+                        "spec": {"containers": [{"name": "orders", "image": "registry.example/orders:1.4.0"}]},
+                    },
+                },
+            }),
+        ];
+        Self { name: "orders".into(), manifests }
+    }
+
+    /// The applications in `shared/solutions` beside the source tree, where there are any.
+    pub fn large() -> Vec<Self> {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/solutions");
+        let Ok(files) = std::fs::read_dir(folder) else { return Vec::new() };
+        let mut files: Vec<PathBuf> =
+            files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+        files.sort();
+        files
+            .into_iter()
+            .map(|path| {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let manifests = serde_saphyr::from_multiple::<Value>(&text).unwrap().into_iter().filter(Value::is_object).collect();
+                Self { name: path.file_stem().unwrap().to_str().unwrap().to_owned(), manifests }
+            })
+            .collect()
+    }
+
+    /// Its objects in a world's development namespace.
+    pub fn objects(&self, world: &World) -> Vec<Value> {
+        let part = |mut object: Value| {
+            object["metadata"]["namespace"] = json!(world.dev);
+            object["metadata"]["labels"]["app.kubernetes.io/part-of"] = json!(self.name);
+            object
+        };
+        let mut objects = vec![world.solution(&self.name, "1.4.0")];
+        objects.extend(self.manifests.iter().cloned().map(part));
+        objects
+    }
+
+    /// How many objects arrive in each target.
+    pub fn size(&self) -> usize {
+        self.manifests.len()
+    }
+}
+
+/// Lives it in a bare world, with approvers who decide as soon as they are asked.
+pub async fn live(world: &World, application: &Application) {
+    world.configure().await;
+    deploy(world, application).await;
+}
+
+/// The part of it that begins when everything is ready.
+pub async fn deploy(world: &World, application: &Application) {
+    world.apply(&application.objects(world)).await;
+    for stage in ["qa", "prod"] {
+        deploy_to(world, application, stage).await;
+    }
+}
+
+/// One request, from its creation to its end.
+pub async fn deploy_to(world: &World, application: &Application, stage: &str) {
+    let name = format!("{}-{stage}", application.name);
+    world.ask(&world.request(&name, stage, &application.name, "1.4.0")).await;
+    end(world, &name, stage).await;
+}
+
+/// Approves a request when it asks, and waits until it succeeds.
+pub async fn end(world: &World, name: &str, stage: &str) {
+    let waiting = world.until_request(name, |r| ended(r) || phase(r) == "AwaitingApproval").await;
+    if !ended(&waiting) {
+        let bot = world.bot(stage).await;
+        world.until("the approval is taken", async || world.approve_as(bot.clone(), name, "Approved").await.ok()).await;
+    }
+    let request: DeploymentRequest = world.end(name).await;
+    assert_eq!(phase(&request), "Succeeded", "{name}: {:?}", outcome(&request));
+}
+
+/// What the API server answered to the writes of each object of a target that it carried out.
+fn effective<'a>(world: &World, writes: &'a [Write]) -> BTreeMap<&'a str, Vec<u16>> {
+    let mut effective: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
+    for write in writes.iter().filter(|write| is_to_target(world, &write.line)) {
+        if let Some(code) = write.code.filter(|code| (200..300).contains(code)) {
+            effective.entry(&write.line).or_default().push(code);
+        }
+    }
+    effective
+}
+
+/// Whether each object of the application was created once in each target.
+pub fn created_once(world: &World, application: &Application, writes: &[Write]) -> Result<(), String> {
+    let effective = effective(world, writes);
+    // Of each target its objects, and the parent of the set.
+    let expected = 2 * (application.size() + 1);
+    if effective.len() != expected {
+        return Err(format!("{} objects were created, not {expected}: {:?}", effective.len(), effective.keys()));
+    }
+    let wrong = effective.iter().find(|(_, codes)| codes.iter().filter(|code| **code == 201).count() != 1);
+    wrong.map_or(Ok(()), |(line, codes)| Err(format!("not created once: {line}: {codes:?}")))
+}
+
+/// Whether each was created once, and written no second time.
+pub fn written_once(world: &World, application: &Application, writes: &[Write]) -> Result<(), String> {
+    created_once(world, application, writes)?;
+    let wrong = effective(world, writes).into_iter().find(|(_, codes)| codes.len() != 1);
+    wrong.map_or(Ok(()), |(line, codes)| Err(format!("written more than once: {line}: {codes:?}")))
+}
+
+/// What an undisturbed life of the small application leaves behind.
+pub async fn reference() -> &'static Value {
+    static REFERENCE: tokio::sync::OnceCell<Value> = tokio::sync::OnceCell::const_new();
+    REFERENCE
+        .get_or_init(|| async {
+            let world = site::world(site::shared(), "reference").await;
+            let mut site = Site::start(&world, |_| {}).await;
+            site.tending(live(&world, &Application::small())).await;
+            site.settle(&world).await;
+            state::of(&world).await
+        })
+        .await
+}
+
+/// Compares what is there with what an undisturbed life leaves behind, and counts creations.
+pub async fn check(world: &World, site: &mut Site) {
+    site.settle(world).await;
+    let differences = state::differences(reference().await, &state::of(world).await);
+    assert!(differences.is_empty(), "it ended otherwise than undisturbed:\n  {}\n{}", differences.join("\n  "), story(site));
+    let writes = site.proxy.writes();
+    created_once(world, &Application::small(), &writes).unwrap_or_else(|why| panic!("{why}\n{}", story(site)));
+}
+
+/// Whether a write is one to a target.
+pub fn is_to_target(world: &World, line: &str) -> bool {
+    [&world.qa, &world.prod].iter().any(|target| line.contains(&format!("/namespaces/{target}/")))
+}
+
+/// What is said of a run that went wrong.
+pub fn story(site: &Site) -> String {
+    let writes: Vec<String> = site.proxy.writes().iter().enumerate().map(|(i, w)| format!("{:3} {} {:?}", i + 1, w.line, w.code)).collect();
+    format!("the operator's writes:\n{}\nits log ends:\n{}", writes.join("\n"), site.tail())
+}

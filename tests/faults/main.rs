@@ -1,0 +1,16 @@
+//! What Pilotage does when its parts fail: the operator is killed around each of its writes, replies are lost, the API server
+//! hangs or dies, several operators are awake. Every run ends as an undisturbed one. Run by `make test`; `make crash-sweep` runs more.
+
+#[path = "../world/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod world;
+
+mod connection;
+mod idle;
+mod leaders;
+mod life;
+mod proxy;
+mod server;
+mod site;
+mod state;
+mod sweep;

@@ -1,0 +1,142 @@
+//! Where faults are made: one control plane for the tests whose faults happen in proxies, and operators that are started again
+//! when a fault has killed them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use pilotage_harness::install::{self, Operator};
+use pilotage_harness::{ControlPlane, Options};
+
+use crate::proxy::Proxy;
+use crate::world::World;
+
+/// The operator that is tested.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pilotage");
+/// No call for this long, and the operator has done all that it had to: its back-off after a first error is shorter.
+pub const LULL: Duration = Duration::from_millis(250);
+
+/// Longer than any fault that an operator must outlive: a predecessor's Lease is never waited for, see [`Site::tend`].
+const LEASE_SECONDS: &str = "60";
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A control plane of a test's own, with Pilotage installed and no operator.
+pub fn plane() -> ControlPlane {
+    let plane = ControlPlane::start(&Options::default()).unwrap();
+    install::install(&plane.kubectl(), std::path::Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    plane
+}
+
+/// The control plane for faults that the API server has no part in. It ends with this process.
+pub fn shared() -> &'static ControlPlane {
+    static SHARED: OnceLock<ControlPlane> = OnceLock::new();
+    SHARED.get_or_init(plane)
+}
+
+/// A bare world on a control plane that others use too. It is left as it is: the control plane goes as a whole.
+pub async fn world(plane: &ControlPlane, name: &str) -> World {
+    let mut world = World::on(ControlPlane::attach(plane.dir()).unwrap(), name).await;
+    world.keep = true;
+    world
+}
+
+/// An operator for one world behind a proxy of its own, with a Lease of its own.
+pub struct Site {
+    /// What stands between it and the API server.
+    pub proxy: Arc<Proxy>,
+    operator: Operator,
+    kubeconfig: PathBuf,
+    log: PathBuf,
+    host: String,
+    lease: String,
+    again: u32,
+}
+
+impl Site {
+    /// Starts the operator of a world. What is to go wrong is scripted before, or later.
+    pub async fn start(world: &World, prepare: impl FnOnce(&Proxy)) -> Self {
+        let plane = &world.plane;
+        let proxy = Arc::new(Proxy::start(plane).await);
+        prepare(&proxy);
+        let kubeconfig = plane.token_kubeconfig(&token(plane), Some(&proxy.url())).unwrap();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let lease = format!("pilotage-{number}");
+        let log = plane.dir().join(format!("operator-{number}.log"));
+        let operator = start(&kubeconfig, &log, &world.host, &format!("{lease}-0"), LEASE_SECONDS);
+        proxy.crashes(operator.pid());
+        Self { proxy, operator, kubeconfig, log, host: world.host.clone(), lease, again: 0 }
+    }
+
+    /// Does what a test does, and starts the operator again whenever a fault has killed it.
+    pub async fn tending<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(Duration::from_millis(20)) => self.tend(),
+            }
+        }
+    }
+
+    /// Waits until the operator, started again where it was killed, has nothing to do any more.
+    pub async fn settle(&mut self, world: &World) {
+        self.tend();
+        world
+            .until("the operator has nothing to do", async || {
+                // A standby is quiet too, so that the leader is asked for.
+                (self.leads(world).await && self.proxy.is_quiet(LULL)).then_some(())
+            })
+            .await;
+    }
+
+    async fn leads(&self, world: &World) -> bool {
+        let leases: kube::Api<k8s_openapi::api::coordination::v1::Lease> = kube::Api::namespaced(world.admin.clone(), "pilotage-system");
+        let lease = leases.get_opt(&format!("{}-{}", self.lease, self.again)).await.ok().flatten();
+        lease.and_then(|l| l.spec?.holder_identity).is_some_and(|holder| holder.ends_with(&format!("-{}", self.operator.pid())))
+    }
+
+    fn tend(&mut self) {
+        if self.operator.runs() {
+            return;
+        }
+        assert!(self.proxy.has_crashed(), "the operator ended by itself:\n{}", self.tail());
+        // The dead hold no Lease for long, and a sweep need not wait for that each time: the next stands for one of its own.
+        self.again += 1;
+        self.operator = start(&self.kubeconfig, &self.log, &self.host, &format!("{}-{}", self.lease, self.again), LEASE_SECONDS);
+        self.proxy.crashes(self.operator.pid());
+    }
+
+    /// How often it was started again.
+    pub fn restarts(&self) -> u32 {
+        self.again
+    }
+
+    /// The end of the operator's log.
+    pub fn tail(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+/// The operator's token: one for each control plane.
+pub fn token(plane: &ControlPlane) -> String {
+    static TOKENS: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+    let mut tokens = TOKENS.lock().unwrap();
+    let new = || plane.service_account_token("pilotage-system", "pilotage").unwrap();
+    tokens.entry(plane.dir().to_owned()).or_insert_with(new).clone()
+}
+
+/// Starts an operator of one host.
+pub fn start(kubeconfig: &std::path::Path, log: &std::path::Path, host: &str, lease: &str, lease_seconds: &str) -> Operator {
+    let env = [
+        ("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0"),
+        ("PILOTAGE_HOSTS", host),
+        ("PILOTAGE_LEASE_NAME", lease),
+        ("PILOTAGE_LEASE_DURATION", lease_seconds),
+    ];
+    Operator::start(std::path::Path::new(PROGRAM), kubeconfig, log, &env).unwrap()
+}
