@@ -14,7 +14,7 @@ use crate::controllers::pipeline::PipelineController;
 use crate::controllers::request::RequestController;
 use crate::controllers::stage::StageController;
 use crate::controllers::wiring::Wiring;
-use crate::driver::in_force;
+use crate::driver::in_force::InForce;
 use crate::driver::lease::Election;
 use crate::driver::{Cluster, Options, controller, stores};
 
@@ -77,6 +77,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     state.set_leading();
 
     let concurrency = cluster.options.concurrency;
+    let policies = InForce::default();
     let controllers = vec![
         tokio::spawn(controller::run(
             Arc::new(EnvironmentController::new(cluster.clone())),
@@ -93,7 +94,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
             stop.clone(),
         )),
         tokio::spawn(controller::run(
-            Arc::new(StageController::new(cluster.clone(), Box::new(in_force::by_caches))),
+            Arc::new(StageController::new(cluster.clone(), Box::new(move |stores| policies.by_caches(stores)))),
             caches.stages.clone(),
             queues.stages,
             concurrency,
