@@ -18,7 +18,7 @@ use crate::controllers::solution::SolutionController;
 use crate::controllers::stage::StageController;
 use crate::controllers::wiring::Wiring;
 use crate::driver::controller::{Queue, Reconciler};
-use crate::driver::in_force;
+use crate::driver::in_force::InForce;
 use crate::driver::lease::Election;
 use crate::driver::stores::News;
 use crate::driver::{Cluster, Options, controller, stores};
@@ -91,11 +91,16 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let Some(lease) = election.acquire(&stop).await else { return Ok(()) };
     state.set_leading();
 
+    let policies = InForce::default();
     let start = Start { cluster: cluster.clone(), stop: stop.clone() };
     let controllers = vec![
         start.controller(EnvironmentController::new(cluster.clone()), &caches.environments, queues.environments),
         start.controller(PipelineController::new(cluster.clone()), &caches.pipelines, queues.pipelines),
-        start.controller(StageController::new(cluster.clone(), Box::new(in_force::by_caches)), &caches.stages, queues.stages),
+        start.controller(
+            StageController::new(cluster.clone(), Box::new(move |stores| policies.by_caches(stores))),
+            &caches.stages,
+            queues.stages,
+        ),
         start.controller(RequestController::new(cluster.clone()), &caches.requests, queues.requests),
         start.controller(SolutionController::new(cluster.clone()), &caches.solutions, queues.solutions),
     ];

@@ -1,6 +1,9 @@
 //! Whether Pilotage's admission policies are in force: without them anybody could decide anything, so nothing deploys.
 
-use serde::Serialize;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
 use serde_json::Value;
 
 use super::stores::Stores;
@@ -17,58 +20,116 @@ const INSTALLED: &[&str] = &[
     include_str!("../../deploy/admission/stage.yaml"),
 ];
 
-/// Judges by what the caches hold.
-pub fn by_caches(stores: &Stores) -> bool {
-    let mut live = Vec::new();
-    collect("ValidatingAdmissionPolicy", &stores.validating_policies.state(), &mut live);
-    collect("ValidatingAdmissionPolicyBinding", &stores.validating_bindings.state(), &mut live);
-    collect("MutatingAdmissionPolicy", &stores.mutating_policies.state(), &mut live);
-    collect("MutatingAdmissionPolicyBinding", &stores.mutating_bindings.state(), &mut live);
-    let missing = missing(&expected(), &live);
-    if !missing.is_empty() {
-        tracing::warn!(missing = missing.join(", "), "admission policies of Pilotage are not in force");
-    }
-    missing.is_empty()
+/// The same, read once.
+static EXPECTED: LazyLock<Vec<Expected>> = LazyLock::new(|| {
+    INSTALLED
+        .iter()
+        .flat_map(|text| serde_saphyr::from_multiple::<Value>(text).unwrap_or_default())
+        .filter(|object| !object.is_null())
+        .map(|mut object| Expected {
+            kind: object["kind"].as_str().unwrap_or_default().to_owned(),
+            name: object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            spec: without_defaults(object["spec"].take()),
+        })
+        .collect()
+});
+
+/// A policy or a binding that must be in force.
+struct Expected {
+    kind: String,
+    name: String,
+    spec: Value,
 }
 
-/// What must be in force, and is not there or says less: `Kind name`.
-fn missing(expected: &[Value], live: &[Value]) -> Vec<String> {
-    let name = |object: &Value| object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-    expected
+/// A policy or a binding as the caches hold it.
+struct Live {
+    /// Its uid and resource version.
+    version: (String, String),
+    spec: Box<dyn Fn() -> Value>,
+}
+
+/// What a verdict was made from: of each that is expected, its uid and version where it exists.
+type Grounds = Vec<Option<(String, String)>>;
+
+/// The judge, who reads policies again only where one has changed.
+#[derive(Default)]
+pub struct InForce {
+    last: Mutex<Option<(Grounds, bool)>>,
+}
+
+impl InForce {
+    /// Judges by what the caches hold.
+    pub fn by_caches(&self, stores: &Stores) -> bool {
+        let live: Vec<Option<Live>> = EXPECTED.iter().map(|wanted| live(stores, wanted)).collect();
+        let grounds: Grounds = live.iter().map(|found| found.as_ref().map(|f| f.version.clone())).collect();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, verdict)) = last.as_ref()
+            && *of == grounds
+        {
+            return *verdict;
+        }
+        let found: Vec<Option<Value>> = live.into_iter().map(|found| found.map(|f| (f.spec)())).collect();
+        let missing = missing(&found);
+        if missing.is_empty() {
+            tracing::info!("the admission policies of Pilotage are in force");
+        } else {
+            tracing::warn!(missing = missing.join(", "), "admission policies of Pilotage are not in force");
+        }
+        *last = Some((grounds, missing.is_empty()));
+        missing.is_empty()
+    }
+}
+
+/// What must be in force and is not there, or is not what was installed: `Kind name`. One spec for each that is expected, in that order.
+fn missing(found: &[Option<Value>]) -> Vec<String> {
+    EXPECTED
         .iter()
-        .filter(|wanted| {
-            !live.iter().any(|found| {
-                found["kind"] == wanted["kind"]
-                    && name(found) == name(wanted)
-                    && found.pointer("/metadata/deletionTimestamp").is_none()
-                    && contains(&found["spec"], &wanted["spec"])
-            })
-        })
-        .map(|wanted| format!("{} {}", wanted["kind"].as_str().unwrap_or_default(), name(wanted)))
+        .zip(found)
+        .filter(|(wanted, live)| live.as_ref().is_none_or(|live| without_defaults(live.clone()) != wanted.spec))
+        .map(|(wanted, _)| format!("{} {}", wanted.kind, wanted.name))
         .collect()
 }
 
-fn expected() -> Vec<Value> {
-    INSTALLED.iter().flat_map(|text| serde_saphyr::from_multiple::<Value>(text).unwrap_or_default()).filter(|o| !o.is_null()).collect()
+fn live(stores: &Stores, wanted: &Expected) -> Option<Live> {
+    let name = &wanted.name;
+    match wanted.kind.as_str() {
+        "ValidatingAdmissionPolicy" => of(&stores.validating_policies, name, |o| serde_json::to_value(&o.spec)),
+        "ValidatingAdmissionPolicyBinding" => of(&stores.validating_bindings, name, |o| serde_json::to_value(&o.spec)),
+        "MutatingAdmissionPolicy" => of(&stores.mutating_policies, name, |o| serde_json::to_value(&o.spec)),
+        "MutatingAdmissionPolicyBinding" => of(&stores.mutating_bindings, name, |o| serde_json::to_value(&o.spec)),
+        _ => None,
+    }
 }
 
-fn collect<K: Serialize>(kind: &str, objects: &[std::sync::Arc<K>], into: &mut Vec<Value>) {
-    for object in objects {
-        if let Ok(mut value) = serde_json::to_value(object.as_ref()) {
-            // Items of a list do not repeat their kind.
-            value["kind"] = kind.into();
-            into.push(value);
+fn of<K>(store: &Store<K>, name: &str, spec: fn(&K) -> serde_json::Result<Value>) -> Option<Live>
+where
+    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let object = store.get(&ObjectRef::new(name)).filter(|object| object.meta().deletion_timestamp.is_none())?;
+    Some(Live {
+        version: (object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default()),
+        spec: Box::new(move || spec(object.as_ref()).unwrap_or_default()),
+    })
+}
+
+/// A spec without what the API server fills in where it is left out. All else counts: one more match condition, selector or excluded
+/// rule, and a policy looks the same and judges less.
+fn without_defaults(mut spec: Value) -> Value {
+    let Some(constraints) = spec.get_mut("matchConstraints").and_then(Value::as_object_mut) else { return spec };
+    for selector in ["namespaceSelector", "objectSelector"] {
+        if constraints.get(selector).is_some_and(|s| s.as_object().is_some_and(serde_json::Map::is_empty)) {
+            constraints.remove(selector);
         }
     }
-}
-
-/// Whether `live` says all that `wanted` says; the server adds defaults.
-fn contains(live: &Value, wanted: &Value) -> bool {
-    match (live, wanted) {
-        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(key, value)| live.get(key).is_some_and(|l| contains(l, value))),
-        (Value::Array(live), Value::Array(wanted)) => live.len() == wanted.len() && live.iter().zip(wanted).all(|(l, w)| contains(l, w)),
-        (live, wanted) => live == wanted,
+    if constraints.get("matchPolicy").is_some_and(|policy| policy == "Equivalent") {
+        constraints.remove("matchPolicy");
     }
+    for rule in constraints.get_mut("resourceRules").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
+        if rule.get("scope").is_some_and(|scope| scope == "*") {
+            rule.remove("scope");
+        }
+    }
+    spec
 }
 
 #[cfg(test)]
@@ -76,26 +137,68 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn every_policy_that_is_installed_is_expected_with_its_binding() {
-        let expected = expected();
-        let of = |kind: &str| expected.iter().filter(|o| o["kind"] == kind).count();
-        assert!(of("ValidatingAdmissionPolicy") >= 8);
-        assert_eq!(of("ValidatingAdmissionPolicy"), of("ValidatingAdmissionPolicyBinding"));
-        assert_eq!(of("MutatingAdmissionPolicy"), of("MutatingAdmissionPolicyBinding"));
-        assert!(missing(&expected, &expected).is_empty());
+    /// What was installed, as it is read from an API server that fills in its defaults.
+    fn installed() -> Vec<Option<Value>> {
+        let defaulted = |wanted: &Expected| {
+            let mut spec = wanted.spec.clone();
+            if let Some(constraints) = spec.get_mut("matchConstraints").and_then(Value::as_object_mut) {
+                for (key, default) in
+                    [("namespaceSelector", json!({})), ("objectSelector", json!({})), ("matchPolicy", json!("Equivalent"))]
+                {
+                    constraints.entry(key).or_insert(default);
+                }
+                for rule in constraints["resourceRules"].as_array_mut().unwrap() {
+                    rule["scope"] = json!("*");
+                }
+            }
+            Some(spec)
+        };
+        EXPECTED.iter().map(defaulted).collect()
+    }
+
+    fn position(kind: &str, name: &str) -> usize {
+        EXPECTED.iter().position(|e| e.kind == kind && e.name == name).unwrap()
     }
 
     #[test]
-    fn a_policy_that_was_removed_or_weakened_is_missing() {
-        let all = expected();
-        assert_eq!(missing(&all, &all[1..]).len(), 1);
-        let mut weakened = all.clone();
-        let binding = weakened.iter_mut().find(|o| o["kind"] == "ValidatingAdmissionPolicyBinding").unwrap();
-        binding["spec"]["validationActions"] = json!(["Audit"]);
-        assert_eq!(missing(&all, &weakened).len(), 1);
-        let mut defaulted = all.clone();
-        defaulted[0]["spec"]["added"] = json!("by the server");
-        assert!(missing(&all, &defaulted).is_empty());
+    fn every_policy_that_is_installed_is_expected_with_its_binding() {
+        let of = |kind: &str| EXPECTED.iter().filter(|e| e.kind == kind && !e.name.is_empty() && e.spec.is_object()).count();
+        assert!(of("ValidatingAdmissionPolicy") >= 8);
+        assert_eq!(of("ValidatingAdmissionPolicy"), of("ValidatingAdmissionPolicyBinding"));
+        assert_eq!(of("MutatingAdmissionPolicy"), of("MutatingAdmissionPolicyBinding"));
+        assert_eq!(EXPECTED.len(), 2 * (of("ValidatingAdmissionPolicy") + of("MutatingAdmissionPolicy")));
+        assert_eq!(missing(&installed()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_policy_that_was_removed_is_missing() {
+        let mut all = installed();
+        all[position("ValidatingAdmissionPolicyBinding", "pilotage-stage")] = None;
+        assert_eq!(missing(&all), ["ValidatingAdmissionPolicyBinding pilotage-stage"]);
+    }
+
+    #[test]
+    fn a_policy_that_judges_less_is_missing() {
+        let policy = |change: fn(&mut Value)| ("ValidatingAdmissionPolicy", change);
+        let binding = |change: fn(&mut Value)| ("ValidatingAdmissionPolicyBinding", change);
+        for (kind, change) in [
+            policy(|spec| spec["matchConditions"] = json!([{"name": "never", "expression": "false"}])),
+            policy(|spec| spec["matchConstraints"]["excludeResourceRules"] = spec["matchConstraints"]["resourceRules"].clone()),
+            policy(|spec| spec["matchConstraints"]["namespaceSelector"] = json!({"matchLabels": {"no": "where"}})),
+            policy(|spec| spec["matchConstraints"]["objectSelector"] = json!({"matchLabels": {"no": "where"}})),
+            policy(|spec| spec["matchConstraints"]["matchPolicy"] = json!("Exact")),
+            policy(|spec| spec["matchConstraints"]["resourceRules"][0]["scope"] = json!("Cluster")),
+            policy(|spec| spec["matchConstraints"]["resourceRules"][0]["operations"] = json!(["CREATE"])),
+            policy(|spec| spec["matchConstraints"]["resourceRules"][0]["resourceNames"] = json!(["one"])),
+            policy(|spec| spec["failurePolicy"] = json!("Ignore")),
+            policy(|spec| spec["validations"][0]["expression"] = json!("true")),
+            binding(|spec| spec["validationActions"] = json!(["Audit"])),
+            binding(|spec| spec["matchResources"] = json!({"namespaceSelector": {"matchLabels": {"no": "where"}}})),
+            binding(|spec| spec["paramRef"] = json!({"name": "none", "parameterNotFoundAction": "Allow"})),
+        ] {
+            let mut all = installed();
+            change(all[position(kind, "pilotage-request-change")].as_mut().unwrap());
+            assert_eq!(missing(&all), [format!("{kind} pilotage-request-change")], "{:?}", all[position(kind, "pilotage-request-change")]);
+        }
     }
 }
