@@ -123,10 +123,7 @@ async fn a_suspended_pipeline_holds_what_is_approved_until_it_is_resumed() {
     let held = world.until_request("to-qa", |r| phase(r) == "Queued").await;
     let (reason, message) = outcome(&held);
     assert_eq!(reason, "PipelineSuspended");
-    assert!(
-        message.starts_with("pipeline standard is suspended (spec.suspend): an administrator stopped new deployments"),
-        "{message}"
-    );
+    assert!(message.starts_with("pipeline standard is suspended (spec.suspend): an administrator stopped new deployments"), "{message}");
     assert!(world.operator_writes(&world.qa, false).is_empty());
     suspend(false).await;
     assert_eq!(phase(&world.end("to-qa").await), "Succeeded");

@@ -57,7 +57,8 @@ async fn altered_bytes_are_found_out_before_anything_is_written() {
     install(&world.plane.kubectl(), Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
     world.ready::<Stage>("prod").await;
     let message = world.fails("to-prod", "ArtifactAltered").await;
-    let digest = world.plane.kubectl().ok(&["get", "artifact", "-n", &world.host, "orders-1.0.0", "-o", "jsonpath={.spec.digest}"]).unwrap();
+    let digest =
+        world.plane.kubectl().ok(&["get", "artifact", "-n", &world.host, "orders-1.0.0", "-o", "jsonpath={.spec.digest}"]).unwrap();
     let (host, actual) = (&world.host, digest_of(altered.as_bytes()));
     assert!(
         message.starts_with(&format!("artifact orders-1.0.0 in host {host} was altered: its record has digest {digest}, its bytes in ConfigMaps {name} to {name} have {actual}.")),

@@ -57,8 +57,7 @@ async fn what_the_operator_lacks_to_act_as_the_delegate_is_printed_and_awaited()
     let world = world("operator-lacks").await;
     service(&world).await;
     no_services(&world, "pilotage-operator");
-    let who =
-        format!("the operator may not act as system:serviceaccount:{}:bot-qa in namespace {}. Grant:\n", world.host, world.qa);
+    let who = format!("the operator may not act as system:serviceaccount:{}:bot-qa in namespace {}. Grant:\n", world.host, world.qa);
     let rule = "- {apiGroups: [\"\"], resources: [services], verbs: [\"impersonate-on:serviceaccount:";
     waits_and_goes_on_when_granted(&world, "OperatorMayNotActAsDelegate", &who, rule).await;
 }

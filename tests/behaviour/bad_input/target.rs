@@ -58,8 +58,17 @@ async fn what_a_policy_of_the_target_denies_is_said_in_its_words() {
     world.until("the policy of QA is in force", async || in_qa.create(&dry_run, &experiment).await.err().map(|_| ())).await;
 
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
-    is_refused(&world, &["ConfigMap experiment: DeniedByPolicy: ", "experiments stay out of QA", "(change the solution so that the policy of the target cluster allows it)"]).await;
-    let (policies, bindings) = (Api::<ValidatingAdmissionPolicy>::all(world.admin.clone()), Api::<ValidatingAdmissionPolicyBinding>::all(world.admin.clone()));
+    is_refused(
+        &world,
+        &[
+            "ConfigMap experiment: DeniedByPolicy: ",
+            "experiments stay out of QA",
+            "(change the solution so that the policy of the target cluster allows it)",
+        ],
+    )
+    .await;
+    let (policies, bindings) =
+        (Api::<ValidatingAdmissionPolicy>::all(world.admin.clone()), Api::<ValidatingAdmissionPolicyBinding>::all(world.admin.clone()));
     bindings.delete(&name, &DeleteParams::default()).await.unwrap();
     policies.delete(&name, &DeleteParams::default()).await.unwrap();
 }
@@ -76,7 +85,11 @@ async fn a_quota_that_is_used_up_is_said_with_its_name() {
     let refused = ["create", "configmap", "probe", "-n", &world.qa, "--dry-run=server"];
     world.until("the quota is in force", async || kubectl.run(&refused).unwrap().stderr.contains("exceeded quota").then_some(())).await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
-    is_refused(&world, &["ConfigMap orders: QuotaExceeded: ", "exceeded quota: few", "(raise the quota of the target namespace, or free some of it)"]).await;
+    is_refused(
+        &world,
+        &["ConfigMap orders: QuotaExceeded: ", "exceeded quota: few", "(raise the quota of the target namespace, or free some of it)"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,7 +33,9 @@ async fn a_version_that_is_not_higher_is_refused_with_the_one_that_runs() {
         world.ask(&world.request(name, "qa", "orders", version)).await;
         assert_eq!(
             world.fails(name, "VersionNotHigher").await,
-            format!("stage qa runs orders 1.1.0 (request second); {version} is not higher. Raise the version, or let an administrator set allowRedeployments on pipeline standard")
+            format!(
+                "stage qa runs orders 1.1.0 (request second); {version} is not higher. Raise the version, or let an administrator set allowRedeployments on pipeline standard"
+            )
         );
     }
     assert_eq!(world.operator_writes(&world.qa, false).len(), written);
