@@ -101,19 +101,17 @@ async fn the_success_of_a_stage_that_is_gone_is_not_that_of_its_namesake() {
     let stages = Api::<Stage>::namespaced(olga.clone(), &world.host);
     let old = stages.get("qa").await.unwrap().metadata.uid;
     stages.delete("qa", &DeleteParams::default()).await.unwrap();
-    let new = world
+    world
         .until("the stage is made again", async || {
             let made = world.apply_as(&olga, &stage(&world, "qa")).await.ok()?;
             (made.metadata.uid != old).then_some(())
         })
         .await;
-    let () = new;
     world.ready::<Stage>("qa").await;
     world.ready::<Pipeline>("standard").await;
 
     world.ask(&world.request("to-prod", "prod", "orders", "1.0.0")).await;
     let refused = world.until_request("to-prod", ended).await;
     assert_eq!(outcome(&refused).0, "PreviousStageNotSucceeded", "{:?}", outcome(&refused));
-    // In the new stage it has to succeed again, under another name: the record knows this one for done.
     assert!(world.operator_writes(&world.prod, false).is_empty());
 }

@@ -1,10 +1,12 @@
 //! Whole applications, as their authors publish them, go from development to production and arrive as they were.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kube::ResourceExt;
+use kube::api::{DynamicObject, ListParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, ResourceExt};
 use pilotage::api::Pipeline;
 use serde_json::{Value, json};
 
@@ -61,19 +63,35 @@ fn essence(mut object: Value) -> Value {
 }
 
 /// What a namespace now has of a solution, of the kinds that it is made of: by kind and name.
-fn live(world: &World, namespace: &str, solution: &str, kinds: &str) -> BTreeMap<String, Value> {
-    let selector = format!("app.kubernetes.io/part-of={solution}");
-    let list = world.plane.kubectl().json(&["get", "--namespace", namespace, "--selector", &selector, kinds]).unwrap();
-    let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
-    list["items"].as_array().unwrap().iter().map(|object| (name(object), object.clone())).collect()
+async fn live(world: &World, namespace: &str, solution: &str, kinds: &HashSet<GroupVersionKind>) -> BTreeMap<String, Value> {
+    let of_solution = ListParams::default().labels(&format!("app.kubernetes.io/part-of={solution}"));
+    let mut found = BTreeMap::new();
+    for kind in kinds {
+        let api = Api::<DynamicObject>::namespaced_with(world.admin.clone(), namespace, &ApiResource::from_gvk(kind));
+        for object in api.list(&of_solution).await.unwrap() {
+            let mut value = serde_json::to_value(&object).unwrap();
+            // Items of a list do not repeat their kind.
+            value["kind"] = kind.kind.clone().into();
+            found.insert(format!("{} {}", kind.kind, object.name_any()), value);
+        }
+    }
+    found
 }
 
-fn essences(objects: BTreeMap<String, Value>) -> Value {
-    objects.into_iter().map(|(name, object)| (name, essence(object))).collect()
+fn essences(objects: &BTreeMap<String, Value>) -> Value {
+    objects.iter().map(|(name, object)| (name.clone(), essence(object.clone()))).collect()
 }
 
-fn is_available(condition: &Value) -> bool {
-    condition["type"] == "Available" && condition["status"] == "True"
+fn kind_of(object: &Value) -> GroupVersionKind {
+    let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+    let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
+    GroupVersionKind::gvk(group, version, kind)
+}
+
+/// Whether it has, if it is a Deployment, the replicas that it should have.
+fn is_available(object: &Value) -> bool {
+    let available = |conditions: &Vec<Value>| conditions.iter().any(|c| c["type"] == "Available" && c["status"] == "True");
+    object["kind"] != "Deployment" || object["status"]["conditions"].as_array().is_some_and(available)
 }
 
 async fn goes_to_production_and_changes_nothing_the_second_time(file: &Path) -> usize {
@@ -81,12 +99,8 @@ async fn goes_to_production_and_changes_nothing_the_second_time(file: &Path) -> 
     let world = World::new(solution).await;
     let objects = objects(file, solution);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-    world
-        .plane
-        .kubectl()
-        .run_with(&["apply", "--namespace", &world.dev, "-f", "-"], &list.to_string())
-        .map(|o| assert!(o.ok, "{}", o.stderr))
-        .unwrap();
+    let applied = world.plane.kubectl().run_with(&["apply", "--namespace", &world.dev, "-f", "-"], &list.to_string()).unwrap();
+    assert!(applied.ok, "{}", applied.stderr);
     world.apply(&[world.solution(solution, "1.0.0")]).await;
 
     for stage in ["qa", "prod"] {
@@ -95,21 +109,18 @@ async fn goes_to_production_and_changes_nothing_the_second_time(file: &Path) -> 
         let plan = request.status.unwrap().run.plan.unwrap();
         assert_eq!(plan.create, i32::try_from(objects.len()).unwrap(), "{solution}: as many objects as its author wrote");
     }
-    let kinds: BTreeSet<&str> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
-    let kinds = Vec::from_iter(kinds).join(",");
+    let kinds: HashSet<GroupVersionKind> = objects.iter().map(kind_of).collect();
     for namespace in [&world.qa, &world.prod] {
         let start = Instant::now();
         loop {
-            let (here, there) = (live(&world, &world.dev, solution, &kinds), live(&world, namespace, solution, &kinds));
+            let (here, there) = (live(&world, &world.dev, solution, &kinds).await, live(&world, namespace, solution, &kinds).await);
             assert_eq!(there.len(), objects.len(), "{solution}: {:?}", there.keys());
-            let available = |o: &Value| o["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(is_available));
-            for deployment in there.values().filter(|o| o["kind"] == "Deployment") {
-                assert!(available(deployment), "{}: {}", deployment["metadata"]["name"], deployment["status"]);
-            }
-            let (here, there) = (essences(here), essences(there));
+            let unavailable: Vec<&String> = there.iter().filter(|(_, o)| !is_available(o)).map(|(name, _)| name).collect();
+            let (here, there) = (essences(&here), essences(&there));
             // An autoscaler that has not looked yet, here or there, sets the replicas some seconds later.
-            if here == there || start.elapsed() > PATIENCE {
+            if (here == there && unavailable.is_empty()) || start.elapsed() > PATIENCE {
                 assert_json_diff::assert_json_eq!(there, here);
+                assert!(unavailable.is_empty(), "not available: {unavailable:?}");
                 break;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;

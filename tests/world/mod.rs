@@ -304,7 +304,7 @@ impl World {
         }
     }
 
-    /// Waits until an object of the host is `Ready`.
+    /// Waits until an object of the host is `Ready`, as it was last written.
     pub async fn ready<K>(&self, name: &str)
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + serde::Serialize,
@@ -312,8 +312,9 @@ impl World {
         self.until(&format!("{} {name} is ready", K::kind(&())), async || {
             let object = Api::<K>::namespaced(self.admin.clone(), &self.host).get(name).await.ok()?;
             let value = serde_json::to_value(&object).ok()?;
+            let seen = value.pointer("/status/observedGeneration")?.as_i64() == object.meta().generation;
             let conditions: Vec<condition::Condition> = serde_json::from_value(value.pointer("/status/conditions")?.clone()).ok()?;
-            condition::is_true(&conditions, "Ready").then_some(())
+            (seen && condition::is_true(&conditions, "Ready")).then_some(())
         })
         .await;
     }
