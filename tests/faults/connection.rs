@@ -63,7 +63,7 @@ async fn a_server_that_is_too_busy_for_a_while_delays_and_changes_nothing() {
                 return Action::Forward;
             }
             let number = count.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
-            Action::Refuse(if number % 2 == 0 { 429 } else { 503 })
+            Action::Refuse(if number.is_multiple_of(2) { 429 } else { 503 })
         })
     })
     .await;

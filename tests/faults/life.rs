@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use kube::api::DeleteParams;
 use pilotage::api::DeploymentRequest;
 use serde_json::{Value, json};
 
@@ -83,6 +86,15 @@ pub async fn live(world: &World, application: &Application) {
     deploy(world, application).await;
 }
 
+/// Raises the version in QA: an object changed, one is new, one is gone, one is as before.
+pub async fn upgrade(world: &World, application: &Application) {
+    let config = |name: &str, greeting: &str| world.config(&application.name, name, json!({"greeting": greeting}));
+    world.apply(&[config("orders", "good morning"), config("orders-more", "good night"), world.solution(&application.name, "1.5.0")]).await;
+    Api::<Service>::namespaced(world.admin.clone(), &world.dev).delete("orders", &DeleteParams::default()).await.unwrap();
+    world.ask(&world.request("orders-qa-2", "qa", &application.name, "1.5.0")).await;
+    end(world, "orders-qa-2", "qa").await;
+}
+
 /// The part of it that begins when everything is ready.
 pub async fn deploy(world: &World, application: &Application) {
     world.apply(&application.objects(world)).await;
@@ -130,6 +142,17 @@ pub fn created_once(world: &World, application: &Application, writes: &[Write]) 
     }
     let wrong = effective.iter().find(|(_, codes)| codes.iter().filter(|code| **code == 201).count() != 1);
     wrong.map_or(Ok(()), |(line, codes)| Err(format!("not created once: {line}: {codes:?}")))
+}
+
+/// All writes to targets that were carried out, sorted, in a form in which two worlds can be compared.
+pub fn carried_out(world: &World, writes: &[Write]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for (line, codes) in effective(world, writes) {
+        let line = line.replace(&world.qa, "QA").replace(&world.prod, "PROD");
+        all.extend(codes.iter().map(|code| format!("{line}: {code}")));
+    }
+    all.sort();
+    all
 }
 
 /// Whether each was created once, and written no second time.

@@ -1,6 +1,8 @@
 //! What Pilotage does when its parts fail: the operator is killed around each of its writes, replies are lost, the API server
 //! hangs or dies, several operators are awake. Every run ends as an undisturbed one. Run by `make test`; `make crash-sweep` runs more.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it finds something wrong")]
+
 #[path = "../world/mod.rs"]
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod world;

@@ -19,7 +19,7 @@ use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use pilotage_harness::ControlPlane;
 use pilotage_harness::process::{self, Pid, Signal};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -199,13 +199,15 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<Response<Body>> {
+    let (parts, body) = request.into_parts();
+    let request = Request::from_parts(parts, body.collect().await.map_err(io::Error::other)?.to_bytes());
     let path = request.uri().path().to_owned();
     let line = format!("{} {path}", request.method());
     let called = line.clone();
     let (watched, background) = (is_watch(request.uri()), path.contains("/leases") || path.contains("/events"));
     let (number, action) = {
         let mut writes = shared.writes.lock().unwrap();
-        let number = counts(request.method(), request.uri()).then(|| {
+        let number = counts(&request).then(|| {
             writes.push(Write { line: line.clone(), code: None });
             writes.len()
         });
@@ -223,7 +225,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
     outcome
 }
 
-async fn carry_out(request: Request<Incoming>, shared: &Arc<Shared>, number: Option<usize>, action: Action) -> io::Result<Response<Body>> {
+async fn carry_out(request: Request<Bytes>, shared: &Arc<Shared>, number: Option<usize>, action: Action) -> io::Result<Response<Body>> {
     let broken = || Err(io::Error::from(io::ErrorKind::ConnectionReset));
     match action {
         Action::CrashBefore => {
@@ -253,10 +255,9 @@ async fn carry_out(request: Request<Incoming>, shared: &Arc<Shared>, number: Opt
 }
 
 /// Passes a call on, as it is, and its answer back. A watch is passed on event by event.
-async fn forward(request: Request<Incoming>, shared: &Arc<Shared>) -> io::Result<Response<Body>> {
+async fn forward(request: Request<Bytes>, shared: &Arc<Shared>) -> io::Result<Response<Body>> {
     let watched = is_watch(request.uri());
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let mut onward = Request::builder().method(parts.method).uri(parts.uri.path_and_query().map_or("/", |p| p.as_str()));
     for (name, value) in &parts.headers {
         if ![header::HOST, header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name) {
@@ -325,10 +326,13 @@ fn is_watch(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|part| part == "watch=true" || part == "watch=1"))
 }
 
-fn counts(method: &Method, uri: &Uri) -> bool {
+fn counts(request: &Request<Bytes>) -> bool {
+    let (method, path) = (request.method(), request.uri().path());
     let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method);
-    let dry = uri.query().is_some_and(|query| query.split('&').any(|part| part == "dryRun=All"));
-    let path = uri.path();
+    let dry = request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "dryRun=All"));
+    // Deletions say it in their body.
+    let options = || serde_json::from_slice::<Value>(request.body()).unwrap_or_default();
+    let dry = dry || (method == Method::DELETE && options()["dryRun"] == json!(["All"]));
     let asks = path.starts_with("/apis/authorization.k8s.io/") || path.starts_with("/apis/authentication.k8s.io/");
     writes && !dry && !asks && !path.contains("/leases") && !path.contains("/events")
 }

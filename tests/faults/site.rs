@@ -83,9 +83,9 @@ impl Site {
 
     /// Waits until the operator, started again where it was killed, has nothing to do any more.
     pub async fn settle(&mut self, world: &World) {
-        self.tend();
         world
             .until("the operator has nothing to do", async || {
+                self.tend();
                 // A standby is quiet too, so that the leader is asked for.
                 (self.leads(world).await && self.proxy.is_quiet(LULL)).then_some(())
             })
