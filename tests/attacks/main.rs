@@ -10,6 +10,7 @@ mod configuration;
 mod decisions;
 mod legitimate;
 mod operator;
+mod policies;
 mod records;
 mod requests;
 mod running;
