@@ -2,7 +2,6 @@
 //! client certificate, or with a `ServiceAccount`'s token. Run by `make attacks`, which counts them.
 
 #[path = "../world/mod.rs"]
-#[expect(dead_code, reason = "each test binary uses another part of the world")]
 mod world;
 
 mod attempt;
@@ -10,6 +9,7 @@ mod configuration;
 mod decisions;
 mod legitimate;
 mod operator;
+mod policies;
 mod records;
 mod requests;
 mod running;
