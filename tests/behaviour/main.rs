@@ -1,5 +1,7 @@
 //! What Pilotage does, on a real control plane with the operator under its own rights: one module a behaviour. Run by `make test`.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails, also in what tests share")]
+
 #[path = "../world/mod.rs"]
 mod world;
 

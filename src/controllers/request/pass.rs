@@ -164,10 +164,8 @@ impl Pass {
         let mut new = self.status();
         let before = new.phase.clone();
         self.tell(&mut new, &report::waiting(observed, wait), now);
-        if self.write(&new).await? {
-            if before != new.phase || wait.reason != "WaitingForHealth" {
-                self.record_in_solution(&new.phase, &wait.message, now).await?;
-            }
+        if self.write(&new).await? && (before != new.phase || wait.reason != "WaitingForHealth") {
+            self.record_in_solution(&new.phase, &wait.message, now).await?;
         }
         let until = wait.until.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         Ok(match until.into_iter().chain(wait.poll).min() {
