@@ -29,7 +29,7 @@ test: ## Run all tests, on one real control plane
 
 bench: ## Measure against the budgets; prints the figures and writes target/bench.json
 	@$(CARGO) build --release --bins
-	@$(CARGO) bench --package pilotage
+	@$(CARGO) bench --package pilotage --bench budgets
 
 crash-sweep: ## Kill the operator before and after every API write of whole runs, with the large applications too
 	@$(CARGO) build --bins

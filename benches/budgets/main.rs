@@ -1,0 +1,114 @@
+//! Measures Pilotage against its budgets (see the README), on a real control plane of its own: the operator as it is released, under
+//! the rights that `deploy/` gives it, with an etcd that waits for the disk. Run by `make bench`, and best on a machine that does
+//! nothing else. Ratios are to a bare client that is measured in the same run.
+//!
+//! Writes `target/bench.json`, and `target/bench-calls.txt` with every call of single requests and of a burst, for whoever asks where
+//! the time goes.
+
+mod bare;
+mod burst;
+mod calls;
+mod deploy;
+mod figures;
+mod fleet;
+mod idle;
+mod latency;
+mod observer;
+mod process;
+mod stand;
+mod stock;
+#[expect(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the tests' world: they need more of it, and fail by a panic"
+)]
+#[path = "../../tests/world/mod.rs"]
+mod world;
+mod writes;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use figures::{Budget, Figures};
+use stand::{Scene, Stand};
+
+const RSS_IDLE: (&str, Budget) = ("rss_idle_mib", Budget::AtMost(30.0));
+const BINARY: (&str, Budget) = ("binary_mb", Budget::AtMost(25.0));
+
+fn main() -> ExitCode {
+    // `cargo test --all-targets` runs benches too, without this.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> anyhow::Result<()> {
+    let start = Instant::now();
+    let mut figures = Figures::default();
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    step(start, "starting a control plane and the operator");
+    let mut stand = Stand::start()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let trace = runtime.block_on(everything(start, &mut stand, &mut figures))?;
+    figures.print();
+    figures.write(&target.join("bench.json"))?;
+    std::fs::write(target.join("bench-calls.txt"), trace)?;
+    step(start, "done; the figures are in target/bench.json, the calls in target/bench-calls.txt");
+    Ok(())
+}
+
+async fn everything(start: Instant, stand: &mut Stand, figures: &mut Figures) -> anyhow::Result<String> {
+    let only = std::env::var("PILOTAGE_BENCH_ONLY").unwrap_or_default();
+    let wanted = |part: &str| only.is_empty() || only.split(',').any(|o| o == part);
+    let mut trace = String::new();
+
+    step(start, "a fresh operator");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    figures.add(RSS_IDLE.0, stand.rss_mib()?, RSS_IDLE.1);
+    let size: u32 = std::fs::metadata(&stand.program)?.len().try_into()?;
+    figures.add(BINARY.0, f64::from(size) / 1e6, BINARY.1);
+    let mut scene = Scene::set(&stand.plane).await?;
+
+    step(start, "the calls of one request");
+    match writes::measure(&stand.plane, &mut scene, figures).await {
+        Ok(calls) => trace += &calls,
+        Err(error) => figures.missed(&writes::FIGURES, &error),
+    }
+    if wanted("latency") {
+        step(start, "one request after the other");
+        if let Err(error) = latency::measure(&mut scene, figures).await {
+            figures.missed(&latency::FIGURES, &error);
+        }
+    }
+    if wanted("deploy") {
+        step(start, "large applications");
+        if let Err(error) = deploy::measure(&stand.plane, &mut scene, figures).await {
+            figures.missed(&deploy::FIGURES, &error);
+        }
+    }
+    if wanted("burst") {
+        step(start, "200 requests at once");
+        match burst::measure(stand, &mut scene, figures).await {
+            Ok(calls) => trace += &calls,
+            Err(error) => {
+                figures.missed(&burst::FIGURES, &error);
+                figures.missed(&idle::FIGURES, &error);
+            }
+        }
+    }
+    Ok(trace)
+}
+
+fn step(start: Instant, what: &str) {
+    println!("[{:5.1} s] {what}", start.elapsed().as_secs_f64());
+}

@@ -1,0 +1,29 @@
+//! What the operator's process uses.
+
+use anyhow::{Context as _, Result};
+use pilotage_harness::process::Pid;
+
+/// Clock ticks a second in `/proc`: Linux has used 100 on all architectures for user space since 2.6.
+const TICKS: f64 = 100.0;
+
+/// Its resident memory.
+pub fn rss_mib(pid: Pid) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("the operator's memory")?;
+    let kib: f64 = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Rss:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .context("no Rss in smaps_rollup")?
+        .parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// The processor time that it has used.
+pub fn cpu_ms(pid: Pid) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the operator's processor time")?;
+    // The name may hold spaces; the state is the first word after it, utime and stime the 12th and 13th.
+    let rest = stat.rsplit_once(')').context("no name in stat")?.1;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let (user, system): (f64, f64) = (fields.get(11).context("utime")?.parse()?, fields.get(12).context("stime")?.parse()?);
+    Ok((user + system) * 1000.0 / TICKS)
+}
