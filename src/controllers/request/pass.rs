@@ -88,13 +88,33 @@ impl Pass {
 
     /// Writes the operator's part of the status, where it changed.
     pub(super) async fn write(&mut self, new: &RunStatus) -> Result<bool, ReconcileError> {
+        let written = self.put(new).await?;
+        Ok(self.take_over(written))
+    }
+
+    /// The same, and the developer's window beside it: neither says anything that must be written after the other. Both are awaited to
+    /// their end, for a record's writer carries the changes of others too. What comes back is how the window fared.
+    pub(super) async fn write_and_record(
+        &mut self,
+        new: &RunStatus,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<Result<(), ReconcileError>, ReconcileError> {
+        let (written, recorded) = futures::join!(self.put(new), self.record_in_solution(&new.phase, message, now));
+        self.take_over(written?);
+        Ok(recorded)
+    }
+
+    async fn put(&self, new: &RunStatus) -> kube::Result<Option<DeploymentRequest>> {
         let old = self.request.status.as_ref().map(|s| &s.run);
-        let Some(written) = status::write(&self.cluster.clients.operator(), self.request.as_ref(), old, new).await? else {
-            return Ok(false);
-        };
+        status::write(&self.cluster.clients.operator(), self.request.as_ref(), old, new).await
+    }
+
+    fn take_over(&mut self, written: Option<DeploymentRequest>) -> bool {
+        let Some(written) = written else { return false };
         self.cluster.written.note(&written);
         self.request = Arc::new(written);
-        Ok(true)
+        true
     }
 
     /// Sets what `report` tells in a status.
@@ -129,13 +149,13 @@ impl Pass {
             _ => Waiting { at, reason: "GateOpened".into(), message: "the gate is open".into(), until: None, poll: None },
         };
         self.tell(&mut new, &report::waiting(&opened, &wait), now);
-        self.write(&new).await?;
+        let recorded = self.write_and_record(&new, &wait.message, now).await?;
         match kind {
             GateKind::Approval => self.event(Trigger::OnApprovalStarted, EventType::Normal, &wait.message),
             GateKind::PreDeploymentStep => self.event(Trigger::OnPreDeploymentStarted, EventType::Normal, &wait.message),
             GateKind::PreExportStep => self.event(Trigger::OnDeploymentRequested, EventType::Normal, &wait.message),
         }
-        self.record_in_solution(&new.phase, &wait.message, now).await
+        recorded
     }
 
     /// Puts artifact and plan of this pass into a status that has none yet.

@@ -95,14 +95,14 @@ impl Pass {
             poll: None,
         };
         self.tell(&mut new, &report::waiting(observed, &wait), now);
-        self.write(&new).await?;
+        let recorded = self.write_and_record(&new, &wait.message, now).await?;
         self.facts.claim = Some(ClaimFact::Won);
         if let Some(approval) = self.request.status.as_ref().and_then(|s| s.approval.as_ref()) {
             let by = approval.by.clone().unwrap_or_default();
             self.event(Trigger::OnApprovalCompleted, EventType::Normal, &format!("approved by {by}"));
         }
         self.event(Trigger::OnDeploymentStarted, EventType::Normal, &wait.message);
-        self.record_in_solution(&new.phase, &wait.message, now).await
+        recorded
     }
 
     /// Whether request, stage and environment are live what this pass decided on; takes over what differs.
