@@ -85,22 +85,13 @@ pub fn span<'a>(calls: impl Iterator<Item = &'a Call> + Clone) -> Option<f64> {
 /// All calls with their times, for whoever asks where the time goes.
 pub fn trace(title: &str, calls: &[Call]) -> String {
     let start = calls.first().map_or(0.0, |c| c.at);
-    let lines: String = calls
-        .iter()
-        .filter(|c| c.verb != "watch" && c.resource != "leases")
-        .map(|c| {
-            let who = c.acting_user().rsplit(':').next().unwrap_or_default();
-            format!(
-                "{:8.1} ms {:6.1} ms  {:<10} {} {}/{} {}\n",
-                (c.at - start) * 1000.0,
-                c.took * 1000.0,
-                who,
-                kind(c),
-                c.namespace,
-                c.name,
-                c.code
-            )
-        })
-        .collect();
-    format!("# {title}: received, took, who, what\n{lines}\n")
+    let mut text = format!("# {title}: received, took, who, what\n");
+    for call in calls.iter().filter(|c| c.verb != "watch" && c.resource != "leases") {
+        let who = call.acting_user().rsplit(':').next().unwrap_or_default();
+        let (at, took) = ((call.at - start) * 1000.0, call.took * 1000.0);
+        let line = format!("{at:8.1} ms {took:6.1} ms  {who:<10} {} {}/{} {}\n", kind(call), call.namespace, call.name, call.code);
+        text.push_str(&line);
+    }
+    text.push('\n');
+    text
 }
