@@ -137,7 +137,7 @@ impl Pass {
             Step::Wait(wait) if wait.at == at => wait,
             _ => Waiting { at, reason: "GateOpened".into(), message: "the gate is open".into(), until: None, poll: None },
         };
-        self.tell(&mut new, &report::waiting(&opened, &wait), now);
+        self.tell(&mut new, &report::waiting(observed, &wait), now);
         self.write(&new).await?;
         match kind {
             GateKind::Approval => self.event(Trigger::OnApprovalStarted, EventType::Normal, &wait.message),

@@ -72,7 +72,8 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
             said("completed", &decided.by, decided.comments.as_deref()),
         ));
     }
-    if at > Progress::Export {
+    // Told once, by the pass that found it: a later one does not know any more whether the version was stored before.
+    if at > Progress::Export && (request.artifact_digest.is_none() || o.facts.export.is_some()) {
         let digest = match &o.facts.export {
             Some(ExportFact::Stored { digest, .. }) => Some(digest),
             _ => o.artifact.present().map(|a| &a.digest),

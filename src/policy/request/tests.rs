@@ -371,3 +371,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn that_a_version_was_stored_before_is_not_taken_back_by_the_next_pass() {
+    let told = |o: &Observed| match decide(o, after(5)) {
+        Step::Wait(wait) => super::report::waiting(o, &wait).conditions.iter().any(|c| c.type_ == "Exported"),
+        other => panic!("expected a wait, got {other:?}"),
+    };
+    let next_pass = head().asked();
+    assert!(!told(&next_pass), "nothing is said again, so nothing is written again");
+    assert!(told(&next_pass.exported()));
+}
