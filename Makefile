@@ -43,7 +43,8 @@ crash-sweep: ## Kill the operator before and after every API write of whole runs
 
 lint: ## Check formatting, lints and dependencies
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --workspace --lib --bins -- -D warnings
+	@$(CARGO) clippy --workspace --tests
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: cargo install cargo-deny --locked"; fi
 
 crds: ## Generate crds/ from src/api

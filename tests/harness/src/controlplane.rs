@@ -300,7 +300,7 @@ impl ControlPlane {
     pub fn resume_process(&self, name: &str) -> Result<()> {
         std::fs::remove_file(self.hold(name))?;
         wait_until(&format!("{name} has started"), Duration::from_secs(10), || self.pid(name).is_ok())?;
-        self.wait_api_ready(Duration::from_secs(60))
+        self.wait_api_ready(Duration::from_mins(1))
     }
 
     /// Waits until the API server says that it is ready.
@@ -359,7 +359,7 @@ rules:
 /// or whose machine did, are removed after a day.
 fn temporary_dir() -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const DAY: Duration = Duration::from_hours(24);
     let all = paths::target().join("controlplane/run");
     std::fs::create_dir_all(&all)?;
     for entry in std::fs::read_dir(&all)?.flatten() {

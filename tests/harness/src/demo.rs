@@ -12,7 +12,7 @@ use crate::table::table;
 use crate::{dev, paths};
 
 /// How long a step may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const HOST: &str = "contoso-host";
 
 /// Who acts, each with credentials of their own.

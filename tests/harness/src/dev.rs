@@ -11,7 +11,7 @@ use crate::process::wait_until;
 use crate::{paths, supervisor};
 
 /// How long the operator may take to lead. A predecessor that was killed holds the Lease for its whole length.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Its folder.
 pub fn dir() -> PathBuf {

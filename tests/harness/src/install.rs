@@ -13,7 +13,7 @@ use crate::kubectl::Kubectl;
 use crate::process::{self, Pid, Signal, wait_until};
 
 /// How long what was installed may take to be in force.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long an operator may take to end in good order.
 const GRACE: Duration = Duration::from_secs(30);
