@@ -43,8 +43,7 @@ crash-sweep: ## Kill the operator before and after every API write of whole runs
 
 lint: ## Check formatting, lints and dependencies
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --workspace --lib --bins -- -D warnings
-	@$(CARGO) clippy --workspace --tests
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check; else echo "cargo-deny is not installed: cargo install cargo-deny --locked"; fi
 
 crds: ## Generate crds/ from src/api
