@@ -74,7 +74,7 @@ impl Pass {
         {
             return export_obstacle(&error);
         }
-        Ok(ExportFact::Stored { digest: artifact.spec.digest.clone(), reused: true })
+        Ok(ExportFact::Stored { digest: artifact.spec.digest.clone() })
     }
 
     async fn export_anew(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
@@ -125,7 +125,7 @@ impl Pass {
         };
         let digest = artifact.spec.digest.clone();
         self.around.artifact = Some(Arc::new(artifact));
-        Ok(ExportFact::Stored { digest, reused: false })
+        Ok(ExportFact::Stored { digest })
     }
 }
 

@@ -314,6 +314,7 @@ fn artifact_view(artifact: &Artifact) -> ArtifactView {
     let records = artifact.status.as_ref().map(|s| s.deployments.as_slice()).unwrap_or_default();
     ArtifactView {
         digest: artifact.spec.digest.clone(),
+        stored_at: artifact.metadata.creation_timestamp.as_ref().map_or(artifact.spec.exported_at, |t| t.0),
         source_environment: artifact.spec.source.environment.clone(),
         deployments: records
             .iter()

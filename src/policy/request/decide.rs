@@ -137,7 +137,7 @@ fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> Re
     }
     match &o.facts.export {
         None => Err(Step::Export),
-        Some(ExportFact::Stored { digest, .. }) => Ok(digest.clone()),
+        Some(ExportFact::Stored { digest }) => Ok(digest.clone()),
         Some(ExportFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Export, obstacle, now)),
         Some(ExportFact::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Export, &obstacle.reason, &obstacle.message)),
     }

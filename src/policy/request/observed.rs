@@ -265,6 +265,8 @@ pub struct SolutionView {
 pub struct ArtifactView {
     /// Its digest.
     pub digest: String,
+    /// When it was stored, by the API server's clock.
+    pub stored_at: Timestamp,
     /// The development environment that it came from.
     pub source_environment: Option<String>,
     /// Where it was deployed.
@@ -332,8 +334,6 @@ pub enum ExportFact {
     Stored {
         /// Its digest.
         digest: String,
-        /// Whether development differs from what was stored when the version was exported first.
-        reused: bool,
     },
     /// A right is missing.
     Missing(Obstacle),

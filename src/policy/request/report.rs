@@ -1,6 +1,6 @@
 //! How a request's state is told: conditions, phase and the message that people read.
 
-use super::observed::{ExportFact, Observed, PlanFact};
+use super::observed::{Observed, PlanFact};
 use super::step::{End, Ending, Progress, Waiting};
 use crate::api::condition::{ConditionStatus, Observation};
 use crate::api::request_status::condition_types as types;
@@ -72,23 +72,18 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
             said("completed", &decided.by, decided.comments.as_deref()),
         ));
     }
-    // Told once, by the pass that found it: a later one does not know any more whether the version was stored before.
-    if at > Progress::Export && (request.artifact_digest.is_none() || o.facts.export.is_some()) {
-        let digest = match &o.facts.export {
-            Some(ExportFact::Stored { digest, .. }) => Some(digest),
-            _ => o.artifact.present().map(|a| &a.digest),
+    if at > Progress::Export
+        && let Some(artifact) = o.artifact.present()
+    {
+        // Told from the records' own times, so that every pass, and every operator, tells the same.
+        let asks_for_export = o.stage.present().is_some_and(|stage| stage.previous.is_none());
+        let note = if asks_for_export && artifact.stored_at < request.created_at {
+            "; it was stored before: where development has changed since, raise the version to ship that"
+        } else {
+            ""
         };
-        if let Some(digest) = digest {
-            let reused = matches!(&o.facts.export, Some(ExportFact::Stored { reused: true, .. }));
-            let note =
-                if reused { "; it was stored before: where development has changed since, raise the version to ship that" } else { "" };
-            conditions.push(Observation::new(
-                types::EXPORTED,
-                true,
-                "Stored",
-                format!("artifact {}-{} with digest {digest}{note}", request.solution, request.version),
-            ));
-        }
+        let message = format!("artifact {}-{} with digest {}{note}", request.solution, request.version, artifact.digest);
+        conditions.push(Observation::new(types::EXPORTED, true, "Stored", message));
     }
     if at > Progress::Validation
         && let Some(PlanFact::Ready { summary, .. }) = &o.facts.plan

@@ -108,6 +108,7 @@ pub(super) fn second() -> Observed {
     }
     o.artifact = Lookup::Present(ArtifactView {
         digest: DIGEST.into(),
+        stored_at: after(-120),
         source_environment: Some("dev".into()),
         deployments: vec![DeploymentView {
             request: "orders-qa".into(),
@@ -148,7 +149,20 @@ impl Observed {
 
     /// The export of this pass succeeded.
     pub(super) fn exported(mut self) -> Self {
-        self.facts.export = Some(ExportFact::Stored { digest: DIGEST.into(), reused: false });
+        self.facts.export = Some(ExportFact::Stored { digest: DIGEST.into() });
+        self.stored(1)
+    }
+
+    /// The artifact was stored so many seconds after the request's creation, unless it was there already.
+    pub(super) fn stored(mut self, seconds: i64) -> Self {
+        if self.artifact == Lookup::Absent {
+            self.artifact = Lookup::Present(ArtifactView {
+                digest: DIGEST.into(),
+                stored_at: after(seconds),
+                source_environment: Some("dev".into()),
+                deployments: Vec::new(),
+            });
+        }
         self
     }
 
@@ -170,11 +184,7 @@ impl Observed {
             allow_self_approval: false,
             opened_at: after(1),
         });
-        if self.artifact == Lookup::Absent {
-            self.artifact =
-                Lookup::Present(ArtifactView { digest: DIGEST.into(), source_environment: Some("dev".into()), deployments: Vec::new() });
-        }
-        self
+        self.stored(1)
     }
 
     /// The approver decided.

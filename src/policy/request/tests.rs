@@ -373,12 +373,17 @@ proptest! {
 }
 
 #[test]
-fn that_a_version_was_stored_before_is_not_taken_back_by_the_next_pass() {
+fn that_a_version_was_stored_before_is_told_alike_by_every_pass() {
     let told = |o: &Observed| match decide(o, after(5)) {
-        Step::Wait(wait) => super::report::waiting(o, &wait).conditions.iter().any(|c| c.type_ == "Exported"),
+        Step::Wait(wait) => {
+            let conditions = super::report::waiting(o, &wait).conditions;
+            conditions.into_iter().find(|c| c.type_ == "Exported").expect("it is exported").message
+        }
         other => panic!("expected a wait, got {other:?}"),
     };
-    let next_pass = head().asked();
-    assert!(!told(&next_pass), "nothing is said again, so nothing is written again");
-    assert!(told(&next_pass.exported()));
+    for (seconds, before) in [(-1, true), (0, false), (1, false)] {
+        let next_pass = head().stored(seconds).asked();
+        assert_eq!(told(&next_pass).contains("stored before"), before, "stored {seconds} s after the request");
+        assert_eq!(told(&next_pass), told(&next_pass.exported()), "the pass that exports tells what the next ones tell");
+    }
 }
