@@ -5,6 +5,10 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+#[path = "../receiver/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod receiver;
+
 mod apply_again;
 mod bad_input;
 mod crds;
@@ -12,4 +16,5 @@ mod ends;
 mod main_job;
 mod order;
 mod records;
+mod sinks;
 mod solutions;
