@@ -43,7 +43,7 @@ const LATER: Duration = Duration::from_mins(10);
 /// What was on its way and has arrived.
 enum Landed {
     Sent { url: String, uid: String, trigger: Trigger, outcome: Result<(), Failure> },
-    Read { uid: String, found: kube::Result<Option<DeploymentRequest>> },
+    Read { uid: String, found: kube::Result<Option<Arc<DeploymentRequest>>> },
     Recorded { urls: Vec<String>, outcome: Result<(), RecordError> },
 }
 
@@ -307,7 +307,9 @@ impl Desk {
                 if !request.reading {
                     request.reading = true;
                     let (api, name) = (Api::namespaced(self.cluster.clients.operator(), &self.host), request.view.name.clone());
-                    self.on_their_way.push(async move { Landed::Read { uid, found: api.get_opt(&name).await } }.boxed());
+                    self.on_their_way.push(
+                        async move { Landed::Read { uid, found: api.get_opt(&name).await.map(|found| found.map(Arc::new)) } }.boxed(),
+                    );
                 }
             }
             Next::Send(happened) => {
@@ -346,7 +348,7 @@ impl Desk {
                 request.reading = false;
                 match found {
                     Ok(Some(found)) if found.metadata.uid.as_ref() == Some(&uid) => {
-                        request.full = Some(Arc::new(found));
+                        request.full = Some(found);
                         request.read = true;
                     }
                     // Another one has its name.

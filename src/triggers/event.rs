@@ -41,7 +41,7 @@ pub fn of_request(happened: Happened, request: &DeploymentRequest, stage: Option
     data.insert("scheduledTime".into(), json!(spec.scheduled_time));
     data.insert("notes".into(), json!(spec.notes));
     data.extend(details(happened.trigger, request, gone));
-    envelope(happened, &host, &spec.pipeline, &request.name_any(), &uid, data)
+    envelope(happened, &host, &spec.pipeline, &request.name_any(), &uid, &data)
 }
 
 /// What is told of a request that was deleted while nobody looked: nothing is known of it but its name.
@@ -60,10 +60,10 @@ pub fn of_unknown(at: Timestamp, host: &str, pipeline: &str, name: &str, uid: &s
             "message": "the request was deleted before all of its triggers were delivered; what became of it is not known here any more: the status of the solution's Artifact records what was deployed",
         }),
     );
-    envelope(Happened { trigger, at }, host, pipeline, name, uid, data)
+    envelope(Happened { trigger, at }, host, pipeline, name, uid, &data)
 }
 
-fn envelope(happened: Happened, host: &str, pipeline: &str, name: &str, uid: &str, data: Map<String, Value>) -> Value {
+fn envelope(happened: Happened, host: &str, pipeline: &str, name: &str, uid: &str, data: &Map<String, Value>) -> Value {
     json!({
         "specversion": "1.0",
         "id": id(uid, happened.trigger),

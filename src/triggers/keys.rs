@@ -14,7 +14,7 @@ use crate::identity::access::Right;
 use crate::identity::grants;
 
 /// How long a key that was read is used. A key that is exchanged, and a right that is taken back, are noticed after so long.
-const BELIEVED: Duration = Duration::from_secs(60);
+const BELIEVED: Duration = Duration::from_mins(1);
 
 /// Reads keys of one host and keeps them for a while.
 pub struct KeyRing {

@@ -4,6 +4,10 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+#[path = "../receiver/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod receiver;
+
 mod attempt;
 mod configuration;
 mod decisions;
@@ -14,3 +18,4 @@ mod records;
 mod requests;
 mod running;
 mod scene;
+mod sinks;

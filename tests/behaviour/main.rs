@@ -10,6 +10,7 @@ mod world;
 mod receiver;
 
 mod apply_again;
+mod approval_controller;
 mod bad_input;
 mod crds;
 mod ends;

@@ -36,7 +36,7 @@ fn signed(url: &str) -> Value {
 }
 
 /// The signing key, and the operator's right to read it.
-async fn key(world: &World) {
+pub async fn key(world: &World) {
     let metadata = json!({"name": "sink", "namespace": world.host});
     let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["sink"], "verbs": ["get"]}]);
     let operator = json!([{"kind": "ServiceAccount", "name": "pilotage", "namespace": "pilotage-system"}]);
@@ -51,7 +51,7 @@ async fn key(world: &World) {
 }
 
 /// Gives the pipeline its sinks, and waits until they are told of what happens.
-async fn with_sinks(world: &World, sinks: Value) {
+pub async fn with_sinks(world: &World, sinks: Value) {
     let count = sinks.as_array().unwrap().len();
     let pipelines: Api<Pipeline> = Api::namespaced(world.admin.clone(), &world.host);
     pipelines.patch("standard", &PatchParams::default(), &Patch::Merge(json!({"spec": {"sinks": sinks}}))).await.unwrap();
@@ -249,6 +249,34 @@ async fn a_signing_key_that_can_not_be_used_is_said_with_what_to_do() {
     write(json!({"key": KEY})).await;
     told(&world, &sink, "to-qa", &DELEGATED).await;
     sink.taken().iter().for_each(super::receiver::Delivery::verify);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_sinks_nothing_is_written_and_with_them_one_write_records_many_triggers() {
+    let world = world("sink-cost").await;
+    let written = || world.operator_writes(&world.host, false).iter().filter(|c| c.resource == "pipelines").count();
+    let ready = written();
+    assert_eq!(phase(&world.deploy("without", "qa", "orders", "1.0.0").await), "Succeeded");
+    assert_eq!(written(), ready, "a request writes nothing to its pipeline");
+
+    let (first, second) = (Receiver::start().await, Receiver::start().await);
+    with_sinks(&world, json!([{"url": first.url()}, {"url": second.url()}])).await;
+    let (before, start) = (written(), std::time::Instant::now());
+    let names: Vec<String> = (0..8).map(|n| format!("solution-{n}")).collect();
+    for name in &names {
+        world.apply(&[world.solution(name, "1.0.0"), world.config(name, name, json!({"greeting": "hello"}))]).await;
+        world.ask(&world.request(name, "qa", name, "1.0.0")).await;
+    }
+    let ends = futures::future::join_all(names.iter().map(|name| world.approved(name, "qa"))).await;
+    assert!(ends.iter().all(|r| phase(r) == "Succeeded"));
+    for name in &names {
+        told(&world, &first, name, &DELEGATED).await;
+        told(&world, &second, name, &DELEGATED).await;
+    }
+    let most = usize::try_from(start.elapsed().as_secs()).unwrap() + 2;
+    let records = written() - before;
+    println!("{} triggers to two sinks were recorded in {records} writes", names.len() * DELEGATED.len());
+    assert!((1..=most).contains(&records), "{records} writes, {most} at the most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
