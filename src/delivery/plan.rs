@@ -78,12 +78,7 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
         .buffered(concurrency)
         .collect::<Vec<_>>();
     let new_parent = ParentPlan::new(None, kinds.iter().map(GroupKind::of).collect());
-    let first_parent = async {
-        match input.is_first {
-            true => Some(try_parent(&scope, &new_parent).await),
-            false => None,
-        }
-    };
+    let first_parent = async { if input.is_first { Some(try_parent(&scope, &new_parent).await) } else { None } };
     let ((mut survey, mut findings), first_runs, first_parent) =
         futures::join!(scope.survey(&kinds, input.is_first), first_runs, first_parent);
     findings.merge(refused);

@@ -52,10 +52,10 @@ pub fn is_open(request: &DeploymentRequest) -> bool {
 }
 
 /// What a cache has of these.
-pub fn cached<'a>(
-    store: &'a Store<DeploymentRequest>,
+pub fn cached(
+    store: &Store<DeploymentRequest>,
     keys: Vec<ObjectRef<DeploymentRequest>>,
-) -> impl Iterator<Item = std::sync::Arc<DeploymentRequest>> + 'a {
+) -> impl Iterator<Item = std::sync::Arc<DeploymentRequest>> {
     keys.into_iter().filter_map(|key| store.get(&key)).filter(|request| is_open(request))
 }
 
