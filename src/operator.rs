@@ -73,7 +73,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let news: Arc<dyn News> = wiring;
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
-    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), writers, &news));
+    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), &cluster.stores, writers, &news));
     tokio::select! {
         ready = caches.ready() => ready?,
         () = stop.cancelled() => return Ok(()),

@@ -17,7 +17,7 @@ pub async fn measure(plane: &ControlPlane, figures: &mut Figures) -> Result<()> 
     // What the last deployment left to be told.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let mark = Mark::now(plane);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     let calls = mark.since()?;
     let own: Vec<&Call> = calls.iter().filter(|c| c.user == OPERATOR).collect();
     println!("  in a minute: {}", calls::summary(own.iter().copied()));

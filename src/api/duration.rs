@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_kubernetes_writes_them() {
-        assert_eq!(parse("1h30m"), Some(Duration::from_secs(5400)));
+        assert_eq!(parse("1h30m"), Some(Duration::from_mins(90)));
         assert_eq!(parse("90s"), Some(Duration::from_secs(90)));
         for bad in ["", "1", "h", "1d", "1h5", "-1h", "99999999999999999999h"] {
             assert_eq!(parse(bad), None, "{bad}");

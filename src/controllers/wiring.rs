@@ -103,8 +103,13 @@ impl Wiring {
 
     /// Requests that have not ended.
     fn wake_requests(&self, which: impl Fn(&DeploymentRequest) -> bool) {
-        let open = |o: &DeploymentRequest| o.status.as_ref().is_none_or(|s| s.run.end_time.is_none()) && which(o);
-        self.stores.requests.state_filter(open).iter().for_each(|o| self.requests.wake(ObjectRef::from_obj(o.as_ref())));
+        self.stores.open_requests().filter(|o| which(o)).for_each(|o| self.requests.wake(ObjectRef::from_obj(o.as_ref())));
+    }
+
+    /// Those for one solution of one host.
+    fn wake_requests_for(&self, host: Option<&str>, solution: &str, which: impl Fn(&DeploymentRequest) -> bool) {
+        let open = self.stores.open_requests_for(host.unwrap_or_default(), solution);
+        open.filter(|o| which(o)).for_each(|o| self.requests.wake(ObjectRef::from_obj(o.as_ref())));
     }
 }
 
@@ -158,7 +163,7 @@ impl News for Wiring {
         if ended || gone {
             // Requests that wait for it, in the next stage or for the same target; and a claim that it left behind.
             let (host, solution) = (namespace(object), &object.spec.solution.name);
-            self.wake_requests(|r| namespace(r) == host && r.spec.solution.name == *solution);
+            self.wake_requests_for(host, solution, |_| true);
             let uid = object.uid().unwrap_or_default();
             self.wake_environments(|e| {
                 e.status.as_ref().is_some_and(|s| s.solutions.iter().filter_map(|d| d.claim.as_ref()).any(|c| c.request_uid == uid))
@@ -171,12 +176,8 @@ impl News for Wiring {
     }
 
     fn artifact(&self, object: &Artifact) {
-        let host = namespace(object);
-        self.wake_requests(|r| {
-            namespace(r) == host
-                && r.spec.solution.name == object.spec.solution.name
-                && r.spec.solution.version == object.spec.solution.version
-        });
+        let solution = &object.spec.solution;
+        self.wake_requests_for(namespace(object), &solution.name, |r| r.spec.solution.version == solution.version);
     }
 
     fn solution(&self, object: &Solution) {

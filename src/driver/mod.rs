@@ -6,6 +6,7 @@ pub mod events;
 pub mod freshness;
 pub mod in_force;
 pub mod lease;
+pub mod open_requests;
 pub mod records;
 pub mod status;
 pub mod stores;

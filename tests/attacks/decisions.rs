@@ -296,9 +296,9 @@ async fn of_two_decisions_at_once_one_wins() {
             error => panic!("{name}: {error:?}"),
         }
         if winner.0 == "Approved" {
-            approved += 1
+            approved += 1;
         } else {
-            rejected += 1
+            rejected += 1;
         }
         let settled = world.until_request(name, |r| ended(r) || phase(r) == "AwaitingPreDeploymentStep").await;
         assert_eq!(decision(&settled).as_deref(), Some(winner.0), "{name}");

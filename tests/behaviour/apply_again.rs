@@ -1,4 +1,4 @@
-//! Everything may be applied at once, in any order and again: what GitOps tools and people with a folder of files do.
+//! Everything may be applied at once, in any order and again: what `GitOps` tools and people with a folder of files do.
 
 use std::collections::BTreeMap;
 

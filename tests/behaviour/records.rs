@@ -142,7 +142,8 @@ async fn of_two_that_are_approved_at_once_for_one_target_one_deploys_and_the_oth
         world.until_request(&format!("to-{version}"), |r| phase(r) == "AwaitingApproval").await;
     }
     let (lower, higher) = tokio::join!(world.decide("qa", "to-1.0.0", "Approved"), world.decide("qa", "to-1.1.0", "Approved"));
-    (lower.unwrap(), higher.unwrap());
+    lower.unwrap();
+    higher.unwrap();
     let (lower, higher) = (world.end("to-1.0.0").await, world.end("to-1.1.0").await);
     let ended = (phase(&lower), outcome(&lower).0, phase(&higher), outcome(&higher).0);
     let ended = (ended.0.as_str(), ended.1.as_str(), ended.2.as_str(), ended.3.as_str());

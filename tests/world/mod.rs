@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// How long a test waits for a condition before it fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -189,7 +189,9 @@ impl World {
 
     /// An object of Pilotage's own kinds in the host.
     pub fn host_object(&self, kind: &str, name: &str, spec: Value) -> Value {
-        json!({"apiVersion": "pilotage.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": self.host}, "spec": spec})
+        let mut object = json!({"apiVersion": "pilotage.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": self.host}});
+        object["spec"] = spec;
+        object
     }
 
     /// A Solution in development that selects by `app.kubernetes.io/part-of`.
@@ -199,11 +201,12 @@ impl World {
 
     /// A `ConfigMap` of a solution in development.
     pub fn config(&self, solution: &str, name: &str, data: Value) -> Value {
-        json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": name, "namespace": self.dev, "labels": {"app.kubernetes.io/part-of": solution}},
-            "data": data,
-        })
+        let labels = json!({"app.kubernetes.io/part-of": solution});
+        let mut object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": self.dev, "labels": labels},
+        });
+        object["data"] = data;
+        object
     }
 
     /// A request of the world's pipeline.
@@ -274,20 +277,17 @@ impl World {
     /// Waits until a request is as wanted.
     pub async fn until_request(&self, name: &str, wanted: impl Fn(&DeploymentRequest) -> bool) -> DeploymentRequest {
         let api: Api<DeploymentRequest> = Api::namespaced(self.admin.clone(), &self.host);
-        let last = std::sync::Mutex::new(None);
         let start = Instant::now();
         loop {
             let request = api.get(name).await.unwrap();
             if wanted(&request) {
                 return request;
             }
-            *last.lock().unwrap() = Some(request);
-            if start.elapsed() > PATIENCE {
-                panic!(
-                    "request {name} is not as wanted after {PATIENCE:?}: {}",
-                    serde_json::to_string_pretty(&last.lock().unwrap().as_ref().unwrap().status).unwrap()
-                );
-            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "request {name} is not as wanted after {PATIENCE:?}: {}",
+                serde_json::to_string_pretty(&request.status).unwrap()
+            );
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
     }

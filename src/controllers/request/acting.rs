@@ -3,7 +3,7 @@
 use super::pass::Pass;
 use crate::api::reference::{Identity, Subject, SubjectKind};
 use crate::driver::controller::ReconcileError;
-use crate::identity::access::{self, Right};
+use crate::identity::access::{self, Access, Right};
 use crate::identity::delegate::{Delegate, DelegateClient};
 use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, grants};
 use crate::policy::request::observed::{DelegateView, Observed, Obstacle, StageView};
@@ -94,22 +94,20 @@ impl Pass {
             ),
         })
     }
+}
 
-    /// Whether the requester could decide in the delegate's place: as it, or with a token of it.
-    pub(super) async fn requester_could_approve(&self, observed: &Observed) -> Result<bool, ReconcileError> {
-        let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(false) };
-        let DelegateView::ServicePrincipal { name } = &stage.delegate else {
-            // The owner's own request is refused at the gate by name; nobody else mints a person's credentials.
-            return Ok(false);
-        };
-        let host = &observed.request.host;
-        let impersonate = Right::on("impersonate", "", "serviceaccounts", host).named(name);
-        let mut token = Right::on("create", "", "serviceaccounts", host).named(name);
-        token.subresource = Some("token".into());
-        let (impersonate, token) =
-            tokio::try_join!(self.cluster.access.may(requester, &impersonate), self.cluster.access.may(requester, &token))?;
-        Ok(impersonate || token)
-    }
+/// Whether the requester could decide in the delegate's place: as it, or with a token of it.
+pub(super) async fn requester_could_approve(access: Access, observed: &Observed) -> Result<bool, ReconcileError> {
+    let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(false) };
+    let DelegateView::ServicePrincipal { name } = &stage.delegate else {
+        // The owner's own request is refused at the gate by name; nobody else mints a person's credentials.
+        return Ok(false);
+    };
+    let host = &observed.request.host;
+    let impersonate = Right::on("impersonate", "", "serviceaccounts", host).named(name);
+    let token = Right::on("create", "", "serviceaccounts", host).named(name).of_subresource("token");
+    let (impersonate, token) = tokio::try_join!(access.may(requester, &impersonate), access.may(requester, &token))?;
+    Ok(impersonate || token)
 }
 
 /// A `ServiceAccount` is impersonated as one, as in user mode the API server refuses it; a person with their groups, but for

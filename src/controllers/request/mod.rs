@@ -65,6 +65,8 @@ impl Reconciler for RequestController {
         if !self.cluster.serves(&request.namespace().unwrap_or_default()) || self.cluster.written.is_stale(request.as_ref()) {
             return Ok(Next::Done);
         }
-        Pass::new(self.cluster.clone(), self.running.clone(), request).await.run().await
+        let pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await;
+        // It holds the states of all steps, of which most passes take few.
+        Box::pin(pass.run()).await
     }
 }

@@ -74,9 +74,8 @@ pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Surroundi
         None => None,
     };
     let others = stores
-        .requests
-        .state_filter(|other| other.metadata.namespace.as_deref() == Some(&host) && competes(request, other))
-        .into_iter()
+        .open_requests_for(&host, &request.spec.solution.name)
+        .filter(|other| competes(request, other))
         .map(|other| {
             let environment = stage_of(&other.spec.stage).map(|s| s.spec.target_environment.clone());
             (other, environment)

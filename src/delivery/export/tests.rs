@@ -71,7 +71,9 @@ fn a_rule_for_some_names_is_no_right_to_list() {
 fn taken(live: &[Value]) -> (Vec<Value>, Vec<Key>) {
     let kind = kind("", "ConfigMap", "configmaps", true, &["list"]);
     let mut listed = Listed { kind: &kind, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None };
-    live.iter().for_each(|object| take(&mut listed, object));
+    for object in live {
+        take(&mut listed, object);
+    }
     (listed.objects, listed.deleted)
 }
 

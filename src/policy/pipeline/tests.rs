@@ -117,9 +117,10 @@ proptest! {
                 for (at, stage) in order.iter().enumerate() {
                     let before: Vec<&str> = order[..at].iter().map(|s| s.name.as_str()).collect();
                     prop_assert!(!before.contains(&stage.name.as_str()));
-                    match &stage.previous {
-                        Some(previous) => prop_assert!(before.contains(&previous.as_str())),
-                        None => prop_assert_eq!(at, 0),
+                    if let Some(previous) = &stage.previous {
+                        prop_assert!(before.contains(&previous.as_str()));
+                    } else {
+                        prop_assert_eq!(at, 0);
                     }
                 }
             }

@@ -129,7 +129,8 @@ fn the_artifact_on_its_way_to_the_previous_stage_is_waited_for_and_named() {
 
 #[test]
 fn what_is_not_there_is_waited_for_until_the_accept_time_out() {
-    let absent: [(fn(&mut Observed), &str); 4] = [
+    type Remove = fn(&mut Observed);
+    let absent: [(Remove, &str); 4] = [
         (|o| o.pipeline = Lookup::Absent, "PipelineNotFound"),
         (|o| o.stage = Lookup::Absent, "StageNotFound"),
         (|o| o.target = Lookup::Absent, "EnvironmentNotFound"),
@@ -165,7 +166,7 @@ fn a_stage_that_is_deleted_ends_what_has_not_claimed_its_target() {
 fn versions_must_rise_unless_the_pipeline_allows_otherwise() {
     for running in [Version::new(1, 4, 0), Version::new(2, 0, 0)] {
         let o = head().with_target(|t| {
-            t.current = Some(CurrentVersion { version: running.clone(), digest: "sha256:cc".into(), request: "old".into() })
+            t.current = Some(CurrentVersion { version: running.clone(), digest: "sha256:cc".into(), request: "old".into() });
         });
         let (_, reason, message) = ends(decide(&o, after(5)));
         assert_eq!(reason, "VersionNotHigher");
@@ -177,7 +178,7 @@ fn versions_must_rise_unless_the_pipeline_allows_otherwise() {
 #[test]
 fn a_request_that_was_overtaken_is_superseded_and_says_by_which() {
     let o = head().asked().decided(ApprovalDecision::Approved).planned(HASH).with_target(|t| {
-        t.current = Some(CurrentVersion { version: Version::new(1, 5, 0), digest: "sha256:cc".into(), request: "newer".into() })
+        t.current = Some(CurrentVersion { version: Version::new(1, 5, 0), digest: "sha256:cc".into(), request: "newer".into() });
     });
     let (end, reason, message) = ends(decide(&o, after(9)));
     assert_eq!((end, reason.as_str()), (End::Failed, "Superseded"));

@@ -50,8 +50,8 @@ fn judged(view: &View, lacks: impl Fn(&Review) -> bool) -> (&'static str, String
     delegation(view, &answers(view, lacks)).err().map_or(("", String::new()), |f| (f.reason, f.message))
 }
 
-fn pinned(generation: i64, environment: &str, namespace: &str) -> Option<PinnedTarget> {
-    Some(PinnedTarget { generation, environment_uid: environment.into(), environment_id: namespace.into() })
+fn pinned(generation: i64, environment: &str, namespace: &str) -> PinnedTarget {
+    PinnedTarget { generation, environment_uid: environment.into(), environment_id: namespace.into() }
 }
 
 #[test]
@@ -75,20 +75,20 @@ fn a_delegate_must_exist() {
 
 #[test]
 fn a_target_is_pinned_once_for_each_write_of_the_stage() {
-    assert_eq!(pin(&bot()), pinned(3, "e1", "n1"));
-    assert_eq!(pin(&View { pinned: pinned(2, "e0", "n0"), ..bot() }), pinned(3, "e1", "n1"), "the owner wrote the stage again");
-    assert_eq!(pin(&View { pinned: pinned(3, "e0", "n0"), ..bot() }), pinned(3, "e0", "n0"), "nobody confirmed the new one");
-    let mut waiting = View { pinned: pinned(2, "e0", "n0"), ..bot() };
+    assert_eq!(pin(&bot()), Some(pinned(3, "e1", "n1")));
+    assert_eq!(pin(&View { pinned: Some(pinned(2, "e0", "n0")), ..bot() }), Some(pinned(3, "e1", "n1")), "the owner wrote the stage again");
+    assert_eq!(pin(&View { pinned: Some(pinned(3, "e0", "n0")), ..bot() }), Some(pinned(3, "e0", "n0")), "nobody confirmed the new one");
+    let mut waiting = View { pinned: Some(pinned(2, "e0", "n0")), ..bot() };
     target(&mut waiting, |t| t.validated = Err("NotManaged".into()));
-    assert_eq!(pin(&waiting), pinned(2, "e0", "n0"), "what is not valid is not confirmed");
+    assert_eq!(pin(&waiting), Some(pinned(2, "e0", "n0")), "what is not valid is not confirmed");
 }
 
 #[test]
 fn a_recreated_target_waits_for_the_owner() {
-    assert_eq!(broken(|v| v.pinned = pinned(3, "e0", "n1")), "TargetChanged");
-    assert_eq!(broken(|v| v.pinned = pinned(3, "e1", "n0")), "TargetChanged");
-    assert_eq!(broken(|v| v.pinned = pinned(2, "e0", "n0")), "", "written since");
-    assert_eq!(broken(|v| v.pinned = pinned(3, "e1", "n1")), "");
+    assert_eq!(broken(|v| v.pinned = Some(pinned(3, "e0", "n1"))), "TargetChanged");
+    assert_eq!(broken(|v| v.pinned = Some(pinned(3, "e1", "n0"))), "TargetChanged");
+    assert_eq!(broken(|v| v.pinned = Some(pinned(2, "e0", "n0"))), "", "written since");
+    assert_eq!(broken(|v| v.pinned = Some(pinned(3, "e1", "n1"))), "");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn what_tests_kill_comes_back() -> Result<()> {
     let before = control_plane.pid("etcd")?;
     control_plane.signal("etcd", Signal::KILL)?;
     wait_until("etcd is another process", Duration::from_secs(20), || control_plane.pid("etcd").is_ok_and(|pid| pid != before))?;
-    control_plane.wait_api_ready(Duration::from_secs(60))?;
+    control_plane.wait_api_ready(Duration::from_mins(1))?;
     kubectl.ok(&["get", "configmap", "survivor"])?;
 
     // Dropping it leaves nothing.
