@@ -126,13 +126,9 @@ async fn the_operator_is_no_way_into_the_network_and_repeats_nothing_of_an_answe
     ignored(108, "an answer that is to be read by others", said.contains("answered 500") && !all.contains("canary-of-the-answer"), &said);
     let log = std::fs::read_to_string(world.plane.dir().join("operator.log")).unwrap();
     ignored(108, "the same, by the operator's log", log.contains("a sink does not take") && !log.contains("canary-of-the-answer"), &"");
-    for delivery in leads.came().iter().chain(&talks.came()) {
-        let names: Vec<&str> = delivery.headers.keys().map(hyper::header::HeaderName::as_str).collect();
-        ignored(
-            109,
-            "credentials of the operator in what it sends",
-            !names.iter().any(|n| ["authorization", "cookie"].contains(n)),
-            &names,
-        );
-    }
+    let came: Vec<_> = leads.came().into_iter().chain(talks.came()).collect();
+    assert!(!came.is_empty());
+    let secret = ["authorization", "cookie", "proxy-authorization"];
+    let harmless = came.iter().all(|d| secret.iter().all(|header| !d.headers.contains_key(*header)));
+    ignored(109, "credentials of the operator in what it sends", harmless, &came[0].headers);
 }

@@ -144,7 +144,7 @@ impl Receiver {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        *self = again.expect("the port is free again");
+        *self = again.unwrap();
     }
 
     /// All that came, in the order of its coming.
