@@ -431,14 +431,15 @@ impl Desk {
         let statuses: Vec<_> = self.outlets.iter().zip(&waiting).map(|(o, w)| report::status(o, *w)).collect();
         let urls: Vec<String> = statuses.iter().map(|s| s.url.clone()).collect();
         let said = report::condition(self.outlets.iter().zip(waiting));
-        let (uid, cluster, now) = (pipeline.uid(), self.cluster.clone(), Timestamp::now());
+        let (uid, cluster, tenure, now) = (pipeline.uid(), self.cluster.clone(), self.cluster.tenure.clone(), Timestamp::now());
         let (host, name) = (self.host.clone(), self.key.name.clone());
         self.unrecorded = None;
         self.reported = Instant::now();
         self.recording = true;
         let write = async move {
             let change = move |object: &Pipeline, status: &mut crate::api::pipeline::PipelineStatus| {
-                if object.uid() != uid {
+                // After a conflict this is asked again, and another leader may know more by now.
+                if object.uid() != uid || !tenure.holds() {
                     return;
                 }
                 status.sinks.clone_from(&statuses);

@@ -231,4 +231,119 @@ mod tests {
         progress.sent("u", "r", Trigger::OnApprovalStarted);
         assert_eq!(progress.told("u", at(1)), Told::UpTo(Some(Trigger::OnDeploymentStarted)));
     }
+
+    /// What happens in the model.
+    #[derive(Clone, Debug)]
+    enum Happens {
+        /// A request is made, so many seconds after the newest one, by an API server whose clock is so much behind.
+        Made(i64, i64),
+        /// A request ends.
+        Ended(usize),
+        /// The sink takes the next trigger of a request.
+        Taken(usize),
+        /// Progress is recorded.
+        Recorded,
+        /// The leader is gone, and another one goes on from what is recorded.
+        Crashed,
+    }
+
+    fn happens() -> impl proptest::strategy::Strategy<Value = Happens> {
+        use proptest::prelude::*;
+        prop_oneof![
+            3 => (0i64..30, 0i64..10).prop_map(|(later, behind)| Happens::Made(later, behind)),
+            3 => (0usize..40).prop_map(Happens::Ended),
+            8 => (0usize..40).prop_map(Happens::Taken),
+            2 => Just(Happens::Recorded),
+            1 => Just(Happens::Crashed),
+        ]
+    }
+
+    /// One sink and its requests: each has two triggers, the second one when it has ended.
+    struct Model {
+        progress: Progress,
+        recorded: SinkCursor,
+        requests: Vec<View>,
+        /// How often each trigger of each request was taken.
+        taken: Vec<[u32; 2]>,
+        /// Those of which it is recorded that the sink was told whole.
+        certain: BTreeSet<usize>,
+    }
+
+    impl Model {
+        fn new() -> Self {
+            let progress = Progress::begin(&[], at(0));
+            let recorded = progress.cursor();
+            Self { progress, recorded, requests: Vec::new(), taken: Vec::new(), certain: BTreeSet::new() }
+        }
+
+        /// Takes the next trigger of a request, in the way of an outlet. Returns whether there was one.
+        fn take(&mut self, index: usize) -> bool {
+            const TRIGGERS: [Trigger; 2] = [Trigger::OnDeploymentRequested, Trigger::OnDeploymentCompleted];
+            let request = &self.requests[index];
+            let Told::UpTo(last) = self.progress.told(&request.uid, request.created) else { return false };
+            let happened = if request.ended.is_some() { 2 } else { 1 };
+            let Some(next) = (0..happened).find(|n| Some(TRIGGERS[*n]) > last) else { return false };
+            self.taken[index][next] += 1;
+            self.progress.sent(&request.uid, &request.name, TRIGGERS[next]);
+            if next == 1 {
+                self.progress.finish(&request.uid);
+            }
+            true
+        }
+
+        fn step(&mut self, happens: &Happens) {
+            match happens {
+                Happens::Made(later, behind) => {
+                    let newest = self.requests.iter().map(|r| r.created.as_second()).max().unwrap_or(1000);
+                    let number = self.requests.len();
+                    self.requests.push(request(number, newest + later - behind, None));
+                    self.taken.push([0, 0]);
+                }
+                Happens::Ended(index) => {
+                    if let Some(request) = self.requests.get_mut(*index) {
+                        request.ended = Some(at(1));
+                    }
+                }
+                Happens::Taken(index) => {
+                    if *index < self.requests.len() {
+                        self.take(*index);
+                    }
+                }
+                Happens::Recorded => {
+                    // As a desk looks: what lies before the point and is not open is not even seen.
+                    let seen: Vec<View> = self
+                        .requests
+                        .iter()
+                        .filter(|r| r.created >= self.progress.since() || self.progress.is_open(&r.uid))
+                        .cloned()
+                        .collect();
+                    self.progress.advance(&seen);
+                    self.recorded = self.progress.cursor();
+                    self.certain = (0..self.requests.len()).filter(|n| whole(&self.progress, &self.requests[*n])).collect();
+                }
+                Happens::Crashed => self.progress = Progress::resume(&self.recorded),
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_happens_in_whatever_order_every_trigger_is_taken_and_no_history_is_repeated(
+            story in proptest::collection::vec(happens(), 0..120)
+        ) {
+            let mut model = Model::new();
+            for happens in &story {
+                let before = model.taken.clone();
+                model.step(happens);
+                for index in &model.certain {
+                    proptest::prop_assert_eq!(before.get(*index), model.taken.get(*index), "{} was told again", index);
+                }
+            }
+            for index in 0..model.requests.len() {
+                model.requests[index].ended = Some(at(1));
+                while model.take(index) {}
+                proptest::prop_assert!(model.taken[index].iter().all(|count| *count > 0), "{}: {:?}", index, model.taken[index]);
+            }
+        }
+    }
 }

@@ -21,6 +21,8 @@ use tower_service::Service;
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a sink has for its whole answer.
 pub const ANSWER: Duration = Duration::from_secs(10);
+/// How long the rest of an answer is waited for, once its code is there.
+const REST: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 /// How much of an answer is read, to be able to use the connection again. None of it is shown anywhere.
@@ -94,7 +96,7 @@ impl Sender {
         let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
         // What the sink says is for nobody's eyes here: an address inside the cluster could be made to answer.
-        let _ = Limited::new(response.into_body(), MOST_READ).collect().await;
+        let _ = tokio::time::timeout(REST, Limited::new(response.into_body(), MOST_READ).collect()).await;
         judge(status)
     }
 }
