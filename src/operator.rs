@@ -22,6 +22,7 @@ use crate::driver::in_force::InForce;
 use crate::driver::lease::Election;
 use crate::driver::stores::News;
 use crate::driver::{Cluster, Options, controller, stores};
+use crate::triggers;
 
 /// How long passes that run may take to finish at a shutdown.
 const GRACE: Duration = Duration::from_secs(25);
@@ -103,6 +104,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         ),
         start.controller(RequestController::new(cluster.clone()), &caches.requests, queues.requests),
         start.controller(SolutionController::new(cluster.clone()), &caches.solutions, queues.solutions),
+        tokio::spawn(triggers::run(cluster.clone(), queues.sinks, stop.clone())),
     ];
     // The Lease is given up only after the last pass has ended.
     let finished = CancellationToken::new();

@@ -1,6 +1,8 @@
 //! Which change wakes which controller: the one table.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
@@ -10,6 +12,7 @@ use kube::{Resource, ResourceExt};
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 use crate::driver::controller::{Queue, Waker};
 use crate::driver::stores::{News, Stores};
+use crate::triggers::{self, Bell, Orders};
 
 /// Wakes controllers.
 pub struct Wiring {
@@ -19,6 +22,9 @@ pub struct Wiring {
     stages: Waker<Stage>,
     requests: Waker<DeploymentRequest>,
     solutions: Waker<Solution>,
+    sinks: Arc<Bell>,
+    /// What mattered of each pipeline when it last changed.
+    pipelines_seen: Mutex<HashMap<ObjectRef<Pipeline>, u64>>,
 }
 
 /// What the controllers take from.
@@ -33,6 +39,8 @@ pub struct Queues {
     pub requests: Queue<DeploymentRequest>,
     /// For the Solution controller.
     pub solutions: Queue<Solution>,
+    /// For what tells sinks.
+    pub sinks: Orders,
 }
 
 impl Wiring {
@@ -43,16 +51,38 @@ impl Wiring {
         let (stages, stage_queue) = Waker::new();
         let (requests, request_queue) = Waker::new();
         let (solutions, solution_queue) = Waker::new();
+        let (sinks, orders) = Bell::new();
         (
-            Arc::new(Self { stores, environments, pipelines, stages, requests, solutions }),
+            Arc::new(Self { stores, environments, pipelines, stages, requests, solutions, sinks, pipelines_seen: Mutex::default() }),
             Queues {
                 environments: environment_queue,
                 pipelines: pipeline_queue,
                 stages: stage_queue,
                 requests: request_queue,
                 solutions: solution_queue,
+                sinks: orders,
             },
         )
+    }
+
+    /// Whether a pipeline has changed in anything but how far its sinks were told, which is written often.
+    fn pipeline_matters(&self, object: &Pipeline) -> bool {
+        let key = ObjectRef::from_obj(object);
+        let gone = self.stores.pipelines.get(&key).is_none();
+        let mut seen = self.pipelines_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if gone {
+            seen.remove(&key);
+            return true;
+        }
+        let mut object = object.clone();
+        object.metadata.resource_version = None;
+        if let Some(status) = object.status.as_mut() {
+            status.sinks.clear();
+            status.conditions.retain(|c| c.type_ != triggers::SINKS_DELIVERING);
+        }
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_vec(&object).unwrap_or_default().hash(&mut hasher);
+        seen.insert(key, hasher.finish()) != Some(hasher.finish())
     }
 
     fn wake_environments(&self, which: impl Fn(&Environment) -> bool) {
@@ -104,6 +134,10 @@ impl News for Wiring {
     }
 
     fn pipeline(&self, object: &Pipeline) {
+        self.sinks.pipeline(object);
+        if !self.pipeline_matters(object) {
+            return;
+        }
         let (host, name) = (namespace(object), object.name_any());
         self.pipelines.wake(ObjectRef::from_obj(object));
         self.wake_stages(|s| namespace(s) == host && s.spec.pipeline == name);
@@ -122,6 +156,7 @@ impl News for Wiring {
     }
 
     fn request(&self, object: &DeploymentRequest) {
+        self.sinks.request(object);
         self.requests.wake(ObjectRef::from_obj(object));
         let ended = object.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
         let gone = self.stores.requests.get(&ObjectRef::from_obj(object)).is_none();

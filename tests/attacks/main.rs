@@ -7,6 +7,10 @@
 #[expect(dead_code, clippy::expect_used, reason = "the fixture is shared with tests that need other parts of it")]
 mod world;
 
+#[path = "../receiver/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod receiver;
+
 mod attempt;
 mod configuration;
 mod decisions;
@@ -17,3 +21,4 @@ mod records;
 mod requests;
 mod running;
 mod scene;
+mod sinks;

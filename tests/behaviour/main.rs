@@ -5,11 +5,17 @@
 #[path = "../world/mod.rs"]
 mod world;
 
+#[path = "../receiver/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod receiver;
+
 mod apply_again;
+mod approval_controller;
 mod bad_input;
 mod crds;
 mod ends;
 mod main_job;
 mod order;
 mod records;
+mod sinks;
 mod solutions;
