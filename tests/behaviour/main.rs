@@ -9,6 +9,8 @@ mod apply_again;
 mod bad_input;
 mod crds;
 mod ends;
+mod grant;
+mod identities;
 mod main_job;
 mod order;
 mod records;
