@@ -14,4 +14,5 @@ mod identities;
 mod main_job;
 mod order;
 mod records;
+mod revoked;
 mod solutions;
