@@ -1,6 +1,7 @@
 //! The controller of requests: observes, lets `policy::request` decide, carries the step out, and repeats until it must wait.
 
 mod acting;
+mod entitled;
 mod export;
 mod observe;
 mod outcome;

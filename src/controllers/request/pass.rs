@@ -9,6 +9,7 @@ use kube::{Resource, ResourceExt};
 
 use super::Running;
 use super::acting;
+use super::entitled::entitled;
 use super::observe::{self, Surroundings};
 use super::planning::Prepared;
 use super::target::Live;
@@ -62,7 +63,12 @@ impl Pass {
             tracing::debug!(request = %self.request.name_any(), ?step, "decided");
             match step {
                 Step::Confirm => self.around = observe::live(&self.cluster, &self.request).await?,
-                Step::Export => self.facts.export = Some(self.export(&observed).await?),
+                Step::Export => {
+                    let asking = entitled(self.cluster.access.clone(), &observed);
+                    let (export, rights) = tokio::try_join!(self.export(&observed), asking)?;
+                    self.facts.export = Some(export);
+                    self.facts.rights = Some(rights);
+                }
                 Step::Plan if gates::will_ask_approver(&observed) => {
                     // What the next step would ask for does not depend on the plan.
                     let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
@@ -73,11 +79,14 @@ impl Pass {
                 Step::Plan if gates::are_passed(&observed) => {
                     // The claim is next: what it reads live is read meanwhile.
                     let reading = Live::read(self.cluster.clone(), self.request.clone(), self.around.target.clone());
-                    let (plan, live) = tokio::try_join!(self.plan(&observed), reading)?;
+                    let asking = entitled(self.cluster.access.clone(), &observed);
+                    let (plan, live, rights) = tokio::try_join!(self.plan(&observed), reading, asking)?;
                     self.facts.plan = Some(plan);
                     self.live = Some(live);
+                    self.facts.rights = Some(rights);
                 }
                 Step::Plan => self.facts.plan = Some(self.plan(&observed).await?),
+                Step::AskRights => self.facts.rights = Some(entitled(self.cluster.access.clone(), &observed).await?),
                 Step::AskApprover => {
                     let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
                     self.facts.requester_could_approve = Some(asking.await?);

@@ -14,6 +14,7 @@ use crate::api::pipeline::Trigger;
 use crate::api::{DeploymentRequest, Environment, Stage};
 use crate::delivery::apply::{self, ApplyError};
 use crate::delivery::claimed::Claimed;
+use crate::delivery::errors::{self, Cause};
 use crate::delivery::health;
 use crate::driver::Cluster;
 use crate::driver::controller::ReconcileError;
@@ -208,7 +209,14 @@ impl Pass {
             return Ok(HealthFact::Pending("what was applied to be looked at".into()));
         };
         let client = self.acting(observed)?;
-        let report = health::check(&client, &applied).await?;
+        let report = match health::check(&client, &applied).await {
+            Ok(report) => report,
+            Err(error) if errors::classify(&error) == Cause::Unauthorized => {
+                let namespace = self.around.target.as_ref().map(|t| t.spec.namespace.clone()).unwrap_or_default();
+                return self.missing(&client, &namespace, &health::rights(&client, &applied)).await.map(HealthFact::Missing);
+            }
+            Err(error) => return Err(error.into()),
+        };
         if !report.failed.is_empty() {
             let named: Vec<String> = report.failed.iter().take(5).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
             self.errors = report.failed;
