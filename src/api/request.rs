@@ -138,6 +138,8 @@ pub struct OciSource {
 /// A share that the delegate makes in the target after the deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.kind == 'ServiceAccount') == has(self.__namespace__)")
+    .message("namespace is for kind ServiceAccount, and required there"))]
 pub struct ShareGrant {
     /// `User`, `Group` or `ServiceAccount`.
     pub kind: SubjectKind,
