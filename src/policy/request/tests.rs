@@ -388,3 +388,11 @@ fn that_a_version_was_stored_before_is_told_alike_by_every_pass() {
         assert_eq!(told(&next_pass), told(&next_pass.exported()), "the pass that exports tells what the next ones tell");
     }
 }
+
+#[test]
+fn a_gate_that_has_opened_is_decided_though_the_stage_asks_for_it_no_more() {
+    let mut o = head().asked().decided(ApprovalDecision::Approved).exported().planned(HASH);
+    assert_eq!(decide(&o, after(9)), Step::Claim);
+    o.request.gates.pre_deployment_step.clone_from(&o.request.gates.approval);
+    assert_eq!(waits(decide(&o, after(9))).1, "AwaitingPreDeploymentStep");
+}
