@@ -7,6 +7,7 @@
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod world;
 
+mod altered;
 mod attempt;
 mod carried;
 mod changes;
@@ -23,3 +24,4 @@ mod requests;
 mod running;
 mod scene;
 mod stolen;
+mod twins;

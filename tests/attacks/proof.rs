@@ -33,6 +33,8 @@ enum Guard {
     Validation { policy: String, index: usize, says: String },
     /// A mutating policy, which fails strangers.
     Mutation { policy: String },
+    /// What a schema says of one field: its length, its pattern.
+    Field { kind: String, path: String },
     /// A rule of a schema.
     Rule { kind: String, says: String },
     /// Something that is not Pilotage's.
@@ -49,6 +51,7 @@ impl fmt::Display for Guard {
             Self::Escalation { .. } => f.write_str("RBAC: nobody hands on what they don't have"),
             Self::Validation { policy, says, .. } => write!(f, "policy {policy}: {says}"),
             Self::Mutation { policy } => write!(f, "mutating policy {policy}"),
+            Self::Field { kind, path } => write!(f, "schema of {kind}: what {path} may be"),
             Self::Rule { kind, says } => write!(f, "schema of {kind}: {says}"),
             Self::BuiltIn(what) => write!(f, "Kubernetes: {what}"),
         }
@@ -171,7 +174,11 @@ fn recognize(installed: &Installed, error: &Error) -> Guard {
         if let Some(says) = says {
             return Guard::Rule { kind: kind.clone(), says: says.to_owned() };
         }
-        return Guard::BuiltIn(format!("the schema of {kind}"));
+        let path = between(message, "is invalid: ", ": ").unwrap_or_default().trim_start_matches('[');
+        if path.starts_with("spec.") || path.starts_with("status.") {
+            return Guard::Field { kind: kind.clone(), path: path.to_owned() };
+        }
+        return Guard::BuiltIn(format!("what {path} may be"));
     }
     Guard::BuiltIn(message.chars().take(60).collect())
 }
@@ -232,6 +239,16 @@ async fn take_away(admin: &Client, kubectl: &Kubectl, guard: &Guard, number: usi
             api.replace(&was.name_any(), &PostParams::default(), &without).await.unwrap();
             Some(Taken::Schema(Box::new(was)))
         }
+        Guard::Field { kind, path } => {
+            let api = Api::<CustomResourceDefinition>::all(admin.clone());
+            let all = api.list(&ListParams::default()).await.unwrap();
+            let was = all.into_iter().find(|d| d.spec.names.kind == *kind)?;
+            let mut spec = serde_json::to_value(&was.spec).unwrap();
+            unbound(&mut spec, path);
+            let without = CustomResourceDefinition { spec: serde_json::from_value(spec).unwrap(), ..was.clone() };
+            api.replace(&was.name_any(), &PostParams::default(), &without).await.unwrap();
+            Some(Taken::Schema(Box::new(was)))
+        }
         Guard::BuiltIn(_) => None,
     }
 }
@@ -270,6 +287,20 @@ async fn put_back(admin: &Client, was: Taken) {
             Api::<CustomResourceDefinition>::all(admin.clone()).patch(&was.name_any(), &plain, &patch).await.unwrap();
         }
     }
+}
+
+/// Takes away what a schema says of one field, but for its type.
+fn unbound(spec: &mut Value, path: &str) {
+    let mut node = spec.pointer_mut("/versions/0/schema/openAPIV3Schema").expect("a schema");
+    for part in path.split('.') {
+        let (field, is_item) = part.split_once('[').map_or((part, false), |(field, _)| (field, true));
+        node = &mut node["properties"][field];
+        if is_item {
+            node = &mut node["items"];
+        }
+    }
+    let map = node.as_object_mut().unwrap_or_else(|| panic!("no schema of {path}"));
+    map.retain(|key, _| !["minLength", "maxLength", "pattern", "maxItems", "enum"].contains(&key.as_str()));
 }
 
 /// Shows each rule of a schema, wherever it is.

@@ -11,6 +11,7 @@ use hyper::http::{Method, Request, Response, Uri};
 use kube::Client;
 use kube::client::Body;
 use kube::core::Status;
+use serde_json::json;
 
 /// What the environment says of proofs: `check` or `write`.
 pub static MODE: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("PILOTAGE_PROOF").ok());
@@ -47,7 +48,14 @@ impl Call {
             let joint = if uri.contains('?') { '&' } else { '?' };
             parts.uri = format!("{uri}{joint}dryRun=All").parse::<Uri>().unwrap();
         }
-        let response = self.client.send(Request::from_parts(parts, Body::from(self.body.clone()))).await?;
+        let mut body = self.body.clone();
+        // Of a deletion with a body the API server reads the options there, and there alone.
+        if parts.method == Method::DELETE && !body.is_empty() {
+            let mut options: serde_json::Value = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
+            options["dryRun"] = json!(["All"]);
+            body = options.to_string().into_bytes();
+        }
+        let response = self.client.send(Request::from_parts(parts, Body::from(body))).await?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
