@@ -13,6 +13,9 @@ use crate::state;
 /// How many lives are lived side by side.
 const SIDE_BY_SIDE: usize = 4;
 
+/// The objects of so few may stay until the control plane goes as a whole.
+const FEW: usize = 5;
+
 /// What is lived, and when crashes begin.
 #[derive(Clone, Copy, Debug)]
 enum Life {
@@ -44,7 +47,9 @@ fn at(crash: Option<(usize, Action)>) -> impl FnMut(&Call) -> Action + Send + 's
 
 /// Lives a life in a world of its own. `Err` tells what went wrong in it.
 async fn run(life: Life, application: &Application, crash: Option<(usize, Action)>) -> Result<Outcome, String> {
-    let world = site::world(site::shared(), "sweep").await;
+    let mut world = site::world(site::shared(), "sweep").await;
+    // Hundreds of lives of large applications would leave more pods behind than the control plane keeps up with.
+    world.keep = application.size() < FEW;
     let mut site = Site::start(&world, |_| {}).await;
     let before = match life {
         Life::Whole => 0,
