@@ -25,7 +25,7 @@ test: ## Run all tests, on one real control plane
 	@$(CARGO) build --bins
 	@$(CARGO) test --package pilotage-harness
 	@$(CARGO) test --package pilotage --lib
-	@$(DEV) run --operator target/debug/pilotage -- $(CARGO) test --package pilotage --tests
+	@$(DEV) run --operator target/debug/pilotage --trail -- $(CARGO) test --package pilotage --tests
 
 attacks: ## Try every known attack against the real API server; the last line counts how many were tried and refused
 	@$(CARGO) build --bins

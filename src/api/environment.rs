@@ -111,7 +111,7 @@ pub struct Prerequisite {
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// The object's name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = "^[^/%]+$"))]
     pub name: String,
     /// A condition of the object that must be `True`; left out, the object must be current by the rules of kstatus.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -57,7 +57,7 @@ pub struct PipelineSpec {
     pub description: Option<String>,
     /// The names of the development Environments that solutions may come from.
     #[serde(default)]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub development_environments: Vec<String>,
     /// Who may ask for deployments through this pipeline. Becomes a Role and a `RoleBinding` in the host.

@@ -68,17 +68,17 @@ use super::settings::DeploymentSettings;
 )]
 pub struct DeploymentRequestSpec {
     /// The Pipeline, of the same namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub pipeline: String,
     /// The Stage of that pipeline to deploy to.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub stage: String,
     /// The solution and its version.
     pub solution: SolutionVersion,
     /// First stages: the development Environment to export from. May be left out where the pipeline
     /// links just one. Later stages deploy what the first stage exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub source_environment: Option<String>,
     /// First stages: an artifact that another system pushed to a registry, in place of an export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +138,8 @@ pub struct OciSource {
 /// A share that the delegate makes in the target after the deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.kind == 'ServiceAccount') == has(self.__namespace__)")
+    .message("namespace is for kind ServiceAccount, and required there"))]
 pub struct ShareGrant {
     /// `User`, `Group` or `ServiceAccount`.
     pub kind: SubjectKind,

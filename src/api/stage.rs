@@ -59,7 +59,7 @@ use super::reference::{Identity, SubjectKind};
     .message("preExportStepRequired is for the first stage: later stages deploy what the first exported"))]
 pub struct StageSpec {
     /// The Pipeline that the stage is part of.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub pipeline: String,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,10 +67,10 @@ pub struct StageSpec {
     pub description: Option<String>,
     /// The stage that must have succeeded first with the same artifact; left out on the first stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub previous_stage: Option<String>,
     /// The Environment, of type Target, that it deploys to.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub target_environment: String,
     /// Whether a request waits before the export for a holder of `approve` on this stage. First stages only.
     #[serde(default)]
@@ -123,7 +123,7 @@ pub struct DelegatedDeployment {
     pub type_: DelegateType,
     /// The `ServiceAccount` of the host that deploys and approves, for type `ServicePrincipal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub service_account_name: Option<String>,
 }
 

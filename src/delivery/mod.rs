@@ -26,6 +26,7 @@ pub mod references;
 pub mod resources;
 pub mod retry;
 pub mod settings;
+pub mod share;
 pub mod store;
 mod survey;
 mod target;

@@ -235,9 +235,23 @@ fn compared(item: Item, live: Option<Value>, would_be: &Value) -> PlannedItem {
     PlannedItem { item, action, live, fields }
 }
 
-/// An object that belongs to another set stays with it: two solutions would undo each other's writes.
+/// An object that belongs to another set stays with it: two solutions would undo each other's writes. And a `ServiceAccount` of the
+/// target stays the target's: to bring one of its name along would let a solution run with its rights.
 pub(super) fn check_owner(key: &Key, set: &str, live: Option<&Value>) -> Result<(), Obstacle> {
     let Some(live) = live else { return Ok(()) };
+    let is_account = key.group.is_empty() && key.kind == "ServiceAccount";
+    if is_account && object::label(live, names::APPLYSET_PART_OF).is_none() && object::label(live, names::CONNECTION_LABEL) != Some("true")
+    {
+        let (name, namespace) = (&key.name, object::metadata(live, "namespace").unwrap_or_default());
+        return Err(Obstacle::Refusal(errors::result(
+            key,
+            "NotOffered",
+            &format!(
+                "{key} exists in the target, was not put there by this solution and is not offered to it: give it another name, or let its owner offer it with: kubectl label serviceaccounts {name} -n {namespace} {}=true",
+                names::CONNECTION_LABEL
+            ),
+        )));
+    }
     let other =
         object::label(live, names::APPLYSET_PART_OF).filter(|owner| *owner != set).or_else(|| object::label(live, names::APPLYSET_ID));
     other.map_or(Ok(()), |owner| {
@@ -300,6 +314,24 @@ mod tests {
 
         async fn preferred(&self, _: &str, _: &str) -> Result<Option<(kube::core::ApiResource, bool)>, kube::Error> {
             Ok(None)
+        }
+    }
+
+    #[test]
+    fn a_service_account_of_the_target_is_taken_over_only_where_it_is_offered() {
+        let key = Key { group: String::new(), kind: "ServiceAccount".into(), name: "root".into() };
+        let labelled = |labels: Value| json!({"metadata": {"name": "root", "namespace": "qa", "labels": labels}});
+        assert!(check_owner(&key, "mine", None).is_ok());
+        assert!(check_owner(&key, "mine", Some(&labelled(json!({(names::APPLYSET_PART_OF): "mine"})))).is_ok());
+        assert!(check_owner(&key, "mine", Some(&labelled(json!({(names::CONNECTION_LABEL): "true"})))).is_ok());
+        for labels in [json!({}), json!({(names::CONNECTION_LABEL): "false"})] {
+            let Err(Obstacle::Refusal(result)) = check_owner(&key, "mine", Some(&labelled(labels))) else { panic!() };
+            assert_eq!(result.reason, "NotOffered");
+            assert!(
+                result.message.ends_with("kubectl label serviceaccounts root -n qa pilotage.dev/connection=true"),
+                "{}",
+                result.message
+            );
         }
     }
 

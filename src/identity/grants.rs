@@ -22,6 +22,11 @@ pub fn service_account(namespace: &str, name: &str) -> Subject {
     Subject { kind: SubjectKind::ServiceAccount, name: name.to_owned(), namespace: Some(namespace.to_owned()) }
 }
 
+/// A subject in words.
+pub fn described(kind: SubjectKind, name: &str, namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| format!("{kind:?} {name}"), |namespace| format!("{kind:?} {namespace}/{name}"))
+}
+
 /// The subject of a binding that has this user name: a `ServiceAccount` where it is the name of one, else a user.
 pub fn subject_of(username: &str) -> Subject {
     match username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
@@ -106,10 +111,11 @@ pub fn operator_in_target_too(target: &str, delegate: &Delegate, rights: &[Right
     role_and_binding(&with_rights(&about("pilotage-as", &delegate.subject()), &rights), target, &operator(), &rights)
 }
 
-/// What somebody needs to use these rights of a delegate in its place, each once.
+/// What somebody needs to use these rights of a delegate in its place, each once. To bind a role is no call: it is judged on the
+/// delegate's own rights when a binding is made.
 fn uses(delegate: &Delegate, rights: &[Right]) -> Vec<Right> {
     let mut uses: Vec<Right> = Vec::new();
-    for right in rights.iter().map(|right| delegate.to_use(right)) {
+    for right in rights.iter().filter(|right| is_a_call(right)).map(|right| delegate.to_use(right)) {
         if !uses.contains(&right) {
             uses.push(right);
         }
@@ -117,8 +123,13 @@ fn uses(delegate: &Delegate, rights: &[Right]) -> Vec<Right> {
     uses
 }
 
+/// Whether a right is one to make a call, and not one that a call is judged on.
+pub fn is_a_call(right: &Right) -> bool {
+    right.verb != "bind"
+}
+
 /// The rights, in an order that is always the same; whoever lacks one on a kind gets all that deploying that kind takes, or the next
-/// version would be held up by the next of them. What is meant by name stays as it is.
+/// version would be held up by the next of them. What is meant by name stays as it is, and so does what grants rights.
 pub fn whole_kinds(rights: &[Right]) -> Vec<Right> {
     let mut rights = rights.to_vec();
     rights.sort_by(|a, b| {
@@ -126,7 +137,8 @@ pub fn whole_kinds(rights: &[Right]) -> Vec<Right> {
     });
     let mut whole: Vec<Right> = Vec::new();
     for right in rights {
-        if right.name.is_some() || right.subresource.is_some() || !DELEGATE_VERBS.contains(&right.verb.as_str()) {
+        let as_it_is = right.name.is_some() || right.subresource.is_some() || right.group == "rbac.authorization.k8s.io";
+        if as_it_is || !DELEGATE_VERBS.contains(&right.verb.as_str()) {
             whole.push(right);
             continue;
         }

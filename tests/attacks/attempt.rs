@@ -5,6 +5,8 @@ use std::future::Future;
 
 use kube::Error;
 
+use crate::proof;
+
 /// The API server refuses, with this code, and says all of these words.
 pub async fn refused<T: Debug>(attack: u8, what: &str, attempt: impl Future<Output = kube::Result<T>>, code: u16, words: &[&str]) {
     println!("attack {attack} attempted: {what}");
@@ -18,12 +20,22 @@ pub async fn refused<T: Debug>(attack: u8, what: &str, attempt: impl Future<Outp
         }
         Err(error) => panic!("attack {attack} ({what}) did not reach the API server: {error:?}"),
     }
+    proof::prove(attack, what).await;
     println!("attack {attack} refused: {what}");
 }
 
-/// The API server accepts, and nothing has come of it.
+/// Whatever was tried, nothing has come of it.
 pub fn ignored(attack: u8, what: &str, harmless: bool, seen: &dyn Debug) {
     println!("attack {attack} attempted: {what}");
     assert!(harmless, "attack {attack} ({what}) had an effect: {seen:?}");
+    println!("attack {attack} refused: {what}");
+}
+
+/// The operator says no, in all of these words, where it says anything.
+pub fn told(attack: u8, what: &str, message: &str, words: &[&str]) {
+    println!("attack {attack} attempted: {what}");
+    for word in words {
+        assert!(message.contains(word), "attack {attack} ({what}) does not say {word:?}: {message}");
+    }
     println!("attack {attack} refused: {what}");
 }

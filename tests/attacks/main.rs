@@ -1,24 +1,32 @@
 //! Attacks on the record, the gates and the delegates, each tried against the real API server by somebody who can authenticate: with a
 //! client certificate, or with a `ServiceAccount`'s token. Run by `make attacks`, which counts them.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that can't go on fails, also in what tests share")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails, also in what tests share")]
 
 #[path = "../world/mod.rs"]
-#[expect(dead_code, clippy::expect_used, reason = "the fixture is shared with tests that need other parts of it")]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod world;
 
 #[path = "../receiver/mod.rs"]
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod receiver;
 
+mod altered;
 mod attempt;
+mod carried;
+mod changes;
 mod configuration;
 mod decisions;
+mod hosts;
 mod legitimate;
+mod lent;
 mod operator;
 mod policies;
+mod proof;
 mod records;
 mod requests;
 mod running;
 mod scene;
 mod sinks;
+mod stolen;
+mod twins;

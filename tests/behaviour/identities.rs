@@ -107,7 +107,7 @@ async fn only_the_owner_makes_a_stage_deploy_as_the_owner() {
 }
 
 async fn as_the_requester(file: &Path) {
-    let world = World::bare(&format!("requester-{}", file.file_stem().unwrap().to_str().unwrap())).await;
+    let world = World::bare(&format!("requester-{}", file.file_stem().unwrap().to_str().unwrap())).await.provokes_refusals().await;
     let solution = develop(&world, file).await;
     configure(&world, delegation(None)).await;
     world.ready::<Stage>("qa").await;
@@ -143,7 +143,7 @@ async fn published_applications_are_deployed_by_their_requester_once_that_is_gra
 
 /// A world with a stage without a delegate, and a solution of one `ConfigMap`, shared with all that `shared_with` names too.
 async fn undelegated(name: &str, shared_with: impl Fn(&World) -> Value) -> World {
-    let world = World::bare(name).await;
+    let world = World::bare(name).await.provokes_refusals().await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
     let subject = shared_with(&world);
     configure(&world, |object| {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails, also in what tests share")]
 
 #[path = "../world/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod world;
 
 #[path = "../receiver/mod.rs"]
@@ -16,9 +17,11 @@ mod crds;
 mod ends;
 mod grant;
 mod identities;
+mod left_behind;
 mod main_job;
 mod order;
 mod records;
 mod revoked;
+mod shared_with;
 mod sinks;
 mod solutions;

@@ -34,7 +34,7 @@ fn bot(world: &World) -> String {
 
 /// A stage with a step before the deployment, and its pipeline.
 async fn world(name: &str) -> World {
-    let world = World::bare(name).await;
+    let world = World::bare(name).await.provokes_refusals().await;
     let olga = world.olga().await;
     for mut object in world.pipeline() {
         if object["metadata"]["name"] == "prod" {
@@ -50,9 +50,9 @@ async fn world(name: &str) -> World {
     world
 }
 
-/// The pipeline as its administrator sets it; waits until that is in force.
+/// The pipeline as the cluster's administrator sets it, who loses nothing here; waits until that is in force.
 async fn pipeline(world: &World, spec: Value) {
-    let pipelines = Api::<Pipeline>::namespaced(world.olga().await, &world.host);
+    let pipelines = Api::<Pipeline>::namespaced(world.admin.clone(), &world.host);
     pipelines.patch("standard", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
     world.ready::<Pipeline>("standard").await;
 }
@@ -127,7 +127,11 @@ impl Loss {
                     let account = if name.starts_with("pilotage") { "pilotage" } else { name };
                     all.iter().map(subjects).find(|s| s[0]["name"] == account).unwrap()
                 });
-                for binding in all.iter().filter(|b| b["subjects"] == lost && b["metadata"]["name"] != "pilotage-host") {
+                let theirs = |b: &&Value| {
+                    let called = b["metadata"]["name"].as_str().unwrap();
+                    b["subjects"] == lost && called != "pilotage-host" && (called == name || called.starts_with("pilotage-"))
+                };
+                for binding in all.iter().filter(theirs) {
                     kubectl.ok(&["delete", "rolebinding", binding["metadata"]["name"].as_str().unwrap(), "-n", &namespace]).unwrap();
                 }
             }
@@ -151,32 +155,30 @@ impl Loss {
         assert!(!ended(&held), "{:?}", outcome(&held));
     }
 
-    /// What is printed is applied, as often as something is.
-    async fn give_back(&self, world: &World, name: &str) {
+    /// The request ends well once it is given back: the maker's share by who took it, all else by applying what is printed, as often as
+    /// something is.
+    async fn ends_well(&self, world: &World, name: &str) {
+        release(world, name);
         if matches!(self.take, Take::Share) {
-            return pipeline(world, json!({"sharedWith": [{"kind": "Group", "name": "makers"}]})).await;
+            pipeline(world, json!({"sharedWith": [{"kind": "Group", "name": "makers"}]})).await;
         }
         let mut round = 0;
-        world
-            .until("all that is printed is granted", async || {
+        let end = world
+            .until(&format!("request {name} ends"), async || {
                 round += 1;
                 let request = now(world, name).await;
-                let stage = world.condition::<Stage>("qa", "Ready").await.unwrap();
-                let printed = [outcome(&request).1, stage.1];
-                let Some(message) = printed.iter().find(|m| m.contains("apiVersion:")) else {
-                    return Some(());
-                };
-                world.plane.kubectl().apply(&message[message.find("apiVersion:").unwrap()..]).unwrap();
-                look_again(world, "qa", &format!("granted-{name}-{round}")).await;
+                let (_, stage) = world.condition::<Stage>("qa", "Ready").await.unwrap();
+                let printed = [outcome(&request).1, stage];
+                if let Some(message) = printed.iter().find(|m| m.contains("apiVersion:")) {
+                    world.plane.kubectl().apply(&message[message.find("apiVersion:").unwrap()..]).unwrap();
+                    look_again(world, "qa", &format!("granted-{name}-{round}")).await;
+                } else if ended(&request) {
+                    return Some(request);
+                }
                 decide(world, &request).await;
                 None
             })
             .await;
-    }
-
-    async fn ends_well(world: &World, name: &str) {
-        release(world, name);
-        let end = until(world, name, "ends", ended).await;
         assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
         let approved_by = end.status.unwrap().approval.unwrap().by;
         assert_eq!(approved_by, Some(bot(world)));
@@ -193,8 +195,7 @@ impl Loss {
         pipeline(&world, json!({"suspend": false})).await;
         self.holds_up(&world, "waiting").await;
         assert!(world.operator_writes(&world.qa, false).is_empty(), "nothing was written yet");
-        self.give_back(&world, "waiting").await;
-        Self::ends_well(&world, "waiting").await;
+        self.ends_well(&world, "waiting").await;
 
         for (name, at) in [("asked", "AwaitingApproval"), ("approved", "AwaitingPreDeploymentStep")] {
             ask(&world, name).await;
@@ -203,8 +204,7 @@ impl Loss {
             self.take(&world).await;
             self.holds_up(&world, name).await;
             assert_eq!(world.operator_writes(&world.qa, false).len(), written, "{name}: nothing is written without the right");
-            self.give_back(&world, name).await;
-            Self::ends_well(&world, name).await;
+            self.ends_well(&world, name).await;
         }
 
         ask(&world, "deploying").await;
@@ -213,11 +213,11 @@ impl Loss {
         if self.stops_deploying {
             self.holds_up(&world, "deploying").await;
             assert_eq!(phase(&now(&world, "deploying").await), "Deploying");
-            self.give_back(&world, "deploying").await;
-            Self::ends_well(&world, "deploying").await;
+            self.ends_well(&world, "deploying").await;
         } else {
-            Self::ends_well(&world, "deploying").await;
-            self.give_back(&world, "deploying").await;
+            release(&world, "deploying");
+            let end = world.end("deploying").await;
+            assert_eq!(phase(&end), "Succeeded", "what has claimed its target and lacks nothing there finishes: {:?}", outcome(&end));
         }
     }
 }

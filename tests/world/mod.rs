@@ -1,6 +1,8 @@
 //! A world of its own for each test: a host with its development, QA and production namespaces, people, delegates and grants,
 //! on the one control plane that `make test` owns. Dropping a world deletes its namespaces.
 
+pub mod recorder;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -47,7 +49,7 @@ pub async fn client(kubeconfig: PathBuf) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
     let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig).unwrap(), &KubeConfigOptions::default()).await.unwrap();
-    Client::try_from(config).unwrap()
+    recorder::wrap(Client::try_from(config).unwrap())
 }
 
 impl World {
@@ -109,6 +111,16 @@ impl World {
         world.apply(&world.namespaces()).await;
         world.apply(&world.grants()).await;
         world
+    }
+
+    /// The operator, or a delegate, is refused things in this world on purpose: the reader of the operator's trail is told.
+    pub async fn provokes_refusals(self) -> Self {
+        let labelled = Patch::Merge(json!({"metadata": {"labels": {(pilotage_harness::witness::PROVOKES): "true"}}}));
+        let namespaces: Api<Namespace> = Api::all(self.admin.clone());
+        for namespace in [&self.host, &self.dev, &self.qa, &self.prod] {
+            namespaces.patch(namespace, &PatchParams::default(), &labelled).await.unwrap();
+        }
+        self
     }
 
     fn namespaces(&self) -> Vec<Value> {

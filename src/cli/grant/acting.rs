@@ -13,6 +13,7 @@ use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
 use crate::delivery::discovery::Discovery;
 use crate::delivery::export;
+use crate::delivery::share;
 use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
 
@@ -70,8 +71,11 @@ pub(super) struct Acting {
     /// For a Secret of the target that is offered to solutions (label pilotage.dev/connection), which is looked at by name.
     #[arg(long = "secret")]
     secrets: Vec<String>,
+    /// For sharing this cluster role after a deployment, where the stage lets requesters ask for that.
+    #[arg(long = "share")]
+    shares: Vec<String>,
     /// For nothing but what every deployment needs.
-    #[arg(long, conflicts_with_all = ["artifact", "solution", "kinds", "secrets"])]
+    #[arg(long, conflicts_with_all = ["artifact", "solution", "kinds", "secrets", "shares"])]
     least: bool,
 }
 
@@ -153,12 +157,15 @@ impl Acting {
         if let (Some(name), Some(from)) = (&self.solution, &self.from) {
             resources.extend(of_solution(client, &discovery, from, name).await?);
         }
-        if resources.is_empty() && self.secrets.is_empty() {
+        if resources.is_empty() && self.secrets.is_empty() && self.shares.is_empty() {
             resources.extend(USUAL.map(|(plural, group)| (group.to_owned(), plural.to_owned())));
         }
         // Every deployment's own; one grant says it.
         resources.remove(&(String::new(), "configmaps".to_owned()));
         let mut rights: Vec<Right> = resources.iter().map(|(group, plural)| Right::on("get", group, plural, namespace)).collect();
+        if !self.shares.is_empty() {
+            rights.extend(share::rights(namespace, &self.shares));
+        }
         rights.extend(self.secrets.iter().map(|name| Right::on("get", "", "secrets", namespace).named(name)));
         Ok(rights)
     }

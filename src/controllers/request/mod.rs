@@ -7,6 +7,7 @@ mod observe;
 mod outcome;
 mod pass;
 mod planning;
+mod sharing;
 mod target;
 
 use std::collections::HashMap;

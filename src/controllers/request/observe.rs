@@ -202,7 +202,7 @@ fn request_view(request: &DeploymentRequest) -> Result<RequestView, ReconcileErr
         version: version(&spec.solution.version)?,
         source_environment: spec.source_environment.clone(),
         from_registry: spec.artifact.is_some(),
-        shares: !spec.share_with.is_empty(),
+        share_with: spec.share_with.clone(),
         cancel: spec.cancel,
         requester: spec.requested_by.clone(),
         scheduled_time,
@@ -267,6 +267,7 @@ fn stage_view(stage: &Stage, around: &Surroundings) -> StageView {
         soak: spec.soak.as_deref().map(lasting).unwrap_or_default(),
         deployment_timeout: lasting(&spec.deployment.timeout),
         on_failure: spec.deployment.on_failure,
+        sharing: spec.sharing.clone(),
     }
 }
 

@@ -95,6 +95,7 @@ impl Pass {
                 Step::Claim => self.claim(&observed, now).await?,
                 Step::Apply => self.facts.apply = Some(self.apply(&observed).await?),
                 Step::Check => self.facts.health = Some(self.check(&observed).await?),
+                Step::Share => self.facts.share = Some(self.share(&observed).await?),
                 Step::Finish(ending) => {
                     self.finish(&observed, &ending, now).await?;
                     return Ok(Next::Done);

@@ -96,8 +96,10 @@ impl Pass {
             deletions: &dry.planned.deletions_digest_input(),
         });
         let report = dry.planned.report();
+        let unshared = self.preflight_shares(&client, &target).await?;
+        let refused = if unshared.is_empty() { String::new() } else { format!(", {} of the shares refused", unshared.len()) };
         let summary = format!(
-            "dry run as {delegate}: {} to create, {} to change, {} to delete, {} unchanged",
+            "dry run as {delegate}: {} to create, {} to change, {} to delete, {} unchanged{refused}",
             report.create, report.update, report.delete, report.unchanged
         );
         let plan = Plan {
@@ -116,7 +118,7 @@ impl Pass {
             objects: report.objects,
             objects_omitted: report.objects_omitted,
             access: dry.access,
-            results: Vec::new(),
+            results: unshared,
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
         Ok(PlanFact::Ready { hash, summary })

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::decide::known;
 use super::observed::{Observed, Obstacle, PipelineView, SourceView, StageView, TargetView};
+use super::sharing;
 use super::step::{End, Ending, Progress, Step, Waiting};
 use crate::api::artifact::Outcome;
 
@@ -56,9 +57,6 @@ fn supported(o: &Observed) -> Result<(), Step> {
             "spec.artifact.oci is reserved: this version deploys what it exports from a development environment. Name a sourceEnvironment instead",
         );
     }
-    if o.request.shares {
-        return refuse("SharingUnsupported", "spec.shareWith is reserved: this version does not share after the deployment. Leave it out");
-    }
     if let Err(text) = &o.request.scheduled_time {
         return refuse(
             "ScheduledTimeInvalid",
@@ -102,6 +100,9 @@ fn stage(o: &Observed, now: Timestamp) -> Result<&StageView, Step> {
             ),
             now,
         ));
+    }
+    if let Some(message) = sharing::forbidden(name, stage, &o.request.share_with) {
+        return Err(refuse(o, "SharingNotAllowed", &message, now));
     }
     if let Some(why) = &stage.not_ready {
         return Err(wait(o, "StageNotReady", &format!("stage {name} is not ready: {why}"), now));

@@ -6,6 +6,7 @@ use super::acceptance;
 use super::deployment;
 use super::gates;
 use super::observed::{ExportFact, Lookup, Observed, PlanFact, RightsFact};
+use super::sharing;
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use super::timing;
 
@@ -19,7 +20,7 @@ fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
     if o.request.end_time.is_some() {
         return Err(Step::Done);
     }
-    recorded(o)?;
+    recorded(o, now)?;
     if o.request.start_time.is_some() {
         return Ok(deployment::run(o, now));
     }
@@ -63,12 +64,16 @@ fn entitled(o: &Observed, now: Timestamp) -> Result<(), Step> {
 }
 
 /// What the artifact's record already says of this very request, or of one of its name, is not done again.
-fn recorded(o: &Observed) -> Result<(), Step> {
+fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
     let Some(artifact) = o.artifact.present() else { return Ok(()) };
     if let Some(done) = artifact.deployments.iter().find(|d| d.request_uid == o.request.uid) {
         let from_record = "as the artifact's record says: the operator was interrupted before it could write the end here";
         return Err(match done.outcome {
             crate::api::artifact::Outcome::Succeeded => {
+                let holds_claim = o.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == o.request.uid);
+                if holds_claim {
+                    sharing::share(o, done.ended_at, now)?;
+                }
                 Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", deployment::success(o))
             }
             crate::api::artifact::Outcome::Failed => {

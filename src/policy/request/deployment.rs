@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::acceptance;
 use super::observed::{ApplyFact, HealthFact, Observed, Obstacle};
+use super::sharing;
 use super::step::{End, Ending, Progress, Step, Waiting};
 
 /// How long a deployment may take where its stage is gone.
@@ -45,7 +46,10 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
     }
     match &o.facts.health {
         None => Step::Check,
-        Some(HealthFact::Healthy) => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", success(o)),
+        Some(HealthFact::Healthy) => match sharing::share(o, deadline, now) {
+            Err(step) => step,
+            Ok(()) => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", success(o)),
+        },
         Some(HealthFact::Missing(obstacle)) => lacking(obstacle, deadline, now),
         Some(HealthFact::Failed(why)) => failed("Unhealthy", &format!("applied, but not healthy: {why}")),
         Some(HealthFact::Pending(what)) => {
@@ -78,5 +82,9 @@ fn failed(reason: &str, message: &str) -> Step {
 
 /// The good end in words.
 pub fn success(o: &Observed) -> String {
-    format!("{} {} runs in stage {}", o.request.solution, o.request.version, o.request.stage)
+    let runs = format!("{} {} runs in stage {}", o.request.solution, o.request.version, o.request.stage);
+    match sharing::told(o) {
+        Some((false, _, what)) => format!("{runs}; {what}"),
+        _ => runs,
+    }
 }

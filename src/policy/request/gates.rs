@@ -8,12 +8,13 @@ use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use crate::api::names;
 use crate::api::request_status::{ApprovalDecision, Gate, StepOutcome};
 
-/// Passes a gate that the stage asks for, or decides what its state means.
+/// Passes a gate that the stage asks for, or decides what its state means. One that has opened is decided, whatever became of the
+/// stage since: who configures a stage is not who decides.
 pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp) -> Result<(), Step> {
-    if !asked_for(subject.stage, kind) {
-        return Ok(());
-    }
     let Some(gate) = opened(o, kind) else {
+        if !asked_for(subject.stage, kind) {
+            return Ok(());
+        }
         if kind == GateKind::Approval && !subject.stage.allow_self_approval {
             // Asked with the plan, see `will_ask_approver`.
             match o.facts.requester_could_approve {

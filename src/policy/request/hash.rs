@@ -57,6 +57,10 @@ pub fn plan_hash(inputs: &PlanInputs<'_>) -> String {
     );
     field("timeout", &inputs.stage.deployment_timeout.as_secs().to_string());
     field("onFailure", if inputs.stage.on_failure == OnFailure::Rollback { "Rollback" } else { "Keep" });
+    if let Some(sharing) = &inputs.stage.sharing {
+        let kinds: Vec<String> = sharing.subject_kinds.iter().map(|kind| format!("{kind:?}")).collect();
+        field("sharing", &format!("{} with {}", sharing.cluster_roles.join(","), kinds.join(",")));
+    }
     field("force", if inputs.force { "true" } else { "false" });
     field("replaces", inputs.replaces.unwrap_or_default());
     for deletion in inputs.deletions {

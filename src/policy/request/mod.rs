@@ -8,6 +8,7 @@ pub mod hash;
 pub mod observed;
 pub mod report;
 pub mod rights;
+pub mod sharing;
 pub mod step;
 pub mod timing;
 

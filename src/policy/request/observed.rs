@@ -7,8 +7,9 @@ use semver::Version;
 
 use crate::api::artifact::Outcome;
 use crate::api::reference::Identity;
+use crate::api::request::ShareGrant;
 use crate::api::request_status::{ApprovalDecision, GateStatus, StepOutcome};
-use crate::api::stage::{OnFailure, Window};
+use crate::api::stage::{OnFailure, SharingPolicy, Window};
 
 /// The outcome of a look-up. Nothing terminal is decided from a cached absence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,8 +88,8 @@ pub struct RequestView {
     pub source_environment: Option<String>,
     /// Whether it names an artifact in a registry.
     pub from_registry: bool,
-    /// Whether it asks for what is deployed to be shared.
-    pub shares: bool,
+    /// With whom it asks for what is deployed to be shared.
+    pub share_with: Vec<ShareGrant>,
     /// Whether it is withdrawn.
     pub cancel: bool,
     /// Who asks.
@@ -189,6 +190,8 @@ pub struct StageView {
     pub deployment_timeout: Duration,
     /// What is done when it does not.
     pub on_failure: OnFailure,
+    /// What requesters may ask to be shared.
+    pub sharing: Option<SharingPolicy>,
 }
 
 impl StageView {
@@ -320,6 +323,8 @@ pub struct Facts {
     pub apply: Option<ApplyFact>,
     /// Of the health check.
     pub health: Option<HealthFact>,
+    /// Of the sharing.
+    pub share: Option<ShareFact>,
 }
 
 /// Something that waits to be granted or made, or that never will.
@@ -404,4 +409,18 @@ pub enum HealthFact {
     Failed(String),
     /// A right to look at them is missing.
     Missing(Obstacle),
+}
+
+/// What became of what was to be shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShareFact {
+    /// It was tried.
+    Done {
+        /// What is shared, in words.
+        made: Vec<String>,
+        /// What was refused, and why; empty where nothing was.
+        refused: String,
+    },
+    /// The target could not be asked.
+    Unreachable(String),
 }

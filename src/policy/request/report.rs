@@ -1,6 +1,7 @@
 //! How a request's state is told: conditions, phase and the message that people read.
 
 use super::observed::{Observed, PlanFact};
+use super::sharing;
 use super::step::{End, Ending, Progress, Waiting};
 use crate::api::condition::{ConditionStatus, Observation};
 use crate::api::request_status::condition_types as types;
@@ -30,6 +31,9 @@ pub fn ended(o: &Observed, ending: &Ending) -> Report {
     let good = ending.end == End::Succeeded;
     if let Some(type_) = condition_of(ending.at) {
         conditions.push(Observation::new(type_, good, &ending.reason, &ending.message));
+    }
+    if good && let Some((shared, reason, message)) = sharing::told(o) {
+        conditions.push(Observation::new(types::SHARED, shared, reason, message));
     }
     conditions.push(Observation::new(types::SUCCEEDED, good, &ending.reason, &ending.message));
     conditions.push(Observation::new(types::RECONCILING, false, "Ended", "the request has ended"));

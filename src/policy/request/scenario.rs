@@ -38,7 +38,7 @@ pub(super) fn head() -> Observed {
             version: Version::new(1, 4, 0),
             source_environment: None,
             from_registry: false,
-            shares: false,
+            share_with: Vec::new(),
             cancel: false,
             requester: Some(Identity { username: "dana".into(), uid: None, groups: vec!["makers".into()] }),
             scheduled_time: Ok(None),
@@ -73,6 +73,7 @@ pub(super) fn head() -> Observed {
             soak: Duration::ZERO,
             deployment_timeout: Duration::from_mins(10),
             on_failure: OnFailure::Keep,
+            sharing: None,
         }),
         target: Lookup::Present(TargetView {
             not_ready: None,

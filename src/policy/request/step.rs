@@ -56,6 +56,8 @@ pub enum Step {
     Apply,
     /// Look at the health of what was applied.
     Check,
+    /// Share what was deployed, as the delegate.
+    Share,
     /// End the request.
     Finish(Ending),
     /// Wait.

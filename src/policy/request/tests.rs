@@ -430,3 +430,11 @@ fn a_right_that_is_taken_away_while_it_deploys_is_waited_for_until_the_time_out(
     assert_eq!((end, reason.as_str()), (End::Failed, "DelegateLacksTargetAccess"));
     assert!(message.starts_with("waited until "), "{message}");
 }
+
+#[test]
+fn a_gate_that_has_opened_is_decided_though_the_stage_asks_for_it_no_more() {
+    let mut o = head().asked().decided(ApprovalDecision::Approved).exported().planned(HASH);
+    assert_eq!(decide(&o, after(9)), Step::Claim);
+    o.request.gates.pre_deployment_step.clone_from(&o.request.gates.approval);
+    assert_eq!(waits(decide(&o, after(9))).1, "AwaitingPreDeploymentStep");
+}

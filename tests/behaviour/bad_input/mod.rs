@@ -1,7 +1,6 @@
 //! Whatever is wrong with a request or with what it needs: it is said what, on which object and what to do, and nothing is written to the
 //! target.
 
-mod altered;
 mod references;
 mod rights;
 mod target;

@@ -44,7 +44,7 @@ async fn waits_and_goes_on_when_granted(world: &World, reason: &str, who: &str, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_delegate_lacks_in_the_target_is_printed_and_awaited() {
-    let world = world("delegate-lacks").await;
+    let world = world("delegate-lacks").await.provokes_refusals().await;
     service(&world).await;
     no_services(&world, "bot-qa");
     let who = format!("system:serviceaccount:{}:bot-qa, who deploys, lacks rights in namespace {}. Grant:\n", world.host, world.qa);
@@ -54,7 +54,7 @@ async fn what_the_delegate_lacks_in_the_target_is_printed_and_awaited() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_lacks_to_act_as_the_delegate_is_printed_and_awaited() {
-    let world = world("operator-lacks").await;
+    let world = world("operator-lacks").await.provokes_refusals().await;
     service(&world).await;
     no_services(&world, "pilotage-operator");
     let who = format!("the operator may not act as system:serviceaccount:{}:bot-qa in namespace {}. Grant:\n", world.host, world.qa);

@@ -75,7 +75,7 @@ async fn what_a_policy_of_the_target_denies_is_said_in_its_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_that_is_used_up_is_said_with_its_name() {
-    let world = world("quota").await;
+    let world = world("quota").await.provokes_refusals().await;
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": world.qa},
         "spec": {"hard": {"configmaps": "0"}},

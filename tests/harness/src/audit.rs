@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 /// A call to the API server.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Call {
     /// When it was received, in seconds since 1970.
     pub at: f64,
@@ -20,6 +20,8 @@ pub struct Call {
     pub user: String,
     /// The groups of that user.
     pub groups: Vec<String>,
+    /// Which of that user's credentials it was, for example `JTI=` and the id of a token.
+    pub credential: String,
     /// Whom that user impersonated. Of an impersonation that was refused the
     /// log does not tell.
     pub impersonated_user: Option<String>,
@@ -106,6 +108,13 @@ fn parse(line: &[u8]) -> Result<Call> {
         took: seconds(&event.stage_timestamp)? - at,
         user: event.user.username,
         groups: event.user.groups,
+        credential: event
+            .user
+            .extra
+            .get("authentication.kubernetes.io/credential-id")
+            .and_then(|ids| ids.first())
+            .cloned()
+            .unwrap_or_default(),
         impersonated_user: event.impersonated_user.map(|user| user.username),
         impersonation: event.authentication_metadata.and_then(|metadata| metadata.impersonation_constraint),
         verb: event.verb,
@@ -132,7 +141,10 @@ fn dry_run(uri: &str) -> bool {
 }
 
 /// Seconds since 1970 of a time such as `2026-01-31T23:59:59.123456Z`.
-fn seconds(time: &str) -> Result<f64> {
+///
+/// # Errors
+/// Where it is no time.
+pub fn seconds(time: &str) -> Result<f64> {
     parse_time(time).with_context(|| format!("audit log: {time:?} is no time"))
 }
 
@@ -177,6 +189,7 @@ struct Event {
 struct User {
     username: String,
     groups: Vec<String>,
+    extra: std::collections::BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]

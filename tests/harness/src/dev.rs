@@ -1,5 +1,7 @@
 //! The control plane of `make up`: one that stays, for trying things out.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::controlplane::{ControlPlane, Options};
 use crate::install::{self, Operator};
 use crate::process::wait_until;
-use crate::{paths, supervisor};
+use crate::{paths, supervisor, trail};
 
 /// How long the operator may take to lead. A predecessor that was killed holds the Lease for its whole length.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -35,7 +37,10 @@ pub fn up() -> Result<(ControlPlane, bool)> {
 /// Where something is refused, or the operator does not become ready.
 pub fn operate(control_plane: &ControlPlane, program: &Path) -> Result<Operator> {
     install::install(&control_plane.kubectl(), &paths::workspace())?;
-    let kubeconfig = control_plane.service_account_kubeconfig("pilotage-system", "pilotage")?;
+    let token = control_plane.service_account_token("pilotage-system", "pilotage")?;
+    let mut credentials = File::options().create(true).append(true).open(credentials_file(control_plane))?;
+    writeln!(credentials, "{}", trail::credential(&token)?)?;
+    let kubeconfig = control_plane.token_kubeconfig(&token, None)?;
     // Any port: tests and benches run side by side, and read the API server, not this.
     let env = [("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")];
     let mut operator = Operator::start(program, &kubeconfig, &control_plane.dir().join("operator.log"), &env)?;
@@ -45,6 +50,20 @@ pub fn operate(control_plane: &ControlPlane, program: &Path) -> Result<Operator>
     wait_until("the operator leads", PATIENCE, || !operator.runs() || kubectl.run(&holder).is_ok_and(|o| o.stdout.ends_with(&mine)))?;
     ensure!(operator.runs(), "the operator ended; see {}", control_plane.dir().join("operator.log").display());
     Ok(operator)
+}
+
+/// The credentials of all operators that [`operate`] started there, to tell them in the audit log from tests that have taken the
+/// operator's account over.
+///
+/// # Errors
+/// Where none was started.
+pub fn credentials(control_plane: &ControlPlane) -> Result<Vec<String>> {
+    let path = credentials_file(control_plane);
+    Ok(std::fs::read_to_string(&path).with_context(|| path.display().to_string())?.lines().map(str::to_owned).collect())
+}
+
+fn credentials_file(control_plane: &ControlPlane) -> PathBuf {
+    control_plane.dir().join("operator.credentials")
 }
 
 /// As [`operate`], in place of the operator that ran before, and beyond this process.

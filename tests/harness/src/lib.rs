@@ -23,6 +23,8 @@ pub mod process;
 mod readiness;
 pub mod supervisor;
 pub mod table;
+pub mod trail;
+pub mod witness;
 
 pub use controlplane::{ControlPlane, Options};
 pub use kubectl::{Kubectl, Output};

@@ -9,19 +9,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use pilotage_harness::process::{self, Pid, Signal};
-use pilotage_harness::{ControlPlane, Options, binaries, controlplane, demo, dev};
+use pilotage_harness::witness::Witness;
+use pilotage_harness::{ControlPlane, Options, binaries, controlplane, demo, dev, trail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 const USAGE: &str = "usage: pilotage-dev COMMAND
 
   build                            builds the programs of the control plane
-  run [--operator PROGRAM] -- CMD  runs a command with a control plane of its own
+  run [--operator PROGRAM [--trail]] -- CMD
+                                   runs a command with a control plane of its own
   up [--operator PROGRAM]          starts a control plane that stays, or reuses the running one
   down                             ends it
   demo --operator PROGRAM          plays the example from development to production
 
-  With --operator Pilotage is installed, and that program runs as its operator, under the rights that deploy/ gives it.";
+  With --operator Pilotage is installed, and that program runs as its operator, under the rights that deploy/ gives it.
+  With --trail the command must be all the tests: when it has succeeded, the audit log is read, and it fails after all where the
+  operator wrote to a target as anybody but whom a plan names, was refused what no test means to be refused, or holds a right that
+  it never used.";
 
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().skip(1).collect();
@@ -39,8 +44,12 @@ fn dispatch(args: &[OsString]) -> Result<ExitCode> {
         Some("build") => build(),
         Some("run") => {
             let (operator, rest) = operator(&args[1..])?;
+            let (judged, rest) = match rest {
+                [flag, rest @ ..] if flag == "--trail" => (true, rest),
+                _ => (false, rest),
+            };
             let command = rest.strip_prefix(&[OsString::from("--")]).unwrap_or(rest);
-            run(command, operator.as_deref())
+            run(command, operator.as_deref(), judged)
         }
         Some("up") => up(operator(&args[1..])?.0.as_deref()),
         Some("down") => down(),
@@ -101,7 +110,7 @@ enum Event {
     Ended(std::io::Result<std::process::ExitStatus>),
 }
 
-fn run(argv: &[OsString], operator: Option<&Path>) -> Result<ExitCode> {
+fn run(argv: &[OsString], operator: Option<&Path>, judged: bool) -> Result<ExitCode> {
     anyhow::ensure!(!argv.is_empty(), "run: which command?");
     let (events, inbox) = mpsc::channel();
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
@@ -116,6 +125,8 @@ fn run(argv: &[OsString], operator: Option<&Path>) -> Result<ExitCode> {
         return Ok(code(128 + signal));
     }
     let operator = operator.map(|program| dev::operate(&control_plane, program)).transpose()?;
+    anyhow::ensure!(!judged || operator.is_some(), "--trail: of which operator?");
+    let witness = judged.then(|| Witness::start(&control_plane)).transpose()?;
     let child = start(&control_plane, argv)?;
     let pid = Pid::from_child(&child);
     std::thread::spawn(move || {
@@ -125,6 +136,16 @@ fn run(argv: &[OsString], operator: Option<&Path>) -> Result<ExitCode> {
     let status = wait(&inbox, pid)?;
     if let Some(operator) = operator {
         operator.stop()?;
+    }
+    if let Some(witness) = witness {
+        let seen = witness.stop()?;
+        if status.success() {
+            let findings = trail::read(&control_plane, &dev::credentials(&control_plane)?, &seen)?;
+            println!("operator's trail: {} writes to targets, {} plans", findings.writes, seen.plans.len());
+            if let Some(complaint) = findings.complaint() {
+                bail!("the operator's trail in the audit log:\n{complaint}");
+            }
+        }
     }
     drop(control_plane);
     Ok(code(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())))

@@ -12,6 +12,7 @@ use pilotage_harness::install::install;
 use pilotage_harness::{ControlPlane, Options, dev};
 use serde_json::json;
 
+use crate::attempt::told;
 use crate::world::{World, phase};
 
 /// The policy that keeps the bytes.
@@ -60,11 +61,11 @@ async fn altered_bytes_are_found_out_before_anything_is_written() {
     let digest =
         world.plane.kubectl().ok(&["get", "artifact", "-n", &world.host, "orders-1.0.0", "-o", "jsonpath={.spec.digest}"]).unwrap();
     let (host, actual) = (&world.host, digest_of(altered.as_bytes()));
-    assert!(
-        message.starts_with(&format!("artifact orders-1.0.0 in host {host} was altered: its record has digest {digest}, its bytes in ConfigMaps {name} to {name} have {actual}.")),
-        "{message}"
+    let start = format!(
+        "artifact orders-1.0.0 in host {host} was altered: its record has digest {digest}, its bytes in ConfigMaps {name} to {name} have {actual}."
     );
-    assert!(message.contains("Nothing is deployed from it. Find out who changed it, and raise the solution's version"), "{message}");
+    let words = [start.as_str(), "Nothing is deployed from it. Find out who changed it, and raise the solution's version"];
+    told(43, "the bytes of an artifact, altered while the policies were away", &message, &words);
     assert!(world.operator_writes(&world.prod, false).is_empty());
     assert!(world.operator_writes(&world.prod, true).is_empty(), "not even a dry run");
     operator.stop().unwrap();

@@ -1,0 +1,37 @@
+//! Step `Share`: what the request asks to be shared, made in the target by the delegate.
+
+use super::pass::Pass;
+use crate::api::Environment;
+use crate::api::plan::PlanResult;
+use crate::delivery::claimed::Claimed;
+use crate::delivery::share::{self, Shares};
+use crate::driver::controller::ReconcileError;
+use crate::identity::delegate::DelegateClient;
+use crate::policy::request::observed::{Observed, ShareFact};
+
+impl Pass {
+    /// What would not be shared, for those who are asked before; asked only where something is to be shared.
+    pub(super) async fn preflight_shares(&self, client: &DelegateClient, target: &Environment) -> Result<Vec<PlanResult>, ReconcileError> {
+        let spec = &self.request.spec;
+        Ok(share::preflight(client, &target.spec.namespace, &spec.solution.name, &spec.share_with).await?)
+    }
+
+    /// Shares, and tells what was refused with what would grant it. Nothing of it fails the deployment.
+    pub(super) async fn share(&mut self, observed: &Observed) -> Result<ShareFact, ReconcileError> {
+        let spec = &self.request.spec;
+        let claim = self.around.target.as_ref().and_then(|t| Claimed::from_environment(t, &spec.solution.name, &self.uid()));
+        let Some(claim) = claim else { return Ok(ShareFact::Unreachable("the claim on the environment is gone".into())) };
+        let client = self.acting(observed)?;
+        let Shares { made, refused, missing, transient } = share::share(&claim, &client, &spec.share_with).await;
+        if let Some(why) = transient {
+            return Ok(ShareFact::Unreachable(why));
+        }
+        let made = spec.share_with.iter().filter(|grant| made.contains(&share::name(claim.solution(), grant))).map(share::said).collect();
+        let mut said: Vec<String> = refused.iter().map(|error| error.message.clone()).collect();
+        if !missing.is_empty() {
+            said.push(self.missing(&client, claim.namespace(), &missing).await?.message);
+        }
+        self.errors = refused;
+        Ok(ShareFact::Done { made, refused: said.join("; ") })
+    }
+}

@@ -1,0 +1,184 @@
+//! What a request asks to be shared once it is deployed: `RoleBindings` in the target, made by the delegate and by its own right to
+//! bind. Where one is refused, the deployment stands and the refusal is listed.
+
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::core::ApiResource;
+use serde_json::{Value, json};
+
+use super::claimed::Claimed;
+use super::errors::{self, Cause};
+use super::object::{self, Key};
+use super::retry::retrying;
+use super::target::{Mode, Target};
+use crate::api::names::{self, short_hash};
+use crate::api::plan::PlanResult;
+use crate::api::reference::SubjectKind;
+use crate::api::request::ShareGrant;
+use crate::api::request_status::ObjectError;
+use crate::identity::access::Right;
+use crate::identity::delegate::DelegateClient;
+use crate::identity::grants;
+
+/// The API group of what is bound.
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// What became of the shares.
+#[derive(Debug, Default)]
+pub struct Shares {
+    /// Those that are there: the names of their bindings.
+    pub made: Vec<String>,
+    /// Those that were refused.
+    pub refused: Vec<ObjectError>,
+    /// What the delegate needs for those that were refused for lack of rights; of what it holds, it is the operator that may not use it.
+    pub missing: Vec<Right>,
+    /// Why some could not be tried, where that may pass.
+    pub transient: Option<String>,
+}
+
+/// Why one could not be made.
+enum Obstacle {
+    Call(kube::Error),
+    Taken(Key),
+}
+
+/// Makes the bindings, as the delegate that holds the claim. Those that are as they shall be are not written.
+pub async fn share(claim: &Claimed, delegate: &DelegateClient, wanted: &[ShareGrant]) -> Shares {
+    let target = Target::new(delegate, claim.namespace());
+    let mut shares = Shares::default();
+    for grant in wanted {
+        match bind(&target, claim.solution(), grant, Mode::Write).await {
+            Ok(name) => shares.made.push(name),
+            Err(Obstacle::Taken(key)) => shares.refused.push(errors::failure(&key, "NameTaken", &taken(&key))),
+            Err(Obstacle::Call(error)) => match errors::classify(&error) {
+                Cause::Transient | Cause::Stale => shares.transient = Some(errors::message(&error)),
+                cause => {
+                    if matches!(cause, Cause::Unauthorized | Cause::Escalation) {
+                        shares.missing.extend(rights(claim.namespace(), std::slice::from_ref(&grant.cluster_role)));
+                    }
+                    shares.refused.push(errors::object_error(&key(claim.solution(), grant), &error));
+                }
+            },
+        }
+    }
+    shares.missing.sort();
+    shares.missing.dedup();
+    shares
+}
+
+/// What would be refused, found out by dry runs as the delegate.
+///
+/// # Errors
+/// Where the target can't be asked.
+pub async fn preflight(delegate: &DelegateClient, namespace: &str, solution: &str, wanted: &[ShareGrant]) -> kube::Result<Vec<PlanResult>> {
+    let target = Target::new(delegate, namespace);
+    let mut refused = Vec::new();
+    for grant in wanted {
+        match bind(&target, solution, grant, Mode::DryRun).await {
+            Ok(_) => {}
+            Err(Obstacle::Taken(key)) => refused.push(errors::result(&key, "NameTaken", &taken(&key))),
+            Err(Obstacle::Call(error)) if matches!(errors::classify(&error), Cause::Transient | Cause::Stale) => return Err(error),
+            Err(Obstacle::Call(error)) => {
+                let said = errors::plan_result(&key(solution, grant), &error);
+                refused.push(PlanResult { message: format!("it would not be shared: {}", said.message), ..said });
+            }
+        }
+    }
+    Ok(refused)
+}
+
+/// What a delegate needs to share these roles. Who makes a binding needs the right to bind what it binds.
+pub fn rights(namespace: &str, cluster_roles: &[String]) -> Vec<Right> {
+    let mut rights: Vec<Right> = ["get", "patch", "create"].map(|verb| Right::on(verb, RBAC, "rolebindings", namespace)).to_vec();
+    rights.extend(cluster_roles.iter().map(|role| Right::on("bind", RBAC, "clusterroles", namespace).named(role)));
+    rights
+}
+
+/// One binding; its name.
+async fn bind(target: &Target, solution: &str, grant: &ShareGrant, mode: Mode) -> Result<String, Obstacle> {
+    let (resource, key) = (ApiResource::erase::<RoleBinding>(&()), key(solution, grant));
+    let wanted = manifest(solution, grant);
+    let live = retrying(|| target.get(&resource, &key.name)).await.map_err(Obstacle::Call)?;
+    match live {
+        Some(live) if object::label(&live, names::SOLUTION_LABEL) != Some(solution) => return Err(Obstacle::Taken(key)),
+        Some(live) if live["roleRef"] == wanted["roleRef"] && live["subjects"] == wanted["subjects"] => return Ok(key.name),
+        _ => {}
+    }
+    // By force: what somebody changed in a generated binding is put right.
+    retrying(|| target.apply(&resource, &key.name, &wanted, true, mode)).await.map_err(Obstacle::Call)?;
+    Ok(key.name)
+}
+
+fn key(solution: &str, grant: &ShareGrant) -> Key {
+    let namespace = grant.namespace.as_deref().unwrap_or_default();
+    let hash = short_hash(&format!("{} {:?} {namespace} {}", grant.cluster_role, grant.kind, grant.name));
+    Key { group: RBAC.into(), kind: "RoleBinding".into(), name: format!("pilotage-share-{solution}-{hash}") }
+}
+
+/// The name of the binding that a share becomes.
+pub fn name(solution: &str, grant: &ShareGrant) -> String {
+    key(solution, grant).name
+}
+
+fn manifest(solution: &str, grant: &ShareGrant) -> Value {
+    let subject = match (grant.kind, &grant.namespace) {
+        (SubjectKind::ServiceAccount, namespace) => json!({"kind": "ServiceAccount", "name": grant.name, "namespace": namespace}),
+        (SubjectKind::User, _) => json!({"kind": "User", "apiGroup": RBAC, "name": grant.name}),
+        (SubjectKind::Group, _) => json!({"kind": "Group", "apiGroup": RBAC, "name": grant.name}),
+    };
+    json!({
+        "apiVersion": format!("{RBAC}/v1"),
+        "kind": "RoleBinding",
+        "metadata": {
+            "name": key(solution, grant).name,
+            "labels": {(names::MANAGED_BY): names::FIELD_MANAGER, (names::SOLUTION_LABEL): solution},
+        },
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": grant.cluster_role},
+        "subjects": [subject],
+    })
+}
+
+fn taken(key: &Key) -> String {
+    format!("{key} of the target was not made by Pilotage for this solution, and is left alone: delete or rename it, then ask again")
+}
+
+/// What was shared with whom, for people.
+pub fn said(grant: &ShareGrant) -> String {
+    let who = grants::described(grant.kind, &grant.name, grant.namespace.as_deref());
+    format!("ClusterRole {} with {who}", grant.cluster_role)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(kind: SubjectKind, name: &str, namespace: Option<&str>, role: &str) -> ShareGrant {
+        ShareGrant { kind, name: name.into(), namespace: namespace.map(str::to_owned), cluster_role: role.into() }
+    }
+
+    #[test]
+    fn each_share_is_a_binding_of_its_own() {
+        let all = [
+            grant(SubjectKind::Group, "qa", None, "view"),
+            grant(SubjectKind::User, "qa", None, "view"),
+            grant(SubjectKind::Group, "qa", None, "edit"),
+            grant(SubjectKind::ServiceAccount, "qa", Some("ci"), "view"),
+        ];
+        let names: std::collections::BTreeSet<String> = all.iter().map(|g| key("orders", g).name).collect();
+        assert_eq!(names.len(), all.len());
+        let binding = manifest("orders", &all[3]);
+        assert_eq!(binding["subjects"], json!([{"kind": "ServiceAccount", "name": "qa", "namespace": "ci"}]));
+        assert_eq!(binding["metadata"]["labels"]["pilotage.dev/solution"], "orders");
+        assert_eq!(said(&all[3]), "ClusterRole view with ServiceAccount ci/qa");
+        assert_eq!(said(&all[0]), "ClusterRole view with Group qa");
+    }
+
+    #[test]
+    fn who_shares_needs_to_bind_each_role() {
+        let rights = rights("qa", &["view".into()]);
+        let said: Vec<String> = rights.iter().map(|r| format!("{} {} {:?}", r.verb, r.resource, r.name)).collect();
+        assert_eq!(
+            said,
+            ["get rolebindings None", "patch rolebindings None", "create rolebindings None", "bind clusterroles Some(\"view\")"]
+        );
+    }
+}

@@ -1,0 +1,337 @@
+//! The proof that each attack is refused by what is believed to refuse it, and would succeed without. By `make attacks-proof`: after
+//! each refusal the guard that its message names is taken away (one validation of a policy, the binding of a mutating one, one rule
+//! of a schema, one missing right) and the same call is made again as a dry run, until the API server accepts it. The guards that it
+//! took are compared with `guards.txt`. Attacks that the operator refuses are not tried here: in `guards.txt`'s head is what does.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicyBinding, ValidatingAdmissionPolicy};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Error, ResourceExt};
+use pilotage_harness::{ControlPlane, Kubectl};
+use serde_json::{Value, json};
+
+use crate::world::{client, recorder};
+
+/// How long the API server may take to notice that a guard went, or came back.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// More guards than any attack has.
+const MOST: usize = 6;
+
+/// What refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Guard {
+    /// A right that the caller lacks.
+    Right { user: String, verb: String, resource: String, group: String },
+    /// Nobody hands on rights that they do not have.
+    Escalation { user: String },
+    /// One validation of a policy.
+    Validation { policy: String, index: usize, says: String },
+    /// A mutating policy, which fails strangers.
+    Mutation { policy: String },
+    /// What a schema says of one field: its length, its pattern.
+    Field { kind: String, path: String },
+    /// A rule of a schema.
+    Rule { kind: String, says: String },
+    /// Something that is not Pilotage's.
+    BuiltIn(String),
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // The names of namespaces differ from run to run.
+            Self::Right { user, verb, resource, .. } => {
+                write!(f, "RBAC: {} may not {verb} {resource}", user.rsplit(':').next().unwrap_or(user))
+            }
+            Self::Escalation { .. } => f.write_str("RBAC: nobody hands on what they don't have"),
+            Self::Validation { policy, says, .. } => write!(f, "policy {policy}: {says}"),
+            Self::Mutation { policy } => write!(f, "mutating policy {policy}"),
+            Self::Field { kind, path } => write!(f, "schema of {kind}: what {path} may be"),
+            Self::Rule { kind, says } => write!(f, "schema of {kind}: {says}"),
+            Self::BuiltIn(what) => write!(f, "Kubernetes: {what}"),
+        }
+    }
+}
+
+/// What was taken away, to be put back.
+enum Taken {
+    Grant(String),
+    Policy(Box<ValidatingAdmissionPolicy>),
+    Binding(Box<MutatingAdmissionPolicyBinding>),
+    Schema(Box<CustomResourceDefinition>),
+}
+
+/// Proves the refusal of the last call, where proofs are asked for.
+pub async fn prove(attack: u8, what: &str) {
+    let Some(mode) = recorder::MODE.as_deref() else { return };
+    let call = recorder::last().expect("a call that was recorded");
+    let plane = ControlPlane::from_env().expect("a control plane");
+    let admin = client(plane.admin_kubeconfig()).await;
+    let installed = Installed::read(&admin).await;
+    let refusal = call.repeat().await.expect_err("what was refused is refused again");
+    let (mut guards, mut taken) = (vec![recognize(&installed, &refusal)], Vec::new());
+    loop {
+        let guard = guards.last().unwrap().clone();
+        let Some(was) = take_away(&admin, &plane.kubectl(), &guard, taken.len()).await else { break };
+        taken.push(was);
+        // Until another guard refuses, or none.
+        let next = until(&format!("{guard} is out of force in attack {attack} ({what})"), async || match call.repeat().await {
+            Ok(()) => Some(None),
+            Err(error) => {
+                let other = recognize(&installed, &error);
+                (!guards.contains(&other)).then_some(Some(other))
+            }
+        })
+        .await;
+        match next {
+            None => break,
+            Some(next) => guards.push(next),
+        }
+        assert!(guards.len() <= MOST, "attack {attack} ({what}) has no end of guards: {guards:?}");
+    }
+    for (was, guard) in taken.into_iter().zip(&guards).rev() {
+        put_back(&admin, was).await;
+        until(&format!("{guard} is in force again after attack {attack} ({what})"), async || match call.repeat().await {
+            Ok(()) => None,
+            Err(error) => (recognize(&installed, &error) == *guard).then_some(()),
+        })
+        .await;
+    }
+
+    let mut line = format!("{attack} | {what} | ");
+    for (at, guard) in guards.iter().enumerate() {
+        write!(line, "{}{guard}", if at == 0 { "" } else { " + " }).unwrap();
+    }
+    println!("proof: {line}");
+    if mode == "write" {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/guards.txt");
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        writeln!(file, "{line}").unwrap();
+        return;
+    }
+    let known = include_str!("guards.txt").lines().any(|known| known == line);
+    assert!(known, "not in tests/attacks/guards.txt: {line}");
+}
+
+/// What guards, as it is installed.
+struct Installed {
+    policies: Vec<ValidatingAdmissionPolicy>,
+    mutations: Vec<String>,
+    kinds: Vec<CustomResourceDefinition>,
+}
+
+impl Installed {
+    async fn read(admin: &Client) -> Self {
+        let (all, admin) = (ListParams::default(), || admin.clone());
+        let mutations = Api::<MutatingAdmissionPolicyBinding>::all(admin()).list(&all).await.unwrap();
+        Self {
+            policies: Api::all(admin()).list(&all).await.unwrap().items,
+            mutations: mutations.iter().map(ResourceExt::name_any).collect(),
+            kinds: Api::all(admin()).list(&all).await.unwrap().items,
+        }
+    }
+}
+
+/// Which guard speaks.
+fn recognize(installed: &Installed, error: &Error) -> Guard {
+    let Error::Api(status) = error else { panic!("the call did not reach the API server: {error:?}") };
+    let message = &status.message;
+    if let Some(policy) = between(message, "ValidatingAdmissionPolicy '", "'") {
+        let speaks = installed.policies.iter().find(|p| p.name_any() == policy);
+        return speaks
+            .and_then(|policy| validation(policy, message))
+            .unwrap_or_else(|| panic!("no validation of {policy} says: {message}"));
+    }
+    if message.contains("no such key") {
+        let named = installed.mutations.iter().find(|name| message.contains(&format!("'{name}'")));
+        return Guard::Mutation { policy: named.unwrap_or_else(|| panic!("whose is this: {message}")).clone() };
+    }
+    if message.contains("attempting to grant RBAC permissions not currently held") {
+        return Guard::Escalation { user: between(message, "user \"", "\"").unwrap_or_default().to_owned() };
+    }
+    if let Some(user) = between(message, "User \"", "\" cannot ") {
+        let right = message.split_once("\" cannot ").map_or("", |(_, rest)| rest);
+        return Guard::Right {
+            user: user.to_owned(),
+            verb: right.split(' ').next().unwrap_or_default().to_owned(),
+            resource: between(right, "resource \"", "\"").unwrap_or_default().to_owned(),
+            group: between(right, "API group \"", "\"").unwrap_or_default().to_owned(),
+        };
+    }
+    for definition in &installed.kinds {
+        let kind = &definition.spec.names.kind;
+        if !message.starts_with(&format!("{kind}.")) {
+            continue;
+        }
+        let mut rules = Vec::new();
+        visit_rules(&mut serde_json::to_value(&definition.spec).unwrap(), &mut |rule| rules.push(rule["message"].clone()));
+        let says = rules.iter().filter_map(Value::as_str).find(|says| message.contains(says));
+        if let Some(says) = says {
+            return Guard::Rule { kind: kind.clone(), says: says.to_owned() };
+        }
+        let path = between(message, "is invalid: ", ": ").unwrap_or_default().trim_start_matches('[');
+        if path.starts_with("spec.") || path.starts_with("status.") {
+            return Guard::Field { kind: kind.clone(), path: path.to_owned() };
+        }
+        return Guard::BuiltIn(format!("what {path} may be"));
+    }
+    Guard::BuiltIn(message.chars().take(60).collect())
+}
+
+/// The validation whose message this is: by its fixed text, or by a text in its expression.
+fn validation(policy: &ValidatingAdmissionPolicy, message: &str) -> Option<Guard> {
+    let validations = policy.spec.as_ref()?.validations.as_ref()?;
+    let texts = |expression: &str| -> Vec<String> {
+        expression.split('"').skip(1).step_by(2).map(str::trim).filter(|text| text.len() > 12).map(str::to_owned).collect()
+    };
+    let index = validations.iter().position(|v| match &v.message_expression {
+        Some(expression) => texts(expression).iter().any(|text| message.contains(text.as_str())),
+        None => v.message.as_ref().is_some_and(|fixed| message.contains(fixed.as_str())),
+    })?;
+    let says = validations[index].message.clone().unwrap_or_default();
+    Some(Guard::Validation { policy: policy.name_any(), index, says: says.split(':').next().unwrap_or_default().to_owned() })
+}
+
+/// Takes a guard away; `None` where that is not possible, for it is part of Kubernetes.
+async fn take_away(admin: &Client, kubectl: &Kubectl, guard: &Guard, number: usize) -> Option<Taken> {
+    match guard {
+        Guard::Right { user, verb, resource, group } => {
+            Some(grant(kubectl, user, number, &json!([{"apiGroups": [group], "resources": [resource], "verbs": [verb]}])))
+        }
+        Guard::Escalation { user } => {
+            let resources = ["roles", "rolebindings", "clusterroles"];
+            let rules = json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": resources, "verbs": ["escalate", "bind"]}]);
+            Some(grant(kubectl, user, number, &rules))
+        }
+        Guard::Validation { policy, index, .. } => {
+            let api = Api::<ValidatingAdmissionPolicy>::all(admin.clone());
+            let was = api.get(policy).await.unwrap();
+            let mut without = was.clone();
+            let validation = &mut without.spec.as_mut()?.validations.as_mut()?[*index];
+            validation.expression = "true".into();
+            validation.message_expression = None;
+            api.replace(policy, &PostParams::default(), &without).await.unwrap();
+            Some(Taken::Policy(Box::new(was)))
+        }
+        Guard::Mutation { policy } => {
+            let api = Api::<MutatingAdmissionPolicyBinding>::all(admin.clone());
+            let was = api.get(policy).await.unwrap();
+            api.delete(policy, &DeleteParams::default()).await.unwrap();
+            Some(Taken::Binding(Box::new(was)))
+        }
+        Guard::Rule { kind, says } => {
+            let api = Api::<CustomResourceDefinition>::all(admin.clone());
+            let all = api.list(&ListParams::default()).await.unwrap();
+            let was = all.into_iter().find(|d| d.spec.names.kind == *kind)?;
+            let mut spec = serde_json::to_value(&was.spec).unwrap();
+            visit_rules(&mut spec, &mut |rule| {
+                if rule["message"] == says.as_str() {
+                    rule["rule"] = "true".into();
+                    rule["message"] = "taken away for a proof".into();
+                }
+            });
+            let without = CustomResourceDefinition { spec: serde_json::from_value(spec).unwrap(), ..was.clone() };
+            api.replace(&was.name_any(), &PostParams::default(), &without).await.unwrap();
+            Some(Taken::Schema(Box::new(was)))
+        }
+        Guard::Field { kind, path } => {
+            let api = Api::<CustomResourceDefinition>::all(admin.clone());
+            let all = api.list(&ListParams::default()).await.unwrap();
+            let was = all.into_iter().find(|d| d.spec.names.kind == *kind)?;
+            let mut spec = serde_json::to_value(&was.spec).unwrap();
+            unbound(&mut spec, path);
+            let without = CustomResourceDefinition { spec: serde_json::from_value(spec).unwrap(), ..was.clone() };
+            api.replace(&was.name_any(), &PostParams::default(), &without).await.unwrap();
+            Some(Taken::Schema(Box::new(was)))
+        }
+        Guard::BuiltIn(_) => None,
+    }
+}
+
+/// Gives a right in the whole cluster.
+fn grant(kubectl: &Kubectl, user: &str, number: usize, rules: &Value) -> Taken {
+    let name = format!("proof-{number}");
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules});
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
+    });
+    kubectl.apply(&format!("{role}\n---\n{binding}")).unwrap();
+    Taken::Grant(name)
+}
+
+async fn put_back(admin: &Client, was: Taken) {
+    let plain = PatchParams::default();
+    match was {
+        Taken::Grant(name) => {
+            use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+            Api::<ClusterRoleBinding>::all(admin.clone()).delete(&name, &DeleteParams::default()).await.unwrap();
+            Api::<ClusterRole>::all(admin.clone()).delete(&name, &DeleteParams::default()).await.unwrap();
+        }
+        Taken::Policy(was) => {
+            let patch = Patch::Merge(json!({"spec": was.spec}));
+            Api::<ValidatingAdmissionPolicy>::all(admin.clone()).patch(&was.name_any(), &plain, &patch).await.unwrap();
+        }
+        Taken::Binding(mut was) => {
+            was.metadata = kube::api::ObjectMeta { name: was.metadata.name, labels: was.metadata.labels, ..Default::default() };
+            Api::<MutatingAdmissionPolicyBinding>::all(admin.clone()).create(&PostParams::default(), &was).await.unwrap();
+        }
+        Taken::Schema(was) => {
+            let patch = Patch::Merge(json!({"spec": was.spec}));
+            Api::<CustomResourceDefinition>::all(admin.clone()).patch(&was.name_any(), &plain, &patch).await.unwrap();
+        }
+    }
+}
+
+/// Takes away what a schema says of one field, but for its type.
+fn unbound(spec: &mut Value, path: &str) {
+    let mut node = spec.pointer_mut("/versions/0/schema/openAPIV3Schema").expect("a schema");
+    for part in path.split('.') {
+        let (field, is_item) = part.split_once('[').map_or((part, false), |(field, _)| (field, true));
+        node = &mut node["properties"][field];
+        if is_item {
+            node = &mut node["items"];
+        }
+    }
+    let map = node.as_object_mut().unwrap_or_else(|| panic!("no schema of {path}"));
+    map.retain(|key, _| !["minLength", "maxLength", "pattern", "maxItems", "enum"].contains(&key.as_str()));
+}
+
+/// Shows each rule of a schema, wherever it is.
+fn visit_rules(schema: &mut Value, show: &mut dyn FnMut(&mut Value)) {
+    match schema {
+        Value::Object(map) => {
+            for (key, value) in map {
+                if key == "x-kubernetes-validations" {
+                    value.as_array_mut().into_iter().flatten().for_each(&mut *show);
+                } else {
+                    visit_rules(value, show);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| visit_rules(item, show)),
+        _ => {}
+    }
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    rest.split_once(after).map(|(found, _)| found)
+}
+
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,228 @@
+//! The operator's trail in the audit log: as whom it wrote to targets, which of its rights it used, and what it was refused.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+
+use crate::audit::{self, Call};
+use crate::controlplane::ControlPlane;
+use crate::witness::{PROVOKES, Seen};
+
+/// The operator's user name.
+const OPERATOR: &str = "system:serviceaccount:pilotage-system:pilotage";
+/// What it holds to hand on by sharing and for nothing else: group, resource and verb.
+const HANDED_ON: [(&str, &str, &str); 2] = [("rbac.authorization.k8s.io", "clusterroles", "bind"), ("pilotage.dev", "pipelines", "deploy")];
+/// Starts and ends of requests are kept by the second, and the clocks are one.
+const SECOND: f64 = 1.0;
+
+/// The credential that a token is, as the audit log names it: tests have tokens of the operator's account too.
+///
+/// # Errors
+/// Where it is no token of a `ServiceAccount`.
+pub fn credential(token: &str) -> Result<String> {
+    let claims = token.split('.').nth(1).context("the token has no claims")?;
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).context("the token's claims")?)?;
+    Ok(format!("JTI={}", claims["jti"].as_str().context("the token has no jti")?))
+}
+
+/// A right that was granted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Granted {
+    role: String,
+    group: String,
+    resource: String,
+    verb: String,
+}
+
+/// What the trail shows.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// How many writes to targets were looked at.
+    pub writes: usize,
+    /// Writes to targets that no plan covers, or that the operator made as itself.
+    pub strangers: Vec<String>,
+    /// Rights that were never used.
+    pub unused: Vec<Granted>,
+    /// Calls that were refused where no test means to have them refused.
+    pub refused: BTreeSet<String>,
+}
+
+impl Findings {
+    /// What is wrong, in words; nothing where all is well.
+    pub fn complaint(&self) -> Option<String> {
+        let mut text = String::new();
+        if self.writes == 0 {
+            text.push_str("no write to a target is in the audit log\n");
+        }
+        for stranger in &self.strangers {
+            let _ = writeln!(text, "written to a target, and not by the identity of a plan that ran: {stranger}");
+        }
+        for Granted { role, group, resource, verb } in &self.unused {
+            let _ = writeln!(text, "granted in {role} and never used: {verb} {resource} of group {group:?}");
+        }
+        for refused in &self.refused {
+            let _ = writeln!(text, "refused to the operator (a test that means it labels its namespace {PROVOKES}): {refused}");
+        }
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// Reads the trail of the operators with these credentials.
+///
+/// # Errors
+/// Where the audit log or the operator's roles can't be read.
+pub fn read(control_plane: &ControlPlane, credentials: &[String], seen: &Seen) -> Result<Findings> {
+    let calls: Vec<Call> = audit::read(&control_plane.audit_log())?
+        .into_iter()
+        .filter(|call| call.user == OPERATOR && credentials.contains(&call.credential))
+        .collect();
+    let roles = control_plane.kubectl().json(&["get", "clusterrole", "pilotage", "pilotage-host"])?;
+    let role = control_plane.kubectl().json(&["get", "role", "pilotage", "-n", "pilotage-system"])?;
+    let granted = roles["items"].as_array().into_iter().flatten().chain([&role]).flat_map(granted).collect();
+    Ok(judge(&calls, seen, granted))
+}
+
+/// The rights of a role, each verb on each resource.
+fn granted(role: &Value) -> Vec<Granted> {
+    let words = |rule: &Value, field: &str| -> Vec<String> {
+        rule[field].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let name = format!("{} {}", role["kind"].as_str().unwrap_or_default(), role["metadata"]["name"].as_str().unwrap_or_default());
+    let mut all = Vec::new();
+    for rule in role["rules"].as_array().into_iter().flatten() {
+        for group in words(rule, "apiGroups") {
+            for resource in words(rule, "resources") {
+                for verb in words(rule, "verbs") {
+                    all.push(Granted { role: name.clone(), group: group.clone(), resource: resource.clone(), verb });
+                }
+            }
+        }
+    }
+    all
+}
+
+fn judge(calls: &[Call], seen: &Seen, granted: Vec<Granted>) -> Findings {
+    let mut findings = Findings::default();
+    let targets: BTreeSet<&String> = seen.plans.values().filter_map(|plan| seen.namespaces.get(&plan.environment_id)).collect();
+    for call in calls {
+        if call.code == 403 {
+            let ending = seen.ending.get(&call.namespace).is_some_and(|since| *since <= call.at);
+            if !ending && !seen.provoking.contains(&call.namespace) {
+                findings.refused.insert(format!("{} {}: {}", call.verb, call.uri.split('?').next().unwrap_or_default(), call.message));
+            }
+            continue;
+        }
+        if call.is_write() && targets.contains(&call.namespace) {
+            findings.writes += 1;
+            if !covered(call, seen) {
+                let who = call.impersonated_user.as_deref().unwrap_or("the operator itself");
+                findings.strangers.push(format!("{} {} by {who}", call.verb, call.uri));
+            }
+        }
+    }
+    findings.unused = granted.into_iter().filter(|right| !handed_on(right) && !calls.iter().any(|call| uses(call, right))).collect();
+    findings
+}
+
+/// Whether a plan for that namespace names the identity that wrote, and, unless it was a dry run, was being carried out then. Of
+/// deletions the log does not tell whether they were dry runs.
+fn covered(call: &Call, seen: &Seen) -> bool {
+    let Some(who) = &call.impersonated_user else { return false };
+    let tried = call.dry_run || call.verb == "delete";
+    // What is tried first, and refused for other reasons, leaves no plan.
+    call.dry_run
+        || seen
+            .plans
+            .values()
+            .filter(|plan| seen.namespaces.get(&plan.environment_id) == Some(&call.namespace))
+            .any(|plan| plan.delegate == *who && (tried || plan.ran.is_some_and(|(from, to)| from <= call.at && call.at <= to + SECOND)))
+}
+
+fn handed_on(right: &Granted) -> bool {
+    HANDED_ON.contains(&(right.group.as_str(), right.resource.as_str(), right.verb.as_str()))
+}
+
+/// Whether the operator made that call as itself by this right. An apply that makes a new object takes `create` too.
+fn uses(call: &Call, right: &Granted) -> bool {
+    let resource = if call.subresource.is_empty() { call.resource.clone() } else { format!("{}/{}", call.resource, call.subresource) };
+    let made = call.verb == "patch" && call.code == 201;
+    call.impersonated_user.is_none()
+        && call.code != 403
+        && call.group == right.group
+        && resource == right.resource
+        && (call.verb == right.verb || made && right.verb == "create")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::witness::Plan;
+
+    fn call(verb: &str, code: u16, at: f64, who: Option<&str>) -> Call {
+        Call {
+            at,
+            user: OPERATOR.into(),
+            verb: verb.into(),
+            code,
+            resource: "configmaps".into(),
+            namespace: "qa".into(),
+            impersonated_user: who.map(str::to_owned),
+            ..Call::default()
+        }
+    }
+
+    fn seen() -> Seen {
+        let mut seen = Seen::default();
+        seen.namespaces.insert("n1".into(), "qa".into());
+        seen.plans.insert("r1".into(), Plan { environment_id: "n1".into(), delegate: "bot".into(), ran: Some((10.0, 20.0)) });
+        seen
+    }
+
+    #[test]
+    fn a_write_is_covered_by_its_identity_while_its_plan_is_carried_out() {
+        let strangers = |call: Call| judge(&[call], &seen(), Vec::new()).strangers.len();
+        assert_eq!(strangers(call("patch", 201, 15.0, Some("bot"))), 0);
+        assert_eq!(strangers(call("patch", 201, 15.0, None)), 1, "as itself");
+        assert_eq!(strangers(call("patch", 201, 15.0, Some("dana"))), 1, "as somebody else");
+        assert_eq!(strangers(call("patch", 201, 9.0, Some("bot"))), 1, "before its start");
+        assert_eq!(strangers(call("patch", 201, 22.0, Some("bot"))), 1, "after its end");
+        assert_eq!(strangers(Call { dry_run: true, ..call("patch", 201, 5.0, Some("bot")) }), 0);
+        assert_eq!(strangers(Call { dry_run: true, ..call("patch", 201, 5.0, None) }), 1, "not even a dry run as itself");
+        assert!(judge(&[], &seen(), Vec::new()).complaint().is_some_and(|c| c.contains("no write to a target")));
+    }
+
+    #[test]
+    fn a_right_is_used_by_a_call_of_its_own_and_not_by_one_as_somebody_else() {
+        let right = |verb: &str| Granted { role: "r".into(), group: String::new(), resource: "configmaps".into(), verb: verb.into() };
+        let unused = |calls: &[Call], verb: &str| judge(calls, &seen(), vec![right(verb)]).unused.len();
+        assert_eq!(unused(&[call("get", 404, 1.0, None)], "get"), 0);
+        assert_eq!(unused(&[call("get", 200, 1.0, Some("bot"))], "get"), 1);
+        assert_eq!(unused(&[call("get", 403, 1.0, None)], "get"), 1);
+        assert_eq!((unused(&[call("patch", 201, 1.0, None)], "create"), unused(&[call("patch", 200, 1.0, None)], "create")), (0, 1));
+    }
+
+    #[test]
+    fn a_refusal_is_excused_only_where_a_test_says_that_it_means_it() {
+        let refused = call("get", 403, 1.0, None);
+        assert_eq!(judge(std::slice::from_ref(&refused), &seen(), Vec::new()).refused.len(), 1);
+        let mut meant = seen();
+        meant.provoking.insert("qa".into());
+        assert_eq!(judge(std::slice::from_ref(&refused), &meant, Vec::new()).refused.len(), 0);
+        let mut ending = seen();
+        ending.ending.insert("qa".into(), 0.5);
+        assert_eq!(judge(std::slice::from_ref(&refused), &ending, Vec::new()).refused.len(), 0, "its grants go with it");
+        ending.ending.insert("qa".into(), 1.5);
+        assert_eq!(judge(&[refused], &ending, Vec::new()).refused.len(), 1, "it was there still");
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_id() {
+        let token = format!("h.{}.s", URL_SAFE_NO_PAD.encode(r#"{"jti": "a-b"}"#));
+        assert_eq!(credential(&token).unwrap_or_default(), "JTI=a-b");
+        assert!(credential("nonsense").is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! What was there while tests ran, for judgements after their end: every namespace and every request, as a watch saw them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::audit;
+use crate::controlplane::ControlPlane;
+
+/// The label of namespaces in which a test has the operator, or a delegate, refused on purpose.
+pub const PROVOKES: &str = "pilotage-test/provokes-refusals";
+
+/// Watches that run. Dropping it ends them.
+#[derive(Debug)]
+pub struct Witness {
+    watches: Vec<(Child, PathBuf)>,
+}
+
+/// What they saw.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The names of namespaces, by uid.
+    pub namespaces: BTreeMap<String, String>,
+    /// Those that carried the label [`PROVOKES`].
+    pub provoking: BTreeSet<String>,
+    /// From when on namespaces were being deleted, in seconds since 1970: the grants in them go one by one.
+    pub ending: BTreeMap<String, f64>,
+    /// Plans that were shown, by the uid of their request.
+    pub plans: BTreeMap<String, Plan>,
+}
+
+/// A plan and its run.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Plan {
+    /// The uid of the target namespace.
+    pub environment_id: String,
+    /// The identity that it names.
+    pub delegate: String,
+    /// From when to when it deployed, in seconds since 1970; the end is open where it was not seen.
+    pub ran: Option<(f64, f64)>,
+}
+
+impl Witness {
+    /// Begins to watch; the kinds must be there.
+    ///
+    /// # Errors
+    /// Where kubectl can't be started.
+    pub fn start(control_plane: &ControlPlane) -> Result<Self> {
+        let mut watches = Vec::new();
+        for kind in ["namespaces", "deploymentrequests.pilotage.dev"] {
+            let path = control_plane.dir().join(format!("{kind}.seen"));
+            let watch = control_plane
+                .kubectl()
+                .command()
+                .args(["get", kind, "--all-namespaces", "--watch", "--output-watch-events", "-o", "json"])
+                .stdout(File::create(&path).with_context(|| path.display().to_string())?)
+                .stderr(Stdio::null())
+                .spawn()
+                .context("starting kubectl")?;
+            watches.push((watch, path));
+        }
+        Ok(Self { watches })
+    }
+
+    /// Ends the watches and tells what they saw.
+    ///
+    /// # Errors
+    /// Where a watch had ended before, or what it wrote can't be read.
+    pub fn stop(mut self) -> Result<Seen> {
+        let mut seen = Seen::default();
+        for (watch, path) in &mut self.watches {
+            anyhow::ensure!(watch.try_wait()?.is_none(), "the watch that wrote {} had ended: not all was seen", path.display());
+            watch.kill()?;
+            watch.wait()?;
+            let bytes = std::fs::read(&*path).with_context(|| path.display().to_string())?;
+            // The last one may have been cut off by the end.
+            for event in serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>().map_while(Result::ok) {
+                seen.note(&event["object"])?;
+            }
+        }
+        Ok(seen)
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        for (watch, _) in &mut self.watches {
+            let _ = watch.kill();
+            let _ = watch.wait();
+        }
+    }
+}
+
+impl Seen {
+    fn note(&mut self, object: &Value) -> Result<()> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let uid = text("/metadata/uid");
+        if object["kind"] == "Namespace" {
+            let name = text("/metadata/name");
+            if object["metadata"]["labels"].get(PROVOKES).is_some() {
+                self.provoking.insert(name.clone());
+            }
+            if let Some(at) = object["metadata"]["deletionTimestamp"].as_str() {
+                self.ending.insert(name.clone(), audit::seconds(at)?);
+            }
+            self.namespaces.insert(uid, name);
+            return Ok(());
+        }
+        let Some(plan) = object.pointer("/status/plan") else { return Ok(()) };
+        let field = |name: &str| plan[name].as_str().unwrap_or_default().to_owned();
+        let time = |name: &str| object["status"][name].as_str().map(audit::seconds).transpose();
+        let ran = time("startTime")?.map(|start| Ok::<_, anyhow::Error>((start, time("endTime")?.unwrap_or(f64::INFINITY)))).transpose()?;
+        self.plans.insert(uid, Plan { environment_id: field("environmentId"), delegate: field("delegate"), ran });
+        Ok(())
+    }
+}
