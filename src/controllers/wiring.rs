@@ -191,6 +191,7 @@ impl News for Wiring {
         self.wake_environments(|e| e.spec.namespace == name || namespace(e) == Some(&name));
         // A namespace that has just become a host brings all that lies in it.
         self.wake_pipelines(|p| namespace(p) == Some(&name));
+        self.stores.pipelines.state_filter(|p| namespace(p) == Some(&name)).iter().for_each(|p| self.sinks.pipeline(p));
         self.wake_stages(|s| namespace(s) == Some(&name));
         self.wake_requests(|r| namespace(r) == Some(&name));
     }
