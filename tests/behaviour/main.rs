@@ -18,6 +18,7 @@ mod grant;
 mod identities;
 mod left_behind;
 mod main_job;
+mod older;
 mod order;
 mod records;
 mod revoked;
