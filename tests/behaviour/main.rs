@@ -22,6 +22,7 @@ mod older;
 mod order;
 mod records;
 mod revoked;
+mod roles;
 mod shared_with;
 mod sinks;
 mod solutions;
