@@ -55,7 +55,7 @@ pub async fn share(claim: &Claimed, delegate: &DelegateClient, wanted: &[ShareGr
                     if matches!(cause, Cause::Unauthorized | Cause::Escalation) {
                         shares.missing.extend(rights(claim.namespace(), std::slice::from_ref(&grant.cluster_role)));
                     }
-                    shares.refused.push(errors::object_error(&key(claim.solution(), grant), &error));
+                    shares.refused.push(refusal(claim.solution(), grant, &error));
                 }
             },
         }
@@ -78,8 +78,8 @@ pub async fn preflight(delegate: &DelegateClient, namespace: &str, solution: &st
             Err(Obstacle::Taken(key)) => refused.push(errors::result(&key, "NameTaken", &taken(&key))),
             Err(Obstacle::Call(error)) if matches!(errors::classify(&error), Cause::Transient | Cause::Stale) => return Err(error),
             Err(Obstacle::Call(error)) => {
-                let said = errors::plan_result(&key(solution, grant), &error);
-                refused.push(PlanResult { message: format!("it would not be shared: {}", said.message), ..said });
+                let said = refusal(solution, grant, &error);
+                refused.push(errors::result(&key(solution, grant), &said.reason, &format!("would not be shared: {}", said.message)));
             }
         }
     }
@@ -91,6 +91,21 @@ pub fn rights(namespace: &str, cluster_roles: &[String]) -> Vec<Right> {
     let mut rights: Vec<Right> = ["get", "patch", "create"].map(|verb| Right::on(verb, RBAC, "rolebindings", namespace)).to_vec();
     rights.extend(cluster_roles.iter().map(|role| Right::on("bind", RBAC, "clusterroles", namespace).named(role)));
     rights
+}
+
+/// Why a share was refused. Who may not bind a role is told so, in place of all the rules of that role.
+fn refusal(solution: &str, grant: &ShareGrant, error: &kube::Error) -> ObjectError {
+    let key = key(solution, grant);
+    match errors::classify(error) {
+        cause @ (Cause::Escalation | Cause::Unauthorized) => {
+            let message = format!("{}: the delegate may not make {key}, for which it needs the verb bind on the role", said(grant));
+            errors::failure(&key, cause.reason(), &message)
+        }
+        _ => {
+            let error = errors::object_error(&key, error);
+            errors::failure(&key, &error.reason, &format!("{}: {}", said(grant), error.message))
+        }
+    }
 }
 
 /// One binding; its name.
@@ -170,6 +185,20 @@ mod tests {
         assert_eq!(binding["metadata"]["labels"]["pilotage.dev/solution"], "orders");
         assert_eq!(said(&all[3]), "ClusterRole view with ServiceAccount ci/qa");
         assert_eq!(said(&all[0]), "ClusterRole view with Group qa");
+    }
+
+    #[test]
+    fn a_refusal_fits_its_schema_however_many_rules_the_role_has() {
+        let text = format!(
+            "rolebindings is forbidden: user \"bot\" is attempting to grant RBAC permissions not currently held:\n{}",
+            "{rule}\n".repeat(2000)
+        );
+        let error = kube::Error::Api(kube::core::Status::failure(&text, "Forbidden").with_code(403).boxed());
+        let said = refusal("orders", &grant(SubjectKind::Group, "qa", None, "edit"), &error);
+        assert_eq!(said.reason, "GrantsMoreThanDelegateHolds");
+        assert!(said.message.starts_with("ClusterRole edit with Group qa: ") && said.message.contains("the verb bind"), "{}", said.message);
+        let other = kube::Error::Api(kube::core::Status::failure(&"x".repeat(5000), "Invalid").with_code(422).boxed());
+        assert!(refusal("orders", &grant(SubjectKind::Group, "qa", None, "edit"), &other).message.chars().count() <= errors::MAX_MESSAGE);
     }
 
     #[test]

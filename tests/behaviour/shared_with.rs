@@ -104,7 +104,10 @@ async fn what_the_delegate_may_not_share_is_shown_before_and_listed_after_and_th
     let waiting = world.until_request("to-qa", |r| phase(r) == "AwaitingApproval" || ended(r)).await;
     let results = waiting.status.as_ref().unwrap().run.plan.clone().unwrap().results;
     assert_eq!(results.len(), 1, "{results:?}");
-    assert!(results[0].kind == "RoleBinding" && results[0].message.starts_with("it would not be shared: "), "{results:?}");
+    assert!(
+        results[0].kind == "RoleBinding" && results[0].message.starts_with("would not be shared: ClusterRole edit with Group qa-team: "),
+        "{results:?}"
+    );
     assert!(told(&waiting, "Validated").2.contains("1 of the shares refused"), "{:?}", told(&waiting, "Validated"));
     let end = world.approved("to-qa", "qa").await;
     assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));

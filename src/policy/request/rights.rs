@@ -43,7 +43,7 @@ pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking:
             return Obstacle {
                 reason: "DelegateLacksTargetAccess".into(),
                 message: format!(
-                    "the API server refused {username} in namespace {namespace}, though reviews say that it holds these rights; a grant may just have been made, or an authorizer other than RBAC decides. Wanted:\n{}",
+                    "the API server refused {username} in namespace {namespace}, though reviews say that it holds these rights; a grant may just have been made, an authorizer other than RBAC may decide, or the API server may not know constrained impersonation (Kubernetes 1.36 or newer), by which alone the operator acts as others. Wanted:\n{}",
                     grants::rules(wanted)
                 ),
             };

@@ -1,0 +1,63 @@
+//! What holds on an API server that lacks what Kubernetes 1.36 brought: without constrained impersonation the operator can't act as
+//! anybody, and says so; without mutating policies the validating ones stand alone, and nothing deploys.
+
+use kube::Api;
+use kube::api::PostParams;
+use pilotage::api::reference::Identity;
+use pilotage::api::{DeploymentRequest, Pipeline, Stage};
+use pilotage_harness::{ControlPlane, Options, dev};
+
+use crate::world::{World, outcome};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_constrained_impersonation_or_mutating_policies_nothing_deploys_and_nobody_is_believed() {
+    let (plane, operator) = tokio::task::spawn_blocking(|| {
+        let options = Options { apiserver_args: vec!["--feature-gates=ConstrainedImpersonation=false".into()], ..Options::default() };
+        let plane = ControlPlane::start(&options).unwrap();
+        let operator = dev::operate(&plane, std::path::Path::new(env!("CARGO_BIN_EXE_pilotage"))).unwrap();
+        (plane, operator)
+    })
+    .await
+    .unwrap();
+    let world = World::on(plane, "older").await.with_pipeline().await;
+    world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", serde_json::json!({}))]).await;
+
+    // The grants are there, and mean nothing to this API server: the operator may impersonate nobody the old way.
+    world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
+    let message = world.waits_for("to-qa", "DelegateLacksTargetAccess").await;
+    let who = format!("refused system:serviceaccount:{}:bot-qa in namespace {}, though reviews say", world.host, world.qa);
+    assert!(message.contains(&who), "{message}");
+    assert!(message.contains("constrained impersonation") && message.contains("Kubernetes 1.36"), "{message}");
+    let calls = [world.operator_writes(&world.qa, false), world.operator_writes(&world.qa, true)].concat();
+    assert!(!calls.is_empty() && calls.iter().all(|call| call.code == 403), "it tried, and not as itself: {calls:?}");
+
+    // Without the policies that fill in who asks, the others refuse what is not filled in, or forged.
+    let kubectl = world.plane.kubectl();
+    kubectl.ok(&["delete", "mutatingadmissionpolicybindings,mutatingadmissionpolicies", "--all"]).unwrap();
+    world.until_condition::<Stage>("qa", "Ready", "PoliciesMissing").await;
+    let requests = Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host);
+    let ask = |name: &str, username: Option<&str>, groups: &[&str]| {
+        let mut request = world.request(name, "qa", "orders", "1.0.0");
+        let groups = groups.iter().map(|&group| group.into()).collect();
+        request.spec.requested_by = username.map(|username| Identity { username: username.into(), uid: None, groups });
+        request
+    };
+    let empty = ask("empty", None, &[]);
+    let error = world
+        .until("nobody fills in who asks", async || {
+            requests.create(&PostParams { dry_run: true, ..Default::default() }, &empty).await.err()
+        })
+        .await;
+    assert!(error.to_string().contains("spec.requestedBy is not you (dana)"), "{error}");
+    for forged in [ask("forged", Some("olga"), &[]), ask("grouped", Some("dana"), &["system:masters"])] {
+        let error = requests.create(&PostParams::default(), &forged).await.unwrap_err();
+        assert!(error.to_string().contains("spec.requestedBy is not you (dana)"), "{error}");
+    }
+    // Who fills in their own name asks; that nothing deploys is for the operator to see to.
+    requests.create(&PostParams::default(), &ask("honest", Some("dana"), &[])).await.unwrap();
+    let held = world.until_request("honest", |r| outcome(r).1.contains("PoliciesMissing")).await;
+    assert!(held.status.unwrap().run.start_time.is_none());
+    assert!(world.operator_writes(&world.qa, false).iter().all(|call| call.code == 403));
+    world.ready::<Pipeline>("standard").await;
+    tokio::task::spawn_blocking(|| operator.stop()).await.unwrap().unwrap();
+}
