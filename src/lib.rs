@@ -3,7 +3,7 @@
 //! A maker asks for a version of a solution to be deployed to a stage; the stage's gates decide; the
 //! stage's delegate deploys; the host keeps the record. `api` holds the kinds, `policy` the decisions
 //! (pure, without a client), `delivery` what moves, `identity` who acts, `controllers` one folder per
-//! kind, `driver` what all controllers share, `operator` the process and `admin` its health and metrics.
+//! kind, `driver` what all controllers share, `triggers` what other systems are told, `operator` the process and `admin` its health and metrics.
 
 pub mod admin;
 pub mod api;
@@ -14,3 +14,4 @@ pub mod driver;
 pub mod identity;
 pub mod operator;
 pub mod policy;
+pub mod triggers;

@@ -22,6 +22,7 @@ use crate::driver::in_force::InForce;
 use crate::driver::lease::Election;
 use crate::driver::stores::News;
 use crate::driver::{Cluster, Options, controller, stores};
+use crate::triggers;
 
 /// How long passes that run may take to finish at a shutdown.
 const GRACE: Duration = Duration::from_secs(25);
@@ -72,7 +73,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let news: Arc<dyn News> = wiring;
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
-    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), writers, &news));
+    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), &cluster.stores, writers, &news));
     tokio::select! {
         ready = caches.ready() => ready?,
         () = stop.cancelled() => return Ok(()),
@@ -103,6 +104,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         ),
         start.controller(RequestController::new(cluster.clone()), &caches.requests, queues.requests),
         start.controller(SolutionController::new(cluster.clone()), &caches.solutions, queues.solutions),
+        tokio::spawn(triggers::run(cluster.clone(), queues.sinks, stop.clone())),
     ];
     // The Lease is given up only after the last pass has ended.
     let finished = CancellationToken::new();

@@ -1,6 +1,6 @@
 //! Measures Pilotage against its budgets (see the README), on a real control plane of its own: the operator as it is released, under
-//! the rights that `deploy/` gives it, with an etcd that waits for the disk. Run by `make bench`, and best on a machine that does
-//! nothing else. Ratios are to a bare client that is measured in the same run.
+//! the rights that `deploy/` gives it. Run by `make bench`, and best on a machine that does nothing else. Ratios are to a bare client
+//! that is measured in the same run.
 //!
 //! Writes `target/bench.json`, and `target/bench-calls.txt` with every call of single requests and of a burst, for whoever asks where
 //! the time goes.

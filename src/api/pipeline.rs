@@ -1,5 +1,6 @@
 //! `Pipeline`: development environments, stages in order, and who may use them.
 
+use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +69,8 @@ pub struct PipelineSpec {
     pub visibility: Visibility,
     /// Where `CloudEvents` about this pipeline's requests are sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["url".into()]))]
     pub sinks: Vec<Sink>,
     /// Whether a version that is not higher than the one that runs in the target may be deployed.
     #[serde(default)]
@@ -94,11 +96,13 @@ pub enum Visibility {
 /// A receiver of `CloudEvents`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(r"self.url.matches('^https?://[^/?#@\\s]+([/?][^#\\s]*)?$')")
+    .message("url is http:// or https://, a host, and a path where one is wanted; no user, password or fragment"))]
 pub struct Sink {
-    /// Where events are posted.
-    #[schemars(length(min = 8, max = 2048), regex(pattern = "^https?://"))]
+    /// Where events are posted. Everybody who may read the pipeline sees it: a token does not belong here.
+    #[schemars(length(min = 8, max = 2048))]
     pub url: String,
-    /// The key that deliveries are signed with (Standard Webhooks), in a Secret of the host.
+    /// The key that deliveries are signed with (Standard Webhooks, `whsec_…`), in a Secret of the host that the operator may get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_secret_ref: Option<SecretKeyReference>,
     /// The triggers that are sent; left out, all.
@@ -107,8 +111,8 @@ pub struct Sink {
     pub triggers: Vec<Trigger>,
 }
 
-/// What happened to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+/// What happened to a request, in the order in which it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Trigger {
     /// It was made.
     OnDeploymentRequested,
@@ -185,7 +189,12 @@ pub struct PipelineStatus {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub stages: Vec<StageSummary>,
-    /// `Ready` (the summary), `Shared` (where it is shared), `Reconciling` and `Stalled`.
+    /// How far each sink has been told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["url".into()]))]
+    pub sinks: Vec<SinkStatus>,
+    /// `Ready` (the summary), `Shared` (where it is shared), `SinksDelivering` (where it has sinks), `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -208,4 +217,58 @@ pub struct StageSummary {
     pub target_environment: String,
     /// Whether the stage is ready.
     pub ready: bool,
+}
+
+/// How far a sink has been told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkStatus {
+    /// The sink.
+    #[schemars(length(max = 2048))]
+    pub url: String,
+    /// How many requests have triggers that wait to be sent.
+    #[serde(default)]
+    pub waiting: i32,
+    /// Since when triggers could not be delivered; left out while all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub failing_since: Option<Timestamp>,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub last_error: Option<String>,
+    /// What it has been told, so that whoever leads next goes on from there.
+    pub cursor: SinkCursor,
+}
+
+/// What a sink has been told. Requests made before `since` are told whole, but for those in `open`; of the others, those in `done`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SinkCursor {
+    /// Requests made before are told whole, but for those in `open`.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub since: Timestamp,
+    /// Requests of which something may still happen, or wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub open: Vec<OpenRequest>,
+    /// The uids of requests made since then that are told whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(max = 64)))]
+    pub done: Vec<String>,
+}
+
+/// A request that a sink has been told of in part.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenRequest {
+    /// Its uid.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The trigger that was delivered last; left out where none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Trigger>,
 }

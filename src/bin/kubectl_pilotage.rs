@@ -25,6 +25,7 @@ enum Command {
     Version,
     /// Show where solutions are and what requests wait for.
     Status,
+    Grant(Box<cli::grant::GrantArgs>),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -32,17 +33,20 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Command::Version => println!("kubectl-pilotage {}", env!("CARGO_PKG_VERSION")),
-        Command::Status => {
-            rustls::crypto::ring::default_provider()
-                .install_default()
-                .map_err(|_| anyhow::anyhow!("a cryptography provider was installed before main"))?;
-            let options = KubeConfigOptions { context: cli.context, ..KubeConfigOptions::default() };
-            let config = match Kubeconfig::read() {
-                Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await?,
-                Err(_) => Config::infer().await?,
-            };
-            println!("{}", cli::status::run(Client::try_from(config)?, cli.namespace).await?);
-        }
+        Command::Status => println!("{}", cli::status::run(client(cli.context).await?, cli.namespace).await?),
+        Command::Grant(args) => print!("{}", cli::grant::run(client(cli.context).await?, cli.namespace, *args).await?),
     }
     Ok(())
+}
+
+async fn client(context: Option<String>) -> anyhow::Result<Client> {
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a cryptography provider was installed before main"))?;
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    let config = match Kubeconfig::read() {
+        Ok(kubeconfig) => Config::from_custom_kubeconfig(kubeconfig, &options).await?,
+        Err(_) => Config::infer().await?,
+    };
+    Ok(Client::try_from(config)?)
 }

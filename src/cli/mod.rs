@@ -1,3 +1,4 @@
 //! The `kubectl` plugin, one file per verb.
 
+pub mod grant;
 pub mod status;

@@ -1,6 +1,8 @@
 //! Which change wakes which controller: the one table.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
@@ -10,6 +12,7 @@ use kube::{Resource, ResourceExt};
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 use crate::driver::controller::{Queue, Waker};
 use crate::driver::stores::{News, Stores};
+use crate::triggers::{self, Bell, Orders};
 
 /// Wakes controllers.
 pub struct Wiring {
@@ -19,6 +22,9 @@ pub struct Wiring {
     stages: Waker<Stage>,
     requests: Waker<DeploymentRequest>,
     solutions: Waker<Solution>,
+    sinks: Arc<Bell>,
+    /// What mattered of each pipeline when it last changed.
+    pipelines_seen: Mutex<HashMap<ObjectRef<Pipeline>, u64>>,
 }
 
 /// What the controllers take from.
@@ -33,6 +39,8 @@ pub struct Queues {
     pub requests: Queue<DeploymentRequest>,
     /// For the Solution controller.
     pub solutions: Queue<Solution>,
+    /// For what tells sinks.
+    pub sinks: Orders,
 }
 
 impl Wiring {
@@ -43,16 +51,38 @@ impl Wiring {
         let (stages, stage_queue) = Waker::new();
         let (requests, request_queue) = Waker::new();
         let (solutions, solution_queue) = Waker::new();
+        let (sinks, orders) = Bell::new();
         (
-            Arc::new(Self { stores, environments, pipelines, stages, requests, solutions }),
+            Arc::new(Self { stores, environments, pipelines, stages, requests, solutions, sinks, pipelines_seen: Mutex::default() }),
             Queues {
                 environments: environment_queue,
                 pipelines: pipeline_queue,
                 stages: stage_queue,
                 requests: request_queue,
                 solutions: solution_queue,
+                sinks: orders,
             },
         )
+    }
+
+    /// Whether a pipeline has changed in anything but how far its sinks were told, which is written often.
+    fn pipeline_matters(&self, object: &Pipeline) -> bool {
+        let key = ObjectRef::from_obj(object);
+        let gone = self.stores.pipelines.get(&key).is_none();
+        let mut seen = self.pipelines_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if gone {
+            seen.remove(&key);
+            return true;
+        }
+        let mut object = object.clone();
+        object.metadata.resource_version = None;
+        if let Some(status) = object.status.as_mut() {
+            status.sinks.clear();
+            status.conditions.retain(|c| c.type_ != triggers::SINKS_DELIVERING);
+        }
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_vec(&object).unwrap_or_default().hash(&mut hasher);
+        seen.insert(key, hasher.finish()) != Some(hasher.finish())
     }
 
     fn wake_environments(&self, which: impl Fn(&Environment) -> bool) {
@@ -73,8 +103,13 @@ impl Wiring {
 
     /// Requests that have not ended.
     fn wake_requests(&self, which: impl Fn(&DeploymentRequest) -> bool) {
-        let open = |o: &DeploymentRequest| o.status.as_ref().is_none_or(|s| s.run.end_time.is_none()) && which(o);
-        self.stores.requests.state_filter(open).iter().for_each(|o| self.requests.wake(ObjectRef::from_obj(o.as_ref())));
+        self.stores.open_requests().filter(|o| which(o)).for_each(|o| self.requests.wake(ObjectRef::from_obj(o.as_ref())));
+    }
+
+    /// Those for one solution of one host.
+    fn wake_requests_for(&self, host: Option<&str>, solution: &str, which: impl Fn(&DeploymentRequest) -> bool) {
+        let open = self.stores.open_requests_for(host.unwrap_or_default(), solution);
+        open.filter(|o| which(o)).for_each(|o| self.requests.wake(ObjectRef::from_obj(o.as_ref())));
     }
 }
 
@@ -99,6 +134,10 @@ impl News for Wiring {
     }
 
     fn pipeline(&self, object: &Pipeline) {
+        self.sinks.pipeline(object);
+        if !self.pipeline_matters(object) {
+            return;
+        }
         let (host, name) = (namespace(object), object.name_any());
         self.pipelines.wake(ObjectRef::from_obj(object));
         self.wake_stages(|s| namespace(s) == host && s.spec.pipeline == name);
@@ -117,13 +156,14 @@ impl News for Wiring {
     }
 
     fn request(&self, object: &DeploymentRequest) {
+        self.sinks.request(object);
         self.requests.wake(ObjectRef::from_obj(object));
         let ended = object.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
         let gone = self.stores.requests.get(&ObjectRef::from_obj(object)).is_none();
         if ended || gone {
             // Requests that wait for it, in the next stage or for the same target; and a claim that it left behind.
             let (host, solution) = (namespace(object), &object.spec.solution.name);
-            self.wake_requests(|r| namespace(r) == host && r.spec.solution.name == *solution);
+            self.wake_requests_for(host, solution, |_| true);
             let uid = object.uid().unwrap_or_default();
             self.wake_environments(|e| {
                 e.status.as_ref().is_some_and(|s| s.solutions.iter().filter_map(|d| d.claim.as_ref()).any(|c| c.request_uid == uid))
@@ -136,12 +176,8 @@ impl News for Wiring {
     }
 
     fn artifact(&self, object: &Artifact) {
-        let host = namespace(object);
-        self.wake_requests(|r| {
-            namespace(r) == host
-                && r.spec.solution.name == object.spec.solution.name
-                && r.spec.solution.version == object.spec.solution.version
-        });
+        let solution = &object.spec.solution;
+        self.wake_requests_for(namespace(object), &solution.name, |r| r.spec.solution.version == solution.version);
     }
 
     fn solution(&self, object: &Solution) {

@@ -18,6 +18,7 @@ use super::retry::retrying;
 use super::target::Target;
 use crate::api::names;
 use crate::api::request_status::ObjectError;
+use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 
 /// How long a custom resource that was just written, and whose status does not say which generation it speaks
@@ -91,6 +92,12 @@ pub async fn check(delegate: &DelegateClient, applied: &Applied) -> Result<Healt
         }
     }
     Ok(report)
+}
+
+/// The rights that looking takes.
+pub fn rights(delegate: &DelegateClient, applied: &Applied) -> Vec<Right> {
+    let target = Target::new(delegate, &applied.namespace);
+    unsettled(applied).keys().map(|resource| target.right("list", &resource.0)).collect()
 }
 
 /// A resource that can be a key.

@@ -40,12 +40,15 @@ pub struct PlanInput<'a> {
     pub force: bool,
     /// How many calls are under way at once; at least 1.
     pub concurrency: usize,
+    /// Whether the solution is expected to be new in the target: then what a first deployment writes besides is asked for at once,
+    /// and members of its set are looked for only where the set has a parent. A guess that is wrong costs time, and nothing else.
+    pub is_first: bool,
 }
 
 impl<'a> PlanInput<'a> {
     /// A plan without force, with the usual concurrency ([`CONCURRENCY`]).
     pub fn new(namespace: &'a str, solution: &'a str, objects: &'a [Value]) -> Self {
-        Self { namespace, solution, objects, force: false, concurrency: CONCURRENCY }
+        Self { namespace, solution, objects, force: false, concurrency: CONCURRENCY, is_first: false }
     }
 }
 
@@ -74,20 +77,17 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
         })
         .buffered(concurrency)
         .collect::<Vec<_>>();
-    let ((mut survey, mut findings), first_runs) = futures::join!(scope.survey(&kinds), first_runs);
+    let new_parent = ParentPlan::new(None, kinds.iter().map(GroupKind::of).collect());
+    let first_parent = async { if input.is_first { Some(try_parent(&scope, &new_parent).await) } else { None } };
+    let ((mut survey, mut findings), first_runs, first_parent) =
+        futures::join!(scope.survey(&kinds, input.is_first), first_runs, first_parent);
     findings.merge(refused);
     scope.survey_former(&mut survey, &kinds, resources, &mut findings).await?;
 
     let (deletions, parent) = prune(&survey, &items);
-    let work = items
-        .into_iter()
-        .zip(first_runs)
-        .map(|(item, run)| {
-            let live = member(&survey.members, &item);
-            Task::Settle { item, live, run: Some(run) }
-        })
-        .collect();
-    let items = finish(&scope, input.force, work, &deletions, &parent, &mut findings).await;
+    let first_parent = first_parent.filter(|_| parent == new_parent);
+    let work = items.into_iter().zip(first_runs).map(|(item, run)| Task { live: member(&survey.members, &item), item, run }).collect();
+    let items = finish(&scope, input.force, work, &deletions, &parent, first_parent, &mut findings).await;
     findings.into_result(delegate.delegate().username())?;
     Ok(Planned {
         namespace: input.namespace.to_owned(),
@@ -101,83 +101,11 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
     })
 }
 
-/// Brings a plan up to date, possibly hours later: what to delete is found out anew, and objects that are
-/// not as the plan saw them are dry-run again. Where nothing changed it costs one list for each kind, and one
-/// get for each object that is not yet a member of the set.
-///
-/// # Errors
-/// See [`PlanError`].
-pub async fn refresh(
-    planned: Planned,
-    delegate: &DelegateClient,
-    resources: &impl Resources,
-    concurrency: usize,
-) -> Result<Planned, PlanError> {
-    let target = Target::new(delegate, &planned.namespace);
-    let concurrency = concurrency.max(1);
-    let scope = Scope { target: &target, namespace: &planned.namespace, solution: &planned.solution, set: &planned.set, concurrency };
-
-    let kinds = survey::distinct(planned.items.iter().map(|i| &i.item.resource));
-    let outsiders: Vec<usize> = (0..planned.items.len()).filter(|i| !is_member(&planned.items[*i], &planned.set)).collect();
-    let readings = stream::iter(outsiders)
-        .map(|index| {
-            let (item, target) = (&planned.items[index].item, &target);
-            async move { (index, read(target, item).await) }
-        })
-        .buffer_unordered(concurrency)
-        .collect::<Vec<_>>();
-    let ((mut survey, mut findings), readings) = futures::join!(scope.survey(&kinds), readings);
-    scope.survey_former(&mut survey, &kinds, resources, &mut findings).await?;
-
-    let mut live: Vec<Option<Value>> = planned.items.iter().map(|i| member(&survey.members, &i.item)).collect();
-    for (index, reading) in readings {
-        match reading {
-            Ok(found) => live[index] = found.or_else(|| live[index].take()),
-            Err(obstacle) => findings.add(&planned.items[index].item.key, obstacle),
-        }
-    }
-    let is_same_delegate = planned.delegate == *delegate.delegate();
-    let Planned { namespace, solution, set, delegate: _, force, parent: _, items, deletions: known } = planned;
-    let (deletions, parent) = {
-        let plain: Vec<&Item> = items.iter().map(|i| &i.item).collect();
-        prune(&survey, plain)
-    };
-    let unproved: Vec<Deletion> =
-        deletions.iter().filter(|d| !is_same_delegate || !known.iter().any(|k| k.key == d.key && k.uid == d.uid)).cloned().collect();
-    let work = items
-        .into_iter()
-        .zip(live)
-        .map(|(planned, live)| {
-            let is_same = match (&planned.live, &live) {
-                (None, None) => true,
-                (Some(then), Some(now)) => object::same_state(then, now),
-                _ => false,
-            };
-            // What another identity was allowed to do says nothing about this one.
-            if is_same && is_same_delegate { Task::Keep(planned) } else { Task::Settle { item: planned.item, live, run: None } }
-        })
-        .collect();
-    let scope = Scope { target: &target, namespace: &namespace, solution: &solution, set: &set, concurrency };
-    let items = finish(&scope, force, work, &unproved, &parent, &mut findings).await;
-    findings.into_result(delegate.delegate().username())?;
-    Ok(Planned { namespace, solution, set, delegate: delegate.delegate().clone(), force, parent, items, deletions })
-}
-
-/// What is left to do for one object.
-enum Task {
-    /// Its result stands.
-    Keep(PlannedItem),
-    /// It is compared with what is there, after a dry run that may have been made already.
-    Settle { item: Item, live: Option<Value>, run: Option<Result<Value, kube::Error>> },
-}
-
-impl Task {
-    fn key(&self) -> &Key {
-        match self {
-            Self::Keep(planned) => &planned.item.key,
-            Self::Settle { item, .. } => &item.key,
-        }
-    }
+/// One object that is yet to be compared with what is there, after a dry run.
+struct Task {
+    item: Item,
+    live: Option<Value>,
+    run: Result<Value, kube::Error>,
 }
 
 /// Settles all objects and proves that the deletions and the write of the parent are allowed, at once.
@@ -187,19 +115,15 @@ async fn finish(
     work: Vec<Task>,
     deletions: &[Deletion],
     parent: &ParentPlan,
+    tried_parent: Option<Result<(), Obstacle>>,
     findings: &mut Findings,
 ) -> Vec<PlannedItem> {
-    let provided = Provided::by(work.iter().map(Task::key));
+    let provided = Provided::by(work.iter().map(|task| &task.item.key));
     let provided = &provided;
     let settled = stream::iter(work)
-        .map(|task| async move {
-            match task {
-                Task::Keep(planned) => (planned.item.key.clone(), Ok(planned)),
-                Task::Settle { item, live, run } => {
-                    let key = item.key.clone();
-                    (key, settle(scope, provided, item, force, live, run).await)
-                }
-            }
+        .map(|Task { item, live, run }| async move {
+            let key = item.key.clone();
+            (key, settle(scope, provided, item, force, live, run).await)
         })
         .buffered(scope.concurrency)
         .collect::<Vec<_>>();
@@ -211,7 +135,13 @@ async fn finish(
         })
         .buffer_unordered(scope.concurrency)
         .collect::<Vec<_>>();
-    let (settled, deleted, recorded) = futures::join!(settled, deleted, try_parent(scope, parent));
+    let recorded = async {
+        match tried_parent {
+            Some(tried) => tried,
+            None => try_parent(scope, parent).await,
+        }
+    };
+    let (settled, deleted, recorded) = futures::join!(settled, deleted, recorded);
     for (index, outcome) in deleted {
         if let Err(error) = outcome {
             let deletion = &deletions[index];
@@ -251,10 +181,11 @@ async fn settle(
     item: Item,
     force: bool,
     mut live: Option<Value>,
-    mut run: Option<Result<Value, kube::Error>>,
+    run: Result<Value, kube::Error>,
 ) -> Result<PlannedItem, Obstacle> {
     let (target, set) = (scope.target, scope.set);
     let mut last = None;
+    let mut run = Some(run);
     for _ in 0..ROUNDS {
         let outcome = match run.take() {
             Some(outcome) => outcome,
@@ -346,11 +277,6 @@ fn member(members: &Members, item: &Item) -> Option<Value> {
     members.get(&(item.resource.api_version.clone(), item.key.clone())).map(|(_, object)| object.clone())
 }
 
-/// Whether the lists show the object, had it not changed since the plan.
-fn is_member(planned: &PlannedItem, set: &str) -> bool {
-    planned.live.as_ref().is_some_and(|live| object::label(live, names::APPLYSET_PART_OF) == Some(set))
-}
-
 fn prune<'a>(survey: &survey::Survey, items: impl IntoIterator<Item = &'a Item>) -> (Vec<Deletion>, ParentPlan) {
     let mut keys = BTreeSet::new();
     let mut kinds = BTreeSet::new();
@@ -373,10 +299,8 @@ mod tests {
         fn is_send<T: Send>(_: impl FnOnce() -> T) {}
         fn all(delegate: &DelegateClient, planned: Planned, resources: &NoResources, claim: &super::super::claimed::Claimed) {
             let input = PlanInput::new("", "", &[]);
-            let again = planned.clone();
             is_send(|| plan(&input, delegate, resources));
-            is_send(|| refresh(planned, delegate, resources, 1));
-            is_send(|| super::super::apply::apply(claim, delegate, again, 1));
+            is_send(|| super::super::apply::apply(claim, delegate, planned, 1));
         }
         let _ = all;
     }

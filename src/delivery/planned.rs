@@ -32,7 +32,7 @@ pub(super) struct Deletion {
 }
 
 /// What becomes of the parent of the set.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ParentPlan {
     /// The kinds that it names now; `None` where it does not exist.
     pub known: Option<BTreeSet<GroupKind>>,

@@ -6,6 +6,7 @@ pub mod events;
 pub mod freshness;
 pub mod in_force;
 pub mod lease;
+pub mod open_requests;
 pub mod records;
 pub mod status;
 pub mod stores;
@@ -13,7 +14,7 @@ pub mod stores;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{Artifact, Environment, Solution};
+use crate::api::{Artifact, Environment, Pipeline, Solution};
 use crate::delivery::discovery::Discovery;
 use crate::delivery::store::ArtifactStore;
 use crate::identity::access::Access;
@@ -66,6 +67,8 @@ pub struct Cluster {
 pub struct RecordWriters {
     /// Environments: validation, claims, what runs.
     pub environments: Records<Environment>,
+    /// Pipelines: how far their sinks were told.
+    pub pipelines: Records<Pipeline>,
     /// Artifacts: where they were deployed.
     pub artifacts: Records<Artifact>,
     /// Solutions: the developer's window.
@@ -84,6 +87,7 @@ impl Cluster {
             access: Access::new(client.clone()),
             records: RecordWriters {
                 environments: Records::new(client.clone(), stores.environments.clone()),
+                pipelines: Records::new(client.clone(), stores.pipelines.clone()),
                 artifacts: Records::new(client.clone(), stores.artifacts.clone()),
                 solutions: Records::new(client.clone(), stores.solutions.clone()),
             },

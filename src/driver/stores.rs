@@ -16,6 +16,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use super::open_requests::{self, OpenRequests};
 use crate::api::names::HOST_LABEL;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 
@@ -30,6 +31,8 @@ pub struct Stores {
     pub stages: Store<Stage>,
     /// All requests; of those that have ended only what others need of them.
     pub requests: Store<DeploymentRequest>,
+    /// Which of them have not ended.
+    pub open: Arc<OpenRequests>,
     /// All Artifacts, without the list of their objects.
     pub artifacts: Store<Artifact>,
     /// All Solutions.
@@ -80,6 +83,7 @@ pub fn empty() -> (Stores, Writers) {
             pipelines,
             stages,
             requests,
+            open: Arc::default(),
             artifacts,
             solutions,
             namespaces,
@@ -105,6 +109,16 @@ pub fn empty() -> (Stores, Writers) {
 }
 
 impl Stores {
+    /// The requests for one solution in one host that have not ended.
+    pub fn open_requests_for(&self, host: &str, solution: &str) -> impl Iterator<Item = Arc<DeploymentRequest>> + '_ {
+        open_requests::cached(&self.requests, self.open.of(host, solution))
+    }
+
+    /// All requests that have not ended.
+    pub fn open_requests(&self) -> impl Iterator<Item = Arc<DeploymentRequest>> + '_ {
+        open_requests::cached(&self.requests, self.open.all())
+    }
+
     /// Waits until every cache has been filled once.
     ///
     /// # Errors
@@ -150,12 +164,17 @@ pub trait News: Send + Sync + 'static {
 }
 
 /// Fills the caches for as long as it is polled. Each watch has its own back-off, so that one that fails holds up no other.
-pub fn watch(client: &Client, writers: Writers, news: &Arc<dyn News>) -> impl Future<Output = ()> + Send + use<> {
+pub fn watch(client: &Client, stores: &Stores, writers: Writers, news: &Arc<dyn News>) -> impl Future<Output = ()> + Send + use<> {
+    let (open, requests, told) = (stores.open.clone(), stores.requests.clone(), news.clone());
+    let request = move |request: &DeploymentRequest| {
+        open.note(request, requests.get(&ObjectRef::from_obj(request)).is_none());
+        told.request(request);
+    };
     let all = futures::future::join_all(vec![
         spawn(client, writers.environments, drop_managed_fields, tell(news, <dyn News>::environment)),
         spawn(client, writers.pipelines, drop_managed_fields, tell(news, <dyn News>::pipeline)),
         spawn(client, writers.stages, drop_managed_fields, tell(news, <dyn News>::stage)),
-        spawn(client, writers.requests, shrink_request, tell(news, <dyn News>::request)),
+        spawn(client, writers.requests, shrink_request, request),
         spawn(client, writers.artifacts, shrink_artifact, tell(news, <dyn News>::artifact)),
         spawn(client, writers.solutions, drop_managed_fields, tell(news, <dyn News>::solution)),
         spawn(client, writers.validating_policies, drop_managed_fields, tell(news, |n, _| n.policy())),

@@ -3,10 +3,14 @@
 use std::fmt::Write as _;
 
 use super::access::Right;
+use super::delegate::Delegate;
 use super::{OPERATOR_NAME, OPERATOR_NAMESPACE};
 use crate::api::GROUP;
 use crate::api::names::short_hash;
 use crate::api::reference::{Subject, SubjectKind};
+
+/// What a delegate does with the kinds that it deploys. It deletes what a later version has no more.
+pub const DELEGATE_VERBS: [&str; 5] = ["get", "list", "patch", "create", "delete"];
 
 /// The operator itself.
 pub fn operator() -> Subject {
@@ -67,20 +71,125 @@ pub fn delegate_in_host(host: &str, delegate: &Subject) -> String {
     cluster_role_binding_in(&about("pilotage-delegate", delegate), host, "pilotage-delegate", delegate)
 }
 
-/// What a delegate needs in its target.
-pub fn delegate_in_target(target: &str, delegate: &Subject, rights: &[Right]) -> String {
-    role_and_binding(&about("pilotage-delegate", delegate), target, delegate, rights)
+/// What a delegate needs in every target: the parent object of an `ApplySet` is a `ConfigMap`.
+pub fn rights_in_every_target(target: &str) -> Vec<Right> {
+    DELEGATE_VERBS.iter().map(|verb| Right::on(verb, "", "configmaps", target)).collect()
+}
+
+/// What a delegate needs in its target at least.
+pub fn delegate_in_target(target: &str, delegate: &Subject) -> String {
+    role_and_binding(&about("pilotage-delegate", delegate), target, delegate, &rights_in_every_target(target))
 }
 
 /// What a delegate needs in its target beyond what it has: each set of rights is a grant of its own, and replaces none that was
 /// printed and applied before.
 pub fn delegate_in_target_too(target: &str, delegate: &Subject, rights: &[Right]) -> String {
-    role_and_binding(&with_rights(&about("pilotage-delegate", delegate), rights), target, delegate, rights)
+    let rights = whole_kinds(rights);
+    role_and_binding(&with_rights(&about("pilotage-delegate", delegate), &rights), target, delegate, &rights)
 }
 
-/// What the operator needs in a target, beyond what it has, to act as a delegate there.
-pub fn operator_in_target_too(target: &str, delegate: &Subject, rights: &[Right]) -> String {
-    role_and_binding(&with_rights(&about("pilotage-as", delegate), rights), target, &operator(), rights)
+/// What the operator needs to become a delegate: the first half of constrained impersonation.
+pub fn operator_becomes(delegate: &Delegate) -> String {
+    operator_may(&about("pilotage-as", &delegate.subject()), &delegate.to_become())
+}
+
+/// What the operator needs to act as a delegate at all: to become it, and to use what it needs in every target.
+pub fn operator_as_delegate(target: &str, delegate: &Delegate) -> String {
+    let mut rights = delegate.to_become();
+    rights.extend(uses(delegate, &rights_in_every_target(target)));
+    operator_may(&about("pilotage-as", &delegate.subject()), &rights)
+}
+
+/// What the operator needs in a target to use these rights of a delegate there, beyond what it has.
+pub fn operator_in_target_too(target: &str, delegate: &Delegate, rights: &[Right]) -> String {
+    let rights = uses(delegate, &whole_kinds(rights));
+    role_and_binding(&with_rights(&about("pilotage-as", &delegate.subject()), &rights), target, &operator(), &rights)
+}
+
+/// What somebody needs to use these rights of a delegate in its place, each once.
+fn uses(delegate: &Delegate, rights: &[Right]) -> Vec<Right> {
+    let mut uses: Vec<Right> = Vec::new();
+    for right in rights.iter().map(|right| delegate.to_use(right)) {
+        if !uses.contains(&right) {
+            uses.push(right);
+        }
+    }
+    uses
+}
+
+/// The rights, in an order that is always the same; whoever lacks one on a kind gets all that deploying that kind takes, or the next
+/// version would be held up by the next of them. What is meant by name stays as it is.
+pub fn whole_kinds(rights: &[Right]) -> Vec<Right> {
+    let mut rights = rights.to_vec();
+    rights.sort_by(|a, b| {
+        (&a.group, &a.resource, &a.subresource, &a.name, &a.verb).cmp(&(&b.group, &b.resource, &b.subresource, &b.name, &b.verb))
+    });
+    let mut whole: Vec<Right> = Vec::new();
+    for right in rights {
+        if right.name.is_some() || right.subresource.is_some() || !DELEGATE_VERBS.contains(&right.verb.as_str()) {
+            whole.push(right);
+            continue;
+        }
+        let known =
+            whole.iter().any(|w| w.name.is_none() && w.subresource.is_none() && w.group == right.group && w.resource == right.resource);
+        if !known {
+            whole.extend(DELEGATE_VERBS.iter().map(|verb| Right { verb: (*verb).to_owned(), ..right.clone() }));
+        }
+    }
+    whole.dedup();
+    whole
+}
+
+/// How somebody may ask for deployments through a pipeline that is not shared with them by `spec.sharedWith`.
+pub fn maker(host: &str, pipeline: &str, who: &Subject) -> String {
+    let on = |verb: &str| Right::on(verb, GROUP, "pipelines", host).named(pipeline);
+    let role = role_and_binding(&about(&object_name("pilotage-deploy", pipeline), who), host, who, &[on("get"), on("deploy")]);
+    format!("{role}---\n{}", cluster_role_binding_in(&about("pilotage-user", who), host, "pilotage-user", who))
+}
+
+/// How somebody decides the steps before export and deployment: of one stage, or of all in the host.
+pub fn approver(host: &str, stage: Option<&str>, who: &Subject) -> String {
+    let Some(stage) = stage else {
+        return cluster_role_binding_in(&about("pilotage-approver", who), host, "pilotage-approver", who);
+    };
+    let mut rights: Vec<Right> = Vec::new();
+    for resource in ["stages", "deploymentrequests", "artifacts"] {
+        rights.extend(["get", "list", "watch"].map(|verb| Right::on(verb, GROUP, resource, host)));
+    }
+    rights.extend(["get", "patch"].map(|verb| Right::on(verb, GROUP, "deploymentrequests", host).of_subresource("status")));
+    rights.push(Right::on("approve", GROUP, "stages", host).named(stage));
+    role_and_binding(&about(&object_name("pilotage-approve", stage), who), host, who, &rights)
+}
+
+/// How somebody may refer to an Environment from pipelines and stages.
+pub fn user_of_environment(host: &str, environment: &str, who: &Subject) -> String {
+    let right = Right::on("use", GROUP, "environments", host).named(environment);
+    role_and_binding(&about(&object_name("pilotage-use", environment), who), host, who, &[right])
+}
+
+/// How somebody administers one pipeline's requests, or configures the host.
+pub fn administrator(host: &str, pipeline: Option<&str>, who: &Subject) -> String {
+    let Some(pipeline) = pipeline else {
+        return cluster_role_binding_in(&about("pilotage-administrator", who), host, "pilotage-administrator", who);
+    };
+    let requests = ["get", "list", "watch", "update", "patch", "delete"].map(|verb| Right::on(verb, GROUP, "deploymentrequests", host));
+    let mut rights = requests.to_vec();
+    rights.push(Right::on("administer", GROUP, "pipelines", host).named(pipeline));
+    role_and_binding(&about(&object_name("pilotage-administer", pipeline), who), host, who, &rights)
+}
+
+/// How a namespace becomes a host.
+pub fn host(namespace: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {{{}: \"true\"}}}}\n---\n{}",
+        crate::api::names::HOST_LABEL,
+        operator_in_host(namespace)
+    )
+}
+
+/// How the operator may read what is exported from a development environment: `view` holds no Secrets.
+pub fn operator_exports(namespace: &str) -> String {
+    cluster_role_binding_in("pilotage-export", namespace, "view", &operator())
 }
 
 /// How somebody becomes one who may answer for a `ServiceAccount`, without being able to take its token.
@@ -95,9 +204,8 @@ pub fn operator_reads(namespace: &str, right: &Right) -> String {
     role_and_binding(&object_name("pilotage-read", &what), namespace, &operator(), std::slice::from_ref(right))
 }
 
-/// What the operator needs to act as a delegate: Roles in the namespaces that the rights lie in, and a `ClusterRole` for the others.
-pub fn operator_as_delegate(delegate: &Subject, rights: &[Right]) -> String {
-    let name = about("pilotage-as", delegate);
+/// Rights of the operator: Roles in the namespaces that they lie in, and a `ClusterRole` for the others.
+fn operator_may(name: &str, rights: &[Right]) -> String {
     let mut namespaces: Vec<Option<&String>> = Vec::new();
     for right in rights {
         if !namespaces.contains(&right.namespace.as_ref()) {
@@ -109,8 +217,8 @@ pub fn operator_as_delegate(delegate: &Subject, rights: &[Right]) -> String {
         .map(|namespace| {
             let here: Vec<Right> = rights.iter().filter(|r| r.namespace.as_ref() == namespace).cloned().collect();
             match namespace {
-                Some(namespace) => role_and_binding(&name, namespace, &operator(), &here),
-                None => cluster_role_and_binding(&name, &operator(), &here),
+                Some(namespace) => role_and_binding(name, namespace, &operator(), &here),
+                None => cluster_role_and_binding(name, &operator(), &here),
             }
         })
         .collect();
@@ -229,22 +337,17 @@ mod tests {
 
     #[test]
     fn every_grant_is_yaml_that_can_be_applied() {
-        let rights = [
-            Right {
-                verb: "impersonate:user-info".into(),
-                group: "authentication.k8s.io".into(),
-                resource: "users".into(),
-                ..Right::default()
-            }
-            .named("olga"),
-            Right::on("impersonate-on:user-info:patch", "", "configmaps", "qa"),
-        ];
+        let olga = Delegate::User { username: "olga".into(), groups: vec!["leads".into()] };
         let all = [
             opt_in("host", "qa", "manage"),
             operator_in_host("host"),
             delegate_in_host("host", &service_account("host", "bot")),
-            delegate_in_target("qa", &subject_of("olga@example.test"), &[Right::on("get", "", "configmaps", "qa")]),
-            operator_as_delegate(&subject_of("olga"), &rights),
+            delegate_in_target("qa", &subject_of("olga@example.test")),
+            operator_as_delegate("qa", &olga),
+            super::host("host"),
+            maker("host", "standard", &subject_of("dana")),
+            approver("host", Some("qa"), &subject_of("eve")),
+            administrator("host", None, &subject_of("olga")),
         ]
         .join("---\n");
         let kinds: Vec<String> = documents(&all).iter().map(|d| d["kind"].as_str().unwrap_or("?").to_owned()).collect();
@@ -260,6 +363,14 @@ mod tests {
                 "ClusterRole",
                 "ClusterRoleBinding",
                 "Role",
+                "RoleBinding",
+                "Namespace",
+                "RoleBinding",
+                "Role",
+                "RoleBinding",
+                "RoleBinding",
+                "Role",
+                "RoleBinding",
                 "RoleBinding"
             ]
         );
@@ -268,7 +379,7 @@ mod tests {
     #[test]
     fn a_user_name_can_not_break_out_of_a_grant() {
         let evil = "x\"}\n- {kind: Group, name: everyone}\n---\nkind: \"";
-        let text = delegate_in_target("qa", &subject_of(evil), &[Right::on("get", "", "configmaps", "qa")]);
+        let text = delegate_in_target("qa", &subject_of(evil));
         let documents = documents(&text);
         assert_eq!(documents.len(), 2);
         assert_eq!(documents[1]["subjects"][0]["name"], evil);
@@ -277,16 +388,35 @@ mod tests {
 
     #[test]
     fn a_further_grant_replaces_no_earlier_one() {
-        let bot = service_account("host", "bot");
+        let delegate = Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() };
+        let bot = delegate.subject();
         let names = |text: &str| documents(text).iter().map(|d| d["metadata"]["name"].clone()).collect::<Vec<_>>();
         let [services, jobs] = [Right::on("patch", "", "services", "qa"), Right::on("patch", "batch", "jobs", "qa")];
         let first = names(&delegate_in_target_too("qa", &bot, std::slice::from_ref(&services)));
         let second = names(&delegate_in_target_too("qa", &bot, std::slice::from_ref(&jobs)));
         assert!(first.iter().all(|name| !second.contains(name)), "{first:?} {second:?}");
-        let base = names(&delegate_in_target("qa", &bot, std::slice::from_ref(&services)));
+        let base = names(&delegate_in_target("qa", &bot));
         assert!(base.iter().all(|name| !first.contains(name)), "{base:?} {first:?}");
-        let [first, second] = [services, jobs].map(|right| names(&operator_in_target_too("qa", &bot, &[right])));
+        let [first, second] = [services, jobs].map(|right| names(&operator_in_target_too("qa", &delegate, &[right])));
         assert!(first.iter().all(|name| !second.contains(name)), "{first:?} {second:?}");
+    }
+
+    #[test]
+    fn whoever_lacks_one_right_on_a_kind_is_given_what_deploying_it_takes_and_named_objects_stay_named() {
+        let secret = Right::on("get", "", "secrets", "qa").named("orders-db");
+        let some = [Right::on("patch", "apps", "deployments", "qa"), secret.clone(), Right::on("list", "apps", "deployments", "qa")];
+        let text = rules(&whole_kinds(&some));
+        assert_eq!(
+            text,
+            "- {apiGroups: [\"\"], resources: [secrets], resourceNames: [\"orders-db\"], verbs: [\"get\"]}\n\
+             - {apiGroups: [\"apps\"], resources: [deployments], verbs: [\"get\", \"list\", \"patch\", \"create\", \"delete\"]}\n"
+        );
+        let other = [secret, Right::on("create", "apps", "deployments", "qa")];
+        assert_eq!(rules(&whole_kinds(&other)), text, "the same grant, whichever of the rights is missing");
+        let bot = Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() };
+        let operators = operator_in_target_too("qa", &bot, &some);
+        assert!(operators.contains("\"impersonate-on:serviceaccount:patch\", \"impersonate-on:serviceaccount:delete\""), "{operators}");
+        assert!(!operators.contains(":create"), "server-side apply is a patch: {operators}");
     }
 
     #[test]

@@ -300,7 +300,7 @@ fn source_is_readable(view: &View, inside: &Inside) -> Check {
         format!(
             "the operator may not read namespace {namespace}, so that nothing can be exported from it; an administrator of that namespace \
              applies (view can't read Secrets):\n{}",
-            grants::cluster_role_binding_in("pilotage-export", namespace, "view", &grants::operator()),
+            grants::operator_exports(namespace),
         ),
     )
 }

@@ -3,18 +3,11 @@
 use super::check::{Check, Failure, Remedy, edit, polled, watched};
 use crate::api::GROUP;
 use crate::api::environment::EnvironmentType;
-use crate::api::names::service_account_username;
 use crate::api::reference::Identity;
 use crate::api::stage::PinnedTarget;
 use crate::identity::access::{self, Right};
+use crate::identity::delegate::Delegate;
 use crate::identity::grants;
-
-/// What a delegate needs on `ConfigMaps` of its target at least: the parent object of an `ApplySet` is one.
-const DELEGATE_VERBS: [&str; 5] = ["get", "list", "patch", "create", "delete"];
-/// What the operator sends as the delegate; apply and dry run need `patch` alone, also to create.
-const OPERATOR_VERBS: [&str; 4] = ["get", "list", "patch", "delete"];
-/// The API group that the rights to impersonate lie in.
-const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// A stage and what it refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,45 +131,31 @@ pub fn pin(view: &View) -> Option<PinnedTarget> {
 
 /// The rights that a stage's delegation depends on; all are asked for at once. Empty where there is no delegate.
 pub fn reviews(view: &View) -> Vec<Review> {
-    let (Some(target), host) = (&view.target, view.host.as_str()) else { return Vec::new() };
+    let (Some(target), Some(delegate), host) = (&view.target, delegate(view), view.host.as_str()) else { return Vec::new() };
     let mut reviews = Vec::new();
-    let delegate = match &view.delegate {
-        DelegateView::Requester => return reviews,
-        DelegateView::ServicePrincipal { name, .. } => {
-            let accounts = |verb: &str, group: &str| Right::on(verb, group, "serviceaccounts", host).named(name);
-            if let Some(owner) = &view.owner {
-                let owner = access::as_authenticated(owner);
-                for right in [accounts("impersonate", ""), accounts("create", "").of_subresource("token"), accounts("delegate", "")] {
-                    reviews.push(Review { need: Need::OwnerActsAsDelegate, who: Some(owner.clone()), right });
-                }
-            }
-            reviews.push(operator(accounts("impersonate:serviceaccount", AUTHENTICATION)));
-            reviews.extend(OPERATOR_VERBS.map(|verb| operator(configmaps(&format!("impersonate-on:serviceaccount:{verb}"), target))));
-            access::service_account(host, name)
+    if let (DelegateView::ServicePrincipal { name, .. }, Some(owner)) = (&view.delegate, &view.owner) {
+        let owner = access::as_authenticated(owner);
+        reviews.extend(to_answer_for(host, name).map(|right| Review { need: Need::OwnerActsAsDelegate, who: Some(owner.clone()), right }));
+    }
+    let in_target = grants::rights_in_every_target(&target.namespace);
+    let mut operators: Vec<Right> = delegate.to_become();
+    for right in in_target.iter().map(|right| delegate.to_use(right)) {
+        if !operators.contains(&right) {
+            operators.push(right);
         }
-        DelegateView::StageOwner => {
-            let Some(owner) = &view.owner else { return reviews };
-            let everywhere = |resource: &str, name: &str| Right {
-                verb: "impersonate:user-info".into(),
-                group: AUTHENTICATION.into(),
-                resource: resource.into(),
-                name: Some(name.into()),
-                ..Right::default()
-            };
-            reviews.push(operator(everywhere("users", &owner.username)));
-            reviews.extend(owner.groups.iter().map(|group| operator(everywhere("groups", group))));
-            reviews.extend(OPERATOR_VERBS.map(|verb| operator(configmaps(&format!("impersonate-on:user-info:{verb}"), target))));
-            access::as_authenticated(owner)
-        }
-    };
+    }
+    reviews.extend(operators.into_iter().map(|right| Review { need: Need::OperatorActsAsDelegate, who: None, right }));
+    let identity = delegate.identity();
     let approve = Right::on("patch", GROUP, "deploymentrequests", host).of_subresource("status");
-    reviews.push(Review { need: Need::DelegateApproves, who: Some(delegate.clone()), right: approve });
-    reviews.extend(DELEGATE_VERBS.map(|verb| Review {
-        need: Need::DelegateDeploys,
-        who: Some(delegate.clone()),
-        right: configmaps(verb, target),
-    }));
+    reviews.push(Review { need: Need::DelegateApproves, who: Some(identity.clone()), right: approve });
+    reviews.extend(in_target.into_iter().map(|right| Review { need: Need::DelegateDeploys, who: Some(identity.clone()), right }));
     reviews
+}
+
+/// The rights by each of which somebody could act as a `ServiceAccount` anyway, or may answer for it.
+pub fn to_answer_for(host: &str, account: &str) -> [Right; 3] {
+    let on = |verb: &str| Right::on(verb, "", "serviceaccounts", host).named(account);
+    [on("impersonate"), on("create").of_subresource("token"), on("delegate")]
 }
 
 /// The checks of the delegate and of rights. All rights that are missing are said at once, with the grants; the reason is that of the
@@ -202,14 +181,6 @@ pub fn delegation(view: &View, answers: &[Answer]) -> Check {
             all
         })),
     }
-}
-
-fn operator(right: Right) -> Review {
-    Review { need: Need::OperatorActsAsDelegate, who: None, right }
-}
-
-fn configmaps(verb: &str, target: &Target) -> Right {
-    Right::on(verb, "", "configmaps", &target.namespace)
 }
 
 fn policies_in_force(view: &View) -> Check {
@@ -312,11 +283,9 @@ fn delegate_exists(view: &View) -> Check {
     }
 }
 
-/// All rights that are needed for something where one of them is missing: a grant of the missing ones alone would replace the grant
-/// that was printed and applied before.
-fn lacking(answers: &[Answer], need: Need) -> Option<Vec<Right>> {
-    let of_need = || answers.iter().filter(|(review, _)| review.need == need);
-    of_need().any(|(_, held)| !held).then(|| of_need().map(|(review, _)| review.right.clone()).collect())
+/// Whether one of the rights that are needed for something is missing.
+fn lacks(answers: &[Answer], need: Need) -> bool {
+    answers.iter().any(|(review, held)| review.need == need && !held)
 }
 
 fn owner_may_act_as_delegate(view: &View, answers: &[Answer]) -> Check {
@@ -334,61 +303,74 @@ fn owner_may_act_as_delegate(view: &View, answers: &[Answer]) -> Check {
     if answers.iter().any(|(review, held)| review.need == Need::OwnerActsAsDelegate && *held) {
         return Ok(());
     }
+    not_owner(host, name, owner)
+}
+
+/// What is said of an owner who may not answer for the stage's `ServiceAccount`.
+///
+/// # Errors
+/// Always.
+pub fn not_owner(host: &str, account: &str, owner: &Identity) -> Check {
     polled(
         "NotOwnerOfServicePrincipal",
         format!(
-            "the owner of the stage, {}, may not act as ServiceAccount {name} of namespace {host}: let somebody own the stage who may, or an \
-             administrator of {host} applies:\n{}",
+            "the owner of the stage, {}, may not act as ServiceAccount {account} of namespace {host}: let somebody own the stage who may, or \
+             an administrator of {host} applies:\n{}",
             owner.username,
-            grants::owner_of(host, name, &grants::subject_of(&owner.username)),
+            grants::owner_of(host, account, &grants::subject_of(&owner.username)),
         ),
     )
 }
 
 fn operator_may_act_as_delegate(view: &View, target: &Target, answers: &[Answer]) -> Check {
-    let Some((rights, username)) = lacking(answers, Need::OperatorActsAsDelegate).zip(delegate(view)) else { return Ok(()) };
+    let Some(delegate) = delegate(view).filter(|_| lacks(answers, Need::OperatorActsAsDelegate)) else { return Ok(()) };
     polled(
         "OperatorMayNotActAsDelegate",
         format!(
-            "the operator may not act as {username}. Administrators of the namespaces apply (the rule in {} likewise for every kind that the \
-             solutions hold):\n{}",
+            "the operator may not act as {}. Administrators of the namespaces apply (the rule in {} likewise for every kind that the \
+             solutions hold: kubectl pilotage grant operator prints them all):\n{}",
+            delegate.username(),
             target.namespace,
-            grants::operator_as_delegate(&grants::subject_of(&username), &rights),
+            grants::operator_as_delegate(&target.namespace, &delegate),
         ),
     )
 }
 
 fn delegate_may_approve(view: &View, answers: &[Answer]) -> Check {
-    let Some((_, username)) = lacking(answers, Need::DelegateApproves).zip(delegate(view)) else { return Ok(()) };
+    let Some(delegate) = delegate(view).filter(|_| lacks(answers, Need::DelegateApproves)) else { return Ok(()) };
     polled(
         "DelegateLacksHostRole",
         format!(
-            "{username} may not decide requests of namespace {}; an administrator of that namespace applies:\n{}",
+            "{} may not decide requests of namespace {}; an administrator of that namespace applies:\n{}",
+            delegate.username(),
             view.host,
-            grants::delegate_in_host(&view.host, &grants::subject_of(&username)),
+            grants::delegate_in_host(&view.host, &delegate.subject()),
         ),
     )
 }
 
 fn delegate_may_deploy(view: &View, target: &Target, answers: &[Answer]) -> Check {
-    let Some((rights, username)) = lacking(answers, Need::DelegateDeploys).zip(delegate(view)) else { return Ok(()) };
+    let Some(delegate) = delegate(view).filter(|_| lacks(answers, Need::DelegateDeploys)) else { return Ok(()) };
     polled(
         "DelegateLacksTargetAccess",
         format!(
-            "{username} lacks rights in namespace {}; an administrator of that namespace applies (and likewise for every kind that the \
-             solutions hold, or binds the ClusterRole edit):\n{}",
+            "{} lacks rights in namespace {}; an administrator of that namespace applies (and likewise for every kind that the \
+             solutions hold, kubectl pilotage grant delegate prints them all; or binds the ClusterRole edit):\n{}",
+            delegate.username(),
             target.namespace,
-            grants::delegate_in_target(&target.namespace, &grants::subject_of(&username), &rights),
+            grants::delegate_in_target(&target.namespace, &delegate.subject()),
         ),
     )
 }
 
-/// The delegate's user name.
-fn delegate(view: &View) -> Option<String> {
+/// Who deploys; `None` for the requester, and for an owner who is not there.
+fn delegate(view: &View) -> Option<Delegate> {
     match &view.delegate {
         DelegateView::Requester => None,
-        DelegateView::ServicePrincipal { name, .. } => Some(service_account_username(&view.host, name)),
-        DelegateView::StageOwner => view.owner.as_ref().map(|owner| owner.username.clone()),
+        DelegateView::ServicePrincipal { name, .. } => {
+            Some(Delegate::ServicePrincipal { namespace: view.host.clone(), name: name.clone() })
+        }
+        DelegateView::StageOwner => view.owner.as_ref().map(Delegate::of),
     }
 }
 

@@ -7,6 +7,10 @@
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod world;
 
+#[path = "../receiver/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod receiver;
+
 mod altered;
 mod attempt;
 mod carried;
@@ -23,5 +27,6 @@ mod records;
 mod requests;
 mod running;
 mod scene;
+mod sinks;
 mod stolen;
 mod twins;

@@ -6,11 +6,20 @@
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod world;
 
+#[path = "../receiver/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod receiver;
+
 mod apply_again;
+mod approval_controller;
 mod bad_input;
 mod crds;
 mod ends;
+mod grant;
+mod identities;
 mod main_job;
 mod order;
 mod records;
+mod revoked;
+mod sinks;
 mod solutions;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::world::{PATIENCE, World, outcome, phase};
 
 /// Applications of others; where they are not there, there is nothing to show.
-fn applications() -> Vec<PathBuf> {
+pub fn applications() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/solutions");
     let Ok(entries) = std::fs::read_dir(&folder) else {
         eprintln!("not shown: there are no applications in {}", folder.display());
@@ -23,7 +23,7 @@ fn applications() -> Vec<PathBuf> {
 }
 
 /// The objects of a file, labelled as parts of a solution.
-fn objects(file: &Path, solution: &str) -> Vec<Value> {
+pub fn objects(file: &Path, solution: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(file).unwrap();
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
     objects.retain(|object| !object.is_null());

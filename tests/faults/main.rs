@@ -7,12 +7,17 @@
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod world;
 
+#[path = "../receiver/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod receiver;
+
 mod connection;
 mod idle;
 mod leaders;
 mod life;
 mod proxy;
 mod server;
+mod sinks;
 mod site;
 mod state;
 mod sweep;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::pass::Pass;
 use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
+use crate::delivery::bundle::Bundle;
 use crate::delivery::export::{self, ExportError, Source};
 use crate::delivery::failure::Failure;
 use crate::delivery::store::{NewArtifact, StoreError};
@@ -14,6 +15,18 @@ use crate::driver::controller::ReconcileError;
 use crate::policy::request::observed::{ExportFact, Observed, Obstacle};
 
 impl Pass {
+    /// The artifact's objects: read from the store once in a pass, and verified there.
+    pub(super) async fn bundle(&mut self, artifact: &Artifact) -> Result<Arc<Bundle>, StoreError> {
+        if let Some((digest, bundle)) = &self.bundle
+            && *digest == artifact.spec.digest
+        {
+            return Ok(bundle.clone());
+        }
+        let bundle = self.cluster.artifacts.load(artifact).await?;
+        self.bundle = Some((artifact.spec.digest.clone(), bundle.clone()));
+        Ok(bundle)
+    }
+
     /// Exports, or finds the version stored already.
     pub(super) async fn export(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
         match self.around.artifact.clone() {
@@ -23,8 +36,8 @@ impl Pass {
     }
 
     /// A record without its bytes was left by a crash, and nobody was shown its digest.
-    async fn is_complete(&self, artifact: &Artifact) -> Result<bool, ReconcileError> {
-        match self.cluster.artifacts.load(artifact).await {
+    async fn is_complete(&mut self, artifact: &Artifact) -> Result<bool, ReconcileError> {
+        match self.bundle(artifact).await {
             Err(StoreError::Incomplete { .. }) => Ok(false),
             // Altered bytes are not exported over: the plan refuses them and says so.
             Ok(_) | Err(StoreError::DigestMismatch { .. }) => Ok(true),
@@ -33,7 +46,7 @@ impl Pass {
     }
 
     /// A stored version is used by whoever may read what it was exported from.
-    async fn reuse(&self, observed: &Observed, artifact: &Artifact) -> Result<ExportFact, ReconcileError> {
+    async fn reuse(&mut self, observed: &Observed, artifact: &Artifact) -> Result<ExportFact, ReconcileError> {
         let named = self.request.spec.source_environment.as_ref();
         let origin = artifact.spec.source.environment.as_ref();
         if let (Some(named), Some(origin)) = (named, origin)
@@ -47,7 +60,7 @@ impl Pass {
                 ),
             }));
         }
-        let (Some(source), Some(requester)) = (&self.around.source, &observed.request.requester) else {
+        let (Some(source), Some(requester)) = (self.around.source.clone(), &observed.request.requester) else {
             return Ok(ExportFact::Missing(Obstacle {
                 reason: "EnvironmentNotFound".into(),
                 message: "the development environment that the version was exported from does not exist any more".into(),
@@ -65,7 +78,7 @@ impl Pass {
                 ),
             }));
         }
-        let bundle = match self.cluster.artifacts.load(artifact).await {
+        let bundle = match self.bundle(artifact).await {
             Ok(bundle) => bundle,
             Err(error) => return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactAltered".into(), message: error.to_string() })),
         };
@@ -124,6 +137,7 @@ impl Pass {
             Err(error) => return Err(ReconcileError::Other(error.to_string())),
         };
         let digest = artifact.spec.digest.clone();
+        self.bundle = Some((digest.clone(), Arc::new(bundle)));
         self.around.artifact = Some(Arc::new(artifact));
         Ok(ExportFact::Stored { digest })
     }

@@ -1,6 +1,7 @@
 //! The controller of requests: observes, lets `policy::request` decide, carries the step out, and repeats until it must wait.
 
 mod acting;
+mod entitled;
 mod export;
 mod observe;
 mod outcome;
@@ -65,6 +66,8 @@ impl Reconciler for RequestController {
         if !self.cluster.serves(&request.namespace().unwrap_or_default()) || self.cluster.written.is_stale(request.as_ref()) {
             return Ok(Next::Done);
         }
-        Pass::new(self.cluster.clone(), self.running.clone(), request).await.run().await
+        let pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await;
+        // It holds the states of all steps, of which most passes take few.
+        Box::pin(pass.run()).await
     }
 }

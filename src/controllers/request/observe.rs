@@ -74,9 +74,8 @@ pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Surroundi
         None => None,
     };
     let others = stores
-        .requests
-        .state_filter(|other| other.metadata.namespace.as_deref() == Some(&host) && competes(request, other))
-        .into_iter()
+        .open_requests_for(&host, &request.spec.solution.name)
+        .filter(|other| competes(request, other))
         .map(|other| {
             let environment = stage_of(&other.spec.stage).map(|s| s.spec.target_environment.clone());
             (other, environment)
@@ -259,6 +258,7 @@ fn stage_view(stage: &Stage, around: &Surroundings) -> StageView {
         previous: spec.previous_stage.clone().map(|name| PreviousStage { name, uids }),
         target_environment: spec.target_environment.clone(),
         delegate,
+        owner: spec.owner.clone(),
         pre_export_step: spec.pre_export_step_required,
         pre_deployment_step: spec.pre_deployment_step_required,
         gate_timeout: lasting(&spec.gates.timeout),

@@ -32,20 +32,26 @@ impl Pass {
         let end = whole_seconds(now);
         let started = new.start_time;
         let good = ending.end == End::Succeeded;
-        if let Some(started) = started {
-            self.record_in_artifact(&new, started, end, good).await?;
-        }
+        self.tell(&mut new, &report::ended(observed, ending), now);
+        let in_artifact = async {
+            match started {
+                Some(started) => self.record_in_artifact(&new, started, end, good).await,
+                None => Ok(()),
+            }
+        };
+        // The claim goes only when the artifact's record, the proof of it all, is there.
+        let (in_artifact, in_solution) = futures::join!(in_artifact, self.record_in_solution(&new.phase, &ending.message, now));
+        in_artifact?;
+        in_solution?;
         let holds_claim = observed.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == self.uid());
         if holds_claim {
             self.record_in_environment(&new, end, good && started.is_some()).await?;
         }
-        self.tell(&mut new, &report::ended(observed, ending), now);
         new.end_time = Some(end);
         new.errors = self.errors.iter().take(MOST_ENTRIES).cloned().collect();
         if !self.results.is_empty() {
             new.plan.get_or_insert_default().results = self.results.iter().take(MOST_ENTRIES).cloned().collect();
         }
-        self.record_in_solution(&new.phase, &ending.message, now).await?;
         self.write(&new).await?;
         self.running.forget(&self.uid());
         let type_ = if good { EventType::Normal } else { EventType::Warning };
@@ -125,9 +131,36 @@ impl Pass {
         gone_is_fine(written.map(|_| ()))
     }
 
-    /// The developer's window: the newest request of this stage.
-    pub(super) async fn record_in_solution(&self, phase: &str, message: &str, now: Timestamp) -> Result<(), ReconcileError> {
-        let (Some(source), Some(solution)) = (&self.around.source, &self.around.solution) else { return Ok(()) };
+    /// The developer's window: the newest request of this stage. It borrows nothing, so that it can be written beside the request's
+    /// own status; to be awaited to its end, as others may have put their changes into the same write.
+    pub(super) fn record_in_solution(
+        &self,
+        phase: &str,
+        message: &str,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), ReconcileError>> + Send + use<> {
+        let window = self.around.source.as_ref().zip(self.around.solution.as_ref());
+        let window = window.map(|(source, solution)| (source.spec.namespace.clone(), solution.name_any()));
+        let (entry, created) = self.solution_entry(phase, message, now);
+        let cluster = self.cluster.clone();
+        async move {
+            let Some((namespace, name)) = window else { return Ok(()) };
+            let written = cluster.records.solutions.update(&namespace, &name, move |solution, status| {
+                status.observed_generation = solution.metadata.generation.unwrap_or(-1);
+                match status.deployments.iter_mut().find(|d| d.host == entry.host && d.stage == entry.stage) {
+                    // An older request that ends late does not hide a newer one.
+                    Some(existing) if existing.request_uid != entry.request_uid && existing.at > created => {}
+                    Some(existing) => *existing = later(existing, entry.clone()),
+                    None => status.deployments.push(entry.clone()),
+                }
+                status.summary = solution::summary(&status.deployments);
+            });
+            gone_is_fine(written.await.map(|_| ()))
+        }
+    }
+
+    /// What the window shows of this request, and when the request was created.
+    fn solution_entry(&self, phase: &str, message: &str, now: Timestamp) -> (SolutionDeployment, Timestamp) {
         let spec = &self.request.spec;
         let created = self.request.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
         let entry = SolutionDeployment {
@@ -143,22 +176,7 @@ impl Pass {
             approval_comments: self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.comments.clone()),
             at: whole_seconds(now),
         };
-        let written = self
-            .cluster
-            .records
-            .solutions
-            .update(&source.spec.namespace, &solution.name_any(), move |solution, status| {
-                status.observed_generation = solution.metadata.generation.unwrap_or(-1);
-                match status.deployments.iter_mut().find(|d| d.host == entry.host && d.stage == entry.stage) {
-                    // An older request that ends late does not hide a newer one.
-                    Some(existing) if existing.request_uid != entry.request_uid && existing.at > created => {}
-                    Some(existing) => *existing = later(existing, entry.clone()),
-                    None => status.deployments.push(entry.clone()),
-                }
-                status.summary = solution::summary(&status.deployments);
-            })
-            .await;
-        gone_is_fine(written.map(|_| ()))
+        (entry, created)
     }
 }
 

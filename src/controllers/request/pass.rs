@@ -8,13 +8,17 @@ use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 
 use super::Running;
+use super::acting;
+use super::entitled::entitled;
 use super::observe::{self, Surroundings};
 use super::planning::Prepared;
+use super::target::Live;
 use crate::api::DeploymentRequest;
 use crate::api::condition::{self, ConditionStatus};
 use crate::api::pipeline::Trigger;
 use crate::api::plan::PlanResult;
 use crate::api::request_status::{ArtifactReference, ObjectError, RunStatus, condition_types};
+use crate::delivery::bundle::Bundle;
 use crate::driver::controller::{Next, ReconcileError};
 use crate::driver::{Cluster, status};
 use crate::policy::request::observed::{Facts, Observed};
@@ -34,6 +38,8 @@ pub(super) struct Pass {
     pub(super) request: Arc<DeploymentRequest>,
     pub(super) around: Surroundings,
     pub(super) facts: Facts,
+    pub(super) bundle: Option<(String, Arc<Bundle>)>,
+    pub(super) live: Option<Live>,
     pub(super) prepared: Option<Prepared>,
     pub(super) errors: Vec<ObjectError>,
     pub(super) results: Vec<PlanResult>,
@@ -42,7 +48,8 @@ pub(super) struct Pass {
 impl Pass {
     pub(super) async fn new(cluster: Arc<Cluster>, running: Running, request: Arc<DeploymentRequest>) -> Self {
         let around = observe::cached(&cluster, &request).await;
-        Self { cluster, running, request, around, facts: Facts::default(), prepared: None, errors: Vec::new(), results: Vec::new() }
+        let facts = Facts::default();
+        Self { cluster, running, request, around, facts, bundle: None, live: None, prepared: None, errors: Vec::new(), results: Vec::new() }
     }
 
     pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {
@@ -56,9 +63,34 @@ impl Pass {
             tracing::debug!(request = %self.request.name_any(), ?step, "decided");
             match step {
                 Step::Confirm => self.around = observe::live(&self.cluster, &self.request).await?,
-                Step::Export => self.facts.export = Some(self.export(&observed).await?),
+                Step::Export => {
+                    let asking = entitled(self.cluster.access.clone(), &observed);
+                    let (export, rights) = tokio::try_join!(self.export(&observed), asking)?;
+                    self.facts.export = Some(export);
+                    self.facts.rights = Some(rights);
+                }
+                Step::Plan if gates::will_ask_approver(&observed) => {
+                    // What the next step would ask for does not depend on the plan.
+                    let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
+                    let (plan, could_approve) = tokio::try_join!(self.plan(&observed), asking)?;
+                    self.facts.plan = Some(plan);
+                    self.facts.requester_could_approve = Some(could_approve);
+                }
+                Step::Plan if gates::are_passed(&observed) => {
+                    // The claim is next: what it reads live is read meanwhile.
+                    let reading = Live::read(self.cluster.clone(), self.request.clone(), self.around.target.clone());
+                    let asking = entitled(self.cluster.access.clone(), &observed);
+                    let (plan, live, rights) = tokio::try_join!(self.plan(&observed), reading, asking)?;
+                    self.facts.plan = Some(plan);
+                    self.live = Some(live);
+                    self.facts.rights = Some(rights);
+                }
                 Step::Plan => self.facts.plan = Some(self.plan(&observed).await?),
-                Step::AskApprover => self.facts.requester_could_approve = Some(self.requester_could_approve(&observed).await?),
+                Step::AskRights => self.facts.rights = Some(entitled(self.cluster.access.clone(), &observed).await?),
+                Step::AskApprover => {
+                    let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
+                    self.facts.requester_could_approve = Some(asking.await?);
+                }
                 Step::OpenGate(kind) => self.open_gate(&observed, kind, now).await?,
                 Step::Claim => self.claim(&observed, now).await?,
                 Step::Apply => self.facts.apply = Some(self.apply(&observed).await?),
@@ -138,14 +170,16 @@ impl Pass {
             _ => Waiting { at, reason: "GateOpened".into(), message: "the gate is open".into(), until: None, poll: None },
         };
         self.tell(&mut new, &report::waiting(observed, &wait), now);
-        self.write(&new).await?;
+        let window = self.record_in_solution(&new.phase, &wait.message, now);
+        let (opened, shown) = futures::join!(self.write(&new), window);
+        opened?;
         match kind {
             GateKind::Approval => self.event(Trigger::OnApprovalStarted, EventType::Normal, &wait.message),
             GateKind::PreDeploymentStep => self.event(Trigger::OnPreDeploymentStarted, EventType::Normal, &wait.message),
             // It has no trigger of its own: OnDeploymentRequested starts what decides it.
             GateKind::PreExportStep => {}
         }
-        self.record_in_solution(&new.phase, &wait.message, now).await
+        shown
     }
 
     /// Puts artifact and plan of this pass into a status that has none yet.

@@ -1,6 +1,7 @@
 //! Step `Plan`: settings, what the target offers, and the dry run as the delegate.
 
 use super::pass::Pass;
+use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::{Artifact, Environment};
 use crate::delivery::failure::Failure;
@@ -128,7 +129,7 @@ impl Pass {
         target: &Environment,
         artifact: &Artifact,
     ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
-        let bundle = match self.cluster.artifacts.load(artifact).await {
+        let bundle = match self.bundle(artifact).await {
             Ok(bundle) => bundle,
             Err(error) if error.failure() != Failure::Refused => return Err(ReconcileError::Other(error.to_string())),
             Err(error) => {
@@ -153,6 +154,8 @@ impl Pass {
         let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
         input.force = self.force();
         input.concurrency = self.cluster.options.apply_concurrency;
+        let runs = |s: &DeployedSolution| s.name == self.request.spec.solution.name && s.version.is_some();
+        input.is_first = !target.status.as_ref().is_some_and(|status| status.solutions.iter().any(runs));
         match plan::plan(&input, client, &self.cluster.discovery).await {
             Ok(planned) => Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access })),
             Err(PlanError::Transient(error)) => Err(error.into()),

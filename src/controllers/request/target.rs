@@ -1,6 +1,7 @@
 //! Steps `Claim`, `Apply` and `Check`: the only ones that lead to writes in a target, all as the delegate.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::runtime::events::EventType;
@@ -13,12 +14,44 @@ use crate::api::pipeline::Trigger;
 use crate::api::{DeploymentRequest, Environment, Stage};
 use crate::delivery::apply::{self, ApplyError};
 use crate::delivery::claimed::Claimed;
+use crate::delivery::errors::{self, Cause};
 use crate::delivery::health;
+use crate::driver::Cluster;
 use crate::driver::controller::ReconcileError;
 use crate::policy::request::gates;
 use crate::policy::request::observed::{ApplyFact, ClaimFact, HealthFact, Observed, Obstacle};
 use crate::policy::request::report;
 use crate::policy::request::step::{Progress, Waiting};
+
+/// How old a live reading may be when the claim is decided on it.
+const JUST_NOW: Duration = Duration::from_millis(100);
+
+/// A request, its stage and its target as they are, and not as a cache has them.
+pub(super) struct Live {
+    request: Option<DeploymentRequest>,
+    stage: Option<Stage>,
+    target: Option<Environment>,
+    at: Instant,
+}
+
+impl Live {
+    /// Reads them. Borrows nothing, so that it can be done beside something else.
+    pub(super) async fn read(
+        cluster: Arc<Cluster>,
+        request: Arc<DeploymentRequest>,
+        target: Option<Arc<Environment>>,
+    ) -> Result<Self, ReconcileError> {
+        let at = Instant::now();
+        let (client, host) = (cluster.clients.operator(), request.namespace().unwrap_or_default());
+        let requests: Api<DeploymentRequest> = Api::namespaced(client.clone(), &host);
+        let stages: Api<Stage> = Api::namespaced(client.clone(), &host);
+        let environments: Api<Environment> = Api::namespaced(client, &host);
+        let (name, target) = (request.name_any(), target.map(|t| t.name_any()).unwrap_or_default());
+        let (request, stage, target) =
+            tokio::try_join!(requests.get_opt(&name), stages.get_opt(&request.spec.stage), environments.get_opt(&target))?;
+        Ok(Self { request, stage, target, at })
+    }
+}
 
 impl Pass {
     /// Reads request, stage and environment live; claims the environment where they are what the plan was made on; and writes the start.
@@ -92,25 +125,22 @@ impl Pass {
             poll: None,
         };
         self.tell(&mut new, &report::waiting(observed, &wait), now);
-        self.write(&new).await?;
+        let window = self.record_in_solution(&new.phase, &wait.message, now);
+        let (started, shown) = futures::join!(self.write(&new), window);
+        started?;
         self.facts.claim = Some(ClaimFact::Won);
         self.event(Trigger::OnDeploymentStarted, EventType::Normal, &wait.message);
-        self.record_in_solution(&new.phase, &wait.message, now).await
+        shown
     }
 
     /// Whether request, stage and environment are live what this pass decided on; takes over what differs.
     async fn unchanged(&mut self) -> Result<bool, ReconcileError> {
-        let client = self.cluster.clients.operator();
-        let host = self.host();
-        let requests: Api<DeploymentRequest> = Api::namespaced(client.clone(), &host);
-        let stages: Api<Stage> = Api::namespaced(client.clone(), &host);
-        let environments: Api<Environment> = Api::namespaced(client, &host);
-        let target_name = self.around.target.as_ref().map(|t| t.name_any()).unwrap_or_default();
-        let name = self.request.name_any();
-        let (request, stage, target) =
-            tokio::try_join!(requests.get_opt(&name), stages.get_opt(&self.request.spec.stage), environments.get_opt(&target_name))?;
+        let Live { request, stage, target, at: _ } = match self.live.take().filter(|live| live.at.elapsed() < JUST_NOW) {
+            Some(live) => live,
+            None => Live::read(self.cluster.clone(), self.request.clone(), self.around.target.clone()).await?,
+        };
         let Some(request) = request.filter(|r| r.uid() == self.request.uid()) else {
-            return Err(ReconcileError::Other(format!("request {name} was deleted; nothing was written")));
+            return Err(ReconcileError::Other(format!("request {} was deleted; nothing was written", self.request.name_any())));
         };
         let same_request = request.resource_version() == self.request.resource_version();
         let same_stage = stage.as_ref().map(identity) == self.around.stage.as_deref().map(identity);
@@ -179,7 +209,14 @@ impl Pass {
             return Ok(HealthFact::Pending("what was applied to be looked at".into()));
         };
         let client = self.acting(observed)?;
-        let report = health::check(&client, &applied).await?;
+        let report = match health::check(&client, &applied).await {
+            Ok(report) => report,
+            Err(error) if errors::classify(&error) == Cause::Unauthorized => {
+                let namespace = self.around.target.as_ref().map(|t| t.spec.namespace.clone()).unwrap_or_default();
+                return self.missing(&client, &namespace, &health::rights(&client, &applied)).await.map(HealthFact::Missing);
+            }
+            Err(error) => return Err(error.into()),
+        };
         if !report.failed.is_empty() {
             let named: Vec<String> = report.failed.iter().take(5).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
             self.errors = report.failed;

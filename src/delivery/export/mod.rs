@@ -208,7 +208,10 @@ fn has_controller(live: &Value) -> bool {
 }
 
 /// The kinds to list: those that can be, narrowed by the components.
-fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind]) -> Result<Vec<&'a KindInfo>, ExportError> {
+///
+/// # Errors
+/// Where a component is of a kind that is never exported, or not served.
+pub fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind]) -> Result<Vec<&'a KindInfo>, ExportError> {
     let never = |group: &str, kind: &str| NEVER.contains(&(group, kind)) || NEVER_GROUPS.contains(&group);
     for component in components {
         let (group, kind) = (component.group.as_str(), component.kind.as_str());

@@ -302,12 +302,12 @@ fn refuse(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
 fn wait(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
     let deadline = deadline(o);
     if now < deadline {
-        return Waiting::watched(at(o), reason, format!("{message}. Waits until {deadline}"), Some(deadline));
+        return Waiting::watched(at(o), reason, waits(message, deadline), Some(deadline));
     }
     if !o.confirmed {
         return Step::Confirm;
     }
-    Ending::step(End::Failed, at(o), reason, format!("{message}. It waited until {deadline}"))
+    Ending::step(End::Failed, at(o), reason, waited(message, deadline))
 }
 
 /// What does not exist is awaited before acceptance (everything may have been applied at once), and ends a request after it.

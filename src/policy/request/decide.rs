@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::acceptance;
 use super::deployment;
 use super::gates;
-use super::observed::{ExportFact, Lookup, Observed, PlanFact};
+use super::observed::{ExportFact, Lookup, Observed, PlanFact, RightsFact};
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use super::timing;
 
@@ -28,6 +28,9 @@ fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
     let subject = acceptance::accept(o, now)?;
     gates::pass(o, &subject, GateKind::PreExportStep, now)?;
     let digest = export(o, &subject, now)?;
+    if o.request.artifact_digest.is_none() {
+        entitled(o, now)?;
+    }
     // Without a gate to ask at, the dry run is made when the request's turn has come.
     if o.request.plan_hash.is_none()
         && let Some(gate) = gates::first_after_plan(subject.stage)
@@ -45,7 +48,18 @@ fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
     timing::superseded(o, &subject, &digest)?;
     timing::turn(o, &subject)?;
     plan(o, now)?;
+    entitled(o, now)?;
     Ok(Step::Claim)
+}
+
+/// The requester may deploy through the pipeline, and the stage's owner answers for its delegate: asked before anybody else is, and
+/// again before anything is written to the target, as rights may have been taken away in between.
+fn entitled(o: &Observed, now: Timestamp) -> Result<(), Step> {
+    match &o.facts.rights {
+        None => Err(Step::AskRights),
+        Some(RightsFact::Held) => Ok(()),
+        Some(RightsFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, reached(o), obstacle, now)),
+    }
 }
 
 /// What the artifact's record already says of this very request, or of one of its name, is not done again.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::acceptance;
-use super::observed::{ApplyFact, HealthFact, Observed};
+use super::observed::{ApplyFact, HealthFact, Observed, Obstacle};
 use super::step::{End, Ending, Progress, Step, Waiting};
 
 /// How long a deployment may take where its stage is gone.
@@ -39,24 +39,14 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
     }
     match &o.facts.apply {
         None => return Step::Apply,
-        Some(ApplyFact::Missing(obstacle)) => {
-            if now >= deadline {
-                return failed(&obstacle.reason, &acceptance::waited(&obstacle.message, deadline));
-            }
-            return Waiting::polled(
-                Progress::Deployment,
-                &obstacle.reason,
-                acceptance::waits(&obstacle.message, deadline),
-                Some(deadline),
-                RIGHT_POLL,
-            );
-        }
+        Some(ApplyFact::Missing(obstacle)) => return lacking(obstacle, deadline, now),
         Some(ApplyFact::Failed(obstacle)) => return failed(&obstacle.reason, &obstacle.message),
         Some(ApplyFact::Applied) => {}
     }
     match &o.facts.health {
         None => Step::Check,
         Some(HealthFact::Healthy) => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", success(o)),
+        Some(HealthFact::Missing(obstacle)) => lacking(obstacle, deadline, now),
         Some(HealthFact::Failed(why)) => failed("Unhealthy", &format!("applied, but not healthy: {why}")),
         Some(HealthFact::Pending(what)) => {
             if now >= deadline {
@@ -71,6 +61,15 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
             )
         }
     }
+}
+
+/// A right was taken away while it deployed; it may be given back until the time-out.
+fn lacking(obstacle: &Obstacle, deadline: Timestamp, now: Timestamp) -> Step {
+    if now >= deadline {
+        return failed(&obstacle.reason, &acceptance::waited(&obstacle.message, deadline));
+    }
+    let message = acceptance::waits(&obstacle.message, deadline);
+    Waiting::polled(Progress::Deployment, &obstacle.reason, message, Some(deadline), RIGHT_POLL)
 }
 
 fn failed(reason: &str, message: &str) -> Step {

@@ -16,6 +16,7 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
             return Ok(());
         }
         if kind == GateKind::Approval && !subject.stage.allow_self_approval {
+            // Asked with the plan, see `will_ask_approver`.
             match o.facts.requester_could_approve {
                 None => return Err(Step::AskApprover),
                 Some(true) => {
@@ -69,6 +70,18 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
         format!("waits since {} for the {} by {}, until {deadline}", gate.opened_at, word(kind), who(o, gate)),
         Some(deadline),
     ))
+}
+
+/// Whether the approval gate is yet to be opened, and only if the requester can't decide there.
+pub fn will_ask_approver(o: &Observed) -> bool {
+    let asked = |stage: &StageView| asked_for(stage, GateKind::Approval) && !stage.allow_self_approval;
+    o.stage.present().is_some_and(asked) && opened(o, GateKind::Approval).is_none() && o.facts.requester_could_approve.is_none()
+}
+
+/// Whether every gate that the stage asks for is decided.
+pub fn are_passed(o: &Observed) -> bool {
+    let kinds = [GateKind::PreExportStep, GateKind::Approval, GateKind::PreDeploymentStep];
+    o.stage.present().is_some_and(|stage| kinds.into_iter().all(|kind| !asked_for(stage, kind) || is_decided(o, kind)))
 }
 
 /// Whether there is a decision. Rejections have ended the request before.

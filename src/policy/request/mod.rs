@@ -7,6 +7,7 @@ pub mod gates;
 pub mod hash;
 pub mod observed;
 pub mod report;
+pub mod rights;
 pub mod step;
 pub mod timing;
 

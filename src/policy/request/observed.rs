@@ -171,6 +171,8 @@ pub struct StageView {
     pub target_environment: String,
     /// Who deploys.
     pub delegate: DelegateView,
+    /// Who answers for it.
+    pub owner: Option<Identity>,
     /// Whether gate 1 is asked for.
     pub pre_export_step: bool,
     /// Whether gate 3 is asked for.
@@ -308,6 +310,8 @@ pub struct Facts {
     pub export: Option<ExportFact>,
     /// Of the plan.
     pub plan: Option<PlanFact>,
+    /// Whether those in whose name it is deployed may still have it so.
+    pub rights: Option<RightsFact>,
     /// Whether the requester could become the approver.
     pub requester_could_approve: Option<bool>,
     /// Of the claim.
@@ -325,6 +329,15 @@ pub struct Obstacle {
     pub reason: String,
     /// Why, and what to do about it.
     pub message: String,
+}
+
+/// Whether the requester may still deploy through the pipeline, and the owner still answers for the stage's delegate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RightsFact {
+    /// They do.
+    Held,
+    /// A right was taken away.
+    Missing(Obstacle),
 }
 
 /// What the export found.
@@ -389,4 +402,6 @@ pub enum HealthFact {
     Pending(String),
     /// Some never will be.
     Failed(String),
+    /// A right to look at them is missing.
+    Missing(Obstacle),
 }

@@ -7,7 +7,7 @@ use semver::Version;
 
 use super::observed::{
     ArtifactView, DelegateView, DeploymentView, ExportFact, Facts, Lookup, Observed, PipelineView, PlanFact, PreviousStage, RequestView,
-    SolutionView, SourceView, StageView, TargetView,
+    RightsFact, SolutionView, SourceView, StageView, TargetView,
 };
 use crate::api::artifact::Outcome;
 use crate::api::reference::Identity;
@@ -64,6 +64,7 @@ pub(super) fn head() -> Observed {
             previous: None,
             target_environment: "qa".into(),
             delegate: DelegateView::ServicePrincipal { name: "bot".into() },
+            owner: None,
             pre_export_step: false,
             pre_deployment_step: false,
             gate_timeout: Duration::from_hours(72),
@@ -87,7 +88,7 @@ pub(super) fn head() -> Observed {
         rivals: Vec::new(),
         previous_in_flight: None,
         confirmed: false,
-        facts: Facts::default(),
+        facts: Facts { rights: Some(RightsFact::Held), ..Facts::default() },
         accept_timeout: Duration::from_hours(1),
     }
 }

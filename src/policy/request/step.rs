@@ -44,6 +44,8 @@ pub enum Step {
     Export,
     /// Dry run as the delegate.
     Plan,
+    /// Ask whether those in whose name it is deployed may still have it so.
+    AskRights,
     /// Ask whether the requester could become the approver.
     AskApprover,
     /// Open a gate.

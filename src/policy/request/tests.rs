@@ -7,7 +7,7 @@ use semver::Version;
 
 use super::decide;
 use super::observed::{
-    ApplyFact, ClaimFact, ClaimView, CurrentVersion, ExportFact, HealthFact, Lookup, Observed, Obstacle, PlanFact, Rival,
+    ApplyFact, ClaimFact, ClaimView, CurrentVersion, ExportFact, HealthFact, Lookup, Observed, Obstacle, PlanFact, RightsFact, Rival,
 };
 use super::scenario::{DIGEST, HASH, after, head, second};
 use super::step::{End, GateKind, Progress, Step};
@@ -341,7 +341,7 @@ proptest! {
     fn nothing_is_claimed_that_may_not_be(
         later in any::<bool>(), proven in any::<bool>(), asked in any::<bool>(), decision in 0..3u8, bound in any::<bool>(),
         same_plan in any::<bool>(), suspended in any::<bool>(), claim in 0..3u8, cancel in any::<bool>(), pre_deployment in any::<bool>(),
-        age in 0..100_000i64,
+        rights in 0..3u8, age in 0..100_000i64,
     ) {
         let mut o = if later { second() } else { head() };
         if asked { o = o.asked(); }
@@ -365,8 +365,13 @@ proptest! {
         });
         o.request.cancel = cancel;
         o.confirmed = true;
+        o.facts.rights = match rights {
+            1 => Some(RightsFact::Held),
+            2 => Some(RightsFact::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "share it".into() })),
+            _ => None,
+        };
         if decide(&o, after(age)) == Step::Claim {
-            prop_assert!(asked && decision == 1 && bound && same_plan && !suspended && claim != 2 && !cancel && !pre_deployment);
+            prop_assert!(rights == 1 && asked && decision == 1 && bound && same_plan && !suspended && claim != 2 && !cancel && !pre_deployment);
             prop_assert!(!later || proven);
             prop_assert_eq!(o.artifact.present().map(|a| a.digest.as_str()), Some(DIGEST));
         }
@@ -395,4 +400,41 @@ fn a_gate_that_has_opened_is_decided_though_the_stage_asks_for_it_no_more() {
     assert_eq!(decide(&o, after(9)), Step::Claim);
     o.request.gates.pre_deployment_step.clone_from(&o.request.gates.approval);
     assert_eq!(waits(decide(&o, after(9))).1, "AwaitingPreDeploymentStep");
+}
+
+#[test]
+fn rights_that_were_taken_away_hold_up_a_request_before_anybody_is_asked_and_before_it_is_claimed() {
+    let lacking = RightsFact::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "share it".into() });
+    for o in [head().exported().planned(HASH), head().asked().decided(ApprovalDecision::Approved).planned(HASH)] {
+        let mut unknown = o.clone();
+        unknown.facts.rights = None;
+        assert_eq!(decide(&unknown, after(9)), Step::AskRights);
+        let mut missing = o;
+        missing.facts.rights = Some(lacking.clone());
+        match decide(&missing, after(9)) {
+            Step::Wait(wait) => assert!(wait.poll.is_some() && wait.message.contains("share it"), "{wait:?}"),
+            other => panic!("expected a wait, got {other:?}"),
+        }
+        let (end, reason, _) = ends(decide(&missing, after(1_000_000)));
+        assert!(end == End::Failed && ["RequesterMayNotDeploy", "GateTimedOut"].contains(&reason.as_str()), "{reason}");
+    }
+    // Who waits at a gate is not asked for again and again.
+    let mut waiting = head().asked();
+    waiting.facts.rights = None;
+    assert_eq!(waits(decide(&waiting, after(9))).1, "AwaitingApproval");
+}
+
+#[test]
+fn a_right_that_is_taken_away_while_it_deploys_is_waited_for_until_the_time_out() {
+    let mut o = head().asked().decided(ApprovalDecision::Approved).planned(HASH);
+    o = o.with_target(|t| t.claim = Some(ClaimView { request: "orders-qa".into(), request_uid: "r1".into() }));
+    o.request.start_time = Some(after(10));
+    o.facts.apply = Some(ApplyFact::Applied);
+    o.facts.health = Some(HealthFact::Missing(Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this\n".into() }));
+    let (at, reason, message) = waits(decide(&o, after(11)));
+    assert_eq!((at, reason.as_str()), (Progress::Deployment, "DelegateLacksTargetAccess"));
+    assert!(message.starts_with("waits until ") && message.ends_with("grant this\n"), "{message}");
+    let (end, reason, message) = ends(decide(&o, after(10 + 600)));
+    assert_eq!((end, reason.as_str()), (End::Failed, "DelegateLacksTargetAccess"));
+    assert!(message.starts_with("waited until "), "{message}");
 }

@@ -1,0 +1,3 @@
+module pilotage.dev/examples/approval-controller
+
+go 1.24

@@ -1,0 +1,209 @@
+//! Who deploys where, and which rights that takes: as a stage, a request, an artifact or a Solution says, or the caller.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use kube::api::ListParams;
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client, ResourceExt};
+
+use crate::api::reference::Identity;
+use crate::api::stage::DelegateType;
+use crate::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
+use crate::delivery::discovery::Discovery;
+use crate::delivery::export;
+use crate::identity::access::Right;
+use crate::identity::delegate::Delegate;
+
+/// The kinds of ordinary applications, where nothing tells which kinds there are: resource and group.
+const USUAL: [(&str, &str); 13] = [
+    ("configmaps", ""),
+    ("persistentvolumeclaims", ""),
+    ("serviceaccounts", ""),
+    ("services", ""),
+    ("daemonsets", "apps"),
+    ("deployments", "apps"),
+    ("statefulsets", "apps"),
+    ("horizontalpodautoscalers", "autoscaling"),
+    ("cronjobs", "batch"),
+    ("jobs", "batch"),
+    ("ingresses", "networking.k8s.io"),
+    ("networkpolicies", "networking.k8s.io"),
+    ("poddisruptionbudgets", "policy"),
+];
+
+/// Who deploys, where, and what.
+#[derive(Args, Debug)]
+pub(super) struct Acting {
+    /// The stage: it says who deploys, unless that is the requester, and where.
+    #[arg(long, required_unless_present = "target")]
+    stage: Option<String>,
+    /// The target namespace, where no stage says it.
+    #[arg(long)]
+    target: Option<String>,
+    /// The delegate, where no stage says it: a service account of the host, or namespace:name for a requester from elsewhere.
+    #[arg(long, conflicts_with_all = ["user", "request"])]
+    service_account: Option<String>,
+    /// The person who deploys, where no stage says it: a stage's owner, or a requester.
+    #[arg(long, conflicts_with = "request")]
+    user: Option<String>,
+    /// A group that this person is in, but for those of system:*; all of them.
+    #[arg(long, requires = "user")]
+    group: Vec<String>,
+    /// A request whose requester deploys.
+    #[arg(long)]
+    request: Option<String>,
+    /// For the kinds that this Artifact of the host holds.
+    #[arg(long)]
+    artifact: Option<String>,
+    /// For the kinds that this Solution has now; --from says in which namespace.
+    #[arg(long, requires = "from")]
+    solution: Option<String>,
+    /// The development namespace of --solution.
+    #[arg(long)]
+    from: Option<String>,
+    /// For this kind, by its plural name and group: services, deployments.apps. Left out, with no artifact and no solution: the kinds
+    /// of ordinary applications.
+    #[arg(long = "kind")]
+    kinds: Vec<String>,
+    /// For a Secret of the target that is offered to solutions (label pilotage.dev/connection), which is looked at by name.
+    #[arg(long = "secret")]
+    secrets: Vec<String>,
+    /// For nothing but what every deployment needs.
+    #[arg(long, conflicts_with_all = ["artifact", "solution", "kinds", "secrets"])]
+    least: bool,
+}
+
+/// Who deploys where with which rights.
+pub(super) struct Target {
+    /// Who deploys.
+    pub delegate: Delegate,
+    /// The target namespace.
+    pub namespace: String,
+    /// What it takes beyond what every deployment needs.
+    pub rights: Vec<Right>,
+    /// Whether the delegate decides requests: a requester does not.
+    pub decides: bool,
+}
+
+impl Acting {
+    /// Finds out, by what the caller may read.
+    pub async fn resolve(&self, client: &Client, host: &str) -> anyhow::Result<Target> {
+        let stage = match &self.stage {
+            Some(name) => Some(get::<Stage>(client, host, name).await?),
+            None => None,
+        };
+        let namespace = match (&self.target, &stage) {
+            (Some(target), _) => target.clone(),
+            (None, Some(stage)) => get::<Environment>(client, host, &stage.spec.target_environment).await?.spec.namespace,
+            (None, None) => bail!("name the --stage, or the --target namespace"),
+        };
+        let delegation = stage.as_ref().and_then(|s| s.spec.delegated_deployment.as_ref());
+        let (named, decides) = match (self.named(client, host).await?, delegation) {
+            (Some(named), _) => (Some(named), delegation.is_some() || stage.is_none()),
+            (None, Some(delegation)) => {
+                (of_stage(host, stage.as_ref(), delegation.type_, delegation.service_account_name.as_deref()), true)
+            }
+            (None, None) => (None, false),
+        };
+        let delegate = named.with_context(|| match &self.stage {
+            Some(stage) => format!(
+                "stage {stage} has no delegate, so that each requester deploys with their own rights: say which one, with --request, or --user and --group, or --service-account"
+            ),
+            None => "say who deploys: --service-account, --user with each --group, or --request".to_owned(),
+        })?;
+        let rights = self.rights(client, host, &namespace).await?;
+        Ok(Target { delegate, namespace, rights, decides: decides && self.request.is_none() })
+    }
+
+    async fn named(&self, client: &Client, host: &str) -> anyhow::Result<Option<Delegate>> {
+        if let Some(account) = &self.service_account {
+            let (namespace, name) = account.split_once(':').unwrap_or((host, account));
+            return Ok(Some(Delegate::ServicePrincipal { namespace: namespace.to_owned(), name: name.to_owned() }));
+        }
+        if let Some(user) = &self.user {
+            return Ok(Some(Delegate::of(&Identity { username: user.clone(), uid: None, groups: self.group.clone() })));
+        }
+        let Some(name) = &self.request else { return Ok(None) };
+        let request = get::<DeploymentRequest>(client, host, name).await?;
+        let requester = request.spec.requested_by.with_context(|| format!("request {name} does not say who made it (spec.requestedBy)"))?;
+        Ok(Some(Delegate::of(&requester)))
+    }
+
+    async fn rights(&self, client: &Client, host: &str, namespace: &str) -> anyhow::Result<Vec<Right>> {
+        if self.least {
+            return Ok(Vec::new());
+        }
+        let mut resources: BTreeSet<(String, String)> = BTreeSet::new();
+        for kind in &self.kinds {
+            let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
+            resources.insert((group.to_owned(), plural.to_owned()));
+        }
+        let discovery = Discovery::new(client.clone());
+        if let Some(name) = &self.artifact {
+            let artifact = get::<Artifact>(client, host, name).await?;
+            for object in &artifact.spec.objects {
+                let found = discovery.resource_for(&object.api_version, &object.kind).await.context("discovering the cluster's kinds")?;
+                let resource = found
+                    .with_context(|| format!("the cluster does not serve {} {} of artifact {name}", object.api_version, object.kind))?;
+                resources.insert((resource.group, resource.plural));
+            }
+        }
+        if let (Some(name), Some(from)) = (&self.solution, &self.from) {
+            resources.extend(of_solution(client, &discovery, from, name).await?);
+        }
+        if resources.is_empty() && self.secrets.is_empty() {
+            resources.extend(USUAL.map(|(plural, group)| (group.to_owned(), plural.to_owned())));
+        }
+        // Every deployment's own; one grant says it.
+        resources.remove(&(String::new(), "configmaps".to_owned()));
+        let mut rights: Vec<Right> = resources.iter().map(|(group, plural)| Right::on("get", group, plural, namespace)).collect();
+        rights.extend(self.secrets.iter().map(|name| Right::on("get", "", "secrets", namespace).named(name)));
+        Ok(rights)
+    }
+}
+
+fn of_stage(host: &str, stage: Option<&Stage>, type_: DelegateType, account: Option<&str>) -> Option<Delegate> {
+    match type_ {
+        DelegateType::ServicePrincipal => {
+            account.map(|name| Delegate::ServicePrincipal { namespace: host.to_owned(), name: name.to_owned() })
+        }
+        DelegateType::StageOwner => stage.and_then(|s| s.spec.owner.as_ref()).map(Delegate::of),
+    }
+}
+
+/// The kinds of which a Solution has objects that would be exported.
+async fn of_solution(client: &Client, discovery: &Discovery, namespace: &str, name: &str) -> anyhow::Result<BTreeSet<(String, String)>> {
+    let solution = get::<Solution>(client, namespace, name).await?;
+    let selector = export::selector_text(name, &solution.spec)?;
+    let kinds = discovery.kinds().await.context("discovering the cluster's kinds")?;
+    let mut found = BTreeSet::new();
+    for kind in export::chosen(&kinds, &solution.spec.components)? {
+        let objects = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind.resource);
+        // What the caller may not read is not theirs to ship either.
+        let listed = match objects.list_metadata(&ListParams::default().labels(&selector)).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 403..=405) => continue,
+            listed => listed.with_context(|| format!("listing {} of namespace {namespace}", kind.resource.plural))?,
+        };
+        let exported = |owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference]| {
+            !owners.iter().any(|owner| owner.controller == Some(true))
+        };
+        if listed.items.iter().any(|object| exported(object.owner_references())) {
+            let ApiResource { group, plural, .. } = kind.resource.clone();
+            found.insert((group, plural));
+        }
+    }
+    if found.is_empty() {
+        bail!("no object in namespace {namespace} has the labels {selector:?} of solution {name}, as far as you may read there");
+    }
+    Ok(found)
+}
+
+async fn get<K>(client: &Client, namespace: &str, name: &str) -> anyhow::Result<K>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let what = || format!("{} {name} of namespace {namespace}", K::kind(&()));
+    Api::<K>::namespaced(client.clone(), namespace).get(name).await.with_context(|| format!("reading {}", what()))
+}

@@ -1,0 +1,47 @@
+//! Applies a grant as it is printed, as the caller.
+
+use std::fmt::Write as _;
+
+use anyhow::Context;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client, ResourceExt};
+
+/// Who owns the fields of what was granted.
+const FIELD_MANAGER: &str = "kubectl-pilotage";
+
+/// Applies all objects of `text` in their order.
+pub(super) async fn all(client: &Client, text: &str) -> anyhow::Result<String> {
+    let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(text).context("reading the grant")?;
+    let mut done = String::new();
+    for object in objects {
+        let types = object.types.clone().unwrap_or_default();
+        let (group, version) = types.api_version.rsplit_once('/').unwrap_or(("", &types.api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
+        let api: Api<DynamicObject> = match &object.metadata.namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        let name = object.name_any();
+        let place = object.metadata.namespace.as_ref().map(|n| format!(" of namespace {n}")).unwrap_or_default();
+        let what = format!("{} {name}{place}", types.kind);
+        // By force: who applied what a condition printed did so with kubectl, and a grant of that name is what is printed now.
+        api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object))
+            .await
+            .map_err(|error| refused(&done, &what, &error))?;
+        let _ = writeln!(done, "{what} applied");
+    }
+    Ok(done)
+}
+
+/// What was refused, after what was applied: the rest is applied by running it again, as somebody who may.
+fn refused(done: &str, what: &str, error: &kube::Error) -> anyhow::Error {
+    let why = match error {
+        kube::Error::Api(status) if status.code == 403 && status.message.contains("attempting to grant") => {
+            "you can hand on only what you hold yourself: let a cluster administrator run this".to_owned()
+        }
+        kube::Error::Api(status) if status.code == 403 => format!("you may not write it: {}", status.message),
+        other => other.to_string(),
+    };
+    anyhow::anyhow!("{done}{what} was refused: {why}")
+}

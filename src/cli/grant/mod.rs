@@ -1,0 +1,168 @@
+//! `kubectl pilotage grant`: the Roles and `RoleBindings` that let people, delegates and the operator do their part, printed as
+//! conditions print them where they are missing, or applied as the caller.
+
+mod acting;
+mod apply;
+
+use clap::{Args, Subcommand, ValueEnum};
+use kube::Client;
+
+use self::acting::{Acting, Target};
+use crate::api::environment::EnvironmentType;
+use crate::api::reference::{Subject, SubjectKind};
+use crate::identity::grants;
+use crate::policy::environment::opt_in_verb;
+
+/// Print the roles and bindings that let somebody do their part; --apply applies them as you. The namespace (-n) is the host.
+#[derive(Args, Debug)]
+pub struct GrantArgs {
+    #[command(subcommand)]
+    what: What,
+    /// Apply them, as you, in place of printing them. You can hand on only what you hold yourself, or may bind and escalate.
+    #[arg(long, global = true)]
+    apply: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// A namespace becomes a host, in which the operator works.
+    Host,
+    /// A namespace gives itself to the host: as a target, or as a development environment that the operator may read.
+    Environment {
+        /// The namespace.
+        #[arg(value_name = "NAMESPACE")]
+        given: String,
+        /// What it is to be.
+        #[arg(long = "type", value_enum)]
+        type_: Kind,
+    },
+    /// A delegate (or a requester, where a stage has no delegate) decides its requests and deploys to a target.
+    Delegate(Acting),
+    /// The operator acts as that delegate or requester, in that target and for these kinds alone (constrained impersonation).
+    Operator(Acting),
+    /// Somebody may answer for a service account: own stages that delegate to it, without being able to take its token.
+    Own {
+        /// The service account of the host.
+        #[arg(value_name = "SERVICE_ACCOUNT")]
+        account: String,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Somebody asks for deployments through a pipeline. (The pipeline's spec.sharedWith does this too, and takes it back.)
+    Deploy {
+        /// The pipeline.
+        pipeline: String,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Somebody decides the pre-export and the pre-deployment step of one stage, or of all.
+    Approve {
+        /// The stage; left out, all stages of the host.
+        stage: Option<String>,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Somebody refers to Environments from pipelines and stages.
+    Use {
+        /// The Environments.
+        #[arg(required = true)]
+        environments: Vec<String>,
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Somebody configures the host, or administers the requests of one pipeline.
+    Administer {
+        /// The pipeline; left out, the whole host.
+        pipeline: Option<String>,
+        #[command(flatten)]
+        who: Who,
+    },
+}
+
+/// What a namespace is to be.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// Solutions are deployed to it.
+    Target,
+    /// Solutions are developed in it.
+    Development,
+}
+
+/// To whom it is granted.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Who {
+    /// A person, by the name that the API server knows them by.
+    #[arg(long)]
+    user: Option<String>,
+    /// A group of people.
+    #[arg(long)]
+    group: Option<String>,
+    /// A service account: its name, or namespace:name where it is not of the host.
+    #[arg(long)]
+    service_account: Option<String>,
+}
+
+impl Who {
+    fn subject(&self, host: &str) -> Subject {
+        let of = |kind, name: &str| Subject { kind, name: name.to_owned(), namespace: None };
+        match (&self.user, &self.group, &self.service_account) {
+            (Some(user), _, _) => grants::subject_of(user),
+            (_, Some(group), _) => of(SubjectKind::Group, group),
+            (_, _, account) => {
+                let account = account.as_deref().unwrap_or_default();
+                let (namespace, name) = account.split_once(':').unwrap_or((host, account));
+                grants::service_account(namespace, name)
+            }
+        }
+    }
+}
+
+/// Prints the grant, or applies it and says what was applied.
+///
+/// # Errors
+/// Where something that is named does not exist or can't be read, or the API server refuses to apply it.
+pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyhow::Result<String> {
+    let host = host.unwrap_or_else(|| client.default_namespace().to_owned());
+    let text = match &args.what {
+        What::Host => grants::host(&host),
+        What::Environment { given, type_ } => environment(&host, given, *type_),
+        What::Delegate(acting) => {
+            let Target { delegate, namespace, rights, decides } = acting.resolve(&client, &host).await?;
+            let mut parts = Vec::new();
+            if decides {
+                parts.push(grants::delegate_in_host(&host, &delegate.subject()));
+            }
+            parts.push(grants::delegate_in_target(&namespace, &delegate.subject()));
+            if !rights.is_empty() {
+                parts.push(grants::delegate_in_target_too(&namespace, &delegate.subject(), &rights));
+            }
+            parts.join("---\n")
+        }
+        What::Operator(acting) => {
+            let Target { delegate, namespace, rights, .. } = acting.resolve(&client, &host).await?;
+            let mut parts = vec![grants::operator_as_delegate(&namespace, &delegate)];
+            if !rights.is_empty() {
+                parts.push(grants::operator_in_target_too(&namespace, &delegate, &rights));
+            }
+            parts.join("---\n")
+        }
+        What::Own { account, who } => grants::owner_of(&host, account, &who.subject(&host)),
+        What::Deploy { pipeline, who } => grants::maker(&host, pipeline, &who.subject(&host)),
+        What::Approve { stage, who } => grants::approver(&host, stage.as_deref(), &who.subject(&host)),
+        What::Use { environments, who } => {
+            let who = who.subject(&host);
+            environments.iter().map(|name| grants::user_of_environment(&host, name, &who)).collect::<Vec<_>>().join("---\n")
+        }
+        What::Administer { pipeline, who } => grants::administrator(&host, pipeline.as_deref(), &who.subject(&host)),
+    };
+    if args.apply { apply::all(&client, &text).await } else { Ok(text) }
+}
+
+fn environment(host: &str, namespace: &str, type_: Kind) -> String {
+    let opt_in = |type_| grants::opt_in(host, namespace, opt_in_verb(type_));
+    match type_ {
+        Kind::Target => opt_in(EnvironmentType::Target),
+        Kind::Development => format!("{}---\n{}", opt_in(EnvironmentType::Development), grants::operator_exports(namespace)),
+    }
+}

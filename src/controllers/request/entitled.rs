@@ -1,0 +1,42 @@
+//! Whether those in whose name something is deployed may still have it so: the requester, and the owner of the stage.
+
+use futures::future::{OptionFuture, join_all};
+use kube::Error;
+
+use crate::driver::controller::ReconcileError;
+use crate::identity::access::{self, Access, Right};
+use crate::policy::request::observed::{DelegateView, Observed, RightsFact};
+use crate::policy::request::rights;
+use crate::policy::stage;
+
+/// Asks for the rights that admission asked for when request and stage were written. It borrows nothing of a pass, so that it is asked
+/// beside what takes longer.
+pub(super) async fn entitled(access: Access, observed: &Observed) -> Result<RightsFact, ReconcileError> {
+    let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(RightsFact::Held) };
+    let (host, pipeline) = (&observed.request.host, &observed.request.pipeline);
+    let deploys = Right::on("deploy", crate::api::GROUP, "pipelines", host).named(pipeline);
+    let requester = access::as_authenticated(requester);
+    let delegate = match (&stage.delegate, &stage.owner) {
+        (DelegateView::ServicePrincipal { name }, Some(owner)) => Some((name, access::as_authenticated(owner))),
+        _ => None,
+    };
+    let answering: OptionFuture<_> = delegate
+        .as_ref()
+        .map(|(name, owner)| {
+            let asked = stage::to_answer_for(host, name);
+            let access = &access;
+            async move {
+                let answers = join_all(asked.iter().map(|right| access.may(owner, right))).await;
+                answers.into_iter().try_fold(false, |held, answer| Ok::<_, Error>(held | answer?))
+            }
+        })
+        .into();
+    let (may_deploy, answers) = futures::join!(access.may(&requester, &deploys), answering);
+    if !may_deploy? {
+        return Ok(RightsFact::Missing(rights::unshared(host, pipeline, &requester)));
+    }
+    if let (Some(false), Some((name, owner))) = (answers.transpose()?, &delegate) {
+        return Ok(RightsFact::Missing(rights::disowned(&observed.request.stage, host, name, owner)));
+    }
+    Ok(RightsFact::Held)
+}

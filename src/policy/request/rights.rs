@@ -1,0 +1,96 @@
+//! Rights that a deployment lacks: whose they are, and what grants them.
+
+use super::observed::Obstacle;
+use crate::api::reference::Identity;
+use crate::identity::access::Right;
+use crate::identity::delegate::Delegate;
+use crate::identity::grants;
+use crate::policy::stage;
+
+/// What is missing of the rights that a deployment needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lacking {
+    /// What the delegate lacks itself.
+    pub delegate: Vec<Right>,
+    /// What the operator may not use of it in the target.
+    pub operator: Vec<Right>,
+    /// What the operator lacks to become the delegate.
+    pub to_become: Vec<Right>,
+}
+
+/// Says all that is missing, with the grants: those of the delegate first, by which the reason goes.
+pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking: &Lacking) -> Obstacle {
+    let username = delegate.username();
+    let mut grants = Vec::new();
+    if !lacking.delegate.is_empty() {
+        grants.push(grants::delegate_in_target_too(namespace, &delegate.subject(), &lacking.delegate));
+    }
+    if !lacking.to_become.is_empty() {
+        grants.push(grants::operator_becomes(delegate));
+    }
+    if !lacking.operator.is_empty() {
+        grants.push(grants::operator_in_target_too(namespace, delegate, &lacking.operator));
+    }
+    let operator_lacks = !lacking.to_become.is_empty() || !lacking.operator.is_empty();
+    let (reason, what) = match (lacking.delegate.is_empty(), operator_lacks) {
+        (true, true) => ("OperatorMayNotActAsDelegate", format!("the operator may not act as {username} in namespace {namespace}")),
+        (false, false) => ("DelegateLacksTargetAccess", format!("{username}, who deploys, lacks rights in namespace {namespace}")),
+        (false, true) => (
+            "DelegateLacksTargetAccess",
+            format!("{username}, who deploys, lacks rights in namespace {namespace}, and the operator may not act as {username} there"),
+        ),
+        (true, false) => {
+            return Obstacle {
+                reason: "DelegateLacksTargetAccess".into(),
+                message: format!(
+                    "the API server refused {username} in namespace {namespace}, though reviews say that it holds these rights; a grant may just have been made, or an authorizer other than RBAC decides. Wanted:\n{}",
+                    grants::rules(wanted)
+                ),
+            };
+        }
+    };
+    Obstacle { reason: reason.into(), message: format!("{what}. Grant:\n{}", grants.join("---\n")) }
+}
+
+/// A requester with whom the pipeline is not shared (any more).
+pub fn unshared(host: &str, pipeline: &str, requester: &Identity) -> Obstacle {
+    let who = &requester.username;
+    Obstacle {
+        reason: "RequesterMayNotDeploy".into(),
+        message: format!(
+            "{who}, who asked, may not deploy through pipeline {pipeline} of host {host} any more: an administrator adds them (or a group \
+             of theirs) to spec.sharedWith of the pipeline again, or applies:\n{}",
+            grants::maker(host, pipeline, &grants::subject_of(who))
+        ),
+    }
+}
+
+/// An owner who does not answer for the stage's `ServiceAccount` (any more). The stage says the same when it is looked at next.
+pub fn disowned(stage: &str, host: &str, account: &str, owner: &Identity) -> Obstacle {
+    let said = stage::not_owner(host, account, owner).err().map(|failure| failure.message).unwrap_or_default();
+    Obstacle { reason: "NotOwnerOfServicePrincipal".into(), message: format!("stage {stage}: {said}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_right_is_missing_is_said_with_every_grant_that_it_takes() {
+        let bot = Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() };
+        let wanted = [Right::on("patch", "apps", "deployments", "qa")];
+        let said = |lacking: Lacking| {
+            let Obstacle { reason, message } = obstacle(&bot, "qa", &wanted, &lacking);
+            (reason, message.matches("kind: Role\n").count(), message)
+        };
+        let (reason, roles, message) = said(Lacking { delegate: wanted.to_vec(), ..Lacking::default() });
+        assert_eq!((reason.as_str(), roles), ("DelegateLacksTargetAccess", 1), "{message}");
+        let (reason, roles, message) = said(Lacking { operator: wanted.to_vec(), to_become: bot.to_become(), ..Lacking::default() });
+        assert_eq!((reason.as_str(), roles), ("OperatorMayNotActAsDelegate", 2), "{message}");
+        let all = Lacking { delegate: wanted.to_vec(), operator: wanted.to_vec(), to_become: bot.to_become() };
+        let (reason, roles, message) = said(all);
+        assert_eq!((reason.as_str(), roles), ("DelegateLacksTargetAccess", 3), "{message}");
+        let (_, roles, message) = said(Lacking::default());
+        assert!(roles == 0 && message.contains("though reviews say that it holds these rights"), "{message}");
+    }
+}

@@ -1,0 +1,473 @@
+//! Tells the sinks of one pipeline what happens to its requests. One task, so that its state needs no locks; what takes time, sending,
+//! reading and recording, is on its way beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, ResourceExt};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::due::{self, Happened};
+use super::health::Failure;
+use super::keys::KeyRing;
+use super::outlet::{Next, Outlet, Tracked};
+use super::progress::{Told, View};
+use super::sender::{Delivery, Sender};
+use super::{event, report};
+use crate::api::condition;
+use crate::api::pipeline::Trigger;
+use crate::api::{DeploymentRequest, Pipeline};
+use crate::driver::Cluster;
+use crate::driver::records::RecordError;
+
+/// Changes are looked at together that come within this time.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// How long progress waits for more of it before it is recorded: so much may be sent twice after a crash.
+const BATCH: Duration = Duration::from_secs(1);
+/// How often what is said of a sink that is down is brought up to date.
+const REPORT: Duration = Duration::from_secs(10);
+/// The soonest that the clock wakes this.
+const SOONEST: Duration = Duration::from_millis(5);
+/// When a read that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// When something that has no time of its own is looked at again.
+const LATER: Duration = Duration::from_mins(10);
+
+/// What was on its way and has arrived.
+enum Landed {
+    Sent { url: String, uid: String, trigger: Trigger, outcome: Result<(), Failure> },
+    Read { uid: String, found: kube::Result<Option<Arc<DeploymentRequest>>> },
+    Recorded { urls: Vec<String>, outcome: Result<(), RecordError> },
+}
+
+/// The one who tells the sinks of one pipeline.
+pub struct Desk {
+    cluster: Arc<Cluster>,
+    sender: Sender,
+    keys: Arc<KeyRing>,
+    key: ObjectRef<Pipeline>,
+    host: String,
+    pipeline: Option<Arc<Pipeline>>,
+    outlets: Vec<Outlet>,
+    requests: BTreeMap<String, Tracked>,
+    on_their_way: FuturesUnordered<BoxFuture<'static, Landed>>,
+    looked: Option<Instant>,
+    /// When something is tried again that has no pause of its own.
+    again: Option<Instant>,
+    /// Since when there is progress that is not recorded.
+    unrecorded: Option<Instant>,
+    recording: bool,
+    reported: Instant,
+}
+
+impl Desk {
+    /// A desk for that pipeline.
+    pub fn new(cluster: Arc<Cluster>, sender: Sender, key: ObjectRef<Pipeline>) -> Self {
+        let host = key.namespace.clone().unwrap_or_default();
+        Self {
+            keys: Arc::new(KeyRing::new(cluster.clone(), host.clone())),
+            cluster,
+            sender,
+            key,
+            host,
+            pipeline: None,
+            outlets: Vec::new(),
+            requests: BTreeMap::new(),
+            on_their_way: FuturesUnordered::new(),
+            looked: None,
+            again: None,
+            unrecorded: None,
+            recording: false,
+            reported: Instant::now(),
+        }
+    }
+
+    /// Works until the pipeline has no sinks any more, or `stop`; what is on its way then is waited for and recorded.
+    pub async fn run(mut self, changes: Arc<Notify>, stop: CancellationToken) {
+        let mut look = true;
+        loop {
+            if look && self.looked.is_none_or(|at| at.elapsed() >= TOGETHER) {
+                look = false;
+                if !self.look() {
+                    return self.close();
+                }
+            }
+            self.work();
+            self.record(false);
+            let wake = tokio::time::Instant::from_std(self.wake(look));
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = changes.notified() => look = true,
+                Some(landed) = self.on_their_way.next() => self.landed(landed),
+                () = tokio::time::sleep_until(wake) => look = true,
+            }
+        }
+        loop {
+            while let Some(landed) = self.on_their_way.next().await {
+                self.landed(landed);
+            }
+            if self.unrecorded.is_none() || !self.look() {
+                return;
+            }
+            self.record(true);
+            if self.on_their_way.is_empty() {
+                return;
+            }
+            // Recorded once more; where that fails, the next leader sends some things again.
+            if let Some(landed) = self.on_their_way.next().await {
+                self.landed(landed);
+                return;
+            }
+        }
+    }
+
+    /// The pipeline is gone, and with it all that its sinks have not been told.
+    fn close(&self) {
+        let waiting: BTreeSet<&str> = self.outlets.iter().flat_map(|o| self.waiting(o)).collect();
+        if !waiting.is_empty() {
+            tracing::warn!(pipeline = %self.key, requests = waiting.len(), "the sinks are gone before they were told all");
+        }
+    }
+
+    /// When there is something to do, if nothing happens before.
+    fn wake(&self, look: bool) -> Instant {
+        let now = Instant::now();
+        let mut wakes = vec![now + LATER];
+        if look {
+            wakes.extend(self.looked.map(|at| at + TOGETHER));
+        }
+        if !self.recording {
+            wakes.extend(self.unrecorded.map(|since| since + BATCH));
+        }
+        wakes.extend(self.again);
+        let idle = self.outlets.iter().filter(|o| o.recorded && !o.health.is_full(o.in_flight.len()));
+        wakes.extend(idle.filter_map(|o| o.health.next_try()));
+        if self.outlets.iter().any(|o| o.health.failing_since.is_some()) {
+            wakes.push(self.reported + REPORT);
+        }
+        wakes.into_iter().min().unwrap_or(now).max(now + SOONEST)
+    }
+
+    /// Takes in what is now so. Returns whether this desk is needed still.
+    fn look(&mut self) -> bool {
+        self.looked = Some(Instant::now());
+        self.again = None;
+        let Some(pipeline) = self.cluster.stores.pipelines.get(&self.key) else { return false };
+        if self.pipeline.as_ref().is_some_and(|p| p.uid() != pipeline.uid()) || !super::bell::needs_desk(&pipeline) {
+            return false;
+        }
+        self.take_sinks(&pipeline);
+        self.pipeline = Some(pipeline);
+        self.take_requests();
+        true
+    }
+
+    /// Keeps the outlets of sinks that stay, opens those of new ones, and drops the others.
+    fn take_sinks(&mut self, pipeline: &Pipeline) {
+        let mut before = std::mem::take(&mut self.outlets);
+        for sink in &pipeline.spec.sinks {
+            let outlet = match before.iter().position(|o| o.sink.url == sink.url) {
+                Some(index) => {
+                    let mut outlet = before.swap_remove(index);
+                    if outlet.sink != *sink {
+                        outlet.sink = sink.clone();
+                        outlet.health.retry_all(Instant::now());
+                    }
+                    outlet
+                }
+                None => match pipeline.status.iter().flat_map(|s| &s.sinks).find(|s| s.url == sink.url) {
+                    Some(status) => Outlet::resume(sink.clone(), status),
+                    None => Outlet::begin(sink.clone(), &self.views(Timestamp::UNIX_EPOCH), Timestamp::now()),
+                },
+            };
+            self.outlets.push(outlet);
+        }
+        let recorded = pipeline.status.iter().flat_map(|s| &s.sinks).map(|s| &s.url);
+        if !before.is_empty() || !self.outlets.iter().map(|o| &o.sink.url).eq(recorded) {
+            self.changed();
+        }
+    }
+
+    /// The pipeline's requests that were made at `since` or later, or are open.
+    fn existing(&self, since: Timestamp) -> Vec<Arc<DeploymentRequest>> {
+        let name = &self.key.name;
+        self.cluster.stores.requests.state_filter(|r| {
+            r.metadata.namespace.as_ref() == Some(&self.host)
+                && r.spec.pipeline == *name
+                && (due::created(r) >= since
+                    || r.metadata
+                        .uid
+                        .as_ref()
+                        .is_some_and(|u| self.requests.contains_key(u) || self.outlets.iter().any(|o| o.progress.is_open(u))))
+        })
+    }
+
+    fn views(&self, since: Timestamp) -> Vec<View> {
+        self.existing(since).iter().map(|r| view(r)).collect()
+    }
+
+    /// The oldest point from which a sink may have to be told.
+    fn since(&self) -> Timestamp {
+        self.outlets.iter().map(|o| o.progress.since()).min().unwrap_or(Timestamp::MAX)
+    }
+
+    fn take_requests(&mut self) {
+        let existing = self.existing(self.since());
+        let mut gone: BTreeMap<String, String> = self.requests.values().map(|r| (r.view.uid.clone(), r.view.name.clone())).collect();
+        gone.extend(self.outlets.iter().flat_map(|o| o.progress.open()).map(|(uid, name)| (uid.to_owned(), name.to_owned())));
+        for request in &existing {
+            let view = view(request);
+            gone.remove(&view.uid);
+            let whole = self.outlets.iter().all(|o| o.progress.told(&view.uid, view.created) == Told::Whole);
+            if whole && !self.requests.contains_key(&view.uid) {
+                continue;
+            }
+            let ended = view.ended.is_some();
+            let tracked = self.requests.entry(view.uid.clone()).or_insert_with(|| Tracked {
+                view: view.clone(),
+                full: None,
+                read: false,
+                reading: false,
+                gone: None,
+            });
+            tracked.view = view;
+            tracked.gone = None;
+            if !ended {
+                tracked.full = Some(request.clone());
+            }
+        }
+        let now = Timestamp::now();
+        for (uid, name) in gone {
+            let tracked = self.requests.entry(uid.clone()).or_insert_with(|| Tracked {
+                view: View { uid, name, created: Timestamp::UNIX_EPOCH, ended: None },
+                full: None,
+                read: false,
+                reading: false,
+                gone: None,
+            });
+            tracked.gone.get_or_insert(now);
+        }
+        for outlet in &mut self.outlets {
+            let mut ready: Vec<&Tracked> = self.requests.values().filter(|r| outlet.next(r) != Next::Nothing).collect();
+            ready.sort_by_key(|r| (outlet.health.failures(&r.view.uid), r.view.created));
+            outlet.ready = ready.into_iter().map(|r| r.view.uid.clone()).collect();
+            if outlet.ready.is_empty() && outlet.health.failing_since.is_some() && outlet.in_flight.is_empty() {
+                outlet.health.well();
+                self.unrecorded.get_or_insert_with(Instant::now);
+            }
+        }
+        let outlets = &self.outlets;
+        self.requests.retain(|uid, r| {
+            r.reading || outlets.iter().any(|o| o.in_flight.contains(uid) || o.progress.told(uid, r.view.created) != Told::Whole)
+        });
+    }
+
+    /// Starts what can be started.
+    fn work(&mut self) {
+        // A leader that has lost its Lease sends nothing more.
+        if !self.cluster.tenure.holds() {
+            return;
+        }
+        for index in 0..self.outlets.len() {
+            if !self.outlets[index].recorded {
+                continue;
+            }
+            loop {
+                let outlet = &mut self.outlets[index];
+                if outlet.health.is_full(outlet.in_flight.len()) {
+                    break;
+                }
+                let Some(uid) = outlet.ready.pop_front() else { break };
+                self.begin(index, uid);
+            }
+        }
+    }
+
+    fn begin(&mut self, index: usize, uid: String) {
+        let outlet = &mut self.outlets[index];
+        let Some(request) = self.requests.get_mut(&uid) else { return };
+        if outlet.in_flight.contains(&uid) {
+            return;
+        }
+        match outlet.next(request) {
+            Next::Nothing => {}
+            Next::Finish => {
+                outlet.progress.finish(&uid);
+                outlet.health.forget(&uid);
+                self.changed();
+            }
+            Next::Read => {
+                if !request.reading {
+                    request.reading = true;
+                    let (api, name) = (Api::namespaced(self.cluster.clients.operator(), &self.host), request.view.name.clone());
+                    self.on_their_way.push(
+                        async move { Landed::Read { uid, found: api.get_opt(&name).await.map(|found| found.map(Arc::new)) } }.boxed(),
+                    );
+                }
+            }
+            Next::Send(happened) => {
+                // It is taken up again when its pause is over.
+                if outlet.health.may_try(&uid, outlet.in_flight.len(), Instant::now()) {
+                    outlet.in_flight.insert(uid.clone());
+                    self.send(index, &uid, happened);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, index: usize, uid: &str, happened: Happened) {
+        let (Some(outlet), Some(request)) = (self.outlets.get(index), self.requests.get(uid)) else { return };
+        let event = match &request.full {
+            Some(full) => {
+                let stage = self.cluster.stores.stages.get(&ObjectRef::new(&full.spec.stage).within(&self.host));
+                event::of_request(happened, full, stage.as_deref(), request.gone.is_some())
+            }
+            None => event::of_unknown(happened.at, &self.host, &self.key.name, &request.view.name, uid),
+        };
+        let (sink, sender, keys) = (outlet.sink.clone(), self.sender.clone(), self.keys.clone());
+        let (uid, trigger) = (uid.to_owned(), happened.trigger);
+        let send = async move {
+            let outcome = deliver(&sender, &keys, &sink, event::id(&uid, trigger), event.to_string().into_bytes()).await;
+            Landed::Sent { url: sink.url, uid, trigger, outcome }
+        };
+        self.on_their_way.push(send.boxed());
+    }
+
+    fn landed(&mut self, landed: Landed) {
+        match landed {
+            Landed::Sent { url, uid, trigger, outcome } => self.sent(&url, uid, trigger, outcome),
+            Landed::Read { uid, found } => {
+                let Some(request) = self.requests.get_mut(&uid) else { return };
+                request.reading = false;
+                match found {
+                    Ok(Some(found)) if found.metadata.uid.as_ref() == Some(&uid) => {
+                        request.full = Some(found);
+                        request.read = true;
+                    }
+                    // Another one has its name.
+                    Ok(_) => {
+                        request.gone.get_or_insert(Timestamp::now());
+                    }
+                    Err(error) => {
+                        tracing::debug!(request = request.view.name, %error, "a request could not be read; read again");
+                        self.again = Some(Instant::now() + AGAIN);
+                        return;
+                    }
+                }
+                self.outlets.iter_mut().for_each(|o| o.ready.push_front(uid.clone()));
+            }
+            Landed::Recorded { urls, outcome } => {
+                self.recording = false;
+                match outcome {
+                    Ok(()) => self.outlets.iter_mut().filter(|o| urls.contains(&o.sink.url)).for_each(|o| o.recorded = true),
+                    Err(RecordError::NotFound(_)) => {}
+                    Err(error) => {
+                        tracing::warn!(pipeline = %self.key, %error, "the progress of sinks could not be recorded; tried again");
+                        self.changed();
+                    }
+                }
+            }
+        }
+    }
+
+    fn sent(&mut self, url: &str, uid: String, trigger: Trigger, outcome: Result<(), Failure>) {
+        // The sink may be gone by now.
+        let Some(outlet) = self.outlets.iter_mut().find(|o| o.sink.url == url) else { return };
+        outlet.in_flight.remove(&uid);
+        match outcome {
+            Ok(()) => {
+                if let Some(request) = self.requests.get(&uid) {
+                    outlet.progress.sent(&uid, &request.view.name, trigger);
+                }
+                if outlet.health.arrived(&uid, Instant::now()) {
+                    tracing::info!(pipeline = %self.key, sink = report::origin(url), "the sink takes what is sent to it again");
+                }
+                outlet.ready.push_front(uid);
+                self.changed();
+            }
+            Err(failure) => {
+                if outlet.health.failed(&uid, failure, Instant::now(), Timestamp::now()) {
+                    let why = outlet.health.last.as_ref().map(|f| f.message().lines().next().unwrap_or_default().to_owned());
+                    tracing::warn!(pipeline = %self.key, sink = report::origin(url), why, "a sink does not take what is sent to it; sent again");
+                    self.changed();
+                }
+            }
+        }
+    }
+
+    fn changed(&mut self) {
+        self.unrecorded.get_or_insert_with(Instant::now);
+    }
+
+    /// The requests that an outlet has not been told all of, as far as anything has happened.
+    fn waiting<'a>(&'a self, outlet: &'a Outlet) -> impl Iterator<Item = &'a str> {
+        let waits = |r: &&Tracked| matches!(outlet.next(r), Next::Send(_) | Next::Read);
+        self.requests.values().filter(waits).map(|r| r.view.uid.as_str())
+    }
+
+    /// Records progress, some time after there is some, or at once where it is the last time or a sink is new.
+    fn record(&mut self, at_once: bool) {
+        let stale = self.reported.elapsed() >= REPORT && self.outlets.iter().any(|o| o.health.failing_since.is_some());
+        let at_once = at_once || self.outlets.iter().any(|o| !o.recorded);
+        let due = self.unrecorded.is_some_and(|since| at_once || since.elapsed() >= BATCH);
+        if self.recording || !(due || stale) || !self.cluster.tenure.holds() {
+            return;
+        }
+        // Seen anew, so that the point in time passes nothing that just came.
+        if !self.look() {
+            return;
+        }
+        let Some(pipeline) = self.pipeline.clone() else { return };
+        let existing = self.views(self.since());
+        self.outlets.iter_mut().for_each(|o| o.progress.advance(&existing));
+        let waiting: Vec<usize> = self.outlets.iter().map(|o| self.waiting(o).count()).collect();
+        let statuses: Vec<_> = self.outlets.iter().zip(&waiting).map(|(o, w)| report::status(o, *w)).collect();
+        let urls: Vec<String> = statuses.iter().map(|s| s.url.clone()).collect();
+        let said = report::condition(self.outlets.iter().zip(waiting));
+        let (uid, cluster, now) = (pipeline.uid(), self.cluster.clone(), Timestamp::now());
+        let (host, name) = (self.host.clone(), self.key.name.clone());
+        self.unrecorded = None;
+        self.reported = Instant::now();
+        self.recording = true;
+        let write = async move {
+            let change = move |object: &Pipeline, status: &mut crate::api::pipeline::PipelineStatus| {
+                if object.uid() != uid {
+                    return;
+                }
+                status.sinks.clone_from(&statuses);
+                match &said {
+                    Some(said) => condition::set(&mut status.conditions, said, object.metadata.generation, now),
+                    None => status.conditions.retain(|c| c.type_ != report::SINKS_DELIVERING),
+                }
+            };
+            let outcome = cluster.records.pipelines.update(&host, &name, change).await.map(|_| ());
+            Landed::Recorded { urls, outcome }
+        };
+        self.on_their_way.push(write.boxed());
+    }
+}
+
+async fn deliver(sender: &Sender, keys: &KeyRing, sink: &crate::api::pipeline::Sink, id: String, body: Vec<u8>) -> Result<(), Failure> {
+    let timestamp = Timestamp::now().as_second();
+    let signature = match &sink.signing_secret_ref {
+        Some(reference) => Some(keys.get(reference).await.map_err(Failure::Key)?.sign(&id, timestamp, &body)),
+        None => None,
+    };
+    sender.send(Delivery { url: sink.url.clone(), id, timestamp, signature, body }).await.map_err(Failure::Delivery)
+}
+
+fn view(request: &DeploymentRequest) -> View {
+    View {
+        uid: request.uid().unwrap_or_default(),
+        name: request.name_any(),
+        created: due::created(request),
+        ended: request.status.as_ref().and_then(|s| s.run.end_time),
+    }
+}

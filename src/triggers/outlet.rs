@@ -1,0 +1,187 @@
+//! One sink: what it is to be told next of a request.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::due::{self, Happened};
+use super::health::{Failure, Health};
+use super::progress::{Progress, Told, View};
+use crate::api::DeploymentRequest;
+use crate::api::pipeline::{Sink, SinkStatus, Trigger};
+
+/// A request of which some sink is not told all.
+pub struct Tracked {
+    /// What it is.
+    pub view: View,
+    /// The request in full: caches drop most of those that have ended.
+    pub full: Option<Arc<DeploymentRequest>>,
+    /// Whether `full` is the request as it ended.
+    pub read: bool,
+    /// Whether it is being read.
+    pub reading: bool,
+    /// When it was noticed that the request is gone.
+    pub gone: Option<Timestamp>,
+}
+
+impl Tracked {
+    /// Whether nothing more will happen to it.
+    pub fn is_over(&self) -> bool {
+        self.view.ended.is_some() || self.gone.is_some()
+    }
+
+    fn happened(&self) -> Vec<Happened> {
+        let mut all = self.full.as_deref().map(due::due).unwrap_or_default();
+        if let Some(at) = self.gone
+            && all.last().is_none_or(|h| h.trigger != Trigger::OnDeploymentCompleted)
+        {
+            all.push(Happened { trigger: Trigger::OnDeploymentCompleted, at: self.view.ended.unwrap_or(at) });
+        }
+        all
+    }
+}
+
+/// What is to be done for one sink about one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing, until something happens.
+    Nothing,
+    /// Nothing any more.
+    Finish,
+    /// The request has to be read in full first.
+    Read,
+    /// The sink is to be told of this.
+    Send(Happened),
+}
+
+/// A sink of the pipeline.
+pub struct Outlet {
+    /// As the pipeline says.
+    pub sink: Sink,
+    /// How far it has been told.
+    pub progress: Progress,
+    /// Whether the pipeline's status has its progress, so that a restart does not make it a new sink again.
+    pub recorded: bool,
+    /// How it goes.
+    pub health: Health,
+    /// Requests about which a delivery is on its way.
+    pub in_flight: HashSet<String>,
+    /// Requests about which there may be something to do.
+    pub ready: VecDeque<String>,
+}
+
+impl Outlet {
+    /// A sink as its pipeline's status has it.
+    pub fn resume(sink: Sink, status: &SinkStatus) -> Self {
+        let mut outlet = Self::with(sink, Progress::resume(&status.cursor), true);
+        outlet.health.failing_since = status.failing_since;
+        outlet.health.last = status.last_error.clone().map(Failure::Delivery);
+        outlet
+    }
+
+    /// A new sink.
+    pub fn begin(sink: Sink, requests: &[View], now: Timestamp) -> Self {
+        Self::with(sink, Progress::begin(requests, now), false)
+    }
+
+    fn with(sink: Sink, progress: Progress, recorded: bool) -> Self {
+        Self { sink, progress, recorded, health: Health::default(), in_flight: HashSet::new(), ready: VecDeque::new() }
+    }
+
+    fn wants(&self, trigger: Trigger) -> bool {
+        self.sink.triggers.is_empty() || self.sink.triggers.contains(&trigger)
+    }
+
+    /// What is to be done about a request.
+    pub fn next(&self, request: &Tracked) -> Next {
+        let Told::UpTo(last) = self.progress.told(&request.view.uid, request.view.created) else { return Next::Nothing };
+        let none_left = !self.sink.triggers.is_empty() && self.sink.triggers.iter().all(|t| Some(*t) <= last);
+        if none_left || last == Some(Trigger::OnDeploymentCompleted) {
+            return Next::Finish;
+        }
+        if request.view.ended.is_some() && !request.read && request.gone.is_none() {
+            return Next::Read;
+        }
+        match request.happened().into_iter().find(|h| Some(h.trigger) > last && self.wants(h.trigger)) {
+            Some(happened) => Next::Send(happened),
+            None if request.is_over() => Next::Finish,
+            None => Next::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn outlet(triggers: &[Trigger]) -> Outlet {
+        let sink = Sink { url: "http://sink.test".into(), signing_secret_ref: None, triggers: triggers.to_vec() };
+        Outlet::begin(sink, &[], Timestamp::UNIX_EPOCH)
+    }
+
+    fn tracked(status: &serde_json::Value) -> Tracked {
+        let request: DeploymentRequest = serde_json::from_value(json!({
+            "apiVersion": "pilotage.dev/v1alpha1", "kind": "DeploymentRequest",
+            "metadata": {"name": "r", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"pipeline": "p", "stage": "s", "solution": {"name": "orders", "version": "1.0.0"}},
+            "status": status,
+        }))
+        .unwrap_or_else(|error| unreachable!("{error}"));
+        let ended = request.status.as_ref().and_then(|s| s.run.end_time);
+        let view = View { uid: "u".into(), name: "r".into(), created: due::created(&request), ended };
+        Tracked { view, full: Some(Arc::new(request)), read: false, reading: false, gone: None }
+    }
+
+    fn sends(outlet: &Outlet, request: &Tracked) -> Option<Trigger> {
+        match outlet.next(request) {
+            Next::Send(happened) => Some(happened.trigger),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn triggers_follow_one_another_and_then_nothing_is_left() {
+        let mut all = outlet(&[]);
+        let running = tracked(&json!({"phase": "Deploying", "startTime": "2026-01-01T00:00:01Z"}));
+        assert_eq!(sends(&all, &running), Some(Trigger::OnDeploymentRequested));
+        all.progress.sent("u", "r", Trigger::OnDeploymentRequested);
+        assert_eq!(sends(&all, &running), Some(Trigger::OnDeploymentStarted));
+        all.progress.sent("u", "r", Trigger::OnDeploymentStarted);
+        assert_eq!(all.next(&running), Next::Nothing);
+        let mut ended = tracked(&json!({"phase": "Succeeded", "startTime": "2026-01-01T00:00:01Z", "endTime": "2026-01-01T00:00:02Z"}));
+        assert_eq!(all.next(&ended), Next::Read, "the cache has not all of it");
+        ended.read = true;
+        assert_eq!(sends(&all, &ended), Some(Trigger::OnDeploymentCompleted));
+        all.progress.sent("u", "r", Trigger::OnDeploymentCompleted);
+        assert_eq!(all.next(&ended), Next::Finish);
+        all.progress.finish("u");
+        assert_eq!(all.next(&ended), Next::Nothing);
+    }
+
+    #[test]
+    fn a_sink_is_told_of_what_it_asked_for() {
+        let mut some = outlet(&[Trigger::OnDeploymentStarted]);
+        let mut ended = tracked(&json!({"phase": "Failed", "endTime": "2026-01-01T00:00:02Z"}));
+        ended.read = true;
+        assert_eq!(some.next(&ended), Next::Finish, "that never happened");
+        let running = tracked(&json!({"phase": "Deploying", "startTime": "2026-01-01T00:00:01Z"}));
+        assert_eq!(sends(&some, &running), Some(Trigger::OnDeploymentStarted));
+        some.progress.sent("u", "r", Trigger::OnDeploymentStarted);
+        assert_eq!(some.next(&running), Next::Finish, "nothing else is wanted");
+    }
+
+    #[test]
+    fn a_deleted_request_is_told_to_its_end() {
+        let mut all = outlet(&[]);
+        let mut gone = tracked(&json!({"phase": "AwaitingApproval"}));
+        gone.gone = Some(Timestamp::UNIX_EPOCH);
+        assert_eq!(sends(&all, &gone), Some(Trigger::OnDeploymentRequested));
+        all.progress.sent("u", "r", Trigger::OnDeploymentRequested);
+        assert_eq!(sends(&all, &gone), Some(Trigger::OnDeploymentCompleted));
+        gone.full = None;
+        assert_eq!(sends(&all, &gone), Some(Trigger::OnDeploymentCompleted), "also when nothing else is known of it");
+    }
+}

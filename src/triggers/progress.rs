@@ -1,0 +1,234 @@
+//! How far one sink has been told: pure bookkeeping over what the pipeline's status keeps.
+//!
+//! It must stay small whatever is stored, lose nothing, and not begin anew after a restart. So it has a point in time: requests made
+//! before it are told whole, but for those that are listed as open; of those made after it, the ones that are told whole are listed as
+//! done. The point follows the newest request that the operator has seen, by the API server's clock and never by its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::pipeline::{OpenRequest, SinkCursor, Trigger};
+
+/// How far the point stays behind the newest request: API servers' clocks differ, and requests become visible in the order of etcd.
+const SLACK: SignedDuration = SignedDuration::from_secs(15);
+/// The most requests in each list, as the schema says.
+pub const MOST: usize = 1000;
+
+/// A request, as far as this is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Its uid.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+}
+
+/// How far a sink has been told of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Of all that it will be told of.
+    Whole,
+    /// Up to and with this trigger.
+    UpTo(Option<Trigger>),
+}
+
+/// A request that is told in part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Open {
+    name: String,
+    last: Option<Trigger>,
+}
+
+/// How far one sink has been told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    since: Timestamp,
+    open: BTreeMap<String, Open>,
+    done: BTreeSet<String>,
+}
+
+impl Progress {
+    /// Where a leader left off.
+    pub fn resume(cursor: &SinkCursor) -> Self {
+        let open = cursor.open.iter().map(|o| (o.uid.clone(), Open { name: o.name.clone(), last: o.last }));
+        Self { since: cursor.since, open: open.collect(), done: cursor.done.iter().cloned().collect() }
+    }
+
+    /// A new sink: it is told all of the requests that have not ended, and of those that ended just now; other ones are history.
+    pub fn begin(requests: &[View], now: Timestamp) -> Self {
+        let mut new = Self { since: Timestamp::UNIX_EPOCH, open: BTreeMap::new(), done: BTreeSet::new() };
+        new.done.extend(requests.iter().filter(|r| r.ended.is_some_and(|at| at < now - SLACK)).map(|r| r.uid.clone()));
+        new.advance(requests);
+        new
+    }
+
+    /// The point in time: older requests matter only where they are open.
+    pub fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// The requests that are told in part, by uid and name.
+    pub fn open(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.open.iter().map(|(uid, open)| (uid.as_str(), open.name.as_str()))
+    }
+
+    /// Whether the request is listed as open.
+    pub fn is_open(&self, uid: &str) -> bool {
+        self.open.contains_key(uid)
+    }
+
+    /// How far it has been told of a request.
+    pub fn told(&self, uid: &str, created: Timestamp) -> Told {
+        match self.open.get(uid) {
+            Some(open) => Told::UpTo(open.last),
+            None if self.done.contains(uid) || created < self.since => Told::Whole,
+            None => Told::UpTo(None),
+        }
+    }
+
+    /// It was told of a trigger.
+    pub fn sent(&mut self, uid: &str, name: &str, trigger: Trigger) {
+        let open = self.open.entry(uid.to_owned()).or_insert_with(|| Open { name: name.to_owned(), last: None });
+        open.last = open.last.max(Some(trigger));
+    }
+
+    /// It has been told of all that will ever be to tell of a request.
+    pub fn finish(&mut self, uid: &str) {
+        self.open.remove(uid);
+        self.done.insert(uid.to_owned());
+    }
+
+    /// Moves the point as far as it goes, so that the lists are as short as they can be. `requests` are all that exist in the pipeline,
+    /// but for those made before the point that are not open.
+    pub fn advance(&mut self, requests: &[View]) {
+        let newest = requests.iter().map(|r| r.created).max();
+        let mut since = newest.map_or(self.since, |newest| (newest - SLACK).max(self.since));
+        let mut untold: Vec<&View> = requests.iter().filter(|r| self.told(&r.uid, r.created) != Told::Whole).collect();
+        untold.sort_by_key(|r| r.created);
+        let listed = untold.iter().filter(|r| self.open.contains_key(&r.uid)).count();
+        let mut room = MOST.saturating_sub(listed.max(self.open.len()));
+        for request in untold.iter().filter(|r| r.created < since).copied().collect::<Vec<_>>() {
+            if self.open.contains_key(&request.uid) {
+                continue;
+            }
+            if room == 0 {
+                // Whoever finds no room in the list holds the point back.
+                since = request.created.max(self.since);
+                break;
+            }
+            room -= 1;
+            self.open.insert(request.uid.clone(), Open { name: request.name.clone(), last: None });
+        }
+        self.since = since;
+        let kept: BTreeSet<&str> = requests.iter().filter(|r| r.created >= since).map(|r| r.uid.as_str()).collect();
+        self.done.retain(|uid| kept.contains(uid.as_str()));
+    }
+
+    /// What the pipeline's status keeps. What finds no room is told again by whoever leads next.
+    pub fn cursor(&self) -> SinkCursor {
+        let open = self.open.iter().take(MOST).map(|(uid, o)| OpenRequest { uid: uid.clone(), name: o.name.clone(), last: o.last });
+        SinkCursor { since: self.since, open: open.collect(), done: self.done.iter().take(MOST).cloned().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap_or_default()
+    }
+
+    fn request(number: usize, created: i64, ended: Option<i64>) -> View {
+        View { uid: format!("u{number}"), name: format!("r{number}"), created: at(created), ended: ended.map(at) }
+    }
+
+    fn whole(progress: &Progress, request: &View) -> bool {
+        progress.told(&request.uid, request.created) == Told::Whole
+    }
+
+    #[test]
+    fn a_new_sink_is_told_of_what_is_under_way_and_not_of_history() {
+        let all = [request(0, 10, Some(20)), request(1, 10, None), request(2, 900, Some(995)), request(3, 1000, None)];
+        let progress = Progress::begin(&all, at(1000));
+        let told: Vec<bool> = all.iter().map(|r| whole(&progress, r)).collect();
+        assert_eq!(told, [true, false, false, false]);
+        assert!(!whole(&progress, &request(4, 1000, None)), "and of what is made from now on");
+    }
+
+    #[test]
+    fn a_restart_changes_nothing_in_what_was_told() {
+        let all: Vec<View> = (0..50).map(|n| request(n, 1000 + i64::try_from(n).unwrap_or(0), Some(1100))).collect();
+        let mut progress = Progress::begin(&[], at(0));
+        for r in &all {
+            progress.sent(&r.uid, &r.name, Trigger::OnDeploymentRequested);
+            if r.created < at(1030) {
+                progress.finish(&r.uid);
+            }
+        }
+        progress.advance(&all);
+        let cursor = progress.cursor();
+        let resumed = Progress::resume(&cursor);
+        for r in &all {
+            assert_eq!(resumed.told(&r.uid, r.created), progress.told(&r.uid, r.created), "{r:?}");
+            assert_eq!(whole(&resumed, r), r.created < at(1030), "{r:?}");
+        }
+        assert_eq!(resumed.told("u40", at(1040)), Told::UpTo(Some(Trigger::OnDeploymentRequested)));
+        assert!(cursor.done.is_empty(), "the point is at 1034, and what was done lies before it: {cursor:?}");
+    }
+
+    #[test]
+    fn one_that_waits_for_days_does_not_let_the_lists_grow() {
+        let mut progress = Progress::begin(&[], at(0));
+        let mut all = vec![request(0, 1000, None)];
+        progress.sent("u0", "r0", Trigger::OnApprovalStarted);
+        for n in 1..5000 {
+            let new = request(n, 1000 + i64::try_from(n).unwrap_or(0), Some(1));
+            progress.finish(&new.uid);
+            all.push(new);
+            progress.advance(&all);
+            all.retain(|r| r.created >= progress.since() || progress.is_open(&r.uid));
+        }
+        let cursor = progress.cursor();
+        assert_eq!(cursor.open.len(), 1);
+        assert!(cursor.done.len() <= 16, "{}", cursor.done.len());
+        assert_eq!(progress.told("u0", at(1000)), Told::UpTo(Some(Trigger::OnApprovalStarted)));
+        assert!(whole(&progress, &request(17, 1017, Some(1))));
+    }
+
+    #[test]
+    fn the_point_follows_what_was_seen_and_not_the_clock() {
+        let mut progress = Progress::begin(&[], at(1_000_000));
+        progress.advance(&[request(0, 1000, None)]);
+        assert!(progress.since() < at(1000));
+        assert!(!whole(&progress, &request(1, 999, None)), "one that another API server's clock dates back");
+        progress.advance(&[request(0, 1000, None)]);
+        progress.advance(&[]);
+        assert!(!whole(&progress, &request(2, 1000, None)), "and one that is seen late");
+    }
+
+    #[test]
+    fn more_open_requests_than_the_list_holds_are_not_forgotten() {
+        let many: Vec<View> = (0..MOST + 500).map(|n| request(n, 1000 + i64::try_from(n).unwrap_or(0), None)).collect();
+        let mut progress = Progress::begin(&[], at(0));
+        progress.advance(&many);
+        let resumed = Progress::resume(&progress.cursor());
+        assert!(progress.cursor().open.len() <= MOST);
+        for r in &many {
+            assert_eq!(resumed.told(&r.uid, r.created), Told::UpTo(None), "{r:?}");
+        }
+    }
+
+    #[test]
+    fn a_trigger_sent_late_does_not_take_back_a_later_one() {
+        let mut progress = Progress::begin(&[], at(0));
+        progress.sent("u", "r", Trigger::OnDeploymentStarted);
+        progress.sent("u", "r", Trigger::OnApprovalStarted);
+        assert_eq!(progress.told("u", at(1)), Told::UpTo(Some(Trigger::OnDeploymentStarted)));
+    }
+}

@@ -1,0 +1,92 @@
+//! What is said of a pipeline's sinks: how far each has been told, and a condition for people.
+
+use hyper::Uri;
+
+use super::health::{Failure, LONGEST};
+use super::outlet::Outlet;
+use crate::api::condition::Observation;
+use crate::api::pipeline::SinkStatus;
+
+/// The condition that tells whether the sinks take what is sent to them.
+pub const SINKS_DELIVERING: &str = "SinksDelivering";
+/// The most characters of an error.
+const MOST_ERROR: usize = 4096;
+
+/// What a pipeline's status says of one sink.
+pub fn status(outlet: &Outlet, waiting: usize) -> SinkStatus {
+    let failing = outlet.health.failing_since.is_some();
+    SinkStatus {
+        url: outlet.sink.url.clone(),
+        // Where all is well, what happens to be on its way is no news.
+        waiting: if failing { i32::try_from(waiting).unwrap_or(i32::MAX) } else { 0 },
+        failing_since: outlet.health.failing_since,
+        last_error: outlet.health.last.as_ref().map(|f| f.message().chars().take(MOST_ERROR).collect()),
+        cursor: outlet.progress.cursor(),
+    }
+}
+
+/// The condition; `None` for a pipeline without sinks.
+pub fn condition<'a>(outlets: impl ExactSizeIterator<Item = (&'a Outlet, usize)>) -> Option<Observation> {
+    let count = outlets.len();
+    let mut reason = "SinkFailing";
+    let mut failing = Vec::new();
+    for (index, (outlet, waiting)) in outlets.enumerate() {
+        let (Some(since), Some(last)) = (outlet.health.failing_since, &outlet.health.last) else { continue };
+        let why = match last {
+            Failure::Key(why) => {
+                reason = "SigningKeyNotUsable";
+                why.clone()
+            }
+            Failure::Delivery(why) => format!("it {why}"),
+        };
+        failing.push(format!(
+            "spec.sinks[{index}] ({}): triggers of {waiting} requests wait, since {since}. They are sent again, with pauses of up to {} seconds, until it answers 2xx or is removed; no deployment waits for it. The last attempt: {why}",
+            origin(&outlet.sink.url),
+            LONGEST.as_secs(),
+        ));
+    }
+    match (count, failing.is_empty()) {
+        (0, _) => None,
+        (_, true) => Some(Observation::new(SINKS_DELIVERING, true, "Delivering", format!("what happens is sent to {count} sinks"))),
+        (_, false) => Some(Observation::new(SINKS_DELIVERING, false, reason, failing.join("\n"))),
+    }
+}
+
+/// The part of a url that names who is meant, without what may be a secret.
+pub fn origin(url: &str) -> String {
+    match url.parse::<Uri>() {
+        Ok(uri) => format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str())),
+        Err(_) => "a url that can't be used".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::api::condition::ConditionStatus;
+    use crate::api::pipeline::Sink;
+
+    fn outlet() -> Outlet {
+        let sink = Sink { url: "https://sink.test/hooks/canary?sig=canary".into(), signing_secret_ref: None, triggers: vec![] };
+        Outlet::begin(sink, &[], Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_failing_sink_is_named_with_what_waits_and_why() {
+        let (well, mut ill) = (outlet(), outlet());
+        let fine = condition([(&well, 0)].into_iter());
+        assert_eq!(fine.map(|c| (c.status, c.reason)), Some((ConditionStatus::True, "Delivering".to_owned())));
+        ill.health.failed("u", Failure::Delivery("answered 500 Internal Server Error".into()), Instant::now(), Timestamp::UNIX_EPOCH);
+        let said = condition([(&well, 0), (&ill, 3)].into_iter());
+        let said = said.map(|c| c.message).unwrap_or_default();
+        for words in ["spec.sinks[1] (https://sink.test)", "of 3 requests", "since 1970-01-01T00:00:00Z", "answered 500", "or is removed"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        assert!(!said.contains("canary"), "a url may hold a token: {said}");
+        assert_eq!(condition([].into_iter()), None);
+    }
+}

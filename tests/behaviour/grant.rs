@@ -1,0 +1,262 @@
+//! `kubectl pilotage grant`: what it prints is what conditions print, and who applies it gets on.
+
+use std::path::Path;
+use std::process::Command;
+
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use pilotage::api::{DeploymentRequest, Environment, Stage};
+use serde_json::{Value, json};
+
+use crate::world::{World, client, outcome, phase};
+
+/// The plugin, as whoever the kubeconfig is of: what it printed; its complaint where it failed.
+pub fn plugin(world: &World, kubeconfig: &Path, args: &[&str]) -> Result<String, String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_kubectl-pilotage"))
+        .args(["-n", &world.host])
+        .args(args)
+        .env("KUBECONFIG", kubeconfig)
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+/// The same as the cluster's administrator, which must succeed.
+pub fn grant(world: &World, args: &[&str]) -> String {
+    plugin(world, &world.plane.admin_kubeconfig(), &[&["grant"], args].concat()).unwrap()
+}
+
+/// Takes all away that the world granted for the delegate of QA.
+pub fn without_grants(world: &World) {
+    let kubectl = world.plane.kubectl();
+    for (namespace, binding) in
+        [(&world.host, "pilotage-delegates"), (&world.host, "bot-qa"), (&world.qa, "pilotage-operator"), (&world.qa, "bot-qa")]
+    {
+        kubectl.ok(&["delete", "rolebinding", binding, "-n", namespace]).unwrap();
+    }
+}
+
+/// The world's pipeline and its stage `qa`, as olga writes them, changed by `change`.
+pub async fn configure(world: &World, change: impl Fn(&mut Value)) {
+    let olga = world.olga().await;
+    for mut object in world.pipeline() {
+        if object["metadata"]["name"] == "prod" {
+            continue;
+        }
+        change(&mut object);
+        world.apply_as(&olga, &object).await.unwrap_or_else(|error| panic!("{error}: {object}"));
+    }
+}
+
+/// Asks for a judgement now: rights are not watched.
+pub async fn look_again(world: &World, stage: &str, word: &str) {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"example.test/look-again": word}}}));
+    Api::<Stage>::namespaced(world.admin.clone(), &world.host).patch(stage, &PatchParams::default(), &patch).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stage_misses_is_what_grant_prints_and_who_applies_it_makes_the_stage_ready() {
+    let world = World::bare("grant-stage").await;
+    without_grants(&world);
+    configure(&world, |_| ()).await;
+    let message = world.until_condition::<Stage>("qa", "Ready", "OperatorMayNotActAsDelegate").await;
+    let delegate = grant(&world, &["delegate", "--stage", "qa", "--least"]);
+    let operator = grant(&world, &["operator", "--stage", "qa", "--least"]);
+    assert!(message.contains(&operator), "{message}\n\nis not\n\n{operator}");
+    for part in delegate.split("---\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n") {
+        assert!(message.contains(part), "{message}\n\nis not\n\n{part}");
+    }
+    let bot = format!("system:serviceaccount:{}:bot-qa", world.host);
+    for (who, what) in
+        [("the operator may not act as", ". Administrators"), (&bot, "may not decide requests"), (&bot, "lacks rights in namespace")]
+    {
+        assert!(message.contains(who) && message.contains(what), "{message}");
+    }
+
+    // Naming everything does what naming the stage does.
+    let named = grant(&world, &["operator", "--service-account", "bot-qa", "--target", &world.qa, "--least"]);
+    assert_eq!(named, operator);
+    for what in ["delegate", "operator"] {
+        let done = grant(&world, &[what, "--stage", "qa", "--least", "--apply"]);
+        assert!(done.contains(&format!("RoleBinding pilotage-{}", if what == "operator" { "as" } else { "delegate" })), "{done}");
+    }
+    world.ready::<Stage>("qa").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_what_a_solution_needs_it_deploys_and_what_a_request_misses_is_what_grant_prints() {
+    let world = World::bare("grant-solution").await;
+    without_grants(&world);
+    configure(&world, |_| ()).await;
+    let part_of = json!({"app.kubernetes.io/part-of": "orders"});
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders", "namespace": world.dev, "labels": part_of},
+        "spec": {"selector": {"app": "orders"}, "ports": [{"port": 80}]},
+    });
+    let budget = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "orders", "namespace": world.dev, "labels": part_of},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "orders"}}},
+    });
+    world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({})), service, budget]).await;
+    for what in ["delegate", "operator"] {
+        grant(&world, &[what, "--stage", "qa", "--least", "--apply"]);
+    }
+    world.ready::<Stage>("qa").await;
+    let dana = world.dana().await;
+    let request = world.request("to-qa", "qa", "orders", "1.0.0");
+    let requests = Api::<DeploymentRequest>::namespaced(dana, &world.host);
+    world.until("the pipeline is shared", async || requests.create(&PostParams::default(), &request).await.ok()).await;
+    let message = world.waits_for("to-qa", "DelegateLacksTargetAccess").await;
+
+    // By the solution as it is developed, by its artifact, and by the kinds themselves.
+    let of_solution = ["delegate", "--stage", "qa", "--solution", "orders", "--from", &world.dev];
+    let printed = grant(&world, &of_solution);
+    assert_eq!(printed, grant(&world, &["delegate", "--stage", "qa", "--artifact", "orders-1.0.0"]));
+    assert_eq!(printed, grant(&world, &["delegate", "--stage", "qa", "--kind", "services", "--kind", "poddisruptionbudgets.policy"]));
+    let kinds = printed.rfind("apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n").unwrap();
+    assert!(message.contains(&printed[kinds..]), "{message}\n\nis not\n\n{}", &printed[kinds..]);
+    let operators = grant(&world, &["operator", "--stage", "qa", "--artifact", "orders-1.0.0"]);
+    let kinds = operators.rfind("apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n").unwrap();
+    assert!(message.contains(&operators[kinds..]), "{message}\n\nis not\n\n{}", &operators[kinds..]);
+
+    grant(&world, &[&of_solution[..], &["--apply"]].concat());
+    grant(&world, &["operator", "--stage", "qa", "--artifact", "orders-1.0.0", "--apply"]);
+    let end = world.approved("to-qa", "qa").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    // What the next version no longer has is deleted without another grant.
+    world.plane.kubectl().ok(&["delete", "service/orders", "pdb/orders", "-n", &world.dev]).unwrap();
+    world.apply(&[world.solution("orders", "1.1.0")]).await;
+    let end = world.deploy("without", "qa", "orders", "1.1.0").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    assert!(!world.plane.kubectl().run(&["get", "service", "orders", "-n", &world.qa]).unwrap().ok);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_is_given_to_the_host_by_what_its_condition_prints() {
+    let world = World::bare("grant-environment").await;
+    let kubectl = world.plane.kubectl();
+    kubectl.ok(&["label", "namespace", &world.qa, "pilotage.dev/managed-by-"]).unwrap();
+    kubectl.ok(&["label", "namespace", &world.dev, "pilotage.dev/developed-in-"]).unwrap();
+    kubectl.ok(&["delete", "rolebinding", "pilotage-export", "-n", &world.dev]).unwrap();
+    kubectl.ok(&["delete", "rolebinding", "pilotage-host", "-n", &world.host]).unwrap();
+    configure(&world, |_| ()).await;
+    for (name, type_, namespace) in [("qa", "target", &world.qa), ("dev", "development", &world.dev)] {
+        let message = world.until_condition::<Environment>(name, "Ready", "NotManaged").await;
+        let printed = grant(&world, &["environment", namespace, "--type", type_]);
+        let opt_in = printed
+            .split("---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: pilotage-export")
+            .next()
+            .unwrap();
+        assert!(message.contains(opt_in), "{message}\n\nis not\n\n{opt_in}");
+        grant(&world, &["environment", namespace, "--type", type_, "--apply"]);
+        world.ready::<Environment>(name).await;
+    }
+    let message = world.until_condition::<Stage>("qa", "Ready", "OperatorLacksHostRole").await;
+    let printed = grant(&world, &["host"]);
+    let binding = &printed[printed.find("---\n").unwrap() + 4..];
+    assert!(message.contains(binding), "{message}\n\nis not\n\n{binding}");
+    let done = grant(&world, &["host", "--apply"]);
+    assert!(done.contains(&format!("Namespace {} applied", world.host)), "{done}");
+    world.ready::<Stage>("qa").await;
+}
+
+/// Somebody with a certificate.
+async fn person(world: &World, name: &str) -> Client {
+    client(world.plane.user_kubeconfig(name, &[]).unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_get_what_they_are_granted_and_no_more() {
+    let world = World::new("grant-people").await;
+    let stage = |name: &str| {
+        let mut object = world.pipeline().into_iter().find(|o| o["kind"] == "Stage").unwrap();
+        object["metadata"]["name"] = name.into();
+        object["spec"]["preDeploymentStepRequired"] = true.into();
+        object
+    };
+    // An administrator of the host, who may not use its environments nor lend its delegates before it is granted.
+    let pat = person(&world, "pat").await;
+    let refused = |error: kube::Error| error.to_string();
+    let error = refused(world.apply_as(&pat, &stage("second")).await.unwrap_err());
+    assert!(error.contains("cannot patch resource \"stages\""), "{error}");
+    grant(&world, &["administer", "--user", "pat", "--apply"]);
+    let error = world
+        .until("pat administers the host", async || {
+            world.apply_as(&pat, &stage("second")).await.err().map(refused).filter(|e| !e.contains("cannot patch"))
+        })
+        .await;
+    assert!(error.contains("pat could not act as ServiceAccount") && error.contains("they need the verb delegate"), "{error}");
+    grant(&world, &["own", "bot-qa", "--user", "pat", "--apply"]);
+    let error = world
+        .until("pat answers for the delegate", async || {
+            world.apply_as(&pat, &stage("second")).await.err().map(refused).filter(|e| !e.contains("could not act as"))
+        })
+        .await;
+    assert!(error.contains("pat may not deploy to environment") && error.contains("they need the verb use"), "{error}");
+    grant(&world, &["use", "qa", "--user", "pat", "--apply"]);
+    world.until("pat uses the environment", async || world.apply_as(&pat, &stage("second")).await.ok()).await;
+    world.ready::<Stage>("second").await;
+
+    // Carl asks through that pipeline, and decides nothing; fred decides the step of that stage, and of no other.
+    world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
+    let carl = person(&world, "carl").await;
+    let requests = Api::<DeploymentRequest>::namespaced(carl.clone(), &world.host);
+    let request = world.request("to-second", "second", "orders", "1.0.0");
+    let error = requests.create(&PostParams::default(), &request).await.unwrap_err().to_string();
+    assert!(error.contains("cannot create resource \"deploymentrequests\""), "{error}");
+    world.plane.kubectl().ok(&["create", "rolebinding", "carl", "--clusterrole=view", "--user=carl", "-n", &world.dev]).unwrap();
+    grant(&world, &["deploy", "standard", "--user", "carl", "--apply"]);
+    world.until("carl may ask", async || requests.create(&PostParams::default(), &request).await.ok()).await;
+    world.until_request("to-second", |r| phase(r) == "AwaitingApproval").await;
+    world.decide("qa", "to-second", "Approved").await.unwrap();
+    world.until_request("to-second", |r| phase(r) == "AwaitingPreDeploymentStep").await;
+    let fred = Api::<DeploymentRequest>::namespaced(person(&world, "fred").await, &world.host);
+    let completed = Patch::Merge(json!({"status": {"preDeploymentStep": {"decision": "Completed"}}}));
+    grant(&world, &["approve", "qa", "--user", "fred", "--apply"]);
+    let error = world
+        .until("fred may patch decisions", async || {
+            fred.patch_status("to-second", &PatchParams::default(), &completed)
+                .await
+                .err()
+                .map(|e| e.to_string())
+                .filter(|e| !e.contains("cannot patch"))
+        })
+        .await;
+    assert!(error.contains("decided by holders of the verb approve on stage") && error.contains("fred is not"), "{error}");
+    grant(&world, &["approve", "second", "--user", "fred", "--apply"]);
+    world.until("fred decides", async || fred.patch_status("to-second", &PatchParams::default(), &completed).await.ok()).await;
+    let end = world.end("to-second").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+
+    // Ada administers the requests of the pipeline: she cancels what others asked for.
+    let mut second = world.request("canceled", "second", "orders", "2.0.0");
+    second.spec.scheduled_time = Some("2999-01-01T00:00:00Z".into());
+    requests.create(&PostParams::default(), &second).await.unwrap();
+    let ada = Api::<DeploymentRequest>::namespaced(person(&world, "ada").await, &world.host);
+    let cancel = Patch::Merge(json!({"spec": {"cancel": true}}));
+    assert!(ada.patch("canceled", &PatchParams::default(), &cancel).await.is_err());
+    grant(&world, &["administer", "standard", "--user", "ada", "--apply"]);
+    world.until("ada administers", async || ada.patch("canceled", &PatchParams::default(), &cancel).await.ok()).await;
+    assert_eq!(phase(&world.end("canceled").await), "Canceled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_hand_it_on_is_told_what_was_refused_and_why() {
+    let world = World::new("grant-refused").await;
+    let olga = world.plane.user_kubeconfig("olga", &[]).unwrap();
+    let text = plugin(&world, &olga, &["grant", "operator", "--stage", "qa", "--apply"]).unwrap_err();
+    assert!(text.contains(&format!("Role pilotage-as-{}-bot-qa of namespace {} was refused", world.host, world.host)), "{text}");
+    assert!(text.contains("you may not write it: ") && text.contains("cannot patch resource \"roles\""), "{text}");
+    // Who writes Roles there still hands on only what they hold.
+    let admin = ["create", "rolebinding", "olga-admin", "--clusterrole=admin", "--user=olga", "-n", &world.qa];
+    world.plane.kubectl().ok(&admin).unwrap();
+    let name = format!("system:serviceaccount:{}:bot-qa", world.host);
+    let args = ["grant", "operator", "--user", &name, "--target", &world.qa, "--apply"];
+    let text = plugin(&world, &olga, &args).unwrap_err();
+    assert!(text.contains("was refused"), "{text}");
+    let text = plugin(&world, &olga, &["grant", "environment", &world.qa, "--type", "target", "--apply"]).unwrap();
+    assert!(text.contains(&format!("Role pilotage-manage-{} of namespace {} applied", world.host, world.qa)), "admin may opt in: {text}");
+    let text = plugin(&world, &olga, &["grant", "delegate", "--stage", "nowhere"]).unwrap_err();
+    assert!(text.contains(&format!("reading Stage nowhere of namespace {}", world.host)), "{text}");
+}
