@@ -17,6 +17,7 @@ mod crds;
 mod ends;
 mod grant;
 mod identities;
+mod install;
 mod main_job;
 mod order;
 mod records;
