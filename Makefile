@@ -4,10 +4,10 @@ CARGO ?= cargo
 DEV := $(CARGO) run --quiet --package pilotage-harness --bin pilotage-dev --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test attacks bench crash-sweep lint crds
+.PHONY: help demo up down test attacks attacks-proof bench crash-sweep lint crds
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 demo: ## Run the main job end to end on a real control plane, with a table of who deployed what where at the end
 	@$(CARGO) build --release --bins
@@ -32,6 +32,10 @@ attacks: ## Try every known attack against the real API server; the last line co
 	@set -o pipefail; $(DEV) run --operator target/debug/pilotage -- $(CARGO) test --package pilotage --test attacks -- --show-output \
 	  | awk '/^attack [0-9]+ attempted: /{a++} /^attack [0-9]+ refused: /{r++} !/^attack [0-9]+ refused: /{print} \
 	    END {printf "attacks: %d attempted, %d refused\n", a, r; exit (a == 0 || a != r)}'
+
+attacks-proof: ## Show that each attack would succeed without what refuses it: guards are taken away one by one (minutes)
+	@$(CARGO) build --bins
+	@PILOTAGE_PROOF=check $(DEV) run --operator target/debug/pilotage -- $(CARGO) test --package pilotage --test attacks -- --test-threads=1
 
 bench: ## Measure against the budgets; prints the figures and writes target/bench.json
 	@$(CARGO) build --release --bins

@@ -17,6 +17,7 @@ mod crds;
 mod ends;
 mod grant;
 mod identities;
+mod install;
 mod left_behind;
 mod main_job;
 mod older;

@@ -1,0 +1,115 @@
+//! What `docs/install.md` says, done as it is printed there, on a control plane of its own: its commands run and its manifests apply, and
+//! a host is ready at the end.
+
+use std::path::Path;
+use std::process::Command;
+
+use pilotage_harness::install::Operator;
+use pilotage_harness::{ControlPlane, Options};
+
+use crate::world::PATIENCE;
+
+/// The blocks of the page: commands, or YAML.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    let mut found = Vec::new();
+    let mut rest = page;
+    while let Some((_, after)) = rest.split_once("```") {
+        let (block, after) = after.split_once("```").expect("a block that ends");
+        if let Some(text) = format!("```{block}").strip_prefix(&fence) {
+            found.push(text.to_owned());
+        }
+        rest = after;
+    }
+    found
+}
+
+/// The one block that has these words.
+fn with<'a>(blocks: &'a [String], words: &str) -> &'a str {
+    let mut found = blocks.iter().filter(|block| block.contains(words));
+    let block = found.next().unwrap_or_else(|| panic!("no block with {words:?}"));
+    assert!(found.next().is_none(), "two blocks with {words:?}");
+    block
+}
+
+/// Runs commands as they are printed, and stops at the first that fails.
+fn run(plane: &ControlPlane, commands: &str) -> Result<String, String> {
+    let path = format!("{}:{}", plane.bin().display(), std::env::var("PATH").unwrap());
+    let output = Command::new("bash")
+        .args(["-euc", commands])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("PATH", path)
+        .env("KUBECONFIG", plane.admin_kubeconfig())
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+    if output.status.success() { Ok(out) } else { Err(format!("{commands}\n{out}{err}")) }
+}
+
+/// Rules of the page as a Role of the host, bound to somebody.
+fn bound(rules: &str, name: &str, user: &str) -> String {
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: {name}, namespace: contoso-host}}\n{rules}---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {name}, namespace: contoso-host}}\n\
+         roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {name}}}\n\
+         subjects: [{{kind: User, apiGroup: rbac.authorization.k8s.io, name: {user}}}]\n"
+    )
+}
+
+#[test]
+fn the_page_on_installing_does_what_it_says() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/install.md")).unwrap();
+    let (commands, manifests) = (blocks(&page, ""), blocks(&page, "yaml"));
+    let plane = ControlPlane::start(&Options::default()).unwrap();
+    let kubectl = plane.kubectl();
+    run(&plane, with(&commands, "rollout status")).unwrap();
+    // The pods of the Deployment are on nodes that only say that they run them.
+    let kubeconfig = plane.service_account_kubeconfig("pilotage-system", "pilotage").unwrap();
+    let log = plane.dir().join("operator.log");
+    let operator =
+        Operator::start(Path::new(env!("CARGO_BIN_EXE_pilotage")), &kubeconfig, &log, &[("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")])
+            .unwrap();
+
+    for namespace in ["contoso-dev", "contoso-qa"] {
+        kubectl.ok(&["create", "namespace", namespace]).unwrap();
+    }
+    let whole: Vec<&String> = manifests.iter().filter(|block| block.contains("apiVersion: ")).collect();
+    assert_eq!(whole.len(), 6, "host, development, three grants of a target, delegate");
+    for manifest in whole {
+        kubectl.apply(manifest).unwrap();
+    }
+    for (verb, user) in [("# use:", "olga"), ("# delegate:", "olga"), ("# approve:", "eve")] {
+        let name = format!("{user}-{}", verb.trim_matches(['#', ' ', ':']));
+        kubectl.apply(&bound(with(&manifests, verb), &name, user)).unwrap();
+    }
+    assert_eq!(run(&plane, with(&commands, "auth can-i")).unwrap().matches("yes").count(), 2);
+    kubectl.ok(&["create", "secret", "generic", "qa-orders-db", "-n", "contoso-qa", "--from-literal=password=canary"]).unwrap();
+    run(&plane, with(&commands, "kubectl label secret")).unwrap();
+
+    // With what was done by hand QA is ready; production comes with the example.
+    let ready = |kind: &str, name: &str| {
+        let wait = format!("--timeout={}s", PATIENCE.as_secs());
+        kubectl.ok(&["wait", &format!("{kind}/{name}"), "-n", "contoso-host", "--for=condition=Ready", &wait]).unwrap()
+    };
+    let pipeline = "kubectl apply --server-side --as=olga -f examples/contoso/pipeline.yaml";
+    run(&plane, pipeline).unwrap();
+    ready("stage", "standard-qa");
+    let then = with(&commands, "platform.yaml");
+    assert!(then.contains(pipeline), "{then}");
+    assert!(run(&plane, then).unwrap().contains("standard-prod"));
+    ready("stage", "standard-prod");
+    ready("pipeline", "contoso-standard");
+
+    // An administrator by system:masters answers for nothing.
+    let root = plane.kubectl_as(&plane.user_kubeconfig("root", &["system:masters"]).unwrap());
+    kubectl.ok(&["delete", "stage", "standard-prod", "-n", "contoso-host"]).unwrap();
+    root.ok(&["apply", "--server-side", "--force-conflicts", "-f", "examples/contoso/pipeline.yaml"]).unwrap();
+    let reason = "--for=jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=NotOwnerOfServicePrincipal";
+    kubectl.ok(&["wait", "stage/standard-prod", "-n", "contoso-host", reason, "--timeout=60s"]).unwrap();
+
+    let end = with(&commands, "confirm-delete");
+    let unconfirmed = end.lines().find(|line| line.starts_with("kubectl delete namespace")).unwrap();
+    assert!(run(&plane, unconfirmed).unwrap_err().contains("holds pipeline contoso-standard"));
+    run(&plane, end).unwrap();
+    operator.stop().unwrap();
+}
