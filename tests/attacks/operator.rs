@@ -93,5 +93,9 @@ async fn the_operator_asks_for_nothing_and_takes_nothing() {
     let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "made"}})).unwrap();
     let words = ["ConfigMaps with the label pilotage.dev/artifact"];
     refused(57, "the operator makes a ConfigMap that holds no artifact", maps.create(&PostParams::default(), &map), 403, &words).await;
+    // Not even with a role that would let it.
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["delete"]}]);
+    crate::scene::grant(&world, "maps", rules, &account).await;
+    until_may(&world, "system:serviceaccount:pilotage-system:pilotage", &[], "delete", "configmaps").await;
     refused(57, "the operator deletes somebody's ConfigMap", maps.delete("kube-root-ca.crt", &DeleteParams::default()), 403, &words).await;
 }

@@ -109,6 +109,12 @@ async fn it_changes_no_policy_no_configuration_and_no_past() {
     at_the_gate(&world, "orders").await;
     let attempt = patch(&world, own.clone(), "orders", json!({"spec": {"cancel": true}}));
     refused(130, "the operator cancels somebody's request", attempt, 403, &[me, "cannot patch"]).await;
+    // The right to delete is not the operator's before something of it removes old requests; not even with it do others go.
+    let account = json!({"kind": "ServiceAccount", "namespace": "pilotage-system", "name": "pilotage"});
+    let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["deploymentrequests"], "verbs": ["delete"]}]);
+    crate::scene::grant(&world, "retention", rules, &account).await;
+    let name = "system:serviceaccount:pilotage-system:pilotage";
+    crate::scene::until_may(&world, name, &[], "delete", "deploymentrequests.pilotage.dev").await;
     let words = ["the operator removes only requests that have ended"];
     let attempt = async { requests(&world, own.clone()).delete("orders", &DeleteParams::default()).await };
     refused(130, "the operator deletes a request that waits", attempt, 403, &words).await;
