@@ -52,9 +52,9 @@ async fn nobody_signs_with_a_key_that_they_can_not_read() {
     let pipelines: Api<Pipeline> = Api::namespaced(world.admin.clone(), &world.host);
     let (plain, forge) = (PatchParams::default(), Patch::Merge(forged));
     let attempt = pipelines.patch_status("standard", &plain, &forge);
-    refused(101, "progress is forged, to silence a sink", attempt, 403, &["this status is written by the operator alone"]).await;
+    refused(133, "progress is forged, to silence a sink", attempt, 403, &["this status is written by the operator alone"]).await;
     let dana = world.dana().await;
-    refused(102, "a maker adds a sink", set(&world, &dana, json!({"sinks": [{"url": hers}]})), 403, &["dana", "cannot patch"]).await;
+    refused(134, "a maker adds a sink", set(&world, &dana, json!({"sinks": [{"url": hers}]})), 403, &["dana", "cannot patch"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,11 +72,11 @@ async fn a_url_is_an_address_and_nothing_else() {
         "https://",
     ] {
         let attempt = set(&world, &world.admin, json!({"sinks": [{"url": url}]}));
-        refused(103, &format!("a sink at {url}"), attempt, 422, &words).await;
+        refused(135, &format!("a sink at {url}"), attempt, 422, &words).await;
     }
     let many: Vec<Value> = (0..5).map(|n| json!({"url": format!("http://sink-{n}.example.test")})).collect();
     refused(
-        104,
+        136,
         "more sinks than admission checks the keys of",
         set(&world, &world.admin, json!({"sinks": many})),
         422,
@@ -84,7 +84,7 @@ async fn a_url_is_an_address_and_nothing_else() {
     )
     .await;
     let twice = json!([{"url": "http://a.example.test"}, {"url": "http://a.example.test"}]);
-    refused(104, "one sink twice", set(&world, &world.admin, json!({"sinks": twice})), 422, &["spec.sinks", "Duplicate"]).await;
+    refused(136, "one sink twice", set(&world, &world.admin, json!({"sinks": twice})), 422, &["spec.sinks", "Duplicate"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
