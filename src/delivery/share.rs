@@ -96,16 +96,13 @@ pub fn rights(namespace: &str, cluster_roles: &[String]) -> Vec<Right> {
 /// Why a share was refused. Who may not bind a role is told so, in place of all the rules of that role.
 fn refusal(solution: &str, grant: &ShareGrant, error: &kube::Error) -> ObjectError {
     let key = key(solution, grant);
-    match errors::classify(error) {
-        cause @ (Cause::Escalation | Cause::Unauthorized) => {
-            let message = format!("{}: the delegate may not make {key}, for which it needs the verb bind on the role", said(grant));
-            errors::failure(&key, cause.reason(), &message)
-        }
-        _ => {
-            let error = errors::object_error(&key, error);
-            errors::failure(&key, &error.reason, &format!("{}: {}", said(grant), error.message))
-        }
+    let cause = errors::classify(error);
+    if matches!(cause, Cause::Escalation | Cause::Unauthorized) {
+        let message = format!("{}: the delegate may not make {key}, for which it needs the verb bind on the role", said(grant));
+        return errors::failure(&key, cause.reason(), &message);
     }
+    let error = errors::object_error(&key, error);
+    errors::failure(&key, &error.reason, &format!("{}: {}", said(grant), error.message))
 }
 
 /// One binding; its name.
