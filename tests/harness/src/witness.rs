@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -14,10 +17,70 @@ use crate::controlplane::ControlPlane;
 /// The label of namespaces in which a test has the operator, or a delegate, refused on purpose.
 pub const PROVOKES: &str = "pilotage-test/provokes-refusals";
 
+/// How often it is looked whether a watch has ended.
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// Watches that run. Dropping it ends them.
 #[derive(Debug)]
 pub struct Witness {
-    watches: Vec<(Child, PathBuf)>,
+    watches: Vec<Watch>,
+}
+
+/// A watch that is begun anew whenever the API server ends it: after a time, and when the definition of its kind changes. Each begins
+/// with all that is there, so that only what comes and goes in between is missed.
+#[derive(Debug)]
+struct Watch {
+    /// The program that watches; `None` once it shall watch no more.
+    program: Arc<Mutex<Option<Child>>>,
+    /// Begins it anew, and in the end gives the files that were written.
+    keeper: Option<JoinHandle<Result<Vec<PathBuf>>>>,
+}
+
+impl Watch {
+    fn start(control_plane: &ControlPlane, kind: &'static str) -> Result<Self> {
+        let (kubectl, dir) = (control_plane.kubectl(), control_plane.dir().to_owned());
+        let begin = move |number: usize| -> Result<(Child, PathBuf)> {
+            let path = dir.join(format!("{kind}.{number}.seen"));
+            let mut command: Command = kubectl.command();
+            let child = command
+                .args(["get", kind, "--all-namespaces", "--watch", "--output-watch-events", "-o", "json"])
+                .stdout(File::create(&path).with_context(|| path.display().to_string())?)
+                .stderr(Stdio::null())
+                .spawn()
+                .context("starting kubectl")?;
+            Ok((child, path))
+        };
+        let (child, path) = begin(0)?;
+        let program = Arc::new(Mutex::new(Some(child)));
+        let kept = program.clone();
+        let keeper = std::thread::spawn(move || {
+            let mut paths = vec![path];
+            loop {
+                std::thread::sleep(GLANCE);
+                let mut program = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(child) = program.as_mut() else { return Ok(paths) };
+                if child.try_wait()?.is_some() {
+                    let (child, path) = begin(paths.len())?;
+                    *program = Some(child);
+                    paths.push(path);
+                }
+            }
+        });
+        Ok(Self { program, keeper: Some(keeper) })
+    }
+
+    /// Ends it. The files that it wrote.
+    fn stop(&mut self) -> Result<Vec<PathBuf>> {
+        if let Some(mut child) = self.program.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        match self.keeper.take().map(JoinHandle::join) {
+            Some(Ok(paths)) => paths,
+            Some(Err(_)) => anyhow::bail!("the thread that kept a watch going panicked"),
+            None => Ok(Vec::new()),
+        }
+    }
 }
 
 /// What they saw.
@@ -50,36 +113,23 @@ impl Witness {
     /// # Errors
     /// Where kubectl can't be started.
     pub fn start(control_plane: &ControlPlane) -> Result<Self> {
-        let mut watches = Vec::new();
-        for kind in ["namespaces", "deploymentrequests.pilotage.dev"] {
-            let path = control_plane.dir().join(format!("{kind}.seen"));
-            let watch = control_plane
-                .kubectl()
-                .command()
-                .args(["get", kind, "--all-namespaces", "--watch", "--output-watch-events", "-o", "json"])
-                .stdout(File::create(&path).with_context(|| path.display().to_string())?)
-                .stderr(Stdio::null())
-                .spawn()
-                .context("starting kubectl")?;
-            watches.push((watch, path));
-        }
-        Ok(Self { watches })
+        let kinds = ["namespaces", "deploymentrequests.pilotage.dev"];
+        Ok(Self { watches: kinds.into_iter().map(|kind| Watch::start(control_plane, kind)).collect::<Result<_>>()? })
     }
 
     /// Ends the watches and tells what they saw.
     ///
     /// # Errors
-    /// Where a watch had ended before, or what it wrote can't be read.
+    /// Where a watch could not be begun anew, or what it wrote can't be read.
     pub fn stop(mut self) -> Result<Seen> {
         let mut seen = Seen::default();
-        for (watch, path) in &mut self.watches {
-            anyhow::ensure!(watch.try_wait()?.is_none(), "the watch that wrote {} had ended: not all was seen", path.display());
-            watch.kill()?;
-            watch.wait()?;
-            let bytes = std::fs::read(&*path).with_context(|| path.display().to_string())?;
-            // The last one may have been cut off by the end.
-            for event in serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>().map_while(Result::ok) {
-                seen.note(&event["object"])?;
+        for watch in &mut self.watches {
+            for path in watch.stop()? {
+                let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
+                // The last one may have been cut off by the end.
+                for event in serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>().map_while(Result::ok) {
+                    seen.note(&event["object"])?;
+                }
             }
         }
         Ok(seen)
@@ -88,9 +138,8 @@ impl Witness {
 
 impl Drop for Witness {
     fn drop(&mut self) {
-        for (watch, _) in &mut self.watches {
-            let _ = watch.kill();
-            let _ = watch.wait();
+        for watch in &mut self.watches {
+            let _ = watch.stop();
         }
     }
 }
