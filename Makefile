@@ -20,12 +20,13 @@ up: ## Start an empty control plane in target/dev with everything installed and 
 down: ## Stop what `make up` started
 	@$(DEV) down
 
-test: ## Run all tests, on one real control plane
+test: ## Run all tests, on one real control plane, and the demo
 	@$(DEV) build
 	@$(CARGO) build --bins
 	@$(CARGO) test --package pilotage-harness
 	@$(CARGO) test --package pilotage --lib
 	@$(DEV) run --operator target/debug/pilotage --trail -- $(CARGO) test --package pilotage --tests
+	@$(DEV) demo --operator target/debug/pilotage
 
 attacks: ## Try every known attack against the real API server; the last line counts how many were tried and refused
 	@$(CARGO) build --bins

@@ -97,7 +97,12 @@ fn to_qa(people: &People, plane: &ControlPlane) -> Result<()> {
         &approve(&people.eve, &name)?,
         "only system:serviceaccount:contoso-host:release-bot-qa",
     )?;
-    refused("the operator approves what it will deploy", &approve(&people.operator, &name)?, "operator decides no gate")?;
+    // kubectl reads before it patches, and the operator may not even do that; without the reading admission refuses it.
+    refused(
+        "the operator approves what it will deploy",
+        &approve(&people.operator, &name)?,
+        "cannot get resource \"deploymentrequests/status\"",
+    )?;
     accepted("release-bot-qa approves, with its own token", &approve(&bot(plane, "release-bot-qa")?, &name)?)?;
     let request = until(people, &name, |r| !r["status"]["endTime"].is_null())?;
     ensure!(phase(&request) == "Succeeded", "{}: {}", phase(&request), condition(&request, "Succeeded").1);
