@@ -140,6 +140,8 @@ pub struct OciSource {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.kind == 'ServiceAccount') == has(self.__namespace__)")
     .message("namespace is for kind ServiceAccount, and required there"))]
+#[x_kube(validation = Rule::new("!self.name.startsWith('system:')")
+    .message("nothing is shared with users and groups of the system (system:…), which are everybody, or the cluster itself: name your own, and a ServiceAccount by kind ServiceAccount"))]
 pub struct ShareGrant {
     /// `User`, `Group` or `ServiceAccount`.
     pub kind: SubjectKind,

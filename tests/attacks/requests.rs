@@ -45,6 +45,26 @@ async fn nobody_asks_in_somebody_elses_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_shared_with_everybody() {
+    let world = World::new("everybody").await;
+    let dana = world.dana().await;
+    let sharing = |kind: &str, name: &str| {
+        let mut request = wanted(&world, "everybody");
+        request["spec"]["shareWith"] = json!([{"kind": kind, "name": name, "clusterRole": "view"}]);
+        request
+    };
+    let words = ["nothing is shared with users and groups of the system", "name your own"];
+    for (what, kind, name) in [
+        ("a share with whoever does not even log in", "Group", "system:unauthenticated"),
+        ("a share with whoever logs in", "Group", "system:authenticated"),
+        ("a share with a user of the system", "User", "system:anonymous"),
+    ] {
+        refused(142, what, create(&world, dana.clone(), &sharing(kind, name)), 422, &words).await;
+    }
+    create(&world, dana, &sharing("Group", "qa-team")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_starts_empty_and_stays_as_it_was_asked() {
     let world = shared("altered").await;
     orders(&world).await;
