@@ -34,9 +34,10 @@ attacks: ## Try every known attack against the real API server; the last line co
 	  | awk '/^attack [0-9]+ attempted: /{a++} /^attack [0-9]+ refused: /{r++} !/^attack [0-9]+ refused: /{print} \
 	    END {printf "attacks: %d attempted, %d refused\n", a, r; exit (a == 0 || a != r)}'
 
-attacks-proof: ## Show that each attack would succeed without what refuses it: guards are taken away one by one (minutes)
+attacks-proof: ## Show that each attack would succeed without what refuses it: guards are taken away one by one (half an hour)
 	@$(CARGO) build --bins
 	@PILOTAGE_PROOF=check $(DEV) run --operator target/debug/pilotage -- $(CARGO) test --package pilotage --test attacks -- --test-threads=1
+	@PILOTAGE_PROOF=removals $(CARGO) test --package pilotage --test attacks removals -- --nocapture
 
 bench: ## Measure against the budgets; prints the figures and writes target/bench.json
 	@$(CARGO) build --release --bins

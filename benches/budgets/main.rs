@@ -11,9 +11,11 @@ mod calls;
 mod deploy;
 mod figures;
 mod fleet;
+mod gates;
 mod idle;
 mod latency;
 mod observer;
+mod policies;
 mod process;
 mod stand;
 mod stock;
@@ -84,6 +86,12 @@ async fn everything(start: Instant, stand: &mut Stand, figures: &mut Figures) ->
         Ok(calls) => trace += &calls,
         Err(error) => figures.missed(&writes::FIGURES, &error),
     }
+    if wanted("gates") {
+        step(start, "the calls of one request at every kind of stage");
+        if let Err(error) = gates::measure(&stand.plane, &scene, figures).await {
+            figures.missed(&gates::FIGURES, &error);
+        }
+    }
     if wanted("latency") {
         step(start, "one request after the other");
         if let Err(error) = latency::measure(&mut scene, figures).await {
@@ -104,6 +112,13 @@ async fn everything(start: Instant, stand: &mut Stand, figures: &mut Figures) ->
                 figures.missed(&burst::FIGURES, &error);
                 figures.missed(&idle::FIGURES, &error);
             }
+        }
+    }
+    if wanted("policies") {
+        step(start, "requests among a thousand stages, with the policies and without");
+        stand.pause()?;
+        if let Err(error) = policies::measure(&scene, figures).await {
+            figures.missed(&policies::FIGURES, &error);
         }
     }
     Ok(trace)

@@ -55,6 +55,7 @@ async fn calls_of(plane: &ControlPlane, scene: &mut Scene, name: &str, stage: &s
     Ok(calls)
 }
 
-fn count(number: usize) -> Result<f64> {
+/// As a figure.
+pub fn count(number: usize) -> Result<f64> {
     u32::try_from(number).map(f64::from).context("too many")
 }

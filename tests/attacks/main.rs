@@ -24,6 +24,7 @@ mod operator;
 mod policies;
 mod proof;
 mod records;
+mod removals;
 mod requests;
 mod running;
 mod scene;

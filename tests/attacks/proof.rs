@@ -1,7 +1,7 @@
 //! The proof that each attack is refused by what is believed to refuse it, and would succeed without. By `make attacks-proof`: after
 //! each refusal the guard that its message names is taken away (one validation of a policy, the binding of a mutating one, one rule
 //! of a schema, one missing right) and the same call is made again as a dry run, until the API server accepts it. The guards that it
-//! took are compared with `guards.txt`. Attacks that the operator refuses are not tried here: in `guards.txt`'s head is what does.
+//! took are compared with `guards.txt`. Attacks that the operator refuses are not tried here but in `removals`.
 
 use std::fmt;
 use std::fmt::Write as _;

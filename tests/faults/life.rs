@@ -144,10 +144,15 @@ pub fn created_once(world: &World, application: &Application, writes: &[Write]) 
     wrong.map_or(Ok(()), |(line, codes)| Err(format!("not created once: {line}: {codes:?}")))
 }
 
-/// All writes to targets that were carried out, sorted, in a form in which two worlds can be compared.
+/// All writes to targets that were carried out, sorted, in a form in which two worlds can be compared: but for a repetition of what was
+/// still under way when its operator was killed, and which the next one could not see yet.
 pub fn carried_out(world: &World, writes: &[Write]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for (line, codes) in effective(world, writes) {
+    for (line, mut codes) in effective(world, writes) {
+        let orphan = writes.iter().any(|write| write.orphan && write.line == line);
+        if let Some(repetition) = codes.iter().position(|code| orphan && *code == 200).filter(|_| codes.len() > 1) {
+            codes.remove(repetition);
+        }
         let line = line.replace(&world.qa, "QA").replace(&world.prod, "PROD");
         all.extend(codes.iter().map(|code| format!("{line}: {code}")));
     }

@@ -67,6 +67,8 @@ pub struct Write {
     pub line: String,
     /// What the API server answered; `None` where it never saw it.
     pub code: Option<u16>,
+    /// Whether its operator was killed while it was under way: what was started after may not have seen it yet.
+    pub orphan: bool,
 }
 
 struct Shared {
@@ -208,7 +210,7 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
     let (number, action) = {
         let mut writes = shared.writes.lock().unwrap();
         let number = counts(&request).then(|| {
-            writes.push(Write { line: line.clone(), code: None });
+            writes.push(Write { line: line.clone(), code: None, orphan: false });
             writes.len()
         });
         let call = Call { line, write: number, watch: watched };
@@ -239,9 +241,12 @@ async fn carry_out(request: Request<Bytes>, shared: &Arc<Shared>, number: Option
         }
         Action::Forward | Action::CrashAfter | Action::LoseReply(_) | Action::Reset => {}
     }
+    let alive = !shared.crashed.load(Ordering::Acquire);
     let response = forward(request, shared).await?;
     if let Some(number) = number {
-        shared.writes.lock().unwrap()[number - 1].code = Some(response.status().as_u16());
+        let write = &mut shared.writes.lock().unwrap()[number - 1];
+        write.code = Some(response.status().as_u16());
+        write.orphan = alive && shared.crashed.load(Ordering::Acquire);
     }
     match action {
         Action::CrashAfter => {

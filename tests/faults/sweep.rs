@@ -114,6 +114,9 @@ async fn sweep(life: Life, application: &Application) {
             Err(why) => wrong.push(format!("{}: {why}", what())),
             Ok(outcome) => {
                 crashed += usize::from(outcome.crashed);
+                if !outcome.crashed && outcome.writes.len() >= *number {
+                    wrong.push(format!("{}: it made {} writes and was not killed", what(), outcome.writes.len()));
+                }
                 let mut differences = state::differences(&reference.state, &outcome.state);
                 if outcome.carried_out != reference.carried_out {
                     differences.push(format!("targets were written otherwise: {:?}, not {:?}", outcome.carried_out, reference.carried_out));
@@ -132,13 +135,14 @@ async fn sweep(life: Life, application: &Application) {
         start.elapsed().as_secs_f64()
     );
     assert!(wrong.is_empty(), "{} of {} lives ended otherwise:\n\n{}", wrong.len(), lives.len(), wrong.join("\n\n"));
-    // Writes that meet are put into one, so that a life may have a few fewer than another.
-    assert!(crashed + 8 >= lives.len(), "only {crashed} of {} crashes happened", lives.len());
+    // Writes that meet are put into one, so that a life may be over before the number at which it should have been killed: no crash is
+    // missing then, as long as these are the last numbers.
+    assert!(crashed * 4 >= lives.len() * 3, "only {crashed} of {} crashes happened", lives.len());
 }
 
-/// Whether there is time for everything.
-fn all() -> bool {
-    std::env::var("PILOTAGE_SWEEP").as_deref() == Ok("all")
+/// Whether there is time for a large application: `PILOTAGE_SWEEP` is `all`, or its name.
+fn wanted(application: &Application) -> bool {
+    std::env::var("PILOTAGE_SWEEP").is_ok_and(|wanted| wanted == "all" || wanted == application.name)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,10 +157,8 @@ async fn from_any_crash_in_an_upgrade_the_same_end_is_reached() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_any_crash_with_a_large_application_the_same_end_is_reached() {
-    if all() {
-        for application in Application::large() {
-            sweep(Life::Whole, &application).await;
-        }
+    for application in Application::large().iter().filter(|application| wanted(application)) {
+        sweep(Life::Whole, application).await;
     }
 }
 
