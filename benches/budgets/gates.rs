@@ -103,7 +103,10 @@ async fn carry(plane: &ControlPlane, scene: &Scene, kind: &Gates, stage: &str, s
         }
         ensure!(start.elapsed() < PATIENCE, "request {name} got no further: {:?}", outcome(&request));
         let (reason, message) = outcome(&request);
-        if reason == "DelegateLacksTargetAccess" && !granted && let Some(text) = message.find("apiVersion:") {
+        if reason == "DelegateLacksTargetAccess"
+            && !granted
+            && let Some(text) = message.find("apiVersion:")
+        {
             plane.kubectl().apply(&message[text..])?;
             granted = true;
         }

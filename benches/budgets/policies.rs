@@ -38,7 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub async fn measure(scene: &Scene, figures: &mut Figures) -> Result<()> {
     fill(scene).await?;
     let admin = &scene.world.admin;
-    let (validating, mutating) = (ours::<ValidatingAdmissionPolicyBinding>(admin).await?, ours::<MutatingAdmissionPolicyBinding>(admin).await?);
+    let (validating, mutating) =
+        (ours::<ValidatingAdmissionPolicyBinding>(admin).await?, ours::<MutatingAdmissionPolicyBinding>(admin).await?);
     ensure!(!validating.is_empty() && !mutating.is_empty(), "the policies are not in force");
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
