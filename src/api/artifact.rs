@@ -193,4 +193,16 @@ pub struct DeploymentRecord {
     pub ended_at: Timestamp,
     /// How it ended.
     pub outcome: Outcome,
+    /// Why it failed, in one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 316))]
+    pub reason: Option<String>,
+    /// Why it failed; the beginning of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// The version that was put back in its place when it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub restored: Option<String>,
 }

@@ -209,9 +209,30 @@ pub struct DeployedSolution {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub deployed_at: Option<Timestamp>,
+    /// A later deployment that failed and was not taken back: objects of it may be there in place of those of `version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedDeployment>,
     /// The one request that may change this solution here now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
+}
+
+/// A deployment that failed after its first write, and whose objects were left.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedDeployment {
+    /// The version that was deployed.
+    #[schemars(length(max = 63))]
+    pub version: String,
+    /// The digest of its artifact.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+    /// The request that failed.
+    #[schemars(length(max = 253))]
+    pub request: String,
+    /// When it ended.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub at: Timestamp,
 }
 
 /// The right of one request to change one solution in one environment, until it ends.

@@ -3,6 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::stage::OnFailure;
+
 /// What a deployment will do. Approvals are bound to its hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -35,6 +37,9 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub replaces_version: Option<String>,
+    /// What is done when the deployment fails, as the stage asked for it when the plan was made.
+    #[serde(default, skip_serializing_if = "is_keep")]
+    pub on_failure: OnFailure,
     /// How many objects will be created.
     #[serde(default)]
     pub create: i32,
@@ -62,6 +67,11 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub results: Vec<PlanResult>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_keep(value: &OnFailure) -> bool {
+    *value == OnFailure::Keep
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]

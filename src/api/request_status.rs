@@ -62,7 +62,7 @@ pub struct RunStatus {
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
     /// Where it is, in one word for people: Pending, `AwaitingPreExportStep`, `AwaitingApproval`,
-    /// `AwaitingPreDeploymentStep`, Queued, Deploying, Succeeded, Failed, Rejected or Canceled. Programs read the conditions.
+    /// `AwaitingPreDeploymentStep`, Queued, Deploying, `RollingBack`, Succeeded, Failed, Rejected or Canceled. Programs read the conditions.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub phase: String,
@@ -87,6 +87,9 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub end_time: Option<Timestamp>,
+    /// The way back that was begun when the deployment failed. Written before the first write of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
     /// What failed in the target, one entry an object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -97,6 +100,27 @@ pub struct RunStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The way back to the version that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    /// The version that is restored.
+    #[schemars(length(max = 63))]
+    pub version: String,
+    /// The digest of its artifact.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+    /// Since when.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub since: Timestamp,
+    /// Why the deployment failed, in one word.
+    #[schemars(length(max = 316))]
+    pub reason: String,
+    /// Why the deployment failed.
+    #[schemars(length(max = 4096))]
+    pub message: String,
 }
 
 /// An Artifact of the host.

@@ -26,14 +26,21 @@ enum Command {
     /// Show where solutions are and what requests wait for.
     Status,
     Grant(Box<cli::grant::GrantArgs>),
+    Redeploy(Box<cli::redeploy::RedeployArgs>),
+    Retry(Box<cli::retry::RetryArgs>),
+    Cancel(cli::cancel::CancelArgs),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    let mut out = std::io::stdout();
     match cli.command {
         Command::Version => println!("kubectl-pilotage {}", env!("CARGO_PKG_VERSION")),
         Command::Status => println!("{}", cli::status::run(client(cli.context).await?, cli.namespace).await?),
+        Command::Redeploy(args) => cli::redeploy::run(client(cli.context).await?, cli.namespace, *args, &mut out).await?,
+        Command::Retry(args) => cli::retry::run(client(cli.context).await?, cli.namespace, *args, &mut out).await?,
+        Command::Cancel(args) => print!("{}", cli::cancel::run(client(cli.context).await?, cli.namespace, args).await?),
         Command::Grant(args) => print!("{}", cli::grant::run(client(cli.context).await?, cli.namespace, *args).await?),
     }
     Ok(())

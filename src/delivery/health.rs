@@ -22,7 +22,7 @@ use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 
 /// How long a custom resource that was just written, and whose status does not say which generation it speaks
-/// of, is given before its old (or absent) status is believed.
+/// of, is given before its old (or absent) status is believed; and anything that was just written before a failure is.
 const SETTLING: Duration = Duration::from_secs(5);
 /// The most workloads whose pods are looked at.
 const MAX_WORKLOADS: usize = 16;
@@ -153,6 +153,8 @@ fn judge(object: &AppliedObject, found: Option<&Value>, elapsed: Duration, repor
         }
         Health::Current => {}
         Health::InProgress(what) => pend(key, &what, report),
+        // What it was said to have failed at before it was written may still stand there.
+        Health::Failed(why) if object.is_written && elapsed < SETTLING => pend(key, &why, report),
         Health::Failed(why) => report.failed.push(errors::failure(key, "Unhealthy", &format!("{key}: {why}"))),
     }
 }
@@ -223,6 +225,22 @@ mod tests {
         let mut late = report();
         judge(&written, Some(&silent), SETTLING, &mut late);
         assert!(late.is_current());
+    }
+
+    #[test]
+    fn the_failure_of_what_was_there_before_is_not_that_of_what_was_just_written() {
+        let exceeded = json!({
+            "metadata": {"generation": 2},
+            "status": {"observedGeneration": 2, "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]},
+        });
+        let judged = |is_written: bool, elapsed: Duration| {
+            let mut report = report();
+            judge(&applied_object("apps", "Deployment", is_written, exceeded.clone()), Some(&exceeded), elapsed, &mut report);
+            (report.pending.len(), report.failed.len())
+        };
+        assert_eq!(judged(true, Duration::ZERO), (1, 0));
+        assert_eq!(judged(true, SETTLING), (0, 1));
+        assert_eq!(judged(false, Duration::ZERO), (0, 1));
     }
 
     #[test]

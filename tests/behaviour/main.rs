@@ -10,9 +10,11 @@ mod world;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod receiver;
 
+mod again;
 mod apply_again;
 mod approval_controller;
 mod bad_input;
+mod cancel;
 mod crds;
 mod ends;
 mod grant;
@@ -25,6 +27,8 @@ mod order;
 mod records;
 mod revoked;
 mod roles;
+mod rollback;
 mod shared_with;
+mod side_by_side;
 mod sinks;
 mod solutions;

@@ -95,6 +95,28 @@ pub async fn upgrade(world: &World, application: &Application) {
     end(world, "orders-qa-2", "qa").await;
 }
 
+/// Lets QA put back what it replaces when a deployment fails, and refuse the next version midway.
+pub async fn will_fail(world: &World) {
+    let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
+    stage["spec"]["deployment"] = json!({"timeout": "2m", "onFailure": "Rollback"});
+    world.apply_as(&world.olga().await, &stage).await.unwrap();
+    world.ready::<pilotage::api::Stage>("qa").await;
+    world.refuses_image(":1.5.0").await;
+}
+
+/// The same as [`upgrade`], of which the Deployment is refused when the others are written: the version before is put back.
+pub async fn upgrade_in_vain(world: &World, application: &Application) {
+    let mut deployment = application.objects(world).into_iter().find(|o| o["kind"] == "Deployment").unwrap();
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example/orders:1.5.0");
+    let config = |name: &str, greeting: &str| world.config(&application.name, name, json!({"greeting": greeting}));
+    let solution = world.solution(&application.name, "1.5.0");
+    world.apply(&[config("orders", "good morning"), config("orders-more", "good night"), deployment, solution]).await;
+    Api::<Service>::namespaced(world.admin.clone(), &world.dev).delete("orders", &DeleteParams::default()).await.unwrap();
+    world.ask(&world.request("orders-qa-2", "qa", &application.name, "1.5.0")).await;
+    let request = decided(world, "orders-qa-2", "qa").await;
+    assert_eq!((phase(&request).as_str(), outcome(&request).0.as_str()), ("Failed", "RolledBack"), "{:?}", outcome(&request));
+}
+
 /// The part of it that begins when everything is ready.
 pub async fn deploy(world: &World, application: &Application) {
     world.apply(&application.objects(world)).await;
@@ -112,13 +134,18 @@ pub async fn deploy_to(world: &World, application: &Application, stage: &str) {
 
 /// Approves a request when it asks, and waits until it succeeds.
 pub async fn end(world: &World, name: &str, stage: &str) {
+    let request = decided(world, name, stage).await;
+    assert_eq!(phase(&request), "Succeeded", "{name}: {:?}", outcome(&request));
+}
+
+/// Approves a request when it asks, and waits until it ends.
+async fn decided(world: &World, name: &str, stage: &str) -> DeploymentRequest {
     let waiting = world.until_request(name, |r| ended(r) || phase(r) == "AwaitingApproval").await;
     if !ended(&waiting) {
         let bot = world.bot(stage).await;
         world.until("the approval is taken", async || world.approve_as(bot.clone(), name, "Approved").await.ok()).await;
     }
-    let request: DeploymentRequest = world.end(name).await;
-    assert_eq!(phase(&request), "Succeeded", "{name}: {:?}", outcome(&request));
+    world.end(name).await
 }
 
 /// What the API server answered to the writes of each object of a target that it carried out.

@@ -23,6 +23,8 @@ enum Life {
     Whole,
     /// A new version in QA, with crashes from its making.
     Upgrade,
+    /// The same, which fails midway and is taken back.
+    Rollback,
 }
 
 /// What a life came to.
@@ -53,9 +55,12 @@ async fn run(life: Life, application: &Application, crash: Option<(usize, Action
     let mut site = Site::start(&world, |_| {}).await;
     let before = match life {
         Life::Whole => 0,
-        Life::Upgrade => {
+        Life::Upgrade | Life::Rollback => {
             site.tending(async {
                 world.configure().await;
+                if let Life::Rollback = life {
+                    life::will_fail(&world).await;
+                }
                 world.apply(&application.objects(&world)).await;
                 life::deploy_to(&world, application, "qa").await;
             })
@@ -69,6 +74,7 @@ async fn run(life: Life, application: &Application, crash: Option<(usize, Action
         match life {
             Life::Whole => life::live(&world, application).await,
             Life::Upgrade => life::upgrade(&world, application).await,
+            Life::Rollback => life::upgrade_in_vain(&world, application).await,
         }
     };
     if let Err(panic) = std::panic::AssertUnwindSafe(site.tending(lived)).catch_unwind().await {
@@ -76,6 +82,9 @@ async fn run(life: Life, application: &Application, crash: Option<(usize, Action
         return Err(format!("{why}\n{}", life::story(&site)));
     }
     site.settle(&world).await;
+    if let Life::Rollback = life {
+        world.refuses_no_more().await;
+    }
     let writes = site.proxy.writes().split_off(before);
     let crashed = site.proxy.has_crashed();
     if crashed != (site.restarts() == 1) {
@@ -153,6 +162,11 @@ async fn from_any_crash_of_the_operator_the_same_end_is_reached() {
 #[tokio::test(flavor = "multi_thread")]
 async fn from_any_crash_in_an_upgrade_the_same_end_is_reached() {
     sweep(Life::Upgrade, &Application::small()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_any_crash_in_an_upgrade_that_is_taken_back_the_same_end_is_reached() {
+    sweep(Life::Rollback, &Application::small()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //! on the one control plane that `make test` owns. Dropping a world deletes its namespaces.
 
 pub mod recorder;
+pub mod refusal;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -135,7 +136,7 @@ impl World {
     }
 
     /// What a platform team grants: the operator, the delegates, olga (administrator and stage owner), dana (a maker), eve (an approver of steps).
-    fn grants(&self) -> Vec<Value> {
+    pub fn grants(&self) -> Vec<Value> {
         let operator = json!([{"kind": "ServiceAccount", "name": "pilotage", "namespace": "pilotage-system"}]);
         let user = |name: &str| json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": name}]);
         let account =

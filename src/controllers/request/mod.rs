@@ -7,6 +7,7 @@ mod observe;
 mod outcome;
 mod pass;
 mod planning;
+mod rollback;
 mod sharing;
 mod target;
 
@@ -28,18 +29,30 @@ pub struct RequestController {
     running: Running,
 }
 
-/// What was applied by requests that wait for health, by their uid. Lost with the process, and then found again by a plan
-/// that has nothing to change.
+/// What was applied by requests that wait for health, by their uid and whether it is the version that was put back. Lost with the
+/// process, and then found again by a plan that has nothing to change.
 #[derive(Clone, Default)]
-pub struct Running(Arc<Mutex<HashMap<String, Arc<Applied>>>>);
+pub struct Running(Arc<Mutex<HashMap<String, Kept>>>);
+
+type Kept = (Way, Arc<Applied>);
+
+/// Which version is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The one that the request is for.
+    Forth,
+    /// The one that it replaced.
+    Back,
+}
 
 impl Running {
-    fn get(&self, uid: &str) -> Option<Arc<Applied>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    fn get(&self, uid: &str, way: Way) -> Option<Arc<Applied>> {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.get(uid).filter(|(of, _)| *of == way).map(|(_, applied)| applied.clone())
     }
 
-    fn keep(&self, uid: &str, applied: Arc<Applied>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), applied);
+    fn keep(&self, uid: &str, way: Way, applied: Arc<Applied>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), (way, applied));
     }
 
     fn forget(&self, uid: &str) {

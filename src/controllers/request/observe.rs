@@ -19,7 +19,7 @@ use crate::driver::Cluster;
 use crate::driver::controller::ReconcileError;
 use crate::policy::request::observed::{
     ArtifactView, ClaimView, CurrentVersion, Decided, DelegateView, DeploymentView, Facts, Lookup, Observed, PipelineView, PreviousStage,
-    RequestView, Rival, SolutionView, SourceView, StageView, TargetView,
+    Replaced, RequestView, Rival, SolutionView, SourceView, StageView, TargetView,
 };
 
 /// The objects that a request is about. What it does not name, or what was not found, is `None`.
@@ -207,11 +207,14 @@ fn request_view(request: &DeploymentRequest) -> Result<RequestView, ReconcileErr
         requester: spec.requested_by.clone(),
         scheduled_time,
         artifact_digest: status.run.artifact.map(|a| a.digest),
-        plan_hash: status.run.plan.map(|p| p.hash),
+        plan_hash: status.run.plan.as_ref().map(|p| p.hash.clone()),
         gates: status.run.gates,
         pre_export: status.pre_export_step.map(step_decision),
         approval: status.approval.map(approval),
         pre_deployment: status.pre_deployment_step.map(step_decision),
+        on_failure: status.run.plan.as_ref().map(|p| p.on_failure).unwrap_or_default(),
+        replaces: status.run.plan.and_then(|p| Some(Replaced { version: p.replaces_version?, digest: p.replaces? })),
+        rollback: status.run.rollback,
         start_time: status.run.start_time,
         end_time: status.run.end_time,
     })
@@ -297,6 +300,7 @@ fn target_view(environment: &Environment, solution: &str, artifact: Option<&Arti
         environment_id: status.and_then(|s| s.environment_id.clone()).unwrap_or_default(),
         uid: environment.uid().unwrap_or_default(),
         current,
+        failed: entry.and_then(|d| d.failed.as_ref()).map(|failed| failed.request.clone()),
         claim: entry.and_then(|d| d.claim.as_ref()).map(|c| ClaimView { request: c.request.clone(), request_uid: c.request_uid.clone() }),
         missing_dependencies,
     }
@@ -326,6 +330,8 @@ fn artifact_view(artifact: &Artifact) -> ArtifactView {
                 environment_uid: d.environment_uid.clone(),
                 ended_at: d.ended_at,
                 outcome: d.outcome,
+                failure: d.reason.clone().zip(d.message.clone()),
+                restored: d.restored.clone(),
             })
             .collect(),
     }

@@ -7,10 +7,11 @@ use kube::runtime::events::EventType;
 use super::pass::Pass;
 use crate::api::artifact::{DeploymentRecord, Outcome};
 use crate::api::condition::whole_seconds;
-use crate::api::environment::DeployedSolution;
+use crate::api::environment::{DeployedSolution, FailedDeployment};
 use crate::api::pipeline::Trigger;
 use crate::api::request_status::RunStatus;
 use crate::api::solution::{self, SolutionDeployment};
+use crate::delivery::errors;
 use crate::driver::controller::ReconcileError;
 use crate::driver::records::RecordError;
 use crate::policy::request::observed::Observed;
@@ -23,6 +24,8 @@ const LATEST_RECORDS: usize = 50;
 const MAX_SUMMARY: usize = 2048;
 /// The most findings and errors that a status lists.
 const MOST_ENTRIES: usize = 64;
+/// The most characters of a message in an artifact's record.
+const MAX_RECORDED: usize = 1024;
 /// The most characters of a message in a Solution's status.
 const MAX_MESSAGE: usize = 4096;
 
@@ -32,10 +35,16 @@ impl Pass {
         let end = whole_seconds(now);
         let started = new.start_time;
         let good = ending.end == End::Succeeded;
+        if started.is_some() && !self.errors.is_empty() {
+            // What failed is known to this process alone: it is written before the records say that it is over.
+            self.keep_errors(&mut new);
+            self.write(&new).await?;
+            new = self.status();
+        }
         self.tell(&mut new, &report::ended(observed, ending), now);
         let in_artifact = async {
             match started {
-                Some(started) => self.record_in_artifact(&new, started, end, good).await,
+                Some(started) => self.record_in_artifact(&new, started, end, ending).await,
                 None => Ok(()),
             }
         };
@@ -45,10 +54,10 @@ impl Pass {
         in_solution?;
         let holds_claim = observed.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == self.uid());
         if holds_claim {
-            self.record_in_environment(&new, end, good && started.is_some()).await?;
+            self.record_in_environment(&new, end, ending).await?;
         }
         new.end_time = Some(end);
-        new.errors = self.errors.iter().take(MOST_ENTRIES).cloned().collect();
+        self.keep_errors(&mut new);
         if !self.results.is_empty() {
             new.plan.get_or_insert_default().results = self.results.iter().take(MOST_ENTRIES).cloned().collect();
         }
@@ -59,7 +68,17 @@ impl Pass {
         Ok(())
     }
 
-    async fn record_in_artifact(&self, run: &RunStatus, started: Timestamp, end: Timestamp, good: bool) -> Result<(), ReconcileError> {
+    /// Adds to a status what failed in this pass and is not there yet, as far as the status takes it.
+    pub(super) fn keep_errors(&self, status: &mut RunStatus) {
+        for error in &self.errors {
+            if status.errors.len() < MOST_ENTRIES && !status.errors.contains(error) {
+                status.errors.push(error.clone());
+            }
+        }
+    }
+
+    async fn record_in_artifact(&self, run: &RunStatus, started: Timestamp, end: Timestamp, ending: &Ending) -> Result<(), ReconcileError> {
+        let good = ending.end == End::Succeeded;
         let (Some(artifact), Some(plan)) = (&run.artifact, &run.plan) else { return Ok(()) };
         let approved_by = self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.by.clone());
         let target = self.around.target.as_ref();
@@ -79,6 +98,9 @@ impl Pass {
             started_at: started,
             ended_at: end,
             outcome: if good { Outcome::Succeeded } else { Outcome::Failed },
+            reason: (!good).then(|| ending.reason.clone()),
+            message: (!good).then(|| errors::bounded(&ending.message, MAX_RECORDED)),
+            restored: run.rollback.as_ref().filter(|_| ending.restored).map(|rollback| rollback.version.clone()),
         };
         let written = self
             .cluster
@@ -96,9 +118,17 @@ impl Pass {
         gone_is_fine(written.map(|_| ()))
     }
 
-    async fn record_in_environment(&self, run: &RunStatus, end: Timestamp, deployed: bool) -> Result<(), ReconcileError> {
+    async fn record_in_environment(&self, run: &RunStatus, end: Timestamp, ending: &Ending) -> Result<(), ReconcileError> {
         let Some(target) = &self.around.target else { return Ok(()) };
         let uid = self.uid();
+        let deployed = ending.end == End::Succeeded && run.start_time.is_some();
+        let failed = run.start_time.map(|_| FailedDeployment {
+            version: self.request.spec.solution.version.clone(),
+            digest: run.artifact.as_ref().map(|a| a.digest.clone()).unwrap_or_default(),
+            request: self.request.name_any(),
+            at: end,
+        });
+        let restored = ending.restored;
         let entry = DeployedSolution {
             name: self.request.spec.solution.name.clone(),
             version: Some(self.request.spec.solution.version.clone()),
@@ -108,6 +138,7 @@ impl Pass {
             requested_by: self.request.spec.requested_by.as_ref().map(|r| r.username.clone()),
             deployed_by: run.deployed_by.clone(),
             deployed_at: Some(end),
+            failed: None,
             claim: None,
         };
         let written = self
@@ -123,9 +154,14 @@ impl Pass {
                     *existing = entry.clone();
                 } else {
                     existing.claim = None;
+                    if restored {
+                        existing.failed = None;
+                    } else if failed.is_some() {
+                        existing.failed.clone_from(&failed);
+                    }
                 }
                 // A claim that led to nothing leaves nothing.
-                status.solutions.retain(|s| s.claim.is_some() || s.version.is_some());
+                status.solutions.retain(|s| s.claim.is_some() || s.version.is_some() || s.failed.is_some());
             })
             .await;
         gone_is_fine(written.map(|_| ()))
@@ -251,6 +287,9 @@ mod tests {
             started_at: Timestamp::UNIX_EPOCH,
             ended_at: Timestamp::UNIX_EPOCH,
             outcome,
+            reason: None,
+            message: None,
+            restored: None,
         }
     }
 

@@ -94,6 +94,8 @@ impl Pass {
                 Step::OpenGate(kind) => self.open_gate(&observed, kind, now).await?,
                 Step::Claim => self.claim(&observed, now).await?,
                 Step::Apply => self.facts.apply = Some(self.apply(&observed).await?),
+                Step::BeginRollback(failure) => self.begin_rollback(&observed, failure, now).await?,
+                Step::Rollback => self.facts.restore = Some(self.restore(&observed).await?),
                 Step::Check => self.facts.health = Some(self.check(&observed).await?),
                 Step::Share => self.facts.share = Some(self.share(&observed).await?),
                 Step::Finish(ending) => {

@@ -3,20 +3,25 @@
 use super::pass::Pass;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
+use crate::api::request_status::ObjectError;
 use crate::api::{Artifact, Environment};
 use crate::delivery::failure::Failure;
 use crate::delivery::offered::{self, OfferError};
 use crate::delivery::plan::{self, PlanError, PlanInput};
 use crate::delivery::planned::Planned;
-use crate::delivery::settings;
+use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
 use crate::policy::request::observed::{ApplyFact, DelegateView, Observed, Obstacle, PlanFact};
+use crate::policy::request::warnings;
 
 /// How many findings a message names.
 const NAMED: usize = 5;
+
+/// How many findings a status takes (its schema says so).
+const MOST_RESULTS: usize = 64;
 
 /// A plan that can be carried out in this pass.
 pub(super) struct Prepared {
@@ -38,26 +43,10 @@ pub(super) struct DryRun {
 pub(super) enum Hindrance {
     /// A right is missing.
     Missing(Obstacle),
-    /// The target refuses it.
-    Refused(Obstacle),
-}
-
-impl From<Hindrance> for PlanFact {
-    fn from(hindrance: Hindrance) -> Self {
-        match hindrance {
-            Hindrance::Missing(obstacle) => Self::Missing(obstacle),
-            Hindrance::Refused(obstacle) => Self::Refused(obstacle),
-        }
-    }
-}
-
-impl From<Hindrance> for ApplyFact {
-    fn from(hindrance: Hindrance) -> Self {
-        match hindrance {
-            Hindrance::Missing(obstacle) => Self::Missing(obstacle),
-            Hindrance::Refused(obstacle) => Self::Failed(obstacle),
-        }
-    }
+    /// The artifact can't be used.
+    Unusable(Obstacle),
+    /// The target refuses it, or the settings don't fit: one word for all, and one finding an object.
+    Refused(&'static str, Vec<PlanResult>),
 }
 
 impl Pass {
@@ -79,7 +68,7 @@ impl Pass {
         let client = self.acting(observed)?;
         let dry = match self.dry_run(&client, &target, &artifact).await? {
             Ok(dry) => dry,
-            Err(hindrance) => return Ok(hindrance.into()),
+            Err(hindrance) => return Ok(self.hindered(hindrance)),
         };
         let replaces = observed.target.present().and_then(|t| t.current.clone());
         let delegate = gates::approver(observed, stage);
@@ -98,8 +87,16 @@ impl Pass {
         let report = dry.planned.report();
         let unshared = self.preflight_shares(&client, &target).await?;
         let refused = if unshared.is_empty() { String::new() } else { format!(", {} of the shares refused", unshared.len()) };
+        let warnings = warnings::of(
+            &observed.request.solution,
+            &observed.request.version,
+            replaces.as_ref().map(|r| &r.version),
+            usize::try_from(report.delete).unwrap_or_default(),
+            &report.objects,
+        );
+        let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
         let summary = format!(
-            "dry run as {delegate}: {} to create, {} to change, {} to delete, {} unchanged{refused}",
+            "dry run as {delegate}: {} to create, {} to change, {} to delete, {} unchanged{refused}{downgrade}",
             report.create, report.update, report.delete, report.unchanged
         );
         let plan = Plan {
@@ -111,6 +108,7 @@ impl Pass {
             delegate,
             replaces: replaces.as_ref().map(|r| r.digest.clone()),
             replaces_version: replaces.as_ref().map(|r| r.version.to_string()),
+            on_failure: stage.on_failure,
             create: report.create,
             update: report.update,
             delete: report.delete,
@@ -118,7 +116,7 @@ impl Pass {
             objects: report.objects,
             objects_omitted: report.objects_omitted,
             access: dry.access,
-            results: unshared,
+            results: warnings.into_iter().chain(unshared).take(MOST_RESULTS).collect(),
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
         Ok(PlanFact::Ready { hash, summary })
@@ -135,20 +133,29 @@ impl Pass {
             Ok(bundle) => bundle,
             Err(error) if error.failure() != Failure::Refused => return Err(ReconcileError::Other(error.to_string())),
             Err(error) => {
-                return Ok(Err(Hindrance::Refused(Obstacle { reason: "ArtifactAltered".into(), message: error.to_string() })));
+                return Ok(Err(Hindrance::Unusable(Obstacle { reason: "ArtifactAltered".into(), message: error.to_string() })));
             }
         };
         let wanted = self.request.spec.deployment_settings.clone().unwrap_or_default();
         let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
-        let resolved = match settings::resolve(bundle.objects(), variables, connections, &wanted) {
-            Ok(resolved) => resolved,
-            Err(results) => return Ok(Err(self.refused("SettingsRefused", results))),
-        };
+        match settings::resolve(bundle.objects(), variables, connections, &wanted) {
+            Ok(resolved) => self.dry_run_resolved(client, target, resolved).await,
+            Err(results) => Ok(Err(Hindrance::Refused("SettingsRefused", results))),
+        }
+    }
+
+    /// The same of objects that have their settings.
+    pub(super) async fn dry_run_resolved(
+        &self,
+        client: &DelegateClient,
+        target: &Environment,
+        resolved: Resolved,
+    ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
         let namespace = &target.spec.namespace;
         let access = match offered::check(client, namespace, &resolved.objects).await {
             Ok(access) => access,
             Err(OfferError::Api(error)) => return Err(error.into()),
-            Err(OfferError::Refused(results)) => return Ok(Err(self.refused("NotOffered", results))),
+            Err(OfferError::Refused(results)) => return Ok(Err(Hindrance::Refused("NotOffered", results))),
             Err(OfferError::MissingRights(rights)) => {
                 return Ok(Err(Hindrance::Missing(self.missing(client, namespace, &rights).await?)));
             }
@@ -162,7 +169,7 @@ impl Pass {
             Ok(planned) => Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access })),
             Err(PlanError::Transient(error)) => Err(error.into()),
             Err(PlanError::MissingRights { rights, .. }) => Ok(Err(Hindrance::Missing(self.missing(client, namespace, &rights).await?))),
-            Err(PlanError::Refused(results)) => Ok(Err(self.refused("DryRunRefused", results))),
+            Err(PlanError::Refused(results)) => Ok(Err(Hindrance::Refused("DryRunRefused", results))),
         }
     }
 
@@ -172,12 +179,40 @@ impl Pass {
     }
 
     /// Keeps all findings for the status, and names the first few.
-    fn refused(&mut self, reason: &str, results: Vec<PlanResult>) -> Hindrance {
-        let named: Vec<String> =
-            results.iter().take(NAMED).map(|r| format!("{} {}: {}: {}", r.kind, r.name, r.reason, r.message)).collect();
-        let more = results.len().saturating_sub(NAMED);
+    fn hindered(&mut self, hindrance: Hindrance) -> PlanFact {
+        match hindrance {
+            Hindrance::Missing(obstacle) => PlanFact::Missing(obstacle),
+            Hindrance::Unusable(obstacle) => PlanFact::Refused(obstacle),
+            Hindrance::Refused(reason, results) => {
+                let named: Vec<String> =
+                    results.iter().take(NAMED).map(|r| format!("{} {}: {}: {}", r.kind, r.name, r.reason, r.message)).collect();
+                let more = results.len().saturating_sub(NAMED);
+                let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+                self.results = results;
+                PlanFact::Refused(Obstacle { reason: reason.into(), message: format!("nothing was written; {}{tail}", named.join("; ")) })
+            }
+        }
+    }
+
+    /// The same for what is planned anew midway, when part of it may have been written: told as if the write had been refused.
+    pub(super) fn hindered_midway(&mut self, hindrance: Hindrance) -> ApplyFact {
+        match hindrance {
+            Hindrance::Missing(obstacle) => ApplyFact::Missing(obstacle),
+            Hindrance::Unusable(obstacle) => ApplyFact::Failed(obstacle),
+            Hindrance::Refused(_, results) => {
+                let error = |r: PlanResult| ObjectError { kind: r.kind, name: r.name, reason: r.reason, message: r.message };
+                self.not_applied(results.into_iter().map(error).collect())
+            }
+        }
+    }
+
+    /// Keeps what could not be applied for the status, and names the first few.
+    pub(super) fn not_applied(&mut self, errors: Vec<ObjectError>) -> ApplyFact {
+        let named: Vec<String> = errors.iter().take(NAMED).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
+        let more = errors.len().saturating_sub(NAMED);
         let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
-        self.results = results;
-        Hindrance::Refused(Obstacle { reason: reason.into(), message: format!("nothing was written; {}{tail}", named.join("; ")) })
+        self.errors.extend(errors);
+        let message = format!("not all objects could be applied: {}{tail}", named.join("; "));
+        ApplyFact::Failed(Obstacle { reason: "ApplyFailed".into(), message })
     }
 }

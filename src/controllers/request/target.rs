@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 
+use super::Way;
 use super::pass::Pass;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::{Claim, DeployedSolution};
@@ -16,8 +17,10 @@ use crate::delivery::apply::{self, ApplyError};
 use crate::delivery::claimed::Claimed;
 use crate::delivery::errors::{self, Cause};
 use crate::delivery::health;
+use crate::delivery::planned::Planned;
 use crate::driver::Cluster;
 use crate::driver::controller::ReconcileError;
+use crate::identity::delegate::DelegateClient;
 use crate::policy::request::gates;
 use crate::policy::request::observed::{ApplyFact, ClaimFact, HealthFact, Observed, Obstacle};
 use crate::policy::request::report;
@@ -94,7 +97,7 @@ impl Pass {
                 }
                 if planned_on.as_ref() != Some(&now_on) {
                     // Somebody else's deployment ended in between: the plan is made again.
-                    status.solutions.retain(|s| s.claim.is_some() || s.version.is_some());
+                    status.solutions.retain(|s| s.claim.is_some() || s.version.is_some() || s.failed.is_some());
                     return Some(String::new());
                 }
                 entry.claim = Some(claim.clone());
@@ -154,7 +157,7 @@ impl Pass {
 
     /// Applies what was planned, as the delegate.
     pub(super) async fn apply(&mut self, observed: &Observed) -> Result<ApplyFact, ReconcileError> {
-        if self.running.get(&self.uid()).is_some() {
+        if self.running.get(&self.uid(), Way::Forth).is_some() {
             return Ok(ApplyFact::Applied);
         }
         let (Some(target), Some(artifact)) = (self.around.target.clone(), self.around.artifact.clone()) else {
@@ -167,45 +170,46 @@ impl Pass {
         let planned = match self.prepared.take() {
             Some(prepared) => prepared.planned,
             // Started by a process that is gone: what it did not write is planned anew, what it wrote is unchanged.
-            None => match self.dry_run(&client, &target, &artifact).await? {
-                Ok(dry) => dry.planned,
-                Err(hindrance) => return Ok(hindrance.into()),
+            None => match self.dry_run(&client, &target, &artifact).await {
+                Ok(Ok(dry)) => dry.planned,
+                Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
+                Err(error) => return Ok(ApplyFact::Unavailable(error.to_string())),
             },
         };
         let Some(claim) = Claimed::from_environment(&target, &self.request.spec.solution.name, &self.uid()) else {
             return Ok(ApplyFact::Failed(Obstacle { reason: "ClaimLost".into(), message: "the claim on the environment is gone".into() }));
         };
-        match apply::apply(&claim, &client, planned, self.cluster.options.apply_concurrency).await {
+        self.carry_out(&claim, &client, planned, Way::Forth).await
+    }
+
+    /// Carries a plan out, and keeps what was applied until it is healthy.
+    pub(super) async fn carry_out(
+        &mut self,
+        claim: &Claimed,
+        client: &DelegateClient,
+        planned: Planned,
+        way: Way,
+    ) -> Result<ApplyFact, ReconcileError> {
+        match apply::apply(claim, client, planned, self.cluster.options.apply_concurrency).await {
             Ok(applied) => {
-                self.running.keep(&self.uid(), Arc::new(applied));
+                self.running.keep(&self.uid(), way, Arc::new(applied));
                 Ok(ApplyFact::Applied)
             }
             Err(ApplyError { missing, .. }) if !missing.is_empty() => {
-                self.missing(&client, claim.namespace(), &missing).await.map(ApplyFact::Missing)
+                self.missing(client, claim.namespace(), &missing).await.map(ApplyFact::Missing)
             }
             Err(ApplyError { errors, transient: true, .. }) => {
                 let what: Vec<String> = errors.iter().map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
-                Err(ReconcileError::Other(format!("the target could not be written and is tried again: {}", what.join("; "))))
+                Ok(ApplyFact::Unavailable(what.join("; ")))
             }
-            Err(ApplyError { errors, .. }) => {
-                let named: Vec<String> = errors.iter().take(5).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
-                let more = errors.len().saturating_sub(named.len());
-                self.errors = errors;
-                Ok(ApplyFact::Failed(Obstacle {
-                    reason: "ApplyFailed".into(),
-                    message: format!(
-                        "not all objects could be applied: {}{}. What was applied stays; correct the cause and make a new request",
-                        named.join("; "),
-                        if more > 0 { format!("; and {more} more") } else { String::new() }
-                    ),
-                }))
-            }
+            Err(ApplyError { errors, .. }) => Ok(self.not_applied(errors)),
         }
     }
 
     /// Looks at the health of what was applied.
     pub(super) async fn check(&mut self, observed: &Observed) -> Result<HealthFact, ReconcileError> {
-        let Some(applied) = self.running.get(&self.uid()) else {
+        let way = if self.status().rollback.is_some() { Way::Back } else { Way::Forth };
+        let Some(applied) = self.running.get(&self.uid(), way) else {
             return Ok(HealthFact::Pending("what was applied to be looked at".into()));
         };
         let client = self.acting(observed)?;
@@ -215,11 +219,11 @@ impl Pass {
                 let namespace = self.around.target.as_ref().map(|t| t.spec.namespace.clone()).unwrap_or_default();
                 return self.missing(&client, &namespace, &health::rights(&client, &applied)).await.map(HealthFact::Missing);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Ok(HealthFact::Pending(format!("the target to be reached: {}", errors::message(&error)))),
         };
         if !report.failed.is_empty() {
             let named: Vec<String> = report.failed.iter().take(5).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
-            self.errors = report.failed;
+            self.errors.extend(report.failed);
             return Ok(HealthFact::Failed(named.join("; ")));
         }
         if report.pending.is_empty() {

@@ -83,7 +83,7 @@ fn is_open(entry: &SolutionDeployment) -> bool {
 
 /// How a request ended that was deleted. Admission lets one go that deploys only where its whole host goes.
 fn ending(entry: &SolutionDeployment) -> (&'static str, &'static str) {
-    if entry.phase == "Deploying" {
+    if ["Deploying", "RollingBack"].contains(&entry.phase.as_str()) {
         ("Failed", "the request was deleted while it deployed: what it had written stays")
     } else {
         ("Canceled", "the request was deleted before anything was written to the target")

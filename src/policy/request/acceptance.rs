@@ -262,6 +262,8 @@ fn version(o: &Observed, pipeline: &PipelineView, target: &TargetView) -> Result
         return Ok(());
     }
     match &target.current {
+        // Where a later deployment failed and was left, what is on record is put back by asking for it.
+        Some(current) if current.version == o.request.version && target.failed.is_some() => Ok(()),
         Some(current) if current.version >= o.request.version => Err(Ending::step(
             End::Failed,
             Progress::Acceptance,

@@ -6,6 +6,7 @@ use super::acceptance;
 use super::deployment;
 use super::gates;
 use super::observed::{ExportFact, Lookup, Observed, PlanFact, RightsFact};
+use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use super::timing;
@@ -67,7 +68,6 @@ fn entitled(o: &Observed, now: Timestamp) -> Result<(), Step> {
 fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
     let Some(artifact) = o.artifact.present() else { return Ok(()) };
     if let Some(done) = artifact.deployments.iter().find(|d| d.request_uid == o.request.uid) {
-        let from_record = "as the artifact's record says: the operator was interrupted before it could write the end here";
         return Err(match done.outcome {
             crate::api::artifact::Outcome::Succeeded => {
                 let holds_claim = o.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == o.request.uid);
@@ -76,9 +76,7 @@ fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
                 }
                 Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", deployment::success(o))
             }
-            crate::api::artifact::Outcome::Failed => {
-                Ending::step(End::Failed, Progress::Deployment, "DeploymentFailed", format!("the deployment failed, {from_record}"))
-            }
+            crate::api::artifact::Outcome::Failed => rollback::as_recorded(o, done),
         });
     }
     let Some(stage) = o.stage.present() else { return Ok(()) };

@@ -6,28 +6,28 @@ use jiff::Timestamp;
 
 use super::acceptance;
 use super::observed::{ApplyFact, HealthFact, Observed, Obstacle};
+use super::rollback;
 use super::sharing;
-use super::step::{End, Ending, Progress, Step, Waiting};
+use super::step::{End, Ending, Failure, Progress, Step, Waiting};
 
 /// How long a deployment may take where its stage is gone.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often the health of the target is looked at.
-const HEALTH_POLL: Duration = Duration::from_millis(500);
+pub(super) const HEALTH_POLL: Duration = Duration::from_millis(500);
 /// How often a right that was taken away is asked for again.
 const RIGHT_POLL: Duration = Duration::from_secs(2);
 
 /// What is done about a request that has started.
 pub fn run(o: &Observed, now: Timestamp) -> Step {
     let started = o.request.start_time.unwrap_or(now);
-    let timeout = o.stage.present().map_or(DEFAULT_TIMEOUT, |s| s.deployment_timeout);
-    let deadline = started + timeout;
+    let deadline = started + timeout(o);
     if let Some(target) = o.target.present()
         && target.claim.as_ref().is_none_or(|c| c.request_uid != o.request.uid)
     {
         if !o.confirmed {
             return Step::Confirm;
         }
-        return failed(
+        return lost(
             "ClaimLost",
             "the claim on the environment is gone: the Environment was deleted and made again while the request deployed. Make a new request",
         );
@@ -36,12 +36,19 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
         if !o.confirmed {
             return Step::Confirm;
         }
-        return failed("EnvironmentGone", "the Environment was deleted while the request deployed; what was applied stays");
+        return lost("EnvironmentGone", "the Environment was deleted while the request deployed; what was applied stays");
+    }
+    if let Some(begun) = &o.request.rollback {
+        return rollback::run(o, begun, now);
     }
     match &o.facts.apply {
         None => return Step::Apply,
-        Some(ApplyFact::Missing(obstacle)) => return lacking(obstacle, deadline, now),
-        Some(ApplyFact::Failed(obstacle)) => return failed(&obstacle.reason, &obstacle.message),
+        Some(ApplyFact::Missing(obstacle)) => return lacking(o, obstacle, deadline, now),
+        Some(ApplyFact::Failed(obstacle)) => return failed(o, &obstacle.reason, &obstacle.message),
+        Some(ApplyFact::Unavailable(what)) if now >= deadline => {
+            return failed(o, "TargetUnavailable", &format!("not all objects could be written by {deadline}: {what}"));
+        }
+        Some(ApplyFact::Unavailable(what)) => return unavailable(Progress::Deployment, what, deadline),
         Some(ApplyFact::Applied) => {}
     }
     match &o.facts.health {
@@ -50,11 +57,11 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
             Err(step) => step,
             Ok(()) => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", success(o)),
         },
-        Some(HealthFact::Missing(obstacle)) => lacking(obstacle, deadline, now),
-        Some(HealthFact::Failed(why)) => failed("Unhealthy", &format!("applied, but not healthy: {why}")),
+        Some(HealthFact::Missing(obstacle)) => lacking(o, obstacle, deadline, now),
+        Some(HealthFact::Failed(why)) => failed(o, "Unhealthy", &format!("applied, but not healthy: {why}")),
         Some(HealthFact::Pending(what)) => {
             if now >= deadline {
-                return failed("DeploymentTimedOut", &format!("applied, but not healthy by {deadline}: {what}"));
+                return failed(o, "DeploymentTimedOut", &format!("applied, but not healthy by {deadline}: {what}"));
             }
             Waiting::polled(
                 Progress::Deployment,
@@ -67,17 +74,38 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
     }
 }
 
-/// A right was taken away while it deployed; it may be given back until the time-out.
-fn lacking(obstacle: &Obstacle, deadline: Timestamp, now: Timestamp) -> Step {
-    if now >= deadline {
-        return failed(&obstacle.reason, &acceptance::waited(&obstacle.message, deadline));
-    }
-    let message = acceptance::waits(&obstacle.message, deadline);
-    Waiting::polled(Progress::Deployment, &obstacle.reason, message, Some(deadline), RIGHT_POLL)
+/// How long a deployment may take, and the way back after it again.
+pub(super) fn timeout(o: &Observed) -> Duration {
+    o.stage.present().map_or(DEFAULT_TIMEOUT, |s| s.deployment_timeout)
 }
 
-fn failed(reason: &str, message: &str) -> Step {
+/// A right was taken away while it deployed; it may be given back until the time-out.
+fn lacking(o: &Observed, obstacle: &Obstacle, deadline: Timestamp, now: Timestamp) -> Step {
+    if now >= deadline {
+        return failed(o, &obstacle.reason, &acceptance::waited(&obstacle.message, deadline));
+    }
+    without(Progress::Deployment, obstacle, deadline)
+}
+
+/// Waits for a right that was taken away.
+pub(super) fn without(at: Progress, obstacle: &Obstacle, deadline: Timestamp) -> Step {
+    let message = acceptance::waits(&obstacle.message, deadline);
+    Waiting::polled(at, &obstacle.reason, message, Some(deadline), RIGHT_POLL)
+}
+
+/// Waits for a target that can't be written.
+pub(super) fn unavailable(at: Progress, what: &str, deadline: Timestamp) -> Step {
+    let message = format!("not all objects could be written yet, which is tried again until {deadline}: {what}");
+    Waiting::polled(at, "TargetUnavailable", message, Some(deadline), HEALTH_POLL)
+}
+
+/// What there is to write to, or the right to, is gone: nothing more is written, and nothing is put back.
+fn lost(reason: &str, message: &str) -> Step {
     Ending::step(End::Failed, Progress::Deployment, reason, message)
+}
+
+fn failed(o: &Observed, reason: &str, message: &str) -> Step {
+    rollback::after(o, Failure { reason: reason.into(), message: message.into() })
 }
 
 /// The good end in words.

@@ -8,10 +8,14 @@ pub mod hash;
 pub mod observed;
 pub mod report;
 pub mod rights;
+pub mod rollback;
 pub mod sharing;
 pub mod step;
 pub mod timing;
+pub mod warnings;
 
+#[cfg(test)]
+mod rollback_tests;
 #[cfg(test)]
 mod scenario;
 #[cfg(test)]

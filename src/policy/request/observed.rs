@@ -8,7 +8,7 @@ use semver::Version;
 use crate::api::artifact::Outcome;
 use crate::api::reference::Identity;
 use crate::api::request::ShareGrant;
-use crate::api::request_status::{ApprovalDecision, GateStatus, StepOutcome};
+use crate::api::request_status::{ApprovalDecision, GateStatus, Rollback, StepOutcome};
 use crate::api::stage::{OnFailure, SharingPolicy, Window};
 
 /// The outcome of a look-up. Nothing terminal is decided from a cached absence.
@@ -110,8 +110,23 @@ pub struct RequestView {
     pub pre_deployment: Option<Decided<StepOutcome>>,
     /// When it began to deploy.
     pub start_time: Option<Timestamp>,
+    /// What is done when its deployment fails, as its plan says.
+    pub on_failure: OnFailure,
+    /// The version that its plan replaces.
+    pub replaces: Option<Replaced>,
+    /// The way back that was begun.
+    pub rollback: Option<Rollback>,
     /// When it ended.
     pub end_time: Option<Timestamp>,
+}
+
+/// The version that a plan replaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// The version.
+    pub version: String,
+    /// The digest of its artifact.
+    pub digest: String,
 }
 
 /// A decision at a gate.
@@ -221,6 +236,8 @@ pub struct TargetView {
     pub uid: String,
     /// What runs there of this solution.
     pub current: Option<CurrentVersion>,
+    /// The request whose deployment there failed last and was left as it was.
+    pub failed: Option<String>,
     /// Who holds the claim on this solution there.
     pub claim: Option<ClaimView>,
     /// Whether the solutions that this one depends on run there; what is missing, in words.
@@ -293,6 +310,10 @@ pub struct DeploymentView {
     pub ended_at: Timestamp,
     /// How it ended.
     pub outcome: Outcome,
+    /// Why it failed, in one word and in words.
+    pub failure: Option<(String, String)>,
+    /// The version that was put back in its place.
+    pub restored: Option<String>,
 }
 
 /// Another request for the same solution and environment.
@@ -321,6 +342,8 @@ pub struct Facts {
     pub claim: Option<ClaimFact>,
     /// Of the apply.
     pub apply: Option<ApplyFact>,
+    /// Of putting the replaced version back.
+    pub restore: Option<ApplyFact>,
     /// Of the health check.
     pub health: Option<HealthFact>,
     /// Of the sharing.
@@ -396,6 +419,8 @@ pub enum ApplyFact {
     Missing(Obstacle),
     /// The target refused part of it.
     Failed(Obstacle),
+    /// Part of it could not be written, which may pass.
+    Unavailable(String),
 }
 
 /// What the health check found.

@@ -125,7 +125,7 @@ fn condition_of(at: Progress) -> Option<&'static str> {
         Progress::Approval => Some(types::APPROVED),
         Progress::PreDeploymentStep => Some(types::PRE_DEPLOYMENT_STEP_COMPLETED),
         Progress::Queue => None,
-        Progress::Deployment => Some(types::DEPLOYED),
+        Progress::Deployment | Progress::Rollback => Some(types::DEPLOYED),
     }
 }
 
@@ -137,5 +137,6 @@ fn phase(at: Progress) -> &'static str {
         Progress::PreDeploymentStep => "AwaitingPreDeploymentStep",
         Progress::Queue => "Queued",
         Progress::Deployment => "Deploying",
+        Progress::Rollback => "RollingBack",
     }
 }

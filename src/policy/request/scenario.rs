@@ -49,6 +49,9 @@ pub(super) fn head() -> Observed {
             approval: None,
             pre_deployment: None,
             start_time: None,
+            on_failure: OnFailure::Keep,
+            replaces: None,
+            rollback: None,
             end_time: None,
         },
         pipeline: Lookup::Present(PipelineView {
@@ -80,6 +83,7 @@ pub(super) fn head() -> Observed {
             environment_id: "ns-qa".into(),
             uid: "e-qa".into(),
             current: None,
+            failed: None,
             claim: None,
             missing_dependencies: Vec::new(),
         }),
@@ -119,6 +123,8 @@ pub(super) fn second() -> Observed {
             environment_uid: "e-qa".into(),
             ended_at: after(-60),
             outcome: Outcome::Succeeded,
+            failure: None,
+            restored: None,
         }],
     });
     o

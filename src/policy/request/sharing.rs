@@ -165,6 +165,8 @@ mod tests {
                 environment_uid: "e-qa".into(),
                 ended_at: after(15),
                 outcome: crate::api::artifact::Outcome::Succeeded,
+                failure: None,
+                restored: None,
             });
         }
         assert_eq!(decide(&o, after(20)), Step::Share);

@@ -22,6 +22,8 @@ pub enum Progress {
     Queue,
     /// It changes the target.
     Deployment,
+    /// It failed, and the version that it replaced is put back.
+    Rollback,
 }
 
 /// The gates.
@@ -54,8 +56,12 @@ pub enum Step {
     Claim,
     /// Apply as the delegate.
     Apply,
-    /// Look at the health of what was applied.
+    /// Look at the health of what was applied, or put back.
     Check,
+    /// Write down that the deployment failed and that the version that it replaced is put back. From then on there is no other way.
+    BeginRollback(Failure),
+    /// Put the replaced version back, as the delegate.
+    Rollback,
     /// Share what was deployed, as the delegate.
     Share,
     /// End the request.
@@ -64,6 +70,15 @@ pub enum Step {
     Wait(Waiting),
     /// Nothing: the request has ended.
     Done,
+}
+
+/// Why a deployment failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why, in one word.
+    pub reason: String,
+    /// Why.
+    pub message: String,
 }
 
 /// How a request ends.
@@ -90,6 +105,8 @@ pub struct Ending {
     pub reason: String,
     /// Why, and what to do about it.
     pub message: String,
+    /// Whether all objects of the replaced version are as they were deployed again.
+    pub restored: bool,
 }
 
 /// A wait.
@@ -122,6 +139,11 @@ impl Waiting {
 impl Ending {
     /// The end for a reason.
     pub fn step(end: End, at: Progress, reason: &str, message: impl Into<String>) -> Step {
-        Step::Finish(Self { end, at, reason: reason.into(), message: message.into() })
+        Step::Finish(Self { end, at, reason: reason.into(), message: message.into(), restored: false })
+    }
+
+    /// The failed end of a request that was to put the replaced version back.
+    pub fn rolled_back(restored: bool, reason: &str, message: impl Into<String>) -> Step {
+        Step::Finish(Self { end: End::Failed, at: Progress::Rollback, reason: reason.into(), message: message.into(), restored })
     }
 }

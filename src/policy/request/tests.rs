@@ -14,14 +14,14 @@ use super::step::{End, GateKind, Progress, Step};
 use crate::api::artifact::Outcome;
 use crate::api::request_status::ApprovalDecision;
 
-fn ends(step: Step) -> (End, String, String) {
+pub(super) fn ends(step: Step) -> (End, String, String) {
     match step {
         Step::Finish(ending) => (ending.end, ending.reason, ending.message),
         other => panic!("expected an end, got {other:?}"),
     }
 }
 
-fn waits(step: Step) -> (Progress, String, String) {
+pub(super) fn waits(step: Step) -> (Progress, String, String) {
     match step {
         Step::Wait(wait) => (wait.at, wait.reason, wait.message),
         other => panic!("expected a wait, got {other:?}"),
@@ -428,7 +428,7 @@ fn a_right_that_is_taken_away_while_it_deploys_is_waited_for_until_the_time_out(
     assert!(message.starts_with("waits until ") && message.ends_with("grant this\n"), "{message}");
     let (end, reason, message) = ends(decide(&o, after(10 + 600)));
     assert_eq!((end, reason.as_str()), (End::Failed, "DelegateLacksTargetAccess"));
-    assert!(message.starts_with("waited until "), "{message}");
+    assert!(message.contains(". Why it failed: waited until ") && message.ends_with("grant this\n"), "{message}");
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> Result<(
         return Ok(());
     }
     match &subject.target.current {
+        Some(current) if current.version == o.request.version && subject.target.failed.is_some() => Ok(()),
         Some(current) if current.version > o.request.version || (current.version == o.request.version && current.digest == digest) => {
             // A claim of its own shows that it is this request's own work, half recorded.
             if subject.target.claim.as_ref().is_some_and(|c| c.request_uid == o.request.uid) {

@@ -1,0 +1,142 @@
+//! `kubectl pilotage redeploy`: a stored version is asked for again, with the settings of the last deployment to that stage.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use kube::{Api, Client};
+use semver::Version;
+
+use super::ask::place::Place;
+use super::ask::settings::SettingsArgs;
+use super::ask::{self, Asking, is_forbidden};
+use crate::api::reference::SolutionVersion;
+use crate::api::request::DeploymentRequestSpec;
+use crate::api::settings::DeploymentSettings;
+use crate::api::{Artifact, DeploymentRequest, names};
+
+/// Ask for a stored version again, as you. Settings are those of the last deployment to that stage, as far as you may read them; flags
+/// change them. A version that is not higher than what runs needs a pipeline that allows redeployments. The namespace (-n) is the host.
+#[derive(Args, Debug)]
+pub struct RedeployArgs {
+    /// The solution.
+    solution: String,
+    /// The version.
+    version: String,
+    /// The stage to deploy it to.
+    #[arg(long)]
+    stage: String,
+    /// The stage's pipeline, where you may not read the stage.
+    #[arg(long)]
+    pipeline: Option<String>,
+    /// The development Environment that it came from, where the pipeline links several and you may not read the artifact.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    source_environment: Option<String>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Makes the request, and says what it will do as far as the caller may know.
+///
+/// # Errors
+/// Where it can't be told where the request goes or with which settings, or the API server refuses it.
+pub async fn run(client: Client, namespace: Option<String>, args: RedeployArgs, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+    let RedeployArgs { solution, version, stage, pipeline, source_environment, settings, asking } = &args;
+    let place = Place::find(&client, namespace.as_deref(), asking.from.as_deref(), solution, stage, pipeline.as_deref()).await?;
+    let artifact = match Api::<Artifact>::namespaced(client.clone(), &place.host).get_opt(&names::artifact_name(solution, version)).await {
+        Ok(Some(artifact)) => Some(artifact),
+        Ok(None) => bail!(
+            "{solution} {version} is not stored in host {}: what was never exported is asked for with a DeploymentRequest to the first stage",
+            place.host
+        ),
+        Err(error) if is_forbidden(&error) => None,
+        Err(error) => return Err(error).with_context(|| format!("reading the artifact of {solution} {version} in host {}", place.host)),
+    };
+    let before = if settings.from_defaults() { None } else { before(&client, &place, settings, out).await? };
+    let before = before.map(|before| fitting(before, artifact.as_ref(), out)).transpose()?;
+    if let Some(running) = place.running.as_ref().and_then(|r| r.version.as_deref())
+        && let (Ok(there), Ok(wanted)) = (Version::parse(running), Version::parse(version))
+        && wanted < there
+    {
+        writeln!(out, "downgrade: stage {stage} runs {solution} {running}")?;
+    }
+    let stored_from = artifact.filter(|_| place.is_first).and_then(|a| a.spec.source.environment);
+    let spec = DeploymentRequestSpec {
+        pipeline: place.pipeline.clone(),
+        stage: stage.clone(),
+        solution: SolutionVersion { name: solution.clone(), version: version.clone() },
+        source_environment: source_environment.clone().or(stored_from),
+        artifact: None,
+        deployment_settings: settings.over(before)?,
+        share_with: Vec::new(),
+        notes: asking.notes.clone(),
+        on_behalf_of: None,
+        scheduled_time: None,
+        cancel: false,
+        requested_by: None,
+    };
+    ask::ask(&client, &place.host, spec, asking, out).await
+}
+
+/// The settings of the last deployment to the stage. Not to know them is no reason to deploy with others unasked.
+async fn before(
+    client: &Client,
+    place: &Place,
+    settings: &SettingsArgs,
+    out: &mut (impl Write + Send),
+) -> anyhow::Result<Option<DeploymentSettings>> {
+    let unknown = |why: &str| {
+        if settings.are_given() {
+            return Ok(None);
+        }
+        bail!("{why}: give them with --set NAME=VALUE and --connect NAME=SECRET, or take the solution's defaults with --defaults")
+    };
+    let Some(running) = &place.running else {
+        return unknown(&format!(
+            "the settings of the last deployment are in host {}, and you may not read them or there was none",
+            place.host
+        ));
+    };
+    let Some(name) = &running.request else { return Ok(None) };
+    match Api::<DeploymentRequest>::namespaced(client.clone(), &place.host).get_opt(name).await {
+        Ok(Some(request)) => {
+            writeln!(out, "settings: those of request {name}, the last deployment there, and what you set")?;
+            Ok(request.spec.deployment_settings)
+        }
+        Ok(None) => unknown(&format!("request {name}, which held the settings of the last deployment, was deleted")),
+        Err(error) if is_forbidden(&error) => {
+            unknown(&format!("the settings of the last deployment are in request {name} of host {}, which you may not read", place.host))
+        }
+        Err(error) => Err(error).with_context(|| format!("reading request {name} of host {}", place.host)),
+    }
+}
+
+/// What of the settings this version has a use for: others are refused, and said here.
+fn fitting(
+    mut settings: DeploymentSettings,
+    artifact: Option<&Artifact>,
+    out: &mut (impl Write + Send),
+) -> anyhow::Result<DeploymentSettings> {
+    let Some(artifact) = artifact else { return Ok(settings) };
+    let mut left_out = Vec::new();
+    settings.environment_variables.retain(|v| {
+        let known = artifact.spec.environment_variables.iter().any(|d| d.name == v.name);
+        if !known {
+            left_out.push(v.name.clone());
+        }
+        known
+    });
+    settings.connection_references.retain(|c| {
+        let known = artifact.spec.connection_references.iter().any(|d| d.name == c.name);
+        if !known {
+            left_out.push(c.name.clone());
+        }
+        known
+    });
+    if !left_out.is_empty() {
+        writeln!(out, "left out, as {} does not have them: {}", artifact.spec.solution.version, left_out.join(", "))?;
+    }
+    Ok(settings)
+}

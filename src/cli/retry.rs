@@ -1,0 +1,111 @@
+//! `kubectl pilotage retry`: a request that did not succeed is made again, under a new name.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use kube::{Api, Client};
+
+use super::ask::settings::SettingsArgs;
+use super::ask::window::{self, Window};
+use super::ask::{self, Asking, is_forbidden};
+use crate::api::DeploymentRequest;
+use crate::api::reference::SolutionVersion;
+use crate::api::request::DeploymentRequestSpec;
+
+/// Make a request again that failed, was rejected or canceled: the same, under a new name, as you. The namespace (-n) is the host.
+#[derive(Args, Debug)]
+pub struct RetryArgs {
+    /// The request.
+    request: String,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Makes the request again.
+///
+/// # Errors
+/// Where it has not ended or has succeeded, where what it asked for can't be told, or the API server refuses it.
+pub async fn run(client: Client, namespace: Option<String>, args: RetryArgs, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+    let RetryArgs { request: name, settings, asking } = &args;
+    let host = namespace.as_deref().unwrap_or_else(|| client.default_namespace()).to_owned();
+    let (host, mut spec) = match Api::<DeploymentRequest>::namespaced(client.clone(), &host).get_opt(name).await {
+        Ok(Some(found)) => {
+            let phase = found.status.as_ref().map(|s| s.run.phase.as_str()).unwrap_or_default();
+            let (solution, stage) = (&found.spec.solution, &found.spec.stage);
+            may_be_retried(name, &host, phase, solution, stage)?;
+            if found.spec.scheduled_time.is_some() {
+                writeln!(out, "its scheduled time is not taken over")?;
+            }
+            (host, found.spec)
+        }
+        Ok(None) if namespace.is_some() => bail!("request {name} does not exist in host {host}"),
+        Ok(None) => of_window(&client, None, name, settings, asking).await?,
+        Err(error) if is_forbidden(&error) => of_window(&client, namespace.as_deref(), name, settings, asking).await?,
+        Err(error) => return Err(error).with_context(|| format!("reading request {name} of host {host}")),
+    };
+    spec.deployment_settings = settings.over(spec.deployment_settings)?;
+    spec.notes = asking.notes.clone().or(spec.notes);
+    spec.scheduled_time = None;
+    spec.cancel = false;
+    spec.requested_by = None;
+    ask::ask(&client, &host, spec, asking, out).await
+}
+
+fn may_be_retried(name: &str, host: &str, phase: &str, solution: &SolutionVersion, stage: &str) -> anyhow::Result<()> {
+    if phase == "Succeeded" {
+        let SolutionVersion { name: solution, version } = solution;
+        bail!(
+            "request {name} succeeded. To deploy that version again: kubectl pilotage redeploy {solution} {version} --stage {stage} -n {host}"
+        );
+    }
+    if !window::has_ended(phase) {
+        bail!("request {name} has not ended: it is {phase}. To withdraw it: kubectl pilotage cancel {name} -n {host}");
+    }
+    Ok(())
+}
+
+/// What the maker's Solution says of a request that they may not read: all but its settings.
+async fn of_window(
+    client: &Client,
+    host: Option<&str>,
+    name: &str,
+    settings: &SettingsArgs,
+    asking: &Asking,
+) -> anyhow::Result<(String, DeploymentRequestSpec)> {
+    let unseen = || format!("you may not read request {name}: name the namespace of your Solution with --from, whose status tells of it");
+    let window = Window::open_all(client, asking.from.as_deref()).await.with_context(unseen)?;
+    let (Some(entry), Some(solution)) = (window.of_request(host, name), window.solution_of(name)) else {
+        bail!(
+            "{}. It is not among the newest requests of each stage in namespace {}; what was asked for before is asked for again with kubectl pilotage redeploy",
+            unseen(),
+            window.namespace
+        );
+    };
+    let wanted = SolutionVersion { name: solution.metadata.name.clone().unwrap_or_default(), version: entry.version.clone() };
+    may_be_retried(name, &entry.host, &entry.phase, &wanted, &entry.stage)?;
+    let has_settings = !(solution.spec.environment_variables.is_empty() && solution.spec.connection_references.is_empty());
+    if has_settings && !settings.are_given() {
+        bail!(
+            "you may not read the settings of request {name} in host {}: repeat them with --set NAME=VALUE and --connect NAME=SECRET, or take the solution's defaults with --defaults",
+            entry.host
+        );
+    }
+    let spec = DeploymentRequestSpec {
+        pipeline: entry.pipeline.clone(),
+        stage: entry.stage.clone(),
+        solution: wanted,
+        source_environment: None,
+        artifact: None,
+        deployment_settings: None,
+        share_with: Vec::new(),
+        notes: None,
+        on_behalf_of: None,
+        scheduled_time: None,
+        cancel: false,
+        requested_by: None,
+    };
+    Ok((entry.host.clone(), spec))
+}

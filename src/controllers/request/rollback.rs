@@ -1,0 +1,129 @@
+//! Steps `BeginRollback` and `Rollback`: the version that was replaced is put back with the settings that it was deployed with.
+
+use jiff::Timestamp;
+use kube::runtime::events::EventType;
+use kube::{Api, Resource, ResourceExt};
+
+use super::Way;
+use super::pass::Pass;
+use crate::api::condition::whole_seconds;
+use crate::api::environment::DeployedSolution;
+use crate::api::request_status::Rollback;
+use crate::api::settings::DeploymentSettings;
+use crate::api::{Artifact, DeploymentRequest, Environment, names};
+use crate::delivery::claimed::Claimed;
+use crate::delivery::errors;
+use crate::delivery::failure::Failure as Kind;
+use crate::delivery::settings::{self, Resolved};
+use crate::driver::controller::ReconcileError;
+use crate::policy::request::observed::{ApplyFact, Observed, Obstacle};
+use crate::policy::request::report;
+use crate::policy::request::step::{Failure, Progress, Waiting};
+
+/// The most characters of the failure's message in a status (its schema says so).
+const MAX_MESSAGE: usize = 4096;
+
+impl Pass {
+    /// Writes down that there is no way but back, and why: whoever goes on after a crash goes on from here.
+    pub(super) async fn begin_rollback(&mut self, observed: &Observed, failure: Failure, now: Timestamp) -> Result<(), ReconcileError> {
+        let Some(replaced) = &observed.request.replaces else { return Ok(()) };
+        let mut new = self.status();
+        let wait = Waiting {
+            at: Progress::Rollback,
+            reason: "RollingBack".into(),
+            message: format!("{}: {}; puts {} back", failure.reason, failure.message.trim_end(), replaced.version),
+            until: None,
+            poll: None,
+        };
+        new.rollback = Some(Rollback {
+            version: replaced.version.clone(),
+            digest: replaced.digest.clone(),
+            since: whole_seconds(now),
+            reason: failure.reason,
+            message: errors::bounded(&failure.message, MAX_MESSAGE),
+        });
+        self.keep_errors(&mut new);
+        self.tell(&mut new, &report::waiting(observed, &wait), now);
+        let window = self.record_in_solution(&new.phase, &wait.message, now);
+        let (begun, shown) = futures::join!(self.write(&new), window);
+        begun?;
+        self.running.forget(&self.uid());
+        self.prepared = None;
+        self.facts.health = None;
+        self.cluster.story.tell(self.request.object_ref(&()), EventType::Warning, "RollbackStarted", &wait.message);
+        shown
+    }
+
+    /// Puts the replaced version back, as the delegate that deployed the one that failed.
+    pub(super) async fn restore(&mut self, observed: &Observed) -> Result<ApplyFact, ReconcileError> {
+        if self.running.get(&self.uid(), Way::Back).is_some() {
+            return Ok(ApplyFact::Applied);
+        }
+        let (Some(begun), Some(target)) = (self.status().rollback, self.around.target.clone()) else {
+            return Ok(refused("EnvironmentGone", "the Environment is gone"));
+        };
+        // Read live: what is decided on it is to write to the target once more.
+        let environments: Api<Environment> = Api::namespaced(self.cluster.clients.operator(), &self.host());
+        let solution = self.request.spec.solution.name.clone();
+        let target = environments.get_opt(&target.name_any()).await?;
+        let claimed = target.and_then(|target| Some((Claimed::from_environment(&target, &solution, &self.uid())?, target)));
+        let Some((claim, target)) = claimed else {
+            return Ok(refused("ClaimLost", "the claim on the environment is gone, so that nothing was put back"));
+        };
+        let record = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == solution).cloned().unwrap_or_default();
+        let resolved = match self.former(&begun, &record).await? {
+            Ok(resolved) => resolved,
+            Err(refusal) => return Ok(refusal),
+        };
+        let client = self.acting(observed)?;
+        let planned = match self.dry_run_resolved(&client, &target, resolved).await {
+            Ok(Ok(dry)) => dry.planned,
+            Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
+            Err(error) => return Ok(ApplyFact::Unavailable(error.to_string())),
+        };
+        self.carry_out(&claim, &client, planned, Way::Back).await
+    }
+
+    /// The objects of the replaced version with the settings that the record says it was deployed with. `Err` is why they can't be had.
+    async fn former(&mut self, begun: &Rollback, record: &DeployedSolution) -> Result<Result<Resolved, ApplyFact>, ReconcileError> {
+        let name = names::artifact_name(&self.request.spec.solution.name, &begun.version);
+        if record.digest.as_deref() != Some(begun.digest.as_str()) {
+            let message = "the Environment's record names another artifact than the one that was replaced";
+            return Ok(Err(refused("RecordChanged", message)));
+        }
+        let client = self.cluster.clients.operator();
+        let artifact = Api::<Artifact>::namespaced(client.clone(), &self.host()).get_opt(&name).await?;
+        let Some(artifact) = artifact.filter(|a| a.spec.digest == begun.digest) else {
+            let message = format!("Artifact {name} with digest {} does not exist any more", begun.digest);
+            return Ok(Err(refused("ArtifactGone", &message)));
+        };
+        let bundle = match self.bundle(&artifact).await {
+            Ok(bundle) => bundle,
+            Err(error) if error.failure() != Kind::Refused => return Ok(Err(ApplyFact::Unavailable(error.to_string()))),
+            Err(error) => return Ok(Err(refused("ArtifactAltered", &error.to_string()))),
+        };
+        let deployed_by = record.request.clone().unwrap_or_default();
+        let former = match deployed_by.as_str() {
+            "" => None,
+            name => Api::<DeploymentRequest>::namespaced(client, &self.host()).get_opt(name).await?,
+        };
+        // The record holds their digest, by which they are known wherever they are found: in the request that deployed them, in this one
+        // where nothing was changed, or in the defaults.
+        let candidates = [former.and_then(|r| r.spec.deployment_settings), self.request.spec.deployment_settings.clone(), None];
+        let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
+        let resolve = |wanted: Option<DeploymentSettings>| {
+            settings::resolve(bundle.objects(), variables, connections, &wanted.unwrap_or_default()).ok()
+        };
+        let found = candidates.into_iter().filter_map(resolve).find(|r| record.settings_digest.as_deref() == Some(r.digest.as_str()));
+        Ok(found.ok_or_else(|| {
+            let message = format!(
+                "the settings that it was deployed with are not known any more: request {deployed_by}, which held them, was deleted, or made anew with others"
+            );
+            refused("SettingsGone", &message)
+        }))
+    }
+}
+
+fn refused(reason: &str, message: &str) -> ApplyFact {
+    ApplyFact::Failed(Obstacle { reason: reason.into(), message: message.into() })
+}

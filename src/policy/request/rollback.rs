@@ -1,0 +1,112 @@
+//! After a deployment has failed: what it replaced is put back, or left, as the approved plan says.
+
+use jiff::Timestamp;
+
+use super::deployment::{self, HEALTH_POLL};
+use super::observed::{ApplyFact, DeploymentView, HealthFact, Observed};
+use super::step::{End, Ending, Failure, Progress, Step, Waiting};
+use crate::api::request_status::Rollback;
+use crate::api::stage::OnFailure;
+
+/// The reason of the end where the replaced version is back and healthy.
+pub const ROLLED_BACK: &str = "RolledBack";
+/// The reason of the end where it could not be put back.
+pub const ROLLBACK_FAILED: &str = "RollbackFailed";
+
+/// What follows a failure after the claim.
+pub fn after(o: &Observed, failure: Failure) -> Step {
+    let go_on = match (o.request.on_failure, &o.request.replaces) {
+        (OnFailure::Rollback, Some(_)) => return Step::BeginRollback(failure),
+        (OnFailure::Rollback, None) => {
+            format!("what was applied stays, as no version of {} ran there before that could be put back. {}", o.request.solution, retry(o))
+        }
+        (OnFailure::Keep, None) => format!("what was applied stays. {}", retry(o)),
+        (OnFailure::Keep, Some(replaced)) => {
+            format!("what was applied stays. {}; or put {} back: {}", retry(o), replaced.version, redeploy(o, &replaced.version))
+        }
+    };
+    let Failure { reason, message } = failure;
+    // A message that ends with a grant is left to end with it: what is printed is applied as it stands.
+    let message = if message.ends_with('\n') { format!("{go_on}. Why it failed: {message}") } else { format!("{message}; {go_on}") };
+    kept(&reason, message)
+}
+
+/// What is done about a request whose way back was begun.
+pub fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
+    let deadline = begun.since + deployment::timeout(o);
+    match &o.facts.restore {
+        None => return Step::Rollback,
+        Some(ApplyFact::Missing(obstacle)) if now < deadline => return deployment::without(Progress::Rollback, obstacle, deadline),
+        Some(ApplyFact::Unavailable(what)) if now < deadline => return deployment::unavailable(Progress::Rollback, what, deadline),
+        Some(ApplyFact::Missing(obstacle) | ApplyFact::Failed(obstacle)) => return mixed(o, begun, &obstacle.message),
+        Some(ApplyFact::Unavailable(what)) => return mixed(o, begun, &format!("not all objects could be written by {deadline}: {what}")),
+        Some(ApplyFact::Applied) => {}
+    }
+    match &o.facts.health {
+        None => Step::Check,
+        Some(HealthFact::Healthy) => {
+            let done = format!(
+                "{} {} was put back with the settings that it was deployed with, and is healthy",
+                o.request.solution, begun.version
+            );
+            Ending::rolled_back(true, ROLLED_BACK, format!("{}. {done}. {}", failure(begun), retry(o)))
+        }
+        Some(HealthFact::Missing(obstacle)) if now < deadline => deployment::without(Progress::Rollback, obstacle, deadline),
+        // What its controller says of the version that failed is not held against this one: it ran before.
+        Some(HealthFact::Pending(what) | HealthFact::Failed(what)) if now < deadline => Waiting::polled(
+            Progress::Rollback,
+            "WaitingForHealth",
+            format!("{}: {} {} is put back; waits until {deadline} for {what}", begun.reason, o.request.solution, begun.version),
+            Some(deadline),
+            HEALTH_POLL,
+        ),
+        Some(HealthFact::Pending(what) | HealthFact::Failed(what)) => unhealthy(o, begun, what),
+        Some(HealthFact::Missing(obstacle)) => unhealthy(o, begun, &format!("its health can't be read: {}", obstacle.message)),
+    }
+}
+
+/// The end that the artifact's record tells of, where the operator was interrupted before it could write it to the request.
+pub fn as_recorded(o: &Observed, done: &DeploymentView) -> Step {
+    let (reason, message) = done.failure.clone().unwrap_or_else(|| {
+        let message =
+            "the deployment failed, as the artifact's record says: the operator was interrupted before it could write the end here";
+        ("DeploymentFailed".to_owned(), message.to_owned())
+    });
+    if o.request.rollback.is_some() {
+        return Ending::rolled_back(done.restored.is_some(), &reason, message);
+    }
+    kept(&reason, message)
+}
+
+fn kept(reason: &str, message: String) -> Step {
+    Ending::step(End::Failed, Progress::Deployment, reason, message)
+}
+
+/// What failed, in one line: all of it is in `status.rollback`.
+fn failure(begun: &Rollback) -> String {
+    format!("{}: {}", begun.reason, begun.message.lines().next().unwrap_or_default())
+}
+
+fn mixed(o: &Observed, begun: &Rollback, why: &str) -> Step {
+    let version = &begun.version;
+    let what = format!("{} {version} could not be put back, and objects of both versions may be in the target now", o.request.solution);
+    let go_on = format!("{}; or put {version} back once more: {}", retry(o), redeploy(o, version));
+    let message = format!("{}. {what}. {go_on}. Why it could not be put back: {why}", failure(begun));
+    Ending::rolled_back(false, ROLLBACK_FAILED, message)
+}
+
+fn unhealthy(o: &Observed, begun: &Rollback, what: &str) -> Step {
+    let done = format!("All objects of {} {} were put back with the settings that it was deployed with", o.request.solution, begun.version);
+    let message = format!("{}. {done}. {}. They are not healthy: {what}", failure(begun), retry(o));
+    Ending::rolled_back(true, ROLLBACK_FAILED, message)
+}
+
+/// How the same is tried again.
+fn retry(o: &Observed) -> String {
+    format!("Correct the cause, then try again: kubectl pilotage retry {} -n {}", o.request.name, o.request.host)
+}
+
+/// How a version is deployed once more.
+fn redeploy(o: &Observed, version: &str) -> String {
+    format!("kubectl pilotage redeploy {} {version} --stage {} -n {}", o.request.solution, o.request.stage, o.request.host)
+}
