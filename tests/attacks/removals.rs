@@ -63,6 +63,17 @@ async fn without_the_operators_checks_the_attacks_succeed() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+#[test]
+fn every_check_is_where_its_removal_looks_for_it() {
+    let removals: Vec<Removal> = serde_saphyr::from_str(include_str!("removals.yaml")).unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for path in removals.iter().flat_map(|r| &r.edits).map(|e| &e.file).collect::<BTreeSet<_>>() {
+        edit(path, fs::read_to_string(source.join(path)).unwrap(), &removals);
+    }
+    let ids: BTreeSet<&str> = removals.iter().map(|removal| removal.id.as_str()).collect();
+    assert_eq!(ids.len(), removals.len(), "no two have one name");
+}
+
 /// A test fails, for the attack has succeeded.
 fn judge((removal, output): (Removal, Output)) -> Result<(), String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

@@ -171,20 +171,25 @@ pub fn created_once(world: &World, application: &Application, writes: &[Write]) 
     wrong.map_or(Ok(()), |(line, codes)| Err(format!("not created once: {line}: {codes:?}")))
 }
 
-/// All writes to targets that were carried out, sorted, in a form in which two worlds can be compared: but for a repetition of what was
-/// still under way when its operator was killed, and which the next one could not see yet.
+/// All writes to targets that were carried out, sorted, in a form in which two worlds can be compared.
 pub fn carried_out(world: &World, writes: &[Write]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for (line, mut codes) in effective(world, writes) {
-        let orphan = writes.iter().any(|write| write.orphan && write.line == line);
-        if let Some(repetition) = codes.iter().position(|code| orphan && *code == 200).filter(|_| codes.len() > 1) {
-            codes.remove(repetition);
-        }
-        let line = line.replace(&world.qa, "QA").replace(&world.prod, "PROD");
+    for (line, codes) in effective(world, writes) {
+        let line = anywhere(world, line);
         all.extend(codes.iter().map(|code| format!("{line}: {code}")));
     }
     all.sort();
     all
+}
+
+/// What may be there once more, in the same form: a repetition of what was under way when its operator was killed, and what the next one
+/// could not see yet.
+pub fn repeatable(world: &World, writes: &[Write]) -> Vec<String> {
+    writes.iter().filter(|write| write.orphan).map(|write| format!("{}: 200", anywhere(world, &write.line))).collect()
+}
+
+fn anywhere(world: &World, line: &str) -> String {
+    line.replace(&world.qa, "QA").replace(&world.prod, "PROD")
 }
 
 /// Whether each was created once, and written no second time.
