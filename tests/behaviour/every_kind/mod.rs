@@ -38,6 +38,9 @@ fn by_name(objects: &[Value]) -> Value {
 /// What of the written objects is to travel: all, but for the name of the namespace that they are in.
 fn expected(written: &[Value]) -> Value {
     let mut objects = written.to_vec();
+    // The API server itself does not keep that an empty value was written.
+    let variables = find(&mut objects, "Deployment", "api").pointer_mut("/spec/template/spec/containers/0/env").unwrap();
+    variables.as_array_mut().unwrap().last_mut().unwrap().as_object_mut().unwrap().remove("value");
     for binding in objects.iter_mut().filter(|o| o["kind"] == "RoleBinding") {
         binding["subjects"][0].as_object_mut().unwrap().remove("namespace");
     }
@@ -210,7 +213,8 @@ async fn an_upgrade_makes_its_changes_and_no_others(world: &World, tool: Tool, m
     });
     let mut objects = kept;
     objects.extend(labelled("{apiVersion: v1, kind: ConfigMap, metadata: {name: added}, data: {a: b}}", SOLUTION));
-    tool.apply(world, &objects);
+    let marked: Vec<Value> = objects.iter().map(|object| tool.marked(object.clone(), SOLUTION)).collect();
+    tool.apply(world, &marked);
     tool.delete(world, &removed);
     world
         .plane
@@ -261,20 +265,20 @@ async fn an_upgrade_makes_its_changes_and_no_others(world: &World, tool: Tool, m
 }
 
 /// What was applied arrives; `changed` is done to it in development before, and to what is expected.
-async fn arrives(tool: Tool, changed: impl Fn(&World, &mut Vec<Value>)) -> (World, Vec<Value>) {
+async fn arrives(tool: Tool, changed: fn(&World, &mut Vec<Value>)) -> (World, Vec<Value>) {
     let world = world(tool.name()).await;
     let mut written = written(&world);
     let applied: Vec<Value> = written.iter().map(|object| tool.marked(object.clone(), SOLUTION)).collect();
     tool.apply(&world, &applied);
     changed(&world, &mut written);
-    // What is counted there is counted at once.
     let first = deploy(&world, "first", "1.0.0").await;
     let (bundle, size) = stored(&world, "1.0.0").await;
+    // What a plain create wrote can't be told from what the server filled in of other kinds than the core ones.
     if tool.tells_what_was_written() {
         assert_json_diff::assert_json_eq!(by_name(&bundle), expected(&written));
+        let most = bytes(&written);
+        assert!(size <= most, "{tool:?}: {size} bytes are stored of {most}");
     }
-    let most = bytes(&written);
-    assert!(size <= most, "{tool:?}: {size} bytes are stored of {most}");
     let plan = first.status.unwrap().run.plan.unwrap();
     assert_eq!(usize::try_from(plan.create).unwrap(), written.len(), "{tool:?}: as many objects as the maker wrote");
     arrived(&world, tool, &written).await;
@@ -369,21 +373,25 @@ async fn remove_volumes(world: &World) {
     }
 }
 
+async fn arrives_and_is_upgraded(tool: Tool) -> World {
+    let (world, written) = arrives(tool, |_, _| {}).await;
+    an_upgrade_makes_its_changes_and_no_others(&world, tool, written).await;
+    world
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_of_every_kind_arrives_as_it_was_written_whichever_tool_installed_it() {
     let cluster = World::bare("every-kind").await;
     in_the_cluster(&cluster, true).await;
-    let unchanged = |_: &World, _: &mut Vec<Value>| {};
-    let upgraded = async |tool: Tool| {
-        let (world, written) = arrives(tool, unchanged).await;
-        let marked = written.into_iter().map(|object| tool.marked(object, SOLUTION)).collect();
-        an_upgrade_makes_its_changes_and_no_others(&world, tool, marked).await;
-        world
-    };
-    let (kubectl, flux, helm, argo) =
-        tokio::join!(upgraded(Tool::Kubectl), upgraded(Tool::Flux), arrives(Tool::Helm, unchanged), arrives(Tool::ArgoCd, edit),);
-    for world in [&kubectl, &flux, &helm.0, &argo.0] {
-        remove_volumes(world).await;
+    let runs = [
+        tokio::spawn(arrives_and_is_upgraded(Tool::Kubectl)),
+        tokio::spawn(arrives_and_is_upgraded(Tool::Flux)),
+        tokio::spawn(async { arrives(Tool::Helm, |_, _| {}).await.0 }),
+        tokio::spawn(async { arrives(Tool::ArgoCd, edit).await.0 }),
+    ];
+    let worlds = futures::future::join_all(runs).await;
+    for world in &worlds {
+        remove_volumes(world.as_ref().unwrap()).await;
     }
     in_the_cluster(&cluster, false).await;
 }
