@@ -383,12 +383,20 @@ async fn arrives_and_is_upgraded(tool: Tool) -> World {
 async fn an_application_of_every_kind_arrives_as_it_was_written_whichever_tool_installed_it() {
     let cluster = World::bare("every-kind").await;
     in_the_cluster(&cluster, true).await;
-    let runs = [
-        tokio::spawn(arrives_and_is_upgraded(Tool::Kubectl)),
-        tokio::spawn(arrives_and_is_upgraded(Tool::Flux)),
-        tokio::spawn(async { arrives(Tool::Helm, |_, _| {}).await.0 }),
-        tokio::spawn(async { arrives(Tool::ArgoCd, edit).await.0 }),
-    ];
+    // Each on a thread of its own: what they run blocks.
+    let here = tokio::runtime::Handle::current();
+    let runs = [Tool::Kubectl, Tool::Flux, Tool::Helm, Tool::ArgoCd].map(|tool| {
+        let here = here.clone();
+        tokio::task::spawn_blocking(move || {
+            here.block_on(async {
+                match tool {
+                    Tool::Kubectl | Tool::Flux => arrives_and_is_upgraded(tool).await,
+                    Tool::Helm => arrives(tool, |_, _| {}).await.0,
+                    Tool::ArgoCd => arrives(tool, edit).await.0,
+                }
+            })
+        })
+    });
     let worlds = futures::future::join_all(runs).await;
     for world in &worlds {
         remove_volumes(world.as_ref().unwrap()).await;
