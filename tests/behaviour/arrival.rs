@@ -29,7 +29,9 @@ pub fn labelled(yaml: &str, solution: &str) -> Vec<Value> {
 pub fn essence(mut object: Value) -> Value {
     fn remove(object: &mut Value, path: &str, keys: &[&str]) {
         if let Some(map) = object.pointer_mut(path).and_then(Value::as_object_mut) {
-            keys.iter().for_each(|key| drop(map.remove(*key)));
+            for key in keys {
+                map.remove(*key);
+            }
         }
     }
     remove(&mut object, "", &["status"]);

@@ -162,7 +162,9 @@ async fn arrived(world: &World, tool: Tool, objects: &[Value]) {
     let start = Instant::now();
     loop {
         let mut here = live(world, &world.dev, SOLUTION, &kinds).await;
-        here.values_mut().for_each(|object| tool.unmark(object));
+        for object in here.values_mut() {
+            tool.unmark(object);
+        }
         let there = live(world, &world.qa, SOLUTION, &kinds).await;
         assert_eq!(there.keys().collect::<Vec<_>>(), here.keys().collect::<Vec<_>>(), "{tool:?}");
         let (here, there) = (essences(&here), essences(&there));
