@@ -61,7 +61,7 @@ fn forbidden(path: &[String]) -> Option<&'static str> {
             Some("that key is written by the deployment")
         }
         ["metadata", "labels" | "annotations", _] => None,
-        ["metadata", ..] => Some("of metadata, only single labels and annotations can be set"),
+        ["metadata", ..] => Some("of metadata, only labels and annotations can be set, each by its key"),
         _ => None,
     }
 }
