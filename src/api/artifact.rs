@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::reference::{Identity, SolutionVersion};
-use super::settings::{ConnectionReference, Dependency, VariableDefinition};
+use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
 /// What was exported, by whom and from where. Written once by the operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -69,7 +69,7 @@ pub struct ArtifactSpec {
     /// The solution's connection references, as they were at export.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
-    pub connection_references: Vec<ConnectionReference>,
+    pub connection_references: Vec<ConnectionDefinition>,
     /// The solution's dependencies, as they were at export.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

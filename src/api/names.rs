@@ -14,6 +14,8 @@ pub const MANAGED_BY_LABEL: &str = "pilotage.dev/managed-by";
 pub const DEVELOPED_IN_LABEL: &str = "pilotage.dev/developed-in";
 /// On namespaces: where they are (set by the platform).
 pub const REGION_LABEL: &str = "topology.kubernetes.io/region";
+/// On an object of a solution: where a field of it can't be changed, it is deleted in the target and created anew.
+pub const RECREATE_ANNOTATION: &str = "pilotage.dev/recreate";
 /// On a Secret or `ServiceAccount` of a target: its owner lets solutions use it.
 pub const CONNECTION_LABEL: &str = "pilotage.dev/connection";
 /// On what the operator generates in a host: the pipeline it belongs to.

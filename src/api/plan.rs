@@ -49,10 +49,13 @@ pub struct Plan {
     /// How many objects will be deleted.
     #[serde(default)]
     pub delete: i32,
+    /// How many objects will be deleted and created anew, because a field of theirs can't be changed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recreate: i32,
     /// How many objects stay as they are.
     #[serde(default)]
     pub unchanged: i32,
-    /// The objects that change: all that are deleted, and the first of the others.
+    /// The objects that change: all that are deleted or created anew, and the first of the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub objects: Vec<PlannedObject>,
@@ -88,6 +91,8 @@ pub enum PlannedAction {
     Update,
     /// It exists, the new version does not have it, and it will be deleted.
     Delete,
+    /// It exists, a field that changes can't be changed, and it will be deleted and created anew.
+    Recreate,
     /// It is as it shall be.
     Unchanged,
 }

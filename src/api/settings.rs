@@ -17,10 +17,10 @@ pub enum VariableType {
     Json,
 }
 
-/// Where the value of an environment variable goes.
+/// A field of an object of the solution.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct VariableTarget {
+pub struct FieldTarget {
     /// The object's API version; may be left out for the core group (`v1`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 316))]
@@ -58,7 +58,23 @@ pub struct VariableDefinition {
     #[schemars(length(max = 4096))]
     pub default: Option<String>,
     /// The field that takes the value.
-    pub target: VariableTarget,
+    pub target: FieldTarget,
+}
+
+/// A connection reference of a solution: a Secret that each target has under a name of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionDefinition {
+    /// The reference's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The Secret that it stands for in development. Pods, Ingresses, Gateways and `ServiceAccounts` that name it are pointed at the target's.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+    /// Fields of custom resources that name the Secret too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub targets: Vec<FieldTarget>,
 }
 
 /// A connection reference: the name of a Secret that the target has, under a name of its own.
@@ -68,7 +84,7 @@ pub struct ConnectionReference {
     /// The reference's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The Secret that it stands for: in a Solution that of development, in a request that of the target.
+    /// The Secret of the target.
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: String,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
 use super::reference::GroupKind;
-use super::settings::{ConnectionReference, Dependency, VariableDefinition};
+use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
 /// What is shipped: which objects, in which version, with which settings open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -59,7 +59,7 @@ pub struct SolutionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub connection_references: Vec<ConnectionReference>,
+    pub connection_references: Vec<ConnectionDefinition>,
     /// Solutions that must run in the target first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

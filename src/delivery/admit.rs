@@ -9,6 +9,7 @@ use super::errors;
 use super::findings::{Findings, PlanError};
 use super::object::{self, Item, Key};
 use super::plan::PlanInput;
+use super::projection::namespace;
 use super::resources::Resources;
 use crate::api::names;
 
@@ -50,6 +51,7 @@ pub(super) async fn admit(
             Some((resource, true)) if seen.insert(key.clone()) => {
                 let mut body = object.clone();
                 object::set_label(&mut body, names::APPLYSET_PART_OF, set);
+                namespace::enter(&mut body, input.namespace);
                 items.push(Item { key, resource, body });
             }
             Some(_) => findings.refuse(&key, "Duplicate", &format!("{key} is in the solution more than once: keep one of them")),

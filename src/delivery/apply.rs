@@ -13,7 +13,7 @@ use super::claimed::Claimed;
 use super::diff;
 use super::errors::{self, Cause};
 use super::findings::Obstacle;
-use super::object::{self, Key};
+use super::object::{self, Item, Key};
 use super::order;
 use super::plan::check_owner;
 use super::planned::{Deletion, Planned, PlannedItem};
@@ -30,6 +30,9 @@ use crate::identity::delegate::DelegateClient;
 const STALE_ATTEMPTS: u32 = 8;
 /// The wait before the first of these; it grows by itself each time.
 const STALE_WAIT: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether an object that is created anew is gone, before the whole is tried again later.
+const GONE_ATTEMPTS: u32 = 16;
 
 /// What was applied: an object as the API server returned it last.
 #[derive(Clone, Debug)]
@@ -221,6 +224,13 @@ async fn write(target: &Target, set: &str, force: bool, planned: PlannedItem) ->
     if let (PlannedAction::Unchanged, Some(object)) = (action, &live) {
         return Ok(applied(object.clone(), false));
     }
+    let live = match live {
+        Some(old) if action == PlannedAction::Recreate => {
+            make_room(target, &item, &old).await?;
+            None
+        }
+        live => live,
+    };
     let mut manifest = item.body.clone();
     let mut current = live.clone();
     for attempt in 1..=STALE_ATTEMPTS {
@@ -272,6 +282,22 @@ async fn write(target: &Target, set: &str, force: bool, planned: PlannedItem) ->
     }
     let message = format!("{} changes in the target faster than it can be written: find out by whom; it is tried again", item.key);
     Err(Failure { error: errors::failure(&item.key, Cause::Stale.reason(), &message), is_transient: true, missing: Vec::new() })
+}
+
+/// Deletes the object that the plan saw, and waits until its name is free.
+async fn make_room(target: &Target, item: &Item, old: &Value) -> Result<(), Failure> {
+    let (resource, name) = (&item.resource, item.key.name.as_str());
+    let uid = object::metadata(old, "uid").unwrap_or_default();
+    let failed = |verb: &str, error: &kube::Error| Failure::of_call(&item.key, error, vec![target.right(verb, resource)]);
+    retrying(|| target.delete(resource, name, uid, Mode::Write)).await.map_err(|error| failed("delete", &error))?;
+    for attempt in 1..=GONE_ATTEMPTS {
+        let found = retrying(|| target.get(resource, name)).await.map_err(|error| failed("get", &error))?;
+        if found.is_none_or(|found| object::metadata(&found, "uid") != Some(uid)) {
+            return Ok(());
+        }
+        tokio::time::sleep(STALE_WAIT * attempt).await;
+    }
+    Err(being_deleted(&item.key))
 }
 
 /// Makes the write one on exactly this version of exactly this object.

@@ -44,6 +44,7 @@ pub struct Discovery {
 struct Known {
     kinds: Arc<Vec<KindInfo>>,
     versions: HashMap<(String, String), (ApiResource, bool)>,
+    /// When the question was put: the answer may lack what was installed later.
     asked: Instant,
 }
 
@@ -60,6 +61,20 @@ impl Discovery {
     pub async fn kinds(&self) -> kube::Result<Arc<Vec<KindInfo>>> {
         let mut known = self.known.lock().await;
         if let Some(known) = known.as_ref().filter(|k| k.asked.elapsed() < FRESH) {
+            return Ok(known.kinds.clone());
+        }
+        let fresh = ask(&self.client).await?;
+        Ok(known.insert(fresh).kinds.clone())
+    }
+
+    /// The same, but asked for after this call began, by whoever did: what was installed before it is among them.
+    ///
+    /// # Errors
+    /// Where the cluster can't be asked.
+    pub async fn kinds_now(&self) -> kube::Result<Arc<Vec<KindInfo>>> {
+        let called = Instant::now();
+        let mut known = self.known.lock().await;
+        if let Some(known) = known.as_ref().filter(|k| k.asked >= called) {
             return Ok(known.kinds.clone());
         }
         let fresh = ask(&self.client).await?;
@@ -100,6 +115,7 @@ impl Resources for Discovery {
 
 /// Two calls, whatever the number of groups.
 async fn ask(client: &Client) -> kube::Result<Known> {
+    let asked = Instant::now();
     let cluster = ClusterDiscovery::new(client.clone()).run_aggregated().await?;
     let mut kinds = Vec::new();
     let mut versions = HashMap::new();
@@ -128,5 +144,5 @@ async fn ask(client: &Client) -> kube::Result<Known> {
         let key = |k: &KindInfo| (k.resource.group.clone(), k.resource.kind.clone(), k.resource.plural.clone());
         key(a).cmp(&key(b))
     });
-    Ok(Known { kinds: Arc::new(kinds), versions, asked: Instant::now() })
+    Ok(Known { kinds: Arc::new(kinds), versions, asked })
 }

@@ -73,7 +73,9 @@ impl Cause {
             Self::Escalation => "let the delegate hold these permissions (or the verbs bind and escalate) in the target namespace",
             Self::Denied => "change the solution so that the policy of the target cluster allows it",
             Self::NamespaceTerminating => "wait until the namespace is gone and created again, then confirm the environment",
-            Self::Immutable => "give the object another name in the new version, or have the existing one deleted in the target",
+            Self::Immutable => {
+                "give the object another name in the new version, or annotate it with pilotage.dev/recreate=true in development and raise the version: then it is deleted in the target and created anew"
+            }
             Self::Invalid => "correct the manifest and raise the solution's version",
             Self::NotFound => "check that the target namespace exists and that its cluster serves this kind",
             Self::Other => "see the message of the API server",
@@ -102,6 +104,8 @@ pub fn classify(error: &kube::Error) -> Cause {
         400 | 422 if is_denial(text) => Cause::Denied,
         422 if text.contains("immutable")
             || text.contains("updates to statefulset spec for fields other than")
+            || text.contains("pod updates may not change fields other than")
+            || text.contains("cannot change roleRef")
             || text.contains("may not change once set") =>
         {
             Cause::Immutable

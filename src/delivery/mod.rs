@@ -23,6 +23,7 @@ pub mod pods;
 pub mod projection;
 pub mod redaction;
 pub mod references;
+pub mod required;
 pub mod resources;
 pub mod retry;
 pub mod settings;

@@ -16,26 +16,28 @@ use crate::api::plan::{AccessedObject, PlanResult};
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 
-/// The target does not offer what the solution uses.
-#[derive(Debug, thiserror::Error)]
-pub enum OfferError {
-    /// The API server could not be asked.
-    #[error("{0}")]
-    Api(#[from] kube::Error),
-    /// Some are missing or not offered, one entry each.
-    #[error("the target does not offer what the solution uses")]
-    Refused(Vec<PlanResult>),
-    /// The delegate may not look.
-    #[error("the delegate may not look at what the solution uses")]
-    MissingRights(Vec<Right>),
+/// What was found of what a solution uses in the target.
+#[derive(Debug, Default)]
+pub struct Offers {
+    /// What is offered.
+    pub used: Vec<AccessedObject>,
+    /// What is missing or not offered, one entry each.
+    pub refused: Vec<PlanResult>,
+    /// What the delegate would need to look.
+    pub rights: Vec<Right>,
 }
 
-/// Looks, as the delegate, at every Secret and `ServiceAccount` of `namespace` that the objects use and do not bring along.
-/// Only metadata is read. Returns what is used.
+/// Looks, as the delegate, at every Secret and `ServiceAccount` of `namespace` that the objects use and do not bring along, and at the
+/// Secrets that connection references were given (`connected`: each with the reference's name). Only metadata is read.
 ///
 /// # Errors
-/// Where something is missing or not offered, or the delegate may not look.
-pub async fn check(delegate: &DelegateClient, namespace: &str, objects: &[Value]) -> Result<Vec<AccessedObject>, OfferError> {
+/// Where the API server can't be asked.
+pub async fn check(
+    delegate: &DelegateClient,
+    namespace: &str,
+    objects: &[Value],
+    connected: &BTreeMap<String, String>,
+) -> Result<Offers, kube::Error> {
     let mut secrets: BTreeMap<String, (String, bool)> = BTreeMap::new();
     let mut accounts: BTreeMap<String, String> = BTreeMap::new();
     let text = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -52,30 +54,20 @@ pub async fn check(delegate: &DelegateClient, namespace: &str, objects: &[Value]
             }
         }
     }
-    let mut found = Findings::default();
+    for (secret, reference) in connected {
+        secrets.entry(secret.clone()).or_insert_with(|| (format!("connection reference {reference}"), false));
+    }
+    let mut found = Offers::default();
     for (name, (user, optional)) in &secrets {
         found.look::<Secret>(delegate, namespace, "secrets", name, user, *optional).await?;
     }
     for (name, user) in &accounts {
         found.look::<ServiceAccount>(delegate, namespace, "serviceaccounts", name, user, false).await?;
     }
-    if !found.rights.is_empty() {
-        return Err(OfferError::MissingRights(found.rights));
-    }
-    if !found.results.is_empty() {
-        return Err(OfferError::Refused(found.results));
-    }
-    Ok(found.used)
+    Ok(found)
 }
 
-#[derive(Default)]
-struct Findings {
-    used: Vec<AccessedObject>,
-    results: Vec<PlanResult>,
-    rights: Vec<Right>,
-}
-
-impl Findings {
+impl Offers {
     async fn look<K>(
         &mut self,
         delegate: &DelegateClient,
@@ -84,7 +76,7 @@ impl Findings {
         name: &str,
         user: &str,
         optional: bool,
-    ) -> Result<(), OfferError>
+    ) -> Result<(), kube::Error>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
     {
@@ -95,19 +87,19 @@ impl Findings {
             Ok(Some(object)) if object.labels().get(CONNECTION_LABEL).is_some_and(|v| v == "true") => {
                 self.used.push(AccessedObject { kind, name: name.to_owned(), used_by: user.to_owned() });
             }
-            Ok(Some(_)) => self.results.push(result(
+            Ok(Some(_)) => self.refused.push(result(
                 "NotOffered",
                 format!("{user} uses {kind} {name} of namespace {namespace}, which is not offered to solutions. Its owner offers it with: kubectl label {plural} {name} -n {namespace} {CONNECTION_LABEL}=true"),
             )),
             Ok(None) if optional => {}
-            Ok(None) => self.results.push(result(
+            Ok(None) => self.refused.push(result(
                 "NotFound",
                 format!("{user} uses {kind} {name}, which does not exist in namespace {namespace} and never travels with a solution. Create it there and label it {CONNECTION_LABEL}=true, or name another by a connection reference"),
             )),
             Err(error) if errors::classify(&error) == Cause::Unauthorized => {
                 self.rights.push(Right::on("get", "", plural, namespace).named(name));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         Ok(())
     }

@@ -202,6 +202,9 @@ async fn settle(
                     if cause == Cause::FieldConflict && live.is_none() {
                         check_owner(&item.key, set, read(target, &item).await?.as_ref())?;
                     }
+                    if cause == Cause::Immutable && may_be_recreated(&item, set, live.as_ref()) {
+                        return recreated(target, item, live).await;
+                    }
                     let rights = target.rights_to_apply(&item.resource, live.is_some(), &error);
                     return Err(Obstacle::Call { error, rights });
                 }
@@ -227,6 +230,21 @@ async fn settle(
     let key = &item.key;
     let message = format!("{key} is deleted and created again all the time in the target: find out by whom, then ask again");
     Err(Obstacle::Refusal(errors::result(key, Cause::Stale.reason(), &message)))
+}
+
+/// Whether an object that can't be changed is to be deleted and created anew: its maker says so, and it is the set's own.
+fn may_be_recreated(item: &Item, set: &str, live: Option<&Value>) -> bool {
+    object::annotation(&item.body, names::RECREATE_ANNOTATION) == Some("true")
+        && live.is_some_and(|live| object::label(live, names::APPLYSET_PART_OF) == Some(set))
+}
+
+/// That an object is created anew is planned where it may be deleted.
+async fn recreated(target: &Target, item: Item, live: Option<Value>) -> Result<PlannedItem, Obstacle> {
+    let uid = live.as_ref().and_then(|live| object::metadata(live, "uid")).unwrap_or_default();
+    retrying(|| target.delete(&item.resource, &item.key.name, uid, Mode::DryRun))
+        .await
+        .map_err(|error| Obstacle::Call { error, rights: vec![target.right("delete", &item.resource)] })?;
+    Ok(PlannedItem { item, action: PlannedAction::Recreate, live, fields: Vec::new() })
 }
 
 fn compared(item: Item, live: Option<Value>, would_be: &Value) -> PlannedItem {

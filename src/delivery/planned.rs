@@ -82,6 +82,8 @@ pub struct PlanSummary {
     pub update: i32,
     /// How many objects will be deleted.
     pub delete: i32,
+    /// How many objects will be deleted and created anew.
+    pub recreate: i32,
     /// How many objects stay as they are.
     pub unchanged: i32,
     /// What changes: deletions first, then what is created and changed; at most [`MAX_OBJECTS`].
@@ -112,22 +114,27 @@ impl Planned {
                 fields: i.fields.clone(),
             }))
             .collect();
+        objects.sort_by_key(|object| !matches!(object.action, PlannedAction::Delete | PlannedAction::Recreate));
         let omitted = objects.len().saturating_sub(MAX_OBJECTS);
         objects.truncate(MAX_OBJECTS);
         PlanSummary {
             create: count(PlannedAction::Create),
             update: count(PlannedAction::Update),
             delete: to_i32(self.deletions.len()),
+            recreate: count(PlannedAction::Recreate),
             unchanged: count(PlannedAction::Unchanged),
             objects,
             objects_omitted: to_i32(omitted),
         }
     }
 
-    /// All objects that will be deleted, as sorted `group/kind/name`, for the plan's hash. Unlike the report
-    /// it is not cut.
+    /// All objects that will be deleted, as sorted `group/kind/name`, and those that are created anew, marked as such, for the plan's
+    /// hash. Unlike the report it is not cut.
     pub fn deletions_digest_input(&self) -> Vec<String> {
-        let mut keys: Vec<String> = self.deletions.iter().map(|d| format!("{}/{}/{}", d.key.group, d.key.kind, d.key.name)).collect();
+        let line = |key: &Key| format!("{}/{}/{}", key.group, key.kind, key.name);
+        let recreated = self.items.iter().filter(|i| i.action == PlannedAction::Recreate);
+        let mut keys: Vec<String> =
+            self.deletions.iter().map(|d| line(&d.key)).chain(recreated.map(|i| format!("recreate {}", line(&i.item.key)))).collect();
         keys.sort_unstable();
         keys
     }
@@ -209,6 +216,16 @@ mod tests {
         assert_eq!(report.objects[1].action, PlannedAction::Delete);
         assert_eq!(plan.deletions_digest_input(), ["apps/Deployment/a", "apps/Deployment/b"]);
         assert!(!plan.is_noop());
+    }
+
+    #[test]
+    fn what_is_created_anew_is_shown_with_the_deletions_and_hashed() {
+        let mut items: Vec<PlannedItem> = (0..250).map(|i| item(&format!("c{i}"), PlannedAction::Update)).collect();
+        items.push(item("anew", PlannedAction::Recreate));
+        let plan = planned(items, vec![]);
+        let report = plan.report();
+        assert_eq!((report.recreate, report.update, report.objects[0].action), (1, 250, PlannedAction::Recreate));
+        assert_eq!(plan.deletions_digest_input(), ["recreate /ConfigMap/anew"]);
     }
 
     #[test]

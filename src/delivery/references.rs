@@ -93,6 +93,17 @@ pub fn visit(object: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     }
 }
 
+/// The specification of an object's pods.
+pub fn pod(object: &Value) -> Option<&Value> {
+    match (object::group(object), object::kind(object)) {
+        ("", "Pod") => object.pointer("/spec"),
+        ("", "PodTemplate") => object.pointer("/template/spec"),
+        ("batch", "CronJob") => object.pointer("/spec/jobTemplate/spec/template/spec"),
+        _ => object.pointer("/spec/template/spec"),
+    }
+    .filter(|pod| pod.get("containers").is_some_and(Value::is_array))
+}
+
 fn visit_pod(pod: Option<&mut Value>, show: &mut dyn FnMut(Place<'_>)) {
     let Some(pod) = pod else { return };
     for containers in ["initContainers", "containers", "ephemeralContainers"] {

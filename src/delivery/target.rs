@@ -83,7 +83,15 @@ impl Target {
     pub async fn delete(&self, resource: &ApiResource, name: &str, uid: &str, mode: Mode) -> Result<(), kube::Error> {
         let mut params = DeleteParams::background().preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
         params.dry_run = mode == Mode::DryRun;
-        let request = self.request(resource).delete(name, &params).map_err(kube::Error::BuildRequest)?;
+        let mut request = self.request(resource).delete(name, &params).map_err(kube::Error::BuildRequest)?;
+        if mode == Mode::DryRun {
+            // The body says so too, but whoever reads the cluster's audit log sees the address alone, and would find deletions.
+            let address = request.uri().to_string();
+            let link = if address.contains('?') { "&" } else { "?" };
+            if let Ok(shown) = format!("{address}{link}dryRun=All").parse() {
+                *request.uri_mut() = shown;
+            }
+        }
         match self.client.request_text(request).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() && status.message.contains("UID") => Ok(()),

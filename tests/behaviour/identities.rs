@@ -8,8 +8,9 @@ use kube::{Api, Client};
 use pilotage::api::{DeploymentRequest, Pipeline, Stage};
 use serde_json::{Value, json};
 
+use crate::arrival::objects;
 use crate::grant::{configure, grant};
-use crate::solutions::{applications, objects};
+use crate::solutions::applications;
 use crate::world::{World, client, outcome, phase};
 
 /// Makes QA's stage one that deploys as `type_` says, or as the requester.

@@ -1,15 +1,15 @@
 //! Whole applications, as their authors publish them, go from development to production and arrive as they were.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kube::api::{DynamicObject, ListParams};
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
+use kube::core::GroupVersionKind;
 use pilotage::api::Pipeline;
 use serde_json::{Value, json};
 
+use crate::arrival::{essences, kind_of, live, objects};
 use crate::world::{PATIENCE, World, outcome, phase};
 
 /// Applications of others; where they are not there, there is nothing to show.
@@ -20,72 +20,6 @@ pub fn applications() -> Vec<PathBuf> {
         return Vec::new();
     };
     entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect()
-}
-
-/// The objects of a file, labelled as parts of a solution.
-pub fn objects(file: &Path, solution: &str) -> Vec<Value> {
-    let text = std::fs::read_to_string(file).unwrap();
-    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-    objects.retain(|object| !object.is_null());
-    for object in &mut objects {
-        object["metadata"]["labels"]["app.kubernetes.io/part-of"] = solution.into();
-    }
-    objects
-}
-
-/// What a person would call the same: without what a namespace and its controllers give an object.
-fn essence(mut object: Value) -> Value {
-    fn remove(object: &mut Value, path: &str, key: &str) {
-        if let Some(map) = object.pointer_mut(path).and_then(Value::as_object_mut) {
-            map.remove(key);
-        }
-    }
-    remove(&mut object, "", "status");
-    for key in ["namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "ownerReferences"] {
-        remove(&mut object, "/metadata", key);
-    }
-    for key in ["kubectl.kubernetes.io/last-applied-configuration", "deployment.kubernetes.io/revision"] {
-        remove(&mut object, "/metadata/annotations", key);
-    }
-    if object.pointer("/metadata/annotations").is_some_and(|annotations| *annotations == json!({})) {
-        remove(&mut object, "/metadata", "annotations");
-    }
-    remove(&mut object, "/metadata/labels", "applyset.kubernetes.io/part-of");
-    if object["kind"] == "Service" {
-        for key in ["clusterIP", "clusterIPs", "healthCheckNodePort"] {
-            remove(&mut object, "/spec", key);
-        }
-        for port in object["spec"]["ports"].as_array_mut().unwrap() {
-            port.as_object_mut().unwrap().remove("nodePort");
-        }
-    }
-    object
-}
-
-/// What a namespace now has of a solution, of the kinds that it is made of: by kind and name.
-async fn live(world: &World, namespace: &str, solution: &str, kinds: &HashSet<GroupVersionKind>) -> BTreeMap<String, Value> {
-    let of_solution = ListParams::default().labels(&format!("app.kubernetes.io/part-of={solution}"));
-    let mut found = BTreeMap::new();
-    for kind in kinds {
-        let api = Api::<DynamicObject>::namespaced_with(world.admin.clone(), namespace, &ApiResource::from_gvk(kind));
-        for object in api.list(&of_solution).await.unwrap() {
-            let mut value = serde_json::to_value(&object).unwrap();
-            // Items of a list do not repeat their kind.
-            value["kind"] = kind.kind.clone().into();
-            found.insert(format!("{} {}", kind.kind, object.name_any()), value);
-        }
-    }
-    found
-}
-
-fn essences(objects: &BTreeMap<String, Value>) -> Value {
-    objects.iter().map(|(name, object)| (name.clone(), essence(object.clone()))).collect()
-}
-
-fn kind_of(object: &Value) -> GroupVersionKind {
-    let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
-    let (group, version) = version.rsplit_once('/').unwrap_or(("", version));
-    GroupVersionKind::gvk(group, version, kind)
 }
 
 /// Whether it has, if it is a Deployment, the replicas that it should have.

@@ -287,10 +287,13 @@ fn target_view(environment: &Environment, solution: &str, artifact: Option<&Arti
         .iter()
         .filter_map(|dependency| {
             let running = status.and_then(|s| s.solutions.iter().find(|d| d.name == dependency.name)).and_then(|d| d.version.clone());
-            let satisfied = VersionReq::parse(&dependency.version)
-                .ok()
-                .zip(running.as_ref().and_then(|v| Version::parse(v).ok()))
-                .is_some_and(|(wanted, version)| wanted.matches(&version));
+            let Ok(wanted) = VersionReq::parse(&dependency.version) else {
+                return Some(format!(
+                    "{} {} (no requirement that can be read: correct it in the Solution, as >=2.1, and raise the version)",
+                    dependency.name, dependency.version
+                ));
+            };
+            let satisfied = running.as_ref().and_then(|v| Version::parse(v).ok()).is_some_and(|version| wanted.matches(&version));
             let runs = running.map_or_else(|| "does not run there".to_owned(), |v| format!("runs in version {v}"));
             (!satisfied).then(|| format!("{} {} ({runs})", dependency.name, dependency.version))
         })

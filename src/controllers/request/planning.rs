@@ -1,16 +1,20 @@
 //! Step `Plan`: settings, what the target offers, and the dry run as the delegate.
 
+use std::collections::BTreeSet;
+
 use super::pass::Pass;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
 use crate::api::{Artifact, Environment};
 use crate::delivery::failure::Failure;
-use crate::delivery::offered::{self, OfferError};
+use crate::delivery::offered;
 use crate::delivery::plan::{self, PlanError, PlanInput};
 use crate::delivery::planned::Planned;
+use crate::delivery::required;
 use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
+use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
@@ -95,8 +99,9 @@ impl Pass {
             &report.objects,
         );
         let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
+        let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
         let summary = format!(
-            "dry run as {delegate}: {} to create, {} to change, {} to delete, {} unchanged{refused}{downgrade}",
+            "dry run as {delegate}: {} to create, {} to change, {} to delete{anew}, {} unchanged{refused}{downgrade}",
             report.create, report.update, report.delete, report.unchanged
         );
         let plan = Plan {
@@ -112,6 +117,7 @@ impl Pass {
             create: report.create,
             update: report.update,
             delete: report.delete,
+            recreate: report.recreate,
             unchanged: report.unchanged,
             objects: report.objects,
             objects_omitted: report.objects_omitted,
@@ -152,24 +158,39 @@ impl Pass {
         resolved: Resolved,
     ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
         let namespace = &target.spec.namespace;
-        let access = match offered::check(client, namespace, &resolved.objects).await {
-            Ok(access) => access,
-            Err(OfferError::Api(error)) => return Err(error.into()),
-            Err(OfferError::Refused(results)) => return Ok(Err(Hindrance::Refused("NotOffered", results))),
-            Err(OfferError::MissingRights(rights)) => {
-                return Ok(Err(Hindrance::Missing(self.missing(client, namespace, &rights).await?)));
-            }
-        };
         let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
         input.force = self.force();
         input.concurrency = self.cluster.options.apply_concurrency;
         let runs = |s: &DeployedSolution| s.name == self.request.spec.solution.name && s.version.is_some();
         input.is_first = !target.status.as_ref().is_some_and(|status| status.solutions.iter().any(runs));
-        match plan::plan(&input, client, &self.cluster.discovery).await {
-            Ok(planned) => Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access })),
-            Err(PlanError::Transient(error)) => Err(error.into()),
-            Err(PlanError::MissingRights { rights, .. }) => Ok(Err(Hindrance::Missing(self.missing(client, namespace, &rights).await?))),
-            Err(PlanError::Refused(results)) => Ok(Err(Hindrance::Refused("DryRunRefused", results))),
+        // All that speaks against it is found out at once: whoever has to mend it wants to do so once.
+        let operator = self.cluster.clients.operator();
+        let (offers, missing, planned) = futures::join!(
+            offered::check(client, namespace, &resolved.objects, &resolved.connected),
+            required::check(client, &operator, namespace, &resolved.objects),
+            plan::plan(&input, client, &self.cluster.discovery)
+        );
+        let (offers, missing) = (offers?, missing?);
+        let (planned, refused, rights) = match planned {
+            Ok(planned) => (Some(planned), Vec::new(), Vec::new()),
+            Err(PlanError::Transient(error)) => return Err(error.into()),
+            Err(PlanError::MissingRights { rights, results, .. }) => (None, results, rights),
+            Err(PlanError::Refused(results)) => (None, results, Vec::new()),
+        };
+        let rights: BTreeSet<Right> = [rights, offers.rights, missing.rights].into_iter().flatten().collect();
+        let reason = match (offers.refused.is_empty(), missing.results.is_empty()) {
+            (false, _) => "NotOffered",
+            (true, false) => "MissingInTarget",
+            (true, true) => "DryRunRefused",
+        };
+        let results: Vec<PlanResult> = [offers.refused, missing.results, refused].into_iter().flatten().collect();
+        if !rights.is_empty() {
+            let rights: Vec<Right> = rights.into_iter().collect();
+            return Ok(Err(Hindrance::Missing(self.missing(client, namespace, &rights).await?)));
+        }
+        match planned {
+            Some(planned) if results.is_empty() => Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used })),
+            _ => Ok(Err(Hindrance::Refused(reason, results))),
         }
     }
 

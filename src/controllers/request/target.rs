@@ -29,6 +29,13 @@ use crate::policy::request::step::{Progress, Waiting};
 /// How old a live reading may be when the claim is decided on it.
 const JUST_NOW: Duration = Duration::from_millis(100);
 
+/// How long before the end of its time an object that is not healthy is asked why: a look takes a while.
+const JUST_BEFORE: Duration = Duration::from_secs(1);
+/// How many objects a message names.
+const NAMED: usize = 5;
+/// The most characters that a message says of one of them; the status has the whole.
+const MAX_REASON: usize = 512;
+
 /// A request, its stage and its target as they are, and not as a cache has them.
 pub(super) struct Live {
     request: Option<DeploymentRequest>,
@@ -229,9 +236,20 @@ impl Pass {
         if report.pending.is_empty() {
             return Ok(HealthFact::Healthy);
         }
-        let named: Vec<String> = report.pending.iter().take(5).map(|(kind, name, why)| format!("{kind} {name} ({why})")).collect();
+        let mut named: Vec<String> = report.pending.iter().take(NAMED).map(|(kind, name, why)| format!("{kind} {name} ({why})")).collect();
+        if is_late(observed) {
+            self.errors = health::reasons(&client, &applied, &report).await;
+            named = self.errors.iter().take(NAMED).map(|e| errors::bounded(&e.message, MAX_REASON)).collect();
+        }
         Ok(HealthFact::Pending(format!("{} of its objects: {}", report.pending.len(), named.join("; "))))
     }
+}
+
+/// Whether the time for getting healthy is as good as over: then it is time to find out why it was not used.
+fn is_late(observed: &Observed) -> bool {
+    let way_back = observed.request.rollback.as_ref().map(|begun| begun.since);
+    let Some((start, stage)) = way_back.or(observed.request.start_time).zip(observed.stage.present()) else { return false };
+    Timestamp::now() + JUST_BEFORE >= start + stage.deployment_timeout
 }
 
 fn identity<K: Resource>(object: &K) -> (Option<String>, Option<i64>) {

@@ -31,12 +31,11 @@ const CONCURRENCY: usize = 8;
 const PAGE: u32 = 100;
 
 /// Kinds that are never exported: Secrets, and what controllers make in every namespace.
-const NEVER: [(&str, &str); 9] = [
+const NEVER: [(&str, &str); 8] = [
     ("", "Secret"),
     ("", "Event"),
     ("events.k8s.io", "Event"),
     ("", "Endpoints"),
-    ("discovery.k8s.io", "EndpointSlice"),
     ("apps", "ControllerRevision"),
     ("coordination.k8s.io", "Lease"),
     ("storage.k8s.io", "CSIStorageCapacity"),
@@ -68,8 +67,9 @@ pub struct Source<'a> {
 
 /// Exports the objects that the selector selects.
 pub async fn export(source: &Source<'_>) -> Result<Bundle, ExportError> {
+    // A kind that was installed a moment ago is not to be missing in a version for ever.
     let kinds =
-        source.discovery.kinds().await.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))?;
+        source.discovery.kinds_now().await.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))?;
     let chosen = chosen(&kinds, source.components)?;
     let rules = source
         .access

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::defaults::{Declared, each_item, node, pod_path};
+use crate::api::names::RECREATE_ANNOTATION;
 use crate::delivery::object;
 
 /// Annotations that controllers write.
@@ -26,6 +27,9 @@ const JOB_LABELS: [&str; 4] = ["controller-uid", "job-name", "batch.kubernetes.i
 fn is_assigned(key: &str, value: &Value) -> bool {
     if CONTROLLER_KEYS.contains(&key) {
         return true;
+    }
+    if key == RECREATE_ANNOTATION {
+        return false;
     }
     if key == "app.kubernetes.io/managed-by" {
         return value == "Helm" || value == "pilotage";
@@ -69,6 +73,14 @@ pub fn strip(object: &mut Value, declared: Declared<'_>) {
         ("batch", "Job") => strip_job(object),
         ("apps", "StatefulSet") => strip_claim_templates(object),
         _ => {}
+    }
+}
+
+/// Takes out the label that Argo CD writes to know its objects by: another Argo CD, or the same, would take the object of the target for
+/// its own.
+pub fn drop_tracking_label(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        retain(metadata, "labels", |key, _| key != "app.kubernetes.io/instance");
     }
 }
 

@@ -50,6 +50,12 @@ impl<'a> Declared<'a> {
         }
     }
 
+    /// What is known to be declared below a node that holds others. What was written with an atomic value can't be told from what the
+    /// server filled in there: both stand in one field.
+    fn inside(self) -> Self {
+        if matches!(self, Self::All) { Self::Nothing } else { self }
+    }
+
     /// Whether nothing is declared.
     pub fn is_nothing(self) -> bool {
         matches!(self, Self::Nothing)
@@ -70,6 +76,7 @@ fn container() -> Value {
         "readinessProbe": probe,
         "startupProbe": probe,
         "lifecycle": {"postStart": handler, "preStop": handler},
+        "ports": {EACH: {"protocol": "TCP"}},
         "env": {EACH: {"valueFrom": {"fieldRef": {"apiVersion": "v1"}, "resourceFieldRef": {"divisor": "0"}}}}
     })
 }
@@ -173,8 +180,15 @@ static SERVICE: LazyLock<Value> = LazyLock::new(|| {
         "internalTrafficPolicy": "Cluster",
         "externalTrafficPolicy": "Cluster",
         "ipFamilyPolicy": "SingleStack",
-        "allocateLoadBalancerNodePorts": true
+        "allocateLoadBalancerNodePorts": true,
+        "ports": {EACH: {"protocol": "TCP"}}
     }})
+});
+static ENDPOINT_SLICE: LazyLock<Value> =
+    LazyLock::new(|| json!({"endpoints": {EACH: {"conditions": {}}}, "ports": {EACH: {"protocol": "TCP", "name": ""}}}));
+static NETWORK_POLICY: LazyLock<Value> = LazyLock::new(|| {
+    let rules = json!({EACH: {"ports": {EACH: {"protocol": "TCP"}}}});
+    json!({"spec": {"ingress": rules, "egress": rules}})
 });
 static CLAIM: LazyLock<Value> = LazyLock::new(|| json!({"spec": {"volumeMode": "Filesystem"}}));
 static AUTOSCALER: LazyLock<Value> = LazyLock::new(|| json!({"spec": {"minReplicas": 1}}));
@@ -190,6 +204,8 @@ fn table(object: &Value) -> Option<&'static Value> {
         ("batch", "Job") => &JOB,
         ("batch", "CronJob") => &CRON_JOB,
         ("", "Service") => &SERVICE,
+        ("discovery.k8s.io", "EndpointSlice") => &ENDPOINT_SLICE,
+        ("networking.k8s.io", "NetworkPolicy") => &NETWORK_POLICY,
         ("", "PersistentVolumeClaim") => &CLAIM,
         ("autoscaling", "HorizontalPodAutoscaler") => &AUTOSCALER,
         _ => return None,
@@ -232,22 +248,20 @@ pub fn strip(object: &mut Value, declared: Declared<'_>) {
 fn subtract(map: &mut Map<String, Value>, defaults: &Map<String, Value>, declared: Declared<'_>) {
     for (name, default) in defaults {
         let below = declared.field(name);
-        let Some(value) = map.get_mut(name).filter(|_| !matches!(below, Declared::All)) else { continue };
+        let Some(value) = map.get_mut(name) else { continue };
         let emptied = match (value, default) {
             (Value::Array(items), Value::Object(default)) => {
                 for (index, item) in items.iter_mut().enumerate() {
-                    let below = below.item(index, item);
-                    if let (Some(each), Value::Object(item), false) =
-                        (default.get(EACH).and_then(Value::as_object), item, matches!(below, Declared::All))
-                    {
-                        subtract(item, each, below);
+                    let below = below.inside().item(index, item);
+                    if let (Some(each), Value::Object(item)) = (default.get(EACH).and_then(Value::as_object), item) {
+                        subtract(item, each, below.inside());
                     }
                 }
                 false
             }
             (Value::Object(value), Value::Object(default)) => {
                 let before = value.len();
-                subtract(value, default, below);
+                subtract(value, default, below.inside());
                 value.is_empty() && (before > 0 || default.is_empty())
             }
             (value, default) => value == default,
@@ -368,6 +382,17 @@ mod tests {
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"revisionHistoryLimit": 10, "progressDeadlineSeconds": 600}});
         let declared = json!({"f:spec": {"f:revisionHistoryLimit": {}}});
         assert_eq!(stripped(deployment, Some(&declared))["spec"], json!({"revisionHistoryLimit": 10}));
+    }
+
+    #[test]
+    fn the_servers_words_in_what_was_applied_as_one_value_go() {
+        let live = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": {"replicas": 1, "volumeClaimTemplates": [
+            {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": {"volumeMode": "Filesystem", "storageClassName": "fast"}}]}});
+        let declared = json!({"f:spec": {"f:replicas": {}, "f:volumeClaimTemplates": {}}});
+        assert_eq!(
+            stripped(live, Some(&declared))["spec"],
+            json!({"replicas": 1, "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"storageClassName": "fast"}}]})
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod assigned;
 pub mod defaults;
 pub mod fields;
+pub mod namespace;
 
 use serde_json::{Map, Value};
 
@@ -103,8 +104,19 @@ pub fn project(live: &Value) -> Option<Value> {
     let declared = Declared::of(authorship.declared.as_ref());
     defaults::strip(&mut object, declared);
     assigned::strip(&mut object, declared);
+    if is_tracked_by_label(live) {
+        assigned::drop_tracking_label(&mut object);
+    }
+    namespace::leave(&mut object, object::metadata(live, "namespace").unwrap_or_default());
     keep_empty_selector(&mut object);
     Some(object)
+}
+
+/// Whether Argo CD knows the object by a label. Where it does by its annotation, the label is anybody's.
+fn is_tracked_by_label(live: &Value) -> bool {
+    let managers = live.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let is_argo = |entry: &Value| entry.get("manager").and_then(Value::as_str).is_some_and(|manager| manager.starts_with("argocd-"));
+    managers.into_iter().flatten().any(is_argo) && object::annotation(live, "argocd.argoproj.io/tracking-id").is_none()
 }
 
 /// A `NetworkPolicy` must have a selector. An empty one, which means all pods, is owned by nobody after a create, as Go's

@@ -20,7 +20,7 @@ use super::object;
 use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
 use crate::api::names;
 use crate::api::reference::{Identity, SolutionVersion};
-use crate::api::settings::{ConnectionReference, Dependency, VariableDefinition};
+use crate::api::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
 /// The key of the bytes in a chunk.
 pub const PAYLOAD_KEY: &str = "payload";
@@ -154,7 +154,7 @@ pub struct NewArtifact<'a> {
     /// The solution's environment variables.
     pub environment_variables: Vec<VariableDefinition>,
     /// The solution's connection references.
-    pub connection_references: Vec<ConnectionReference>,
+    pub connection_references: Vec<ConnectionDefinition>,
     /// The solution's dependencies.
     pub dependencies: Vec<Dependency>,
 }

@@ -2,6 +2,7 @@
 //! target.
 
 mod references;
+mod required;
 mod rights;
 mod target;
 mod versions;

@@ -1,0 +1,130 @@
+//! What a version needs of its target and does not bring is found before anybody is asked to approve.
+
+use std::collections::BTreeSet;
+
+use pilotage::api::DeploymentRequest;
+use serde_json::{Value, json};
+
+use super::{nothing_was_written, world};
+use crate::world::{World, outcome, phase};
+
+/// A Deployment of the solution in development whose pods are as given.
+fn deployment(world: &World, name: &str, pod: &Value) -> Value {
+    let mut spec = json!({"containers": [{"name": "app", "image": "registry.example.test/app:1"}]});
+    spec.as_object_mut().unwrap().extend(pod.as_object().unwrap().clone());
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}},
+        "spec": {"selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}}, "spec": spec}},
+    })
+}
+
+/// What speaks against a request that has ended, and nobody was asked to approve.
+async fn against(world: &World, request: &str) -> BTreeSet<String> {
+    let run = world.end(request).await.status.unwrap().run;
+    assert!(run.gates.approval.is_none(), "nobody is asked to approve what can't run");
+    nothing_was_written(world).await;
+    run.plan.unwrap().results.iter().map(|r| format!("{} {} {}", r.kind, r.name, r.reason)).collect()
+}
+
+fn set(lines: &[&str]) -> BTreeSet<String> {
+    lines.iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn config_maps_and_claims_that_are_nowhere_are_named_one_each_until_they_are_there() {
+    let world = world("required").await;
+    let map = |name: &str, optional: bool| json!({"configMapRef": {"name": name, "optional": optional}});
+    let pod = json!({
+        "containers": [{"name": "app", "image": "registry.example.test/app:1",
+            "envFrom": [map("orders", false), map("absent", false), map("maybe", true)]}],
+        "volumes": [
+            {"name": "own", "configMap": {"name": "orders"}},
+            {"name": "roots", "configMap": {"name": "kube-root-ca.crt"}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": "absent-claim"}},
+            {"name": "keys", "secret": {"secretName": "maybe", "optional": true}}],
+    });
+    // The delegate looks whether there is a Secret that the pods can do without.
+    super::super::settings::may_look_at(&world, &["maybe"]).await;
+    world.apply(&[deployment(&world, "orders", &pod)]).await;
+    world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
+    let message = world.fails("to-qa", "MissingInTarget").await;
+    for part in [
+        "nothing was written; ".to_owned(),
+        format!(
+            "ConfigMap absent: NotFound: Deployment orders uses ConfigMap absent, which does not come with the solution and does not exist in namespace {}: label it in development as part of the solution and raise the version, or create it there",
+            world.qa
+        ),
+        "PersistentVolumeClaim absent-claim: NotFound: Deployment orders uses".to_owned(),
+    ] {
+        assert!(message.contains(&part), "{part:?} is not said: {message}");
+    }
+    let expected = set(&["ConfigMap absent NotFound", "PersistentVolumeClaim absent-claim NotFound"]);
+    assert_eq!(against(&world, "to-qa").await, expected);
+
+    let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    world
+        .apply(&[
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "absent", "namespace": world.qa}}),
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "absent-claim", "namespace": world.qa}, "spec": claim}),
+        ])
+        .await;
+    world.ask(&world.request("again", "qa", "orders", "1.0.0")).await;
+    let waiting = world.until_request("again", |r| phase(r) == "AwaitingApproval" || crate::world::ended(r)).await;
+    assert_eq!(phase(&waiting), "AwaitingApproval", "{:?}", outcome(&waiting));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once() {
+    let world = world("nowhere").await;
+    let of_orders = json!({"app.kubernetes.io/part-of": "orders"});
+    let claim = json!({"storageClassName": "no-storage", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let rules = json!([{"host": "a.example.test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "a", "port": {"number": 80}}}}]}}]);
+    super::super::settings::may_look_at(&world, &["no-secret"]).await;
+    world
+        .apply(&[
+            deployment(&world, "first", &json!({"priorityClassName": "no-priority", "serviceAccountName": "no-account"})),
+            deployment(&world, "second", &json!({"runtimeClassName": "no-runtime", "imagePullSecrets": [{"name": "no-secret"}]})),
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": claim,
+                "metadata": {"name": "data", "namespace": world.dev, "labels": of_orders}}),
+            json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": {"ingressClassName": "no-ingress", "rules": rules},
+                "metadata": {"name": "web", "namespace": world.dev, "labels": of_orders}}),
+            // Somebody else's, of the name of an object of the solution.
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders", "namespace": world.qa,
+                "labels": {"applyset.kubernetes.io/part-of": "another"}}}),
+        ])
+        .await;
+    world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
+    world.fails("to-qa", "NotOffered").await;
+    let expected = set(&[
+        "ConfigMap orders OwnedByAnotherSet",
+        "IngressClass no-ingress NotFound",
+        "PriorityClass no-priority NotFound",
+        "RuntimeClass no-runtime NotFound",
+        "Secret no-secret NotFound",
+        "ServiceAccount no-account NotFound",
+        "StorageClass no-storage NotFound",
+    ]);
+    assert_eq!(against(&world, "to-qa").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_solution_waits_for_those_that_it_depends_on() {
+    let world = world("depends").await;
+    let mut orders = world.solution("orders", "1.0.0");
+    orders["spec"]["dependencies"] = json!([{"name": "base", "version": ">=1.1"}]);
+    world.apply(&[orders, world.solution("base", "1.0.0"), world.config("base", "base", json!({"version": "1.0.0"}))]).await;
+    world.ask(&world.request("orders", "qa", "orders", "1.0.0")).await;
+    let none = world.waits_for("orders", "DependencyMissing").await;
+    assert!(
+        none.starts_with("solutions that orders depends on do not run in the target: base >=1.1 (does not run there). Waits until "),
+        "{none}"
+    );
+    let succeeded = |request: &DeploymentRequest| assert_eq!(phase(request), "Succeeded", "{:?}", outcome(request));
+    succeeded(&world.deploy("base", "qa", "base", "1.0.0").await);
+    let old = world.until_request("orders", |r| outcome(r).1.contains("base >=1.1 (runs in version 1.0.0)")).await;
+    assert_eq!(outcome(&old).0, "DependencyMissing");
+    world.apply(&[world.solution("base", "1.1.0"), world.config("base", "base", json!({"version": "1.1.0"}))]).await;
+    succeeded(&world.deploy("base-2", "qa", "base", "1.1.0").await);
+    succeeded(&world.approved("orders", "qa").await);
+}
