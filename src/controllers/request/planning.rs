@@ -95,7 +95,7 @@ impl Pass {
             &observed.request.solution,
             &observed.request.version,
             replaces.as_ref().map(|r| &r.version),
-            usize::try_from(report.delete).unwrap_or_default(),
+            [report.delete, report.recreate].map(|count| usize::try_from(count).unwrap_or_default()),
             &report.objects,
         );
         let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();

@@ -158,7 +158,14 @@ fn start(control_plane: &ControlPlane, argv: &[OsString]) -> Result<Child> {
         path.push(rest);
     }
     // Through `bind`, the command ends with us even when we are killed.
-    Command::new(&control_plane.binaries().argv("supervisor")[0])
+    let mut command = Command::new(&control_plane.binaries().argv("supervisor")[0]);
+    // What `cargo run` says of this program is not meant for a cargo that the command runs: half of everything would be built again.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
+    command
         .arg("bind")
         .args(argv)
         .env(controlplane::ENVIRONMENT, control_plane.dir())
