@@ -40,36 +40,13 @@ async fn fails(world: &World, solution: &str, reason: &str) -> String {
     world.fails(solution, reason).await
 }
 
-/// Lets the delegate, and the operator as the delegate, look at one Secret of QA.
-async fn may_look_at(world: &World, secret: &str) {
-    let rbac = "rbac.authorization.k8s.io";
-    for (name, verb, subject) in [
-        ("look", "get", json!({"kind": "ServiceAccount", "namespace": world.host, "name": "bot-qa"})),
-        (
-            "look-as",
-            "impersonate-on:serviceaccount:get",
-            json!({"kind": "ServiceAccount", "namespace": "pilotage-system", "name": "pilotage"}),
-        ),
-    ] {
-        let metadata = json!({"name": name, "namespace": world.qa});
-        let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [secret], "verbs": [verb]}]);
-        world
-            .apply(&[
-                json!({"apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": metadata, "rules": rules}),
-                json!({"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": metadata,
-                    "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name}, "subjects": [subject]}),
-            ])
-            .await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_uses_what_the_target_does_not_offer() {
     let world = World::new("offered").await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vault", "namespace": world.qa}, "stringData": {"key": "canary"}});
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "root", "namespace": world.qa}});
     world.apply(&[secret, account]).await;
-    may_look_at(&world, "vault").await;
+    world.may_look_at(&["vault"]).await;
     let offer = format!("kubectl label secrets vault -n {} pilotage.dev/connection=true", world.qa);
 
     let mounts = json!({"volumes": [{"name": "v", "secret": {"secretName": "vault"}}]});

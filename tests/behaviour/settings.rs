@@ -10,29 +10,6 @@ use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase};
 
-/// Lets the delegate, and the operator as the delegate, look at Secrets of QA by these names.
-pub async fn may_look_at(world: &World, secrets: &[&str]) {
-    let rbac = "rbac.authorization.k8s.io";
-    for (name, verb, subject) in [
-        ("look", "get", json!({"kind": "ServiceAccount", "namespace": world.host, "name": "bot-qa"})),
-        (
-            "look-as",
-            "impersonate-on:serviceaccount:get",
-            json!({"kind": "ServiceAccount", "namespace": "pilotage-system", "name": "pilotage"}),
-        ),
-    ] {
-        let metadata = json!({"name": name, "namespace": world.qa});
-        let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": [verb]}]);
-        world
-            .apply(&[
-                json!({"apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": metadata, "rules": rules}),
-                json!({"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": metadata,
-                    "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name}, "subjects": [subject]}),
-            ])
-            .await;
-    }
-}
-
 /// A solution with objects that settings go to, and with references to three Secrets of development.
 async fn world(name: &str) -> World {
     let world = World::new(name).await;
@@ -75,7 +52,7 @@ async fn world(name: &str) -> World {
                 "rules": [{"host": "dev.test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]}}),
         ])
         .await;
-    may_look_at(&world, &["qa-db", "qa-pull", "qa-tls", "dev-db", "dev-pull", "dev-tls"]).await;
+    world.may_look_at(&["qa-db", "qa-pull", "qa-tls", "dev-db", "dev-pull", "dev-tls"]).await;
     world
 }
 

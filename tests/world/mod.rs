@@ -388,6 +388,28 @@ impl World {
         .await
     }
 
+    /// Lets the delegate, and the operator as the delegate, look at Secrets of QA by these names.
+    pub async fn may_look_at(&self, secrets: &[&str]) {
+        let rbac = "rbac.authorization.k8s.io";
+        for (name, verb, subject) in [
+            ("look", "get", json!({"kind": "ServiceAccount", "namespace": self.host, "name": "bot-qa"})),
+            (
+                "look-as",
+                "impersonate-on:serviceaccount:get",
+                json!({"kind": "ServiceAccount", "namespace": "pilotage-system", "name": "pilotage"}),
+            ),
+        ] {
+            let metadata = json!({"name": name, "namespace": self.qa});
+            let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": [verb]}]);
+            self.apply(&[
+                json!({"apiVersion": format!("{rbac}/v1"), "kind": "Role", "metadata": metadata, "rules": rules}),
+                json!({"apiVersion": format!("{rbac}/v1"), "kind": "RoleBinding", "metadata": metadata,
+                        "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name}, "subjects": [subject]}),
+            ])
+            .await;
+        }
+    }
+
     /// Applies objects as the cluster's administrator.
     pub async fn apply(&self, objects: &[Value]) {
         for object in objects {

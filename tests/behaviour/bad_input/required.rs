@@ -45,7 +45,7 @@ async fn config_maps_and_claims_that_are_nowhere_are_named_one_each_until_they_a
             {"name": "keys", "secret": {"secretName": "maybe", "optional": true}}],
     });
     // The delegate looks whether there is a Secret that the pods can do without.
-    super::super::settings::may_look_at(&world, &["maybe"]).await;
+    world.may_look_at(&["maybe"]).await;
     world.apply(&[deployment(&world, "orders", &pod)]).await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
     let message = world.fails("to-qa", "MissingInTarget").await;
@@ -80,7 +80,7 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
     let of_orders = json!({"app.kubernetes.io/part-of": "orders"});
     let claim = json!({"storageClassName": "no-storage", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     let rules = json!([{"host": "a.example.test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "a", "port": {"number": 80}}}}]}}]);
-    super::super::settings::may_look_at(&world, &["no-secret"]).await;
+    world.may_look_at(&["no-secret"]).await;
     world
         .apply(&[
             deployment(&world, "first", &json!({"priorityClassName": "no-priority", "serviceAccountName": "no-account"})),
