@@ -5,6 +5,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::{Map, Value};
 
+/// How much of a reason is in the table, in characters; all of it is printed before.
+const MOST_SAID: usize = 100;
+
 /// What a figure should be.
 #[derive(Clone, Copy, Debug)]
 pub enum Budget {
@@ -50,7 +53,7 @@ impl Figures {
         table.load_preset(comfy_table::presets::UTF8_FULL_CONDENSED).set_header(["figure", "measured", "budget", ""]);
         for figure in &self.0 {
             let (measured, verdict) = match (&figure.measured, figure.budget) {
-                (Err(why), _) => ("not measured".to_owned(), why.lines().next().unwrap_or_default().to_owned()),
+                (Err(why), _) => ("not measured".to_owned(), why.chars().take(MOST_SAID).collect()),
                 (Ok(value), Budget::None) => (short(*value), String::new()),
                 (Ok(value), Budget::AtMost(limit)) => (short(*value), verdict(*value <= limit)),
                 (Ok(value), Budget::AtLeast(limit)) => (short(*value), verdict(*value >= limit)),
