@@ -94,7 +94,11 @@ fn make_removable(source: &Path, tree: &Path, removals: &[Removal]) {
     let listed = Command::new("git").current_dir(source).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).output();
     let listed = String::from_utf8(listed.expect("git").stdout).unwrap();
     let edited: BTreeSet<&Path> = removals.iter().flat_map(|r| r.edits.iter().map(|e| e.file.as_path())).collect();
-    for path in listed.split('\0').map(Path::new).filter(|path| source.join(path).is_file()) {
+    let listed: BTreeSet<&Path> = listed.split('\0').map(Path::new).filter(|path| source.join(path).is_file()).collect();
+    for gone in files(tree).into_iter().filter(|file| !listed.contains(file.strip_prefix(tree).unwrap())) {
+        fs::remove_file(gone).unwrap();
+    }
+    for path in listed {
         let text = fs::read(source.join(path)).unwrap();
         let text = if edited.contains(path) || path == Path::new("src/lib.rs") || path == Path::new("tests/world/mod.rs") {
             edit(path, String::from_utf8(text).unwrap(), removals).into_bytes()
@@ -108,6 +112,12 @@ fn make_removable(source: &Path, tree: &Path, removals: &[Removal]) {
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
         fs::write(copy, text).unwrap();
     }
+}
+
+/// All files below a folder, where there is one.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 fn edit(path: &Path, mut text: String, removals: &[Removal]) -> String {
@@ -150,7 +160,8 @@ impl Built {
             String::from_utf8(output.stdout).unwrap()
         };
         cargo(&["build", "--package", "pilotage-harness", "--bins"]);
-        let messages = cargo(&["test", "--package", "pilotage", "--test", "attacks", "--no-run", "--message-format=json"]);
+        let messages =
+            cargo(&["test", "--package", "pilotage", "--test", "attacks", "--no-run", "--message-format=json-render-diagnostics"]);
         let tests = messages
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())

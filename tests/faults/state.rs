@@ -52,12 +52,17 @@ pub async fn of(world: &World) -> Value {
     all.insert("host configmaps".into(), list(&world.admin, "api/v1", "configmaps", &world.host).await);
     all.insert("dev solutions".into(), list(&world.admin, "apis/pilotage.dev/v1alpha1", "solutions", &world.dev).await);
     for namespace in [&world.qa, &world.prod] {
+        let scaled = scaled(&world.admin, namespace).await;
         for kind in COMPONENTS {
             let (version, plural) = kind.rsplit_once('/').unwrap();
             let mut objects = list(&world.admin, version, plural, namespace).await;
             for object in objects.as_array_mut().unwrap() {
                 // What became of it is the cluster's.
                 object.as_object_mut().unwrap().remove("status");
+                if scaled.contains(&(plural.to_owned(), object["metadata"]["name"].clone())) {
+                    object["spec"].as_object_mut().unwrap().remove("replicas");
+                    object["metadata"].as_object_mut().unwrap().remove("generation");
+                }
             }
             if objects.as_array().is_some_and(|objects| !objects.is_empty()) {
                 all.insert(format!("{namespace} {plural}"), objects);
@@ -68,6 +73,13 @@ pub async fn of(world: &World) -> Value {
     let names = [(&world.host, "HOST"), (&world.dev, "DEV"), (&world.qa, "QA"), (&world.prod, "PROD")];
     mask(&mut all, &names);
     all
+}
+
+/// Whose replicas an autoscaler sets, when it gets to it: the kind's plural and the name.
+async fn scaled(client: &Client, namespace: &str) -> Vec<(String, Value)> {
+    let autoscalers = list(client, "apis/autoscaling/v2", "horizontalpodautoscalers", namespace).await;
+    let targets = autoscalers.as_array().unwrap().iter().map(|autoscaler| &autoscaler["spec"]["scaleTargetRef"]);
+    targets.map(|target| (format!("{}s", target["kind"].as_str().unwrap_or_default().to_lowercase()), target["name"].clone())).collect()
 }
 
 async fn list(client: &Client, version: &str, plural: &str, namespace: &str) -> Value {

@@ -108,8 +108,7 @@ async fn sweep(life: Life, application: &Application) {
     assert_eq!(state::differences(&reference.state, &again.state), Vec::<String>::new(), "two undisturbed lives differ");
     assert!(reference.carried_out.len() > 3 && reference.writes.len() > reference.carried_out.len(), "{:?}", reference.writes);
 
-    let only: Option<usize> = std::env::var("PILOTAGE_SWEEP_AT").ok().and_then(|at| at.parse().ok());
-    let crashes = (1..=reference.writes.len()).filter(|number| only.is_none_or(|only| only == *number));
+    let crashes = (1..=reference.writes.len()).filter(|number| at_hand(*number));
     let crashes = crashes.flat_map(|number| [Action::CrashBefore, Action::CrashAfter].map(|action| (number, action)));
     let lives = stream::iter(crashes.map(|(number, action)| async move {
         let outcome = run(life, application, Some((number, action))).await;
@@ -163,6 +162,13 @@ fn written_otherwise(reference: &[String], outcome: &Outcome) -> Option<String> 
     let more = without(&without(&outcome.carried_out, reference), &outcome.repeatable);
     let missing = without(reference, &outcome.carried_out);
     (!more.is_empty() || !missing.is_empty()).then(|| format!("targets were written otherwise: {more:?} more, {missing:?} missing"))
+}
+
+/// Whether there is to be a crash at that write: at all, or where `PILOTAGE_SWEEP_AT` says, as `7` or `31-43`.
+fn at_hand(number: usize) -> bool {
+    let Ok(wanted) = std::env::var("PILOTAGE_SWEEP_AT") else { return true };
+    let (first, last) = wanted.split_once('-').unwrap_or((&wanted, &wanted));
+    (first.parse().unwrap()..=last.parse().unwrap()).contains(&number)
 }
 
 /// Whether there is time for a large application: `PILOTAGE_SWEEP` is `all`, or its name.
