@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,8 @@ struct Shared {
     script: Mutex<Script>,
     operator: Mutex<Option<Pid>>,
     writes: Mutex<Vec<Write>>,
-    crashed: AtomicBool,
+    started: AtomicUsize,
+    crashes: AtomicUsize,
     calls: Mutex<Vec<String>>,
     under_way: AtomicUsize,
     last: Mutex<Instant>,
@@ -112,7 +113,8 @@ impl Proxy {
             script: Mutex::new(Box::new(|_| Action::Forward)),
             operator: Mutex::new(None),
             writes: Mutex::default(),
-            crashed: AtomicBool::new(false),
+            started: AtomicUsize::new(0),
+            crashes: AtomicUsize::new(0),
             calls: Mutex::default(),
             under_way: AtomicUsize::new(0),
             last: Mutex::new(Instant::now()),
@@ -131,8 +133,9 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// Which process a crash kills.
+    /// Which process a crash kills. The connections that follow are its own.
     pub fn crashes(&self, operator: Pid) {
+        self.shared.started.fetch_add(1, Ordering::AcqRel);
         *self.shared.operator.lock().unwrap() = Some(operator);
     }
 
@@ -143,7 +146,7 @@ impl Proxy {
 
     /// Whether the script has killed an operator.
     pub fn has_crashed(&self) -> bool {
-        self.shared.crashed.load(Ordering::Acquire)
+        self.shared.crashes.load(Ordering::Acquire) > 0
     }
 
     /// The writes that counted, in the order in which they came.
@@ -191,16 +194,18 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+    // Whose connection it is: a request may be read from it when its sender is dead already.
+    let life = shared.started.load(Ordering::Acquire);
     let service = service_fn(move |request| {
         let shared = shared.clone();
         // In a task of its own: what has begun is carried out, whatever becomes of the caller.
-        async move { tokio::spawn(answer(request, shared)).await.map_err(io::Error::other)? }
+        async move { tokio::spawn(answer(request, life, shared)).await.map_err(io::Error::other)? }
     });
     // A connection that breaks is what this is about.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<Response<Body>> {
+async fn answer(request: Request<Incoming>, life: usize, shared: Arc<Shared>) -> io::Result<Response<Body>> {
     let (parts, body) = request.into_parts();
     let request = Request::from_parts(parts, body.collect().await.map_err(io::Error::other)?.to_bytes());
     let path = request.uri().path().to_owned();
@@ -217,17 +222,23 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> io::Result<R
         (number, (shared.script.lock().unwrap())(&call))
     };
     if background || watched {
-        return carry_out(request, &shared, number, action).await;
+        return carry_out(request, life, &shared, number, action).await;
     }
     shared.calls.lock().unwrap().push(called);
     shared.under_way.fetch_add(1, Ordering::AcqRel);
-    let outcome = carry_out(request, &shared, number, action).await;
+    let outcome = carry_out(request, life, &shared, number, action).await;
     *shared.last.lock().unwrap() = Instant::now();
     shared.under_way.fetch_sub(1, Ordering::AcqRel);
     outcome
 }
 
-async fn carry_out(request: Request<Bytes>, shared: &Arc<Shared>, number: Option<usize>, action: Action) -> io::Result<Response<Body>> {
+async fn carry_out(
+    request: Request<Bytes>,
+    life: usize,
+    shared: &Arc<Shared>,
+    number: Option<usize>,
+    action: Action,
+) -> io::Result<Response<Body>> {
     let broken = || Err(io::Error::from(io::ErrorKind::ConnectionReset));
     match action {
         Action::CrashBefore => {
@@ -241,12 +252,11 @@ async fn carry_out(request: Request<Bytes>, shared: &Arc<Shared>, number: Option
         }
         Action::Forward | Action::CrashAfter | Action::LoseReply(_) | Action::Reset => {}
     }
-    let alive = !shared.crashed.load(Ordering::Acquire);
     let response = forward(request, shared).await?;
     if let Some(number) = number {
         let write = &mut shared.writes.lock().unwrap()[number - 1];
         write.code = Some(response.status().as_u16());
-        write.orphan = alive && shared.crashed.load(Ordering::Acquire);
+        write.orphan = shared.crashes.load(Ordering::Acquire) >= life.max(1);
     }
     match action {
         Action::CrashAfter => {
@@ -322,7 +332,7 @@ fn refusal(code: u16) -> Response<Body> {
 fn kill(shared: &Shared) {
     let Some(pid) = shared.operator.lock().unwrap().take() else { return };
     // Said before it is done: whoever finds the operator dead asks whether that was meant.
-    shared.crashed.store(true, Ordering::Release);
+    shared.crashes.fetch_add(1, Ordering::AcqRel);
     process::signal(pid, Signal::KILL).unwrap();
     process::wait_until("the operator is dead", DEATH, || !process::exists(pid)).unwrap();
 }
