@@ -107,9 +107,27 @@ fn the_page_on_installing_does_what_it_says() {
     let reason = "--for=jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=NotOwnerOfServicePrincipal";
     kubectl.ok(&["wait", "stage/standard-prod", "-n", "contoso-host", reason, "--timeout=60s"]).unwrap();
 
+    // An upgrade applies the same again.
+    let again = run(&plane, with(&commands, "rollout status")).unwrap();
+    assert!(again.contains("customresourcedefinition.apiextensions.k8s.io/pipelines.pilotage.dev serverside-applied"), "{again}");
+    ready("stage", "standard-qa");
+
     let end = with(&commands, "confirm-delete");
     let unconfirmed = end.lines().find(|line| line.starts_with("kubectl delete namespace")).unwrap();
     assert!(run(&plane, unconfirmed).unwrap_err().contains("holds pipeline contoso-standard"));
     run(&plane, end).unwrap();
+
+    // Removed while there is a host with all that belongs to it.
+    kubectl.ok(&["apply", "--server-side", "-f", "examples/contoso/platform.yaml"]).unwrap();
+    run(&plane, pipeline).unwrap();
+    ready("pipeline", "contoso-standard");
     operator.stop().unwrap();
+    run(&plane, with(&commands, "kubectl delete -f crds/")).unwrap();
+    let kinds = "crds,clusterroles,clusterrolebindings,validatingadmissionpolicies,mutatingadmissionpolicies,namespaces,roles,rolebindings";
+    let left = kubectl.ok(&["get", kinds, "-A", "-o", "name"]).unwrap();
+    let ours: Vec<&str> = left.lines().filter(|line| line.contains("pilotage")).collect();
+    assert!(ours.iter().all(|line| line.starts_with("role")), "only what was made for hosts and targets by hand is left: {ours:?}");
+    let shared = ["get", "roles,rolebindings", "-A", "-l", "app.kubernetes.io/managed-by=pilotage", "-o", "name"];
+    let gone = || kubectl.ok(&shared).unwrap().is_empty();
+    pilotage_harness::process::wait_until("what sharing made goes with its pipeline", PATIENCE, gone).unwrap();
 }

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use crate::arrival::{essences, kind_of, live, objects};
 use crate::world::{PATIENCE, World, outcome, phase};
 
-/// Applications of others; where they are not there, there is nothing to show.
+/// Applications of others, from the folder that `PILOTAGE_SOLUTIONS` names; where they are not there, there is nothing to show.
 pub fn applications() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/solutions");
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/solutions");
+    let folder = std::env::var_os("PILOTAGE_SOLUTIONS").map_or_else(beside, PathBuf::from);
     let Ok(entries) = std::fs::read_dir(&folder) else {
         eprintln!("not shown: there are no applications in {}", folder.display());
         return Vec::new();
