@@ -3,7 +3,8 @@
 //! A maker asks for a version of a solution to be deployed to a stage; the stage's gates decide; the
 //! stage's delegate deploys; the host keeps the record. `api` holds the kinds, `policy` the decisions
 //! (pure, without a client), `delivery` what moves, `identity` who acts, `controllers` one folder per
-//! kind, `driver` what all controllers share, `triggers` what other systems are told, `operator` the process and `admin` its health and metrics.
+//! kind, `driver` what all controllers share, `triggers` what other systems are told, `egress` where they may be told, `operator`
+//! the process and `admin` its health and metrics.
 
 pub mod admin;
 pub mod api;
@@ -11,6 +12,7 @@ pub mod cli;
 pub mod controllers;
 pub mod delivery;
 pub mod driver;
+pub mod egress;
 pub mod identity;
 pub mod operator;
 pub mod policy;

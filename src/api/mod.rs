@@ -10,6 +10,7 @@ pub mod names;
 pub mod pipeline;
 pub mod plan;
 pub mod reference;
+pub mod repository;
 pub mod request;
 pub mod request_status;
 pub mod settings;

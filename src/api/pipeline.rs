@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
-use super::reference::{SecretKeyReference, Subject};
+use super::reference::{SecretKeyReference, SecretReference, Subject};
 
 /// A Pipeline links at least one development environment with 1 to 7 stages, and says who may deploy through them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -60,6 +60,11 @@ pub struct PipelineSpec {
     #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub development_environments: Vec<String>,
+    /// The repositories of OCI registries that requests to the first stage may take an artifact from, in place of an export.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["url".into()]))]
+    pub artifact_repositories: Vec<ArtifactRepository>,
     /// Who may ask for deployments through this pipeline. Becomes a Role and a `RoleBinding` in the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -91,6 +96,32 @@ pub enum Visibility {
     Private,
     /// They may also read and patch the host's requests.
     Shared,
+}
+
+/// A repository of an OCI registry, or all that are below a path.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(r"self.url.matches('^oci://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$')")
+    .message("url is oci://, a host in lower case, a port where one is wanted, and a path in lower case; no tag, user, password or query"))]
+#[x_kube(validation = Rule::new("!self.?plainHttp.orValue(false) || !(has(self.credentialsSecretRef) || has(self.certificateAuthority))")
+    .message("plainHttp goes without credentialsSecretRef and certificateAuthority: credentials are never sent over http"))]
+pub struct ArtifactRepository {
+    /// For example `oci://registry.example.test/team`: this repository and all below it. A part of a name is no prefix: `team-b` is not
+    /// below `team`.
+    #[schemars(length(min = 7, max = 1024))]
+    pub url: String,
+    /// Credentials, in a Secret of the host of type `kubernetes.io/dockerconfigjson` that the operator may get. They are sent only to hosts
+    /// that the Secret has an entry for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretReference>,
+    /// The certificate authority of the registry (PEM), in place of those that the operator's machine trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32_768))]
+    pub certificate_authority: Option<String>,
+    /// Speak http and not https: for a registry without anything secret, in a network that is trusted. Whoever is on the way decides what a
+    /// tag means.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plain_http: bool,
 }
 
 /// A receiver of `CloudEvents`.

@@ -46,6 +46,8 @@ use super::settings::DeploymentSettings;
         .message("status.gates.approval is written once"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.gates) || !has(oldSelf.status.gates.preDeploymentStep) || (has(self.status) && has(self.status.gates) && has(self.status.gates.preDeploymentStep) && self.status.gates.preDeploymentStep == oldSelf.status.gates.preDeploymentStep)")
         .message("status.gates.preDeploymentStep is written once"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.source) || (has(self.status) && has(self.status.source) && self.status.source == oldSelf.status.source)")
+        .message("status.source is written once"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startTime) || (has(self.status) && has(self.status.startTime) && self.status.startTime == oldSelf.status.startTime)")
         .message("status.startTime is written once"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startTime) || self.spec.?cancel.orValue(false) == oldSelf.spec.?cancel.orValue(false)")
@@ -121,11 +123,16 @@ pub struct ArtifactSource {
 /// An OCI artifact in the layout of `flux push artifact` or ORAS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(r"self.url.matches('^oci://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+$')")
+    .message("url is oci://, a host and a repository in lower case, for example oci://registry.example.test/team/orders; no tag, user, password or query"))]
+#[x_kube(validation = Rule::new("has(self.tag) != has(self.digest)").message("either tag or digest"))]
+#[x_kube(validation = Rule::new(r"!has(self.tag) || self.tag.matches('^[a-zA-Z0-9_][a-zA-Z0-9._-]*$')").message("tag is made of letters, digits, . _ and -"))]
+#[x_kube(validation = Rule::new("!has(self.digest) || self.digest.matches('^sha256:[a-f0-9]{64}$')").message("digest is sha256: and 64 hexadecimal digits in lower case"))]
 pub struct OciSource {
-    /// The repository, for example `oci://registry.example.test/team/orders`.
-    #[schemars(length(min = 7, max = 1024), regex(pattern = "^oci://"))]
+    /// The repository, for example `oci://registry.example.test/team/orders`; one that the pipeline's `artifactRepositories` lists.
+    #[schemars(length(min = 7, max = 1024))]
     pub url: String,
-    /// A tag; resolved to a digest once.
+    /// A tag; resolved to a digest once, before anybody is asked to approve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub tag: Option<String>,

@@ -66,6 +66,10 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub phase: String,
+    /// What the tag of `spec.artifact.oci` means for this request: the repository and a digest. Written once, before anybody is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1200))]
+    pub source: Option<String>,
     /// The artifact that is deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactReference>,

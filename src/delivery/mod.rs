@@ -15,6 +15,7 @@ pub mod failure;
 mod findings;
 pub mod health;
 pub mod object;
+pub mod oci;
 pub mod offered;
 pub mod order;
 pub mod plan;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::api::{Artifact, Environment, Pipeline, Solution};
 use crate::delivery::discovery::Discovery;
+use crate::delivery::oci::Registries;
 use crate::delivery::store::ArtifactStore;
 use crate::identity::access::Access;
 use crate::identity::clients::{ClientError, Clients};
@@ -53,6 +54,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// Artifacts and their bytes.
     pub artifacts: ArtifactStore,
+    /// Registries that artifacts are fetched from.
+    pub registries: Registries,
     /// Kubernetes Events.
     pub story: Story,
     /// What the operator wrote last and the caches may not have seen yet.
@@ -93,6 +96,7 @@ impl Cluster {
             },
             discovery: Discovery::new(client.clone()),
             artifacts: ArtifactStore::new(client.clone()),
+            registries: Registries::default(),
             story: Story::start(client),
             written: Freshness::default(),
             tenure: Tenure::default(),

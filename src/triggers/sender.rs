@@ -1,9 +1,5 @@
 //! Posts an event to a sink: one attempt, bounded in time and in what is read of the answer.
 
-use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -13,9 +9,9 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tower_service::Service;
+
+use crate::egress::{self, Guarded};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -51,7 +47,7 @@ pub struct Sender {
 impl Sender {
     /// A sender that trusts the machine's certificate authorities.
     pub fn new() -> Self {
-        let mut http = HttpConnector::new_with_resolver(Guarded(GaiResolver::new()));
+        let mut http = HttpConnector::new_with_resolver(Guarded::default());
         http.set_connect_timeout(Some(CONNECT));
         http.enforce_http(false);
         let https = match HttpsConnectorBuilder::new().with_native_roots() {
@@ -81,9 +77,7 @@ impl Sender {
 
     async fn attempt(&self, delivery: Delivery) -> Result<(), String> {
         let uri: Uri = delivery.url.parse().map_err(|_| "the url can't be used".to_owned())?;
-        if let Some(address) = uri.host().and_then(literal).filter(|a| is_link_local(*a)) {
-            return Err(refused(address));
-        }
+        egress::check(&uri)?;
         let mut request = Request::post(uri)
             .header(CONTENT_TYPE, "application/cloudevents+json; charset=utf-8")
             .header(USER_AGENT, concat!("pilotage/", env!("CARGO_PKG_VERSION")))
@@ -119,65 +113,9 @@ fn unreachable(error: &hyper_util::client::legacy::Error) -> String {
     if error.is_connect() { format!("could not be reached: {cause}") } else { format!("broke off: {cause}") }
 }
 
-fn literal(host: &str) -> Option<IpAddr> {
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
-}
-
-fn refused(address: IpAddr) -> String {
-    format!("has the link-local address {address}, where machines answer questions about themselves: nothing is sent there")
-}
-
-/// Clouds tell a machine its credentials at such an address, and no receiver has one.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => v4.is_link_local(),
-            // The last is where one cloud has its metadata.
-            None => v6.is_unicast_link_local() || v6.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254],
-        },
-    }
-}
-
-/// Resolves names as the system does, and refuses those that lead to link-local addresses.
-#[derive(Clone)]
-struct Guarded(GaiResolver);
-
-impl Service<Name> for Guarded {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let found = self.0.call(name);
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = found.await?.collect();
-            match found.iter().find(|a| is_link_local(a.ip())) {
-                Some(address) => Err(std::io::Error::other(refused(address.ip()))),
-                None => Ok(found.into_iter()),
-            }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_of_metadata_are_refused_in_every_form() {
-        for refused in ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "[fd00:ec2::254]"] {
-            assert!(literal(refused).is_some_and(is_link_local), "{refused}");
-        }
-        for fine in ["127.0.0.1", "10.0.0.1", "[::1]", "[fd00::1]"] {
-            assert!(literal(fine).is_some_and(|a| !is_link_local(a)), "{fine}");
-        }
-        assert_eq!(literal("sink.example.test"), None);
-    }
 
     #[test]
     fn only_2xx_is_an_arrival() {

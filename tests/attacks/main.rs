@@ -11,6 +11,10 @@ mod world;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod receiver;
 
+#[path = "../shipped/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod shipped;
+
 mod altered;
 mod attempt;
 mod carried;
@@ -24,6 +28,7 @@ mod operator;
 mod policies;
 mod proof;
 mod records;
+mod registries;
 mod removals;
 mod requests;
 mod running;

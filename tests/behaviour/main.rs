@@ -10,6 +10,9 @@ mod world;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod receiver;
 
+#[path = "../shipped/mod.rs"]
+mod shipped;
+
 mod again;
 mod apply_again;
 mod approval_controller;
@@ -24,6 +27,7 @@ mod identities;
 mod install;
 mod left_behind;
 mod main_job;
+mod oci;
 mod older;
 mod order;
 mod records;

@@ -48,6 +48,20 @@ impl Pass {
     /// A stored version is used by whoever may read what it was exported from.
     async fn reuse(&mut self, observed: &Observed, artifact: &Artifact) -> Result<ExportFact, ReconcileError> {
         let named = self.request.spec.source_environment.as_ref();
+        if let Some(origin) = &artifact.spec.source.oci {
+            return Ok(self.reuse_of_registry(observed, artifact, origin).await);
+        }
+        if let Some(wanted) = &observed.request.registry_source {
+            return Ok(ExportFact::Refused(Obstacle {
+                reason: "ExportedElsewhere".into(),
+                message: format!(
+                    "{} {} was exported from environment {}: a version has one source for ever. Raise the version to ship {wanted}",
+                    artifact.spec.solution.name,
+                    artifact.spec.solution.version,
+                    artifact.spec.source.environment.as_deref().unwrap_or("that is not known")
+                ),
+            }));
+        }
         let origin = artifact.spec.source.environment.as_ref();
         if let (Some(named), Some(origin)) = (named, origin)
             && named != origin
@@ -91,6 +105,9 @@ impl Pass {
     }
 
     async fn export_anew(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
+        if let Some(source) = observed.request.registry_source.clone() {
+            return self.fetch(observed, &source).await;
+        }
         let (Some(source), Some(solution), Some(requester)) =
             (self.around.source.clone(), self.around.solution.clone(), observed.request.requester.clone())
         else {
@@ -129,7 +146,13 @@ impl Pass {
             connection_references: solution.spec.connection_references.clone(),
             dependencies: solution.spec.dependencies.clone(),
         };
-        let artifact = match self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await {
+        let stored = self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await;
+        self.stored(stored, bundle)
+    }
+
+    /// What became of storing a bundle.
+    pub(super) fn stored(&mut self, stored: Result<Artifact, StoreError>, bundle: Bundle) -> Result<ExportFact, ReconcileError> {
+        let artifact = match stored {
             Ok(artifact) => artifact,
             Err(error) if error.failure() == Failure::Refused => {
                 return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactRefused".into(), message: error.to_string() }));

@@ -7,6 +7,7 @@ mod observe;
 mod outcome;
 mod pass;
 mod planning;
+mod registry;
 mod rollback;
 mod sharing;
 mod target;

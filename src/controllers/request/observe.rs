@@ -135,8 +135,13 @@ fn competes(request: &DeploymentRequest, other: &DeploymentRequest) -> bool {
         && other.metadata.deletion_timestamp.is_none()
 }
 
-/// The development environment: the one that the request names, or that the artifact came from, or the pipeline's only one.
+/// The development environment: the one that the request names, or that the artifact came from, or the pipeline's only one. What comes from a
+/// registry comes from none.
 fn source_name(request: &DeploymentRequest, pipeline: Option<&Pipeline>, artifact: Option<&Artifact>) -> Option<String> {
+    let from_registry = request.spec.artifact.is_some() || artifact.is_some_and(|a| a.spec.source.oci.is_some());
+    if from_registry && request.spec.source_environment.is_none() {
+        return None;
+    }
     let only = pipeline.and_then(|p| match p.spec.development_environments.as_slice() {
         [only] => Some(only.clone()),
         _ => None,
@@ -201,7 +206,11 @@ fn request_view(request: &DeploymentRequest) -> Result<RequestView, ReconcileErr
         solution: spec.solution.name.clone(),
         version: version(&spec.solution.version)?,
         source_environment: spec.source_environment.clone(),
-        from_registry: spec.artifact.is_some(),
+        repository: spec.artifact.as_ref().map(|a| a.oci.url.clone()),
+        registry_source: status.run.source.clone().or_else(|| {
+            let oci = &spec.artifact.as_ref()?.oci;
+            Some(format!("{}@{}", oci.url, oci.digest.as_deref()?))
+        }),
         share_with: spec.share_with.clone(),
         cancel: spec.cancel,
         requester: spec.requested_by.clone(),
@@ -233,6 +242,7 @@ fn pipeline_view(pipeline: &Pipeline) -> PipelineView {
     PipelineView {
         not_ready: not_ready(pipeline.metadata.generation, status.map(|s| (s.observed_generation, s.conditions.as_slice()))),
         development_environments: pipeline.spec.development_environments.clone(),
+        artifact_repositories: pipeline.spec.artifact_repositories.iter().map(|r| r.url.clone()).collect(),
         allow_redeployments: pipeline.spec.allow_redeployments,
         suspended: pipeline.spec.suspend,
     }
@@ -324,6 +334,7 @@ fn artifact_view(artifact: &Artifact) -> ArtifactView {
         digest: artifact.spec.digest.clone(),
         stored_at: artifact.metadata.creation_timestamp.as_ref().map_or(artifact.spec.exported_at, |t| t.0),
         source_environment: artifact.spec.source.environment.clone(),
+        registry_source: artifact.spec.source.oci.clone(),
         deployments: records
             .iter()
             .map(|d| DeploymentView {

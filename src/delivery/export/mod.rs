@@ -212,10 +212,9 @@ fn has_controller(live: &Value) -> bool {
 /// # Errors
 /// Where a component is of a kind that is never exported, or not served.
 pub fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind]) -> Result<Vec<&'a KindInfo>, ExportError> {
-    let never = |group: &str, kind: &str| NEVER.contains(&(group, kind)) || NEVER_GROUPS.contains(&group);
     for component in components {
         let (group, kind) = (component.group.as_str(), component.kind.as_str());
-        if never(group, kind) {
+        if is_never_exported(group, kind) {
             return Err(ExportError::NeverExported { component: component.clone() });
         }
         let served: Vec<&KindInfo> = kinds.iter().filter(|k| k.resource.group == group && k.resource.kind == kind).collect();
@@ -228,9 +227,14 @@ pub fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind]) -> Result<Vec
     }
     Ok(kinds
         .iter()
-        .filter(|k| k.namespaced && k.supports("list") && !never(&k.resource.group, &k.resource.kind))
+        .filter(|k| k.namespaced && k.supports("list") && !is_never_exported(&k.resource.group, &k.resource.kind))
         .filter(|k| components.is_empty() || components.iter().any(|c| c.group == k.resource.group && c.kind == k.resource.kind))
         .collect())
+}
+
+/// Whether objects of a kind are in no artifact, wherever it comes from.
+pub fn is_never_exported(group: &str, kind: &str) -> bool {
+    NEVER.contains(&(group, kind)) || NEVER_GROUPS.contains(&group)
 }
 
 /// Whether the operator's own rules let it list a kind as a whole.
@@ -294,7 +298,7 @@ async fn held(access: &Access, requester: &Identity, namespace: &str, rights: Ve
 }
 
 /// An object that an autoscaler of the bundle scales does not say how many replicas it has: two would fight over it.
-fn give_up_replicas(objects: &mut [Value]) {
+pub(super) fn give_up_replicas(objects: &mut [Value]) {
     let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let scaled: BTreeSet<Key> = objects
         .iter()

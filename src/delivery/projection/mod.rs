@@ -112,6 +112,23 @@ pub fn project(live: &Value) -> Option<Value> {
     Some(object)
 }
 
+/// The same of an object that was never in a cluster: all of it is a person's, but for what tools put on it to own it. `own` is the namespace
+/// that it was written for; empty where none is named.
+pub fn as_written(object: &Value, own: &str) -> Value {
+    let mut kept: Map<String, Value> =
+        object.as_object().into_iter().flatten().filter(|(name, _)| *name != "status").map(|(k, v)| (k.clone(), v.clone())).collect();
+    let metadata = object.get("metadata").and_then(Value::as_object);
+    let own_metadata = metadata.into_iter().flatten().filter(|(name, _)| matches!(name.as_str(), "name" | "labels" | "annotations"));
+    kept.insert("metadata".into(), Value::Object(own_metadata.map(|(k, v)| (k.clone(), v.clone())).collect()));
+    let mut written = Value::Object(kept);
+    let all = of_document(&written, &written, None);
+    assigned::strip(&mut written, Declared::of(Some(&all)));
+    if !own.is_empty() {
+        namespace::leave(&mut written, own);
+    }
+    written
+}
+
 /// Whether Argo CD knows the object by a label. Where it does by its annotation, the label is anybody's.
 fn is_tracked_by_label(live: &Value) -> bool {
     let managers = live.pointer("/metadata/managedFields").and_then(Value::as_array);

@@ -10,6 +10,7 @@ use super::observed::{Observed, Obstacle, PipelineView, SourceView, StageView, T
 use super::sharing;
 use super::step::{End, Ending, Progress, Step, Waiting};
 use crate::api::artifact::Outcome;
+use crate::api::repository::{self, Repository};
 
 /// For this long after a request's creation its refusal waits for other objects of the same `kubectl apply` to arrive.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -49,12 +50,6 @@ fn supported(o: &Observed) -> Result<(), Step> {
         return refuse(
             "RequesterUnknown",
             "spec.requestedBy is empty: the admission policies of Pilotage were not in force when the request was made. Install them and make a new request",
-        );
-    }
-    if o.request.from_registry {
-        return refuse(
-            "SourceUnsupported",
-            "spec.artifact.oci is reserved: this version deploys what it exports from a development environment. Name a sourceEnvironment instead",
         );
     }
     if let Err(text) = &o.request.scheduled_time {
@@ -137,6 +132,9 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), S
     if o.request.artifact_digest.is_some() {
         return Ok(());
     }
+    if let Some(repository) = from_registry(o) {
+        return listed(o, pipeline, &repository, now);
+    }
     let name = match (&o.request.source_environment, pipeline.development_environments.as_slice()) {
         (Some(name), linked) if !linked.contains(name) => {
             return Err(refuse(
@@ -183,6 +181,38 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), S
     solution(o, source, now)
 }
 
+/// The repository that a request of a first stage is about: the one that it names, or that the stored version came from, where it names
+/// nothing.
+fn from_registry(o: &Observed) -> Option<Repository> {
+    let stored = || {
+        let source = o.artifact.present()?.registry_source.as_deref()?;
+        repository::pinned(source).map(|(repository, _)| repository)
+    };
+    match &o.request.repository {
+        // The schema lets no other through.
+        Some(url) => Some(Repository::parse(url).unwrap_or_else(|| Repository { registry: url.clone(), path: String::new() })),
+        None if o.request.source_environment.is_none() => stored(),
+        None => None,
+    }
+}
+
+/// What the operator fetches, and with which credentials, is the pipeline's administrator's to say, not a maker's.
+fn listed(o: &Observed, pipeline: &PipelineView, wanted: &Repository, now: Timestamp) -> Result<(), Step> {
+    if repository::covering(pipeline.artifact_repositories.iter().map(String::as_str), wanted).is_some() {
+        return Ok(());
+    }
+    let has = if pipeline.artifact_repositories.is_empty() { "none".to_owned() } else { pipeline.artifact_repositories.join(", ") };
+    Err(refuse(
+        o,
+        "RepositoryNotAllowed",
+        &format!(
+            "{wanted} is not, and not below, a repository that pipeline {} takes artifacts from (it has: {has}); nothing was asked there. Make a new              request that names one of these, or let an administrator add it to spec.artifactRepositories",
+            o.request.pipeline
+        ),
+        now,
+    ))
+}
+
 fn solution(o: &Observed, source: &SourceView, now: Timestamp) -> Result<(), Step> {
     let name = &o.request.solution;
     let Some(solution) = known(&o.solution, Progress::Acceptance, "the solution")? else {
@@ -216,6 +246,17 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> Result<(),
             "SourceNotAllowed",
             &format!(
                 "stage {} comes after {}: it deploys what the first stage exported, not environment {name}; make a new request without sourceEnvironment",
+                o.request.stage, previous.name
+            ),
+            now,
+        ));
+    }
+    if let Some(url) = &o.request.repository {
+        return Err(refuse(
+            o,
+            "SourceNotAllowed",
+            &format!(
+                "stage {} comes after {}: it deploys what the first stage stored, not what is in {url}; make a new request without artifact",
                 o.request.stage, previous.name
             ),
             now,

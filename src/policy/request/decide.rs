@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::acceptance;
 use super::deployment;
 use super::gates;
-use super::observed::{ExportFact, Lookup, Observed, PlanFact, RightsFact};
+use super::observed::{ExportFact, Lookup, Observed, PlanFact, ResolveFact, RightsFact};
 use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
@@ -28,6 +28,7 @@ fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
     withdrawn(o)?;
     gates::rejected(o)?;
     let subject = acceptance::accept(o, now)?;
+    resolved(o, now)?;
     gates::pass(o, &subject, GateKind::PreExportStep, now)?;
     let digest = export(o, &subject, now)?;
     if o.request.artifact_digest.is_none() {
@@ -126,6 +127,20 @@ pub(super) fn reached(o: &Observed) -> Progress {
         return if request.pre_export.is_some() { Progress::Export } else { Progress::PreExportStep };
     }
     Progress::Acceptance
+}
+
+/// What a tag means is found out once, before anybody is asked anything; from then on it may move.
+fn resolved(o: &Observed, now: Timestamp) -> Result<(), Step> {
+    if o.request.repository.is_none() || o.request.registry_source.is_some() || o.request.artifact_digest.is_some() {
+        return Ok(());
+    }
+    // Nothing is fetched for somebody who may not deploy.
+    entitled(o, now)?;
+    match &o.facts.resolve {
+        None => Err(Step::Resolve),
+        Some(ResolveFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Acceptance, obstacle, now)),
+        Some(ResolveFact::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Acceptance, &obstacle.reason, &obstacle.message)),
+    }
 }
 
 /// The artifact is stored and this requester may use it. Later stages take what the first one exported.

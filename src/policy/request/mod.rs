@@ -15,6 +15,8 @@ pub mod timing;
 pub mod warnings;
 
 #[cfg(test)]
+mod registry_tests;
+#[cfg(test)]
 mod rollback_tests;
 #[cfg(test)]
 mod scenario;

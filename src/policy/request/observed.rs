@@ -86,8 +86,10 @@ pub struct RequestView {
     pub version: Version,
     /// The source environment it names.
     pub source_environment: Option<String>,
-    /// Whether it names an artifact in a registry.
-    pub from_registry: bool,
+    /// The repository that it names, in a registry.
+    pub repository: Option<String>,
+    /// The repository and digest that it is about, once that is known.
+    pub registry_source: Option<String>,
     /// With whom it asks for what is deployed to be shared.
     pub share_with: Vec<ShareGrant>,
     /// Whether it is withdrawn.
@@ -149,6 +151,8 @@ pub struct PipelineView {
     pub not_ready: Option<String>,
     /// Its development environments.
     pub development_environments: Vec<String>,
+    /// The repositories that artifacts may come from.
+    pub artifact_repositories: Vec<String>,
     /// Whether versions that are not higher may be deployed.
     pub allow_redeployments: bool,
     /// Whether it is stopped.
@@ -291,6 +295,8 @@ pub struct ArtifactView {
     pub stored_at: Timestamp,
     /// The development environment that it came from.
     pub source_environment: Option<String>,
+    /// The repository and digest that it came from.
+    pub registry_source: Option<String>,
     /// Where it was deployed.
     pub deployments: Vec<DeploymentView>,
 }
@@ -330,6 +336,8 @@ pub struct Rival {
 /// What steps of this pass found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// Of asking a registry what a tag means.
+    pub resolve: Option<ResolveFact>,
     /// Of the export.
     pub export: Option<ExportFact>,
     /// Of the plan.
@@ -366,6 +374,15 @@ pub enum RightsFact {
     Held,
     /// A right was taken away.
     Missing(Obstacle),
+}
+
+/// Why a registry did not say what a tag means. What it said is in the status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResolveFact {
+    /// It can't be asked, or does not know the tag.
+    Missing(Obstacle),
+    /// It is nothing that can be deployed.
+    Refused(Obstacle),
 }
 
 /// What the export found.

@@ -37,7 +37,8 @@ pub(super) fn head() -> Observed {
             solution: "orders".into(),
             version: Version::new(1, 4, 0),
             source_environment: None,
-            from_registry: false,
+            repository: None,
+            registry_source: None,
             share_with: Vec::new(),
             cancel: false,
             requester: Some(Identity { username: "dana".into(), uid: None, groups: vec!["makers".into()] }),
@@ -57,6 +58,7 @@ pub(super) fn head() -> Observed {
         pipeline: Lookup::Present(PipelineView {
             not_ready: None,
             development_environments: vec!["dev".into()],
+            artifact_repositories: vec!["oci://registry.test/team".into()],
             allow_redeployments: false,
             suspended: false,
         }),
@@ -116,6 +118,7 @@ pub(super) fn second() -> Observed {
         digest: DIGEST.into(),
         stored_at: after(-120),
         source_environment: Some("dev".into()),
+        registry_source: None,
         deployments: vec![DeploymentView {
             request: "orders-qa".into(),
             request_uid: "r0".into(),
@@ -168,6 +171,7 @@ impl Observed {
                 digest: DIGEST.into(),
                 stored_at: after(seconds),
                 source_environment: Some("dev".into()),
+                registry_source: None,
                 deployments: Vec::new(),
             });
         }

@@ -42,6 +42,8 @@ pub enum GateKind {
 pub enum Step {
     /// Read live what the caches do not have, before something terminal is decided from it.
     Confirm,
+    /// Ask the registry what the request's tag means, and write it down.
+    Resolve,
     /// Export the solution, or find that the requester may use the stored artifact.
     Export,
     /// Dry run as the delegate.

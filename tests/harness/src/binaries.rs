@@ -87,9 +87,16 @@ fn assets() -> Option<PathBuf> {
 
 /// A short hash of what the build depends on.
 fn fingerprint() -> Result<String> {
+    let mut parts: Vec<Vec<u8>> = STAGES.iter().chain(&VERSIONED).map(|name| name.as_bytes().to_vec()).collect();
+    parts.extend(sources(&paths::module(), &["", "supervisor/"])?);
+    Ok(digest::short(parts))
+}
+
+/// The names and contents of a Go module's files, in order.
+fn sources(module: &Path, dirs: &[&str]) -> Result<Vec<Vec<u8>>> {
     let mut files = Vec::new();
-    for dir in ["", "supervisor/"] {
-        for entry in std::fs::read_dir(paths::module().join(dir)).context("the Go module of the control plane")? {
+    for dir in dirs {
+        for entry in std::fs::read_dir(module.join(dir)).with_context(|| format!("the Go module in {}", module.display()))? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             let source = Path::new(&name).extension().is_some_and(|extension| extension == "go");
             if source || name == "go.mod" || name == "go.sum" {
@@ -98,12 +105,46 @@ fn fingerprint() -> Result<String> {
         }
     }
     files.sort();
-    let mut parts: Vec<Vec<u8>> = STAGES.iter().chain(&VERSIONED).map(|name| name.as_bytes().to_vec()).collect();
+    let mut parts = Vec::new();
     for name in files {
-        let content = std::fs::read(paths::module().join(&name))?;
+        let content = std::fs::read(module.join(&name))?;
         parts.extend([name.into_bytes(), content]);
     }
-    Ok(digest::short(parts))
+    Ok(parts)
+}
+
+/// Builds the registry, and the programs that push to it, where that was not done yet, and gives the program.
+pub fn registry() -> Result<PathBuf> {
+    let module = paths::registry_module();
+    let all = paths::target().join("controlplane");
+    let program = all.join(format!("registry-{}", digest::short(sources(&module, &[""])?)));
+    if !program.is_file() {
+        std::fs::create_dir_all(&all)?;
+        let lock = File::create(all.join("registry.lock"))?;
+        lock.lock()?;
+        if !program.is_file() {
+            eprintln!(
+                "building the registry and what pushes to it from Go modules (first time: about 3 minutes of one core; cached afterwards)…"
+            );
+            let (partial, log) = (program.with_extension("partial"), program.with_extension("log"));
+            let output = File::create(&log)?;
+            let mut command = go();
+            command
+                .current_dir(&module)
+                .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o"])
+                .arg(&partial)
+                .arg(".")
+                .stdin(Stdio::null())
+                .stdout(output.try_clone()?)
+                .stderr(output);
+            if !run_reporting(&mut command)? {
+                bail!("building the registry failed:\n{}", std::fs::read_to_string(&log)?);
+            }
+            std::fs::rename(&partial, &program).with_context(|| program.display().to_string())?;
+            std::fs::remove_file(&log)?;
+        }
+    }
+    Ok(program)
 }
 
 /// Builds into a folder that gets its name when all is in it.

@@ -1,6 +1,6 @@
 //! A real Kubernetes control plane on loopback, for the tests, the benches and
 //! the demo: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and
-//! kwok, which plays the kubelets.
+//! kwok, which plays the kubelets; and a real OCI registry.
 //!
 //! [`ControlPlane`] starts one or attaches to a running one, [`Kubectl`] talks
 //! to it, [`audit`] tells who called it how. All of it is blocking code without
@@ -21,6 +21,7 @@ mod paths;
 mod ports;
 pub mod process;
 mod readiness;
+pub mod registry;
 pub mod supervisor;
 pub mod table;
 pub mod trail;
@@ -28,3 +29,4 @@ pub mod witness;
 
 pub use controlplane::{ControlPlane, Options};
 pub use kubectl::{Kubectl, Output};
+pub use registry::Registry;

@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 
 const USAGE: &str = "usage: pilotage-dev COMMAND
 
-  build                            builds the programs of the control plane
+  build                            builds the programs of the control plane, and the registry
   run [--operator PROGRAM [--trail]] -- CMD
                                    runs a command with a control plane of its own
   up [--operator PROGRAM]          starts a control plane that stays, or reuses the running one
@@ -76,6 +76,7 @@ fn operator(args: &[OsString]) -> Result<(Option<PathBuf>, &[OsString])> {
 
 fn build() -> Result<ExitCode> {
     println!("{}", binaries::binaries()?.dir().display());
+    println!("{}", binaries::registry()?.display());
     Ok(ExitCode::SUCCESS)
 }
 

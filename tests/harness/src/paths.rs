@@ -2,9 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-/// The folder of the Go module.
+/// The folder of the Go module with the control plane.
 pub(crate) fn module() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../controlplane")
+}
+
+/// The folder of the Go module with the registry.
+pub(crate) fn registry_module() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry")
 }
 
 /// The root of the source tree.

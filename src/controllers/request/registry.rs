@@ -1,0 +1,169 @@
+//! Steps `Resolve` and `Export` of what another system pushed to a registry.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+
+use super::pass::Pass;
+use crate::api::Artifact;
+use crate::api::artifact::ArtifactOrigin;
+use crate::api::pipeline::ArtifactRepository;
+use crate::api::repository::{self, Repository};
+use crate::delivery::failure::Failure;
+use crate::delivery::object;
+use crate::delivery::oci::credentials::{Credentials, KEY};
+use crate::delivery::oci::{Access, OciError, Written};
+use crate::delivery::resources::Resources;
+use crate::delivery::store::NewArtifact;
+use crate::driver::controller::ReconcileError;
+use crate::identity::access::Right;
+use crate::identity::grants;
+use crate::policy::request::observed::{ExportFact, Observed, Obstacle, ResolveFact};
+
+impl Pass {
+    /// Asks what the request's tag means and writes it down; else what is in the way.
+    pub(super) async fn resolve(&mut self) -> Result<Option<ResolveFact>, ReconcileError> {
+        let Some(source) = self.request.spec.artifact.as_ref().map(|a| a.oci.clone()) else { return Ok(None) };
+        let (Some(repository), Some(tag)) = (Repository::parse(&source.url), &source.tag) else { return Ok(None) };
+        let (entry, access) = match self.way_to(&repository).await? {
+            Ok(way) => way,
+            Err(obstacle) => return Ok(Some(ResolveFact::Missing(obstacle))),
+        };
+        let digest = match self.cluster.registries.resolve(&entry, &repository, tag, &access).await {
+            Ok(digest) => digest,
+            Err(error) if error.failure() == Failure::Refused => return Ok(Some(ResolveFact::Refused(obstacle(&error)))),
+            Err(error) => return Ok(Some(ResolveFact::Missing(obstacle(&error)))),
+        };
+        let mut new = self.status();
+        new.source = Some(format!("{repository}@{digest}"));
+        self.write(&new).await?;
+        Ok(None)
+    }
+
+    /// Fetches what the request is about, and stores it.
+    pub(super) async fn fetch(&mut self, observed: &Observed, source: &str) -> Result<ExportFact, ReconcileError> {
+        let (Some((repository, digest)), Some(requester)) = (repository::pinned(source), observed.request.requester.clone()) else {
+            return Ok(ExportFact::Refused(Obstacle {
+                reason: "SourceInvalid".into(),
+                message: format!("{source} does not name a repository and a digest: make a new request"),
+            }));
+        };
+        let (entry, access) = match self.way_to(&repository).await? {
+            Ok(way) => way,
+            Err(obstacle) => return Ok(ExportFact::Missing(obstacle)),
+        };
+        let wanted = self.request.spec.solution.clone();
+        let written = match self.cluster.registries.fetch(&entry, &repository, digest, &wanted, &access).await {
+            Ok(written) => written,
+            Err(error) if error.failure() == Failure::Refused => return Ok(ExportFact::Refused(obstacle(&error))),
+            Err(error) => return Ok(ExportFact::Missing(obstacle(&error))),
+        };
+        if let Some(refusal) = self.cluster_scoped(source, &written).await? {
+            return Ok(ExportFact::Refused(refusal));
+        }
+        let new = NewArtifact {
+            solution: wanted,
+            source: ArtifactOrigin { environment: None, environment_id: None, oci: Some(source.to_owned()) },
+            exported_by: requester,
+            bundle: &written.bundle,
+            environment_variables: written.environment_variables,
+            connection_references: written.connection_references,
+            dependencies: written.dependencies,
+        };
+        let stored = self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await;
+        self.stored(stored, written.bundle)
+    }
+
+    /// A stored version that came from a registry is used by whoever may deploy through a pipeline that takes artifacts from there.
+    pub(super) async fn reuse_of_registry(&mut self, observed: &Observed, artifact: &Artifact, origin: &str) -> ExportFact {
+        let refused = |reason: &str, message: String| ExportFact::Refused(Obstacle { reason: reason.into(), message });
+        let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
+        let wanted = match (&self.request.spec.source_environment, &observed.request.registry_source) {
+            (Some(environment), _) => Some(environment),
+            (None, Some(source)) if source != origin => Some(source),
+            _ => None,
+        };
+        if let Some(wanted) = wanted {
+            return refused(
+                "ExportedElsewhere",
+                format!("{what} was taken from {origin}: a version has one source for ever. Raise the version to ship it from {wanted}"),
+            );
+        }
+        match self.bundle(artifact).await {
+            Ok(_) => ExportFact::Stored { digest: artifact.spec.digest.clone() },
+            Err(error) => refused("ArtifactAltered", error.to_string()),
+        }
+    }
+
+    /// How the pipeline lets a repository be reached, with the name that the registry's failures are remembered by.
+    async fn way_to(&self, wanted: &Repository) -> Result<Result<(String, Access), Obstacle>, ReconcileError> {
+        let pipeline = self.around.pipeline.clone();
+        let listed = pipeline.as_ref().map(|p| p.spec.artifact_repositories.as_slice()).unwrap_or_default();
+        let url = repository::covering(listed.iter().map(|r| r.url.as_str()), wanted);
+        let Some(entry) = listed.iter().find(|r| Some(r.url.as_str()) == url) else {
+            return Ok(Err(Obstacle {
+                reason: "RepositoryNotAllowed".into(),
+                message: format!("pipeline {} takes no artifacts from {wanted} any more", self.request.spec.pipeline),
+            }));
+        };
+        let credentials = match self.credentials(entry).await? {
+            Ok(credentials) => credentials,
+            Err(obstacle) => return Ok(Err(obstacle)),
+        };
+        let version = pipeline.as_ref().and_then(|p| p.metadata.generation).unwrap_or_default();
+        let name = format!("{}/{}/{version}/{}", self.host(), self.request.spec.pipeline, entry.url);
+        Ok(Ok((name, Access { credentials, authority: entry.certificate_authority.clone(), plain_http: entry.plain_http })))
+    }
+
+    /// The credentials of an entry, which an administrator lets the operator get one by one.
+    async fn credentials(&self, entry: &ArtifactRepository) -> Result<Result<Credentials, Obstacle>, ReconcileError> {
+        let Some(reference) = &entry.credentials_secret_ref else { return Ok(Ok(Credentials::default())) };
+        let (host, name) = (self.host(), &reference.name);
+        let right = Right::on("get", "", "secrets", &host).named(name);
+        let unreadable = |message: String| Ok(Err(Obstacle { reason: "CredentialsUnreadable".into(), message }));
+        let secret = format!("Secret {name} in namespace {host}, with the credentials for {}", entry.url);
+        // Asked first, so that a grant that is missing is no refused call.
+        if !self.cluster.access.i_may(&right).await? {
+            return unreadable(format!(
+                "the operator may not read {secret}; who may grant that applies:\n{}",
+                grants::operator_reads(&host, &right)
+            ));
+        }
+        let how = || {
+            format!(
+                "kubectl create secret docker-registry {name} -n {host} --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD"
+            )
+        };
+        let Some(found) = Api::<Secret>::namespaced(self.cluster.clients.operator(), &host).get_opt(name).await? else {
+            return unreadable(format!("{secret}, does not exist: {}", how()));
+        };
+        let Some(value) = found.data.as_ref().and_then(|data| data.get(KEY)) else {
+            return unreadable(format!("{secret}, has no key {KEY}: {}", how()));
+        };
+        match Credentials::parse(&value.0) {
+            Ok(credentials) => Ok(Ok(credentials)),
+            Err(why) => unreadable(format!("the key {KEY} of {secret}, {why}: {}", how())),
+        }
+    }
+
+    /// What is known to belong to the whole cluster is refused before the version is taken by it. Kinds that only the target has are judged there.
+    async fn cluster_scoped(&self, source: &str, written: &Written) -> Result<Option<Obstacle>, ReconcileError> {
+        for held in written.bundle.objects() {
+            let found = self.cluster.discovery.resource(object::api_version(held), object::kind(held)).await?;
+            if let Some((_, false)) = found {
+                let message = format!(
+                    "{source} holds {} {}, which belongs to the whole cluster and not to a namespace: have the target cluster's administrator \
+                     install it, and leave it out of the artifact",
+                    object::kind(held),
+                    object::name(held)
+                );
+                return Ok(Some(Obstacle { reason: "ClusterScoped".into(), message }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn obstacle(error: &OciError) -> Obstacle {
+    Obstacle { reason: error.reason().into(), message: error.to_string() }
+}

@@ -1,0 +1,78 @@
+//! What a registry asks for before it answers: the header `WWW-Authenticate`.
+
+/// What it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// User name and password, with each call.
+    Basic,
+    /// A token that is to be had elsewhere.
+    Bearer {
+        /// Where.
+        realm: String,
+        /// What it is to be for.
+        service: Option<String>,
+    },
+}
+
+/// Reads the header.
+pub fn parse(header: &str) -> Option<Challenge> {
+    let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+    if scheme.eq_ignore_ascii_case("basic") {
+        return Some(Challenge::Basic);
+    }
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let value = |name: &str| parameters(rest).into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    Some(Challenge::Bearer { realm: value("realm")?, service: value("service") })
+}
+
+/// `key="value"` pairs, separated by commas. A value in quotes may have commas in it.
+fn parameters(mut text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    while let Some((key, rest)) = text.split_once('=') {
+        let key = key.trim_matches(|c: char| c == ',' || c.is_whitespace()).to_owned();
+        let (value, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => rest.split_once(',').unwrap_or((rest, "")),
+        };
+        found.push((key, value.trim().to_owned()));
+        text = after;
+    }
+    found
+}
+
+/// A text as a part of a URL's query.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read_as_registries_write_them() {
+        assert_eq!(parse("Basic realm=\"basic-realm\""), Some(Challenge::Basic));
+        assert_eq!(
+            parse(r#"Bearer realm="https://auth.test/token",service="registry.test",scope="repository:a:pull,push""#),
+            Some(Challenge::Bearer { realm: "https://auth.test/token".into(), service: Some("registry.test".into()) })
+        );
+        assert_eq!(
+            parse("bearer service=x, realm=https://auth.test"),
+            Some(Challenge::Bearer { realm: "https://auth.test".into(), service: Some("x".into()) })
+        );
+        for other in ["Negotiate", "Bearer", "Bearer realm", ""] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+        assert_eq!(encoded("repository:team/orders:pull"), "repository%3Ateam%2Forders%3Apull");
+    }
+}

@@ -1,0 +1,16 @@
+//! How much of an artifact of a registry is ever read.
+
+/// The most bytes of a manifest.
+pub const MANIFEST: u64 = 1024 * 1024;
+/// The most bytes of a configuration.
+pub const CONFIG: u64 = 64 * 1024;
+/// The most layers.
+pub const LAYERS: usize = 64;
+/// The most bytes of all layers as they are fetched.
+pub const COMPRESSED: u64 = 16 * 1024 * 1024;
+/// The most bytes of all files.
+pub const DECOMPRESSED: u64 = 32 * 1024 * 1024;
+/// The most files and folders.
+pub const ENTRIES: usize = 5000;
+/// The most bytes of a file's path.
+pub const PATH: usize = 512;

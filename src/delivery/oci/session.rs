@@ -1,0 +1,322 @@
+//! Talking to one registry about one repository: with credentials for those they are for, and within limits.
+//!
+//! No proxy is used, and no redirect takes credentials anywhere.
+
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
+
+use super::challenge::{self, Challenge};
+use super::credentials::Credentials;
+use super::error::OciError;
+use super::limits;
+use crate::api::repository::Repository;
+use crate::delivery::bundle::digest;
+use crate::egress::{self, Guarded};
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long the head of an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How many redirects are followed: registries give blobs to stores of their own.
+const REDIRECTS: usize = 3;
+/// The most bytes of a token's answer.
+const TOKEN: u64 = 64 * 1024;
+
+/// How a registry is reached.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Who asks; nobody in particular where it is empty.
+    pub credentials: Credentials,
+    /// The certificate authority (PEM), in place of the machine's.
+    pub authority: Option<String>,
+    /// Whether http is spoken.
+    pub plain_http: bool,
+}
+
+/// What is asked of a registry about one repository.
+pub struct Session<'a> {
+    client: Client<HttpsConnector<HttpConnector<Guarded>>, Empty<Bytes>>,
+    repository: &'a Repository,
+    access: &'a Access,
+    /// What is sent to the registry itself, once it was asked for.
+    authorization: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+impl<'a> Session<'a> {
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// Where the certificate authority can't be read.
+    pub fn new(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
+        let mut http = HttpConnector::new_with_resolver(Guarded::default());
+        http.set_connect_timeout(Some(CONNECT));
+        http.enforce_http(false);
+        let unreachable = |why: String| OciError::Unreachable { registry: repository.registry.clone(), why };
+        let tls = match &access.authority {
+            Some(pem) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                    let added = certificate.map_err(|_| ()).and_then(|der| roots.add(der).map_err(|_| ()));
+                    added.map_err(|()| unreachable("is not asked: its certificateAuthority in the pipeline is not PEM".to_owned()))?;
+                }
+                if roots.is_empty() {
+                    return Err(unreachable("is not asked: its certificateAuthority in the pipeline has no certificate".to_owned()));
+                }
+                ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+            }
+            None if access.plain_http => ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
+            None => ClientConfig::builder()
+                .with_native_roots()
+                .map_err(|_| unreachable("is not asked: the operator's machine has no certificate authorities".to_owned()))?
+                .with_no_client_auth(),
+        };
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { client, repository, access, authorization: None })
+    }
+
+    /// The bytes of a manifest, by tag or digest.
+    ///
+    /// # Errors
+    /// Where they can't be had.
+    pub async fn manifest(&mut self, reference: &str, accept: &str) -> Result<Vec<u8>, OciError> {
+        let named = self.named(reference);
+        let bytes = self.get(&format!("manifests/{reference}"), accept, limits::MANIFEST, "manifest", &named).await?;
+        if reference.starts_with("sha256:") {
+            same("manifest", reference, &bytes, &named)?;
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of a blob: as many as its manifest says, and with that digest.
+    ///
+    /// # Errors
+    /// Where they can't be had, or are others.
+    pub async fn blob(&mut self, what: &str, expected: &str, size: u64, reference: &str) -> Result<Vec<u8>, OciError> {
+        let longer = |error| match error {
+            OciError::TooLarge { reference, .. } => {
+                let actual = format!("none: it is longer than {size} bytes");
+                OciError::DigestMismatch { what: what.to_owned(), reference, expected: expected.to_owned(), actual }
+            }
+            other => other,
+        };
+        let bytes = self.get(&format!("blobs/{expected}"), "*/*", size, what, reference).await.map_err(longer)?;
+        same(what, expected, &bytes, reference)?;
+        Ok(bytes)
+    }
+
+    /// The repository with a tag or digest, as it is shown.
+    fn named(&self, reference: &str) -> String {
+        let between = if reference.starts_with("sha256:") { '@' } else { ':' };
+        format!("{}{between}{reference}", self.repository)
+    }
+
+    async fn get(&mut self, path: &str, accept: &str, most: u64, what: &str, reference: &str) -> Result<Vec<u8>, OciError> {
+        let scheme = if self.access.plain_http { "http" } else { "https" };
+        let first = format!("{scheme}://{}/v2/{}/{path}", self.repository.registry, self.repository.path);
+        let mut uri = self.uri(&first)?;
+        let mut asked = false;
+        let mut redirects = 0;
+        loop {
+            let own = uri.authority().is_some_and(|a| a.as_str() == self.repository.registry);
+            let authorization = self.authorization.as_deref().filter(|_| own);
+            let response = self.send(&uri, accept, authorization).await?;
+            let status = response.status();
+            if status.is_success() {
+                return self.body(response, most, what, reference).await;
+            }
+            if status.is_redirection() {
+                redirects += 1;
+                uri = self.follow(&response, &uri, redirects)?;
+                continue;
+            }
+            match status {
+                StatusCode::UNAUTHORIZED if own && !asked => {
+                    asked = true;
+                    let header = response.headers().get(WWW_AUTHENTICATE).and_then(|h| h.to_str().ok()).map(str::to_owned);
+                    self.authorization = Some(self.authorize(header.as_deref()).await?);
+                }
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(self.unauthorized(status.as_u16())),
+                StatusCode::NOT_FOUND => return Err(OciError::NotFound { reference: reference.to_owned() }),
+                other => return Err(self.unreachable(format!("answered {}", other.as_u16()))),
+            }
+        }
+    }
+
+    /// What to send from now on.
+    async fn authorize(&self, header: Option<&str>) -> Result<String, OciError> {
+        // Nobody's password goes over http, whatever a caller says.
+        let login = self.access.credentials.of(&self.repository.registry).filter(|_| !self.access.plain_http);
+        match header.and_then(challenge::parse) {
+            Some(Challenge::Basic) => login.map(super::credentials::Login::basic).ok_or_else(|| self.unauthorized(401)),
+            Some(Challenge::Bearer { realm, service }) => self.token(&realm, service.as_deref()).await,
+            None => Err(self.unauthorized(401)),
+        }
+    }
+
+    /// A token for reading the repository. Its giver is the registry's choice, so that it is sent credentials only where they are its own.
+    async fn token(&self, realm: &str, service: Option<&str>) -> Result<String, OciError> {
+        let scope = challenge::encoded(&format!("repository:{}:pull", self.repository.path));
+        let service = service.map(|s| format!("&service={}", challenge::encoded(s))).unwrap_or_default();
+        let between = if realm.contains('?') { '&' } else { '?' };
+        let uri = self.uri(&format!("{realm}{between}scope={scope}{service}"))?;
+        let host = uri.authority().map(ToString::to_string).unwrap_or_default();
+        let foreign = |missing: String| OciError::ForeignRealm {
+            registry: self.repository.registry.clone(),
+            repository: self.repository.to_string(),
+            realm: super::error::shown(&host),
+            missing,
+        };
+        let own = host == self.repository.registry;
+        let fits = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => self.access.plain_http && own,
+            _ => false,
+        };
+        if !fits || host.contains('@') {
+            return Err(foreign("that is no https address".to_owned()));
+        }
+        let login = self.access.credentials.of(&host).filter(|_| uri.scheme_str() == Some("https"));
+        if login.is_none() && !self.access.credentials.is_empty() {
+            return Err(foreign(format!(
+                "the credentials are not for that host: where it is the registry's, add an entry for {host} to the Secret"
+            )));
+        }
+        let response = self.send(&uri, "application/json", login.map(super::credentials::Login::basic).as_deref()).await?;
+        let status = response.status();
+        match status.as_u16() {
+            200 => {}
+            401 | 403 => return Err(self.unauthorized(status.as_u16())),
+            other => return Err(self.unreachable(format!("sends to {host} for a token, which answered {other}"))),
+        }
+        let bytes = self.body(response, TOKEN, "token", &self.repository.to_string()).await?;
+        let token: Option<Token> = serde_json::from_slice(&bytes).ok();
+        let token = token.and_then(|t| t.token.or(t.access_token)).filter(|t| !t.is_empty());
+        token.map(|t| format!("Bearer {t}")).ok_or_else(|| self.unreachable(format!("sends to {host} for a token, which gave none")))
+    }
+
+    fn follow(&self, response: &Response<Incoming>, from: &Uri, count: usize) -> Result<Uri, OciError> {
+        let refused = |why: String| OciError::Redirect { registry: self.repository.registry.clone(), why };
+        if count > REDIRECTS {
+            return Err(refused(format!("there were more than {REDIRECTS}")));
+        }
+        let target = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()).unwrap_or_default();
+        let target = if target.starts_with('/') && !target.starts_with("//") {
+            format!("{}://{}{target}", from.scheme_str().unwrap_or("https"), from.authority().map_or("", |a| a.as_str()))
+        } else {
+            target.to_owned()
+        };
+        let uri: Uri = target.parse().map_err(|_| refused("where to can't be read".to_owned()))?;
+        let own = uri.authority().is_some_and(|a| a.as_str() == self.repository.registry);
+        match uri.scheme_str() {
+            Some("https") => {}
+            Some("http") if self.access.plain_http && own => {}
+            _ => return Err(refused("it does not lead to https".to_owned())),
+        }
+        if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
+            return Err(refused("it carries credentials".to_owned()));
+        }
+        egress::check(&uri).map_err(|why| refused(format!("it {why}")))?;
+        Ok(uri)
+    }
+
+    fn uri(&self, text: &str) -> Result<Uri, OciError> {
+        let uri: Uri = text.parse().map_err(|_| self.unreachable("can't be asked: its address can't be read".to_owned()))?;
+        egress::check(&uri).map_err(|why| self.unreachable(why))?;
+        Ok(uri)
+    }
+
+    async fn send(&self, uri: &Uri, accept: &str, authorization: Option<&str>) -> Result<Response<Incoming>, OciError> {
+        let mut request = Request::get(uri).header(ACCEPT, accept).header(USER_AGENT, concat!("pilotage/", env!("CARGO_PKG_VERSION")));
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(Empty::new()).map_err(|_| self.unreachable("can't be asked: its address can't be read".to_owned()))?;
+        match tokio::time::timeout(ANSWER, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(self.unreachable(described(&error))),
+            Err(_) => Err(self.unreachable(format!("did not answer within {} seconds", ANSWER.as_secs()))),
+        }
+    }
+
+    async fn body(&self, response: Response<Incoming>, most: u64, what: &str, reference: &str) -> Result<Vec<u8>, OciError> {
+        let mut bytes = Vec::new();
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.unreachable(format!("broke off: {}", root(&error))))?;
+            let Ok(data) = frame.into_data() else { continue };
+            bytes.extend_from_slice(&data);
+            if bytes.len() as u64 > most {
+                let what = format!("the registry sends more than {most} bytes as its {what}");
+                return Err(OciError::TooLarge { reference: reference.to_owned(), what });
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn unreachable(&self, why: String) -> OciError {
+        OciError::Unreachable { registry: self.repository.registry.clone(), why }
+    }
+
+    fn unauthorized(&self, code: u16) -> OciError {
+        let registry = &self.repository.registry;
+        let (who, advice) = match self.access.credentials.of(registry) {
+            Some(login) => (
+                format!("user {}", super::error::shown(&login.username)),
+                "let that user pull from it, or correct the credentials in the Secret".to_owned(),
+            ),
+            None if !self.access.credentials.is_empty() => {
+                ("anybody without credentials".to_owned(), format!("the Secret has no entry for {registry}: add one"))
+            }
+            None => (
+                "anybody without credentials".to_owned(),
+                "name a Secret with credentials in credentialsSecretRef of the pipeline's artifactRepositories, or make it public"
+                    .to_owned(),
+            ),
+        };
+        OciError::Unauthorized { registry: registry.clone(), who, repository: self.repository.to_string(), code, advice }
+    }
+}
+
+fn same(what: &str, expected: &str, bytes: &[u8], reference: &str) -> Result<(), OciError> {
+    let actual = digest(bytes);
+    if actual == expected {
+        return Ok(());
+    }
+    Err(OciError::DigestMismatch { what: what.to_owned(), reference: reference.to_owned(), expected: expected.to_owned(), actual })
+}
+
+fn described(error: &hyper_util::client::legacy::Error) -> String {
+    if error.is_connect() { format!("can't be reached: {}", root(error)) } else { format!("broke off: {}", root(error)) }
+}
+
+/// The innermost cause. It is about connections and certificates, and holds nothing that was sent.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,147 @@
+//! What is sent to a registry that does not mean well, and what is believed of its answers. Real registries are in tests/behaviour.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// A server that answers each call as it is told to, and remembers what it was asked.
+struct Server {
+    host: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+async fn server(answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (told, name) = (asked.clone(), host.clone());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read_exact(&mut byte).await.is_err() {
+                    break;
+                }
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8(head).unwrap();
+            let answer = answer(&head, &name);
+            told.lock().unwrap().push(head);
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    Server { host, asked }
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+fn says(code: u16, header: &str) -> String {
+    format!("HTTP/1.1 {code} X\r\n{header}\r\ncontent-length: 20\r\nconnection: close\r\n\r\ncanary canary canary")
+}
+
+fn access(credentials: bool, host: &str) -> Access {
+    let config = json!({"auths": {host: {"username": "ci", "password": "canary"}}}).to_string();
+    let credentials = if credentials { Credentials::parse(config.as_bytes()).unwrap() } else { Credentials::default() };
+    Access { credentials, authority: None, plain_http: true }
+}
+
+async fn manifest(server: &Server, access: &Access, reference: &str) -> Result<Vec<u8>, OciError> {
+    let repository = Repository::parse(&format!("oci://{}/team/orders", server.host)).unwrap();
+    Session::new(&repository, access).unwrap().manifest(reference, "x/y").await
+}
+
+fn asked(server: &Server) -> Vec<String> {
+    server.asked.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_token_for_everybody_is_fetched_where_the_registry_says() {
+    let server = server(|head, host| {
+        if head.starts_with("GET /token?") {
+            assert!(head.contains("scope=repository%3Ateam%2Forders%3Apull&service=r"), "{head}");
+            ok(r#"{"token": "tok"}"#)
+        } else if head.to_ascii_lowercase().contains("authorization: bearer tok") {
+            ok("{}")
+        } else {
+            says(401, &format!("www-authenticate: Bearer realm=\"http://{host}/token\",service=\"r\""))
+        }
+    })
+    .await;
+    assert_eq!(manifest(&server, &access(false, ""), "1").await.unwrap(), b"{}");
+    assert_eq!(asked(&server).len(), 3);
+}
+
+#[tokio::test]
+async fn credentials_are_sent_neither_over_http_nor_to_whom_they_are_not_for() {
+    let basic = server(|_, _| says(401, "www-authenticate: Basic realm=\"x\"")).await;
+    let error = manifest(&basic, &access(true, &basic.host), "1").await.unwrap_err();
+    assert_eq!(error.reason(), "RegistryUnauthorized");
+    let elsewhere = server(|_, _| ok(r#"{"token": "tok"}"#)).await;
+    let to = elsewhere.host.clone();
+    let bearer = server(move |_, _| says(401, &format!("www-authenticate: Bearer realm=\"http://{to}/token\""))).await;
+    let error = manifest(&bearer, &access(true, &bearer.host), "1").await.unwrap_err();
+    assert!(error.reason() == "RegistryRealmNotAllowed" && error.to_string().contains(&elsewhere.host), "{error}");
+    let secure = server(|_, _| says(401, "www-authenticate: Bearer realm=\"https://auth.example.test/token\"")).await;
+    let error = manifest(&secure, &access(true, &secure.host), "1").await.unwrap_err();
+    assert!(error.to_string().contains("add an entry for auth.example.test to the Secret"), "{error}");
+    assert!(asked(&elsewhere).is_empty());
+    let sent = [asked(&basic), asked(&bearer), asked(&secure)].concat().join("").to_ascii_lowercase();
+    assert!(!sent.contains("authorization") && !error.to_string().contains("canary"), "{sent}");
+}
+
+#[tokio::test]
+async fn a_redirect_leads_to_https_or_nowhere_and_takes_no_token_along() {
+    let elsewhere = server(|_, _| ok("{}")).await;
+    for (location, words) in [
+        (format!("http://{}/x", elsewhere.host), "does not lead to https"),
+        ("https://169.254.169.254/latest".to_owned(), "link-local address"),
+        ("https://user:password@elsewhere.example.test/".to_owned(), "carries credentials"),
+        ("file:///etc/passwd".to_owned(), "does not lead to https"),
+        ("/again".to_owned(), "more than 3"),
+    ] {
+        let to = location.clone();
+        let server = server(move |_, _| says(307, &format!("location: {to}"))).await;
+        let error = manifest(&server, &access(false, ""), "1").await.unwrap_err();
+        assert!(error.reason() == "RegistryRedirectRefused" && error.to_string().contains(words), "{location}: {error}");
+        assert!(!error.to_string().contains("password"), "{error}");
+    }
+    assert!(asked(&elsewhere).is_empty());
+}
+
+#[tokio::test]
+async fn what_is_longer_or_other_than_it_should_be_is_left() {
+    let long = "x".repeat(usize::try_from(limits::MANIFEST).unwrap() + 1);
+    let endless = server(move |_, _| format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{long}")).await;
+    assert_eq!(manifest(&endless, &access(false, ""), "1").await.unwrap_err().reason(), "ArtifactTooLarge");
+    let other = server(|_, _| ok("{}")).await;
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let error = manifest(&other, &access(false, ""), &digest).await.unwrap_err();
+    assert!(error.reason() == "DigestMismatch" && error.to_string().contains(&digest), "{error}");
+    let repository = Repository::parse(&format!("oci://{}/team/orders", other.host)).unwrap();
+    let access = access(false, "");
+    let mut session = Session::new(&repository, &access).unwrap();
+    let error = session.blob("layer", &digest, 1, "r").await.unwrap_err();
+    assert!(error.reason() == "DigestMismatch" && error.to_string().contains("longer than 1 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_registry_answers_is_repeated_nowhere() {
+    for (code, reason) in [
+        (401, "RegistryUnauthorized"),
+        (403, "RegistryUnauthorized"),
+        (404, "ArtifactNotFound"),
+        (500, "RegistryUnreachable"),
+        (429, "RegistryUnreachable"),
+    ] {
+        let server = server(move |_, _| says(code, "x-canary: canary")).await;
+        let error = manifest(&server, &access(false, ""), "1").await.unwrap_err();
+        assert!(error.reason() == reason && !error.to_string().contains("canary"), "{error}");
+    }
+}
