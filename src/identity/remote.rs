@@ -154,10 +154,7 @@ impl RemoteCluster {
         config.auth_info.token = Some(token.into());
         let rejected = Arc::new(AtomicBool::new(false));
         let client = DelegateClient::new(line::client(config, &self.line, &rejected)?, delegate.clone());
-        // A cluster may give shorter ones than were asked for.
-        let life = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-        let until = asked + life.checked_sub(LEAST_LEFT).unwrap_or(life / 2);
-        lent.insert(delegate, Lent { client: client.clone(), rejected, until });
+        lent.insert(delegate, Lent { client: client.clone(), rejected, until: asked + lasting(seconds) });
         Ok(client)
     }
 
@@ -187,9 +184,22 @@ impl RemoteCluster {
     }
 }
 
+/// For how long something may be begun with a token that is good for so many seconds. A cluster may give shorter ones than were asked for.
+fn lasting(seconds: i64) -> Duration {
+    let life = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    life.checked_sub(LEAST_LEFT).filter(|left| !left.is_zero()).unwrap_or(life / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_exchanged_well_before_it_ends() {
+        assert_eq!(lasting(TOKEN_SECONDS), Duration::from_mins(20));
+        assert_eq!(lasting(600), Duration::from_mins(5), "the shortest that a cluster gives");
+        assert_eq!((lasting(0), lasting(-1)), (Duration::ZERO, Duration::ZERO));
+    }
 
     #[test]
     fn a_record_names_identity_and_cluster_and_is_read_back() {

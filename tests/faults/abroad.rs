@@ -170,16 +170,35 @@ impl Abroad {
 
     /// Looks at the Environment again until it says so, and gives the message.
     pub async fn environment_says(&mut self, reason: &str) -> String {
-        self.look_again::<Environment>("prod").await;
-        let world = &self.world;
-        self.site.tending(world.until_condition::<Environment>("prod", "Ready", reason)).await
+        self.says::<Environment>(reason).await
     }
 
     /// Looks at the stage again until it says so, and gives the message.
     pub async fn stage_says(&mut self, reason: &str) -> String {
-        self.look_again::<Stage>("prod").await;
-        let world = &self.world;
-        self.site.tending(world.until_condition::<Stage>("prod", "Ready", reason)).await
+        self.says::<Stage>(reason).await
+    }
+
+    /// A grant takes a moment to be in force, and what is good is looked at again after minutes: it is asked for again and again.
+    async fn says<K>(&mut self, reason: &str) -> String
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + serde::de::DeserializeOwned
+            + serde::Serialize
+            + std::fmt::Debug,
+    {
+        let start = std::time::Instant::now();
+        loop {
+            self.look_again::<K>("prod").await;
+            for _ in 0..20 {
+                self.site.tending(tokio::time::sleep(Duration::from_millis(50))).await;
+                let said = self.world.condition::<K>("prod", "Ready").await;
+                if let Some((_, message)) = said.clone().filter(|(actual, _)| actual == reason) {
+                    return message;
+                }
+                assert!(start.elapsed() < crate::world::PATIENCE, "waited in vain for {reason}: {said:?}\n{}", self.site.tail());
+            }
+        }
     }
 
     /// A solution of so many `ConfigMaps` in development.
@@ -278,9 +297,16 @@ impl Abroad {
         }
     }
 
-    /// Takes away an account over there, with all tokens of it.
-    pub async fn delete_account(&self, name: &str) {
+    /// Takes away an account over there, and waits until its tokens are rejected: API servers remember them for a while.
+    pub async fn revoke(&self, name: &str) {
+        let kubeconfig = tokio::task::block_in_place(|| {
+            let token = plane().service_account_token(&self.delegates, name).unwrap();
+            plane().token_kubeconfig(&token, None).unwrap()
+        });
+        let bearer = client(kubeconfig).await;
+        bearer.apiserver_version().await.unwrap();
         Api::<ServiceAccount>::namespaced(self.admin.clone(), &self.delegates).delete(name, &DeleteParams::default()).await.unwrap();
+        self.world.until("its tokens are rejected", async || bearer.apiserver_version().await.err()).await;
     }
 
     /// Makes it anew.
