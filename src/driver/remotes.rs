@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::environment::RemoteCluster as Spec;
 use crate::delivery::discovery::Discovery;
+use crate::delivery::errors;
 use crate::identity::access::{Access, Right};
 use crate::identity::delegate::DelegateClient;
 use crate::identity::grants;
@@ -29,6 +30,9 @@ const BELIEVED: Duration = Duration::from_mins(1);
 const KEPT: Duration = Duration::from_mins(15);
 /// How many passes may be at one cluster at once, as a share of all that run at once; a second such share is left to the others.
 const SHARE: usize = 4;
+
+/// The most characters of what a cluster says that are told.
+const MOST_SAID: usize = 512;
 
 /// A cluster and what was learned of it.
 pub struct Remote {
@@ -216,7 +220,13 @@ impl Remote {
             Error::Api(status) if status.code == 401 => self.rejected(),
             Error::Api(status) => Failure {
                 reason: "ClusterRefuses",
-                message: format!("cluster {} answers {} ({}): {}", self.cluster.name(), status.code, status.reason, status.message),
+                // It is another cluster's, and may say what it likes.
+                message: format!(
+                    "cluster {} answers {}: {}",
+                    self.cluster.name(),
+                    status.code,
+                    errors::bounded(&status.message, MOST_SAID)
+                ),
                 remedy: Remedy::Polled,
             },
             error => self.away(&line::cause(error)),
@@ -242,14 +252,14 @@ impl Remote {
         match Api::<Namespace>::all(self.cluster.client()).get_opt(namespace).await {
             Ok(found) => Ok(found),
             Err(Error::Api(status)) if status.code == 403 => {
-                let user = grants::subject_of(&self.cluster.user().await);
+                let user = self.cluster.user().await;
                 Err(Failure {
                     reason: "NamespaceNotReadable",
                     message: format!(
                         "{} may not read namespace {namespace} in cluster {}; an administrator of that cluster applies there:\n{}",
-                        user.name,
+                        user,
                         self.cluster.name(),
-                        grants::sees_namespace(namespace, &user)
+                        grants::sees_namespace(namespace, &grants::subject_of(&user))
                     ),
                     remedy: Remedy::Polled,
                 })

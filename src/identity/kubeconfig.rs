@@ -150,7 +150,7 @@ fn text_of<'a>(map: &'a Map<String, Value>, field: &str, of: &str) -> Result<Opt
 
 /// Refuses all fields but those that are allowed, and says what to do in place of the well-known ones.
 fn known(map: &Map<String, Value>, allowed: &[&str], of: &str) -> Result<(), String> {
-    let Some((field, value)) = map.iter().find(|(field, _)| !allowed.contains(&field.as_str())) else {
+    let Some(field) = map.keys().find(|field| !allowed.contains(&field.as_str())) else {
         return match map.get("insecure-skip-tls-verify") {
             None | Some(Value::Null | Value::Bool(false)) => Ok(()),
             Some(_) => Err(refused(
@@ -160,7 +160,6 @@ fn known(map: &Map<String, Value>, allowed: &[&str], of: &str) -> Result<(), Str
             )),
         };
     };
-    let _ = value;
     let instead = match field.as_str() {
         "exec" | "auth-provider" => "it would run a program in the operator; use the token of a ServiceAccount of that cluster",
         "certificate-authority" => "it names a file; write the file's content into certificate-authority-data, in base64",

@@ -18,7 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take to begin: webhooks of that cluster may take 10 s each way.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How large an answer may be. The cluster is somebody else's, and would fill the operator's memory with what it likes.
-const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 /// For how long no call is made after the first failure; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause.

@@ -226,7 +226,7 @@ async fn rights_that_are_missing_over_there_are_printed_for_that_cluster_and_suf
     }
 
     // Each in its turn, applied as it is printed.
-    let user = format!("name: \"pilotage\", namespace: \"{delegates}\"");
+    let user = format!("name: \"pilotage\", namespace: {delegates}}}");
     let message = abroad.environment_says("NamespaceNotReadable").await;
     assert!(message.contains(&user) && message.contains(&format!("in cluster {CLUSTER}")), "{message}");
     grant(&message);
@@ -238,7 +238,7 @@ async fn rights_that_are_missing_over_there_are_printed_for_that_cluster_and_suf
     assert!(message.contains("resources: [serviceaccounts/token], resourceNames: [\"bot-prod\"]") && message.contains(&user), "{message}");
     grant(&message);
     let message = abroad.stage_says("DelegateLacksTargetAccess").await;
-    assert!(message.contains(&format!("name: \"bot-prod\", namespace: \"{delegates}\"")) && message.contains(bound), "{message}");
+    assert!(message.contains(&format!("name: \"bot-prod\", namespace: {delegates}}}")) && message.contains(bound), "{message}");
     grant(&message);
     abroad.stage_says("Ready").await;
 
@@ -357,8 +357,14 @@ async fn who_can_not_be_had_in_another_cluster_is_refused_there() {
     for (delegation, who) in [(json!({"type": "StageOwner", "serviceAccountName": null}), "its owner"), (json!(null), "each requester")] {
         let patch = Patch::Merge(json!({"spec": {"delegatedDeployment": delegation}}));
         stages.patch("prod", &PatchParams::default(), &patch).await.unwrap();
-        let message = abroad.stage_says("RemoteNeedsServicePrincipal").await;
-        assert!(message.contains(who) && message.contains(&abroad.delegates) && message.contains("type ServicePrincipal"), "{message}");
+        let world = &abroad.world;
+        let what = format!("the stage says that {who} can't be had there");
+        let said = world.until(&what, async || {
+            let (reason, message) = world.condition::<Stage>("prod", "Ready").await?;
+            (reason == "RemoteNeedsServicePrincipal" && message.contains(who)).then_some(message)
+        });
+        let message = abroad.site.tending(said).await;
+        assert!(message.contains(&abroad.delegates) && message.contains("type ServicePrincipal"), "{message}");
     }
     let mut development = abroad.pipeline().into_iter().find(|o| o["kind"] == "Environment" && o["metadata"]["name"] == "prod").unwrap();
     development["metadata"]["name"] = json!("far");

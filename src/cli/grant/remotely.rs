@@ -69,7 +69,7 @@ mod tests {
             let text = printed(&parts, &cluster(), false).unwrap();
             let (here, there) = text.split_once("# In cluster eu:\n").unwrap();
             assert!(here.contains("namespace: host}") && !here.contains("namespace: prod}"), "{here}");
-            assert!(there.contains("namespace: \"delegates\"") && !there.contains("namespace: host}"), "{there}");
+            assert!(there.contains("namespace: delegates}") && !there.contains("namespace: host}"), "{there}");
             let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
             assert!(objects.len() >= 4 && objects.iter().all(|o| o["kind"].is_string()), "{text}");
             assert!(printed(&parts, &cluster(), true).is_err_and(|e| e.to_string().contains("leave --apply out")));

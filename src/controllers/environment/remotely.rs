@@ -48,11 +48,11 @@ async fn look(cluster: &Cluster, environment: &Environment, spec: &RemoteCluster
 
 fn seen(namespace: &Namespace) -> NamespaceView {
     NamespaceView {
-        uid: namespace.uid().unwrap_or_default(),
+        // These are another cluster's words: what is kept of them has to fit into a status.
+        uid: namespace.uid().unwrap_or_default().chars().take(128).collect(),
         terminating: namespace.metadata.deletion_timestamp.is_some(),
         is_host: namespace.labels().get(HOST_LABEL).is_some_and(|v| v == "true"),
-        // It is kept in a status that has room for a label's value.
-        region: namespace.labels().get(REGION_LABEL).cloned(),
+        region: namespace.labels().get(REGION_LABEL).map(|region| region.chars().take(63).collect()),
     }
 }
 

@@ -91,7 +91,7 @@ fn what_is_wrong_in_another_cluster_names_it_and_grants_to_its_own_user() {
     };
     said(remotely(|v| v.found = None), "NamespaceNotFound");
     said(remotely(|v| namespace(v, |n| n.terminating = true)), "NamespaceTerminating");
-    let user = "{kind: ServiceAccount, name: \"pilotage\", namespace: \"delegates\"}";
+    let user = "{kind: ServiceAccount, name: \"pilotage\", namespace: delegates}";
     let message = said(remotely(|v| v.me.opted_in = false), "NotManaged");
     assert!(message.contains(user) && message.contains("it in cluster eu-prod:\nkubectl label namespace contoso-qa"), "{message}");
     let message = said(remotely(|_| ()), "PrerequisiteNotReadable");

@@ -198,7 +198,7 @@ fn in_another_cluster_nobody_is_impersonated_and_the_delegate_answers_for_itself
     assert!(asked.iter().all(|review| review.need != Need::OperatorActsAsDelegate && review.need != Need::DelegateDeploys), "{asked:?}");
     let (reason, message) = judged(&bot_there(), |review| review.need == Need::DelegateDeploysThere);
     assert_eq!(reason, "DelegateLacksTargetAccess");
-    assert!(message.contains("applies in cluster eu-prod") && message.contains("name: \"bot\", namespace: \"delegates\""), "{message}");
+    assert!(message.contains("applies in cluster eu-prod") && message.contains("name: \"bot\", namespace: delegates}"), "{message}");
 }
 
 #[test]
