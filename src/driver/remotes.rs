@@ -99,7 +99,6 @@ impl Remotes {
         let place = (host.to_owned(), reference.name.clone(), reference.key.clone());
         let known = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.retain(|_, k| k.used.elapsed() < KEPT);
             known.get_mut(&place).map(|k| {
                 k.used = Instant::now();
                 (k.remote.clone(), k.read)
@@ -150,6 +149,11 @@ impl Remotes {
             None => None,
         };
         Some(Admitted { _all: all, _here: here })
+    }
+
+    /// Forgets clusters that nobody asked for in a while, with their connections and tokens.
+    pub fn sweep(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, k| k.used.elapsed() < KEPT);
     }
 
     async fn read(&self, host: &str, name: &str, key: &str) -> Result<Kubeconfig, Failure> {

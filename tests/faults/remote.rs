@@ -299,6 +299,18 @@ async fn a_kubeconfig_that_was_revoked_is_said_and_a_new_one_is_taken_up() {
     abroad.environment_says("Validated").await;
     assert_eq!(abroad.arrived("orders").await.len(), 2);
     abroad.check_writers();
+
+    // Another user with a certificate in place of a token takes over when that one is gone too.
+    let administrators = std::fs::read_to_string(abroad::plane().admin_kubeconfig()).unwrap();
+    let mut certified: serde_json::Value = serde_saphyr::from_str(&administrators).unwrap();
+    certified["clusters"][0]["cluster"]["server"] = json!(abroad.gate.url());
+    abroad.remember(&certified).await;
+    abroad.revoke("pilotage").await;
+    abroad.develop("orders", "1.1.0", 2).await;
+    abroad.deploy("qa", "orders", "1.1.0").await;
+    abroad.deploy("prod", "orders", "1.1.0").await;
+    assert!(abroad.arrived("orders").await.iter().all(|(_, version)| version == "1.1.0"));
+    abroad.check_writers();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,6 +92,7 @@ impl Reconciler for EnvironmentController {
         if !self.cluster.serves(&host) || object.metadata.deletion_timestamp.is_some() {
             return Ok(Next::Done);
         }
+        self.cluster.remotes.sweep();
         let environments = &self.cluster.records.environments;
         let environment = environments.newest(&host, &name).await.filter(|n| n.uid() == object.uid()).unwrap_or(object);
         let (uid, generation) = (environment.uid(), environment.metadata.generation);
