@@ -80,7 +80,8 @@ pub struct EnvironmentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub environment_id: Option<String>,
-    /// The remote cluster that the namespace is in; left out for the host's own cluster. Immutable.
+    /// The other cluster that the namespace is in; left out for the host's own. Targets only: the stage's delegate deploys there as the
+    /// `ServiceAccount` of its name in `delegateNamespace`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<RemoteCluster>,
     /// Objects in the namespace that must exist and be ready, for example its database.
@@ -93,10 +94,11 @@ pub struct EnvironmentSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemoteCluster {
-    /// The kubeconfig, in a Secret of the host namespace that the writer of this Environment can read.
+    /// The kubeconfig, in a Secret of the host namespace that the writer of this Environment and the operator can `get`. It may name a
+    /// server (https) with its CA, and a token or a client certificate; programs, files, proxies and impersonation in it are refused.
     pub kubeconfig_secret_ref: SecretKeyReference,
     /// The namespace over there that holds the delegates' `ServiceAccounts`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub delegate_namespace: String,
 }
 

@@ -8,6 +8,7 @@ pub mod in_force;
 pub mod lease;
 pub mod open_requests;
 pub mod records;
+pub mod remotes;
 pub mod status;
 pub mod stores;
 
@@ -25,6 +26,7 @@ use events::Story;
 use freshness::Freshness;
 use lease::Tenure;
 use records::Records;
+use remotes::Remotes;
 use stores::Stores;
 
 /// What the operator was told at its start.
@@ -51,7 +53,9 @@ pub struct Cluster {
     /// Records that several requests write to.
     pub records: RecordWriters,
     /// The kinds that the cluster knows.
-    pub discovery: Discovery,
+    pub discovery: Arc<Discovery>,
+    /// The other clusters that targets are in.
+    pub remotes: Remotes,
     /// Artifacts and their bytes.
     pub artifacts: ArtifactStore,
     /// Registries that artifacts are fetched from.
@@ -84,6 +88,7 @@ impl Cluster {
     /// # Errors
     /// Where the configuration can't be used.
     pub fn new(config: kube::Config, stores: Stores, options: Options) -> Result<Arc<Self>, ClientError> {
+        let loopback = remotes::is_loopback(&config);
         let clients = Clients::new(config)?;
         let client = clients.operator();
         Ok(Arc::new(Self {
@@ -94,7 +99,8 @@ impl Cluster {
                 artifacts: Records::new(client.clone(), stores.artifacts.clone()),
                 solutions: Records::new(client.clone(), stores.solutions.clone()),
             },
-            discovery: Discovery::new(client.clone()),
+            discovery: Arc::new(Discovery::new(client.clone())),
+            remotes: Remotes::new(client.clone(), loopback, options.concurrency),
             artifacts: ArtifactStore::new(client.clone()),
             registries: Registries::default(),
             story: Story::start(client),

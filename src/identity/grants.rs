@@ -59,6 +59,23 @@ pub fn cluster_role_binding_in(name: &str, namespace: &str, cluster_role: &str, 
     binding(name, namespace, "ClusterRole", cluster_role, subject)
 }
 
+/// How a namespace of a remote cluster gives itself to a host: to the user of the kubeconfig that the host has.
+pub fn opt_in_remotely(host: &str, namespace: &str, verb: &str, user: &Subject) -> String {
+    role_and_binding(&format!("pilotage-{verb}-{host}"), namespace, user, &[Right::on(verb, GROUP, "environments", namespace)])
+}
+
+/// How the user of a kubeconfig sees a namespace, of that name alone.
+pub fn sees_namespace(namespace: &str, user: &Subject) -> String {
+    let right = Right { verb: "get".into(), resource: "namespaces".into(), name: Some(namespace.to_owned()), ..Right::default() };
+    cluster_role_and_binding(&format!("pilotage-environment-{namespace}"), user, &[right])
+}
+
+/// How the user of a kubeconfig may ask for tokens of a delegate, of that one alone.
+pub fn lends_token(namespace: &str, account: &str, user: &Subject) -> String {
+    let right = Right::on("create", "", "serviceaccounts", namespace).of_subresource("token").named(account);
+    role_and_binding(&object_name("pilotage-token", account), namespace, user, &[right])
+}
+
 /// How a namespace gives itself to a host: `verb` is `manage` for targets, `develop` for development environments. The subject is
 /// a group that stands for the host and that nobody outside of it is in.
 pub fn opt_in(host: &str, namespace: &str, verb: &str) -> String {
@@ -212,8 +229,13 @@ pub fn owner_of(host: &str, account: &str, owner: &Subject) -> String {
 
 /// How the operator may read one object of a namespace.
 pub fn operator_reads(namespace: &str, right: &Right) -> String {
+    reads(namespace, right, &operator())
+}
+
+/// How somebody may read one object of a namespace.
+pub fn reads(namespace: &str, right: &Right, who: &Subject) -> String {
     let what = format!("{}-{}", right.resource, right.name.as_deref().unwrap_or("all"));
-    role_and_binding(&object_name("pilotage-read", &what), namespace, &operator(), std::slice::from_ref(right))
+    role_and_binding(&object_name("pilotage-read", &what), namespace, who, std::slice::from_ref(right))
 }
 
 /// Rights of the operator: Roles in the namespaces that they lie in, and a `ClusterRole` for the others.

@@ -4,6 +4,9 @@ pub mod access;
 pub mod clients;
 pub mod delegate;
 pub mod grants;
+pub mod kubeconfig;
+pub mod line;
+pub mod remote;
 
 /// The full user name of the operator's `ServiceAccount`; the admission policies in `deploy/` name it too.
 pub const OPERATOR_USERNAME: &str = "system:serviceaccount:pilotage-system:pilotage";

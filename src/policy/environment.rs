@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::check::{Check, Failure, Remedy, edit, polled, watched};
 use crate::api::environment::EnvironmentType;
 use crate::api::names::{CROSS_REGION_LABEL, DEVELOPED_IN_LABEL, MANAGED_BY_LABEL, REGION_LABEL};
+use crate::api::reference::Subject;
 use crate::identity::access::Right;
 use crate::identity::grants;
 
@@ -17,8 +18,8 @@ pub struct View {
     pub namespace: String,
     /// `spec.environmentId`.
     pub environment_id: Option<String>,
-    /// Whether `spec.cluster` is set.
-    pub remote: bool,
+    /// The cluster that `spec.cluster` names; `None` for the host's own.
+    pub cluster: Option<There>,
     /// The uid of the namespace that was validated before.
     pub recorded_id: Option<String>,
     /// The namespace; `None` where there is none.
@@ -29,6 +30,38 @@ pub struct View {
     pub cross_region: bool,
     /// The other Environments of that namespace, of all hosts.
     pub rivals: Vec<Holder>,
+}
+
+/// A cluster other than the host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct There {
+    /// What it is called in the host: the name of the kubeconfig's Secret.
+    pub name: String,
+    /// The name that it knows the kubeconfig's user by; empty before it was asked.
+    pub user: String,
+}
+
+impl View {
+    /// The namespace, and the cluster that it is in where that is not the host's.
+    pub fn place(&self) -> String {
+        match &self.cluster {
+            None => self.namespace.clone(),
+            Some(there) => format!("{} of cluster {}", self.namespace, there.name),
+        }
+    }
+
+    /// Where a grant is applied, for the end of a sentence.
+    fn there(&self) -> String {
+        self.cluster.as_ref().map(|there| format!(" in cluster {}", there.name)).unwrap_or_default()
+    }
+
+    /// Who reads the namespace: the operator, or over there the kubeconfig's user.
+    fn reader(&self) -> (String, Subject) {
+        match &self.cluster {
+            None => ("the operator".to_owned(), grants::operator()),
+            Some(there) => (there.user.clone(), grants::subject_of(&there.user)),
+        }
+    }
 }
 
 /// The namespace that is to be an environment.
@@ -119,7 +152,6 @@ pub fn opt_in_label(type_: EnvironmentType) -> &'static str {
 /// # Errors
 /// The first check that failed.
 pub fn from_outside(view: &View) -> Check {
-    not_remote(view)?;
     let found = exists(view)?;
     not_terminating(view, found)?;
     no_host(view, found)?;
@@ -139,43 +171,56 @@ pub fn from_inside(view: &View, inside: &Inside) -> Check {
     source_is_readable(view, inside)
 }
 
-fn not_remote(view: &View) -> Check {
-    if view.remote {
-        return edit(
-            "RemoteClusterUnsupported",
-            "this version of Pilotage reaches namespaces of its own cluster only: delete this Environment, and create one without \
-             spec.cluster for a namespace of this cluster, or run a Pilotage in the other cluster",
-        );
+/// Whether an Environment of this type can be in another cluster at all.
+///
+/// # Errors
+/// Where it can't.
+pub fn can_be_remote(type_: EnvironmentType) -> Check {
+    if type_ == EnvironmentType::Target {
+        return Ok(());
     }
-    Ok(())
+    edit(
+        "RemoteDevelopmentUnsupported",
+        "only targets can be in another cluster: delete this Environment, and create one without spec.cluster for a development namespace \
+         of this cluster, or run a Pilotage in the other cluster",
+    )
+}
+
+/// What becomes of the namespace is watched in the host's cluster, and asked for elsewhere.
+fn remedy(view: &View) -> Remedy {
+    if view.cluster.is_some() { Remedy::Polled } else { Remedy::Watched }
 }
 
 fn exists(view: &View) -> Result<&NamespaceView, Failure> {
     view.found.as_ref().ok_or_else(|| Failure {
         reason: "NamespaceNotFound",
-        message: format!("namespace {} does not exist: create it, or delete this Environment", view.namespace),
-        remedy: Remedy::Watched,
+        message: format!("namespace {} does not exist: create it, or delete this Environment", view.place()),
+        remedy: remedy(view),
     })
 }
 
 fn not_terminating(view: &View, found: &NamespaceView) -> Check {
     if found.terminating {
-        return watched(
-            "NamespaceTerminating",
-            format!("namespace {} is being deleted: wait until it is gone and create it again, or delete this Environment", view.namespace),
-        );
+        return Err(Failure {
+            reason: "NamespaceTerminating",
+            message: format!(
+                "namespace {} is being deleted: wait until it is gone and create it again, or delete this Environment",
+                view.place()
+            ),
+            remedy: remedy(view),
+        });
     }
     Ok(())
 }
 
 fn no_host(view: &View, found: &NamespaceView) -> Check {
-    if found.is_host || view.namespace == view.me.host {
+    if found.is_host || view.cluster.is_none() && view.namespace == view.me.host {
         return edit(
             "HostIsEnvironment",
             format!(
                 "namespace {} is a host: a host, a development environment and a target are three different namespaces; delete this \
                  Environment and create it for another namespace",
-                view.namespace
+                view.place()
             ),
         );
     }
@@ -189,7 +234,9 @@ fn identity_matches(view: &View, found: &NamespaceView) -> Check {
             format!(
                 "namespace {} has the uid {}, not {wanted} as spec.environmentId says; if this namespace is meant, set spec.environmentId to \
                  {}",
-                view.namespace, found.uid, found.uid
+                view.place(),
+                found.uid,
+                found.uid
             ),
         ),
         _ => Ok(()),
@@ -203,7 +250,9 @@ fn not_recreated(view: &View, found: &NamespaceView) -> Check {
             format!(
                 "namespace {} was deleted and created again: it had the uid {recorded} and has {} now; to accept the new one, set \
                  spec.environmentId to {}",
-                view.namespace, found.uid, found.uid
+                view.place(),
+                found.uid,
+                found.uid
             ),
         ),
         _ => Ok(()),
@@ -225,7 +274,7 @@ fn not_taken(view: &View) -> Check {
         "NamespaceTaken",
         format!(
             "namespace {} belongs to {holder} already, and a namespace is one environment: delete this Environment, or the other one",
-            view.namespace
+            view.place()
         ),
     )
 }
@@ -236,12 +285,18 @@ fn opted_in(view: &View) -> Check {
     }
     let Holder { host, type_, .. } = &view.me;
     let (namespace, label) = (&view.namespace, opt_in_label(*type_));
+    let grant = match &view.cluster {
+        None => grants::opt_in(host, namespace, opt_in_verb(*type_)),
+        Some(there) => grants::opt_in_remotely(host, namespace, opt_in_verb(*type_), &grants::subject_of(&there.user)),
+    };
     polled(
         "NotManaged",
         format!(
-            "namespace {namespace} has not given itself to host {host} as a {type_:?} environment. Either a cluster administrator labels \
-             it:\nkubectl label namespace {namespace} {label}={host}\nor an administrator of {namespace} applies:\n{}",
-            grants::opt_in(host, namespace, opt_in_verb(*type_)),
+            "namespace {} has not given itself to host {host} as a {type_:?} environment. Either a cluster administrator labels \
+             it{}:\nkubectl label namespace {namespace} {label}={host}\nor an administrator of {namespace} applies{}:\n{grant}",
+            view.place(),
+            view.there(),
+            view.there(),
         ),
     )
 }
@@ -253,7 +308,9 @@ fn region_agrees(view: &View, found: &NamespaceView) -> Check {
             format!(
                 "namespace {} is in region {region} and host {} in {host} (label {REGION_LABEL}): use a host of that region, or let a cluster \
                  administrator label the host namespace:\nkubectl label namespace {} {CROSS_REGION_LABEL}=allowed",
-                view.namespace, view.me.host, view.me.host
+                view.place(),
+                view.me.host,
+                view.me.host
             ),
         ),
         _ => Ok(()),
@@ -262,7 +319,7 @@ fn region_agrees(view: &View, found: &NamespaceView) -> Check {
 
 fn prerequisite_is_ready(view: &View, prerequisite: &PrerequisiteView) -> Check {
     let PrerequisiteView { kind, name, state } = prerequisite;
-    let namespace = &view.namespace;
+    let namespace = &view.place();
     match state {
         PrerequisiteState::Ready => Ok(()),
         PrerequisiteState::NotAllowed(why) => edit("PrerequisiteNotAllowed", format!("{kind} {name} can't be a prerequisite: {why}")),
@@ -276,13 +333,17 @@ fn prerequisite_is_ready(view: &View, prerequisite: &PrerequisiteView) -> Check 
                 "prerequisite {kind} {name} does not exist in namespace {namespace}: create it there, or take it out of spec.prerequisites"
             ),
         ),
-        PrerequisiteState::Forbidden(right) => polled(
-            "PrerequisiteNotReadable",
-            format!(
-                "the operator may not read prerequisite {kind} {name} in namespace {namespace}; an administrator of that namespace applies:\n{}",
-                grants::operator_reads(namespace, right),
-            ),
-        ),
+        PrerequisiteState::Forbidden(right) => {
+            let (who, subject) = view.reader();
+            polled(
+                "PrerequisiteNotReadable",
+                format!(
+                    "{who} may not read prerequisite {kind} {name} in namespace {namespace}; an administrator of that namespace applies{}:\n{}",
+                    view.there(),
+                    grants::reads(&view.namespace, right, &subject),
+                ),
+            )
+        }
         PrerequisiteState::NotReady(why) => polled(
             "PrerequisiteNotReady",
             format!("prerequisite {kind} {name} in namespace {namespace} {why}: it has to become ready first"),

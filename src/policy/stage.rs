@@ -32,6 +32,8 @@ pub struct View {
     pub owner: Option<Identity>,
     /// Who deploys.
     pub delegate: DelegateView,
+    /// Why the target's cluster gives no token of the delegate; nothing where it does, or is the host's own.
+    pub not_lent: Option<Failure>,
 }
 
 /// The Environment that a stage deploys to.
@@ -43,10 +45,28 @@ pub struct Target {
     pub type_: EnvironmentType,
     /// Its namespace.
     pub namespace: String,
+    /// The cluster that it is in; `None` for the host's own.
+    pub cluster: Option<TargetCluster>,
     /// The uid of the namespace that was validated.
     pub environment_id: Option<String>,
     /// Whether it is validated; otherwise why not, in one word.
     pub validated: Result<(), String>,
+}
+
+/// A cluster other than the host's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetCluster {
+    /// What it is called in the host.
+    pub name: String,
+    /// The namespace over there with the delegates' `ServiceAccounts`.
+    pub delegate_namespace: String,
+}
+
+impl Target {
+    /// The namespace, and the cluster that it is in where that is not the host's.
+    fn place(&self) -> String {
+        self.cluster.as_ref().map_or_else(|| self.namespace.clone(), |c| format!("{} of cluster {}", self.namespace, c.name))
+    }
 }
 
 /// Who deploys.
@@ -89,6 +109,8 @@ pub enum Need {
     DelegateApproves,
     /// The delegate deploys.
     DelegateDeploys,
+    /// The delegate deploys to another cluster, and answers for itself.
+    DelegateDeploysThere,
 }
 
 /// A right to ask for.
@@ -138,6 +160,14 @@ pub fn reviews(view: &View) -> Vec<Review> {
         reviews.extend(to_answer_for(host, name).map(|right| Review { need: Need::OwnerActsAsDelegate, who: Some(owner.clone()), right }));
     }
     let in_target = grants::rights_in_every_target(&target.namespace);
+    let identity = delegate.identity();
+    let approve = Right::on("patch", GROUP, "deploymentrequests", host).of_subresource("status");
+    reviews.push(Review { need: Need::DelegateApproves, who: Some(identity.clone()), right: approve });
+    if target.cluster.is_some() {
+        // Over there nobody is impersonated: the delegate asks for itself, with its own token.
+        reviews.extend(in_target.into_iter().map(|right| Review { need: Need::DelegateDeploysThere, who: None, right }));
+        return reviews;
+    }
     let mut operators: Vec<Right> = delegate.to_become();
     for right in in_target.iter().map(|right| delegate.to_use(right)) {
         if !operators.contains(&right) {
@@ -145,9 +175,6 @@ pub fn reviews(view: &View) -> Vec<Review> {
         }
     }
     reviews.extend(operators.into_iter().map(|right| Review { need: Need::OperatorActsAsDelegate, who: None, right }));
-    let identity = delegate.identity();
-    let approve = Right::on("patch", GROUP, "deploymentrequests", host).of_subresource("status");
-    reviews.push(Review { need: Need::DelegateApproves, who: Some(identity.clone()), right: approve });
     reviews.extend(in_target.into_iter().map(|right| Review { need: Need::DelegateDeploys, who: Some(identity.clone()), right }));
     reviews
 }
@@ -166,11 +193,14 @@ pub fn to_answer_for(host: &str, account: &str) -> [Right; 3] {
 pub fn delegation(view: &View, answers: &[Answer]) -> Check {
     delegate_exists(view)?;
     let Some(target) = &view.target else { return Ok(()) };
+    can_be_lent(view, target)?;
     let checks = [
         owner_may_act_as_delegate(view, answers),
         operator_may_act_as_delegate(view, target, answers),
         delegate_may_approve(view, answers),
+        view.not_lent.clone().map_or(Ok(()), Err),
         delegate_may_deploy(view, target, answers),
+        delegate_may_deploy_there(target, &view.delegate, answers),
     ];
     let mut failures = checks.into_iter().filter_map(Check::err);
     match failures.next() {
@@ -181,6 +211,45 @@ pub fn delegation(view: &View, answers: &[Answer]) -> Check {
             all
         })),
     }
+}
+
+/// Only a `ServiceAccount` can be had in another cluster, by its token.
+fn can_be_lent(view: &View, target: &Target) -> Check {
+    let Some(cluster) = &target.cluster else { return Ok(()) };
+    let whose = match &view.delegate {
+        DelegateView::ServicePrincipal { .. } => return Ok(()),
+        DelegateView::Requester => "each requester",
+        DelegateView::StageOwner => "its owner",
+    };
+    edit(
+        "RemoteNeedsServicePrincipal",
+        format!(
+            "the stage deploys as {whose}, and its target is in cluster {}, where the operator can act as a ServiceAccount alone: set \
+             spec.delegatedDeployment to type ServicePrincipal, with a serviceAccountName that exists in this host and in namespace {} of \
+             that cluster",
+            cluster.name, cluster.delegate_namespace
+        ),
+    )
+}
+
+/// What the delegate lacks in another cluster.
+fn delegate_may_deploy_there(target: &Target, delegate: &DelegateView, answers: &[Answer]) -> Check {
+    let (Some(cluster), DelegateView::ServicePrincipal { name, .. }) = (&target.cluster, delegate) else { return Ok(()) };
+    if !lacks(answers, Need::DelegateDeploysThere) {
+        return Ok(());
+    }
+    let delegate = grants::service_account(&cluster.delegate_namespace, name);
+    polled(
+        "DelegateLacksTargetAccess",
+        format!(
+            "ServiceAccount {name} of namespace {} lacks rights in namespace {}; an administrator of that namespace applies in cluster {} (and \
+             likewise for every kind that the solutions hold, or binds the ClusterRole edit):\n{}",
+            cluster.delegate_namespace,
+            target.place(),
+            cluster.name,
+            grants::delegate_in_target(&target.namespace, &delegate),
+        ),
+    )
 }
 
 fn policies_in_force(view: &View) -> Check {

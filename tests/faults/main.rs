@@ -11,11 +11,16 @@ mod world;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod receiver;
 
+mod abroad;
 mod connection;
+mod gate;
 mod idle;
+mod kubeconfigs;
 mod leaders;
 mod life;
+mod page;
 mod proxy;
+mod remote;
 mod server;
 mod sinks;
 mod site;

@@ -67,9 +67,14 @@ impl World {
 
     /// Makes the pipeline of a bare world and waits until everything is ready.
     pub async fn configure(&self) {
+        self.configure_with(self.pipeline()).await;
+    }
+
+    /// The same with a pipeline that was altered.
+    pub async fn configure_with(&self, pipeline: Vec<Value>) {
         // Stages answer to whoever writes them, and only they may lend them the delegates.
         let olga = self.olga().await;
-        for object in self.pipeline() {
+        for object in pipeline {
             self.apply_as(&olga, &object).await.unwrap_or_else(|error| panic!("{error}: {object}"));
         }
         for stage in ["qa", "prod"] {
@@ -471,7 +476,7 @@ pub fn outcome(request: &DeploymentRequest) -> (String, String) {
 }
 
 /// The rules for the kinds that the tests' applications have.
-fn target_rules(prefix: &str) -> Value {
+pub fn target_rules(prefix: &str) -> Value {
     let mut verbs: Vec<String> = ["get", "list", "patch", "delete"].iter().map(|v| format!("{prefix}{v}")).collect();
     if prefix.is_empty() {
         verbs.push("create".into());
@@ -494,7 +499,8 @@ fn binding(namespace: &str, name: &str, kind: &str, role: &str, subjects: &Value
     })
 }
 
-fn role(namespace: &str, name: &str, rules: &Value, subjects: &Value) -> [Value; 2] {
+/// A Role and its `RoleBinding`.
+pub fn role(namespace: &str, name: &str, rules: &Value, subjects: &Value) -> [Value; 2] {
     [
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name, "namespace": namespace}, "rules": rules}),
         binding(namespace, name, "Role", name, subjects),

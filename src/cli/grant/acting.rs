@@ -8,6 +8,7 @@ use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, ResourceExt};
 
+use crate::api::environment::RemoteCluster;
 use crate::api::reference::Identity;
 use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
@@ -89,6 +90,8 @@ pub(super) struct Target {
     pub rights: Vec<Right>,
     /// Whether the delegate decides requests: a requester does not.
     pub decides: bool,
+    /// The cluster of the target, where that is another than the host's.
+    pub cluster: Option<RemoteCluster>,
 }
 
 impl Acting {
@@ -98,9 +101,12 @@ impl Acting {
             Some(name) => Some(get::<Stage>(client, host, name).await?),
             None => None,
         };
-        let namespace = match (&self.target, &stage) {
-            (Some(target), _) => target.clone(),
-            (None, Some(stage)) => get::<Environment>(client, host, &stage.spec.target_environment).await?.spec.namespace,
+        let (namespace, cluster) = match (&self.target, &stage) {
+            (Some(target), _) => (target.clone(), None),
+            (None, Some(stage)) => {
+                let target = get::<Environment>(client, host, &stage.spec.target_environment).await?.spec;
+                (target.namespace, target.cluster)
+            }
             (None, None) => bail!("name the --stage, or the --target namespace"),
         };
         let delegation = stage.as_ref().and_then(|s| s.spec.delegated_deployment.as_ref());
@@ -118,7 +124,15 @@ impl Acting {
             None => "say who deploys: --service-account, --user with each --group, or --request".to_owned(),
         })?;
         let rights = self.rights(client, host, &namespace).await?;
-        Ok(Target { delegate, namespace, rights, decides: decides && self.request.is_none() })
+        if let Some(cluster) = &cluster
+            && !matches!(&delegate, Delegate::ServicePrincipal { namespace, .. } if namespace == host)
+        {
+            bail!(
+                "the target is in cluster {}, where a service account of the host is stood for by the one of its name, and nobody else can deploy",
+                cluster.kubeconfig_secret_ref.name
+            );
+        }
+        Ok(Target { delegate, namespace, rights, decides: decides && self.request.is_none(), cluster })
     }
 
     async fn named(&self, client: &Client, host: &str) -> anyhow::Result<Option<Delegate>> {

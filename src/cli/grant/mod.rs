@@ -3,6 +3,7 @@
 
 mod acting;
 mod apply;
+mod remotely;
 
 use clap::{Args, Subcommand, ValueEnum};
 use kube::Client;
@@ -128,7 +129,11 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
         What::Host => grants::host(&host),
         What::Environment { given, type_ } => environment(&host, given, *type_),
         What::Delegate(acting) => {
-            let Target { delegate, namespace, rights, decides } = acting.resolve(&client, &host).await?;
+            let Target { delegate, namespace, rights, decides, cluster } = acting.resolve(&client, &host).await?;
+            if let Some(cluster) = &cluster {
+                let there = remotely::delegate(&host, &delegate, cluster, &namespace, &rights);
+                return remotely::printed(&there, cluster, args.apply);
+            }
             let mut parts = Vec::new();
             if decides {
                 parts.push(grants::delegate_in_host(&host, &delegate.subject()));
@@ -140,7 +145,10 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
             parts.join("---\n")
         }
         What::Operator(acting) => {
-            let Target { delegate, namespace, rights, .. } = acting.resolve(&client, &host).await?;
+            let Target { delegate, namespace, rights, cluster, .. } = acting.resolve(&client, &host).await?;
+            if let Some(cluster) = &cluster {
+                return remotely::printed(&remotely::operator(&host, &delegate, cluster, &namespace), cluster, args.apply);
+            }
             let mut parts = vec![grants::operator_as_delegate(&namespace, &delegate)];
             if !rights.is_empty() {
                 parts.push(grants::operator_in_target_too(&namespace, &delegate, &rights));

@@ -2,9 +2,11 @@
 
 mod observe;
 mod prerequisites;
+mod remotely;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -20,6 +22,9 @@ use crate::policy::check::{self, Failure, Good, READY};
 use crate::policy::environment::{self as policy, View};
 
 use observe::ClusterVersion;
+
+/// When a remote cluster is tried again that many passes are at already.
+pub const CROWDED: Duration = Duration::from_millis(250);
 
 /// The condition that tells of the validation.
 pub const VALIDATED: &str = "Validated";
@@ -54,6 +59,9 @@ impl EnvironmentController {
     }
 
     async fn validate(&self, environment: &Environment, cached: View) -> kube::Result<Validation> {
+        if let Some(cluster) = &environment.spec.cluster {
+            return remotely::validate(&self.cluster, environment, cluster, cached).await;
+        }
         let view = observe::with_bindings(&self.cluster.access, cached).await?;
         let mut checked = policy::from_outside(&view);
         if checked.is_ok() {
@@ -68,9 +76,12 @@ impl EnvironmentController {
             }),
             _ => None,
         };
-        let good = || Good { reason: "Validated", message: format!("namespace {} can be used", view.namespace) };
-        Ok(Validation { outcome: checked.map(|()| good()), facts })
+        Ok(Validation { outcome: checked.map(|()| good(&view)), facts })
     }
+}
+
+fn good(view: &View) -> Good {
+    Good { reason: "Validated", message: format!("namespace {} can be used", view.place()) }
 }
 
 impl Reconciler for EnvironmentController {
@@ -81,6 +92,7 @@ impl Reconciler for EnvironmentController {
         if !self.cluster.serves(&host) || object.metadata.deletion_timestamp.is_some() {
             return Ok(Next::Done);
         }
+        self.cluster.remotes.sweep();
         let environments = &self.cluster.records.environments;
         let environment = environments.newest(&host, &name).await.filter(|n| n.uid() == object.uid()).unwrap_or(object);
         let (uid, generation) = (environment.uid(), environment.metadata.generation);
@@ -89,6 +101,13 @@ impl Reconciler for EnvironmentController {
         let cached = observe::from_caches(&self.cluster.stores, &environment);
         let mut grounds = (generation, environment.metadata.annotations.clone(), cached);
         let holds = self.seen.holds(&key, &grounds);
+        let _admitted = match (&environment.spec.cluster, holds) {
+            (Some(remote), None) => match self.cluster.remotes.admit(&host, remote) {
+                Some(admitted) => Some(admitted),
+                None => return Ok(Next::After(CROWDED)),
+            },
+            _ => None,
+        };
         let validation = async {
             match holds {
                 Some(_) => Ok(None),

@@ -1,10 +1,9 @@
 //! What the validation of an Environment reads.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Mutex;
@@ -16,7 +15,7 @@ use crate::api::{DeploymentRequest, Environment, GROUP};
 use crate::driver::Cluster;
 use crate::driver::stores::Stores;
 use crate::identity::access::{self, Access, Right};
-use crate::policy::environment::{ClaimHolder, Holder, Inside, NamespaceView, View, is_orphaned, opt_in_label, opt_in_verb};
+use crate::policy::environment::{ClaimHolder, Holder, Inside, NamespaceView, There, View, is_orphaned, opt_in_label, opt_in_verb};
 
 /// How long the version of the cluster is believed.
 const VERSION_AGE: Duration = Duration::from_hours(1);
@@ -44,23 +43,19 @@ impl ClusterVersion {
 pub fn from_caches(stores: &Stores, environment: &Environment) -> View {
     let host = environment.namespace().unwrap_or_default();
     let namespace = &environment.spec.namespace;
-    let found = stores.namespaces.get(&ObjectRef::new(namespace));
-    let others = stores.environments.state();
-    let rivals = others.iter().filter(|other| {
-        other.spec.namespace == *namespace
-            && other.spec.cluster.is_none()
-            && other.uid() != environment.uid()
-            && other.metadata.deletion_timestamp.is_none()
+    // What is in another cluster no cache knows.
+    let remote = environment.spec.cluster.is_some();
+    let found = (!remote).then(|| stores.namespaces.get(&ObjectRef::new(namespace))).flatten();
+    let rivals = rivals(stores, environment, found.as_ref().and_then(|ns| ns.uid()).as_deref(), |other| {
+        found.as_ref().is_some_and(|ns| has_label(ns.labels(), other))
     });
-    let mut rivals: Vec<Holder> = rivals.map(|other| holder(other, found.as_deref())).collect();
-    rivals.sort_by(|a, b| a.uid.cmp(&b.uid));
     let host_namespace = stores.namespaces.get(&ObjectRef::new(&host));
     let host_label = |label: &str| host_namespace.as_ref().and_then(|ns| ns.labels().get(label).cloned());
     View {
-        me: holder(environment, found.as_deref()),
+        me: holder(environment, found.as_ref().is_some_and(|ns| has_label(ns.labels(), environment))),
         namespace: namespace.clone(),
         environment_id: environment.spec.environment_id.clone(),
-        remote: environment.spec.cluster.is_some(),
+        cluster: environment.spec.cluster.as_ref().map(|c| There { name: c.kubeconfig_secret_ref.name.clone(), user: String::new() }),
         recorded_id: environment.status.as_ref().and_then(|s| s.environment_id.clone()),
         found: found.map(|ns| NamespaceView {
             uid: ns.uid().unwrap_or_default(),
@@ -74,7 +69,34 @@ pub fn from_caches(stores: &Stores, environment: &Environment) -> View {
     }
 }
 
-fn holder(environment: &Environment, namespace: Option<&PartialObjectMeta<Namespace>>) -> Holder {
+/// The other Environments of the same namespace: of that name where both are of the host's own cluster, or of that uid, as it was
+/// validated, whichever way leads there.
+pub fn rivals(stores: &Stores, environment: &Environment, id: Option<&str>, opted_in: impl Fn(&Environment) -> bool) -> Vec<Holder> {
+    let local = environment.spec.cluster.is_none();
+    let others = stores.environments.state_filter(|other| {
+        let same_name = local && other.spec.cluster.is_none() && other.spec.namespace == environment.spec.namespace;
+        let either_remote = !local || other.spec.cluster.is_some();
+        let same_id = either_remote && id.is_some() && other.status.as_ref().and_then(|s| s.environment_id.as_deref()) == id;
+        (same_name || same_id) && other.uid() != environment.uid() && other.metadata.deletion_timestamp.is_none()
+    });
+    let mut rivals: Vec<Holder> = others
+        .iter()
+        .map(|other| {
+            // Whether one in another cluster had been given its namespace is known by its validation.
+            let validated = (!local || other.spec.cluster.is_some()) && super::validated(other).is_ok();
+            holder(other, validated || opted_in(other))
+        })
+        .collect();
+    rivals.sort_by(|a, b| a.uid.cmp(&b.uid));
+    rivals
+}
+
+/// Whether a label of the namespace gives it to that Environment's host in its role.
+pub fn has_label(labels: &BTreeMap<String, String>, environment: &Environment) -> bool {
+    labels.get(opt_in_label(environment.spec.type_)) == environment.namespace().as_ref()
+}
+
+fn holder(environment: &Environment, opted_in: bool) -> Holder {
     let host = environment.namespace().unwrap_or_default();
     let type_ = environment.spec.type_;
     Holder {
@@ -82,14 +104,14 @@ fn holder(environment: &Environment, namespace: Option<&PartialObjectMeta<Namesp
         uid: environment.uid().unwrap_or_default(),
         created: environment.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
         type_,
-        opted_in: namespace.is_some_and(|ns| ns.labels().get(opt_in_label(type_)) == Some(&host)),
+        opted_in,
         host,
     }
 }
 
 /// The view with what access reviews say of those that no label opts in to.
 pub async fn with_bindings(access: &Access, mut view: View) -> kube::Result<View> {
-    if view.remote || view.found.is_none() {
+    if view.cluster.is_some() || view.found.is_none() {
         return Ok(view);
     }
     let namespace = view.namespace.as_str();
@@ -104,8 +126,9 @@ pub async fn with_bindings(access: &Access, mut view: View) -> kube::Result<View
 
 /// What has to be read inside the namespace.
 pub async fn inside(cluster: &Cluster, environment: &Environment) -> kube::Result<Inside> {
-    let namespace = &environment.spec.namespace;
-    let prerequisites = try_join_all(environment.spec.prerequisites.iter().map(|p| prerequisites::read(cluster, namespace, p)));
+    let (namespace, operator) = (&environment.spec.namespace, cluster.clients.operator());
+    let prerequisites =
+        try_join_all(environment.spec.prerequisites.iter().map(|p| prerequisites::read(&cluster.discovery, &operator, namespace, p)));
     let source = async {
         if environment.spec.type_ != EnvironmentType::Development {
             return Ok(None);

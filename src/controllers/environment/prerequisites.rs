@@ -1,24 +1,24 @@
-//! Reads the prerequisites of an environment, with the operator's own client and what the namespace granted it.
+//! Reads the prerequisites of an environment, with the operator's own client, or that of a kubeconfig, and what the namespace granted it.
 
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
 use kube::{Client, Error};
 
 use crate::api::environment::Prerequisite;
-use crate::driver::Cluster;
+use crate::delivery::discovery::Discovery;
 use crate::identity::access::Right;
 use crate::policy::environment::{PrerequisiteState, PrerequisiteView};
 use crate::policy::readiness;
 
 /// Reads one prerequisite. What the API server says about it is its state; only where nothing could be learned it is an error.
-pub async fn read(cluster: &Cluster, namespace: &str, prerequisite: &Prerequisite) -> kube::Result<PrerequisiteView> {
+pub async fn read(discovery: &Discovery, client: &Client, namespace: &str, prerequisite: &Prerequisite) -> kube::Result<PrerequisiteView> {
     let Prerequisite { api_version, kind, name, .. } = prerequisite;
     let state = if api_version == "v1" && kind == "Secret" {
         // To read one object is to read its content, and the operator shall not hold the Secrets of environments.
         PrerequisiteState::NotAllowed("the operator does not read Secrets; name the object that makes the Secret".to_owned())
     } else {
-        match cluster.discovery.resource_for(api_version, kind).await? {
-            Some(resource) => get(&cluster.clients.operator(), &resource, namespace, prerequisite).await?,
+        match discovery.resource_for(api_version, kind).await? {
+            Some(resource) => get(client, &resource, namespace, prerequisite).await?,
             None => PrerequisiteState::Unserved(format!("the cluster has no kind {kind} in {api_version}")),
         }
     };

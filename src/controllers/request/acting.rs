@@ -1,18 +1,33 @@
 //! Who acts in the target, and what that identity lacks.
 
 use super::pass::Pass;
+use kube::ResourceExt;
+
+use crate::api::Environment;
+use crate::api::environment::RemoteCluster;
 use crate::api::reference::Identity;
 use crate::driver::controller::ReconcileError;
+use crate::driver::remotes::Remote;
 use crate::identity::access::{self, Access, Right};
 use crate::identity::delegate::{Delegate, DelegateClient};
-use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, grants};
+use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, grants, remote};
+use crate::policy::check::Failure;
 use crate::policy::request::observed::{DelegateView, Observed, Obstacle, StageView};
 use crate::policy::request::rights::{self, Lacking};
 
 impl Pass {
     /// The client that acts as the stage's delegate; once the request has started, as the identity that its status names,
     /// whatever became of the stage.
-    pub(super) fn acting(&self, observed: &Observed) -> Result<DelegateClient, ReconcileError> {
+    /// In another cluster, `Err` is why there is no such client now.
+    pub(super) async fn acting(&mut self, observed: &Observed) -> Result<Result<DelegateClient, Obstacle>, ReconcileError> {
+        if let Some(target) = self.around.target.clone()
+            && let Some(cluster) = &target.spec.cluster
+        {
+            return Ok(self
+                .acting_there(observed, &target, cluster)
+                .await
+                .map_err(|failure| Obstacle { reason: failure.reason.into(), message: failure.message }));
+        }
         let delegate = match (self.status().deployed_by, observed.stage.present()) {
             (_, Some(stage)) if observed.request.start_time.is_none() => Self::delegate_of(observed, stage),
             (Some(username), stage) => match stage.map(|stage| Self::delegate_of(observed, stage)) {
@@ -30,7 +45,43 @@ impl Pass {
             (None, Some(stage)) => Self::delegate_of(observed, stage),
             (None, None) => return Err(ReconcileError::Other(format!("stage {} is gone", observed.request.stage))),
         };
-        self.cluster.clients.delegate(&delegate).map_err(|e| ReconcileError::Other(e.to_string()))
+        self.cluster.clients.delegate(&delegate).map(Ok).map_err(|e| ReconcileError::Other(e.to_string()))
+    }
+
+    /// The same in another cluster: the namespace there is the one that was validated, whatever the kubeconfig's Secret leads to by now,
+    /// and the delegate acts with a token of its own.
+    async fn acting_there(
+        &mut self,
+        observed: &Observed,
+        target: &Environment,
+        cluster: &RemoteCluster,
+    ) -> Result<DelegateClient, Failure> {
+        let remote = self.cluster.remotes.get(&self.host(), cluster, false).await?;
+        let namespace = &target.spec.namespace;
+        let found = remote.namespace(namespace).await?;
+        let validated = target.status.as_ref().and_then(|s| s.environment_id.as_ref());
+        if found.as_ref().and_then(|ns| ns.metadata.uid.as_ref()) != validated || validated.is_none() {
+            return Err(rights::another_namespace(&target.name_any(), namespace, remote.cluster.name()));
+        }
+        let begun = self.status().deployed_by.filter(|_| observed.request.start_time.is_some());
+        let delegate = match (begun, observed.stage.present().map(|stage| &stage.delegate)) {
+            (Some(said), _) => Delegate::of(&Identity { username: remote::username(&said).to_owned(), ..Identity::default() }),
+            (None, Some(DelegateView::ServicePrincipal { name })) => {
+                Delegate::ServicePrincipal { namespace: cluster.delegate_namespace.clone(), name: name.clone() }
+            }
+            (None, _) => return Err(rights::no_service_principal(&observed.request.stage, remote.cluster.name())),
+        };
+        let Delegate::ServicePrincipal { namespace, name } = &delegate else {
+            return Err(rights::no_service_principal(&observed.request.stage, remote.cluster.name()));
+        };
+        let client = remote.lend(namespace, name).await?;
+        self.remote = Some(remote);
+        Ok(client)
+    }
+
+    /// What was said by the target's API server, with its cluster where that is another.
+    pub(super) fn of_cluster(&self, said: String) -> String {
+        self.remote.as_ref().map_or(said.clone(), |remote| format!("cluster {}: {said}", remote.cluster.name()))
     }
 
     fn delegate_of(observed: &Observed, stage: &StageView) -> Delegate {
@@ -46,6 +97,19 @@ impl Pass {
     /// Says whose right is missing, the delegate's or the operator's to act as it, and prints the rule to grant.
     pub(super) async fn missing(&self, client: &DelegateClient, namespace: &str, rights: &[Right]) -> Result<Obstacle, ReconcileError> {
         let delegate = client.delegate();
+        if let Some(remote) = &self.remote {
+            // With its own token: what it may do over there nobody else need be allowed to ask.
+            let access = Access::new(client.client());
+            let mut lacking = Vec::new();
+            for right in rights {
+                match access.i_may(right).await {
+                    Ok(true) => {}
+                    Ok(false) => lacking.push(right.clone()),
+                    Err(error) => return Ok(unanswered(remote, &error)),
+                }
+            }
+            return Ok(rights::obstacle_there(delegate, remote.cluster.name(), namespace, rights, &lacking));
+        }
         let (identity, operator) = (delegate.identity(), access::service_account(OPERATOR_NAMESPACE, OPERATOR_NAME));
         let mut lacking = Vec::new();
         let mut unusable = Vec::new();
@@ -65,6 +129,15 @@ impl Pass {
         }
         Ok(rights::obstacle(delegate, namespace, rights, &Lacking { delegate: lacking, operator: unusable, to_become: out_of_reach }))
     }
+}
+
+/// What another cluster did not answer to the delegate, or answered.
+pub(super) fn unanswered(remote: &Remote, error: &kube::Error) -> Obstacle {
+    let failure = match error {
+        kube::Error::Api(status) if status.code == 401 => rights::token_rejected(remote.cluster.name()),
+        error => remote.failure(error),
+    };
+    Obstacle { reason: failure.reason.into(), message: failure.message }
 }
 
 /// Whether the requester could decide in the delegate's place: as it, or with a token of it.

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::ResourceExt;
 
 use crate::api::DeploymentRequest;
+use crate::controllers::environment::CROWDED;
 use crate::delivery::apply::Applied;
 use crate::driver::Cluster;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
@@ -82,6 +83,11 @@ impl Reconciler for RequestController {
             return Ok(Next::Done);
         }
         let pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await;
+        let remote = pass.around.target.as_ref().and_then(|target| target.spec.cluster.clone());
+        let admitted = remote.map(|remote| self.cluster.remotes.admit(&pass.host(), &remote));
+        if matches!(admitted, Some(None)) {
+            return Ok(Next::After(CROWDED));
+        }
         // It holds the states of all steps, of which most passes take few.
         Box::pin(pass.run()).await
     }

@@ -21,6 +21,7 @@ use crate::policy::request::observed::{
     ArtifactView, ClaimView, CurrentVersion, Decided, DelegateView, DeploymentView, Facts, Lookup, Observed, PipelineView, PreviousStage,
     Replaced, RequestView, Rival, SolutionView, SourceView, StageView, TargetView,
 };
+use crate::policy::stage::TargetCluster;
 
 /// The objects that a request is about. What it does not name, or what was not found, is `None`.
 #[derive(Clone, Default)]
@@ -312,6 +313,10 @@ fn target_view(environment: &Environment, solution: &str, artifact: Option<&Arti
         not_ready: not_ready(environment.metadata.generation, status.map(|s| (s.observed_generation, s.conditions.as_slice()))),
         environment_id: status.and_then(|s| s.environment_id.clone()).unwrap_or_default(),
         uid: environment.uid().unwrap_or_default(),
+        cluster: environment.spec.cluster.as_ref().map(|cluster| TargetCluster {
+            name: cluster.kubeconfig_secret_ref.name.clone(),
+            delegate_namespace: cluster.delegate_namespace.clone(),
+        }),
         current,
         failed: entry.and_then(|d| d.failed.as_ref()).map(|failed| failed.request.clone()),
         claim: entry.and_then(|d| d.claim.as_ref()).map(|c| ClaimView { request: c.request.clone(), request_uid: c.request_uid.clone() }),

@@ -20,6 +20,7 @@ use crate::api::plan::PlanResult;
 use crate::api::request_status::{ArtifactReference, ObjectError, RunStatus, condition_types};
 use crate::delivery::bundle::Bundle;
 use crate::driver::controller::{Next, ReconcileError};
+use crate::driver::remotes::Remote;
 use crate::driver::{Cluster, status};
 use crate::policy::request::observed::{Facts, Observed};
 use crate::policy::request::report::{self, Report};
@@ -39,6 +40,8 @@ pub(super) struct Pass {
     pub(super) around: Surroundings,
     pub(super) facts: Facts,
     pub(super) bundle: Option<(String, Arc<Bundle>)>,
+    /// The cluster of the target, where that is another and was asked in this pass.
+    pub(super) remote: Option<Arc<Remote>>,
     pub(super) live: Option<Live>,
     pub(super) prepared: Option<Prepared>,
     pub(super) errors: Vec<ObjectError>,
@@ -49,7 +52,19 @@ impl Pass {
     pub(super) async fn new(cluster: Arc<Cluster>, running: Running, request: Arc<DeploymentRequest>) -> Self {
         let around = observe::cached(&cluster, &request).await;
         let facts = Facts::default();
-        Self { cluster, running, request, around, facts, bundle: None, live: None, prepared: None, errors: Vec::new(), results: Vec::new() }
+        Self {
+            cluster,
+            running,
+            request,
+            around,
+            facts,
+            bundle: None,
+            remote: None,
+            live: None,
+            prepared: None,
+            errors: Vec::new(),
+            results: Vec::new(),
+        }
     }
 
     pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::acting;
 use super::pass::Pass;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
@@ -55,6 +56,14 @@ pub(super) enum Hindrance {
 
 impl Pass {
     pub(super) async fn plan(&mut self, observed: &Observed) -> Result<PlanFact, ReconcileError> {
+        match (self.planned(observed).await, &self.remote) {
+            // What another cluster does not answer is said, and is no reason to be silent.
+            (Err(ReconcileError::Api(error)), Some(remote)) => Ok(PlanFact::Missing(acting::unanswered(remote, &error))),
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn planned(&mut self, observed: &Observed) -> Result<PlanFact, ReconcileError> {
         let (Some(stage), Some(target), Some(artifact)) =
             (observed.stage.present(), self.around.target.clone(), self.around.artifact.clone())
         else {
@@ -69,13 +78,16 @@ impl Pass {
                 ),
             }));
         }
-        let client = self.acting(observed)?;
+        let client = match self.acting(observed).await? {
+            Ok(client) => client,
+            Err(obstacle) => return Ok(PlanFact::Missing(obstacle)),
+        };
         let dry = match self.dry_run(&client, &target, &artifact).await? {
             Ok(dry) => dry,
             Err(hindrance) => return Ok(self.hindered(hindrance)),
         };
         let replaces = observed.target.present().and_then(|t| t.current.clone());
-        let delegate = gates::approver(observed, stage);
+        let delegate = gates::deployer(observed, stage);
         let hash = plan_hash(&PlanInputs {
             request_uid: &observed.request.uid,
             artifact_digest: &artifact.spec.digest,
@@ -164,11 +176,14 @@ impl Pass {
         let runs = |s: &DeployedSolution| s.name == self.request.spec.solution.name && s.version.is_some();
         input.is_first = !target.status.as_ref().is_some_and(|status| status.solutions.iter().any(runs));
         // All that speaks against it is found out at once: whoever has to mend it wants to do so once.
-        let operator = self.cluster.clients.operator();
+        let (reader, discovery) = match &self.remote {
+            None => (self.cluster.clients.operator(), &self.cluster.discovery),
+            Some(remote) => (remote.cluster.client(), &remote.discovery),
+        };
         let (offers, missing, planned) = futures::join!(
             offered::check(client, namespace, &resolved.objects, &resolved.connected),
-            required::check(client, &operator, namespace, &resolved.objects),
-            plan::plan(&input, client, &self.cluster.discovery)
+            required::check(client, &reader, namespace, &resolved.objects),
+            plan::plan(&input, client, discovery.as_ref())
         );
         let (offers, missing) = (offers?, missing?);
         let (planned, refused, rights) = match planned {

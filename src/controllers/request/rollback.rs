@@ -75,11 +75,14 @@ impl Pass {
             Ok(resolved) => resolved,
             Err(refusal) => return Ok(refusal),
         };
-        let client = self.acting(observed)?;
+        let client = match self.acting(observed).await? {
+            Ok(client) => client,
+            Err(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
+        };
         let planned = match self.dry_run_resolved(&client, &target, resolved).await {
             Ok(Ok(dry)) => dry.planned,
             Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
-            Err(error) => return Ok(ApplyFact::Unavailable(error.to_string())),
+            Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(error.to_string()))),
         };
         self.carry_out(&claim, &client, planned, Way::Back).await
     }

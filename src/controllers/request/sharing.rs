@@ -18,10 +18,14 @@ impl Pass {
 
     /// Shares, and tells what was refused with what would grant it. Nothing of it fails the deployment.
     pub(super) async fn share(&mut self, observed: &Observed) -> Result<ShareFact, ReconcileError> {
-        let spec = &self.request.spec;
+        let request = self.request.clone();
+        let spec = &request.spec;
         let claim = self.around.target.as_ref().and_then(|t| Claimed::from_environment(t, &spec.solution.name, &self.uid()));
         let Some(claim) = claim else { return Ok(ShareFact::Unreachable("the claim on the environment is gone".into())) };
-        let client = self.acting(observed)?;
+        let client = match self.acting(observed).await? {
+            Ok(client) => client,
+            Err(obstacle) => return Ok(ShareFact::Unreachable(obstacle.message)),
+        };
         let Shares { made, refused, missing, transient } = share::share(&claim, &client, &spec.share_with).await;
         if let Some(why) = transient {
             return Ok(ShareFact::Unreachable(why));

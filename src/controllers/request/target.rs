@@ -126,11 +126,11 @@ impl Pass {
         let mut new = self.status();
         self.pin_plan(&mut new);
         new.start_time = Some(whole_seconds(now));
-        new.deployed_by = Some(gates::approver(observed, stage));
+        new.deployed_by = Some(gates::deployer(observed, stage));
         let wait = Waiting {
             at: Progress::Deployment,
             reason: "Deploying".into(),
-            message: format!("deploys to environment {} as {}", target.name_any(), gates::approver(observed, stage)),
+            message: format!("deploys to environment {} as {}", target.name_any(), gates::deployer(observed, stage)),
             until: None,
             poll: None,
         };
@@ -173,14 +173,17 @@ impl Pass {
                 message: "the environment or the artifact is gone".into(),
             }));
         };
-        let client = self.acting(observed)?;
+        let client = match self.acting(observed).await? {
+            Ok(client) => client,
+            Err(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
+        };
         let planned = match self.prepared.take() {
             Some(prepared) => prepared.planned,
             // Started by a process that is gone: what it did not write is planned anew, what it wrote is unchanged.
             None => match self.dry_run(&client, &target, &artifact).await {
                 Ok(Ok(dry)) => dry.planned,
                 Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
-                Err(error) => return Ok(ApplyFact::Unavailable(error.to_string())),
+                Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(error.to_string()))),
             },
         };
         let Some(claim) = Claimed::from_environment(&target, &self.request.spec.solution.name, &self.uid()) else {
@@ -207,7 +210,7 @@ impl Pass {
             }
             Err(ApplyError { errors, transient: true, .. }) => {
                 let what: Vec<String> = errors.iter().map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
-                Ok(ApplyFact::Unavailable(what.join("; ")))
+                Ok(ApplyFact::Unavailable(self.of_cluster(what.join("; "))))
             }
             Err(ApplyError { errors, .. }) => Ok(self.not_applied(errors)),
         }
@@ -219,14 +222,19 @@ impl Pass {
         let Some(applied) = self.running.get(&self.uid(), way) else {
             return Ok(HealthFact::Pending("what was applied to be looked at".into()));
         };
-        let client = self.acting(observed)?;
+        let client = match self.acting(observed).await? {
+            Ok(client) => client,
+            Err(obstacle) => return Ok(HealthFact::Missing(obstacle)),
+        };
         let report = match health::check(&client, &applied).await {
             Ok(report) => report,
             Err(error) if errors::classify(&error) == Cause::Unauthorized => {
                 let namespace = self.around.target.as_ref().map(|t| t.spec.namespace.clone()).unwrap_or_default();
                 return self.missing(&client, &namespace, &health::rights(&client, &applied)).await.map(HealthFact::Missing);
             }
-            Err(error) => return Ok(HealthFact::Pending(format!("the target to be reached: {}", errors::message(&error)))),
+            Err(error) => {
+                return Ok(HealthFact::Pending(format!("the target to be reached: {}", self.of_cluster(errors::message(&error)))));
+            }
         };
         if !report.failed.is_empty() {
             let named: Vec<String> = report.failed.iter().take(5).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 
 use crate::api::Stage;
 use crate::api::condition;
 use crate::api::stage::StageStatus;
 use crate::controllers::BEHIND;
+use crate::controllers::environment::CROWDED;
 use crate::controllers::seen::Seen;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
 use crate::driver::stores::Stores;
@@ -59,8 +61,15 @@ impl Reconciler for StageController {
         let view = &grounds.1;
         let mut checked = policy::structure(view);
         if checked.is_ok() {
-            let answers = observe::answers(&self.cluster, policy::reviews(view));
-            let (view, answers) = futures::try_join!(observe::with_account(&self.cluster, view.clone()), answers)?;
+            let target = self.cluster.stores.environments.get(&ObjectRef::new(&view.target_environment).within(&host));
+            let remote = target.as_ref().and_then(|target| target.spec.cluster.as_ref());
+            let admitted = remote.map(|remote| self.cluster.remotes.admit(&host, remote));
+            if matches!(admitted, Some(None)) {
+                return Ok(Next::After(CROWDED));
+            }
+            let answers = observe::answers(&self.cluster, view, remote);
+            let (mut view, (answers, not_lent)) = futures::try_join!(observe::with_account(&self.cluster, view.clone()), answers)?;
+            view.not_lent = not_lent;
             checked = policy::delegation(&view, &answers);
         }
         let outcome = checked.map(|()| Good { reason: "Ready", message: format!("deploys to {}", view.target_environment) });

@@ -5,12 +5,15 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Error, ResourceExt};
 
+use crate::api::environment::RemoteCluster;
 use crate::api::stage::{DelegateType, DelegatedDeployment};
 use crate::api::{Environment, Stage};
 use crate::controllers::environment::validated;
 use crate::driver::Cluster;
 use crate::driver::stores::Stores;
-use crate::policy::stage::{Account, Answer, DelegateView, Review, Target, View};
+use crate::identity::access::Access;
+use crate::policy::check::Failure;
+use crate::policy::stage::{self as policy, Account, Answer, DelegateView, Need, Review, Target, TargetCluster, View};
 
 /// The stage and what it refers to, by the caches alone.
 pub fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
@@ -27,6 +30,7 @@ pub fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
         pinned: stage.status.as_ref().and_then(|s| s.pinned.clone()),
         owner: spec.owner.clone(),
         delegate: spec.delegated_deployment.as_ref().map_or(DelegateView::Requester, delegate),
+        not_lent: None,
         host,
     }
 }
@@ -36,6 +40,10 @@ fn target(environment: &Environment) -> Target {
         uid: environment.uid().unwrap_or_default(),
         type_: environment.spec.type_,
         namespace: environment.spec.namespace.clone(),
+        cluster: environment.spec.cluster.as_ref().map(|cluster| TargetCluster {
+            name: cluster.kubeconfig_secret_ref.name.clone(),
+            delegate_namespace: cluster.delegate_namespace.clone(),
+        }),
         environment_id: environment.status.as_ref().and_then(|s| s.environment_id.clone()),
         validated: validated(environment),
     }
@@ -65,14 +73,41 @@ pub async fn with_account(cluster: &Cluster, mut view: View) -> kube::Result<Vie
     Ok(view)
 }
 
-/// Asks for all rights at once.
-pub async fn answers(cluster: &Cluster, reviews: Vec<Review>) -> kube::Result<Vec<Answer>> {
-    try_join_all(reviews.into_iter().map(|review| async move {
+/// Asks for all rights at once; and in another cluster as the delegate itself, or says why there is none.
+pub async fn answers(cluster: &Cluster, view: &View, remote: Option<&RemoteCluster>) -> kube::Result<(Vec<Answer>, Option<Failure>)> {
+    let (there, here): (Vec<Review>, Vec<Review>) =
+        policy::reviews(view).into_iter().partition(|review| review.need == Need::DelegateDeploysThere);
+    let here = try_join_all(here.into_iter().map(|review| async move {
         let held = match &review.who {
             Some(who) => cluster.access.may(who, &review.right).await?,
             None => cluster.access.i_may(&review.right).await?,
         };
+        Ok::<_, Error>((review, held))
+    }));
+    let there = async {
+        Ok(match remote {
+            Some(remote) => answers_there(cluster, view, remote, there).await,
+            None => Ok(Vec::new()),
+        })
+    };
+    let (mut answers, there) = futures::try_join!(here, there)?;
+    Ok(match there {
+        Ok(there) => {
+            answers.extend(there);
+            (answers, None)
+        }
+        Err(failure) => (answers, Some(failure)),
+    })
+}
+
+async fn answers_there(cluster: &Cluster, view: &View, spec: &RemoteCluster, reviews: Vec<Review>) -> Result<Vec<Answer>, Failure> {
+    let DelegateView::ServicePrincipal { name, .. } = &view.delegate else { return Ok(Vec::new()) };
+    let remote = cluster.remotes.get(&view.host, spec, false).await?;
+    let access = Access::new(remote.lend(&spec.delegate_namespace, name).await?.client());
+    let access = &access;
+    let asked = reviews.into_iter().map(|review| async move {
+        let held = access.i_may(&review.right).await?;
         Ok((review, held))
-    }))
-    .await
+    });
+    try_join_all(asked).await.map_err(|error: Error| remote.failure(&error))
 }

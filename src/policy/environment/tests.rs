@@ -22,7 +22,7 @@ fn view() -> View {
         me: holder("host", "qa", 100, true),
         namespace: "contoso-qa".into(),
         environment_id: None,
-        remote: false,
+        cluster: None,
         recorded_id: None,
         found: Some(NamespaceView { uid: "n1".into(), terminating: false, is_host: false, region: Some("eu".into()) }),
         host_region: Some("eu".into()),
@@ -58,8 +58,46 @@ fn a_namespace_that_opted_in_may_be_used() {
 }
 
 #[test]
-fn a_remote_cluster_is_said_to_be_out_of_reach() {
-    assert_eq!(outside(|v| v.remote = true).0, "RemoteClusterUnsupported");
+fn only_targets_can_be_in_another_cluster() {
+    assert_eq!(can_be_remote(EnvironmentType::Target), Ok(()));
+    let refused = can_be_remote(EnvironmentType::Development).err();
+    assert_eq!(refused.map(|f| (f.reason, f.remedy)), Some(("RemoteDevelopmentUnsupported", Remedy::Edit)));
+}
+
+/// The view of the same namespace in another cluster.
+fn remotely(change: impl FnOnce(&mut View)) -> Failure {
+    let there = There { name: "eu-prod".into(), user: "system:serviceaccount:delegates:pilotage".into() };
+    let view = with(|v| {
+        v.cluster = Some(there);
+        change(v);
+    });
+    let inside = Inside {
+        prerequisites: vec![PrerequisiteView {
+            kind: "Cluster".into(),
+            name: "main".into(),
+            state: PrerequisiteState::Forbidden(Right::on("get", "postgresql.cnpg.io", "clusters", "contoso-qa").named("main")),
+        }],
+        lacks: None,
+    };
+    from_outside(&view).and_then(|()| from_inside(&view, &inside)).err().unwrap()
+}
+
+#[test]
+fn what_is_wrong_in_another_cluster_names_it_and_grants_to_its_own_user() {
+    let said = |failure: Failure, reason: &str| {
+        assert_eq!((failure.reason, failure.remedy), (reason, Remedy::Polled));
+        assert!(failure.message.contains("cluster eu-prod"), "{}", failure.message);
+        failure.message
+    };
+    said(remotely(|v| v.found = None), "NamespaceNotFound");
+    said(remotely(|v| namespace(v, |n| n.terminating = true)), "NamespaceTerminating");
+    let user = "{kind: ServiceAccount, name: \"pilotage\", namespace: delegates}";
+    let message = said(remotely(|v| v.me.opted_in = false), "NotManaged");
+    assert!(message.contains(user) && message.contains("it in cluster eu-prod:\nkubectl label namespace contoso-qa"), "{message}");
+    let message = said(remotely(|_| ()), "PrerequisiteNotReadable");
+    assert!(message.contains(user) && message.contains("namespace: contoso-qa}"), "{message}");
+    // Names are a cluster's own.
+    assert_eq!(remotely(|v| v.namespace = "host".into()).reason, "PrerequisiteNotReadable");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::observed::{DelegateView, Observed, StageView};
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use crate::api::names;
 use crate::api::request_status::{ApprovalDecision, Gate, StepOutcome};
+use crate::identity::remote;
 
 /// Passes a gate that the stage asks for, or decides what its state means. One that has opened is decided, whatever became of the
 /// stage since: who configures a stage is not who decides.
@@ -138,6 +139,16 @@ pub fn approver(o: &Observed, stage: &StageView) -> String {
         DelegateView::ServicePrincipal { name } => names::service_account_username(&o.request.host, name),
         DelegateView::StageOwner { owner } => owner.username.clone(),
         DelegateView::Requester => requester(o),
+    }
+}
+
+/// Who deploys, as plans and records name them: the delegate, and in another cluster the `ServiceAccount` of its name there.
+pub fn deployer(o: &Observed, stage: &StageView) -> String {
+    match (o.target.present().and_then(|target| target.cluster.as_ref()), &stage.delegate) {
+        (Some(cluster), DelegateView::ServicePrincipal { name }) => {
+            remote::said(&remote::delegate_username(&cluster.delegate_namespace, name), &cluster.name)
+        }
+        _ => approver(o, stage),
     }
 }
 

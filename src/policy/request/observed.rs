@@ -10,6 +10,7 @@ use crate::api::reference::Identity;
 use crate::api::request::ShareGrant;
 use crate::api::request_status::{ApprovalDecision, GateStatus, Rollback, StepOutcome};
 use crate::api::stage::{OnFailure, SharingPolicy, Window};
+use crate::policy::stage::TargetCluster;
 
 /// The outcome of a look-up. Nothing terminal is decided from a cached absence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -238,6 +239,8 @@ pub struct TargetView {
     pub environment_id: String,
     /// The uid of the Environment.
     pub uid: String,
+    /// The cluster that it is in; `None` for the host's own.
+    pub cluster: Option<TargetCluster>,
     /// What runs there of this solution.
     pub current: Option<CurrentVersion>,
     /// The request whose deployment there failed last and was left as it was.

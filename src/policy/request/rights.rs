@@ -5,6 +5,7 @@ use crate::api::reference::Identity;
 use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
 use crate::identity::grants;
+use crate::policy::check::{Failure, Remedy};
 use crate::policy::stage;
 
 /// What is missing of the rights that a deployment needs.
@@ -50,6 +51,56 @@ pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking:
         }
     };
     Obstacle { reason: reason.into(), message: format!("{what}. Grant:\n{}", grants.join("---\n")) }
+}
+
+/// The same of a delegate in another cluster, where it acts with a token of its own and nobody impersonates it.
+pub fn obstacle_there(delegate: &Delegate, cluster: &str, namespace: &str, wanted: &[Right], lacking: &[Right]) -> Obstacle {
+    let username = delegate.username();
+    let message = if lacking.is_empty() {
+        format!(
+            "the API server of cluster {cluster} refused {username} in namespace {namespace}, though it says that it holds these rights; a grant may just have been made, or an authorizer other than RBAC may decide. Wanted:\n{}",
+            grants::rules(wanted)
+        )
+    } else {
+        format!(
+            "{username}, who deploys, lacks rights in namespace {namespace} of cluster {cluster}. Grant in that cluster:\n{}",
+            grants::delegate_in_target_too(namespace, &delegate.subject(), lacking)
+        )
+    };
+    Obstacle { reason: "DelegateLacksTargetAccess".into(), message }
+}
+
+/// The kubeconfig leads to another namespace of that name than the one that was validated.
+pub fn another_namespace(environment: &str, namespace: &str, cluster: &str) -> Failure {
+    Failure {
+        reason: "IdentityChanged",
+        message: format!(
+            "namespace {namespace} of cluster {cluster} is not there, or is another than the one that Environment {environment} was validated with: the Environment says how to accept it"
+        ),
+        remedy: Remedy::Polled,
+    }
+}
+
+/// Only a `ServiceAccount` can be had in another cluster.
+pub fn no_service_principal(stage: &str, cluster: &str) -> Failure {
+    Failure {
+        reason: "RemoteNeedsServicePrincipal",
+        message: format!(
+            "the target of stage {stage} is in cluster {cluster}, where a ServiceAccount alone can deploy: give the stage a service principal"
+        ),
+        remedy: Remedy::Polled,
+    }
+}
+
+/// The delegate's token was rejected: its `ServiceAccount` was deleted, or made anew, or the cluster's keys were exchanged.
+pub fn token_rejected(cluster: &str) -> Failure {
+    Failure {
+        reason: "TokenRejected",
+        message: format!(
+            "cluster {cluster} rejects the token of the delegate, which may have been deleted and made anew; another one is asked for"
+        ),
+        remedy: Remedy::Polled,
+    }
 }
 
 /// A requester with whom the pipeline is not shared (any more).

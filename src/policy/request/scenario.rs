@@ -83,6 +83,7 @@ pub(super) fn head() -> Observed {
         target: Lookup::Present(TargetView {
             not_ready: None,
             environment_id: "ns-qa".into(),
+            cluster: None,
             uid: "e-qa".into(),
             current: None,
             failed: None,

@@ -12,12 +12,14 @@ fn view(delegate: DelegateView) -> View {
             uid: "e1".into(),
             type_: EnvironmentType::Target,
             namespace: "contoso-qa".into(),
+            cluster: None,
             environment_id: Some("n1".into()),
             validated: Ok(()),
         }),
         pinned: None,
         owner: Some(Identity { username: "olga".into(), uid: None, groups: vec!["leads".into()] }),
         delegate,
+        not_lent: None,
     }
 }
 
@@ -164,4 +166,46 @@ fn a_stage_owner_is_impersonated_with_each_of_their_groups() {
 #[test]
 fn what_the_operator_may_do_is_asked_of_the_account_it_runs_as() {
     assert!(reviews(&bot()).iter().all(|r| (r.need == Need::OperatorActsAsDelegate) == r.who.is_none()));
+}
+
+/// The same stage with its target in another cluster.
+fn there(delegate: DelegateView) -> View {
+    let mut view = view(delegate);
+    target(&mut view, |t| t.cluster = Some(TargetCluster { name: "eu-prod".into(), delegate_namespace: "delegates".into() }));
+    view
+}
+
+fn bot_there() -> View {
+    there(DelegateView::ServicePrincipal { name: "bot".into(), account: Account::Present })
+}
+
+#[test]
+fn only_a_service_account_deploys_to_another_cluster() {
+    assert_eq!(judged(&bot_there(), |_| false).0, "");
+    for delegate in [DelegateView::Requester, DelegateView::StageOwner] {
+        let (reason, message) = judged(&there(delegate), |_| false);
+        assert_eq!(reason, "RemoteNeedsServicePrincipal");
+        assert!(
+            message.contains("cluster eu-prod") && message.contains("namespace delegates") && message.contains("set spec."),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn in_another_cluster_nobody_is_impersonated_and_the_delegate_answers_for_itself() {
+    let asked = reviews(&bot_there());
+    assert!(asked.iter().all(|review| review.need != Need::OperatorActsAsDelegate && review.need != Need::DelegateDeploys), "{asked:?}");
+    let (reason, message) = judged(&bot_there(), |review| review.need == Need::DelegateDeploysThere);
+    assert_eq!(reason, "DelegateLacksTargetAccess");
+    assert!(message.contains("applies in cluster eu-prod") && message.contains("name: \"bot\", namespace: delegates}"), "{message}");
+}
+
+#[test]
+fn a_token_that_is_not_given_is_said_beside_what_else_is_missing() {
+    let mut view = bot_there();
+    view.not_lent = polled("TokenNotGranted", "no token").err();
+    assert_eq!(judged(&view, |_| false).0, "TokenNotGranted");
+    let (reason, message) = judged(&view, |review| review.need == Need::DelegateApproves);
+    assert!(reason == "DelegateLacksHostRole" && message.ends_with("no token"), "{message}");
 }

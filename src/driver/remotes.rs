@@ -1,0 +1,304 @@
+//! The remote clusters that targets are in: each by the kubeconfig of one Secret of one host, made when it is first needed, made anew
+//! when the Secret says something else, and dropped when nobody asked for it for a while.
+//!
+//! The Secret is read by name and not watched: it is read at each validation of an Environment, when it was last read a minute ago and
+//! a deployment needs it, and as soon as the cluster rejects what it said. A watch would be a right more on Secrets and a connection
+//! for each of them, to learn of a change somewhat earlier.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{Api, Client, Config, Error};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::api::environment::RemoteCluster as Spec;
+use crate::delivery::discovery::Discovery;
+use crate::delivery::errors;
+use crate::identity::access::{Access, Right};
+use crate::identity::delegate::DelegateClient;
+use crate::identity::grants;
+use crate::identity::kubeconfig::Kubeconfig;
+use crate::identity::line;
+use crate::identity::remote::{LendError, RemoteCluster};
+use crate::policy::check::{Failure, Remedy};
+
+/// How long a kubeconfig that was read is used.
+const BELIEVED: Duration = Duration::from_mins(1);
+/// How long a cluster that nobody asked for is kept; Environments are validated more often.
+const KEPT: Duration = Duration::from_mins(15);
+/// How many passes may be at one cluster at once, as a share of all that run at once; a second such share is left to the others.
+const SHARE: usize = 4;
+
+/// The most characters of what a cluster says that are told.
+const MOST_SAID: usize = 512;
+
+/// A cluster and what was learned of it.
+pub struct Remote {
+    /// Its clients.
+    pub cluster: RemoteCluster,
+    /// Its kinds, as the kubeconfig's user sees them.
+    pub discovery: Arc<Discovery>,
+    passes: Arc<Semaphore>,
+}
+
+/// Which Secret a cluster is known by: host, name and key.
+type Place = (String, String, String);
+
+struct Known {
+    remote: Arc<Remote>,
+    read: Instant,
+    used: Instant,
+}
+
+/// All of them.
+pub struct Remotes {
+    client: Client,
+    access: Access,
+    loopback: bool,
+    share: usize,
+    passes: Arc<Semaphore>,
+    known: Mutex<HashMap<Place, Known>>,
+}
+
+/// A pass may be at a remote cluster for as long as this lives.
+pub struct Admitted {
+    _all: OwnedSemaphorePermit,
+    _here: Option<OwnedSemaphorePermit>,
+}
+
+/// Whether the API server of that configuration is on this machine.
+pub fn is_loopback(config: &Config) -> bool {
+    let host = config.cluster_url.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+impl Remotes {
+    /// Reads Secrets with this client. `loopback` is whether clusters on this machine may be meant, and `concurrency` how many passes
+    /// run at once.
+    pub fn new(client: Client, loopback: bool, concurrency: u16) -> Self {
+        let all = usize::from(concurrency);
+        Self {
+            access: Access::new(client.clone()),
+            client,
+            loopback,
+            share: (all / SHARE).max(1),
+            passes: Arc::new(Semaphore::new((all / 2).max(1))),
+            known: Mutex::default(),
+        }
+    }
+
+    /// The cluster that an Environment of `host` names; its kubeconfig is read anew where `anew` says so, or it is older than a minute.
+    ///
+    /// # Errors
+    /// Why it can't be used, and what to do about it.
+    pub async fn get(&self, host: &str, spec: &Spec, anew: bool) -> Result<Arc<Remote>, Failure> {
+        let reference = &spec.kubeconfig_secret_ref;
+        let place = (host.to_owned(), reference.name.clone(), reference.key.clone());
+        let known = {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get_mut(&place).map(|k| {
+                k.used = Instant::now();
+                (k.remote.clone(), k.read)
+            })
+        };
+        if let Some((remote, read)) = &known
+            && !anew
+            && read.elapsed() < BELIEVED
+            && !remote.cluster.is_rejected()
+        {
+            return open(remote.clone());
+        }
+        let kubeconfig = self.read(host, &reference.name, &reference.key).await?;
+        let remote = match known {
+            Some((remote, _)) if remote.cluster.is_of(&kubeconfig) => {
+                remote.cluster.forgive();
+                remote
+            }
+            _ => {
+                let cluster = RemoteCluster::new(&reference.name, kubeconfig).map_err(|_| {
+                    refused(host, spec, "no client can be made of it: the certificate and key don't fit, or the CA is none")
+                })?;
+                Arc::new(Remote {
+                    discovery: Arc::new(Discovery::new(cluster.client())),
+                    cluster,
+                    passes: Arc::new(Semaphore::new(self.share)),
+                })
+            }
+        };
+        let now = Instant::now();
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(place, Known { remote: remote.clone(), read: now, used: now });
+        drop(all);
+        open(remote)
+    }
+
+    /// Lets a pass to a cluster, unless many are there: a cluster that does not answer shall not hold up what is to be done elsewhere.
+    pub fn admit(&self, host: &str, spec: &Spec) -> Option<Admitted> {
+        let reference = &spec.kubeconfig_secret_ref;
+        let place = (host.to_owned(), reference.name.clone(), reference.key.clone());
+        let here = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.get(&place).map(|k| k.remote.passes.clone())
+        };
+        let all = self.passes.clone().try_acquire_owned().ok()?;
+        let here = match here {
+            Some(here) => Some(here.try_acquire_owned().ok()?),
+            None => None,
+        };
+        Some(Admitted { _all: all, _here: here })
+    }
+
+    /// Forgets clusters that nobody asked for in a while, with their connections and tokens.
+    pub fn sweep(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, k| k.used.elapsed() < KEPT);
+    }
+
+    async fn read(&self, host: &str, name: &str, key: &str) -> Result<Kubeconfig, Failure> {
+        let failed = |reason, message| Failure { reason, message, remedy: Remedy::Polled };
+        let unread = |error: Error| {
+            failed("KubeconfigNotReadable", format!("the kubeconfig Secret {name} in namespace {host} could not be read: {error}"))
+        };
+        let right = Right::on("get", "", "secrets", host).named(name);
+        // Asked first, so that a grant that is missing is no refused call.
+        if !self.access.i_may(&right).await.map_err(unread)? {
+            return Err(failed(
+                "KubeconfigNotReadable",
+                format!(
+                    "the operator may not read the kubeconfig Secret {name} in namespace {host}; who may grant that applies:\n{}",
+                    grants::operator_reads(host, &right)
+                ),
+            ));
+        }
+        let secret = Api::<Secret>::namespaced(self.client.clone(), host).get_opt(name).await.map_err(unread)?;
+        let secret = secret.ok_or_else(|| {
+            failed(
+                "KubeconfigNotFound",
+                format!("the kubeconfig Secret {name} does not exist in namespace {host}: kubectl create secret generic {name} -n {host} --from-file={key}=FILE"),
+            )
+        })?;
+        let value = secret.data.as_ref().and_then(|data| data.get(key)).ok_or_else(|| {
+            failed("KubeconfigNotFound", format!("the kubeconfig Secret {name} in namespace {host} has no key {key}: put the kubeconfig there, or create the Environment with another key"))
+        })?;
+        Kubeconfig::parse(&value.0, self.loopback).map_err(|why| {
+            failed("KubeconfigRefused", format!("the kubeconfig in key {key} of Secret {name} in namespace {host} can't be used: {why}"))
+        })
+    }
+}
+
+fn refused(host: &str, spec: &Spec, why: &str) -> Failure {
+    let reference = &spec.kubeconfig_secret_ref;
+    Failure {
+        reason: "KubeconfigRefused",
+        message: format!("the kubeconfig in key {} of Secret {} in namespace {host} can't be used: {why}", reference.key, reference.name),
+        remedy: Remedy::Polled,
+    }
+}
+
+/// The cluster, unless it did not answer a moment ago.
+fn open(remote: Arc<Remote>) -> Result<Arc<Remote>, Failure> {
+    match remote.cluster.away() {
+        None => Ok(remote),
+        Some(why) => Err(remote.away(&why)),
+    }
+}
+
+impl Remote {
+    /// The cluster did not answer.
+    pub fn away(&self, why: &str) -> Failure {
+        let name = self.cluster.name();
+        Failure {
+            reason: "ClusterUnreachable",
+            message: format!(
+                "cluster {name} does not answer ({why}): see that its API server runs, and that it is reached from the operator by the address and CA in Secret {name}"
+            ),
+            remedy: Remedy::Polled,
+        }
+    }
+
+    /// What an error of a call that the kubeconfig's user made means.
+    pub fn failure(&self, error: &Error) -> Failure {
+        match error {
+            Error::Api(status) if status.code == 401 => self.rejected(),
+            Error::Api(status) => Failure {
+                reason: "ClusterRefuses",
+                // It is another cluster's, and may say what it likes.
+                message: format!(
+                    "cluster {} answers {}: {}",
+                    self.cluster.name(),
+                    status.code,
+                    errors::bounded(&status.message, MOST_SAID)
+                ),
+                remedy: Remedy::Polled,
+            },
+            error => self.away(&line::cause(error)),
+        }
+    }
+
+    fn rejected(&self) -> Failure {
+        let name = self.cluster.name();
+        Failure {
+            reason: "KubeconfigRejected",
+            message: format!(
+                "cluster {name} rejects the credential of kubeconfig Secret {name}: it has expired or was revoked; make a new one and update the Secret"
+            ),
+            remedy: Remedy::Polled,
+        }
+    }
+
+    /// The namespace over there.
+    ///
+    /// # Errors
+    /// Why it can't be known.
+    pub async fn namespace(&self, namespace: &str) -> Result<Option<Namespace>, Failure> {
+        match Api::<Namespace>::all(self.cluster.client()).get_opt(namespace).await {
+            Ok(found) => Ok(found),
+            Err(Error::Api(status)) if status.code == 403 => {
+                let user = self.cluster.user().await;
+                Err(Failure {
+                    reason: "NamespaceNotReadable",
+                    message: format!(
+                        "{} may not read namespace {namespace} in cluster {}; an administrator of that cluster applies there:\n{}",
+                        user,
+                        self.cluster.name(),
+                        grants::sees_namespace(namespace, &grants::subject_of(&user))
+                    ),
+                    remedy: Remedy::Polled,
+                })
+            }
+            Err(error) => Err(self.failure(&error)),
+        }
+    }
+
+    /// A client that acts as the delegate of that name, over there.
+    ///
+    /// # Errors
+    /// Why there is none, and what to do about it.
+    pub async fn lend(&self, delegate_namespace: &str, name: &str) -> Result<DelegateClient, Failure> {
+        let cluster = self.cluster.name();
+        let failed = |reason, message| Failure { reason, message, remedy: Remedy::Polled };
+        match self.cluster.lend(delegate_namespace, name).await {
+            Ok(client) => Ok(client),
+            Err(LendError::Absent) => Err(failed(
+                "DelegateMissingInCluster",
+                format!(
+                    "ServiceAccount {name} does not exist in namespace {delegate_namespace} of cluster {cluster}, so that nobody can deploy there: kubectl create serviceaccount {name} -n {delegate_namespace} in that cluster, and grant it what it deploys"
+                ),
+            )),
+            Err(LendError::Forbidden) => {
+                let user = self.cluster.user().await;
+                Err(failed(
+                    "TokenNotGranted",
+                    format!(
+                        "{user} may not ask for tokens of ServiceAccount {name} in namespace {delegate_namespace} of cluster {cluster}; an administrator of that namespace applies there:\n{}",
+                        grants::lends_token(delegate_namespace, name, &grants::subject_of(&user))
+                    ),
+                ))
+            }
+            Err(LendError::Rejected) => Err(self.rejected()),
+            Err(LendError::Api(error)) => Err(self.failure(&error)),
+        }
+    }
+}

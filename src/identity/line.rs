@@ -1,0 +1,146 @@
+//! The line to a remote cluster: calls over it are bounded, and once it has failed none is made for a while, so that nobody waits for
+//! a cluster that is away longer than the first who noticed.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http_body_util::Limited;
+use hyper::http::{Request, Response, StatusCode};
+use kube::client::Body;
+use kube::{Client, Config};
+
+/// How long it may take to get a connection, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take to begin: webhooks of that cluster may take 10 s each way.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How large an answer may be. The cluster is somebody else's, and would fill the operator's memory with what it likes.
+const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
+/// For how long no call is made after the first failure; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is known of the line to one cluster.
+#[derive(Default)]
+pub struct Line {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    failures: u32,
+    until: Option<Instant>,
+    why: String,
+}
+
+impl Line {
+    /// Why no call is made now; `None` where calls are made.
+    pub fn closed(&self) -> Option<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.until.filter(|until| Instant::now() < *until).map(|_| state.why.clone())
+    }
+
+    fn answered(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.failures > 0 {
+            *state = State::default();
+        }
+    }
+
+    /// Several calls that fail together count as one.
+    fn failed(&self, why: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(state.failures.min(10))).min(LONGEST_PAUSE);
+        *state = State { failures: state.failures + 1, until: Some(Instant::now() + pause), why: why.to_owned() };
+    }
+}
+
+/// The line is closed for a while.
+#[derive(Debug, thiserror::Error)]
+#[error("not asked again yet: {0}")]
+struct Closed(String);
+
+/// A client over a line, and whether the cluster has rejected its credential.
+pub(super) fn client(mut config: Config, line: &Arc<Line>, rejected: &Arc<AtomicBool>) -> kube::Result<Client> {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(ANSWER_TIMEOUT);
+    config.reset_reader_on_write = true;
+    config.default_retry = false;
+    let namespace = config.default_namespace.clone();
+    Ok(Client::new(Wire { client: Client::try_from(config)?, line: line.clone(), rejected: rejected.clone() }, namespace))
+}
+
+/// What went wrong at the bottom of an error: what is above it says only that a call failed.
+pub fn cause(error: &kube::Error) -> String {
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string().chars().take(256).collect()
+}
+
+#[derive(Clone)]
+struct Wire {
+    client: Client,
+    line: Arc<Line>,
+    rejected: Arc<AtomicBool>,
+}
+
+impl tower_service::Service<Request<Body>> for Wire {
+    type Response = Response<Limited<Body>>;
+    type Error = kube::Error;
+    type Future = Pin<Box<dyn Future<Output = kube::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<kube::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let wire = self.clone();
+        Box::pin(async move {
+            if let Some(why) = wire.line.closed() {
+                return Err(kube::Error::Service(Box::new(Closed(why))));
+            }
+            let answer = match tokio::time::timeout(CONNECT_TIMEOUT + ANSWER_TIMEOUT, wire.client.send(request)).await {
+                Ok(answer) => answer,
+                Err(elapsed) => Err(kube::Error::Service(Box::new(elapsed))),
+            };
+            match answer {
+                Ok(answer) => {
+                    wire.line.answered();
+                    if answer.status() == StatusCode::UNAUTHORIZED {
+                        wire.rejected.store(true, Ordering::Release);
+                    }
+                    Ok(answer.map(|body| Limited::new(body, LARGEST_ANSWER)))
+                }
+                Err(error) => {
+                    wire.line.failed(&cause(&error));
+                    Err(error)
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_failed_is_left_alone_and_one_that_answers_is_open() {
+        let line = Line::default();
+        assert_eq!(line.closed(), None);
+        line.failed("connection refused");
+        line.failed("another call that was under way");
+        assert_eq!(line.closed().as_deref(), Some("connection refused"));
+        line.answered();
+        assert_eq!(line.closed(), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! A remote cluster as its kubeconfig's user sees it, and the delegates whose tokens it lends. Nothing is written over there but by a
+//! delegate; that user asks for tokens, reads the target's namespace and what it granted, and no more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{PostParams, Request};
+use kube::{Api, Client, Resource as _};
+use tokio::sync::{Mutex, OnceCell};
+
+use super::delegate::{Delegate, DelegateClient};
+use super::kubeconfig::Kubeconfig;
+use super::line::{self, Line};
+use crate::api::names;
+
+/// For how long a token is asked for.
+const TOKEN_SECONDS: i64 = 1800;
+/// The least that a token must be good for when something is begun with it.
+const LEAST_LEFT: Duration = Duration::from_mins(10);
+/// Between the name of an identity and that of its cluster, in records.
+const IN_CLUSTER: &str = " in cluster ";
+
+/// How records name an identity of a remote cluster.
+pub fn said(username: &str, cluster: &str) -> String {
+    format!("{username}{IN_CLUSTER}{cluster}")
+}
+
+/// The user name in what [`said`] made; the whole text where it names no cluster.
+pub fn username(said: &str) -> &str {
+    said.split_once(IN_CLUSTER).map_or(said, |(username, _)| username)
+}
+
+/// The user name of the delegate of that name, over there.
+pub fn delegate_username(delegate_namespace: &str, name: &str) -> String {
+    names::service_account_username(delegate_namespace, name)
+}
+
+/// A cluster, by one kubeconfig.
+pub struct RemoteCluster {
+    name: String,
+    kubeconfig: Kubeconfig,
+    client: Client,
+    line: Arc<Line>,
+    rejected: Arc<AtomicBool>,
+    user: OnceCell<String>,
+    // Held while a token is asked for: whoever comes in the meantime takes the same.
+    lent: Mutex<HashMap<Delegate, Lent>>,
+}
+
+struct Lent {
+    client: DelegateClient,
+    rejected: Arc<AtomicBool>,
+    until: Instant,
+}
+
+/// A token could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LendError {
+    /// There is no such `ServiceAccount`.
+    #[error("the ServiceAccount does not exist")]
+    Absent,
+    /// The kubeconfig's user may not ask for its token.
+    #[error("the token may not be asked for")]
+    Forbidden,
+    /// The kubeconfig's own credential is not taken any more.
+    #[error("the kubeconfig's credential is rejected")]
+    Rejected,
+    /// The cluster gave no answer, or one that is no token.
+    #[error("{0}")]
+    Api(#[from] kube::Error),
+}
+
+impl RemoteCluster {
+    /// A cluster called `name`. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// Where no client can be made of the kubeconfig.
+    pub fn new(name: &str, kubeconfig: Kubeconfig) -> kube::Result<Self> {
+        let (line, rejected) = (Arc::new(Line::default()), Arc::new(AtomicBool::new(false)));
+        Ok(Self {
+            name: name.to_owned(),
+            client: line::client(kubeconfig.config(), &line, &rejected)?,
+            kubeconfig,
+            line,
+            rejected,
+            user: OnceCell::new(),
+            lent: Mutex::default(),
+        })
+    }
+
+    /// What it is called in the host: the name of the kubeconfig's Secret.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it was made of this kubeconfig.
+    pub fn is_of(&self, kubeconfig: &Kubeconfig) -> bool {
+        self.kubeconfig == *kubeconfig
+    }
+
+    /// The kubeconfig's own identity: for reading, never for writing.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Why it is not called now, where it did not answer before.
+    pub fn away(&self) -> Option<String> {
+        self.line.closed()
+    }
+
+    /// Whether it has rejected the kubeconfig's credential.
+    pub fn is_rejected(&self) -> bool {
+        self.rejected.load(Ordering::Acquire)
+    }
+
+    /// Believes in the credential again, to find out anew.
+    pub fn forgive(&self) {
+        self.rejected.store(false, Ordering::Release);
+    }
+
+    /// The name that the cluster knows the kubeconfig's user by; said in grants.
+    pub async fn user(&self) -> String {
+        let asked = self.user.get_or_try_init(|| async {
+            let reviews: Api<SelfSubjectReview> = Api::all(self.client());
+            let answer = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+            answer
+                .status
+                .and_then(|s| s.user_info)
+                .and_then(|u| u.username)
+                .ok_or_else(|| kube::Error::Service("a review that names nobody".into()))
+        });
+        asked.await.cloned().unwrap_or_else(|_| format!("the user of kubeconfig {}", self.name))
+    }
+
+    /// A client that acts as the `ServiceAccount` of that name over there, and as nobody else: with a token of its own, which was asked
+    /// for and lives in memory only. It is good for [`LEAST_LEFT`], unless it is revoked.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn lend(&self, delegate_namespace: &str, name: &str) -> Result<DelegateClient, LendError> {
+        let delegate = Delegate::ServicePrincipal { namespace: delegate_namespace.to_owned(), name: name.to_owned() };
+        let mut lent = self.lent.lock().await;
+        lent.retain(|_, l| l.until > Instant::now() && !l.rejected.load(Ordering::Acquire));
+        if let Some(known) = lent.get(&delegate) {
+            return Ok(known.client.clone());
+        }
+        let asked = Instant::now();
+        let (token, seconds) = self.token(delegate_namespace, name).await?;
+        let mut config = self.kubeconfig.anonymous();
+        config.auth_info.token = Some(token.into());
+        let rejected = Arc::new(AtomicBool::new(false));
+        let client = DelegateClient::new(line::client(config, &self.line, &rejected)?, delegate.clone());
+        lent.insert(delegate, Lent { client: client.clone(), rejected, until: asked + lasting(seconds) });
+        Ok(client)
+    }
+
+    async fn token(&self, namespace: &str, name: &str) -> Result<(String, i64), LendError> {
+        let wanted = TokenRequest {
+            spec: Some(TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() }),
+            ..TokenRequest::default()
+        };
+        let body = serde_json::to_vec(&wanted).map_err(kube::Error::SerdeError)?;
+        let request = Request::new(ServiceAccount::url_path(&(), Some(namespace)))
+            .create_subresource("token", name, &PostParams::default(), body)
+            .map_err(kube::Error::BuildRequest)?;
+        // Not `Client::request`: it would log the whole reply, which has the token, where that can't be parsed.
+        let text = match self.client.request_text(request).await {
+            Ok(text) => text,
+            Err(kube::Error::Api(status)) if status.code == 404 => return Err(LendError::Absent),
+            Err(kube::Error::Api(status)) if status.code == 403 => return Err(LendError::Forbidden),
+            Err(kube::Error::Api(status)) if status.code == 401 => return Err(LendError::Rejected),
+            Err(error) => return Err(error.into()),
+        };
+        let no_token = || kube::Error::Service("the answer to a request for a token is none".into());
+        // What the parser says may quote the token.
+        let answer: TokenRequest = serde_json::from_str(&text).map_err(|_| no_token())?;
+        let granted = answer.spec.and_then(|spec| spec.expiration_seconds).unwrap_or(TOKEN_SECONDS);
+        let token = answer.status.and_then(|status| status.token).filter(|token| !token.is_empty());
+        Ok((token.ok_or_else(no_token)?, granted))
+    }
+}
+
+/// For how long something may be begun with a token that is good for so many seconds. A cluster may give shorter ones than were asked for.
+fn lasting(seconds: i64) -> Duration {
+    let life = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    life.checked_sub(LEAST_LEFT).filter(|left| !left.is_zero()).unwrap_or(life / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_exchanged_well_before_it_ends() {
+        assert_eq!(lasting(TOKEN_SECONDS), Duration::from_mins(20));
+        assert_eq!(lasting(600), Duration::from_mins(5), "the shortest that a cluster gives");
+        assert_eq!((lasting(0), lasting(-1)), (Duration::ZERO, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_record_names_identity_and_cluster_and_is_read_back() {
+        let bot = delegate_username("delegates", "bot");
+        assert_eq!(said(&bot, "eu-prod"), "system:serviceaccount:delegates:bot in cluster eu-prod");
+        assert_eq!(username(&said(&bot, "eu-prod")), bot);
+        assert_eq!(username("dana"), "dana");
+    }
+}

@@ -1,0 +1,116 @@
+//! A gate in the network before an API server: bytes pass, are held back, or are refused, whatever is in them. Behind it TLS is the
+//! caller's and the server's own.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// They pass.
+    Open,
+    /// They pass, each reading of what the caller sends so much later.
+    Slow(Duration),
+    /// They are taken and nobody answers.
+    Silent,
+    /// They break, and new ones are closed at once.
+    Shut,
+}
+
+impl Way {
+    fn passes(self) -> bool {
+        matches!(self, Self::Open | Self::Slow(_))
+    }
+}
+
+/// A gate.
+pub struct Gate {
+    port: u16,
+    way: watch::Sender<Way>,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Gate {
+    /// An open gate before a server, `https://127.0.0.1:port`.
+    pub async fn before(server: &str) -> Self {
+        let address = server.strip_prefix("https://").unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (way, seen) = watch::channel(Way::Open);
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = taken.clone();
+        tokio::spawn(async move {
+            while let Ok((caller, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::AcqRel);
+                tokio::spawn(lead(caller, address.clone(), seen.clone()));
+            }
+        });
+        Self { port, way, taken }
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// What becomes of connections from now on.
+    pub fn set(&self, way: Way) {
+        self.way.send_replace(way);
+    }
+
+    /// How many connections were made.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Acquire)
+    }
+}
+
+async fn lead(caller: TcpStream, address: String, mut way: watch::Receiver<Way>) {
+    if way.borrow().passes() {
+        let Ok(server) = TcpStream::connect(&address).await else { return };
+        let ((from, back), (answers, to)) = (caller.into_split(), server.into_split());
+        let lagging = way.clone();
+        let lag = || match *lagging.borrow() {
+            Way::Slow(lag) => lag,
+            _ => Duration::ZERO,
+        };
+        tokio::select! {
+            _ = pass(&from, &to, lag) => return,
+            _ = pass(&answers, &back, || Duration::ZERO) => return,
+            _ = way.wait_for(|way| !way.passes()) => {}
+        }
+        // What was taken is held for as long as nobody answers, and breaks then.
+        let _ = way.wait_for(|way| *way != Way::Silent).await;
+    } else {
+        let _ = way.wait_for(|way| *way != Way::Silent).await;
+        drop(caller);
+    }
+}
+
+/// Passes what is sent one way, until the connection ends.
+async fn pass(from: &OwnedReadHalf, to: &OwnedWriteHalf, lag: impl Fn() -> Duration) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        from.readable().await?;
+        let mut rest = match from.try_read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => &buffer[..count],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        tokio::time::sleep(lag()).await;
+        while !rest.is_empty() {
+            to.writable().await?;
+            match to.try_write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
