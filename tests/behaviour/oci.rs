@@ -299,6 +299,7 @@ async fn what_can_not_be_deployed_is_refused_with_what_to_do_and_takes_no_versio
     registry.push_oras("team/orders:image", &image, &["--config", typed, "layer.yaml:application/yaml"]).unwrap();
     let zip = folder(&world, &[("app.zip", "PK")]);
     registry.push_oras("team/orders:zip", &zip, &["app.zip:application/zip"]).unwrap();
+    registry.push_index("team/orders:index", &["image"]).unwrap();
     push_layer(&world, &registry, "team/orders:damaged", b"this is no archive");
     let zeros = vec![b' '; 33 * 1024 * 1024];
     let bomb = archive("bomb.yaml", tar::EntryType::Regular, &zeros);
@@ -344,6 +345,7 @@ async fn what_can_not_be_deployed_is_refused_with_what_to_do_and_takes_no_versio
         },
         Refusal { name: "nothing", reason: "NothingToDeploy", words: &["no file in it that is named *.yaml"] },
         Refusal { name: "image", reason: "WrongMediaType", words: &["image of a container", "flux push artifact"] },
+        Refusal { name: "index", reason: "WrongMediaType", words: &["it is an index of several images", "flux push artifact"] },
         Refusal { name: "zip", reason: "WrongMediaType", words: &["(app.zip) has media type application/zip", "flux push artifact"] },
         Refusal { name: "damaged", reason: "ArchiveUnreadable", words: &["not a gzip-compressed tar archive", "push it again"] },
         Refusal { name: "bomb", reason: "ArtifactTooLarge", words: &["33554432 bytes when they are unpacked", "split the solution"] },

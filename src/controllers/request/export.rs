@@ -105,7 +105,10 @@ impl Pass {
     }
 
     async fn export_anew(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
-        if let Some(source) = observed.request.registry_source.clone() {
+        // What a crash left without its bytes is fetched again from where it came.
+        let left = self.around.artifact.as_ref().filter(|_| self.request.spec.source_environment.is_none());
+        let left = left.and_then(|artifact| artifact.spec.source.oci.clone());
+        if let Some(source) = observed.request.registry_source.clone().or(left) {
             return self.fetch(observed, &source).await;
         }
         let (Some(source), Some(solution), Some(requester)) =

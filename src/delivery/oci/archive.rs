@@ -199,7 +199,7 @@ mod tests {
         header.set_size(0);
         builder.append_data(&mut header, &long, std::io::empty()).unwrap();
         let found = names(&gzip(&builder.into_inner().unwrap())).unwrap();
-        assert_eq!(found, [("./a.yaml".into(), 1), ("deep/er/b.yaml".into(), 2), (long, 0)]);
+        assert_eq!(found, [("a.yaml".into(), 1), ("deep/er/b.yaml".into(), 2), (long, 0)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use kube::CustomResourceExt;
 use serde_json::Value;
 
 use super::error::{OciError, shown};
+use super::limits;
 use super::strict::Strict;
 use crate::api::GROUP;
 use crate::api::reference::SolutionVersion;
@@ -31,12 +32,13 @@ pub struct Written {
 pub struct Files<'a> {
     reference: &'a str,
     objects: Vec<(String, Value)>,
+    values: usize,
 }
 
 impl<'a> Files<'a> {
     /// The files of that artifact.
     pub fn of(reference: &'a str) -> Self {
-        Self { reference, objects: Vec::new() }
+        Self { reference, objects: Vec::new(), values: 0 }
     }
 
     /// Takes a file. What is neither YAML nor JSON by its name is no manifest, and left alone.
@@ -49,15 +51,22 @@ impl<'a> Files<'a> {
         if matches!(name, "kustomization.yaml" | "kustomization.yml" | "Kustomization") {
             return refused("NotAManifest", format!("{path} has to be built by kustomize first: push what `kustomize build` prints"));
         }
-        let documents = match name.rsplit_once('.').map(|(_, extension)| extension) {
-            Some("yaml" | "yml") => yaml(content),
-            Some("json") => json(content),
+        let read = match name.rsplit_once('.').map(|(_, extension)| extension) {
+            Some("yaml" | "yml") => yaml,
+            Some("json") => json,
             _ => return Ok(()),
         };
-        let documents = match documents {
+        if content.len() > limits::FILE {
+            return Err(self.too_large(format!("{path} has {} bytes, and {} can be read of one file", content.len(), limits::FILE)));
+        }
+        let documents = match read(content) {
             Ok(documents) => documents,
             Err(why) => return refused("ManifestUnreadable", format!("{path} {why}: correct it and push it again")),
         };
+        self.values += documents.iter().map(count).sum::<usize>();
+        if self.values > limits::VALUES {
+            return Err(self.too_large(format!("its files hold more than {} values", limits::VALUES)));
+        }
         for (index, document) in documents.into_iter().enumerate() {
             if document.is_null() {
                 continue;
@@ -90,6 +99,10 @@ impl<'a> Files<'a> {
         }
         self.objects.push((place.to_owned(), object));
         Ok(())
+    }
+
+    fn too_large(&self, what: String) -> OciError {
+        OciError::TooLarge { reference: self.reference.to_owned(), what }
     }
 
     fn content(&self, reason: &'static str, what: String) -> OciError {
@@ -239,6 +252,15 @@ fn unknown_field(schema: &Value, value: &Value, path: &str) -> Option<String> {
             items.iter().enumerate().find_map(|(index, item)| unknown_field(of_items, item, &format!("{path}[{index}]")))
         }
         _ => None,
+    }
+}
+
+/// How many values a value is made of.
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Object(map) => map.values().map(count).sum(),
+        Value::Array(items) => items.iter().map(count).sum(),
+        _ => 0,
     }
 }
 

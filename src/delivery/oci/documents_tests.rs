@@ -24,6 +24,7 @@ fn refusal(files: &[(&str, &str)]) -> (&'static str, String) {
 
 const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: orders}\n";
 
+/// But for keys, which stay the texts that they are written as.
 #[test]
 fn objects_are_read_as_kubectl_reads_them_and_cleaned_as_an_export_is() {
     let yaml = "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: orders\n  namespace: dev\n  uid: x\n  resourceVersion: '1'\n  creationTimestamp: null\n  labels: {app.kubernetes.io/managed-by: Helm, keep: me}\n  annotations:\n    meta.helm.sh/release-name: orders\n    kubectl.kubernetes.io/last-applied-configuration: '{}'\ndata: {on: 'yes', mode: '0644'}\n---\n# nothing\n---\n\
@@ -33,7 +34,7 @@ fn objects_are_read_as_kubectl_reads_them_and_cleaned_as_an_export_is() {
     assert_eq!(
         written.bundle.objects(),
         [
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders", "labels": {"keep": "me"}}, "data": {"true": "yes", "mode": "0644"}}),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders", "labels": {"keep": "me"}}, "data": {"on": "yes", "mode": "0644"}}),
             json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}}),
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 1, "paused": false, "mode": 420}}),
         ]
@@ -119,10 +120,22 @@ fn one_solution_is_for_one_namespace_whatever_its_name() {
 
 #[test]
 fn a_laughing_billion_is_not_waited_for() {
-    let mut text = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n".to_owned();
-    for level in 1..12 {
-        let aliases = vec![format!("*a{}", level - 1); 9].join(", ");
-        text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
-    }
+    let level = |n: usize| format!("a{n}: &a{n} [{}]", vec![format!("*a{}", n - 1); 9].join(", "));
+    let levels: Vec<String> = (1..12).map(level).collect();
+    let text = format!("a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n{}\n", levels.join("\n"));
     assert_eq!(refusal(&[("a.yaml", &text)]).0, "ManifestUnreadable");
+}
+
+#[test]
+fn what_is_written_short_and_takes_much_memory_is_left() {
+    let dense = |count: usize| {
+        format!("{{\"apiVersion\":\"x/v1\",\"kind\":\"X\",\"metadata\":{{\"name\":\"x\"}},\"spec\":[{}0]}}", "0,".repeat(count))
+    };
+    let (reason, message) = refusal(&[("a.json", &dense(limits::FILE / 2))]);
+    assert!(reason == "ArtifactTooLarge" && message.contains("a.json has") && message.contains("of one file"), "{message}");
+    let half = dense(limits::VALUES / 2);
+    let (reason, message) = refusal(&[("a.json", &half), ("b.json", &half)]);
+    assert!(reason == "ArtifactTooLarge" && message.contains("500000 values"), "{message}");
+    let flow = format!("a: [{}0]\n", "0,".repeat(limits::VALUES));
+    assert!(["ManifestUnreadable", "ArtifactTooLarge"].contains(&refusal(&[("a.yaml", &flow)]).0));
 }

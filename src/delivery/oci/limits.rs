@@ -14,3 +14,7 @@ pub const DECOMPRESSED: u64 = 32 * 1024 * 1024;
 pub const ENTRIES: usize = 5000;
 /// The most bytes of a file's path.
 pub const PATH: usize = 512;
+/// The most bytes of one file of manifests: the API server takes less for one object.
+pub const FILE: usize = 4 * 1024 * 1024;
+/// The most values (texts, numbers, maps, lists) of all files: each takes about a hundred bytes of memory, however short it is written.
+pub const VALUES: usize = 500_000;

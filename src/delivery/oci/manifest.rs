@@ -7,6 +7,9 @@ use super::limits;
 
 /// The media type of manifests.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// What is asked for: other forms too, so that what a tag is can be said where it is none of ours.
+pub const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                            application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 /// The media type of an archive as Flux pushes it.
 const FLUX_ARCHIVE: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
 /// The media types of configurations that artifacts of manifests have: Flux's, and those of ORAS where it is given none.
@@ -155,7 +158,7 @@ fn layer(blob: Descriptor) -> Result<Layer, String> {
             ));
         }
     };
-    Ok(Layer { form, blob })
+    Ok(Layer { blob, form })
 }
 
 /// Whether a text is `sha256:` and a hash in lower-case hexadecimal: it becomes a part of a URL.
@@ -204,9 +207,9 @@ mod tests {
     fn what_is_something_else_is_said_to_be_that() {
         let archive = blob(FLUX_ARCHIVE, 9, &json!({}));
         for (manifest, words) in [
-            (of("application/vnd.oci.image.config.v1+json", &[archive.clone()]), "image of a container"),
-            (of("application/vnd.cncf.helm.config.v1+json", &[archive.clone()]), "Helm chart"),
-            (of("application/x", &[archive.clone()]), "its config has media type application/x"),
+            (of("application/vnd.oci.image.config.v1+json", std::slice::from_ref(&archive)), "image of a container"),
+            (of("application/vnd.cncf.helm.config.v1+json", std::slice::from_ref(&archive)), "Helm chart"),
+            (of("application/x", std::slice::from_ref(&archive)), "its config has media type application/x"),
             (flux(&[]), "no layers"),
             (flux(&[blob("application/zip", 1, &json!({(TITLE): "x.zip"}))]), "(x.zip) has media type application/zip"),
             (json!({"schemaVersion": 2, "manifests": [], "config": archive, "layers": []}), "index"),

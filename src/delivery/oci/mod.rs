@@ -23,7 +23,7 @@ use self::archive::Spent;
 use self::documents::Files;
 pub use self::documents::Written;
 pub use self::error::OciError;
-use self::manifest::{Contents, Form, MANIFEST};
+use self::manifest::{ACCEPTED, Contents, Form};
 pub use self::session::Access;
 use self::session::Session;
 use crate::api::reference::SolutionVersion;
@@ -68,7 +68,7 @@ impl Registries {
     pub async fn resolve(&self, entry: &str, repository: &Repository, tag: &str, access: &Access) -> Result<String, OciError> {
         let work = async {
             let mut session = Session::new(repository, access)?;
-            let bytes = session.manifest(tag, MANIFEST).await?;
+            let bytes = session.manifest(tag, ACCEPTED).await?;
             manifest::read(&bytes, &format!("{repository}:{tag}"))?;
             Ok(digest(&bytes))
         };
@@ -90,7 +90,7 @@ impl Registries {
         let reference = format!("{repository}@{digest}");
         let work = async {
             let mut session = Session::new(repository, access)?;
-            let bytes = session.manifest(digest, MANIFEST).await?;
+            let bytes = session.manifest(digest, ACCEPTED).await?;
             let contents = manifest::read(&bytes, &reference)?;
             let config = &contents.config;
             session.blob("config", &config.digest, config.size, &reference).await?;

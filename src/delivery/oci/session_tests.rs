@@ -1,10 +1,10 @@
 //! What is sent to a registry that does not mean well, and what is believed of its answers. Real registries are in tests/behaviour.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 use super::*;
 
@@ -14,17 +14,17 @@ struct Server {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-async fn server(answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+fn server(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let (told, name) = (asked.clone(), host.clone());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 let mut byte = [0];
-                if stream.read_exact(&mut byte).await.is_err() {
+                if stream.read_exact(&mut byte).is_err() {
                     break;
                 }
                 head.push(byte[0]);
@@ -32,7 +32,7 @@ async fn server(answer: impl Fn(&str, &str) -> String + Send + Sync + 'static) -
             let head = String::from_utf8(head).unwrap();
             let answer = answer(&head, &name);
             told.lock().unwrap().push(head);
-            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.write_all(answer.as_bytes());
         }
     });
     Server { host, asked }
@@ -72,23 +72,22 @@ async fn a_token_for_everybody_is_fetched_where_the_registry_says() {
         } else {
             says(401, &format!("www-authenticate: Bearer realm=\"http://{host}/token\",service=\"r\""))
         }
-    })
-    .await;
+    });
     assert_eq!(manifest(&server, &access(false, ""), "1").await.unwrap(), b"{}");
     assert_eq!(asked(&server).len(), 3);
 }
 
 #[tokio::test]
 async fn credentials_are_sent_neither_over_http_nor_to_whom_they_are_not_for() {
-    let basic = server(|_, _| says(401, "www-authenticate: Basic realm=\"x\"")).await;
+    let basic = server(|_, _| says(401, "www-authenticate: Basic realm=\"x\""));
     let error = manifest(&basic, &access(true, &basic.host), "1").await.unwrap_err();
     assert_eq!(error.reason(), "RegistryUnauthorized");
-    let elsewhere = server(|_, _| ok(r#"{"token": "tok"}"#)).await;
+    let elsewhere = server(|_, _| ok(r#"{"token": "tok"}"#));
     let to = elsewhere.host.clone();
-    let bearer = server(move |_, _| says(401, &format!("www-authenticate: Bearer realm=\"http://{to}/token\""))).await;
+    let bearer = server(move |_, _| says(401, &format!("www-authenticate: Bearer realm=\"http://{to}/token\"")));
     let error = manifest(&bearer, &access(true, &bearer.host), "1").await.unwrap_err();
     assert!(error.reason() == "RegistryRealmNotAllowed" && error.to_string().contains(&elsewhere.host), "{error}");
-    let secure = server(|_, _| says(401, "www-authenticate: Bearer realm=\"https://auth.example.test/token\"")).await;
+    let secure = server(|_, _| says(401, "www-authenticate: Bearer realm=\"https://auth.example.test/token\""));
     let error = manifest(&secure, &access(true, &secure.host), "1").await.unwrap_err();
     assert!(error.to_string().contains("add an entry for auth.example.test to the Secret"), "{error}");
     assert!(asked(&elsewhere).is_empty());
@@ -98,16 +97,16 @@ async fn credentials_are_sent_neither_over_http_nor_to_whom_they_are_not_for() {
 
 #[tokio::test]
 async fn a_redirect_leads_to_https_or_nowhere_and_takes_no_token_along() {
-    let elsewhere = server(|_, _| ok("{}")).await;
+    let elsewhere = server(|_, _| ok("{}"));
     for (location, words) in [
         (format!("http://{}/x", elsewhere.host), "does not lead to https"),
         ("https://169.254.169.254/latest".to_owned(), "link-local address"),
         ("https://user:password@elsewhere.example.test/".to_owned(), "carries credentials"),
-        ("file:///etc/passwd".to_owned(), "does not lead to https"),
+        ("file:///etc/passwd".to_owned(), "where to can't be read"),
         ("/again".to_owned(), "more than 3"),
     ] {
         let to = location.clone();
-        let server = server(move |_, _| says(307, &format!("location: {to}"))).await;
+        let server = server(move |_, _| says(307, &format!("location: {to}")));
         let error = manifest(&server, &access(false, ""), "1").await.unwrap_err();
         assert!(error.reason() == "RegistryRedirectRefused" && error.to_string().contains(words), "{location}: {error}");
         assert!(!error.to_string().contains("password"), "{error}");
@@ -118,9 +117,9 @@ async fn a_redirect_leads_to_https_or_nowhere_and_takes_no_token_along() {
 #[tokio::test]
 async fn what_is_longer_or_other_than_it_should_be_is_left() {
     let long = "x".repeat(usize::try_from(limits::MANIFEST).unwrap() + 1);
-    let endless = server(move |_, _| format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{long}")).await;
+    let endless = server(move |_, _| format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{long}"));
     assert_eq!(manifest(&endless, &access(false, ""), "1").await.unwrap_err().reason(), "ArtifactTooLarge");
-    let other = server(|_, _| ok("{}")).await;
+    let other = server(|_, _| ok("{}"));
     let digest = format!("sha256:{}", "0".repeat(64));
     let error = manifest(&other, &access(false, ""), &digest).await.unwrap_err();
     assert!(error.reason() == "DigestMismatch" && error.to_string().contains(&digest), "{error}");
@@ -140,7 +139,7 @@ async fn what_a_registry_answers_is_repeated_nowhere() {
         (500, "RegistryUnreachable"),
         (429, "RegistryUnreachable"),
     ] {
-        let server = server(move |_, _| says(code, "x-canary: canary")).await;
+        let server = server(move |_, _| says(code, "x-canary: canary"));
         let error = manifest(&server, &access(false, ""), "1").await.unwrap_err();
         assert!(error.reason() == reason && !error.to_string().contains("canary"), "{error}");
     }

@@ -27,6 +27,7 @@ fn a_tag_is_looked_up_once_the_requester_may_deploy_and_before_anybody_is_asked(
     if let Lookup::Present(stage) = &mut o.stage {
         stage.pre_export_step = true;
     }
+    o.facts.rights = None;
     assert_eq!(decide(&o, after(5)), Step::AskRights);
     o.facts.rights = Some(RightsFact::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "x".into() }));
     assert_eq!(waits(decide(&o, after(5))).1, "RequesterMayNotDeploy", "nothing is fetched for them");

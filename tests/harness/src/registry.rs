@@ -58,23 +58,24 @@ impl Registry {
     }
 
     fn configure(&self) -> Result<()> {
-        let mut config = format!(
-            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: false}}}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp:\n  addr: 127.0.0.1:{}\n",
-            self.storage().display(),
-            self.port
-        );
+        let mut parts = vec![
+            "version: 0.1".to_owned(),
+            "log: {level: info, accesslog: {disabled: false}}".to_owned(),
+            format!("storage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}", self.storage().display()),
+            format!("http:\n  addr: 127.0.0.1:{}", self.port),
+        ];
         if self.authority.is_some() {
             let pki = self.dir.join("pki");
-            config +=
-                &format!("  tls: {{certificate: {}, key: {}}}\n", pki.join("apiserver.crt").display(), pki.join("apiserver.key").display());
+            let (certificate, key) = (pki.join("apiserver.crt"), pki.join("apiserver.key"));
+            parts.push(format!("  tls: {{certificate: {}, key: {}}}", certificate.display(), key.display()));
         }
         if let Some((user, password)) = &self.user {
             let users = self.dir.join("htpasswd");
             std::fs::write(&users, self.run(&["htpasswd", user, password])?)?;
-            config += &format!("auth:\n  htpasswd: {{realm: pilotage-test, path: {}}}\n", users.display());
+            parts.push(format!("auth:\n  htpasswd: {{realm: pilotage-test, path: {}}}", users.display()));
         }
         let path = self.dir.join("config.yml");
-        std::fs::write(&path, config).with_context(|| path.display().to_string())
+        std::fs::write(&path, parts.join("\n")).with_context(|| path.display().to_string())
     }
 
     /// Ends its process; what it keeps stays.
@@ -174,6 +175,21 @@ impl Registry {
         let output = self.run_in(folder, &args)?;
         let digest = output.lines().find_map(|line| line.strip_prefix("Digest: ")).context("oras prints no digest")?;
         Ok(digest.trim().to_owned())
+    }
+
+    /// Makes an index of what has these tags, with oras.
+    ///
+    /// # Errors
+    /// Where it is refused.
+    pub fn push_index(&self, reference: &str, tags: &[&str]) -> Result<()> {
+        let reference = format!("{}/{reference}", self.host());
+        let mut args = vec!["oras", "manifest", "index", "create"];
+        if self.authority.is_none() {
+            args.push("--plain-http");
+        }
+        args.push(&reference);
+        args.extend(tags);
+        self.run(&args).map(|_| ())
     }
 
     fn run(&self, args: &[&str]) -> Result<String> {
