@@ -106,13 +106,11 @@ impl Kubeconfig {
     }
 }
 
+/// An entry of a list: its name, and what it says.
+type Entry<'a> = (&'a str, &'a Map<String, Value>);
+
 /// The entries of a list by their names; what an entry says is known.
-fn entries<'a>(
-    file: &'a Map<String, Value>,
-    list: &str,
-    kind: &str,
-    fields: &[&str],
-) -> Result<Vec<(&'a str, &'a Map<String, Value>)>, String> {
+fn entries<'a>(file: &'a Map<String, Value>, list: &str, kind: &str, fields: &[&str]) -> Result<Vec<Entry<'a>>, String> {
     let all = match file.get(list) {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Array(all)) => all,
@@ -130,7 +128,7 @@ fn entries<'a>(
         .collect()
 }
 
-fn named<'a>(all: &[(&str, &'a Map<String, Value>)], name: &str, what: &str) -> Result<&'a Map<String, Value>, String> {
+fn named<'a>(all: &[Entry<'a>], name: &str, what: &str) -> Result<&'a Map<String, Value>, String> {
     let mut found = all.iter().filter(|(known, _)| *known == name);
     match (found.next(), found.next()) {
         (Some((_, body)), None) => Ok(body),

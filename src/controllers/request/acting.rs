@@ -80,8 +80,11 @@ impl Pass {
     }
 
     /// What was said by the target's API server, with its cluster where that is another.
-    pub(super) fn of_cluster(&self, said: String) -> String {
-        self.remote.as_ref().map_or(said.clone(), |remote| format!("cluster {}: {said}", remote.cluster.name()))
+    pub(super) fn of_cluster(&self, said: &str) -> String {
+        match &self.remote {
+            Some(remote) => format!("cluster {}: {said}", remote.cluster.name()),
+            None => said.to_owned(),
+        }
     }
 
     fn delegate_of(observed: &Observed, stage: &StageView) -> Delegate {

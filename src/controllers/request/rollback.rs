@@ -82,7 +82,7 @@ impl Pass {
         let planned = match self.dry_run_resolved(&client, &target, resolved).await {
             Ok(Ok(dry)) => dry.planned,
             Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
-            Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(error.to_string()))),
+            Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(&error.to_string()))),
         };
         self.carry_out(&claim, &client, planned, Way::Back).await
     }

@@ -183,7 +183,7 @@ impl Pass {
             None => match self.dry_run(&client, &target, &artifact).await {
                 Ok(Ok(dry)) => dry.planned,
                 Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
-                Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(error.to_string()))),
+                Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(&error.to_string()))),
             },
         };
         let Some(claim) = Claimed::from_environment(&target, &self.request.spec.solution.name, &self.uid()) else {
@@ -210,7 +210,7 @@ impl Pass {
             }
             Err(ApplyError { errors, transient: true, .. }) => {
                 let what: Vec<String> = errors.iter().map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
-                Ok(ApplyFact::Unavailable(self.of_cluster(what.join("; "))))
+                Ok(ApplyFact::Unavailable(self.of_cluster(&what.join("; "))))
             }
             Err(ApplyError { errors, .. }) => Ok(self.not_applied(errors)),
         }
@@ -233,7 +233,7 @@ impl Pass {
                 return self.missing(&client, &namespace, &health::rights(&client, &applied)).await.map(HealthFact::Missing);
             }
             Err(error) => {
-                return Ok(HealthFact::Pending(format!("the target to be reached: {}", self.of_cluster(errors::message(&error)))));
+                return Ok(HealthFact::Pending(format!("the target to be reached: {}", self.of_cluster(&errors::message(&error)))));
             }
         };
         if !report.failed.is_empty() {
