@@ -16,39 +16,62 @@ use crate::stand::Scene;
 use crate::stock;
 
 /// What is measured here.
-pub const FIGURES: [(&str, Budget); 8] = [
+pub const FIGURES: [(&str, Budget); 21] = [
     ("deploy_ratio_35", Budget::AtMost(1.5)),
     ("deploy_ratio_300", Budget::AtMost(1.5)),
+    ("deploy_ratio_1000", Budget::AtMost(1.5)),
     ("deploy_ms_35", Budget::None),
     ("deploy_ms_300", Budget::None),
+    ("deploy_ms_1000", Budget::None),
     ("dry_run_and_apply_ms_35", Budget::AtMost(600.0)),
     ("unchanged_ms_35", Budget::AtMost(300.0)),
+    ("unchanged_ms_300", Budget::None),
+    ("unchanged_ms_1000", Budget::None),
+    ("unchanged_ms_per_object_35", Budget::None),
+    ("unchanged_ms_per_object_300", Budget::None),
+    ("unchanged_ms_per_object_1000", Budget::None),
+    ("unchanged_target_calls_per_object_1000", Budget::None),
     ("export_ms_35", Budget::None),
+    ("export_ms_300", Budget::None),
+    ("export_ms_1000", Budget::None),
     ("artifact_bytes_35", Budget::None),
+    ("artifact_bytes_300", Budget::None),
+    ("artifact_bytes_1000", Budget::None),
+    ("exported_bytes_1000", Budget::None),
 ];
 
 /// How many calls one deployment makes at once (`--apply-concurrency`).
 const CONCURRENCY: usize = 8;
 
-/// Pairs of a deployment and a bare apply, for 35 and for 300 objects.
+/// How many objects, and how often.
+const SIZES: [(usize, usize); 3] = [(35, 7), (300, 3), (1000, 3)];
+
+/// Pairs of a deployment and a bare apply, for 35, 300 and 1,000 objects, and the same deployed again.
 pub async fn measure(plane: &ControlPlane, scene: &mut Scene, figures: &mut Figures) -> Result<()> {
-    let small = pairs(plane, scene, 35, 7).await?;
-    let large = pairs(plane, scene, 300, 3).await?;
-    for ((name, budget), pairs) in FIGURES.into_iter().zip([&small, &large]) {
-        figures.add(name, median(pairs.iter().map(|p| p.pilotage / p.bare).collect())?, budget);
+    let mut add = |name: &str, value: f64| {
+        if let Some((name, budget)) = FIGURES.into_iter().find(|(known, _)| *known == name) {
+            figures.add(name, value, budget);
+        }
+    };
+    for (size, times) in SIZES {
+        let pairs = pairs(plane, scene, size, times).await?;
+        let middle = |of: fn(&Pair) -> f64| median(pairs.iter().map(of).collect());
+        add(&format!("deploy_ratio_{size}"), middle(|p| p.pilotage / p.bare)?);
+        add(&format!("deploy_ms_{size}"), middle(|p| p.pilotage * 1000.0)?);
+        add(&format!("dry_run_and_apply_ms_{size}"), middle(|p| p.after_approval * 1000.0)?);
+        add(&format!("export_ms_{size}"), middle(|p| p.export * 1000.0)?);
+        let (unchanged, calls) = unchanged(plane, scene, size).await?;
+        let objects = f64::from(u32::try_from(size)?);
+        add(&format!("unchanged_ms_{size}"), unchanged * 1000.0);
+        add(&format!("unchanged_ms_per_object_{size}"), unchanged * 1000.0 / objects);
+        add(&format!("unchanged_target_calls_per_object_{size}"), calls / objects);
+        let artifact: Artifact = Api::namespaced(scene.world.admin.clone(), &scene.world.host)
+            .get(&pilotage::api::names::artifact_name(&format!("app{size}x0"), "1.0.0"))
+            .await
+            .context("the artifact")?;
+        add(&format!("artifact_bytes_{size}"), f64::from(u32::try_from(artifact.spec.stored_size)?));
+        add(&format!("exported_bytes_{size}"), f64::from(u32::try_from(artifact.spec.size)?));
     }
-    for ((name, budget), pairs) in FIGURES.into_iter().skip(2).zip([&small, &large]) {
-        figures.add(name, median(pairs.iter().map(|p| p.pilotage * 1000.0).collect())?, budget);
-    }
-    figures.add(FIGURES[4].0, median(small.iter().map(|p| p.after_approval * 1000.0).collect())?, FIGURES[4].1);
-    let unchanged = unchanged(plane, scene).await?;
-    figures.add(FIGURES[5].0, unchanged * 1000.0, FIGURES[5].1);
-    figures.add(FIGURES[6].0, median(small.iter().map(|p| p.export * 1000.0).collect())?, FIGURES[6].1);
-    let artifact: Artifact = Api::namespaced(scene.world.admin.clone(), &scene.world.host)
-        .get(&pilotage::api::names::artifact_name("app35x0", "1.0.0"))
-        .await
-        .context("the artifact of the 35 objects")?;
-    figures.add(FIGURES[7].0, f64::from(u32::try_from(artifact.spec.stored_size)?), FIGURES[7].1);
     Ok(())
 }
 
@@ -127,15 +150,15 @@ fn after_approval(run: &[Call]) -> Result<f64> {
     Ok(last.context("the deployment's calls")? - approval.at - approval.took)
 }
 
-/// The same 35 objects again, from creation to success, less the decision.
-async fn unchanged(plane: &ControlPlane, scene: &mut Scene) -> Result<f64> {
-    let mut times = Vec::new();
+/// The same objects again, from the decision to the last call in the target; and how many calls were made there.
+async fn unchanged(plane: &ControlPlane, scene: &mut Scene, size: usize) -> Result<(f64, f64)> {
+    let (mut times, mut counts) = (Vec::new(), Vec::new());
     for number in 0..3 {
         let start = Instant::now();
         let mark = Mark::now(plane);
-        let run = scene.deploy(&format!("again{number}"), "qa", "app35x0", "1.0.0").await?;
+        let run = scene.deploy(&format!("again{size}x{number}"), "qa", &format!("app{size}x0"), "1.0.0").await?;
         println!(
-            "  unchanged: {:.0} ms, {:.0} ms with the decision",
+            "  {size} unchanged: {:.0} ms, {:.0} ms with the decision",
             run.took.as_secs_f64() * 1000.0,
             start.elapsed().as_secs_f64() * 1000.0
         );
@@ -144,6 +167,7 @@ async fn unchanged(plane: &ControlPlane, scene: &mut Scene) -> Result<f64> {
         let writes = calls.iter().filter(|c| calls::is_target_write(c));
         ensure!(writes.clone().count() == 0, "what did not change was written: {}", calls::summary(writes));
         times.push(after_approval(&calls)?);
+        counts.push(f64::from(u32::try_from(calls.iter().filter(|c| c.impersonated_user.is_some()).count())?));
     }
-    median(times)
+    Ok((median(times)?, median(counts)?))
 }

@@ -13,6 +13,7 @@ mod figures;
 mod fleet;
 mod gates;
 mod idle;
+mod largest;
 mod latency;
 mod observer;
 mod policies;
@@ -102,6 +103,12 @@ async fn everything(start: Instant, stand: &mut Stand, figures: &mut Figures) ->
         step(start, "large applications");
         if let Err(error) = deploy::measure(&stand.plane, &mut scene, figures).await {
             figures.missed(&deploy::FIGURES, &error);
+        }
+    }
+    if wanted("largest") {
+        step(start, "the largest artifact");
+        if let Err(error) = largest::measure(stand, &mut scene, figures).await {
+            figures.missed(&largest::FIGURES, &error);
         }
     }
     if wanted("burst") {

@@ -18,6 +18,19 @@ pub fn rss_mib(pid: Pid) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// The most resident memory that it has had since the peak was forgotten.
+pub fn peak_mib(pid: Pid) -> Result<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).context("the operator's memory")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in status")?;
+    let kib: f64 = line.split_whitespace().next().context("no number in VmHWM")?.parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Lets the kernel forget the peak.
+pub fn forget_peak(pid: Pid) -> Result<()> {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").context("forgetting the operator's peak of memory")
+}
+
 /// The processor time that it has used.
 pub fn cpu_ms(pid: Pid) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("the operator's processor time")?;

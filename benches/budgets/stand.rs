@@ -46,6 +46,16 @@ impl Stand {
         process::rss_mib(self.operator.as_ref().context("the operator does not run")?.pid())
     }
 
+    /// The most memory that it has had since [`Self::forget_peak`].
+    pub fn peak_mib(&self) -> Result<f64> {
+        process::peak_mib(self.operator.as_ref().context("the operator does not run")?.pid())
+    }
+
+    /// Begins to look for the most memory anew.
+    pub fn forget_peak(&self) -> Result<()> {
+        process::forget_peak(self.operator.as_ref().context("the operator does not run")?.pid())
+    }
+
     /// Its processor time.
     pub fn cpu_ms(&self) -> Result<f64> {
         process::cpu_ms(self.operator.as_ref().context("the operator does not run")?.pid())

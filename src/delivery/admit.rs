@@ -13,6 +13,10 @@ use super::projection::namespace;
 use super::resources::Resources;
 use crate::api::names;
 
+/// The most bytes that etcd takes in one request where nobody has set it otherwise. A dry run never gets there, so that it would be found
+/// out midway.
+const MAX_OBJECT: usize = 1536 * 1024;
+
 /// The objects that may go there, labelled as members of the set; the others are in the findings.
 pub(super) async fn admit(
     input: &PlanInput<'_>,
@@ -86,6 +90,15 @@ fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static
             format!("{key}: this name is that of the record of what the solution put into the namespace: give the ConfigMap another name"),
         ));
     }
+    let size = size(object);
+    if size > MAX_OBJECT {
+        return Some((
+            "TooLarge",
+            format!(
+                "{key} has {size} bytes, settings included, and a cluster stores objects of {MAX_OBJECT} at most: divide it, or keep what is large in a volume or an image"
+            ),
+        ));
+    }
     match object::metadata(object, "namespace") {
         Some(other) if other != input.namespace => Some((
             "OtherNamespace",
@@ -96,6 +109,24 @@ fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static
         )),
         _ => None,
     }
+}
+
+/// How many bytes the object has as it is sent.
+fn size(object: &Value) -> usize {
+    struct Counter(usize);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    // What is counted can't fail to be written.
+    let _ = serde_json::to_writer(&mut counter, object);
+    counter.0
 }
 
 fn kind_not_found(key: &Key, api_version: &str) -> String {
@@ -148,6 +179,7 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}),
             json!({"apiVersion": "example.test/v1", "kind": "Widget", "metadata": {"name": "w"}}),
             json!({"metadata": {"name": "m"}}),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "big"}, "data": {"a": "x".repeat(5_000_000)}}),
         ];
         let mut findings = Findings::default();
         let items = admit(&PlanInput::new("qa", "orders", &objects), "set-id", &Cluster, &mut findings).await.unwrap();
@@ -165,9 +197,11 @@ mod tests {
                 "SecretNotAllowed",
                 "ClusterScoped",
                 "KindNotFound",
-                "Malformed"
+                "Malformed",
+                "TooLarge"
             ]
         );
+        assert!(results[8].message.starts_with("ConfigMap big has 5000"), "{}", results[8].message);
         assert!(results[6].message.contains("CustomResourceDefinition of group example.test"));
         assert!(results.iter().all(|r| !r.message.contains("canary")));
     }

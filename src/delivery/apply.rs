@@ -1,38 +1,25 @@
 //! Carries a plan out: the record of the set, the objects in waves, then pruning.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
 use kube::core::ApiResource;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::applyset::{self, GroupKind};
+use super::applyset;
 use super::claimed::Claimed;
-use super::diff;
-use super::errors::{self, Cause};
-use super::findings::Obstacle;
-use super::object::{self, Item, Key};
+use super::errors;
+use super::fence::Fence;
+use super::object::Key;
 use super::order;
-use super::plan::check_owner;
 use super::planned::{Deletion, Planned, PlannedItem};
-use super::retry::retrying;
 use super::survey::config_maps;
-use super::target::{Mode, Target};
-use crate::api::names;
-use crate::api::plan::PlannedAction;
+use super::target::Target;
+use super::write::{Failure, Writer};
 use crate::api::request_status::ObjectError;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
-
-/// How often a write is made again because its object changed in between.
-const STALE_ATTEMPTS: u32 = 8;
-/// The wait before the first of these; it grows by itself each time.
-const STALE_WAIT: Duration = Duration::from_millis(20);
-
-/// How often it is looked whether an object that is created anew is gone, before the whole is tried again later.
-const GONE_ATTEMPTS: u32 = 16;
 
 /// What was applied: an object as the API server returned it last.
 #[derive(Clone, Debug)]
@@ -44,12 +31,22 @@ pub(super) struct AppliedObject {
     pub is_written: bool,
 }
 
+/// An object that was deleted and is still there.
+#[derive(Clone, Debug)]
+pub(super) struct Leaving {
+    pub key: Key,
+    pub resource: ApiResource,
+    pub uid: String,
+}
+
 /// A plan that was carried out. It comes from [`apply`] alone.
 #[derive(Clone, Debug)]
 pub struct Applied {
     pub(super) namespace: String,
     pub(super) set: String,
     pub(super) objects: Vec<AppliedObject>,
+    /// What was deleted and does not go, as finalizers hold it.
+    pub(super) leaving: Vec<Leaving>,
     pub(super) since: Instant,
     written: usize,
     deleted: usize,
@@ -88,21 +85,24 @@ pub struct ApplyError {
 ///
 /// The parent of the set is written first where it is new or lacks kinds. Objects follow in waves
 /// ([`order`]); unchanged ones are not written; changed ones are written only on the version that the plan
-/// saw, and again on a newer one while uid and generation are the same. A wave with errors ends the run:
-/// nothing later is applied and nothing is pruned. Pruning takes the waves in reverse and deletes exactly the
-/// uids that the plan named.
+/// saw, and again on a newer one while uid and generation (or content) are the same and the claim is held; new
+/// ones are created, and change nothing that has come to be there. A wave with errors ends the run: nothing
+/// later is applied and nothing is pruned. Pruning takes the waves in reverse and deletes exactly the uids that
+/// the plan named.
 ///
 /// # Errors
 /// What failed. Claim, plan and client must be of the same target, solution and delegate.
-pub async fn apply(claim: &Claimed, delegate: &DelegateClient, planned: Planned, concurrency: usize) -> Result<Applied, ApplyError> {
-    check_claim(claim, delegate, &planned)?;
+pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, concurrency: usize) -> Result<Applied, ApplyError> {
+    check_claim(fence.claim(), delegate, &planned)?;
     let concurrency = concurrency.max(1);
-    let target = Target::new(delegate, &planned.namespace);
-    let Planned { namespace, solution, set, delegate: _, force, parent, items, deletions } = planned;
-    let parent_exists = parent.known.is_some();
+    let Planned { namespace, solution, set, delegate: _, force, mut parent, items, deletions } = planned;
+    let writer = Writer { target: Target::new(delegate, &namespace), set, force, fence };
+    let writer = &writer;
 
     if let Some(kinds) = parent.widened() {
-        write_parent(&target, &namespace, &solution, kinds, parent_exists).await?;
+        let manifest = applyset::parent(&solution, &namespace, kinds);
+        parent.live =
+            Some(writer.write_parent(&config_maps(), &manifest, parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?);
     }
 
     let waves = order::waves(items.iter().map(|i| (i.item.key.group.as_str(), i.item.key.kind.as_str())));
@@ -111,45 +111,31 @@ pub async fn apply(claim: &Claimed, delegate: &DelegateClient, planned: Planned,
     for wave in waves {
         let members: Vec<PlannedItem> = wave.into_iter().filter_map(|index| waiting[index].take()).collect();
         let outcomes: Vec<Result<AppliedObject, Failure>> =
-            stream::iter(members).map(|item| write(&target, &set, force, item)).buffer_unordered(concurrency).collect().await;
+            stream::iter(members).map(|item| writer.write(item)).buffer_unordered(concurrency).collect().await;
         objects.extend(succeeded(outcomes)?);
     }
 
     let mut waves = order::waves(deletions.iter().map(|d| (d.key.group.as_str(), d.key.kind.as_str())));
     waves.reverse();
+    let mut leaving = Vec::new();
     for wave in waves {
-        let outcomes: Vec<Result<(), Failure>> =
-            stream::iter(wave).map(|index| delete(&target, &deletions[index])).buffer_unordered(concurrency).collect().await;
-        succeeded(outcomes)?;
+        let outcomes: Vec<Result<Option<Leaving>, Failure>> =
+            stream::iter(wave).map(|index| leave(writer, &deletions[index])).buffer_unordered(concurrency).collect().await;
+        leaving.extend(succeeded(outcomes)?.into_iter().flatten());
     }
 
     if let Some(kinds) = parent.narrowed() {
-        write_parent(&target, &namespace, &solution, kinds, true).await?;
+        let manifest = applyset::parent(&solution, &namespace, kinds);
+        writer.write_parent(&config_maps(), &manifest, parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?;
     }
     let written = objects.iter().filter(|o| o.is_written).count();
-    Ok(Applied { namespace, set, objects, since: Instant::now(), written, deleted: deletions.len() })
+    Ok(Applied { namespace, set: writer.set.clone(), objects, leaving, since: Instant::now(), written, deleted: deletions.len() })
 }
 
-/// Why one object could not be written.
-struct Failure {
-    error: ObjectError,
-    is_transient: bool,
-    missing: Vec<Right>,
-}
-
-impl Failure {
-    fn of_call(key: &Key, error: &kube::Error, rights: Vec<Right>) -> Self {
-        let cause = errors::classify(error);
-        let missing = if cause == Cause::Unauthorized { rights } else { Vec::new() };
-        Self { error: errors::object_error(key, error), is_transient: cause == Cause::Transient, missing }
-    }
-
-    fn changed(key: &Key, what: &str) -> Self {
-        let message = format!(
-            "{key} {what} in the target while it was deployed, so that nothing more was written to it: find out by whom, then ask again"
-        );
-        Self { error: errors::failure(key, Cause::Stale.reason(), &message), is_transient: false, missing: Vec::new() }
-    }
+/// Deletes what an earlier version put there, and tells of what does not go.
+async fn leave(writer: &Writer<'_>, deletion: &Deletion) -> Result<Option<Leaving>, Failure> {
+    let left = writer.delete(deletion).await?;
+    Ok(left.map(|_| Leaving { key: deletion.key.clone(), resource: deletion.resource.clone(), uid: deletion.uid.clone() }))
 }
 
 impl From<Vec<Failure>> for ApplyError {
@@ -197,133 +183,9 @@ fn check_claim(claim: &Claimed, delegate: &DelegateClient, planned: &Planned) ->
     Ok(())
 }
 
-/// The parent is the set's own, which the plan made sure of: its fields are taken where others set them.
-async fn write_parent(
-    target: &Target,
-    namespace: &str,
-    solution: &str,
-    kinds: &BTreeSet<GroupKind>,
-    exists: bool,
-) -> Result<(), ApplyError> {
-    let (resource, name) = (config_maps(), names::applyset_parent_name(solution));
-    let manifest = applyset::parent(solution, namespace, kinds);
-    match retrying(|| target.apply(&resource, &name, &manifest, true, Mode::Write)).await {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let rights = target.rights_to_apply(&resource, exists, &error);
-            Err(vec![Failure::of_call(&Key { group: String::new(), kind: resource.kind, name }, &error, rights)].into())
-        }
-    }
-}
-
-async fn write(target: &Target, set: &str, force: bool, planned: PlannedItem) -> Result<AppliedObject, Failure> {
-    let PlannedItem { item, action, live, .. } = planned;
-    let applied =
-        |object: Value, is_written: bool| AppliedObject { key: item.key.clone(), resource: item.resource.clone(), object, is_written };
-    let (resource, name) = (&item.resource, item.key.name.as_str());
-    if let (PlannedAction::Unchanged, Some(object)) = (action, &live) {
-        return Ok(applied(object.clone(), false));
-    }
-    let live = match live {
-        Some(old) if action == PlannedAction::Recreate => {
-            make_room(target, &item, &old).await?;
-            None
-        }
-        live => live,
-    };
-    let mut manifest = item.body.clone();
-    let mut current = live.clone();
-    for attempt in 1..=STALE_ATTEMPTS {
-        if let Some(current) = &current {
-            expect_version(&mut manifest, current);
-        }
-        let error = match retrying(|| target.apply(resource, name, &manifest, force, Mode::Write)).await {
-            Ok(object) if object::is_being_deleted(&object) => return Err(being_deleted(&item.key)),
-            Ok(object) => return Ok(applied(object, true)),
-            Err(error) => error,
-        };
-        if errors::classify(&error) != Cause::Stale {
-            let rights = target.rights_to_apply(resource, current.is_some(), &error);
-            return Err(Failure::of_call(&item.key, &error, rights));
-        }
-        let found = retrying(|| target.get(resource, name))
-            .await
-            .map_err(|error| Failure::of_call(&item.key, &error, vec![target.right("get", resource)]))?;
-        match (&live, found) {
-            // Two creations met. What is there may be another set's.
-            (None, found) => {
-                if let Err(Obstacle::Refusal(result)) = check_owner(&item.key, set, found.as_ref()) {
-                    return Err(Failure {
-                        error: errors::failure(&item.key, &result.reason, &result.message),
-                        is_transient: false,
-                        missing: Vec::new(),
-                    });
-                }
-            }
-            (Some(_), None) => return Err(Failure::changed(&item.key, "was deleted")),
-            (Some(then), Some(now)) if object::metadata(then, "uid") != object::metadata(&now, "uid") => {
-                return Err(Failure::changed(&item.key, "was deleted and created again"));
-            }
-            (Some(then), Some(now)) if object::generation(then) == object::generation(&now) => current = Some(now),
-            (Some(_), Some(now)) => {
-                // Somebody else changed it, unless it was we, and the reply was lost: then it is as it shall be.
-                expect_version(&mut manifest, &now);
-                return match retrying(|| target.apply(resource, name, &manifest, force, Mode::DryRun)).await {
-                    Ok(would_be) if diff::changed_fields(&now, &would_be).is_empty() => Ok(applied(now, true)),
-                    Ok(_) => Err(Failure::changed(&item.key, "was changed by somebody else")),
-                    Err(error) if errors::classify(&error) == Cause::Stale => {
-                        Err(Failure::changed(&item.key, "was changed by somebody else"))
-                    }
-                    Err(error) => Err(Failure::of_call(&item.key, &error, vec![target.right("patch", resource)])),
-                };
-            }
-        }
-        tokio::time::sleep(STALE_WAIT * attempt).await;
-    }
-    let message = format!("{} changes in the target faster than it can be written: find out by whom; it is tried again", item.key);
-    Err(Failure { error: errors::failure(&item.key, Cause::Stale.reason(), &message), is_transient: true, missing: Vec::new() })
-}
-
-/// Deletes the object that the plan saw, and waits until its name is free.
-async fn make_room(target: &Target, item: &Item, old: &Value) -> Result<(), Failure> {
-    let (resource, name) = (&item.resource, item.key.name.as_str());
-    let uid = object::metadata(old, "uid").unwrap_or_default();
-    let failed = |verb: &str, error: &kube::Error| Failure::of_call(&item.key, error, vec![target.right(verb, resource)]);
-    retrying(|| target.delete(resource, name, uid, Mode::Write)).await.map_err(|error| failed("delete", &error))?;
-    for attempt in 1..=GONE_ATTEMPTS {
-        let found = retrying(|| target.get(resource, name)).await.map_err(|error| failed("get", &error))?;
-        if found.is_none_or(|found| object::metadata(&found, "uid") != Some(uid)) {
-            return Ok(());
-        }
-        tokio::time::sleep(STALE_WAIT * attempt).await;
-    }
-    Err(being_deleted(&item.key))
-}
-
-/// Makes the write one on exactly this version of exactly this object.
-fn expect_version(manifest: &mut Value, current: &Value) {
-    for field in ["uid", "resourceVersion"] {
-        if let Some(value) = object::metadata(current, field) {
-            object::set_metadata(manifest, field, value);
-        }
-    }
-}
-
-fn being_deleted(key: &Key) -> Failure {
-    let message = format!("{key} is being deleted in the target and waits for its finalizers: it is tried again until it is gone");
-    Failure { error: errors::failure(key, "BeingDeleted", &message), is_transient: true, missing: Vec::new() }
-}
-
-async fn delete(target: &Target, deletion: &Deletion) -> Result<(), Failure> {
-    retrying(|| target.delete(&deletion.resource, &deletion.key.name, &deletion.uid, Mode::Write))
-        .await
-        .map_err(|error| Failure::of_call(&deletion.key, &error, vec![target.right("delete", &deletion.resource)]))
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::Status;
-    use serde_json::json;
 
     use super::*;
 
@@ -341,12 +203,5 @@ mod tests {
         assert_eq!(mixed.missing, [Right::on("patch", "", "configmaps", "qa")]);
         assert_eq!(mixed.errors.len(), 2);
         assert!(ApplyError::from(vec![failure(422, "bad")]).missing.is_empty());
-    }
-
-    #[test]
-    fn a_write_names_the_version_that_it_is_made_for() {
-        let mut manifest = json!({"metadata": {"name": "x"}});
-        expect_version(&mut manifest, &json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": "7", "generation": 2}}));
-        assert_eq!(manifest, json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": "7"}}));
     }
 }

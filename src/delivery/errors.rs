@@ -67,7 +67,9 @@ impl Cause {
         match self {
             Self::Transient => "the call is repeated later",
             Self::Unauthorized => "grant the missing right in the target namespace",
-            Self::FieldConflict => "leave these fields out of the solution, or let their manager give them up",
+            Self::FieldConflict => {
+                "leave these fields out of the solution, let their manager give them up, or have the stage take them with spec.deployment.force"
+            }
             Self::Stale => "find out who else changes this object, then ask again",
             Self::Quota => "raise the quota of the target namespace, or free some of it",
             Self::Escalation => "let the delegate hold these permissions (or the verbs bind and escalate) in the target namespace",
@@ -190,10 +192,32 @@ pub fn object_error(key: &Key, error: &kube::Error) -> ObjectError {
     failure(key, cause.reason(), &explain(key, error, cause))
 }
 
+/// Whether a webhook of the target can't be reached: that may pass, but somebody has to be told.
+pub fn is_webhook_failure(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.message.contains(WEBHOOK_FAILED))
+}
+
+/// How the API server says that it could not ask a webhook.
+const WEBHOOK_FAILED: &str = "failed calling webhook";
+/// How it says that it may not ask a webhook for a dry run.
+const NO_DRY_RUN: &str = "does not support dry run";
+
+/// What to do about the error, where its text tells more than its cause.
+fn advice(cause: Cause, text: &str) -> &'static str {
+    if text.contains(WEBHOOK_FAILED) {
+        "have whoever runs this webhook in the target's cluster bring it back, or take its configuration away; the call is repeated meanwhile"
+    } else if cause == Cause::Denied && text.contains(NO_DRY_RUN) {
+        "have whoever runs this webhook in the target's cluster declare that a dry run has no side effects (sideEffects: None or NoneOnDryRun)"
+    } else {
+        cause.advice()
+    }
+}
+
 /// The advice comes last, so that it is the message of the server that is cut where both are too long.
 fn explain(key: &Key, error: &kube::Error, cause: Cause) -> String {
-    let tail = format!(" ({})", cause.advice());
-    let head = format!("{key}: {}", message(error));
+    let text = message(error);
+    let tail = format!(" ({})", advice(cause, &text));
+    let head = format!("{key}: {text}");
     format!("{}{tail}", bounded(&head, MAX_MESSAGE.saturating_sub(tail.chars().count())))
 }
 
@@ -215,6 +239,12 @@ pub fn failure(key: &Key, reason: &str, message: &str) -> ObjectError {
         reason: bounded(reason, 128),
         message: bounded(message, MAX_MESSAGE),
     }
+}
+
+/// An error in one line that names its object, once.
+pub fn named(error: &ObjectError) -> String {
+    let key = format!("{} {}", error.kind, error.name);
+    if error.message.starts_with(&key) { error.message.clone() } else { format!("{key}: {}", error.message) }
 }
 
 /// Cuts at a character's border, and shows that something was cut.
@@ -277,7 +307,7 @@ mod tests {
         let key = Key { group: "apps".into(), kind: "Deployment".into(), name: "orders".into() };
         assert_eq!(
             plan_result(&key, &error).message,
-            "Deployment orders: .spec.replicas is managed by \"kubectl\" using apps/v1 (leave these fields out of the solution, or let their manager give them up)"
+            "Deployment orders: .spec.replicas is managed by \"kubectl\" using apps/v1 (leave these fields out of the solution, let their manager give them up, or have the stage take them with spec.deployment.force)"
         );
         assert_eq!(classify(&refusal(409, "Operation cannot be fulfilled: the object has been modified")), Cause::Stale);
     }
@@ -298,11 +328,25 @@ mod tests {
     }
 
     #[test]
+    fn a_webhook_is_said_to_be_its_owners_business() {
+        let key = Key { group: String::new(), kind: "ConfigMap".into(), name: "x".into() };
+        let gone = refusal(500, r#"Internal error occurred: failed calling webhook "w.example.test": connect: connection refused"#);
+        assert_eq!((classify(&gone), is_webhook_failure(&gone)), (Cause::Transient, true));
+        assert!(object_error(&key, &gone).message.contains("bring it back"));
+        let reluctant = refusal(400, r#"admission webhook "w.example.test" does not support dry run"#);
+        assert_eq!((classify(&reluctant), is_webhook_failure(&reluctant)), (Cause::Denied, false));
+        assert!(plan_result(&key, &reluctant).message.contains("sideEffects"));
+        assert!(!is_webhook_failure(&refusal(500, "busy")));
+    }
+
+    #[test]
     fn messages_are_bounded_and_keep_the_advice() {
         let key = Key { group: String::new(), kind: "ConfigMap".into(), name: "x".into() };
         let shown = object_error(&key, &refusal(422, &"x".repeat(5000)));
         assert_eq!(shown.message.chars().count(), MAX_MESSAGE);
         assert!(shown.message.ends_with("raise the solution's version)"));
+        assert_eq!(named(&shown), shown.message, "its object is named once");
+        assert_eq!(named(&failure(&key, "Invalid", "is wrong")), "ConfigMap x: is wrong");
     }
 
     #[test]

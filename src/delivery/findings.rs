@@ -27,6 +27,9 @@ pub enum PlanError {
     /// The target refuses objects; another attempt would be refused as well.
     #[error("{} object(s) are refused, the first: {}", .0.len(), .0.first().map_or("", |result| result.message.as_str()))]
     Refused(Vec<PlanResult>),
+    /// Webhooks of the target can't be reached: another attempt may succeed, once somebody has done something about it.
+    #[error("{} object(s) wait for webhooks, the first: {}", .0.len(), .0.first().map_or("", |result| result.message.as_str()))]
+    Unreachable(Vec<PlanResult>),
     /// The target could not be asked; another attempt may succeed.
     #[error("the target could not be asked: {0}")]
     Transient(#[source] kube::Error),
@@ -47,6 +50,7 @@ pub(super) struct Findings {
     rights: BTreeSet<Right>,
     first_refusal: Option<String>,
     results: Vec<PlanResult>,
+    unreachable: Vec<PlanResult>,
     transient: Option<kube::Error>,
 }
 
@@ -60,6 +64,7 @@ impl Findings {
                     self.rights.extend(rights);
                     self.first_refusal.get_or_insert_with(|| errors::message(&error));
                 }
+                Cause::Transient if errors::is_webhook_failure(&error) => self.unreachable.push(errors::plan_result(key, &error)),
                 // Another try decides what a race left open.
                 Cause::Transient | Cause::Stale => {
                     self.transient.get_or_insert(error);
@@ -79,6 +84,7 @@ impl Findings {
         self.rights.extend(others.rights);
         self.first_refusal = self.first_refusal.take().or(others.first_refusal);
         self.results.extend(others.results);
+        self.unreachable.extend(others.unreachable);
         self.transient = self.transient.take().or(others.transient);
     }
 
@@ -89,6 +95,9 @@ impl Findings {
         }
         if !self.results.is_empty() {
             return Err(PlanError::Refused(self.results));
+        }
+        if !self.unreachable.is_empty() {
+            return Err(PlanError::Unreachable(self.unreachable));
         }
         self.transient.map_or(Ok(()), |error| Err(PlanError::Transient(error)))
     }

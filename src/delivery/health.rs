@@ -26,6 +26,8 @@ use crate::identity::delegate::DelegateClient;
 const SETTLING: Duration = Duration::from_secs(5);
 /// The most workloads whose pods are looked at.
 const MAX_WORKLOADS: usize = 16;
+/// The most objects that are looked for after they were deleted.
+const MAX_LEAVING: usize = 8;
 /// The most reasons that are named for one workload.
 const MAX_REASONS: usize = 4;
 
@@ -36,6 +38,8 @@ pub struct HealthReport {
     pub pending: Vec<(String, String, String)>,
     /// What will not get there by itself, one entry an object.
     pub failed: Vec<ObjectError>,
+    /// What was deleted and is still there, with who holds it; looked for when all else is current.
+    pub leaving: Vec<String>,
     of: (String, Instant),
 }
 
@@ -78,7 +82,8 @@ impl Applied {
 pub async fn check(delegate: &DelegateClient, applied: &Applied) -> Result<HealthReport, kube::Error> {
     let target = Target::new(delegate, &applied.namespace);
     let selector = format!("{}={}", names::APPLYSET_PART_OF, applied.set);
-    let mut report = HealthReport { pending: Vec::new(), failed: Vec::new(), of: (applied.set.clone(), applied.since) };
+    let mut report =
+        HealthReport { pending: Vec::new(), failed: Vec::new(), leaving: Vec::new(), of: (applied.set.clone(), applied.since) };
     let (unsettled, elapsed) = (unsettled(applied), applied.since.elapsed());
     let lists = futures::future::try_join_all(unsettled.keys().map(|resource| {
         let (target, selector) = (&target, &selector);
@@ -91,7 +96,23 @@ pub async fn check(delegate: &DelegateClient, applied: &Applied) -> Result<Healt
             judge(object, found.get(object.key.name.as_str()).copied(), elapsed, &mut report);
         }
     }
+    if report.is_current() {
+        report.leaving = leaving(&target, applied).await;
+    }
     Ok(report)
+}
+
+/// What was deleted and is still there. The deployment does not depend on it, so that what can't be read is left out.
+async fn leaving(target: &Target, applied: &Applied) -> Vec<String> {
+    let mut found = Vec::new();
+    for gone in applied.leaving.iter().take(MAX_LEAVING) {
+        let Ok(Some(object)) = target.get(&gone.resource, &gone.key.name).await else { continue };
+        let holders = object::finalizers(&object).join(", ");
+        if object::metadata(&object, "uid") == Some(&gone.uid) && !holders.is_empty() {
+            found.push(format!("{} (held by {holders})", gone.key));
+        }
+    }
+    found
 }
 
 /// The rights that looking takes.
@@ -205,7 +226,7 @@ mod tests {
     }
 
     fn report() -> HealthReport {
-        HealthReport { pending: vec![], failed: vec![], of: ("set".into(), Instant::now()) }
+        HealthReport { pending: vec![], failed: vec![], leaving: vec![], of: ("set".into(), Instant::now()) }
     }
 
     #[test]

@@ -88,6 +88,12 @@ pub fn is_being_deleted(object: &Value) -> bool {
     metadata(object, "deletionTimestamp").is_some()
 }
 
+/// The finalizers that an object waits for before it goes.
+pub fn finalizers(object: &Value) -> Vec<&str> {
+    let listed = object.get("metadata").and_then(|m| m.get("finalizers")).and_then(Value::as_array);
+    listed.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
 /// Whether a controller made the object from another one, for example the `EndpointSlice` of a Service,
 /// which inherits the Service's labels. Such objects come and go with their owner.
 pub fn is_controlled(object: &Value) -> bool {

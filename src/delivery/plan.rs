@@ -130,7 +130,7 @@ async fn finish(
     let deleted = stream::iter(0..deletions.len())
         .map(|index| async move {
             let deletion = &deletions[index];
-            let outcome = retrying(|| scope.target.delete(&deletion.resource, &deletion.key.name, &deletion.uid, Mode::DryRun)).await;
+            let outcome = retrying(|| scope.target.delete(&deletion.resource, &deletion.key.name, &deletion.uid, None, Mode::DryRun)).await;
             (index, outcome)
         })
         .buffer_unordered(scope.concurrency)
@@ -241,7 +241,7 @@ fn may_be_recreated(item: &Item, set: &str, live: Option<&Value>) -> bool {
 /// That an object is created anew is planned where it may be deleted.
 async fn recreated(target: &Target, item: Item, live: Option<Value>) -> Result<PlannedItem, Obstacle> {
     let uid = live.as_ref().and_then(|live| object::metadata(live, "uid")).unwrap_or_default();
-    retrying(|| target.delete(&item.resource, &item.key.name, uid, Mode::DryRun))
+    retrying(|| target.delete(&item.resource, &item.key.name, uid, None, Mode::DryRun))
         .await
         .map_err(|error| Obstacle::Call { error, rights: vec![target.right("delete", &item.resource)] })?;
     Ok(PlannedItem { item, action: PlannedAction::Recreate, live, fields: Vec::new() })
@@ -315,10 +315,10 @@ mod tests {
     #[test]
     fn plans_can_be_made_on_any_thread() {
         fn is_send<T: Send>(_: impl FnOnce() -> T) {}
-        fn all(delegate: &DelegateClient, planned: Planned, resources: &NoResources, claim: &super::super::claimed::Claimed) {
+        fn all(delegate: &DelegateClient, planned: Planned, resources: &NoResources, fence: &super::super::fence::Fence) {
             let input = PlanInput::new("", "", &[]);
             is_send(|| plan(&input, delegate, resources));
-            is_send(|| super::super::apply::apply(claim, delegate, planned, 1));
+            is_send(|| super::super::apply::apply(fence, delegate, planned, 1));
         }
         let _ = all;
     }

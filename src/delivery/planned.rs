@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::core::ApiResource;
 use serde_json::Value;
 
-use super::applyset::GroupKind;
+use super::applyset::{self, GroupKind};
 use super::object::{Item, Key};
 use crate::api::plan::{PlannedAction, PlannedObject};
 use crate::identity::delegate::Delegate;
@@ -29,6 +29,8 @@ pub(super) struct Deletion {
     pub key: Key,
     pub resource: ApiResource,
     pub uid: String,
+    /// The `resourceVersion` that the plan saw.
+    pub version: String,
 }
 
 /// What becomes of the parent of the set.
@@ -36,6 +38,8 @@ pub(super) struct Deletion {
 pub(super) struct ParentPlan {
     /// The kinds that it names now; `None` where it does not exist.
     pub known: Option<BTreeSet<GroupKind>>,
+    /// The parent as the plan saw it; `None` where it does not exist.
+    pub live: Option<Value>,
     /// The kinds that it must name before anything is applied: the old ones and the new ones.
     pub before: BTreeSet<GroupKind>,
     /// The kinds that it shall name after pruning.
@@ -45,7 +49,12 @@ pub(super) struct ParentPlan {
 impl ParentPlan {
     pub fn new(known: Option<BTreeSet<GroupKind>>, after: BTreeSet<GroupKind>) -> Self {
         let before = known.iter().flatten().chain(&after).cloned().collect();
-        Self { known, before, after }
+        Self { known, live: None, before, after }
+    }
+
+    /// What becomes of the parent that was seen, if there is one.
+    pub fn of(live: Option<&Value>, after: BTreeSet<GroupKind>) -> Self {
+        Self { live: live.cloned(), ..Self::new(live.map(applyset::kinds_of), after) }
     }
 
     /// What to write before the first object, where something is to be written.
@@ -208,8 +217,12 @@ mod tests {
     #[test]
     fn deletions_come_first_and_the_list_is_bounded() {
         let items = (0..250).map(|i| item(&format!("c{i}"), PlannedAction::Create)).collect();
-        let deletion =
-            |name: &str| Deletion { key: key("apps", "Deployment", name), resource: resource("apps", "Deployment"), uid: "u".into() };
+        let deletion = |name: &str| Deletion {
+            key: key("apps", "Deployment", name),
+            resource: resource("apps", "Deployment"),
+            uid: "u".into(),
+            version: "7".into(),
+        };
         let plan = planned(items, vec![deletion("b"), deletion("a")]);
         let report = plan.report();
         assert_eq!((report.create, report.delete, report.objects.len(), report.objects_omitted), (250, 2, 200, 52));

@@ -173,10 +173,11 @@ pub(super) fn prune(survey: &Survey, desired: &BTreeSet<&Key>, desired_kinds: BT
         if object::is_being_deleted(object) {
             kinds.insert(GroupKind::of(resource));
         } else if let Some(uid) = object::metadata(object, "uid") {
-            deletions.insert(key.clone(), Deletion { key: key.clone(), resource: resource.clone(), uid: uid.to_owned() });
+            let version = object::metadata(object, "resourceVersion").unwrap_or_default().to_owned();
+            deletions.insert(key.clone(), Deletion { key: key.clone(), resource: resource.clone(), uid: uid.to_owned(), version });
         }
     }
-    (deletions.into_values().collect(), ParentPlan::new(survey.parent.as_ref().map(applyset::kinds_of), kinds))
+    (deletions.into_values().collect(), ParentPlan::of(survey.parent.as_ref(), kinds))
 }
 
 #[cfg(test)]

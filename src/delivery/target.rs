@@ -1,5 +1,8 @@
 //! The calls that are made in a target namespace, as the delegate: get, list, patch and delete, no others.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, Preconditions, ValidationDirective};
 use kube::core::{ApiResource, Request, Resource as _};
@@ -74,14 +77,25 @@ impl Target {
             field_manager: Some(names::FIELD_MANAGER.to_owned()),
             field_validation: Some(ValidationDirective::Strict),
         };
-        let request = self.request(resource).patch(name, &params, &Patch::Apply(manifest)).map_err(kube::Error::BuildRequest)?;
+        let mut request = self.request(resource).patch(name, &params, &Patch::Apply(manifest)).map_err(kube::Error::BuildRequest)?;
+        if let Cow::Owned(escaped) = as_yaml(request.body()) {
+            *request.body_mut() = escaped;
+        }
         parse(&self.client.request_text(request).await?)
     }
 
-    /// Deletes the object with this uid, and what depends on it in the background. An object that is not
-    /// there any more, under that uid, is no error.
-    pub async fn delete(&self, resource: &ApiResource, name: &str, uid: &str, mode: Mode) -> Result<(), kube::Error> {
-        let mut params = DeleteParams::background().preconditions(Preconditions { uid: Some(uid.to_owned()), resource_version: None });
+    /// Deletes the object with this uid, where given in this version alone, and what depends on it in the background. An object that is
+    /// not there any more, under that uid, is no error. Gives the object where it does not go at once.
+    pub async fn delete(
+        &self,
+        resource: &ApiResource,
+        name: &str,
+        uid: &str,
+        version: Option<&str>,
+        mode: Mode,
+    ) -> Result<Option<Value>, kube::Error> {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(str::to_owned) };
+        let mut params = DeleteParams::background().preconditions(preconditions);
         params.dry_run = mode == Mode::DryRun;
         let mut request = self.request(resource).delete(name, &params).map_err(kube::Error::BuildRequest)?;
         if mode == Mode::DryRun {
@@ -93,8 +107,8 @@ impl Target {
             }
         }
         match self.client.request_text(request).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() && status.message.contains("UID") => Ok(()),
+            Ok(text) => Ok(parse(&text).ok().filter(super::object::is_being_deleted)),
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() && status.message.contains("UID") => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -104,7 +118,43 @@ impl Target {
     }
 }
 
+/// The same JSON for a reader of YAML, as which the API server reads what is applied. Texts may hold characters that break lines to YAML,
+/// and would arrive as spaces, and such as it refuses: they are written as escapes.
+fn as_yaml(json: &[u8]) -> Cow<'_, [u8]> {
+    let is_special = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    // JSON is UTF-8, and outside of texts it is ASCII.
+    let Ok(text) = std::str::from_utf8(json) else { return Cow::Borrowed(json) };
+    if text.is_ascii() && !text.contains('\u{7f}') || !text.contains(is_special) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        if is_special(c) {
+            // Writing to a String can't fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped.into_bytes())
+}
+
 /// Not `Client::request`: it would log the whole reply where that can't be parsed.
 fn parse(text: &str) -> Result<Value, kube::Error> {
     serde_json::from_str(text).map_err(kube::Error::SerdeError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_yaml_reads_otherwise_is_escaped() {
+        assert!(matches!(as_yaml(br#"{"a":"b\u0001"}"#), Cow::Borrowed(_)));
+        assert!(matches!(as_yaml("{\"a\":\"příliš 🚢\"}".as_bytes()), Cow::Borrowed(_)));
+        let text = "{\"a\":\"x\u{2028}y\u{85}z\u{7f}\u{feff}é🚢\"}";
+        assert_eq!(as_yaml(text.as_bytes()).as_ref(), "{\"a\":\"x\\u2028y\\u0085z\\u007f\\ufeffé🚢\"}".as_bytes());
+        let read: Value = serde_json::from_slice(&as_yaml(text.as_bytes())).unwrap();
+        assert_eq!(read, serde_json::from_str::<Value>(text).unwrap(), "it is the same JSON");
+    }
 }

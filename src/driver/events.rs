@@ -1,14 +1,22 @@
 //! Kubernetes Events: what happened to an object, as a story. They are told beside the work and never hold it up.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
+use k8s_openapi::api::events::v1::Event as StoredEvent;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 /// How many Events may wait; further ones are dropped and logged, for they are a convenience, not the record.
 const CAPACITY: usize = 4096;
 /// The most characters of an Event's note.
 const MAX_NOTE: usize = 1024;
+
+/// The longest name of an object that a name for its Events can be made of: a dot and a time in hexadecimal digits follow it.
+const LONGEST_NAME: usize = 253 - 17;
+/// How much of a longer one is left of it.
+const BEGINNING: usize = 40;
 
 /// Tells what happens.
 #[derive(Clone)]
@@ -20,10 +28,16 @@ impl Story {
     /// Starts the teller; it ends when the last clone of this is dropped.
     pub fn start(client: Client) -> Self {
         let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Event)>(CAPACITY);
+        let events = client.clone();
         let recorder = Recorder::new(client, Reporter { controller: "pilotage".into(), instance: None });
         tokio::spawn(async move {
             while let Some((object, event)) = receiver.recv().await {
-                if let Err(error) = recorder.publish(&event, &object).await {
+                let told = if object.name.as_ref().is_some_and(|name| name.len() > LONGEST_NAME) {
+                    publish_by_itself(&events, &event, object).await
+                } else {
+                    recorder.publish(&event, &object).await
+                };
+                if let Err(error) = told {
                     tracing::warn!(%error, reason = event.reason, "an Event could not be written");
                 }
             }
@@ -39,4 +53,27 @@ impl Story {
             tracing::warn!(reason, "too many Events wait; this one is dropped");
         }
     }
+}
+
+/// An Event of an object whose name is too long for the recorder.
+async fn publish_by_itself(client: &Client, event: &Event, object: ObjectReference) -> kube::Result<()> {
+    let name: String = object.name.iter().flat_map(|name| name.chars()).take(BEGINNING).collect();
+    let namespace = object.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let type_ = match event.type_ {
+        EventType::Normal => "Normal",
+        EventType::Warning => "Warning",
+    };
+    let stored = StoredEvent {
+        metadata: ObjectMeta { generate_name: Some(format!("{name}.")), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
+        action: Some(event.action.clone()),
+        reason: Some(event.reason.clone()),
+        note: event.note.clone(),
+        type_: Some(type_.to_owned()),
+        event_time: Some(MicroTime(jiff::Timestamp::now())),
+        regarding: Some(object),
+        reporting_controller: Some("pilotage".to_owned()),
+        reporting_instance: Some("pilotage".to_owned()),
+        ..StoredEvent::default()
+    };
+    Api::<StoredEvent>::namespaced(client.clone(), &namespace).create(&PostParams::default(), &stored).await.map(|_| ())
 }

@@ -199,6 +199,14 @@ pub fn written_once(world: &World, application: &Application, writes: &[Write]) 
     wrong.map_or(Ok(()), |(line, codes)| Err(format!("written more than once: {line}: {codes:?}")))
 }
 
+/// Checks that each object that came to QA was written there once.
+pub fn written_once_in_qa(world: &World, writes: &[Write]) {
+    let effective = effective(world, writes);
+    assert!(effective.len() > 1, "something came to QA");
+    let again: Vec<_> = effective.iter().filter(|(_, codes)| codes.len() != 1).collect();
+    assert!(again.is_empty(), "written more than once: {again:?}");
+}
+
 /// What an undisturbed life of the small application leaves behind.
 pub async fn reference() -> &'static Value {
     static REFERENCE: tokio::sync::OnceCell<Value> = tokio::sync::OnceCell::const_new();

@@ -53,6 +53,8 @@ pub enum Action {
     Reset,
     /// It is under way until [`Proxy::release`], and passes then, even where nobody waits for it any more.
     Hold,
+    /// The operator is killed; the call is under way until [`Proxy::release`], and passes then.
+    Outlive,
     /// The API server never sees the call; the answer is this code, with `Retry-After: 1`.
     Refuse(u16),
 }
@@ -246,7 +248,10 @@ async fn carry_out(
             return broken();
         }
         Action::Refuse(code) => return Ok(refusal(code)),
-        Action::Hold => {
+        Action::Hold | Action::Outlive => {
+            if action == Action::Outlive {
+                kill(shared);
+            }
             // The sender lives as long as this.
             let _ = shared.released.subscribe().wait_for(|released| *released).await;
         }

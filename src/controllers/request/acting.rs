@@ -1,5 +1,7 @@
 //! Who acts in the target, and what that identity lacks.
 
+use kube::runtime::reflector::ObjectRef;
+
 use super::pass::Pass;
 use kube::ResourceExt;
 
@@ -97,8 +99,23 @@ impl Pass {
         }
     }
 
+    /// Whether the target namespace is about to go: then its rights are no matter of granting.
+    fn is_going(&self, namespace: &str) -> bool {
+        let is_here = self.around.target.as_ref().is_some_and(|target| target.spec.cluster.is_none());
+        let found = self.cluster.stores.namespaces.get(&ObjectRef::new(namespace));
+        is_here && found.is_some_and(|found| found.metadata.deletion_timestamp.is_some())
+    }
+
     /// Says whose right is missing, the delegate's or the operator's to act as it, and prints the rule to grant.
     pub(super) async fn missing(&self, client: &DelegateClient, namespace: &str, rights: &[Right]) -> Result<Obstacle, ReconcileError> {
+        if self.is_going(namespace) {
+            return Ok(Obstacle {
+                reason: "NamespaceTerminating".into(),
+                message: format!(
+                    "namespace {namespace} is being deleted, and the rights and objects in it with it: wait until it is gone, create it again, and accept the new one in its Environment"
+                ),
+            });
+        }
         let delegate = client.delegate();
         if let Some(remote) = &self.remote {
             // With its own token: what it may do over there nobody else need be allowed to ask.

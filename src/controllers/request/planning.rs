@@ -8,6 +8,7 @@ use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
 use crate::api::{Artifact, Environment};
+use crate::delivery::errors::named;
 use crate::delivery::failure::Failure;
 use crate::delivery::offered;
 use crate::delivery::plan::{self, PlanError, PlanInput};
@@ -46,7 +47,7 @@ pub(super) struct DryRun {
 
 /// Why a dry run can't be carried out.
 pub(super) enum Hindrance {
-    /// A right is missing.
+    /// A right is missing, or what the target asks before it writes can't be reached: it is waited for.
     Missing(Obstacle),
     /// The artifact can't be used.
     Unusable(Obstacle),
@@ -189,6 +190,7 @@ impl Pass {
         let (planned, refused, rights) = match planned {
             Ok(planned) => (Some(planned), Vec::new(), Vec::new()),
             Err(PlanError::Transient(error)) => return Err(error.into()),
+            Err(PlanError::Unreachable(waiting)) => return Ok(Err(Hindrance::Missing(unreachable(&waiting)))),
             Err(PlanError::MissingRights { rights, results, .. }) => (None, results, rights),
             Err(PlanError::Refused(results)) => (None, results, Vec::new()),
         };
@@ -201,7 +203,12 @@ impl Pass {
         let results: Vec<PlanResult> = [offers.refused, missing.results, refused].into_iter().flatten().collect();
         if !rights.is_empty() {
             let rights: Vec<Right> = rights.into_iter().collect();
-            return Ok(Err(Hindrance::Missing(self.missing(client, namespace, &rights).await?)));
+            let mut obstacle = self.missing(client, namespace, &rights).await?;
+            if !results.is_empty() {
+                // The message goes on to end with what is to be granted.
+                obstacle.message = format!("{}. Besides, {}", said(&results), obstacle.message);
+            }
+            return Ok(Err(Hindrance::Missing(obstacle)));
         }
         match planned {
             Some(planned) if results.is_empty() => Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used })),
@@ -220,12 +227,9 @@ impl Pass {
             Hindrance::Missing(obstacle) => PlanFact::Missing(obstacle),
             Hindrance::Unusable(obstacle) => PlanFact::Refused(obstacle),
             Hindrance::Refused(reason, results) => {
-                let named: Vec<String> =
-                    results.iter().take(NAMED).map(|r| format!("{} {}: {}: {}", r.kind, r.name, r.reason, r.message)).collect();
-                let more = results.len().saturating_sub(NAMED);
-                let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+                let message = format!("nothing was written; {}", said(&results));
                 self.results = results;
-                PlanFact::Refused(Obstacle { reason: reason.into(), message: format!("nothing was written; {}{tail}", named.join("; ")) })
+                PlanFact::Refused(Obstacle { reason: reason.into(), message })
             }
         }
     }
@@ -244,11 +248,27 @@ impl Pass {
 
     /// Keeps what could not be applied for the status, and names the first few.
     pub(super) fn not_applied(&mut self, errors: Vec<ObjectError>) -> ApplyFact {
-        let named: Vec<String> = errors.iter().take(NAMED).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
+        let said: Vec<String> = errors.iter().take(NAMED).map(named).collect();
         let more = errors.len().saturating_sub(NAMED);
         let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
         self.errors.extend(errors);
-        let message = format!("not all objects could be applied: {}{tail}", named.join("; "));
+        let message = format!("not all objects could be applied: {}{tail}", said.join("; "));
         ApplyFact::Failed(Obstacle { reason: "ApplyFailed".into(), message })
     }
+}
+
+/// The first few findings in one line, and how many more there are.
+fn said(results: &[PlanResult]) -> String {
+    let named: Vec<String> = results.iter().take(NAMED).map(|r| format!("{} {}: {}: {}", r.kind, r.name, r.reason, r.message)).collect();
+    let more = results.len().saturating_sub(NAMED);
+    let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("{}{tail}", named.join("; "))
+}
+
+/// What is waited for where webhooks of the target can't be reached.
+fn unreachable(waiting: &[PlanResult]) -> Obstacle {
+    let named: Vec<&str> = waiting.iter().take(NAMED).map(|r| r.message.as_str()).collect();
+    let more = waiting.len().saturating_sub(NAMED);
+    let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+    Obstacle { reason: "TargetUnavailable".into(), message: format!("the target can't be asked: {}{tail}", named.join("; ")) }
 }

@@ -16,6 +16,7 @@ use crate::api::{DeploymentRequest, Environment, Stage};
 use crate::delivery::apply::{self, ApplyError};
 use crate::delivery::claimed::Claimed;
 use crate::delivery::errors::{self, Cause};
+use crate::delivery::fence::Fence;
 use crate::delivery::health;
 use crate::delivery::planned::Planned;
 use crate::driver::Cluster;
@@ -200,7 +201,10 @@ impl Pass {
         planned: Planned,
         way: Way,
     ) -> Result<ApplyFact, ReconcileError> {
-        match apply::apply(claim, client, planned, self.cluster.options.apply_concurrency).await {
+        let environment = self.around.target.as_ref().map(|t| t.name_any()).unwrap_or_default();
+        let tenure = self.cluster.tenure.clone();
+        let fence = Fence::new(claim.clone(), self.cluster.clients.operator(), &self.host(), &environment, move || tenure.holds());
+        match apply::apply(&fence, client, planned, self.cluster.options.apply_concurrency).await {
             Ok(applied) => {
                 self.running.keep(&self.uid(), way, Arc::new(applied));
                 Ok(ApplyFact::Applied)
@@ -209,7 +213,7 @@ impl Pass {
                 self.missing(client, claim.namespace(), &missing).await.map(ApplyFact::Missing)
             }
             Err(ApplyError { errors, transient: true, .. }) => {
-                let what: Vec<String> = errors.iter().map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
+                let what: Vec<String> = errors.iter().take(NAMED).map(errors::named).collect();
                 Ok(ApplyFact::Unavailable(self.of_cluster(&what.join("; "))))
             }
             Err(ApplyError { errors, .. }) => Ok(self.not_applied(errors)),
@@ -237,11 +241,12 @@ impl Pass {
             }
         };
         if !report.failed.is_empty() {
-            let named: Vec<String> = report.failed.iter().take(5).map(|e| format!("{} {}: {}", e.kind, e.name, e.message)).collect();
+            let named: Vec<String> = report.failed.iter().take(NAMED).map(errors::named).collect();
             self.errors.extend(report.failed);
             return Ok(HealthFact::Failed(named.join("; ")));
         }
         if report.pending.is_empty() {
+            self.facts.leaving = report.leaving;
             return Ok(HealthFact::Healthy);
         }
         let mut named: Vec<String> = report.pending.iter().take(NAMED).map(|(kind, name, why)| format!("{kind} {name} ({why})")).collect();

@@ -26,6 +26,18 @@ pub(super) fn put(objects: &mut [Value], target: &FieldTarget, text: &str, value
     if let Some(why) = forbidden(&path) {
         return Err((SETTING_TARGET_FORBIDDEN, format!("it aims at {} of {described}, but {why}", target.path)));
     }
+    if path == ["spec", "replicas"]
+        && let Some(scaler) = objects.iter().find(|o| scales(o, group, target))
+    {
+        return Err((
+            SETTING_TARGET_FORBIDDEN,
+            format!(
+                "it aims at {} of {described}, but {} scales it, and the two would fight: aim at /spec/minReplicas or /spec/maxReplicas of that",
+                target.path,
+                object::Key::of(scaler)
+            ),
+        ));
+    }
     let Some(object) =
         objects.iter_mut().find(|o| object::kind(o) == target.kind && object::name(o) == target.name && object::group(o) == group)
     else {
@@ -40,6 +52,16 @@ pub(super) fn put(objects: &mut [Value], target: &FieldTarget, text: &str, value
             target.path
         ))
     })
+}
+
+/// Whether an object is an autoscaler of the target.
+fn scales(object: &Value, group: &str, target: &FieldTarget) -> bool {
+    let of = |field: &str| object.pointer(&format!("/spec/scaleTargetRef/{field}")).and_then(Value::as_str).unwrap_or_default();
+    object::group(object) == "autoscaling"
+        && object::kind(object) == "HorizontalPodAutoscaler"
+        && of("kind") == target.kind
+        && of("name") == target.name
+        && object::group_of(of("apiVersion")) == group
 }
 
 /// The segments of a JSON pointer (RFC 6901). Beyond it, an item of a list may be given by its name, see [`item`].

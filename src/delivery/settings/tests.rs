@@ -58,6 +58,21 @@ fn values_are_set_with_their_type() {
 }
 
 #[test]
+fn what_an_autoscaler_scales_is_left_to_it() {
+    let scaler = |name: &str| {
+        json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "scaler"},
+               "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}}})
+    };
+    let with = |name: &str| [objects(), vec![scaler(name)]].concat();
+    let settings = given(&[("REPLICAS", "3")]);
+    let refused = resolve(&with("orders"), &[replicas()], &[], &settings).unwrap_err();
+    assert_eq!((refused.len(), refused[0].reason.as_str()), (1, SETTING_TARGET_FORBIDDEN));
+    assert!(refused[0].message.contains("HorizontalPodAutoscaler scaler scales it"), "{}", refused[0].message);
+    assert!(resolve(&with("another"), &[replicas()], &[], &settings).is_ok());
+    assert!(resolve(&with("orders"), &[replicas()], &[], &given(&[])).is_ok(), "without a value, nothing is set");
+}
+
+#[test]
 fn where_only_text_can_stand_a_number_is_text() {
     let in_config = variable("A", VariableType::Number, (Some("v1"), "ConfigMap", "config", "/data/NEW"));
     let in_env =

@@ -110,7 +110,13 @@ fn failed(o: &Observed, reason: &str, message: &str) -> Step {
 
 /// The good end in words.
 pub fn success(o: &Observed) -> String {
-    let runs = format!("{} {} runs in stage {}", o.request.solution, o.request.version, o.request.stage);
+    let mut runs = format!("{} {} runs in stage {}", o.request.solution, o.request.version, o.request.stage);
+    if !o.facts.leaving.is_empty() {
+        runs = format!(
+            "{runs}; what it has no more is deleted and not gone: {}: whoever set these finalizers has to finish, which nothing waits for",
+            o.facts.leaving.join(", ")
+        );
+    }
     match sharing::told(o) {
         Some((false, _, what)) => format!("{runs}; {what}"),
         _ => runs,

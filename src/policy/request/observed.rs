@@ -345,6 +345,8 @@ pub struct Facts {
     pub export: Option<ExportFact>,
     /// Of the plan.
     pub plan: Option<PlanFact>,
+    /// What was deleted and is still there, with who holds it.
+    pub leaving: Vec<String>,
     /// Whether those in whose name it is deployed may still have it so.
     pub rights: Option<RightsFact>,
     /// Whether the requester could become the approver.

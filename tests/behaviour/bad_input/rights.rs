@@ -53,6 +53,33 @@ async fn what_the_delegate_lacks_in_the_target_is_printed_and_awaited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_else_speaks_against_it_is_said_before_the_grant() {
+    let world = world("lacks-and-more").await.provokes_refusals().await;
+    service(&world).await;
+    no_services(&world, "bot-qa");
+    let pod = json!({"priorityClassName": "no-priority", "containers": [{"name": "a", "image": "a"}]});
+    let labels = json!({"app": "a"});
+    world
+        .apply(&[json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "a", "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}},
+            "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
+        })])
+        .await;
+    world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
+    let message = world.waits_for("to-qa", "DelegateLacksTargetAccess").await;
+    assert!(
+        message.contains("PriorityClass no-priority: NotFound: ") && message.contains(". Besides, system:serviceaccount:"),
+        "{message}"
+    );
+    let kubectl = world.plane.kubectl();
+    kubectl.apply(grant(&message)).unwrap();
+    let message = world.fails("to-qa", "MissingInTarget").await;
+    assert!(message.contains("PriorityClass no-priority: NotFound: "), "{message}");
+    nothing_was_written(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_lacks_to_act_as_the_delegate_is_printed_and_awaited() {
     let world = world("operator-lacks").await.provokes_refusals().await;
     service(&world).await;

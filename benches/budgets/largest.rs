@@ -1,0 +1,64 @@
+//! The largest artifact: what it takes of memory and time.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use anyhow::{Context as _, Result};
+use kube::Api;
+use pilotage::api::Artifact;
+use pilotage::delivery::export;
+use serde_json::{Value, json};
+
+use crate::figures::{Budget, Figures};
+use crate::stand::{Scene, Stand};
+use crate::stock;
+
+/// What is measured here.
+pub const FIGURES: [(&str, Budget); 4] = [
+    ("largest_exported_bytes", Budget::None),
+    ("largest_artifact_bytes", Budget::None),
+    ("largest_deployment_ms", Budget::None),
+    ("rss_peak_mib_largest_artifact", Budget::None),
+];
+
+const SOLUTION: &str = "largest";
+/// How many bytes of text one object has: a `ConfigMap` takes a mebibyte.
+const TEXT: usize = 1000 * 1024;
+
+/// Deploys as much as is ever exported, of which nothing can be compressed, and tells how much memory the operator had at most.
+pub async fn measure(stand: &Stand, scene: &mut Scene, figures: &mut Figures) -> Result<()> {
+    let mut objects: Vec<Value> = (0..export::MAX_BYTES / (TEXT + 1024)).map(|index| object(&scene.world.dev, index)).collect();
+    objects.push(scene.world.solution(SOLUTION, "1.0.0"));
+    for object in objects {
+        stock::apply_one(&scene.world.admin, &object).await?;
+    }
+    scene.settle().await;
+    stand.forget_peak()?;
+    let run = scene.deploy("largest-qa", "qa", SOLUTION, "1.0.0").await?;
+    let peak = stand.peak_mib()?;
+    let artifact: Artifact = Api::namespaced(scene.world.admin.clone(), &scene.world.host)
+        .get(&pilotage::api::names::artifact_name(SOLUTION, "1.0.0"))
+        .await
+        .context("the largest artifact")?;
+    let bytes = |size: i64| u32::try_from(size).map(f64::from);
+    let values = [bytes(artifact.spec.size)?, bytes(artifact.spec.stored_size)?, run.took.as_secs_f64() * 1000.0, peak];
+    for ((name, budget), value) in FIGURES.into_iter().zip(values) {
+        figures.add(name, value, budget);
+    }
+    Ok(())
+}
+
+fn object(namespace: &str, index: usize) -> Value {
+    let mut text = String::with_capacity(TEXT + 16);
+    let mut number = 0u64;
+    while text.len() < TEXT {
+        let mut hasher = DefaultHasher::new();
+        (index, number).hash(&mut hasher);
+        text.push_str(&format!("{:016x}", hasher.finish()));
+        number += 1;
+    }
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": format!("{SOLUTION}-{index}"), "namespace": namespace, "labels": {"app.kubernetes.io/part-of": SOLUTION}},
+        "data": {"text": text},
+    })
+}

@@ -1,0 +1,292 @@
+//! One write of one object, on exactly the version that was seen: a write that arrives late finds another one, and changes nothing.
+
+use std::time::Duration;
+
+use kube::core::ApiResource;
+use serde_json::Value;
+
+use super::apply::AppliedObject;
+use super::diff;
+use super::errors::{self, Cause};
+use super::fence::Fence;
+use super::findings::Obstacle;
+use super::object::{self, Item, Key};
+use super::plan::check_owner;
+use super::planned::{Deletion, PlannedItem};
+use super::retry::retrying;
+use super::target::{Mode, Target};
+use crate::api::names;
+use crate::api::plan::PlannedAction;
+use crate::api::request_status::ObjectError;
+use crate::identity::access::Right;
+
+/// How often a write is made again because its object changed in between.
+const STALE_ATTEMPTS: u32 = 8;
+/// The wait before the first of these; it grows by itself each time.
+const STALE_WAIT: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether an object that is created anew is gone, before the whole is tried again later.
+const GONE_ATTEMPTS: u32 = 16;
+
+/// A version that no object has: the first write to a cluster makes the second. An apply that names it creates, and changes nothing that
+/// is there.
+const NO_VERSION: &str = "1";
+
+/// Why one object could not be written.
+pub(super) struct Failure {
+    pub error: ObjectError,
+    pub is_transient: bool,
+    pub missing: Vec<Right>,
+}
+
+impl Failure {
+    pub fn of_call(key: &Key, error: &kube::Error, rights: Vec<Right>) -> Self {
+        let cause = errors::classify(error);
+        let missing = if cause == Cause::Unauthorized { rights } else { Vec::new() };
+        Self { error: errors::object_error(key, error), is_transient: cause == Cause::Transient, missing }
+    }
+
+    fn changed(key: &Key, what: &str) -> Self {
+        let message = format!(
+            "{key} {what} in the target while it was deployed, so that nothing more was written to it: find out by whom, then ask again"
+        );
+        Self { error: errors::failure(key, Cause::Stale.reason(), &message), is_transient: false, missing: Vec::new() }
+    }
+
+    fn fenced(key: &Key) -> Self {
+        let message = format!("{key} was not written: another operator has taken over, or the claim on the environment is gone");
+        Self { error: errors::failure(key, "Fenced", &message), is_transient: true, missing: Vec::new() }
+    }
+
+    fn restless(key: &Key) -> Self {
+        let message = format!("{key} changes in the target faster than it can be written: find out by whom; it is tried again");
+        Self { error: errors::failure(key, Cause::Stale.reason(), &message), is_transient: true, missing: Vec::new() }
+    }
+
+    fn being_deleted(key: &Key, object: &Value) -> Self {
+        let holders = object::finalizers(object);
+        let by = if holders.is_empty() { String::new() } else { format!(" ({})", holders.join(", ")) };
+        let message = format!("{key} is being deleted in the target and waits for its finalizers{by}: it is tried again until it is gone");
+        Self { error: errors::failure(key, "BeingDeleted", &message), is_transient: true, missing: Vec::new() }
+    }
+}
+
+/// Writes the objects of one set to one target.
+pub(super) struct Writer<'a> {
+    pub target: Target,
+    pub set: String,
+    pub force: bool,
+    pub fence: &'a Fence,
+}
+
+/// What is written, and on what.
+struct Put<'a> {
+    key: &'a Key,
+    resource: &'a ApiResource,
+    body: &'a Value,
+    /// The object as it was seen; `None` for one that was not there.
+    seen: Option<&'a Value>,
+    force: bool,
+}
+
+impl Writer<'_> {
+    /// Writes an object of the plan, where it changes.
+    pub async fn write(&self, planned: PlannedItem) -> Result<AppliedObject, Failure> {
+        let PlannedItem { item, action, live, .. } = planned;
+        let (object, is_written) = match (action, live) {
+            (PlannedAction::Unchanged, Some(object)) => (object, false),
+            (action, live) => {
+                let live = match live {
+                    Some(old) if action == PlannedAction::Recreate => {
+                        self.make_room(&item, &old).await?;
+                        None
+                    }
+                    live => live,
+                };
+                let Item { key, resource, body } = &item;
+                let put = Put { key, resource, body, seen: live.as_ref(), force: self.force };
+                (self.put(&put, |found| self.is_adoptable(key, found)).await?, true)
+            }
+        };
+        Ok(AppliedObject { key: item.key, resource: item.resource, object, is_written })
+    }
+
+    /// Writes the parent of the set, and gives it as it is then. It is the set's own, which the plan made sure of: its fields are taken
+    /// where others set them.
+    pub async fn write_parent(&self, resource: &ApiResource, body: &Value, seen: Option<&Value>) -> Result<Value, Failure> {
+        let name = object::metadata(body, "name").unwrap_or_default().to_owned();
+        let key = Key { group: String::new(), kind: resource.kind.clone(), name };
+        let put = Put { key: &key, resource, body, seen, force: true };
+        self.put(&put, |found| Ok(object::label(found, names::APPLYSET_ID) == Some(&self.set))).await
+    }
+
+    /// Deletes the object that the plan saw. It may have changed since, but not have gone to somebody else. Gives the object where
+    /// finalizers hold it.
+    pub async fn delete(&self, deletion: &Deletion) -> Result<Option<Value>, Failure> {
+        let Deletion { key, resource, uid, version } = deletion;
+        let mut version = version.clone();
+        for attempt in 1..=STALE_ATTEMPTS {
+            self.stands(key)?;
+            let outcome = retrying(|| self.target.delete(resource, &key.name, uid, Some(&version), Mode::Write)).await;
+            let error = match outcome {
+                Ok(left) => return Ok(left.filter(|object| !object::finalizers(object).is_empty())),
+                Err(error) => error,
+            };
+            if errors::classify(&error) != Cause::Stale {
+                return Err(Failure::of_call(key, &error, vec![self.target.right("delete", resource)]));
+            }
+            let found = self.get(key, resource).await?;
+            let Some(found) = found.filter(|found| object::metadata(found, "uid") == Some(uid) && !object::is_being_deleted(found)) else {
+                return Ok(None);
+            };
+            if object::label(&found, names::APPLYSET_PART_OF) != Some(&self.set) {
+                return Err(Failure::changed(key, "was taken over by somebody else"));
+            }
+            self.still_holds(key).await?;
+            object::metadata(&found, "resourceVersion").unwrap_or_default().clone_into(&mut version);
+            tokio::time::sleep(STALE_WAIT * attempt).await;
+        }
+        Err(Failure::restless(key))
+    }
+
+    async fn put(&self, put: &Put<'_>, is_ours: impl Fn(&Value) -> Result<bool, Failure>) -> Result<Value, Failure> {
+        let Put { key, resource, body, seen, force } = *put;
+        let mut manifest = body.clone();
+        let mut newer: Option<Value> = None;
+        for attempt in 1..=STALE_ATTEMPTS {
+            self.stands(key)?;
+            let current = newer.as_ref().or(seen);
+            expect(&mut manifest, current);
+            let error = match retrying(|| self.target.apply(resource, &key.name, &manifest, force, Mode::Write)).await {
+                Ok(object) if object::is_being_deleted(&object) => return Err(Failure::being_deleted(key, &object)),
+                Ok(object) => return Ok(object),
+                Err(error) => error,
+            };
+            if errors::classify(&error) != Cause::Stale {
+                let rights = self.target.rights_to_apply(resource, current.is_some(), &error);
+                return Err(Failure::of_call(key, &error, rights));
+            }
+            let found = self.get(key, resource).await?;
+            match (seen, found) {
+                (None, None) => newer = None,
+                // Two creations met. What is there may be another set's, or a person's; our own is gone on with.
+                (None, Some(found)) if is_ours(&found)? => newer = Some(found),
+                (None, Some(_)) => return Err(Failure::changed(key, "was created by somebody else")),
+                (Some(_), None) => return Err(Failure::changed(key, "was deleted")),
+                (Some(then), Some(now)) if object::metadata(then, "uid") != object::metadata(&now, "uid") => {
+                    return Err(Failure::changed(key, "was deleted and created again"));
+                }
+                (Some(then), Some(now)) if is_as_it_was(then, &now) => newer = Some(now),
+                (Some(_), Some(now)) => return self.found_done(put, manifest, now).await,
+            }
+            self.still_holds(key).await?;
+            tokio::time::sleep(STALE_WAIT * attempt).await;
+        }
+        Err(Failure::restless(key))
+    }
+
+    /// Somebody else changed the object, unless it was we, and the reply was lost: then it is as it shall be.
+    async fn found_done(&self, put: &Put<'_>, mut manifest: Value, now: Value) -> Result<Value, Failure> {
+        let Put { key, resource, force, .. } = *put;
+        expect(&mut manifest, Some(&now));
+        match retrying(|| self.target.apply(resource, &key.name, &manifest, force, Mode::DryRun)).await {
+            Ok(would_be) if diff::changed_fields(&now, &would_be).is_empty() => Ok(now),
+            Ok(_) => Err(Failure::changed(key, "was changed by somebody else")),
+            Err(error) if errors::classify(&error) == Cause::Stale => Err(Failure::changed(key, "was changed by somebody else")),
+            Err(error) => Err(Failure::of_call(key, &error, vec![self.target.right("patch", resource)])),
+        }
+    }
+
+    /// Whether an object that was not there when it was planned is the set's own; nothing, where it may not be touched at all.
+    fn is_adoptable(&self, key: &Key, found: &Value) -> Result<bool, Failure> {
+        match check_owner(key, &self.set, Some(found)) {
+            Err(Obstacle::Refusal(result)) => {
+                Err(Failure { error: errors::failure(key, &result.reason, &result.message), is_transient: false, missing: Vec::new() })
+            }
+            _ => Ok(object::label(found, names::APPLYSET_PART_OF) == Some(&self.set)),
+        }
+    }
+
+    /// Deletes the object that the plan saw, and waits until its name is free.
+    async fn make_room(&self, item: &Item, old: &Value) -> Result<(), Failure> {
+        let Item { key, resource, .. } = item;
+        let of = |field: &str| object::metadata(old, field).unwrap_or_default().to_owned();
+        let deletion = Deletion { key: key.clone(), resource: resource.clone(), uid: of("uid"), version: of("resourceVersion") };
+        self.delete(&deletion).await?;
+        let mut last = old.clone();
+        for attempt in 1..=GONE_ATTEMPTS {
+            match self.get(key, resource).await?.filter(|found| object::metadata(found, "uid") == Some(&deletion.uid)) {
+                None => return Ok(()),
+                Some(found) => last = found,
+            }
+            tokio::time::sleep(STALE_WAIT * attempt).await;
+        }
+        Err(Failure::being_deleted(key, &last))
+    }
+
+    async fn get(&self, key: &Key, resource: &ApiResource) -> Result<Option<Value>, Failure> {
+        let found = retrying(|| self.target.get(resource, &key.name)).await;
+        found.map_err(|error| Failure::of_call(key, &error, vec![self.target.right("get", resource)]))
+    }
+
+    fn stands(&self, key: &Key) -> Result<(), Failure> {
+        if self.fence.stands() { Ok(()) } else { Err(Failure::fenced(key)) }
+    }
+
+    /// Asked after an object was read and before it is written on the version that was read.
+    async fn still_holds(&self, key: &Key) -> Result<(), Failure> {
+        match self.fence.holds().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Failure::fenced(key)),
+            Err(error) => Err(Failure::of_call(key, &error, Vec::new())),
+        }
+    }
+}
+
+/// Makes the write one on exactly this version of exactly this object, or one that creates.
+fn expect(manifest: &mut Value, current: Option<&Value>) {
+    let Some(current) = current else {
+        object::set_metadata(manifest, "resourceVersion", NO_VERSION);
+        return;
+    };
+    for field in ["uid", "resourceVersion"] {
+        if let Some(value) = object::metadata(current, field) {
+            object::set_metadata(manifest, field, value);
+        }
+    }
+}
+
+/// Whether nobody has changed what a person writes of an object. Kinds without a spec have no generation that would tell.
+fn is_as_it_was(then: &Value, now: &Value) -> bool {
+    match (object::generation(then), object::generation(now)) {
+        (None, None) => diff::changed_fields(then, now).is_empty(),
+        (then, now) => then == now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_write_names_the_version_that_it_is_made_for() {
+        let mut manifest = json!({"metadata": {"name": "x"}});
+        expect(&mut manifest, None);
+        assert_eq!(manifest, json!({"metadata": {"name": "x", "resourceVersion": "1"}}), "it creates, or does nothing");
+        expect(&mut manifest, Some(&json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": "7", "generation": 2}})));
+        assert_eq!(manifest, json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": "7"}}));
+    }
+
+    #[test]
+    fn what_has_no_generation_is_compared_by_what_it_holds() {
+        let map = |version: &str, data: &str| json!({"metadata": {"uid": "u", "resourceVersion": version}, "data": {"a": data}});
+        assert!(is_as_it_was(&map("1", "x"), &map("2", "x")));
+        assert!(!is_as_it_was(&map("1", "x"), &map("2", "y")));
+        let workload =
+            |generation: i64, annotation: &str| json!({"metadata": {"generation": generation, "annotations": {"a": annotation}}});
+        assert!(is_as_it_was(&workload(1, "x"), &workload(1, "y")));
+        assert!(!is_as_it_was(&workload(1, "x"), &workload(2, "x")));
+    }
+}

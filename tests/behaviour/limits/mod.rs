@@ -1,0 +1,24 @@
+//! Limits are said and not hit: what is large, long, many, odd or half gone arrives whole, or is refused with a sentence before anything is
+//! written.
+
+mod leaving;
+mod names;
+mod sizes;
+mod texts;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::ListParams;
+
+use crate::world::World;
+
+/// The `ConfigMaps` of solution orders in a namespace.
+async fn maps(world: &World, namespace: &str) -> Vec<ConfigMap> {
+    let params = ListParams::default().labels("app.kubernetes.io/part-of=orders");
+    Api::<ConfigMap>::namespaced(world.admin.clone(), namespace).list(&params).await.unwrap().items
+}
+
+/// How many writes the operator has made to QA.
+fn writes(world: &World) -> usize {
+    world.operator_writes(&world.qa, false).len()
+}
