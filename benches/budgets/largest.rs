@@ -1,5 +1,6 @@
 //! The largest artifact: what it takes of memory and time.
 
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use anyhow::{Context as _, Result};
@@ -53,7 +54,8 @@ fn object(namespace: &str, index: usize) -> Value {
     while text.len() < TEXT {
         let mut hasher = DefaultHasher::new();
         (index, number).hash(&mut hasher);
-        text.push_str(&format!("{:016x}", hasher.finish()));
+        // Writing to a String can't fail.
+        let _ = write!(text, "{:016x}", hasher.finish());
         number += 1;
     }
     json!({

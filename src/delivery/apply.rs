@@ -142,7 +142,7 @@ impl From<Vec<Failure>> for ApplyError {
     fn from(failures: Vec<Failure>) -> Self {
         let transient = failures.iter().all(|failure| failure.is_transient);
         let missing: BTreeSet<Right> = failures.iter().flat_map(|failure| failure.missing.iter().cloned()).collect();
-        Self { transient, missing: missing.into_iter().collect(), errors: failures.into_iter().map(|failure| failure.error).collect() }
+        Self { transient, missing: missing.into_iter().collect(), errors: failures.into_iter().map(|failure| *failure.error).collect() }
     }
 }
 

@@ -34,7 +34,7 @@ const NO_VERSION: &str = "1";
 
 /// Why one object could not be written.
 pub(super) struct Failure {
-    pub error: ObjectError,
+    pub error: Box<ObjectError>,
     pub is_transient: bool,
     pub missing: Vec<Right>,
 }
@@ -43,31 +43,31 @@ impl Failure {
     pub fn of_call(key: &Key, error: &kube::Error, rights: Vec<Right>) -> Self {
         let cause = errors::classify(error);
         let missing = if cause == Cause::Unauthorized { rights } else { Vec::new() };
-        Self { error: errors::object_error(key, error), is_transient: cause == Cause::Transient, missing }
+        Self { error: Box::new(errors::object_error(key, error)), is_transient: cause == Cause::Transient, missing }
     }
 
     fn changed(key: &Key, what: &str) -> Self {
         let message = format!(
             "{key} {what} in the target while it was deployed, so that nothing more was written to it: find out by whom, then ask again"
         );
-        Self { error: errors::failure(key, Cause::Stale.reason(), &message), is_transient: false, missing: Vec::new() }
+        Self { error: Box::new(errors::failure(key, Cause::Stale.reason(), &message)), is_transient: false, missing: Vec::new() }
     }
 
     fn fenced(key: &Key) -> Self {
         let message = format!("{key} was not written: another operator has taken over, or the claim on the environment is gone");
-        Self { error: errors::failure(key, "Fenced", &message), is_transient: true, missing: Vec::new() }
+        Self { error: Box::new(errors::failure(key, "Fenced", &message)), is_transient: true, missing: Vec::new() }
     }
 
     fn restless(key: &Key) -> Self {
         let message = format!("{key} changes in the target faster than it can be written: find out by whom; it is tried again");
-        Self { error: errors::failure(key, Cause::Stale.reason(), &message), is_transient: true, missing: Vec::new() }
+        Self { error: Box::new(errors::failure(key, Cause::Stale.reason(), &message)), is_transient: true, missing: Vec::new() }
     }
 
     fn being_deleted(key: &Key, object: &Value) -> Self {
         let holders = object::finalizers(object);
         let by = if holders.is_empty() { String::new() } else { format!(" ({})", holders.join(", ")) };
         let message = format!("{key} is being deleted in the target and waits for its finalizers{by}: it is tried again until it is gone");
-        Self { error: errors::failure(key, "BeingDeleted", &message), is_transient: true, missing: Vec::new() }
+        Self { error: Box::new(errors::failure(key, "BeingDeleted", &message)), is_transient: true, missing: Vec::new() }
     }
 }
 
@@ -200,9 +200,11 @@ impl Writer<'_> {
     /// Whether an object that was not there when it was planned is the set's own; nothing, where it may not be touched at all.
     fn is_adoptable(&self, key: &Key, found: &Value) -> Result<bool, Failure> {
         match check_owner(key, &self.set, Some(found)) {
-            Err(Obstacle::Refusal(result)) => {
-                Err(Failure { error: errors::failure(key, &result.reason, &result.message), is_transient: false, missing: Vec::new() })
-            }
+            Err(Obstacle::Refusal(result)) => Err(Failure {
+                error: Box::new(errors::failure(key, &result.reason, &result.message)),
+                is_transient: false,
+                missing: Vec::new(),
+            }),
             _ => Ok(object::label(found, names::APPLYSET_PART_OF) == Some(&self.set)),
         }
     }

@@ -58,13 +58,15 @@ impl Story {
 /// An Event of an object whose name is too long for the recorder.
 async fn publish_by_itself(client: &Client, event: &Event, object: ObjectReference) -> kube::Result<()> {
     let name: String = object.name.iter().flat_map(|name| name.chars()).take(BEGINNING).collect();
+    // What follows is its own part of the name: a dot before it would end one with nothing behind.
+    let name = format!("{}-", name.trim_end_matches(['.', '-']));
     let namespace = object.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let type_ = match event.type_ {
         EventType::Normal => "Normal",
         EventType::Warning => "Warning",
     };
     let stored = StoredEvent {
-        metadata: ObjectMeta { generate_name: Some(format!("{name}.")), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
+        metadata: ObjectMeta { generate_name: Some(name), namespace: Some(namespace.clone()), ..ObjectMeta::default() },
         action: Some(event.action.clone()),
         reason: Some(event.reason.clone()),
         note: event.note.clone(),

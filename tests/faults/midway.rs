@@ -36,7 +36,7 @@ async fn held_at(name: &str, part: &str) -> (World, Site) {
 }
 
 /// What is in QA, by kind and name: the application's objects and the foreign one.
-async fn in_qa(world: &World) -> Vec<String> {
+fn in_qa(world: &World) -> Vec<String> {
     let kubectl = world.plane.kubectl();
     let found =
         kubectl.json(&["get", "configmap,service,deployment", "-n", &world.qa, "-l", "app.kubernetes.io/part-of"]).unwrap()["items"].take();
@@ -61,7 +61,7 @@ async fn a_right_that_is_taken_away_between_two_objects_is_printed_and_the_rest_
         for part in [bot.as_str(), "services", "verbs: [", &format!("namespace: {}", world.qa)] {
             assert!(message.contains(part), "{part:?} is not said: {message}");
         }
-        assert_eq!(in_qa(&world).await, ["ConfigMap foreign", "ConfigMap orders"], "what came before it, and nothing after");
+        assert_eq!(in_qa(&world), ["ConfigMap foreign", "ConfigMap orders"], "what came before it, and nothing after");
         binding.metadata = ObjectMeta {
             name: Some("bot-qa".into()),
             namespace: binding.namespace(),
@@ -72,7 +72,7 @@ async fn a_right_that_is_taken_away_between_two_objects_is_printed_and_the_rest_
         life::end(&world, "orders-qa", "qa").await;
     })
     .await;
-    assert_eq!(in_qa(&world).await, ["ConfigMap foreign", "ConfigMap orders", "Service orders", "Deployment orders"]);
+    assert_eq!(in_qa(&world), ["ConfigMap foreign", "ConfigMap orders", "Service orders", "Deployment orders"]);
     life::written_once_in_qa(&world, &site.proxy.writes());
 }
 

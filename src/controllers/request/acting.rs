@@ -99,22 +99,22 @@ impl Pass {
         }
     }
 
-    /// Whether the target namespace is about to go: then its rights are no matter of granting.
-    fn is_going(&self, namespace: &str) -> bool {
+    /// Says that the target namespace is about to go, where it is: then its rights are no matter of granting, nor its objects of waiting.
+    pub(super) fn going(&self, namespace: &str) -> Option<Obstacle> {
         let is_here = self.around.target.as_ref().is_some_and(|target| target.spec.cluster.is_none());
-        let found = self.cluster.stores.namespaces.get(&ObjectRef::new(namespace));
-        is_here && found.is_some_and(|found| found.metadata.deletion_timestamp.is_some())
+        let found = self.cluster.stores.namespaces.get(&ObjectRef::new(namespace))?;
+        (is_here && found.metadata.deletion_timestamp.is_some()).then(|| Obstacle {
+            reason: "NamespaceTerminating".into(),
+            message: format!(
+                "namespace {namespace} is being deleted, and the rights and objects in it with it: wait until it is gone, create it again, and accept the new one in its Environment"
+            ),
+        })
     }
 
     /// Says whose right is missing, the delegate's or the operator's to act as it, and prints the rule to grant.
     pub(super) async fn missing(&self, client: &DelegateClient, namespace: &str, rights: &[Right]) -> Result<Obstacle, ReconcileError> {
-        if self.is_going(namespace) {
-            return Ok(Obstacle {
-                reason: "NamespaceTerminating".into(),
-                message: format!(
-                    "namespace {namespace} is being deleted, and the rights and objects in it with it: wait until it is gone, create it again, and accept the new one in its Environment"
-                ),
-            });
+        if let Some(going) = self.going(namespace) {
+            return Ok(going);
         }
         let delegate = client.delegate();
         if let Some(remote) = &self.remote {

@@ -240,6 +240,11 @@ impl Pass {
                 return Ok(HealthFact::Pending(format!("the target to be reached: {}", self.of_cluster(&errors::message(&error)))));
             }
         };
+        if !report.is_current()
+            && let Some(going) = self.around.target.as_ref().and_then(|target| self.going(&target.spec.namespace))
+        {
+            return Ok(HealthFact::Missing(going));
+        }
         if !report.failed.is_empty() {
             let named: Vec<String> = report.failed.iter().take(NAMED).map(errors::named).collect();
             self.errors.extend(report.failed);

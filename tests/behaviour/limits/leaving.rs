@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
-use pilotage::api::Environment;
+use pilotage::api::{Environment, Stage};
 use serde_json::json;
 
 use crate::world::{World, outcome, phase};
@@ -120,6 +120,37 @@ async fn a_development_namespace_or_target_that_is_being_deleted_is_said_to_be()
     }
     let message = world.until_condition::<Environment>("qa", "Ready", "NamespaceNotFound").await;
     assert!(message.contains("create it, or delete this Environment"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_goes_while_it_is_deployed_to_ends_the_deployment_with_the_reason() {
+    let world = World::new("leaving-midway").await;
+    let template = json!({"metadata": {"labels": {"app": "orders"}},
+        "spec": {"nodeSelector": {"there": "is-none"}, "containers": [{"name": "orders", "image": "orders"}]}});
+    let stuck = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "orders", "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}},
+        "spec": {"selector": {"matchLabels": {"app": "orders"}}, "template": template},
+    });
+    world.apply(&[world.solution("orders", "1.0.0"), stuck]).await;
+    let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
+    stage["spec"]["deployment"] = json!({"timeout": "8s"});
+    world.apply_as(&world.olga().await, &stage).await.unwrap();
+    world.ready::<Stage>("qa").await;
+    world.ask(&world.request("first", "qa", "orders", "1.0.0")).await;
+    world.until_request("first", |r| phase(r) == "AwaitingApproval").await;
+    world.decide("qa", "first", "Approved").await.unwrap();
+    world.until_request("first", |r| outcome(r).0 == "WaitingForHealth").await;
+    ends(&world, &world.qa).await;
+    let first = world.end("first").await;
+    let (reason, message) = outcome(&first);
+    assert_eq!((phase(&first).as_str(), reason.as_str()), ("Failed", "NamespaceTerminating"), "{message}");
+    for part in
+        [format!("namespace {} is being deleted", world.qa), "create it again".to_owned(), "kubectl pilotage retry first".to_owned()]
+    {
+        assert!(message.contains(&part), "{part:?} is not said: {message}");
+    }
+    let_go(&world, &world.qa).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,9 @@
 //! Names as long as Kubernetes takes them: what is made of them must not become too long.
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
 use kube::Api;
+use kube::api::ListParams;
 use pilotage::api::{Artifact, DeploymentRequest, Solution, Stage};
 use serde_json::json;
 
@@ -53,4 +55,11 @@ async fn everything_may_have_the_longest_name() {
     assert_eq!(artifact.status.unwrap().deployments.len(), 1, "its record tells of it");
     let window = Api::<Solution>::namespaced(world.admin.clone(), &world.dev).get(&solution).await.unwrap();
     assert_eq!(window.status.unwrap().deployments[0].request, name);
+    let told = async || {
+        let events = Api::<Event>::namespaced(world.admin.clone(), &world.host).list(&ListParams::default()).await.unwrap();
+        let of_request = events.items.iter().filter(|e| e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(&name));
+        let reasons: Vec<_> = of_request.filter_map(|e| e.reason.as_deref()).collect();
+        reasons.contains(&"OnDeploymentCompleted").then_some(())
+    };
+    world.until("its story is told in Events", told).await;
 }

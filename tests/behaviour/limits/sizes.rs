@@ -1,5 +1,6 @@
 //! How much fits: objects in a solution, bytes in an object, bytes in an artifact.
 
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -22,7 +23,7 @@ fn noise(seed: u64, bytes: usize) -> String {
     while text.len() < bytes {
         let mut hasher = DefaultHasher::new();
         (seed, number).hash(&mut hasher);
-        text.push_str(&format!("{:016x}", hasher.finish()));
+        write!(text, "{:016x}", hasher.finish()).unwrap();
         number += 1;
     }
     text.truncate(bytes);

@@ -55,7 +55,7 @@ async fn texts_that_look_like_something_else_stay_texts() {
     let comments = "schváleno ✔ \"on\"\u{202e}";
     let patch = kube::api::Patch::Merge(json!({"status": {"approval": {"decision": "Approved", "comments": comments}}}));
     Api::<DeploymentRequest>::namespaced(world.bot("qa").await, &world.host)
-        .patch_status("first", &Default::default(), &patch)
+        .patch_status("first", &kube::api::PatchParams::default(), &patch)
         .await
         .unwrap();
     let first = world.end("first").await;
