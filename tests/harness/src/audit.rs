@@ -78,19 +78,23 @@ pub fn read(path: &Path) -> Result<Vec<Call>> {
 }
 
 /// Reads the calls from a byte offset on, and tells the offset to go on from. A
-/// last line that is not whole yet is left for the next time.
+/// last line that is not whole yet is left for the next time; one that was not
+/// whole when the offset was taken belongs to the time before.
 pub fn since(path: &Path, offset: u64) -> Result<(Vec<Call>, u64)> {
     let mut file = match File::open(path) {
         // The server creates it with the first call.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), offset)),
         file => file.with_context(|| path.display().to_string())?,
     };
-    file.seek(SeekFrom::Start(offset))?;
+    let start = offset.saturating_sub(1);
+    file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    let calls = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect::<Result<_>>()?;
-    Ok((calls, offset + whole as u64))
+    let end_of_line = |byte: &u8| *byte == b'\n';
+    let first = if offset == 0 { Some(0) } else { bytes.iter().position(end_of_line).map(|end| end + 1) };
+    let Some((first, whole)) = first.zip(bytes.iter().rposition(end_of_line).map(|last| last + 1)) else { return Ok((Vec::new(), offset)) };
+    let calls = bytes[first..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(parse).collect::<Result<_>>()?;
+    Ok((calls, start + whole as u64))
 }
 
 /// The offset of the end of an audit log: [`since`] from here reads what comes. It is the end of a line: one may be half written.
@@ -250,5 +254,27 @@ mod tests {
         assert!(dry_run("/api/v1/namespaces/a/pods?fieldManager=x&dryRun=All"));
         assert!(!dry_run("/api/v1/namespaces/a/pods/dryRun=All"));
         assert!(!dry_run("/api/v1/namespaces/a/pods?dryRun="));
+    }
+
+    #[test]
+    fn a_line_that_was_being_written_is_read_once_by_whoever_was_there_before() {
+        let line = |user: &str| {
+            format!(
+                "{{\"requestURI\":\"/\",\"verb\":\"get\",\"user\":{{\"username\":\"{user}\"}},\"responseStatus\":{{\"code\":200}},\
+                 \"requestReceivedTimestamp\":\"1970-01-01T00:00:00.000000Z\",\"stageTimestamp\":\"1970-01-01T00:00:00.000000Z\"}}\n"
+            )
+        };
+        let users = |calls: Vec<Call>| calls.into_iter().map(|call| call.user).collect::<Vec<_>>();
+        let path = std::env::temp_dir().join(format!("audit-{}.log", std::process::id()));
+        let (first, second) = (line("a"), line("b"));
+        std::fs::write(&path, format!("{first}{}", &second[..20])).unwrap();
+        let (calls, next) = since(&path, 0).unwrap();
+        let midway = end(&path);
+        assert_eq!((users(calls), next), (vec!["a".to_owned()], first.len() as u64));
+        assert!(since(&path, midway).unwrap().0.is_empty());
+        std::fs::write(&path, format!("{first}{second}{}", line("c"))).unwrap();
+        assert_eq!(users(since(&path, next).unwrap().0), ["b", "c"]);
+        assert_eq!(users(since(&path, midway).unwrap().0), ["c"]);
+        std::fs::remove_file(&path).unwrap();
     }
 }
