@@ -97,7 +97,8 @@ fn what_runs_programs_reads_files_or_leads_elsewhere_is_refused_by_name() {
 
 #[test]
 fn one_context_is_meant_and_all_that_it_names_is_there_once() {
-    let cases: [(&str, fn(&mut Value)); 11] = [
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change); 11] = [
         ("several contexts and no current-context", |f| {
             f["current-context"] = Value::Null;
             f["contexts"].as_array_mut().unwrap().push(json!({"name": "b", "context": {"cluster": "c", "user": "u"}}));
