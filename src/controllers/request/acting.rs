@@ -1,10 +1,9 @@
 //! Who acts in the target, and what that identity lacks.
 
+use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use super::pass::Pass;
-use kube::ResourceExt;
-
 use crate::api::Environment;
 use crate::api::environment::RemoteCluster;
 use crate::api::reference::Identity;
