@@ -239,10 +239,11 @@ impl Pass {
 }
 
 /// What a write of the status tells that no step tells by itself: the request was noticed, and gates were decided. Once each, and in
-/// this order, whichever step the write belongs to.
+/// this order, whichever step the write belongs to. It is noticed with its first phase: what is written down before that, as the digest
+/// of a tag, is nothing that anybody could decide on.
 fn story(old: Option<&RunStatus>, new: &RunStatus) -> Vec<(Trigger, EventType, String)> {
     let mut told = Vec::new();
-    if old.is_none_or(|s| s.phase.is_empty()) {
+    if old.is_none_or(|s| s.phase.is_empty()) && !new.phase.is_empty() {
         let summary = condition::find(&new.conditions, condition_types::SUCCEEDED);
         told.push((Trigger::OnDeploymentRequested, EventType::Normal, summary.map(|c| c.message.clone()).unwrap_or_default()));
     }
@@ -261,4 +262,20 @@ fn story(old: Option<&RunStatus>, new: &RunStatus) -> Vec<(Trigger, EventType, S
         }
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_noticed_once_and_with_its_first_phase() {
+        let triggers = |old: Option<&RunStatus>, new: &RunStatus| story(old, new).into_iter().map(|(t, _, _)| t).collect::<Vec<_>>();
+        let pinned = RunStatus { source: Some("registry.test/orders@sha256:0".into()), ..RunStatus::default() };
+        let exporting = RunStatus { phase: "Exporting".into(), ..pinned.clone() };
+        assert_eq!(triggers(None, &pinned), []);
+        assert_eq!(triggers(Some(&pinned), &exporting), [Trigger::OnDeploymentRequested]);
+        assert_eq!(triggers(Some(&exporting), &exporting), []);
+        assert_eq!(triggers(None, &exporting), [Trigger::OnDeploymentRequested]);
+    }
 }
