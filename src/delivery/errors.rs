@@ -11,6 +11,8 @@ use crate::api::request_status::ObjectError;
 
 /// The most characters of a message in a status (its schema says so).
 pub const MAX_MESSAGE: usize = 2048;
+/// How many findings a message names.
+const NAMED: usize = 5;
 /// The longest wait that a server's `Retry-After` is followed for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -245,6 +247,14 @@ pub fn failure(key: &Key, reason: &str, message: &str) -> ObjectError {
 pub fn named(error: &ObjectError) -> String {
     let key = format!("{} {}", error.kind, error.name);
     if error.message.starts_with(&key) { error.message.clone() } else { format!("{key}: {}", error.message) }
+}
+
+/// The first few of all in one line, and how many more there are: a message is read by people, and the status has the rest.
+pub fn first_few(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = all.len().saturating_sub(NAMED);
+    let few: Vec<String> = all.take(NAMED).collect();
+    let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("{}{tail}", few.join("; "))
 }
 
 /// Cuts at a character's border, and shows that something was cut.

@@ -78,10 +78,7 @@ impl Pass {
             tracing::debug!(request = %self.request.name_any(), ?step, "decided");
             match step {
                 Step::Confirm => self.around = observe::live(&self.cluster, &self.request).await?,
-                Step::Resolve => match self.resolve().await? {
-                    Some(obstacle) => self.facts.resolve = Some(obstacle),
-                    None => self.facts.resolve = None,
-                },
+                Step::Resolve => self.facts.resolve = self.resolve().await?,
                 Step::Export => {
                     let asking = entitled(self.cluster.access.clone(), &observed);
                     let (export, rights) = tokio::try_join!(self.export(&observed), asking)?;

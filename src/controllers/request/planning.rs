@@ -8,7 +8,7 @@ use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
 use crate::api::{Artifact, Environment};
-use crate::delivery::errors::named;
+use crate::delivery::errors::{first_few, named};
 use crate::delivery::failure::Failure;
 use crate::delivery::offered;
 use crate::delivery::plan::{self, PlanError, PlanInput};
@@ -22,9 +22,6 @@ use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
 use crate::policy::request::observed::{ApplyFact, DelegateView, Observed, Obstacle, PlanFact};
 use crate::policy::request::warnings;
-
-/// How many findings a message names.
-const NAMED: usize = 5;
 
 /// How many findings a status takes (its schema says so).
 const MOST_RESULTS: usize = 64;
@@ -248,27 +245,19 @@ impl Pass {
 
     /// Keeps what could not be applied for the status, and names the first few.
     pub(super) fn not_applied(&mut self, errors: Vec<ObjectError>) -> ApplyFact {
-        let said: Vec<String> = errors.iter().take(NAMED).map(named).collect();
-        let more = errors.len().saturating_sub(NAMED);
-        let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let message = format!("not all objects could be applied: {}", first_few(errors.iter().map(named)));
         self.errors.extend(errors);
-        let message = format!("not all objects could be applied: {}{tail}", said.join("; "));
         ApplyFact::Failed(Obstacle { reason: "ApplyFailed".into(), message })
     }
 }
 
 /// The first few findings in one line, and how many more there are.
 fn said(results: &[PlanResult]) -> String {
-    let named: Vec<String> = results.iter().take(NAMED).map(|r| format!("{} {}: {}: {}", r.kind, r.name, r.reason, r.message)).collect();
-    let more = results.len().saturating_sub(NAMED);
-    let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
-    format!("{}{tail}", named.join("; "))
+    first_few(results.iter().map(|r| format!("{} {}: {}: {}", r.kind, r.name, r.reason, r.message)))
 }
 
 /// What is waited for where webhooks of the target can't be reached.
 fn unreachable(waiting: &[PlanResult]) -> Obstacle {
-    let named: Vec<&str> = waiting.iter().take(NAMED).map(|r| r.message.as_str()).collect();
-    let more = waiting.len().saturating_sub(NAMED);
-    let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
-    Obstacle { reason: "TargetUnavailable".into(), message: format!("the target can't be asked: {}{tail}", named.join("; ")) }
+    let said = first_few(waiting.iter().map(|r| r.message.clone()));
+    Obstacle { reason: "TargetUnavailable".into(), message: format!("the target can't be asked: {said}") }
 }

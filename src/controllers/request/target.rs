@@ -32,8 +32,6 @@ const JUST_NOW: Duration = Duration::from_millis(100);
 
 /// How long before the end of its time an object that is not healthy is asked why: a look takes a while.
 const JUST_BEFORE: Duration = Duration::from_secs(1);
-/// How many objects a message names.
-const NAMED: usize = 5;
 /// The most characters that a message says of one of them; the status has the whole.
 const MAX_REASON: usize = 512;
 
@@ -213,8 +211,7 @@ impl Pass {
                 self.missing(client, claim.namespace(), &missing).await.map(ApplyFact::Missing)
             }
             Err(ApplyError { errors, transient: true, .. }) => {
-                let what: Vec<String> = errors.iter().take(NAMED).map(errors::named).collect();
-                Ok(ApplyFact::Unavailable(self.of_cluster(&what.join("; "))))
+                Ok(ApplyFact::Unavailable(self.of_cluster(&errors::first_few(errors.iter().map(errors::named)))))
             }
             Err(ApplyError { errors, .. }) => Ok(self.not_applied(errors)),
         }
@@ -246,20 +243,20 @@ impl Pass {
             return Ok(HealthFact::Missing(going));
         }
         if !report.failed.is_empty() {
-            let named: Vec<String> = report.failed.iter().take(NAMED).map(errors::named).collect();
+            let said = errors::first_few(report.failed.iter().map(errors::named));
             self.errors.extend(report.failed);
-            return Ok(HealthFact::Failed(named.join("; ")));
+            return Ok(HealthFact::Failed(said));
         }
         if report.pending.is_empty() {
             self.facts.leaving = report.leaving;
             return Ok(HealthFact::Healthy);
         }
-        let mut named: Vec<String> = report.pending.iter().take(NAMED).map(|(kind, name, why)| format!("{kind} {name} ({why})")).collect();
+        let mut said = errors::first_few(report.pending.iter().map(|(kind, name, why)| format!("{kind} {name} ({why})")));
         if is_late(observed) {
             self.errors = health::reasons(&client, &applied, &report).await;
-            named = self.errors.iter().take(NAMED).map(|e| errors::bounded(&e.message, MAX_REASON)).collect();
+            said = errors::first_few(self.errors.iter().map(|e| errors::bounded(&e.message, MAX_REASON)));
         }
-        Ok(HealthFact::Pending(format!("{} of its objects: {}", report.pending.len(), named.join("; "))))
+        Ok(HealthFact::Pending(format!("{} of its objects: {}", report.pending.len(), said)))
     }
 }
 

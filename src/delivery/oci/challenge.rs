@@ -42,12 +42,6 @@ fn parameters(mut text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// A text as a part of a URL's query.
-pub fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +60,5 @@ mod tests {
         for other in ["Negotiate", "Bearer", "Bearer realm", ""] {
             assert_eq!(parse(other), None, "{other}");
         }
-        assert_eq!(encoded("repository:team/orders:pull"), "repository%3Ateam%2Forders%3Apull");
     }
 }

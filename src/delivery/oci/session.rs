@@ -174,10 +174,11 @@ impl<'a> Session<'a> {
 
     /// A token for reading the repository. Its giver is the registry's choice, so that it is sent credentials only where they are its own.
     async fn token(&self, realm: &str, service: Option<&str>) -> Result<String, OciError> {
-        let scope = challenge::encoded(&format!("repository:{}:pull", self.repository.path));
-        let service = service.map(|s| format!("&service={}", challenge::encoded(s))).unwrap_or_default();
+        let scope = format!("repository:{}:pull", self.repository.path);
+        let asked = [("scope", Some(scope.as_str())), ("service", service)].into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(asked).finish();
         let between = if realm.contains('?') { '&' } else { '?' };
-        let uri = self.uri(&format!("{realm}{between}scope={scope}{service}"))?;
+        let uri = self.uri(&format!("{realm}{between}{query}"))?;
         let host = uri.authority().map(ToString::to_string).unwrap_or_default();
         let foreign = |missing: String| OciError::ForeignRealm {
             registry: self.repository.registry.clone(),

@@ -206,7 +206,7 @@ fn listed(o: &Observed, pipeline: &PipelineView, wanted: &Repository, now: Times
         o,
         "RepositoryNotAllowed",
         &format!(
-            "{wanted} is not, and not below, a repository that pipeline {} takes artifacts from (it has: {has}); nothing was asked there. Make a new              request that names one of these, or let an administrator add it to spec.artifactRepositories",
+            "{wanted} is not, and not below, a repository that pipeline {} takes artifacts from (it has: {has}); nothing was asked there. Make a new request that names one of these, or let an administrator add it to spec.artifactRepositories",
             o.request.pipeline
         ),
         now,

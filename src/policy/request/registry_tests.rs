@@ -70,6 +70,10 @@ fn what_the_pipeline_does_not_name_is_not_asked() {
         let (end, reason, message) = ends(decide(&o, after(5)));
         assert_eq!((end, reason.as_str()), (End::Failed, "RepositoryNotAllowed"), "{url}");
         assert!(message.contains("it has: oci://registry.test/team") && message.contains("nothing was asked there"), "{message}");
+        assert!(
+            message.ends_with("Make a new request that names one of these, or let an administrator add it to spec.artifactRepositories"),
+            "{message}"
+        );
     }
 }
 
