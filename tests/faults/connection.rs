@@ -2,6 +2,8 @@
 //! somebody else writes to the same records.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kube::Api;
@@ -52,22 +54,22 @@ async fn a_write_whose_connection_breaks_is_found_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_too_busy_for_a_while_delays_and_changes_nothing() {
     const REFUSALS: usize = 12;
-    let refused = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let refused = Arc::new(AtomicUsize::new(0));
     let count = refused.clone();
     let (world, site) = live_by("busy", move |world| {
         let target = format!("/namespaces/{}/", world.qa);
         let mut busy = false;
         Box::new(move |call| {
             busy |= call.write.is_some() && call.line.contains(&target);
-            if !busy || call.watch || count.load(std::sync::atomic::Ordering::Acquire) >= REFUSALS {
+            if !busy || call.watch || count.load(Ordering::Acquire) >= REFUSALS {
                 return Action::Forward;
             }
-            let number = count.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+            let number = count.fetch_add(1, Ordering::AcqRel);
             Action::Refuse(if number.is_multiple_of(2) { 429 } else { 503 })
         })
     })
     .await;
-    assert_eq!(refused.load(std::sync::atomic::Ordering::Acquire), REFUSALS);
+    assert_eq!(refused.load(Ordering::Acquire), REFUSALS);
     // What was refused was not carried out, and so is made once.
     life::written_once(&world, &Application::small(), &site.proxy.writes()).unwrap();
 }
@@ -114,14 +116,25 @@ async fn a_second_writer_of_the_environments_is_outlasted() {
     let environments: Api<Environment> = Api::namespaced(world.admin.clone(), &world.host);
     let note =
         |number: Option<u32>| Patch::Merge(json!({"metadata": {"annotations": {"example.com/storm": number.map(|n| n.to_string())}}}));
-    let mut number = 0;
+    // The first write of the operator is sure to be overtaken: it is on its way until the other has written once more. The others may be.
+    let on_its_way = Arc::new(AtomicBool::new(false));
+    let overtaken = on_its_way.clone();
+    site.proxy.follow(move |call| {
+        let first = call.write.is_some() && call.line.contains("/environments/") && !overtaken.swap(true, Ordering::AcqRel);
+        if first { Action::Hold } else { Action::Forward }
+    });
+    let (proxy, mut number) = (site.proxy.clone(), 0);
     let application = Application::small();
     tokio::select! {
         () = site.tending(life::deploy(&world, &application)) => {}
         () = every(Duration::from_millis(2), async || {
+            let is_overtaken = on_its_way.load(Ordering::Acquire);
             number += 1;
             for name in ["qa", "prod"] {
                 environments.patch(name, &PatchParams::default(), &note(Some(number))).await.unwrap();
+            }
+            if is_overtaken {
+                proxy.release();
             }
         }) => {}
     }
