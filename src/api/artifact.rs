@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
-use super::reference::{Identity, SolutionVersion};
+use super::reference::{GroupKind, Identity, SolutionVersion};
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
 /// What was exported, by whom and from where. Written once by the operator.
@@ -56,6 +56,10 @@ pub struct ArtifactSpec {
     #[serde(default)]
     #[schemars(length(max = 1000))]
     pub objects: Vec<ArtifactObject>,
+    /// The kinds among them that belonged to the whole cluster where they were exported from; of what a registry held it is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub cluster_scoped: Vec<GroupKind>,
     /// The size of the canonical bytes.
     pub size: i64,
     /// The size as stored.

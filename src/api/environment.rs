@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::cluster_scoped::ClusterScopedKind;
 use super::condition::Condition;
 use super::reference::SecretKeyReference;
 
@@ -84,6 +85,13 @@ pub struct EnvironmentSpec {
     /// `ServiceAccount` of its name in `delegateNamespace`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<RemoteCluster>,
+    /// The kinds that belong to the whole cluster and may be part of solutions here: of which solutions take objects along from a
+    /// Development environment, and of which they bring objects to a Target. Left out: none, a solution is what is in its namespace.
+    /// Whoever adds a kind needs the verb `allow-cluster-scoped` on `environments.pilotage.dev` in the whole cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["group".into(), "kind".into()]))]
+    pub cluster_scoped: Vec<ClusterScopedKind>,
     /// Objects in the namespace that must exist and be ready, for example its database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

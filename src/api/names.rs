@@ -22,14 +22,21 @@ pub const CONNECTION_LABEL: &str = "pilotage.dev/connection";
 pub const PIPELINE_LABEL: &str = "pilotage.dev/pipeline";
 /// On the chunks of an artifact: the artifact's name.
 pub const ARTIFACT_LABEL: &str = "pilotage.dev/artifact";
-/// On artifacts and records: the solution's name.
+/// On artifacts and records, and on objects that belong to a target's whole cluster: the solution's name.
 pub const SOLUTION_LABEL: &str = "pilotage.dev/solution";
+/// On objects of a target that belong to its whole cluster: the namespace whose solution put them there, and its uid, as another namespace
+/// may come to have that name.
+pub const TARGET_NAMESPACE_LABEL: &str = "pilotage.dev/target-namespace";
+/// The uid of that namespace.
+pub const TARGET_UID_LABEL: &str = "pilotage.dev/target-uid";
 /// The standard label that names the tool in charge of an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The standard label that names the application an object is part of; the default selector of a Solution.
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
 /// Field manager of every write of the operator and of its delegates.
 pub const FIELD_MANAGER: &str = "pilotage";
+/// The virtual verb on Environments, in the whole cluster, of whoever may let solutions bring objects that belong to the whole cluster.
+pub const ALLOW_CLUSTER_SCOPED: &str = "allow-cluster-scoped";
 /// Prefix of all keys that are Pilotage's own.
 pub const KEY_PREFIX: &str = "pilotage.dev/";
 

@@ -112,6 +112,9 @@ pub struct PlannedObject {
     /// Its name.
     #[schemars(length(max = 253))]
     pub name: String,
+    /// Whether it belongs to the whole cluster and not to the target's namespace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cluster_scoped: bool,
     /// The fields that change, as JSON pointers; the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 512)))]

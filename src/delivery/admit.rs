@@ -1,17 +1,18 @@
-//! Which objects of a bundle may go to a target namespace at all, judged before anything is sent there.
+//! Which objects of a bundle may go to a target namespace, or to its whole cluster, at all: judged before anything is sent there.
 
 use std::collections::{BTreeSet, HashMap};
 
-use kube::core::ApiResource;
 use serde_json::Value;
 
 use super::errors;
 use super::findings::{Findings, PlanError};
-use super::object::{self, Item, Key};
+use super::object::{self, Item, Key, Served};
 use super::plan::PlanInput;
 use super::projection::namespace;
 use super::resources::Resources;
-use crate::api::names;
+use super::set::Set;
+use crate::api::cluster_scoped::{self, entry};
+use crate::api::{GROUP, names};
 
 /// The most bytes that etcd takes in one request where nobody has set it otherwise. A dry run never gets there, so that it would be found
 /// out midway.
@@ -20,11 +21,11 @@ const MAX_OBJECT: usize = 1536 * 1024;
 /// The objects that may go there, labelled as members of the set; the others are in the findings.
 pub(super) async fn admit(
     input: &PlanInput<'_>,
-    set: &str,
+    set: &Set,
     resources: &impl Resources,
     findings: &mut Findings,
 ) -> Result<Vec<Item>, PlanError> {
-    let mut served: HashMap<(&str, &str), Option<(ApiResource, bool)>> = HashMap::new();
+    let mut served: HashMap<(&str, &str), Option<Served>> = HashMap::new();
     let mut seen = BTreeSet::new();
     let mut items = Vec::with_capacity(input.objects.len());
     for object in input.objects {
@@ -38,27 +39,28 @@ pub(super) async fn admit(
             findings.refuse(&key, reason, &message);
             continue;
         }
-        let resource = if let Some(known) = served.get(&(api_version, kind)) {
+        let found = if let Some(known) = served.get(&(api_version, kind)) {
             known.clone()
         } else {
-            let found = resources.resource(api_version, kind).await.map_err(PlanError::Transient)?;
+            let found = resources.resource(api_version, kind).await.map_err(PlanError::Transient)?.map(Served::from);
             served.insert((api_version, kind), found.clone());
             found
         };
-        match resource {
-            None => findings.refuse(&key, "KindNotFound", &kind_not_found(&key, api_version)),
-            Some((_, false)) => findings.refuse(
-                &key,
-                "ClusterScoped",
-                &format!("{key} belongs to the whole cluster and not to a namespace: have the target cluster's administrator install it, and leave it out of the solution"),
-            ),
-            Some((resource, true)) if seen.insert(key.clone()) => {
+        let Some(served) = found else {
+            findings.refuse(&key, "KindNotFound", &kind_not_found(&key, api_version, input.objects));
+            continue;
+        };
+        let wrong_scope = scope_differs(&key, &served, input);
+        let refused = if served.is_namespaced { wrong_scope } else { of_the_cluster(&key, object, input).or(wrong_scope) };
+        match refused {
+            Some((reason, message)) => findings.refuse(&key, reason, &message),
+            None if seen.insert(key.clone()) => {
                 let mut body = object.clone();
-                object::set_label(&mut body, names::APPLYSET_PART_OF, set);
+                set.mark(&mut body, served.is_namespaced);
                 namespace::enter(&mut body, input.namespace);
-                items.push(Item { key, resource, body });
+                items.push(Item { key, served, body });
             }
-            Some(_) => findings.refuse(&key, "Duplicate", &format!("{key} is in the solution more than once: keep one of them")),
+            None => findings.refuse(&key, "Duplicate", &format!("{key} is in the solution more than once: keep one of them")),
         }
     }
     Ok(items)
@@ -111,6 +113,74 @@ fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static
     }
 }
 
+/// What speaks against an object that belongs to the target's whole cluster.
+fn of_the_cluster(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static str, String)> {
+    let bounds = input.cluster;
+    if cluster_scoped::is_never_allowed(&key.group, &key.kind) {
+        return Some((
+            "ClusterScoped",
+            format!(
+                "{key} belongs to the whole cluster and not to a namespace, and is of a kind that no solution ever brings: have the target cluster's administrator install it, and leave it out of the solution"
+            ),
+        ));
+    }
+    if bounds.namespace_uid.is_empty() || !cluster_scoped::allows(bounds.allowed, &key.group, &key.kind) {
+        return Some((
+            "ClusterScoped",
+            format!(
+                "{key} belongs to the whole cluster and not to a namespace, and Environment {} does not allow its kind: have the target cluster's administrator install it, and leave it out of the solution; or have somebody who holds {} on environments.{GROUP} in the whole cluster add {} to spec.clusterScoped of Environment {}",
+                bounds.environment,
+                names::ALLOW_CLUSTER_SCOPED,
+                entry(&key.group, &key.kind),
+                bounds.environment,
+            ),
+        ));
+    }
+    if object::metadata(object, "namespace").is_some() {
+        return Some((
+            "ScopeDiffers",
+            format!(
+                "{key} names a namespace, and the target's cluster serves {} outside of namespaces: leave metadata.namespace out",
+                key.kind
+            ),
+        ));
+    }
+    if (key.group.as_str(), key.kind.as_str()) != ("apiextensions.k8s.io", "CustomResourceDefinition") {
+        return None;
+    }
+    let field = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    if field("/spec/group") == GROUP || key.name.ends_with(&format!(".{GROUP}")) {
+        return Some((
+            "NeverDeployed",
+            format!("{key} defines a kind of Pilotage itself, which no solution ever brings: leave it out of the solution"),
+        ));
+    }
+    (field("/spec/conversion/strategy") == "Webhook").then(|| {
+        (
+            "NeverDeployed",
+            format!("{key} has its objects converted by a webhook, which would see those of all namespaces: no solution ever brings that. Have the target cluster's administrator install it, and leave it out of the solution"),
+        )
+    })
+}
+
+/// What speaks against an object that was in a namespace where it was exported from and is outside of namespaces in the target, or the
+/// other way round: who allowed the one did not allow the other.
+fn scope_differs(key: &Key, served: &Served, input: &PlanInput<'_>) -> Option<(&'static str, String)> {
+    let was_of_cluster = input.cluster.exported?.iter().any(|kind| kind.group == key.group && kind.kind == key.kind);
+    let (there, here) = match (was_of_cluster, served.is_namespaced) {
+        (true, true) => ("the whole cluster", "namespaces"),
+        (false, false) => ("a namespace", "the whole cluster"),
+        _ => return None,
+    };
+    Some((
+        "ScopeDiffers",
+        format!(
+            "{key} belonged to {there} where it was exported from, and in the target's cluster objects of kind {} belong to {here}: have both clusters define the kind alike, and raise the version",
+            key.kind
+        ),
+    ))
+}
+
 /// How many bytes the object has as it is sent.
 fn size(object: &Value) -> usize {
     struct Counter(usize);
@@ -129,7 +199,20 @@ fn size(object: &Value) -> usize {
     counter.0
 }
 
-fn kind_not_found(key: &Key, api_version: &str) -> String {
+fn kind_not_found(key: &Key, api_version: &str, objects: &[Value]) -> String {
+    let defines = |object: &&Value| {
+        let field = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
+        object::kind(object) == "CustomResourceDefinition"
+            && field("/spec/group") == Some(&key.group)
+            && field("/spec/names/kind") == Some(&key.kind)
+    };
+    if let Some(definition) = objects.iter().find(defines) {
+        return format!(
+            "{key}: the target's cluster does not serve {} in {api_version} yet, and a plan is made of what it serves: deploy a version with {} alone first, then this one",
+            key.kind,
+            Key::of(definition)
+        );
+    }
     if key.group.contains('.') && !key.group.ends_with(".k8s.io") {
         format!(
             "{key}: the target's cluster does not serve {} in {api_version}: have its administrator install the CustomResourceDefinition of group {} that defines this kind and version",
@@ -146,23 +229,117 @@ fn text<'a>(object: &'a Value, field: &str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::GroupVersionKind;
+    use kube::core::{ApiResource, GroupVersionKind};
     use serde_json::json;
 
     use super::*;
+    use crate::api::cluster_scoped::ClusterScopedKind;
+    use crate::api::reference::GroupKind;
+    use crate::delivery::plan::ClusterBounds;
 
     struct Cluster;
 
     impl Resources for Cluster {
         async fn resource(&self, api_version: &str, kind: &str) -> Result<Option<(ApiResource, bool)>, kube::Error> {
             let group = object::group_of(api_version);
-            let known = matches!((group, kind), ("", "ConfigMap" | "Secret" | "Namespace") | ("apps", "Deployment"));
-            Ok(known.then(|| (ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind)), kind != "Namespace")))
+            let of_cluster = matches!((group, kind), ("", "Namespace") | ("scheduling.k8s.io", _) | ("apiextensions.k8s.io", _));
+            let known = of_cluster || matches!((group, kind), ("", "ConfigMap" | "Secret") | ("apps", "Deployment"));
+            Ok(known.then(|| (ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind)), !of_cluster)))
         }
 
         async fn preferred(&self, group: &str, kind: &str) -> Result<Option<(ApiResource, bool)>, kube::Error> {
             self.resource(if group.is_empty() { "v1" } else { "apps/v1" }, kind).await
         }
+    }
+
+    fn set() -> Set {
+        Set::new("orders", "qa", "uid")
+    }
+
+    /// The reasons and messages of what is refused, and what is let through.
+    async fn judged(bounds: ClusterBounds<'_>, objects: &[Value]) -> (Vec<(String, String)>, Vec<Item>) {
+        let mut findings = Findings::default();
+        let input = PlanInput { cluster: bounds, ..PlanInput::new("qa", "orders", objects) };
+        let items = admit(&input, &set(), &Cluster, &mut findings).await.unwrap();
+        match findings.into_result(String::new()) {
+            Ok(()) => (Vec::new(), items),
+            Err(PlanError::Refused(results)) => (results.into_iter().map(|r| (r.reason, r.message)).collect(), items),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn class() -> Value {
+        json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1})
+    }
+
+    const CLASSES: (&str, &str) = ("scheduling.k8s.io", "PriorityClass");
+
+    fn listed(kinds: &[(&str, &str)]) -> Vec<ClusterScopedKind> {
+        kinds.iter().map(|(group, kind)| ClusterScopedKind { group: (*group).into(), kind: (*kind).into() }).collect()
+    }
+
+    #[tokio::test]
+    async fn the_whole_cluster_is_reached_only_where_the_environment_lists_the_kind() {
+        let allowed = listed(&[CLASSES, ("", "Namespace")]);
+        let bounds = |allowed| ClusterBounds { environment: "qa", namespace_uid: "uid", allowed, exported: None };
+        let (refused, items) = judged(bounds(&[]), &[class()]).await;
+        assert!(items.is_empty());
+        assert_eq!(refused[0].0, "ClusterScoped");
+        for words in ["add {group: scheduling.k8s.io, kind: PriorityClass} to spec.clusterScoped of Environment qa", "allow-cluster-scoped"]
+        {
+            assert!(refused[0].1.contains(words), "{}", refused[0].1);
+        }
+        let (refused, items) = judged(bounds(&allowed), &[class()]).await;
+        assert_eq!((refused.len(), items.len()), (0, 1));
+        assert!(set().owns(&items[0].body, false), "{}", items[0].body);
+        let (refused, _) = judged(ClusterBounds { namespace_uid: "", ..bounds(&allowed) }, &[class()]).await;
+        assert_eq!(refused[0].0, "ClusterScoped", "nobody's namespace");
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
+        let (refused, _) = judged(bounds(&allowed), &[namespace]).await;
+        assert!(refused[0].1.contains("no solution ever brings"), "{}", refused[0].1);
+    }
+
+    #[tokio::test]
+    async fn an_object_is_of_a_namespace_or_of_the_cluster_on_both_sides() {
+        let (allowed, exported) = (listed(&[CLASSES]), [GroupKind { group: CLASSES.0.into(), kind: CLASSES.1.into() }]);
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
+        let maps = [GroupKind { group: String::new(), kind: "ConfigMap".into() }];
+        let reasons = async |exported: &[GroupKind], object: &Value| {
+            let bounds = ClusterBounds { environment: "qa", namespace_uid: "uid", allowed: &allowed, exported: Some(exported) };
+            judged(bounds, std::slice::from_ref(object)).await.0.into_iter().map(|(reason, _)| reason).collect::<Vec<_>>()
+        };
+        assert!(reasons(&exported, &class()).await.is_empty());
+        assert!(reasons(&[], &map).await.is_empty());
+        assert_eq!(reasons(&[], &class()).await, ["ScopeDiffers"]);
+        assert_eq!(reasons(&maps, &map).await, ["ScopeDiffers"]);
+        let mut placed = class();
+        placed["metadata"]["namespace"] = "qa".into();
+        assert_eq!(reasons(&exported, &placed).await, ["ScopeDiffers"]);
+    }
+
+    #[tokio::test]
+    async fn definitions_of_our_own_kinds_and_such_as_need_a_webhook_are_refused() {
+        let definition = |name: &str, group: &str, conversion: &str| {
+            json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+                "spec": {"group": group, "names": {"kind": "Widget"}, "conversion": {"strategy": conversion}}})
+        };
+        let allowed = listed(&[("apiextensions.k8s.io", "CustomResourceDefinition")]);
+        let bounds = ClusterBounds { environment: "qa", namespace_uid: "uid", allowed: &allowed, exported: None };
+        for bad in [
+            definition("stages.pilotage.dev", "pilotage.dev", "None"),
+            definition("stages.pilotage.dev", "example.test", "None"),
+            definition("widgets.example.test", "example.test", "Webhook"),
+        ] {
+            assert_eq!(judged(bounds, &[bad]).await.0[0].0, "NeverDeployed");
+        }
+        let widget = json!({"apiVersion": "example.test/v1", "kind": "Widget", "metadata": {"name": "w"}});
+        let (refused, items) = judged(bounds, &[definition("widgets.example.test", "example.test", "None"), widget]).await;
+        assert_eq!((refused.len(), items.len()), (1, 1));
+        assert!(
+            refused[0].1.contains("deploy a version with CustomResourceDefinition widgets.example.test alone first"),
+            "{}",
+            refused[0].1
+        );
     }
 
     #[tokio::test]
@@ -182,9 +359,9 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "big"}, "data": {"a": "x".repeat(5_000_000)}}),
         ];
         let mut findings = Findings::default();
-        let items = admit(&PlanInput::new("qa", "orders", &objects), "set-id", &Cluster, &mut findings).await.unwrap();
+        let items = admit(&PlanInput::new("qa", "orders", &objects), &set(), &Cluster, &mut findings).await.unwrap();
         assert_eq!(items.iter().map(|i| i.key.name.as_str()).collect::<Vec<_>>(), ["fine", "here"]);
-        assert_eq!(object::label(&items[0].body, names::APPLYSET_PART_OF), Some("set-id"));
+        assert_eq!(object::label(&items[0].body, names::APPLYSET_PART_OF), Some(set().id.as_str()));
         let Err(PlanError::Refused(results)) = findings.into_result(String::new()) else { panic!() };
         let reasons: Vec<&str> = results.iter().map(|r| r.reason.as_str()).collect();
         assert_eq!(

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, stream};
-use kube::core::ApiResource;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -11,9 +10,10 @@ use super::applyset;
 use super::claimed::Claimed;
 use super::errors;
 use super::fence::Fence;
-use super::object::Key;
+use super::object::{Key, Served};
 use super::order;
 use super::planned::{Deletion, Planned, PlannedItem};
+use super::set::Set;
 use super::survey::config_maps;
 use super::target::Target;
 use super::write::{Failure, Writer};
@@ -25,7 +25,7 @@ use crate::identity::delegate::DelegateClient;
 #[derive(Clone, Debug)]
 pub(super) struct AppliedObject {
     pub key: Key,
-    pub resource: ApiResource,
+    pub served: Served,
     pub object: Value,
     /// Whether this run wrote it.
     pub is_written: bool,
@@ -35,7 +35,7 @@ pub(super) struct AppliedObject {
 #[derive(Clone, Debug)]
 pub(super) struct Leaving {
     pub key: Key,
-    pub resource: ApiResource,
+    pub served: Served,
     pub uid: String,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Leaving {
 #[derive(Clone, Debug)]
 pub struct Applied {
     pub(super) namespace: String,
-    pub(super) set: String,
+    pub(super) set: Set,
     pub(super) objects: Vec<AppliedObject>,
     /// What was deleted and does not go, as finalizers hold it.
     pub(super) leaving: Vec<Leaving>,
@@ -95,7 +95,7 @@ pub struct ApplyError {
 pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, concurrency: usize) -> Result<Applied, ApplyError> {
     check_claim(fence.claim(), delegate, &planned)?;
     let concurrency = concurrency.max(1);
-    let Planned { namespace, solution, set, delegate: _, force, mut parent, items, deletions } = planned;
+    let Planned { namespace, solution, set, delegate: _, force, mut parent, items, deletions, left_alone: _ } = planned;
     let writer = Writer { target: Target::new(delegate, &namespace), set, force, fence };
     let writer = &writer;
 
@@ -135,7 +135,7 @@ pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, c
 /// Deletes what an earlier version put there, and tells of what does not go.
 async fn leave(writer: &Writer<'_>, deletion: &Deletion) -> Result<Option<Leaving>, Failure> {
     let left = writer.delete(deletion).await?;
-    Ok(left.map(|_| Leaving { key: deletion.key.clone(), resource: deletion.resource.clone(), uid: deletion.uid.clone() }))
+    Ok(left.map(|_| Leaving { key: deletion.key.clone(), served: deletion.served.clone(), uid: deletion.uid.clone() }))
 }
 
 impl From<Vec<Failure>> for ApplyError {

@@ -68,13 +68,15 @@ impl Cause {
     fn advice(self) -> &'static str {
         match self {
             Self::Transient => "the call is repeated later",
-            Self::Unauthorized => "grant the missing right in the target namespace",
+            Self::Unauthorized => "grant the missing right in the target",
             Self::FieldConflict => {
                 "leave these fields out of the solution, let their manager give them up, or have the stage take them with spec.deployment.force"
             }
             Self::Stale => "find out who else changes this object, then ask again",
             Self::Quota => "raise the quota of the target namespace, or free some of it",
-            Self::Escalation => "let the delegate hold these permissions (or the verbs bind and escalate) in the target namespace",
+            Self::Escalation => {
+                "let the delegate hold these permissions (or the verbs bind and escalate) where the role is to hold: in the target namespace, or in the whole cluster"
+            }
             Self::Denied => "change the solution so that the policy of the target cluster allows it",
             Self::NamespaceTerminating => "wait until the namespace is gone and created again, then confirm the environment",
             Self::Immutable => {

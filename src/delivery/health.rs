@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::core::ApiResource;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -12,11 +13,11 @@ use super::applyset::GroupKind;
 pub use super::assess::{Health, assess};
 use super::assess::{assess_as, is_settled_by_writing, tells_generation};
 use super::errors;
-use super::object::{self, Key};
+use super::object::{self, Key, Served};
 use super::pods;
 use super::retry::retrying;
+use super::set::Set;
 use super::target::Target;
-use crate::api::names;
 use crate::api::request_status::ObjectError;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
@@ -40,7 +41,7 @@ pub struct HealthReport {
     pub failed: Vec<ObjectError>,
     /// What was deleted and is still there, with who holds it; looked for when all else is current.
     pub leaving: Vec<String>,
-    of: (String, Instant),
+    of: (Set, Instant),
 }
 
 impl HealthReport {
@@ -81,13 +82,15 @@ impl Applied {
 /// Where a list fails.
 pub async fn check(delegate: &DelegateClient, applied: &Applied) -> Result<HealthReport, kube::Error> {
     let target = Target::new(delegate, &applied.namespace);
-    let selector = format!("{}={}", names::APPLYSET_PART_OF, applied.set);
     let mut report =
         HealthReport { pending: Vec::new(), failed: Vec::new(), leaving: Vec::new(), of: (applied.set.clone(), applied.since) };
     let (unsettled, elapsed) = (unsettled(applied), applied.since.elapsed());
     let lists = futures::future::try_join_all(unsettled.keys().map(|resource| {
-        let (target, selector) = (&target, &selector);
-        async move { retrying(|| target.list(&resource.0, selector)).await }
+        let (target, set) = (&target, &applied.set);
+        async move {
+            let selector = set.selector(resource.0.is_namespaced);
+            retrying(|| target.list(&resource.0, &selector)).await
+        }
     }))
     .await?;
     for ((_, waiting), list) in unsettled.into_iter().zip(lists) {
@@ -106,7 +109,7 @@ pub async fn check(delegate: &DelegateClient, applied: &Applied) -> Result<Healt
 async fn leaving(target: &Target, applied: &Applied) -> Vec<String> {
     let mut found = Vec::new();
     for gone in applied.leaving.iter().take(MAX_LEAVING) {
-        let Ok(Some(object)) = target.get(&gone.resource, &gone.key.name).await else { continue };
+        let Ok(Some(object)) = target.get(&gone.served, &gone.key.name).await else { continue };
         let holders = object::finalizers(&object).join(", ");
         if object::metadata(&object, "uid") == Some(&gone.uid) && !holders.is_empty() {
             found.push(format!("{} (held by {holders})", gone.key));
@@ -123,11 +126,12 @@ pub fn rights(delegate: &DelegateClient, applied: &Applied) -> Vec<Right> {
 
 /// A resource that can be a key.
 #[derive(Clone, PartialEq, Eq)]
-struct Listed(ApiResource);
+struct Listed(Served);
 
 impl Ord for Listed {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (GroupKind::of(&self.0), &self.0.version).cmp(&(GroupKind::of(&other.0), &other.0.version))
+        let of = |served: &Served| (GroupKind::of(&served.resource), served.resource.version.clone(), served.is_namespaced);
+        of(&self.0).cmp(&of(&other.0))
     }
 }
 
@@ -145,7 +149,7 @@ fn unsettled(applied: &Applied) -> BTreeMap<Listed, Vec<&AppliedObject>> {
         let is_known = is_settled_by_writing(group, kind)
             || (assess_as(group, kind, &object.object) == Health::Current && !may_be_believed_too_early(object, &object.object));
         if !is_known {
-            unsettled.entry(Listed(object.resource.clone())).or_default().push(object);
+            unsettled.entry(Listed(object.served.clone())).or_default().push(object);
         }
     }
     unsettled
@@ -189,8 +193,7 @@ fn pend(key: &Key, what: &str, report: &mut HealthReport) {
 /// One list for each workload that is not current, at most 16 of them. What can't be read is left out.
 pub async fn reasons(delegate: &DelegateClient, applied: &Applied, report: &HealthReport) -> Vec<ObjectError> {
     let target = Target::new(delegate, &applied.namespace);
-    let pods =
-        ApiResource { group: String::new(), version: "v1".into(), api_version: "v1".into(), kind: "Pod".into(), plural: "pods".into() };
+    let pods = Served::in_namespaces(ApiResource::erase::<Pod>(&()));
     let mut found = report.failed.clone();
     for (index, (kind, name, what)) in report.pending.iter().enumerate() {
         let Some(object) = applied.objects.iter().find(|o| o.key.kind == *kind && o.key.name == *name) else { continue };
@@ -219,14 +222,14 @@ mod tests {
     fn applied_object(group: &str, kind: &str, is_written: bool, object: Value) -> AppliedObject {
         AppliedObject {
             key: Key { group: group.into(), kind: kind.into(), name: "x".into() },
-            resource: ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind)),
+            served: Served::in_namespaces(ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind))),
             object,
             is_written,
         }
     }
 
     fn report() -> HealthReport {
-        HealthReport { pending: vec![], failed: vec![], leaving: vec![], of: ("set".into(), Instant::now()) }
+        HealthReport { pending: vec![], failed: vec![], leaving: vec![], of: (Set::new("orders", "qa", "uid"), Instant::now()) }
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod references;
 pub mod required;
 pub mod resources;
 pub mod retry;
+mod set;
 pub mod settings;
 pub mod share;
 pub mod store;

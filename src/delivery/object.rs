@@ -29,11 +29,32 @@ impl fmt::Display for Key {
     }
 }
 
-/// An object that shall be in the target, with the resource that serves it.
+/// A kind as a cluster serves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Served {
+    pub resource: ApiResource,
+    /// Whether its objects are in namespaces; otherwise they belong to the whole cluster.
+    pub is_namespaced: bool,
+}
+
+impl Served {
+    /// A kind whose objects are in namespaces.
+    pub fn in_namespaces(resource: ApiResource) -> Self {
+        Self { resource, is_namespaced: true }
+    }
+}
+
+impl From<(ApiResource, bool)> for Served {
+    fn from((resource, is_namespaced): (ApiResource, bool)) -> Self {
+        Self { resource, is_namespaced }
+    }
+}
+
+/// An object that shall be in the target, with the kind that serves it.
 #[derive(Clone, Debug)]
 pub(super) struct Item {
     pub key: Key,
-    pub resource: ApiResource,
+    pub served: Served,
     /// The manifest as it is sent: the bundle's, with the label of the set.
     pub body: Value,
 }

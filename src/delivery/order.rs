@@ -6,7 +6,7 @@ const WAVES: usize = 4;
 /// The wave of a kind. The order is that of kustomize and Helm, folded into as few waves as the real
 /// dependencies need, because each wave waits for the one before:
 ///
-/// 0. who acts and what bounds it: `ServiceAccounts`, quotas, limits, network policies, Roles;
+/// 0. who acts and what bounds it: `ServiceAccounts`, quotas, limits, network policies, roles; classes, and definitions of kinds;
 /// 1. what workloads read: `RoleBindings` (their Role must be there), `ConfigMaps`, volume claims, Services,
 ///    and custom resources;
 /// 2. workloads and their disruption budgets;
@@ -16,7 +16,11 @@ pub fn wave(group: &str, kind: &str) -> usize {
         ("", "ServiceAccount" | "ResourceQuota" | "LimitRange")
         | ("networking.k8s.io", "NetworkPolicy")
         | ("scheduling.k8s.io", "PriorityClass")
-        | ("rbac.authorization.k8s.io", "Role") => 0,
+        | ("storage.k8s.io", "StorageClass")
+        | ("networking.k8s.io", "IngressClass")
+        | ("node.k8s.io", "RuntimeClass")
+        | ("apiextensions.k8s.io", "CustomResourceDefinition")
+        | ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => 0,
         ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
         | ("", "Pod" | "ReplicationController")
         | ("batch", "Job" | "CronJob")

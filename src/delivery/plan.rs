@@ -12,14 +12,17 @@ use super::diff;
 use super::errors::{self, Cause};
 pub use super::findings::PlanError;
 use super::findings::{Findings, Obstacle};
-use super::object::{self, Item, Key};
+use super::object::{self, Item};
 use super::planned::{Deletion, ParentPlan, Planned, PlannedItem};
 use super::resources::Resources;
 use super::retry::retrying;
+use super::set::Set;
 use super::survey::{self, Members, Scope};
 use super::target::{Mode, Target};
+use crate::api::cluster_scoped::ClusterScopedKind;
 use crate::api::names;
 use crate::api::plan::PlannedAction;
+use crate::api::reference::GroupKind as Kind;
 use crate::identity::delegate::DelegateClient;
 
 /// How many calls are under way at once, where nothing else is said.
@@ -43,12 +46,27 @@ pub struct PlanInput<'a> {
     /// Whether the solution is expected to be new in the target: then what a first deployment writes besides is asked for at once,
     /// and members of its set are looked for only where the set has a parent. A guess that is wrong costs time, and nothing else.
     pub is_first: bool,
+    /// What may belong to the target's whole cluster.
+    pub cluster: ClusterBounds<'a>,
+}
+
+/// What a solution may bring that belongs to its target's whole cluster, and as whose.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClusterBounds<'a> {
+    /// The Environment that allows it, for people.
+    pub environment: &'a str,
+    /// The uid of the target namespace, whose these objects are.
+    pub namespace_uid: &'a str,
+    /// The kinds that the Environment lists.
+    pub allowed: &'a [ClusterScopedKind],
+    /// The kinds that belonged to the whole cluster where the objects were exported from; `None` where that is not known.
+    pub exported: Option<&'a [Kind]>,
 }
 
 impl<'a> PlanInput<'a> {
-    /// A plan without force, with the usual concurrency ([`CONCURRENCY`]).
+    /// A plan without force, with the usual concurrency ([`CONCURRENCY`]), and with nothing that belongs to the whole cluster.
     pub fn new(namespace: &'a str, solution: &'a str, objects: &'a [Value]) -> Self {
-        Self { namespace, solution, objects, force: false, concurrency: CONCURRENCY, is_first: false }
+        Self { namespace, solution, objects, force: false, concurrency: CONCURRENCY, is_first: false, cluster: ClusterBounds::default() }
     }
 }
 
@@ -63,13 +81,13 @@ impl<'a> PlanInput<'a> {
 /// See [`PlanError`].
 pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &impl Resources) -> Result<Planned, PlanError> {
     let target = Target::new(delegate, input.namespace);
-    let set = applyset::id(input.solution, input.namespace);
+    let set = Set::new(input.solution, input.namespace, input.cluster.namespace_uid);
     let concurrency = input.concurrency.max(1);
     let scope = Scope { target: &target, namespace: input.namespace, solution: input.solution, set: &set, concurrency };
 
     let mut refused = Findings::default();
     let items = admit(input, &set, resources, &mut refused).await?;
-    let kinds = survey::distinct(items.iter().map(|item| &item.resource));
+    let kinds = survey::distinct(items.iter().map(|item| &item.served));
     let first_runs = stream::iter(0..items.len())
         .map(|index| {
             let (item, target) = (&items[index], &target);
@@ -77,12 +95,12 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
         })
         .buffered(concurrency)
         .collect::<Vec<_>>();
-    let new_parent = ParentPlan::new(None, kinds.iter().map(GroupKind::of).collect());
+    let new_parent = ParentPlan::new(None, kinds.iter().map(|served| GroupKind::of(&served.resource)).collect());
     let first_parent = async { if input.is_first { Some(try_parent(&scope, &new_parent).await) } else { None } };
     let ((mut survey, mut findings), first_runs, first_parent) =
         futures::join!(scope.survey(&kinds, input.is_first), first_runs, first_parent);
     findings.merge(refused);
-    scope.survey_former(&mut survey, &kinds, resources, &mut findings).await?;
+    scope.survey_former(&mut survey, &kinds, input.cluster.allowed, resources, &mut findings).await?;
 
     let (deletions, parent) = prune(&survey, &items);
     let first_parent = first_parent.filter(|_| parent == new_parent);
@@ -98,6 +116,7 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
         parent,
         items,
         deletions,
+        left_alone: survey.left_alone,
     })
 }
 
@@ -130,7 +149,7 @@ async fn finish(
     let deleted = stream::iter(0..deletions.len())
         .map(|index| async move {
             let deletion = &deletions[index];
-            let outcome = retrying(|| scope.target.delete(&deletion.resource, &deletion.key.name, &deletion.uid, None, Mode::DryRun)).await;
+            let outcome = retrying(|| scope.target.delete(&deletion.served, &deletion.key.name, &deletion.uid, None, Mode::DryRun)).await;
             (index, outcome)
         })
         .buffer_unordered(scope.concurrency)
@@ -145,7 +164,7 @@ async fn finish(
     for (index, outcome) in deleted {
         if let Err(error) = outcome {
             let deletion = &deletions[index];
-            findings.add(&deletion.key, Obstacle::Call { error, rights: vec![scope.target.right("delete", &deletion.resource)] });
+            findings.add(&deletion.key, Obstacle::Call { error, rights: vec![scope.target.right("delete", &deletion.served)] });
         }
     }
     if let Err(obstacle) = recorded {
@@ -163,12 +182,12 @@ async fn finish(
 
 async fn try_parent(scope: &Scope<'_>, parent: &ParentPlan) -> Result<(), Obstacle> {
     let Some(kinds) = parent.widened().or(parent.narrowed()) else { return Ok(()) };
-    let (resource, manifest) = (survey::config_maps(), applyset::parent(scope.solution, scope.namespace, kinds));
+    let (served, manifest) = (survey::config_maps(), applyset::parent(scope.solution, scope.namespace, kinds));
     let name = names::applyset_parent_name(scope.solution);
-    match retrying(|| scope.target.apply(&resource, &name, &manifest, true, Mode::DryRun)).await {
+    match retrying(|| scope.target.apply(&served, &name, &manifest, true, Mode::DryRun)).await {
         Ok(_) => Ok(()),
         Err(error) => {
-            let rights = scope.target.rights_to_apply(&resource, parent.known.is_some(), &error);
+            let rights = scope.target.rights_to_apply(&served, parent.known.is_some(), &error);
             Err(Obstacle::Call { error, rights })
         }
     }
@@ -199,13 +218,15 @@ async fn settle(
                     return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, fields: Vec::new() });
                 }
                 cause => {
-                    if cause == Cause::FieldConflict && live.is_none() {
-                        check_owner(&item.key, set, read(target, &item).await?.as_ref())?;
+                    // Whose it is comes before what is wrong with writing to it.
+                    let of_cluster = !item.served.is_namespaced && !matches!(cause, Cause::Transient | Cause::Unauthorized);
+                    if live.is_none() && (cause == Cause::FieldConflict || of_cluster) {
+                        set.check_owner(&item.key, &item.served, read(target, &item).await?.as_ref())?;
                     }
                     if cause == Cause::Immutable && may_be_recreated(&item, set, live.as_ref()) {
                         return recreated(target, item, live).await;
                     }
-                    let rights = target.rights_to_apply(&item.resource, live.is_some(), &error);
+                    let rights = target.rights_to_apply(&item.served, live.is_some(), &error);
                     return Err(Obstacle::Call { error, rights });
                 }
             },
@@ -217,7 +238,7 @@ async fn settle(
         if !live.as_ref().is_some_and(|live| object::same_state(live, &would_be)) {
             live = read(target, &item).await?;
         }
-        check_owner(&item.key, set, live.as_ref())?;
+        set.check_owner(&item.key, &item.served, live.as_ref())?;
         match &live {
             Some(found) if object::same_state(found, &would_be) => return Ok(compared(item, live, &would_be)),
             _ => last = Some(would_be),
@@ -233,17 +254,17 @@ async fn settle(
 }
 
 /// Whether an object that can't be changed is to be deleted and created anew: its maker says so, and it is the set's own.
-fn may_be_recreated(item: &Item, set: &str, live: Option<&Value>) -> bool {
+fn may_be_recreated(item: &Item, set: &Set, live: Option<&Value>) -> bool {
     object::annotation(&item.body, names::RECREATE_ANNOTATION) == Some("true")
-        && live.is_some_and(|live| object::label(live, names::APPLYSET_PART_OF) == Some(set))
+        && live.is_some_and(|live| set.owns(live, item.served.is_namespaced))
 }
 
 /// That an object is created anew is planned where it may be deleted.
 async fn recreated(target: &Target, item: Item, live: Option<Value>) -> Result<PlannedItem, Obstacle> {
     let uid = live.as_ref().and_then(|live| object::metadata(live, "uid")).unwrap_or_default();
-    retrying(|| target.delete(&item.resource, &item.key.name, uid, None, Mode::DryRun))
+    retrying(|| target.delete(&item.served, &item.key.name, uid, None, Mode::DryRun))
         .await
-        .map_err(|error| Obstacle::Call { error, rights: vec![target.right("delete", &item.resource)] })?;
+        .map_err(|error| Obstacle::Call { error, rights: vec![target.right("delete", &item.served)] })?;
     Ok(PlannedItem { item, action: PlannedAction::Recreate, live, fields: Vec::new() })
 }
 
@@ -253,46 +274,18 @@ fn compared(item: Item, live: Option<Value>, would_be: &Value) -> PlannedItem {
     PlannedItem { item, action, live, fields }
 }
 
-/// An object that belongs to another set stays with it: two solutions would undo each other's writes. And a `ServiceAccount` of the
-/// target stays the target's: to bring one of its name along would let a solution run with its rights.
-pub(super) fn check_owner(key: &Key, set: &str, live: Option<&Value>) -> Result<(), Obstacle> {
-    let Some(live) = live else { return Ok(()) };
-    let is_account = key.group.is_empty() && key.kind == "ServiceAccount";
-    if is_account && object::label(live, names::APPLYSET_PART_OF).is_none() && object::label(live, names::CONNECTION_LABEL) != Some("true")
-    {
-        let (name, namespace) = (&key.name, object::metadata(live, "namespace").unwrap_or_default());
-        return Err(Obstacle::Refusal(errors::result(
-            key,
-            "NotOffered",
-            &format!(
-                "{key} exists in the target, was not put there by this solution and is not offered to it: give it another name, or let its owner offer it with: kubectl label serviceaccounts {name} -n {namespace} {}=true",
-                names::CONNECTION_LABEL
-            ),
-        )));
-    }
-    let other =
-        object::label(live, names::APPLYSET_PART_OF).filter(|owner| *owner != set).or_else(|| object::label(live, names::APPLYSET_ID));
-    other.map_or(Ok(()), |owner| {
-        Err(Obstacle::Refusal(errors::result(
-            key,
-            "OwnedByAnotherSet",
-            &format!("{key} exists in the target and belongs to the ApplySet {owner}: remove it from one of the two, or rename it"),
-        )))
-    })
-}
-
 async fn dry_run(target: &Target, item: &Item, force: bool) -> Result<Value, kube::Error> {
-    retrying(|| target.apply(&item.resource, &item.key.name, &item.body, force, Mode::DryRun)).await
+    retrying(|| target.apply(&item.served, &item.key.name, &item.body, force, Mode::DryRun)).await
 }
 
 async fn read(target: &Target, item: &Item) -> Result<Option<Value>, Obstacle> {
-    retrying(|| target.get(&item.resource, &item.key.name))
+    retrying(|| target.get(&item.served, &item.key.name))
         .await
-        .map_err(|error| Obstacle::Call { error, rights: vec![target.right("get", &item.resource)] })
+        .map_err(|error| Obstacle::Call { error, rights: vec![target.right("get", &item.served)] })
 }
 
 fn member(members: &Members, item: &Item) -> Option<Value> {
-    members.get(&(item.resource.api_version.clone(), item.key.clone())).map(|(_, object)| object.clone())
+    members.get(&(item.served.resource.api_version.clone(), item.key.clone())).map(|(_, object)| object.clone())
 }
 
 fn prune<'a>(survey: &survey::Survey, items: impl IntoIterator<Item = &'a Item>) -> (Vec<Deletion>, ParentPlan) {
@@ -300,14 +293,13 @@ fn prune<'a>(survey: &survey::Survey, items: impl IntoIterator<Item = &'a Item>)
     let mut kinds = BTreeSet::new();
     for item in items {
         keys.insert(&item.key);
-        kinds.insert(GroupKind::of(&item.resource));
+        kinds.insert(GroupKind::of(&item.served.resource));
     }
     survey::prune(survey, &keys, kinds)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
 
     use super::*;
 
@@ -332,38 +324,6 @@ mod tests {
 
         async fn preferred(&self, _: &str, _: &str) -> Result<Option<(kube::core::ApiResource, bool)>, kube::Error> {
             Ok(None)
-        }
-    }
-
-    #[test]
-    fn a_service_account_of_the_target_is_taken_over_only_where_it_is_offered() {
-        let key = Key { group: String::new(), kind: "ServiceAccount".into(), name: "root".into() };
-        let labelled = |labels: Value| json!({"metadata": {"name": "root", "namespace": "qa", "labels": labels}});
-        assert!(check_owner(&key, "mine", None).is_ok());
-        assert!(check_owner(&key, "mine", Some(&labelled(json!({(names::APPLYSET_PART_OF): "mine"})))).is_ok());
-        assert!(check_owner(&key, "mine", Some(&labelled(json!({(names::CONNECTION_LABEL): "true"})))).is_ok());
-        for labels in [json!({}), json!({(names::CONNECTION_LABEL): "false"})] {
-            let Err(Obstacle::Refusal(result)) = check_owner(&key, "mine", Some(&labelled(labels))) else { panic!() };
-            assert_eq!(result.reason, "NotOffered");
-            assert!(
-                result.message.ends_with("kubectl label serviceaccounts root -n qa pilotage.dev/connection=true"),
-                "{}",
-                result.message
-            );
-        }
-    }
-
-    #[test]
-    fn an_object_of_another_set_is_left_to_it() {
-        let key = Key { group: String::new(), kind: "ConfigMap".into(), name: "shared".into() };
-        let labelled = |label: &str, value: &str| json!({"metadata": {"name": "shared", "labels": {(label): value}}});
-        assert!(check_owner(&key, "mine", None).is_ok());
-        assert!(check_owner(&key, "mine", Some(&json!({"metadata": {"name": "shared"}}))).is_ok());
-        assert!(check_owner(&key, "mine", Some(&labelled(names::APPLYSET_PART_OF, "mine"))).is_ok());
-        for label in [names::APPLYSET_PART_OF, names::APPLYSET_ID] {
-            let Err(Obstacle::Refusal(result)) = check_owner(&key, "mine", Some(&labelled(label, "other"))) else { panic!() };
-            assert_eq!(result.reason, "OwnedByAnotherSet");
-            assert!(result.message.contains("other"));
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use kube::core::ApiResource;
 use serde_json::Value;
 
 use super::applyset::{self, GroupKind};
-use super::object::{Item, Key};
+use super::object::{Item, Key, Served};
+use super::set::Set;
 use crate::api::plan::{PlannedAction, PlannedObject};
 use crate::identity::delegate::Delegate;
 
@@ -27,7 +27,7 @@ pub(super) struct PlannedItem {
 #[derive(Clone, Debug)]
 pub(super) struct Deletion {
     pub key: Key,
-    pub resource: ApiResource,
+    pub served: Served,
     pub uid: String,
     /// The `resourceVersion` that the plan saw.
     pub version: String,
@@ -74,12 +74,13 @@ impl ParentPlan {
 pub struct Planned {
     pub(super) namespace: String,
     pub(super) solution: String,
-    pub(super) set: String,
+    pub(super) set: Set,
     pub(super) delegate: Delegate,
     pub(super) force: bool,
     pub(super) parent: ParentPlan,
     pub(super) items: Vec<PlannedItem>,
     pub(super) deletions: Vec<Deletion>,
+    pub(super) left_alone: BTreeSet<GroupKind>,
 }
 
 /// A plan for people.
@@ -110,16 +111,18 @@ impl Planned {
             .iter()
             .map(|deletion| PlannedObject {
                 action: PlannedAction::Delete,
-                api_version: deletion.resource.api_version.clone(),
+                api_version: deletion.served.resource.api_version.clone(),
                 kind: deletion.key.kind.clone(),
                 name: deletion.key.name.clone(),
+                cluster_scoped: !deletion.served.is_namespaced,
                 fields: Vec::new(),
             })
             .chain(self.items.iter().filter(|i| i.action != PlannedAction::Unchanged).map(|i| PlannedObject {
                 action: i.action,
-                api_version: i.item.resource.api_version.clone(),
+                api_version: i.item.served.resource.api_version.clone(),
                 kind: i.item.key.kind.clone(),
                 name: i.item.key.name.clone(),
+                cluster_scoped: !i.item.served.is_namespaced,
                 fields: i.fields.clone(),
             }))
             .collect();
@@ -156,6 +159,11 @@ impl Planned {
             && self.parent.narrowed().is_none()
     }
 
+    /// Kinds of the whole cluster that an earlier version had objects of, and the Environment does not list any more: these objects stay.
+    pub fn left_alone(&self) -> Vec<String> {
+        self.left_alone.iter().map(ToString::to_string).collect()
+    }
+
     /// The identity that made the plan and must apply it.
     pub fn delegate(&self) -> &Delegate {
         &self.delegate
@@ -178,13 +186,13 @@ fn to_i32(count: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::GroupVersionKind;
+    use kube::core::{ApiResource, GroupVersionKind};
     use serde_json::json;
 
     use super::*;
 
-    fn resource(group: &str, kind: &str) -> ApiResource {
-        ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind))
+    fn served(group: &str, kind: &str) -> Served {
+        Served::in_namespaces(ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind)))
     }
 
     fn key(group: &str, kind: &str, name: &str) -> Key {
@@ -193,7 +201,7 @@ mod tests {
 
     fn item(name: &str, action: PlannedAction) -> PlannedItem {
         PlannedItem {
-            item: Item { key: key("", "ConfigMap", name), resource: resource("", "ConfigMap"), body: json!({}) },
+            item: Item { key: key("", "ConfigMap", name), served: served("", "ConfigMap"), body: json!({}) },
             action,
             live: None,
             fields: vec![],
@@ -205,12 +213,13 @@ mod tests {
         Planned {
             namespace: "qa".into(),
             solution: "orders".into(),
-            set: "id".into(),
+            set: Set::new("orders", "qa", "uid"),
             delegate: Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() },
             force: false,
             parent: ParentPlan::new(Some(kinds.clone()), kinds),
             items,
             deletions,
+            left_alone: BTreeSet::new(),
         }
     }
 
@@ -219,7 +228,7 @@ mod tests {
         let items = (0..250).map(|i| item(&format!("c{i}"), PlannedAction::Create)).collect();
         let deletion = |name: &str| Deletion {
             key: key("apps", "Deployment", name),
-            resource: resource("apps", "Deployment"),
+            served: served("apps", "Deployment"),
             uid: "u".into(),
             version: "7".into(),
         };

@@ -65,9 +65,10 @@ pub fn of(objects: &[Value]) -> BTreeMap<(Kind, String), String> {
     for object in objects {
         let user = Key::of(object).to_string();
         each(object, &mut |kind, name| {
-            let key = Key { group: String::new(), kind: kind.resource().kind, name: name.to_owned() };
-            let comes_along = kind.is_namespaced() && brought.contains(&key)
-                || kind == Kind::PersistentVolumeClaim && claimed.iter().any(|prefix| name.starts_with(prefix));
+            let resource = kind.resource();
+            let key = Key { group: resource.group, kind: resource.kind, name: name.to_owned() };
+            let comes_along =
+                brought.contains(&key) || kind == Kind::PersistentVolumeClaim && claimed.iter().any(|prefix| name.starts_with(prefix));
             if !name.is_empty() && !comes_along {
                 needed.entry((kind, name.to_owned())).or_insert_with(|| user.clone());
             }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::claimed::Claimed;
 use super::errors::{self, Cause};
-use super::object::{self, Key};
+use super::object::{self, Key, Served};
 use super::retry::retrying;
 use super::target::{Mode, Target};
 use crate::api::names::{self, short_hash};
@@ -107,16 +107,16 @@ fn refusal(solution: &str, grant: &ShareGrant, error: &kube::Error) -> ObjectErr
 
 /// One binding; its name.
 async fn bind(target: &Target, solution: &str, grant: &ShareGrant, mode: Mode) -> Result<String, Obstacle> {
-    let (resource, key) = (ApiResource::erase::<RoleBinding>(&()), key(solution, grant));
+    let (served, key) = (Served::in_namespaces(ApiResource::erase::<RoleBinding>(&())), key(solution, grant));
     let wanted = manifest(solution, grant);
-    let live = retrying(|| target.get(&resource, &key.name)).await.map_err(Obstacle::Call)?;
+    let live = retrying(|| target.get(&served, &key.name)).await.map_err(Obstacle::Call)?;
     match live {
         Some(live) if object::label(&live, names::SOLUTION_LABEL) != Some(solution) => return Err(Obstacle::Taken(key)),
         Some(live) if live["roleRef"] == wanted["roleRef"] && live["subjects"] == wanted["subjects"] => return Ok(key.name),
         _ => {}
     }
     // By force: what somebody changed in a generated binding is put right.
-    retrying(|| target.apply(&resource, &key.name, &wanted, true, mode)).await.map_err(Obstacle::Call)?;
+    retrying(|| target.apply(&served, &key.name, &wanted, true, mode)).await.map_err(Obstacle::Call)?;
     Ok(key.name)
 }
 

@@ -9,21 +9,25 @@ use serde_json::Value;
 use super::applyset::{self, GroupKind};
 use super::errors::{self, Cause};
 use super::findings::{Findings, Obstacle, PlanError};
-use super::object::{self, Key};
+use super::object::{self, Key, Served};
 use super::planned::{Deletion, ParentPlan};
 use super::resources::Resources;
 use super::retry::retrying;
+use super::set::Set;
 use super::target::Target;
+use crate::api::cluster_scoped::{self, ClusterScopedKind};
 use crate::api::names;
 
 /// The members of a set, by API version and key.
-pub(super) type Members = BTreeMap<(String, Key), (ApiResource, Value)>;
+pub(super) type Members = BTreeMap<(String, Key), (Served, Value)>;
 
 /// What is in the target now.
 #[derive(Default)]
 pub(super) struct Survey {
     pub parent: Option<Value>,
     pub members: Members,
+    /// Kinds of the whole cluster that the parent names and the Environment does not list (any more): what there is of them is left alone.
+    pub left_alone: BTreeSet<GroupKind>,
 }
 
 /// Which set is looked at, and how.
@@ -31,7 +35,7 @@ pub(super) struct Scope<'a> {
     pub target: &'a Target,
     pub namespace: &'a str,
     pub solution: &'a str,
-    pub set: &'a str,
+    pub set: &'a Set,
     pub concurrency: usize,
 }
 
@@ -42,7 +46,7 @@ impl Scope<'_> {
 
     /// The parent, and the members of the given kinds. They are asked for at once, but for a set that is expected to be new: without a
     /// parent it has no members, and lists are dear (a consistent one may wait for the next sign of life from etcd).
-    pub async fn survey(&self, kinds: &[ApiResource], is_new: bool) -> (Survey, Findings) {
+    pub async fn survey(&self, kinds: &[Served], is_new: bool) -> (Survey, Findings) {
         let (parent, lists) = if is_new {
             let parent = self.parent().await;
             let lists = if matches!(parent, Ok(None)) { Vec::new() } else { self.lists(kinds).await };
@@ -54,7 +58,7 @@ impl Scope<'_> {
         let mut survey = Survey::default();
         match parent {
             Ok(found) => {
-                if let Some(owner) = found.as_ref().and_then(|p| applyset::taken_by(p, self.set)) {
+                if let Some(owner) = found.as_ref().and_then(|p| applyset::taken_by(p, &self.set.id)) {
                     let key = self.parent_key();
                     findings.refuse(
                         &key,
@@ -77,11 +81,12 @@ impl Scope<'_> {
     pub async fn survey_former(
         &self,
         survey: &mut Survey,
-        listed: &[ApiResource],
+        listed: &[Served],
+        allowed: &[ClusterScopedKind],
         resources: &impl Resources,
         findings: &mut Findings,
     ) -> Result<(), PlanError> {
-        let listed: BTreeSet<GroupKind> = listed.iter().map(GroupKind::of).collect();
+        let listed: BTreeSet<GroupKind> = listed.iter().map(|served| GroupKind::of(&served.resource)).collect();
         let mut former = Vec::new();
         for kind in survey.parent.iter().flat_map(applyset::kinds_of).filter(|kind| !listed.contains(kind)) {
             // Solutions have no Secrets, and whoever wrote one in here shall not make us read them.
@@ -89,8 +94,14 @@ impl Scope<'_> {
                 continue;
             }
             // A kind that is not served any more has no objects any more.
-            if let Some((resource, true)) = resources.preferred(&kind.group, &kind.kind).await.map_err(PlanError::Transient)? {
-                former.push(resource);
+            let found = resources.preferred(&kind.group, &kind.kind).await.map_err(PlanError::Transient)?.map(Served::from);
+            match found {
+                Some(served) if served.is_namespaced || cluster_scoped::allows(allowed, &kind.group, &kind.kind) => former.push(served),
+                // Whoever writes to the parent, who needs no rights in the cluster, shall not have the delegate look around there.
+                Some(_) if !cluster_scoped::is_never_allowed(&kind.group, &kind.kind) => {
+                    survey.left_alone.insert(kind);
+                }
+                _ => {}
             }
         }
         collect(self.lists(&former).await, &mut survey.members, findings);
@@ -105,14 +116,14 @@ impl Scope<'_> {
             .map_err(|error| Obstacle::Call { error, rights: vec![self.target.right("get", &resource)] })
     }
 
-    async fn lists(&self, kinds: &[ApiResource]) -> Vec<(ApiResource, Result<Vec<Value>, Obstacle>)> {
-        let selector = format!("{}={}", names::APPLYSET_PART_OF, self.set);
+    async fn lists(&self, kinds: &[Served]) -> Vec<(Served, Result<Vec<Value>, Obstacle>)> {
         stream::iter(0..kinds.len())
             .map(|index| {
-                let (resource, selector) = (&kinds[index], &selector);
+                let served = &kinds[index];
                 async move {
-                    let found = retrying(|| self.target.list(resource, selector)).await;
-                    (resource.clone(), found.map_err(|error| Obstacle::Call { error, rights: vec![self.target.right("list", resource)] }))
+                    let selector = self.set.selector(served.is_namespaced);
+                    let found = retrying(|| self.target.list(served, &selector)).await;
+                    (served.clone(), found.map_err(|error| Obstacle::Call { error, rights: vec![self.target.right("list", served)] }))
                 }
             })
             .buffer_unordered(self.concurrency)
@@ -121,14 +132,15 @@ impl Scope<'_> {
     }
 }
 
-fn collect(lists: Vec<(ApiResource, Result<Vec<Value>, Obstacle>)>, members: &mut Members, findings: &mut Findings) {
-    for (resource, list) in lists {
+fn collect(lists: Vec<(Served, Result<Vec<Value>, Obstacle>)>, members: &mut Members, findings: &mut Findings) {
+    for (served, list) in lists {
+        let resource = &served.resource;
         let key = |name: &str| Key { group: resource.group.clone(), kind: resource.kind.clone(), name: name.to_owned() };
         match list {
             Ok(objects) => {
                 for object in objects {
                     if let Some(name) = object::metadata(&object, "name") {
-                        members.insert((resource.api_version.clone(), key(name)), (resource.clone(), object));
+                        members.insert((resource.api_version.clone(), key(name)), (served.clone(), object));
                     }
                 }
             }
@@ -140,41 +152,42 @@ fn collect(lists: Vec<(ApiResource, Result<Vec<Value>, Obstacle>)>, members: &mu
 }
 
 /// The resource of the parent.
-pub(super) fn config_maps() -> ApiResource {
-    ApiResource {
+pub(super) fn config_maps() -> Served {
+    Served::in_namespaces(ApiResource {
         group: String::new(),
         version: "v1".into(),
         api_version: "v1".into(),
         kind: "ConfigMap".into(),
         plural: "configmaps".into(),
-    }
+    })
 }
 
-/// The distinct resources among these.
-pub(super) fn distinct<'a>(resources: impl Iterator<Item = &'a ApiResource>) -> Vec<ApiResource> {
-    let mut found: Vec<ApiResource> = Vec::new();
-    for resource in resources {
-        if !found.contains(resource) {
-            found.push(resource.clone());
+/// The distinct kinds among these.
+pub(super) fn distinct<'a>(kinds: impl Iterator<Item = &'a Served>) -> Vec<Served> {
+    let mut found: Vec<Served> = Vec::new();
+    for served in kinds {
+        if !found.contains(served) {
+            found.push(served.clone());
         }
     }
     found
 }
 
 /// What is to be deleted, and what becomes of the parent. Members that are being deleted already, and those
-/// that a controller made, are left alone; the parent goes on to name the kinds of the former.
+/// that a controller made, are left alone; the parent goes on to name the kinds of the former, and those that are not looked at.
 pub(super) fn prune(survey: &Survey, desired: &BTreeSet<&Key>, desired_kinds: BTreeSet<GroupKind>) -> (Vec<Deletion>, ParentPlan) {
     let mut deletions: BTreeMap<Key, Deletion> = BTreeMap::new();
     let mut kinds = desired_kinds;
-    for ((_, key), (resource, object)) in &survey.members {
+    kinds.extend(survey.left_alone.iter().cloned());
+    for ((_, key), (served, object)) in &survey.members {
         if desired.contains(key) || object::is_controlled(object) {
             continue;
         }
         if object::is_being_deleted(object) {
-            kinds.insert(GroupKind::of(resource));
+            kinds.insert(GroupKind::of(&served.resource));
         } else if let Some(uid) = object::metadata(object, "uid") {
             let version = object::metadata(object, "resourceVersion").unwrap_or_default().to_owned();
-            deletions.insert(key.clone(), Deletion { key: key.clone(), resource: resource.clone(), uid: uid.to_owned(), version });
+            deletions.insert(key.clone(), Deletion { key: key.clone(), served: served.clone(), uid: uid.to_owned(), version });
         }
     }
     (deletions.into_values().collect(), ParentPlan::of(survey.parent.as_ref(), kinds))

@@ -1,13 +1,14 @@
-//! The calls that are made in a target namespace, as the delegate: get, list, patch and delete, no others.
+//! The calls that are made in a target namespace, and for what belongs to its cluster, as the delegate: get, list, patch and delete, no others.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, Preconditions, ValidationDirective};
-use kube::core::{ApiResource, Request, Resource as _};
+use kube::core::{Request, Resource as _};
 use serde_json::Value;
 
+use super::object::Served;
 use crate::api::names;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
@@ -31,27 +32,28 @@ impl Target {
         Self { client: delegate.client(), namespace: namespace.to_owned() }
     }
 
-    /// The right that a call with `verb` on the resource needs.
-    pub fn right(&self, verb: &str, resource: &ApiResource) -> Right {
-        Right::on(verb, &resource.group, &resource.plural, &self.namespace)
+    /// The right that a call with `verb` on the kind needs: in the namespace, or in the whole cluster.
+    pub fn right(&self, verb: &str, served: &Served) -> Right {
+        let resource = &served.resource;
+        Right { namespace: self.place(served).map(str::to_owned), ..Right::on(verb, &resource.group, &resource.plural, "") }
     }
 
     /// The rights that an apply, which was refused with this error, needs. Where the object does not exist
     /// (or is not known to), the server asks for `patch` first and for `create` as a second check, which it
     /// reaches only with `patch`.
-    pub fn rights_to_apply(&self, resource: &ApiResource, exists: bool, error: &kube::Error) -> Vec<Right> {
+    pub fn rights_to_apply(&self, served: &Served, exists: bool, error: &kube::Error) -> Vec<Right> {
         let is_first_check =
             matches!(error, kube::Error::Api(status) if status.message.contains(" cannot ") && !status.message.contains(" cannot create "));
         match (exists, is_first_check) {
-            (true, _) => vec![self.right("patch", resource)],
-            (false, true) => vec![self.right("create", resource), self.right("patch", resource)],
-            (false, false) => vec![self.right("create", resource)],
+            (true, _) => vec![self.right("patch", served)],
+            (false, true) => vec![self.right("create", served), self.right("patch", served)],
+            (false, false) => vec![self.right("create", served)],
         }
     }
 
     /// The object, where it exists.
-    pub async fn get(&self, resource: &ApiResource, name: &str) -> Result<Option<Value>, kube::Error> {
-        let request = self.request(resource).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
+    pub async fn get(&self, served: &Served, name: &str) -> Result<Option<Value>, kube::Error> {
+        let request = self.request(served).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
         match self.client.request_text(request).await {
             Ok(text) => parse(&text).map(Some),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
@@ -60,8 +62,8 @@ impl Target {
     }
 
     /// The objects that the selector picks.
-    pub async fn list(&self, resource: &ApiResource, selector: &str) -> Result<Vec<Value>, kube::Error> {
-        let request = self.request(resource).list(&ListParams::default().labels(selector)).map_err(kube::Error::BuildRequest)?;
+    pub async fn list(&self, served: &Served, selector: &str) -> Result<Vec<Value>, kube::Error> {
+        let request = self.request(served).list(&ListParams::default().labels(selector)).map_err(kube::Error::BuildRequest)?;
         let mut list = parse(&self.client.request_text(request).await?)?;
         Ok(match list.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => items,
@@ -70,14 +72,14 @@ impl Target {
     }
 
     /// Applies the manifest on the server's side, and gives the object as it is then (or would be).
-    pub async fn apply(&self, resource: &ApiResource, name: &str, manifest: &Value, force: bool, mode: Mode) -> Result<Value, kube::Error> {
+    pub async fn apply(&self, served: &Served, name: &str, manifest: &Value, force: bool, mode: Mode) -> Result<Value, kube::Error> {
         let params = PatchParams {
             dry_run: mode == Mode::DryRun,
             force,
             field_manager: Some(names::FIELD_MANAGER.to_owned()),
             field_validation: Some(ValidationDirective::Strict),
         };
-        let mut request = self.request(resource).patch(name, &params, &Patch::Apply(manifest)).map_err(kube::Error::BuildRequest)?;
+        let mut request = self.request(served).patch(name, &params, &Patch::Apply(manifest)).map_err(kube::Error::BuildRequest)?;
         if let Cow::Owned(escaped) = as_yaml(request.body()) {
             *request.body_mut() = escaped;
         }
@@ -88,7 +90,7 @@ impl Target {
     /// not there any more, under that uid, is no error. Gives the object where it does not go at once.
     pub async fn delete(
         &self,
-        resource: &ApiResource,
+        served: &Served,
         name: &str,
         uid: &str,
         version: Option<&str>,
@@ -97,7 +99,7 @@ impl Target {
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(str::to_owned) };
         let mut params = DeleteParams::background().preconditions(preconditions);
         params.dry_run = mode == Mode::DryRun;
-        let mut request = self.request(resource).delete(name, &params).map_err(kube::Error::BuildRequest)?;
+        let mut request = self.request(served).delete(name, &params).map_err(kube::Error::BuildRequest)?;
         if mode == Mode::DryRun {
             // The body says so too, but whoever reads the cluster's audit log sees the address alone, and would find deletions.
             let address = request.uri().to_string();
@@ -113,8 +115,13 @@ impl Target {
         }
     }
 
-    fn request(&self, resource: &ApiResource) -> Request {
-        Request::new(DynamicObject::url_path(resource, Some(&self.namespace)))
+    fn request(&self, served: &Served) -> Request {
+        Request::new(DynamicObject::url_path(&served.resource, self.place(served)))
+    }
+
+    /// The namespace that a call is made in; none for what belongs to the whole cluster.
+    fn place(&self, served: &Served) -> Option<&str> {
+        served.is_namespaced.then_some(self.namespace.as_str())
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use kube::core::ApiResource;
 use serde_json::Value;
 
 use super::apply::AppliedObject;
@@ -10,10 +9,10 @@ use super::diff;
 use super::errors::{self, Cause};
 use super::fence::Fence;
 use super::findings::Obstacle;
-use super::object::{self, Item, Key};
-use super::plan::check_owner;
+use super::object::{self, Item, Key, Served};
 use super::planned::{Deletion, PlannedItem};
 use super::retry::retrying;
+use super::set::Set;
 use super::target::{Mode, Target};
 use crate::api::names;
 use crate::api::plan::PlannedAction;
@@ -74,7 +73,7 @@ impl Failure {
 /// Writes the objects of one set to one target.
 pub(super) struct Writer<'a> {
     pub target: Target,
-    pub set: String,
+    pub set: Set,
     pub force: bool,
     pub fence: &'a Fence,
 }
@@ -82,7 +81,7 @@ pub(super) struct Writer<'a> {
 /// What is written, and on what.
 struct Put<'a> {
     key: &'a Key,
-    resource: &'a ApiResource,
+    served: &'a Served,
     body: &'a Value,
     /// The object as it was seen; `None` for one that was not there.
     seen: Option<&'a Value>,
@@ -103,43 +102,43 @@ impl Writer<'_> {
                     }
                     live => live,
                 };
-                let Item { key, resource, body } = &item;
-                let put = Put { key, resource, body, seen: live.as_ref(), force: self.force };
-                (self.put(&put, |found| self.is_adoptable(key, found)).await?, true)
+                let Item { key, served, body } = &item;
+                let put = Put { key, served, body, seen: live.as_ref(), force: self.force };
+                (self.put(&put, |found| self.is_adoptable(key, served, found)).await?, true)
             }
         };
-        Ok(AppliedObject { key: item.key, resource: item.resource, object, is_written })
+        Ok(AppliedObject { key: item.key, served: item.served, object, is_written })
     }
 
     /// Writes the parent of the set, and gives it as it is then. It is the set's own, which the plan made sure of: its fields are taken
     /// where others set them.
-    pub async fn write_parent(&self, resource: &ApiResource, body: &Value, seen: Option<&Value>) -> Result<Value, Failure> {
+    pub async fn write_parent(&self, served: &Served, body: &Value, seen: Option<&Value>) -> Result<Value, Failure> {
         let name = object::metadata(body, "name").unwrap_or_default().to_owned();
-        let key = Key { group: String::new(), kind: resource.kind.clone(), name };
-        let put = Put { key: &key, resource, body, seen, force: true };
-        self.put(&put, |found| Ok(object::label(found, names::APPLYSET_ID) == Some(&self.set))).await
+        let key = Key { group: String::new(), kind: served.resource.kind.clone(), name };
+        let put = Put { key: &key, served, body, seen, force: true };
+        self.put(&put, |found| Ok(object::label(found, names::APPLYSET_ID) == Some(&self.set.id))).await
     }
 
     /// Deletes the object that the plan saw. It may have changed since, but not have gone to somebody else. Gives the object where
     /// finalizers hold it.
     pub async fn delete(&self, deletion: &Deletion) -> Result<Option<Value>, Failure> {
-        let Deletion { key, resource, uid, version } = deletion;
+        let Deletion { key, served, uid, version } = deletion;
         let mut version = version.clone();
         for attempt in 1..=STALE_ATTEMPTS {
             self.stands(key)?;
-            let outcome = retrying(|| self.target.delete(resource, &key.name, uid, Some(&version), Mode::Write)).await;
+            let outcome = retrying(|| self.target.delete(served, &key.name, uid, Some(&version), Mode::Write)).await;
             let error = match outcome {
                 Ok(left) => return Ok(left.filter(|object| !object::finalizers(object).is_empty())),
                 Err(error) => error,
             };
             if errors::classify(&error) != Cause::Stale {
-                return Err(Failure::of_call(key, &error, vec![self.target.right("delete", resource)]));
+                return Err(Failure::of_call(key, &error, vec![self.target.right("delete", served)]));
             }
-            let found = self.get(key, resource).await?;
+            let found = self.get(key, served).await?;
             let Some(found) = found.filter(|found| object::metadata(found, "uid") == Some(uid) && !object::is_being_deleted(found)) else {
                 return Ok(None);
             };
-            if object::label(&found, names::APPLYSET_PART_OF) != Some(&self.set) {
+            if !self.set.owns(&found, served.is_namespaced) {
                 return Err(Failure::changed(key, "was taken over by somebody else"));
             }
             self.still_holds(key).await?;
@@ -150,23 +149,23 @@ impl Writer<'_> {
     }
 
     async fn put(&self, put: &Put<'_>, is_ours: impl Fn(&Value) -> Result<bool, Failure>) -> Result<Value, Failure> {
-        let Put { key, resource, body, seen, force } = *put;
+        let Put { key, served, body, seen, force } = *put;
         let mut manifest = body.clone();
         let mut newer: Option<Value> = None;
         for attempt in 1..=STALE_ATTEMPTS {
             self.stands(key)?;
             let current = newer.as_ref().or(seen);
             expect(&mut manifest, current);
-            let error = match retrying(|| self.target.apply(resource, &key.name, &manifest, force, Mode::Write)).await {
+            let error = match retrying(|| self.target.apply(served, &key.name, &manifest, force, Mode::Write)).await {
                 Ok(object) if object::is_being_deleted(&object) => return Err(Failure::being_deleted(key, &object)),
                 Ok(object) => return Ok(object),
                 Err(error) => error,
             };
             if errors::classify(&error) != Cause::Stale {
-                let rights = self.target.rights_to_apply(resource, current.is_some(), &error);
+                let rights = self.target.rights_to_apply(served, current.is_some(), &error);
                 return Err(Failure::of_call(key, &error, rights));
             }
-            let found = self.get(key, resource).await?;
+            let found = self.get(key, served).await?;
             match (seen, found) {
                 (None, None) => newer = None,
                 // Two creations met. What is there may be another set's, or a person's; our own is gone on with.
@@ -175,6 +174,10 @@ impl Writer<'_> {
                 (Some(_), None) => return Err(Failure::changed(key, "was deleted")),
                 (Some(then), Some(now)) if object::metadata(then, "uid") != object::metadata(&now, "uid") => {
                     return Err(Failure::changed(key, "was deleted and created again"));
+                }
+                // Labels leave the generation as it is: to take them away, or to set others, is how an object of the cluster is handed on.
+                (Some(_), Some(now)) if !served.is_namespaced && !self.set.owns(&now, false) => {
+                    return Err(Failure::changed(key, "was taken over by somebody else"));
                 }
                 (Some(then), Some(now)) if is_as_it_was(then, &now) => newer = Some(now),
                 (Some(_), Some(now)) => return self.found_done(put, manifest, now).await,
@@ -187,37 +190,37 @@ impl Writer<'_> {
 
     /// Somebody else changed the object, unless it was we, and the reply was lost: then it is as it shall be.
     async fn found_done(&self, put: &Put<'_>, mut manifest: Value, now: Value) -> Result<Value, Failure> {
-        let Put { key, resource, force, .. } = *put;
+        let Put { key, served, force, .. } = *put;
         expect(&mut manifest, Some(&now));
-        match retrying(|| self.target.apply(resource, &key.name, &manifest, force, Mode::DryRun)).await {
+        match retrying(|| self.target.apply(served, &key.name, &manifest, force, Mode::DryRun)).await {
             Ok(would_be) if diff::changed_fields(&now, &would_be).is_empty() => Ok(now),
             Ok(_) => Err(Failure::changed(key, "was changed by somebody else")),
             Err(error) if errors::classify(&error) == Cause::Stale => Err(Failure::changed(key, "was changed by somebody else")),
-            Err(error) => Err(Failure::of_call(key, &error, vec![self.target.right("patch", resource)])),
+            Err(error) => Err(Failure::of_call(key, &error, vec![self.target.right("patch", served)])),
         }
     }
 
     /// Whether an object that was not there when it was planned is the set's own; nothing, where it may not be touched at all.
-    fn is_adoptable(&self, key: &Key, found: &Value) -> Result<bool, Failure> {
-        match check_owner(key, &self.set, Some(found)) {
+    fn is_adoptable(&self, key: &Key, served: &Served, found: &Value) -> Result<bool, Failure> {
+        match self.set.check_owner(key, served, Some(found)) {
             Err(Obstacle::Refusal(result)) => Err(Failure {
                 error: Box::new(errors::failure(key, &result.reason, &result.message)),
                 is_transient: false,
                 missing: Vec::new(),
             }),
-            _ => Ok(object::label(found, names::APPLYSET_PART_OF) == Some(&self.set)),
+            _ => Ok(self.set.owns(found, served.is_namespaced)),
         }
     }
 
     /// Deletes the object that the plan saw, and waits until its name is free.
     async fn make_room(&self, item: &Item, old: &Value) -> Result<(), Failure> {
-        let Item { key, resource, .. } = item;
+        let Item { key, served, .. } = item;
         let of = |field: &str| object::metadata(old, field).unwrap_or_default().to_owned();
-        let deletion = Deletion { key: key.clone(), resource: resource.clone(), uid: of("uid"), version: of("resourceVersion") };
+        let deletion = Deletion { key: key.clone(), served: served.clone(), uid: of("uid"), version: of("resourceVersion") };
         self.delete(&deletion).await?;
         let mut last = old.clone();
         for attempt in 1..=GONE_ATTEMPTS {
-            match self.get(key, resource).await?.filter(|found| object::metadata(found, "uid") == Some(&deletion.uid)) {
+            match self.get(key, served).await?.filter(|found| object::metadata(found, "uid") == Some(&deletion.uid)) {
                 None => return Ok(()),
                 Some(found) => last = found,
             }
@@ -226,9 +229,9 @@ impl Writer<'_> {
         Err(Failure::being_deleted(key, &last))
     }
 
-    async fn get(&self, key: &Key, resource: &ApiResource) -> Result<Option<Value>, Failure> {
-        let found = retrying(|| self.target.get(resource, &key.name)).await;
-        found.map_err(|error| Failure::of_call(key, &error, vec![self.target.right("get", resource)]))
+    async fn get(&self, key: &Key, served: &Served) -> Result<Option<Value>, Failure> {
+        let found = retrying(|| self.target.get(served, &key.name)).await;
+        found.map_err(|error| Failure::of_call(key, &error, vec![self.target.right("get", served)]))
     }
 
     fn stands(&self, key: &Key) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use super::access::Right;
 use super::delegate::Delegate;
 use super::{OPERATOR_NAME, OPERATOR_NAMESPACE};
 use crate::api::GROUP;
-use crate::api::names::short_hash;
+use crate::api::names::{ALLOW_CLUSTER_SCOPED, short_hash};
 use crate::api::reference::{Subject, SubjectKind};
 
 /// What a delegate does with the kinds that it deploys. It deletes what a later version has no more.
@@ -103,11 +103,10 @@ pub fn delegate_in_target(target: &str, delegate: &Subject) -> String {
     role_and_binding(&about("pilotage-delegate", delegate), target, delegate, &rights_in_every_target(target))
 }
 
-/// What a delegate needs in its target beyond what it has: each set of rights is a grant of its own, and replaces none that was
-/// printed and applied before.
-pub fn delegate_in_target_too(target: &str, delegate: &Subject, rights: &[Right]) -> String {
-    let rights = whole_kinds(rights);
-    role_and_binding(&with_rights(&about("pilotage-delegate", delegate), &rights), target, delegate, &rights)
+/// What a delegate needs in its target, or in its whole cluster, beyond what it has: each set of rights is a grant of its own, and
+/// replaces none that was printed and applied before.
+pub fn delegate_in_target_too(delegate: &Subject, rights: &[Right]) -> String {
+    where_they_lie(|rights| with_rights(&about("pilotage-delegate", delegate), rights), delegate, &whole_kinds(rights))
 }
 
 /// What the operator needs to become a delegate: the first half of constrained impersonation.
@@ -122,10 +121,10 @@ pub fn operator_as_delegate(target: &str, delegate: &Delegate) -> String {
     operator_may(&about("pilotage-as", &delegate.subject()), &rights)
 }
 
-/// What the operator needs in a target to use these rights of a delegate there, beyond what it has.
-pub fn operator_in_target_too(target: &str, delegate: &Delegate, rights: &[Right]) -> String {
+/// What the operator needs in a target, or in its whole cluster, to use these rights of a delegate there, beyond what it has.
+pub fn operator_in_target_too(delegate: &Delegate, rights: &[Right]) -> String {
     let rights = uses(delegate, &whole_kinds(rights));
-    role_and_binding(&with_rights(&about("pilotage-as", &delegate.subject()), &rights), target, &operator(), &rights)
+    where_they_lie(|rights| with_rights(&about("pilotage-as", &delegate.subject()), rights), &operator(), &rights)
 }
 
 /// What somebody needs to use these rights of a delegate in its place, each once. To bind a role is no call: it is judged on the
@@ -221,6 +220,17 @@ pub fn operator_exports(namespace: &str) -> String {
     cluster_role_binding_in("pilotage-export", namespace, "view", &operator())
 }
 
+/// How the operator may list kinds that belong to the whole cluster, to export what of them a solution has.
+pub fn operator_exports_of_cluster(rights: &[Right]) -> String {
+    cluster_role_and_binding(&with_rights("pilotage-export", rights), &operator(), rights)
+}
+
+/// How somebody may let solutions bring objects that belong to a whole cluster.
+pub fn allows_cluster_scoped(who: &Subject) -> String {
+    let right = Right { namespace: None, ..Right::on(ALLOW_CLUSTER_SCOPED, GROUP, "environments", "") };
+    cluster_role_and_binding(&about("pilotage-allow-cluster-scoped", who), who, &[right])
+}
+
 /// How somebody becomes one who may answer for a `ServiceAccount`, without being able to take its token.
 pub fn owner_of(host: &str, account: &str, owner: &Subject) -> String {
     let right = Right::on("delegate", "", "serviceaccounts", host).named(account);
@@ -238,8 +248,13 @@ pub fn reads(namespace: &str, right: &Right, who: &Subject) -> String {
     role_and_binding(&object_name("pilotage-read", &what), namespace, who, std::slice::from_ref(right))
 }
 
-/// Rights of the operator: Roles in the namespaces that they lie in, and a `ClusterRole` for the others.
+/// Rights of the operator.
 fn operator_may(name: &str, rights: &[Right]) -> String {
+    where_they_lie(|_| name.to_owned(), &operator(), rights)
+}
+
+/// Rights of somebody: Roles in the namespaces that they lie in, and a `ClusterRole` for the others, each named after what it grants.
+fn where_they_lie(name: impl Fn(&[Right]) -> String, subject: &Subject, rights: &[Right]) -> String {
     let mut namespaces: Vec<Option<&String>> = Vec::new();
     for right in rights {
         if !namespaces.contains(&right.namespace.as_ref()) {
@@ -251,8 +266,8 @@ fn operator_may(name: &str, rights: &[Right]) -> String {
         .map(|namespace| {
             let here: Vec<Right> = rights.iter().filter(|r| r.namespace.as_ref() == namespace).cloned().collect();
             match namespace {
-                Some(namespace) => role_and_binding(name, namespace, &operator(), &here),
-                None => cluster_role_and_binding(name, &operator(), &here),
+                Some(namespace) => role_and_binding(&name(&here), namespace, subject, &here),
+                None => cluster_role_and_binding(&name(&here), subject, &here),
             }
         })
         .collect();
@@ -426,12 +441,12 @@ mod tests {
         let bot = delegate.subject();
         let names = |text: &str| documents(text).iter().map(|d| d["metadata"]["name"].clone()).collect::<Vec<_>>();
         let [services, jobs] = [Right::on("patch", "", "services", "qa"), Right::on("patch", "batch", "jobs", "qa")];
-        let first = names(&delegate_in_target_too("qa", &bot, std::slice::from_ref(&services)));
-        let second = names(&delegate_in_target_too("qa", &bot, std::slice::from_ref(&jobs)));
+        let first = names(&delegate_in_target_too(&bot, std::slice::from_ref(&services)));
+        let second = names(&delegate_in_target_too(&bot, std::slice::from_ref(&jobs)));
         assert!(first.iter().all(|name| !second.contains(name)), "{first:?} {second:?}");
         let base = names(&delegate_in_target("qa", &bot));
         assert!(base.iter().all(|name| !first.contains(name)), "{base:?} {first:?}");
-        let [first, second] = [services, jobs].map(|right| names(&operator_in_target_too("qa", &delegate, &[right])));
+        let [first, second] = [services, jobs].map(|right| names(&operator_in_target_too(&delegate, &[right])));
         assert!(first.iter().all(|name| !second.contains(name)), "{first:?} {second:?}");
     }
 
@@ -448,9 +463,24 @@ mod tests {
         let other = [secret, Right::on("create", "apps", "deployments", "qa")];
         assert_eq!(rules(&whole_kinds(&other)), text, "the same grant, whichever of the rights is missing");
         let bot = Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() };
-        let operators = operator_in_target_too("qa", &bot, &some);
+        let operators = operator_in_target_too(&bot, &some);
         assert!(operators.contains("\"impersonate-on:serviceaccount:patch\", \"impersonate-on:serviceaccount:delete\""), "{operators}");
         assert!(!operators.contains(":create"), "server-side apply is a patch: {operators}");
+    }
+
+    #[test]
+    fn what_lies_in_no_namespace_is_granted_in_the_whole_cluster_and_the_rest_is_not() {
+        let bot = Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() };
+        let everywhere = |verb: &str| Right { namespace: None, ..Right::on(verb, "scheduling.k8s.io", "priorityclasses", "") };
+        let rights = [Right::on("patch", "", "services", "qa"), everywhere("create"), everywhere("patch")];
+        let kinds = |text: &str| documents(text).iter().map(|d| d["kind"].as_str().unwrap_or("?").to_owned()).collect::<Vec<_>>();
+        let delegates = delegate_in_target_too(&bot.subject(), &rights);
+        assert_eq!(kinds(&delegates), ["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"]);
+        assert_eq!(documents(&delegates)[2]["rules"][0]["resources"], serde_json::json!(["priorityclasses"]));
+        assert_eq!(documents(&delegates)[2]["rules"].as_array().map(Vec::len), Some(1), "{delegates}");
+        let operators = operator_in_target_too(&bot, &rights[1..]);
+        assert_eq!(kinds(&operators), ["ClusterRole", "ClusterRoleBinding"]);
+        assert!(operators.contains("\"impersonate-on:serviceaccount:patch\"") && !operators.contains("create\""), "{operators}");
     }
 
     #[test]

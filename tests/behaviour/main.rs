@@ -13,12 +13,16 @@ mod receiver;
 #[path = "../shipped/mod.rs"]
 mod shipped;
 
+#[path = "../scoped/mod.rs"]
+mod scoped;
+
 mod again;
 mod apply_again;
 mod approval_controller;
 mod arrival;
 mod bad_input;
 mod cancel;
+mod cluster_scoped;
 mod crds;
 mod ends;
 mod every_kind;

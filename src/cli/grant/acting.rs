@@ -14,9 +14,11 @@ use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
 use crate::delivery::discovery::Discovery;
 use crate::delivery::export;
+use crate::delivery::resources::Resources as _;
 use crate::delivery::share;
 use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
+use crate::identity::grants;
 
 /// The kinds of ordinary applications, where nothing tells which kinds there are: resource and group.
 const USUAL: [(&str, &str); 13] = [
@@ -153,36 +155,55 @@ impl Acting {
         if self.least {
             return Ok(Vec::new());
         }
-        let mut resources: BTreeSet<(String, String)> = BTreeSet::new();
-        for kind in &self.kinds {
-            let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
-            resources.insert((group.to_owned(), plural.to_owned()));
-        }
+        let mut resources: BTreeSet<Deployed> = BTreeSet::new();
         let discovery = Discovery::new(client.clone());
+        if !self.kinds.is_empty() {
+            let served = discovery.kinds().await.context("discovering the cluster's kinds")?;
+            for kind in &self.kinds {
+                let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
+                let found = served.iter().find(|k| k.resource.plural == plural && k.resource.group == group);
+                resources.insert((group.to_owned(), plural.to_owned(), found.is_none_or(|k| k.namespaced)));
+            }
+        }
         if let Some(name) = &self.artifact {
             let artifact = get::<Artifact>(client, host, name).await?;
             for object in &artifact.spec.objects {
-                let found = discovery.resource_for(&object.api_version, &object.kind).await.context("discovering the cluster's kinds")?;
-                let resource = found
+                let found = discovery.resource(&object.api_version, &object.kind).await.context("discovering the cluster's kinds")?;
+                let (resource, namespaced) = found
                     .with_context(|| format!("the cluster does not serve {} {} of artifact {name}", object.api_version, object.kind))?;
-                resources.insert((resource.group, resource.plural));
+                resources.insert((resource.group, resource.plural, namespaced));
             }
         }
         if let (Some(name), Some(from)) = (&self.solution, &self.from) {
             resources.extend(of_solution(client, &discovery, from, name).await?);
         }
         if resources.is_empty() && self.secrets.is_empty() && self.shares.is_empty() {
-            resources.extend(USUAL.map(|(plural, group)| (group.to_owned(), plural.to_owned())));
+            resources.extend(USUAL.map(|(plural, group)| (group.to_owned(), plural.to_owned(), true)));
         }
         // Every deployment's own; one grant says it.
-        resources.remove(&(String::new(), "configmaps".to_owned()));
-        let mut rights: Vec<Right> = resources.iter().map(|(group, plural)| Right::on("get", group, plural, namespace)).collect();
+        resources.remove(&(String::new(), "configmaps".to_owned(), true));
+        let right = |(group, plural, namespaced): &Deployed| Right {
+            namespace: namespaced.then(|| namespace.to_owned()),
+            ..Right::on("get", group, plural, "")
+        };
+        let mut rights: Vec<Right> = resources.iter().flat_map(|deployed| whole(right(deployed))).collect();
         if !self.shares.is_empty() {
             rights.extend(share::rights(namespace, &self.shares));
         }
         rights.extend(self.secrets.iter().map(|name| Right::on("get", "", "secrets", namespace).named(name)));
         Ok(rights)
     }
+}
+
+/// A resource: its group, its plural name, and whether it is in namespaces.
+type Deployed = (String, String, bool);
+
+/// What deploying a kind takes. One right stands for the whole, where the grant does not print just what is asked for.
+fn whole(right: Right) -> Vec<Right> {
+    if right.namespace.is_some() {
+        return vec![right];
+    }
+    grants::DELEGATE_VERBS.iter().map(|verb| Right { verb: (*verb).to_owned(), ..right.clone() }).collect()
 }
 
 fn of_stage(host: &str, stage: Option<&Stage>, type_: DelegateType, account: Option<&str>) -> Option<Delegate> {
@@ -195,13 +216,19 @@ fn of_stage(host: &str, stage: Option<&Stage>, type_: DelegateType, account: Opt
 }
 
 /// The kinds of which a Solution has objects that would be exported.
-async fn of_solution(client: &Client, discovery: &Discovery, namespace: &str, name: &str) -> anyhow::Result<BTreeSet<(String, String)>> {
+async fn of_solution(client: &Client, discovery: &Discovery, namespace: &str, name: &str) -> anyhow::Result<BTreeSet<Deployed>> {
     let solution = get::<Solution>(client, namespace, name).await?;
     let selector = export::selector_text(name, &solution.spec)?;
     let kinds = discovery.kinds().await.context("discovering the cluster's kinds")?;
     let mut found = BTreeSet::new();
-    for kind in export::chosen(&kinds, &solution.spec.components)? {
-        let objects = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind.resource);
+    // What the Environment allows is judged at the export and in the plan.
+    let bounds = export::Bounds { environment: namespace, allowed: None };
+    for kind in export::chosen(&kinds, &solution.spec.components, &bounds)? {
+        let objects: Api<DynamicObject> = if kind.namespaced {
+            Api::namespaced_with(client.clone(), namespace, &kind.resource)
+        } else {
+            Api::all_with(client.clone(), &kind.resource)
+        };
         // What the caller may not read is not theirs to ship either.
         let listed = match objects.list_metadata(&ListParams::default().labels(&selector)).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 403..=405) => continue,
@@ -212,7 +239,7 @@ async fn of_solution(client: &Client, discovery: &Discovery, namespace: &str, na
         };
         if listed.items.iter().any(|object| exported(object.owner_references())) {
             let ApiResource { group, plural, .. } = kind.resource.clone();
-            found.insert((group, plural));
+            found.insert((group, plural, kind.namespaced));
         }
     }
     if found.is_empty() {

@@ -71,6 +71,11 @@ enum What {
         #[command(flatten)]
         who: Who,
     },
+    /// Somebody may let solutions take objects of the whole cluster along, and bring them (spec.clusterScoped of Environments).
+    AllowClusterScoped {
+        #[command(flatten)]
+        who: Who,
+    },
     /// Somebody configures the host, or administers the requests of one pipeline.
     Administer {
         /// The pipeline; left out, the whole host.
@@ -140,7 +145,7 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
             }
             parts.push(grants::delegate_in_target(&namespace, &delegate.subject()));
             if !rights.is_empty() {
-                parts.push(grants::delegate_in_target_too(&namespace, &delegate.subject(), &rights));
+                parts.push(grants::delegate_in_target_too(&delegate.subject(), &rights));
             }
             parts.join("---\n")
         }
@@ -151,7 +156,7 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
             }
             let mut parts = vec![grants::operator_as_delegate(&namespace, &delegate)];
             if !rights.is_empty() {
-                parts.push(grants::operator_in_target_too(&namespace, &delegate, &rights));
+                parts.push(grants::operator_in_target_too(&delegate, &rights));
             }
             parts.join("---\n")
         }
@@ -162,6 +167,7 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
             let who = who.subject(&host);
             environments.iter().map(|name| grants::user_of_environment(&host, name, &who)).collect::<Vec<_>>().join("---\n")
         }
+        What::AllowClusterScoped { who } => grants::allows_cluster_scoped(&who.subject(&host)),
         What::Administer { pipeline, who } => grants::administrator(&host, pipeline.as_deref(), &who.subject(&host)),
     };
     if args.apply { apply::all(&client, &text).await } else { Ok(text) }

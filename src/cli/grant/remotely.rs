@@ -24,7 +24,7 @@ pub(super) fn delegate(host: &str, delegate: &Delegate, cluster: &RemoteCluster,
         grants::delegate_in_target(target, &there),
     ];
     if !rights.is_empty() {
-        parts.push(grants::delegate_in_target_too(target, &there, rights));
+        parts.push(grants::delegate_in_target_too(&there, rights));
     }
     Parts { here: grants::delegate_in_host(host, &delegate.subject()), there: parts.join("---\n") }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use kube::ResourceExt;
+
 use super::acting;
 use super::pass::Pass;
 use crate::api::environment::DeployedSolution;
@@ -11,7 +13,7 @@ use crate::api::{Artifact, Environment};
 use crate::delivery::errors::{first_few, named};
 use crate::delivery::failure::Failure;
 use crate::delivery::offered;
-use crate::delivery::plan::{self, PlanError, PlanInput};
+use crate::delivery::plan::{self, ClusterBounds, PlanError, PlanInput};
 use crate::delivery::planned::Planned;
 use crate::delivery::required;
 use crate::delivery::settings::{self, Resolved};
@@ -108,6 +110,7 @@ impl Pass {
             [report.delete, report.recreate].map(|count| usize::try_from(count).unwrap_or_default()),
             &report.objects,
         );
+        let left_alone = warnings::left_alone(&observed.request.solution, &target.name_any(), &dry.planned.left_alone());
         let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
         let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
         let summary = format!(
@@ -132,7 +135,7 @@ impl Pass {
             objects: report.objects,
             objects_omitted: report.objects_omitted,
             access: dry.access,
-            results: warnings.into_iter().chain(unshared).take(MOST_RESULTS).collect(),
+            results: warnings.into_iter().chain(left_alone).chain(unshared).take(MOST_RESULTS).collect(),
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
         Ok(PlanFact::Ready { hash, summary })
@@ -155,7 +158,7 @@ impl Pass {
         let wanted = self.request.spec.deployment_settings.clone().unwrap_or_default();
         let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
         match settings::resolve(bundle.objects(), variables, connections, &wanted) {
-            Ok(resolved) => self.dry_run_resolved(client, target, resolved).await,
+            Ok(resolved) => self.dry_run_resolved(client, target, artifact, resolved).await,
             Err(results) => Ok(Err(Hindrance::Refused("SettingsRefused", results))),
         }
     }
@@ -165,6 +168,7 @@ impl Pass {
         &self,
         client: &DelegateClient,
         target: &Environment,
+        artifact: &Artifact,
         resolved: Resolved,
     ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
         let namespace = &target.spec.namespace;
@@ -172,6 +176,13 @@ impl Pass {
         input.force = self.force();
         input.concurrency = self.cluster.options.apply_concurrency;
         let runs = |s: &DeployedSolution| s.name == self.request.spec.solution.name && s.version.is_some();
+        let environment = target.name_any();
+        input.cluster = ClusterBounds {
+            environment: &environment,
+            namespace_uid: target.status.as_ref().and_then(|status| status.environment_id.as_deref()).unwrap_or_default(),
+            allowed: &target.spec.cluster_scoped,
+            exported: artifact.spec.source.environment.as_ref().map(|_| artifact.spec.cluster_scoped.as_slice()),
+        };
         input.is_first = !target.status.as_ref().is_some_and(|status| status.solutions.iter().any(runs));
         // All that speaks against it is found out at once: whoever has to mend it wants to do so once.
         let (reader, discovery) = match &self.remote {

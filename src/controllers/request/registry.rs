@@ -2,13 +2,15 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
+use kube::{Api, ResourceExt};
 
 use super::pass::Pass;
-use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
+use crate::api::cluster_scoped;
+use crate::api::names::ALLOW_CLUSTER_SCOPED;
 use crate::api::pipeline::ArtifactRepository;
 use crate::api::repository::{self, Repository};
+use crate::api::{Artifact, GROUP};
 use crate::delivery::failure::Failure;
 use crate::delivery::object;
 use crate::delivery::oci::credentials::{Credentials, KEY};
@@ -66,6 +68,7 @@ impl Pass {
             source: ArtifactOrigin { environment: None, environment_id: None, oci: Some(source.to_owned()) },
             exported_by: requester,
             bundle: &written.bundle,
+            cluster_scoped: Vec::new(),
             environment_variables: written.environment_variables,
             connection_references: written.connection_references,
             dependencies: written.dependencies,
@@ -146,15 +149,31 @@ impl Pass {
         }
     }
 
-    /// What is known to belong to the whole cluster is refused before the version is taken by it. Kinds that only the target has are judged there.
+    /// What is known to belong to the whole cluster, and may not in this target, is refused before the version is taken by it. Kinds that
+    /// only the target has are judged there.
     async fn cluster_scoped(&self, source: &str, written: &Written) -> Result<Option<Obstacle>, ReconcileError> {
+        let target = self.around.target.clone();
+        let allowed = target.as_ref().map(|target| target.spec.cluster_scoped.as_slice()).unwrap_or_default();
         for held in written.bundle.objects() {
+            let (group, kind) = (object::group(held), object::kind(held));
+            if cluster_scoped::allows(allowed, group, kind) {
+                continue;
+            }
             let found = self.cluster.discovery.resource(object::api_version(held), object::kind(held)).await?;
             if let Some((_, false)) = found {
+                let otherwise = if cluster_scoped::is_never_allowed(group, kind) {
+                    String::new()
+                } else {
+                    format!(
+                        "; or have somebody who holds {ALLOW_CLUSTER_SCOPED} on environments.{GROUP} in the whole cluster add {} to spec.clusterScoped of \
+                         Environment {}",
+                        cluster_scoped::entry(group, kind),
+                        target.as_ref().map(|target| target.name_any()).unwrap_or_default()
+                    )
+                };
                 let message = format!(
-                    "{source} holds {} {}, which belongs to the whole cluster and not to a namespace: have the target cluster's administrator \
-                     install it, and leave it out of the artifact",
-                    object::kind(held),
+                    "{source} holds {kind} {}, which belongs to the whole cluster and not to a namespace: have the target cluster's administrator \
+                     install it, and leave it out of the artifact{otherwise}",
                     object::name(held)
                 );
                 return Ok(Some(Obstacle { reason: "ClusterScoped".into(), message }));

@@ -71,15 +71,15 @@ impl Pass {
             return Ok(refused("ClaimLost", "the claim on the environment is gone, so that nothing was put back"));
         };
         let record = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == solution).cloned().unwrap_or_default();
-        let resolved = match self.former(&begun, &record).await? {
-            Ok(resolved) => resolved,
+        let (artifact, resolved) = match self.former(&begun, &record).await? {
+            Ok(former) => former,
             Err(refusal) => return Ok(refusal),
         };
         let client = match self.acting(observed).await? {
             Ok(client) => client,
             Err(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
         };
-        let planned = match self.dry_run_resolved(&client, &target, resolved).await {
+        let planned = match self.dry_run_resolved(&client, &target, &artifact, resolved).await {
             Ok(Ok(dry)) => dry.planned,
             Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
             Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(&error.to_string()))),
@@ -87,8 +87,12 @@ impl Pass {
         self.carry_out(&claim, &client, planned, Way::Back).await
     }
 
-    /// The objects of the replaced version with the settings that the record says it was deployed with. `Err` is why they can't be had.
-    async fn former(&mut self, begun: &Rollback, record: &DeployedSolution) -> Result<Result<Resolved, ApplyFact>, ReconcileError> {
+    /// The replaced version, and its objects with the settings that the record says it was deployed with. `Err` is why they can't be had.
+    async fn former(
+        &mut self,
+        begun: &Rollback,
+        record: &DeployedSolution,
+    ) -> Result<Result<(Artifact, Resolved), ApplyFact>, ReconcileError> {
         let name = names::artifact_name(&self.request.spec.solution.name, &begun.version);
         if record.digest.as_deref() != Some(begun.digest.as_str()) {
             let message = "the Environment's record names another artifact than the one that was replaced";
@@ -118,12 +122,13 @@ impl Pass {
             settings::resolve(bundle.objects(), variables, connections, &wanted.unwrap_or_default()).ok()
         };
         let found = candidates.into_iter().filter_map(resolve).find(|r| record.settings_digest.as_deref() == Some(r.digest.as_str()));
-        Ok(found.ok_or_else(|| {
+        let Some(resolved) = found else {
             let message = format!(
                 "the settings that it was deployed with are not known any more: request {deployed_by}, which held them, was deleted, or made anew with others"
             );
-            refused("SettingsGone", &message)
-        }))
+            return Ok(Err(refused("SettingsGone", &message)));
+        };
+        Ok(Ok((artifact, resolved)))
     }
 }
 

@@ -1,6 +1,9 @@
 //! Why an export ended without a bundle.
 
 use super::MAX_BYTES;
+use crate::api::GROUP;
+use crate::api::cluster_scoped::entry;
+use crate::api::names::ALLOW_CLUSTER_SCOPED;
 use crate::api::reference::GroupKind;
 use crate::delivery::failure::Failure;
 use crate::identity::access::Right;
@@ -20,10 +23,7 @@ pub enum ExportError {
         source: Box<kube::Error>,
     },
     /// The operator may not read a kind that the solution names.
-    #[error(
-        "{OPERATOR_USERNAME} may not read what the solution names in namespace {namespace}; grant it there:\n{}",
-        grants::rules(rights)
-    )]
+    #[error("{OPERATOR_USERNAME} may not read what the solution names in namespace {namespace}{}", operator_needs(rights))]
     OperatorMayNotRead {
         /// The development namespace.
         namespace: String,
@@ -40,10 +40,7 @@ pub enum ExportError {
         namespace: String,
     },
     /// The requester may not read what would be exported for them.
-    #[error(
-        "{requester} asked for an export from namespace {namespace} and may not read all of it; what is missing there:\n{}",
-        grants::rules(rights)
-    )]
+    #[error("{requester} asked for an export from namespace {namespace} and may not read all of it{}", requester_needs(rights))]
     RequesterMayNotRead {
         /// The development namespace.
         namespace: String,
@@ -109,14 +106,28 @@ pub enum ExportError {
         /// The component.
         component: GroupKind,
     },
-    /// A component is of a kind whose objects are not in namespaces.
+    /// A component is of a kind whose objects are not in namespaces, and that no solution ever has, or of one that can't be listed.
     #[error(
-        "the Solution's components name {}, which is not in a namespace or can't be listed: a solution is what is in its namespace",
+        "the Solution's components name {}, which is not in a namespace or can't be listed: a solution is what is in its namespace. Take it out of the components",
         described(component)
     )]
     NotNamespaced {
         /// The component.
         component: GroupKind,
+    },
+    /// A component is of a kind whose objects belong to the whole cluster, and the Environment does not list it.
+    #[error(
+        "the Solution's components name {}, which belongs to the whole cluster and not to a namespace: a solution is what is in its namespace, unless its \
+         Environment allows more. Take it out of the components, or have somebody who holds {ALLOW_CLUSTER_SCOPED} on environments.{GROUP} in the whole \
+         cluster add {} to spec.clusterScoped of Environment {environment}",
+        described(component),
+        entry(&component.group, &component.kind)
+    )]
+    ClusterScoped {
+        /// The component.
+        component: GroupKind,
+        /// The development Environment.
+        environment: String,
     },
     /// The selector is no label selector.
     #[error("the selector of Solution {solution} can't be used: {why}")]
@@ -146,6 +157,7 @@ impl ExportError {
             | Self::NeverExported { .. }
             | Self::UnknownComponent { .. }
             | Self::NotNamespaced { .. }
+            | Self::ClusterScoped { .. }
             | Self::InvalidSelector { .. } => Failure::Refused,
         }
     }
@@ -162,9 +174,42 @@ impl ExportError {
             Self::NeverExported { .. } => "NeverExported",
             Self::UnknownComponent { .. } => "UnknownComponent",
             Self::NotNamespaced { .. } => "NotNamespaced",
+            Self::ClusterScoped { .. } => "ClusterScoped",
             Self::InvalidSelector { .. } => "InvalidSelector",
         }
     }
+}
+
+/// Rights in the namespace, and those in the whole cluster.
+fn divided(rights: &[Right]) -> (Vec<Right>, Vec<Right>) {
+    rights.iter().cloned().partition(|right| right.namespace.is_some())
+}
+
+/// What the operator lacks, in words and as a grant.
+fn operator_needs(rights: &[Right]) -> String {
+    let (here, everywhere) = divided(rights);
+    let mut text = String::new();
+    if !here.is_empty() {
+        text.push_str("; grant it there:\n");
+        text.push_str(&grants::rules(&here));
+    }
+    if !everywhere.is_empty() {
+        text.push_str("; what belongs to the whole cluster it reads once this is applied:\n");
+        text.push_str(&grants::operator_exports_of_cluster(&everywhere));
+    }
+    text
+}
+
+/// What a requester lacks.
+fn requester_needs(rights: &[Right]) -> String {
+    let (here, everywhere) = divided(rights);
+    let mut text = String::new();
+    for (rights, place) in [(here, "there"), (everywhere, "in the whole cluster")] {
+        if !rights.is_empty() {
+            text.push_str(&format!("; what is missing {place}:\n{}", grants::rules(&rights)));
+        }
+    }
+    text
 }
 
 fn described(component: &GroupKind) -> String {

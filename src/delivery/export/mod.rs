@@ -19,8 +19,10 @@ use super::bundle::{Bundle, canonical};
 use super::discovery::{Discovery, KindInfo};
 use super::object::{self, Key};
 use super::projection::project;
-use crate::api::GROUP;
+use super::resources::Resources as _;
+use crate::api::cluster_scoped::{self, ClusterScopedKind};
 use crate::api::reference::{GroupKind, Identity};
+use crate::api::{GROUP, names};
 use crate::identity::access::{Access, Right};
 
 /// The most canonical bytes that are exported.
@@ -57,6 +59,10 @@ pub struct Source<'a> {
     pub access: &'a Access,
     /// The development namespace.
     pub namespace: &'a str,
+    /// The development Environment, for people.
+    pub environment: &'a str,
+    /// The kinds of the whole cluster that it lists: of these, objects are exported where the components name the kind.
+    pub cluster_scoped: &'a [ClusterScopedKind],
     /// The label selector, as [`selector_text`] makes it.
     pub selector: &'a str,
     /// The kinds to export; empty for all that the operator may read.
@@ -65,18 +71,35 @@ pub struct Source<'a> {
     pub requester: &'a Identity,
 }
 
-/// Exports the objects that the selector selects.
-pub async fn export(source: &Source<'_>) -> Result<Bundle, ExportError> {
+/// What was exported.
+#[derive(Debug)]
+pub struct Exported {
+    /// The objects.
+    pub bundle: Bundle,
+    /// The kinds among them that belong to the whole cluster.
+    pub cluster_scoped: Vec<GroupKind>,
+}
+
+/// Exports the objects that the selector selects: those of the namespace, and of the whole cluster those of kinds that the components
+/// name and the Environment lists.
+///
+/// # Errors
+/// Why there is no bundle.
+pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
     // A kind that was installed a moment ago is not to be missing in a version for ever.
     let kinds =
         source.discovery.kinds_now().await.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))?;
-    let chosen = chosen(&kinds, source.components)?;
+    let chosen = chosen(&kinds, source.components, &Bounds { environment: source.environment, allowed: Some(source.cluster_scoped) })?;
     let rules = source
         .access
         .own_rules(source.namespace)
         .await
         .map_err(|e| ExportError::api("asking what the operator may read", source.namespace, e))?;
     let named = !source.components.is_empty();
+    // Of the whole cluster not even whether there is anything is for those who may not list it: a selector can ask for any label.
+    let of_cluster = chosen.iter().filter(|kind| !kind.namespaced);
+    let rights = of_cluster.flat_map(|kind| to_read(&kind.resource, None)).collect();
+    held(source.access, source.requester, source.namespace, rights).await?;
 
     let (readable, unreadable): (Vec<&KindInfo>, Vec<&KindInfo>) = chosen.into_iter().partition(|kind| may_list(&rules, &kind.resource));
     // Rules from elsewhere than RBAC may be missing in the answer: then only trying tells.
@@ -100,7 +123,7 @@ pub async fn export(source: &Source<'_>) -> Result<Bundle, ExportError> {
         }
     }
     if named && !denied.is_empty() {
-        let mut rights: Vec<Right> = denied.iter().map(|kind| right("list", &kind.resource, source.namespace)).collect();
+        let mut rights: Vec<Right> = denied.iter().map(|kind| right("list", kind, source.namespace)).collect();
         rights.sort();
         return Err(ExportError::OperatorMayNotRead { namespace: source.namespace.to_owned(), rights });
     }
@@ -119,12 +142,15 @@ pub async fn export(source: &Source<'_>) -> Result<Bundle, ExportError> {
         let (biggest_size, biggest) = biggest.map_or((0, String::new()), |(size, key)| (size, key.to_string()));
         return Err(ExportError::TooLarge { namespace: source.namespace.to_owned(), size, biggest, biggest_size });
     }
+    let of_cluster = found.iter().filter(|listed| !listed.kind.namespaced && !listed.objects.is_empty());
+    let mut cluster_scoped: Vec<GroupKind> = of_cluster.map(|listed| group_kind(listed.kind)).collect();
+    cluster_scoped.sort();
     let mut objects: Vec<Value> = found.into_iter().flat_map(|f| f.objects).collect();
     if objects.is_empty() {
         return Err(ExportError::Nothing { namespace: source.namespace.to_owned(), selector: source.selector.to_owned() });
     }
     give_up_replicas(&mut objects);
-    Ok(Bundle::new(objects))
+    Ok(Exported { bundle: Bundle::new(objects), cluster_scoped })
 }
 
 /// What a kind's list brought.
@@ -158,7 +184,7 @@ struct PageMetadata {
 /// Lists a kind page by page; each page becomes what is exported of it at once, so that no more than one is held in full.
 async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>, ExportError> {
     let action = || format!("listing {}", kind.resource.plural);
-    let request = Request::new(DynamicObject::url_path(&kind.resource, Some(source.namespace)));
+    let request = Request::new(DynamicObject::url_path(&kind.resource, kind.namespaced.then_some(source.namespace)));
     let mut listed = Listed { kind, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None };
     let mut params = ListParams::default().labels(source.selector).limit(PAGE);
     loop {
@@ -174,7 +200,7 @@ async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>
             // A list of a core kind does not repeat these for each item.
             live["apiVersion"] = kind.resource.api_version.clone().into();
             live["kind"] = kind.resource.kind.clone().into();
-            take(&mut listed, &live);
+            take(&mut listed, &live, source.namespace);
         }
         match page.metadata.next.filter(|next| !next.is_empty()) {
             Some(next) if listed.size <= MAX_BYTES => params.continue_token = Some(next),
@@ -183,11 +209,15 @@ async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>
     }
 }
 
-fn take(listed: &mut Listed<'_>, live: &Value) {
+fn take(listed: &mut Listed<'_>, live: &Value, own: &str) {
     if OF_THE_NAMESPACE.contains(&(object::kind(live), object::name(live))) || has_controller(live) {
         return;
     }
-    let Some(object) = project(live) else { return };
+    // A target in the same cluster has its objects beside those of development, with the same labels of their maker.
+    if !listed.kind.namespaced && object::label(live, names::TARGET_UID_LABEL).is_some() {
+        return;
+    }
+    let Some(object) = project(live, own) else { return };
     if live.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null()) {
         listed.deleted.push(Key::of(live));
         return;
@@ -207,11 +237,20 @@ fn has_controller(live: &Value) -> bool {
     owners.into_iter().flatten().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
 }
 
-/// The kinds to list: those that can be, narrowed by the components.
+/// What of the whole cluster may be exported.
+pub struct Bounds<'a> {
+    /// The development Environment, for people.
+    pub environment: &'a str,
+    /// The kinds that it lists; `None` where that is judged elsewhere.
+    pub allowed: Option<&'a [ClusterScopedKind]>,
+}
+
+/// The kinds to list: those that can be, narrowed by the components. Kinds of the whole cluster are among them only where a component
+/// names them, and within the bounds.
 ///
 /// # Errors
-/// Where a component is of a kind that is never exported, or not served.
-pub fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind]) -> Result<Vec<&'a KindInfo>, ExportError> {
+/// Where a component is of a kind that is never exported, or not served, or not allowed.
+pub fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind], bounds: &Bounds<'_>) -> Result<Vec<&'a KindInfo>, ExportError> {
     for component in components {
         let (group, kind) = (component.group.as_str(), component.kind.as_str());
         if is_never_exported(group, kind) {
@@ -221,15 +260,29 @@ pub fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind]) -> Result<Vec
         if served.is_empty() {
             return Err(ExportError::UnknownComponent { component: component.clone() });
         }
-        if !served.iter().any(|k| k.namespaced && k.supports("list")) {
+        let listable = |namespaced: bool| served.iter().any(|k| k.namespaced == namespaced && k.supports("list"));
+        if listable(true) {
+            continue;
+        }
+        if !listable(false) || cluster_scoped::is_never_allowed(group, kind) {
             return Err(ExportError::NotNamespaced { component: component.clone() });
         }
+        if bounds.allowed.is_some_and(|allowed| !cluster_scoped::allows(allowed, group, kind)) {
+            return Err(ExportError::ClusterScoped { component: component.clone(), environment: bounds.environment.to_owned() });
+        }
     }
+    let is_named = |k: &KindInfo| components.iter().any(|c| c.group == k.resource.group && c.kind == k.resource.kind);
+    let in_namespaces = |kind: &GroupKind| kinds.iter().any(|k| k.namespaced && k.supports("list") && group_kind(k) == *kind);
     Ok(kinds
         .iter()
-        .filter(|k| k.namespaced && k.supports("list") && !is_never_exported(&k.resource.group, &k.resource.kind))
-        .filter(|k| components.is_empty() || components.iter().any(|c| c.group == k.resource.group && c.kind == k.resource.kind))
+        .filter(|k| k.supports("list") && !is_never_exported(&k.resource.group, &k.resource.kind))
+        // One kind is one thing: where a cluster serves it both ways, it is that of the namespace.
+        .filter(|k| if k.namespaced { components.is_empty() || is_named(k) } else { is_named(k) && !in_namespaces(&group_kind(k)) })
         .collect())
+}
+
+fn group_kind(kind: &KindInfo) -> GroupKind {
+    GroupKind { group: kind.resource.group.clone(), kind: kind.resource.kind.clone() }
 }
 
 /// Whether objects of a kind are in no artifact, wherever it comes from.
@@ -248,13 +301,28 @@ fn may_list(rules: &SubjectRulesReviewStatus, resource: &ApiResource) -> bool {
     })
 }
 
-fn right(verb: &str, resource: &ApiResource, namespace: &str) -> Right {
-    Right::on(verb, &resource.group, &resource.plural, namespace)
+/// The right to read a kind: in the namespace, or in the whole cluster.
+fn right(verb: &str, kind: &KindInfo, namespace: &str) -> Right {
+    right_on(verb, &kind.resource, kind.namespaced.then_some(namespace))
 }
 
-/// Asks for each kind that was found whether the requester may read it.
+fn right_on(verb: &str, resource: &ApiResource, namespace: Option<&str>) -> Right {
+    Right { namespace: namespace.map(str::to_owned), ..Right::on(verb, &resource.group, &resource.plural, "") }
+}
+
+/// What somebody must hold to see what is exported of a kind. Of the whole cluster also the list: it is all namespaces' business.
+fn to_read(resource: &ApiResource, namespace: Option<&str>) -> Vec<Right> {
+    let mut rights = vec![right_on("get", resource, namespace)];
+    if namespace.is_none() {
+        rights.push(right_on("list", resource, None));
+    }
+    rights
+}
+
+/// Asks for each kind of the namespace that was found whether the requester may read it.
 async fn requester_may_read(source: &Source<'_>, found: &[Listed<'_>]) -> Result<(), ExportError> {
-    let rights = found.iter().map(|listed| right("get", &listed.kind.resource, source.namespace)).collect();
+    let in_namespace = found.iter().filter(|listed| listed.kind.namespaced);
+    let rights = in_namespace.flat_map(|listed| to_read(&listed.kind.resource, Some(source.namespace))).collect();
     held(source.access, source.requester, source.namespace, rights).await
 }
 
@@ -271,10 +339,10 @@ pub async fn readable(
 ) -> Result<(), ExportError> {
     let mut rights = BTreeSet::new();
     for held in bundle.objects() {
-        let found = discovery.resource_for(object::api_version(held), object::kind(held)).await;
+        let found = discovery.resource(object::api_version(held), object::kind(held)).await;
         // A kind that the cluster no longer has can't be read by anybody any more, and is nobody's to hide.
-        if let Some(resource) = found.map_err(|e| ExportError::api("discovering kinds", namespace, e))? {
-            rights.insert(right("get", &resource, namespace));
+        if let Some((resource, namespaced)) = found.map_err(|e| ExportError::api("discovering kinds", namespace, e))? {
+            rights.extend(to_read(&resource, namespaced.then_some(namespace)));
         }
     }
     held(access, requester, namespace, rights.into_iter().collect()).await

@@ -2,6 +2,7 @@ use k8s_openapi::api::authorization::v1::ResourceRule;
 use serde_json::json;
 
 use super::*;
+use crate::delivery::failure::Failure;
 
 fn kind(group: &str, kind: &str, plural: &str, namespaced: bool, verbs: &[&str]) -> KindInfo {
     let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
@@ -17,6 +18,9 @@ fn cluster() -> Vec<KindInfo> {
         kind("", "ConfigMap", "configmaps", true, &["get", "list"]),
         kind("", "Secret", "secrets", true, &["get", "list"]),
         kind("", "Namespace", "namespaces", false, &["get", "list"]),
+        kind("example.test", "Both", "both", true, &["get", "list"]),
+        kind("example.test", "Both", "clusterboth", false, &["get", "list"]),
+        kind("scheduling.k8s.io", "PriorityClass", "priorityclasses", false, &["get", "list"]),
         kind("", "Event", "events", true, &["list"]),
         kind("events.k8s.io", "Event", "events", true, &["list"]),
         kind("apps", "Deployment", "deployments", true, &["get", "list"]),
@@ -25,6 +29,9 @@ fn cluster() -> Vec<KindInfo> {
         kind(GROUP, "Solution", "solutions", true, &["get", "list"]),
     ]
 }
+
+/// What an Environment allows that lists nothing.
+const NOTHING: Bounds<'static> = Bounds { environment: "dev", allowed: Some(&[]) };
 
 fn component(group: &str, kind: &str) -> GroupKind {
     GroupKind { group: group.into(), kind: kind.into() }
@@ -37,18 +44,61 @@ fn names(kinds: &[&KindInfo]) -> Vec<String> {
 #[test]
 fn secrets_and_what_controllers_make_are_not_even_listed() {
     let cluster = cluster();
-    assert_eq!(names(&chosen(&cluster, &[]).unwrap()), ["ConfigMap", "Deployment"]);
-    assert_eq!(names(&chosen(&cluster, &[component("apps", "Deployment")]).unwrap()), ["Deployment"]);
+    assert_eq!(names(&chosen(&cluster, &[], &NOTHING).unwrap()), ["ConfigMap", "Both", "Deployment"]);
+    assert_eq!(names(&chosen(&cluster, &[component("apps", "Deployment")], &NOTHING).unwrap()), ["Deployment"]);
 }
 
 #[test]
 fn a_component_that_can_not_be_exported_is_told() {
     let cluster = cluster();
-    let secret = chosen(&cluster, &[component("", "Secret")]).unwrap_err();
+    let secret = chosen(&cluster, &[component("", "Secret")], &NOTHING).unwrap_err();
     assert!(secret.to_string().contains("connection reference"), "{secret}");
-    assert!(matches!(chosen(&cluster, &[component("", "Deployment")]), Err(ExportError::UnknownComponent { .. })));
-    assert!(matches!(chosen(&cluster, &[component("", "Namespace")]), Err(ExportError::NotNamespaced { .. })));
-    assert!(matches!(chosen(&cluster, &[component(GROUP, "Solution")]), Err(ExportError::NeverExported { .. })));
+    assert!(matches!(chosen(&cluster, &[component("", "Deployment")], &NOTHING), Err(ExportError::UnknownComponent { .. })));
+    assert!(matches!(chosen(&cluster, &[component("", "Namespace")], &NOTHING), Err(ExportError::NotNamespaced { .. })));
+    assert!(matches!(chosen(&cluster, &[component(GROUP, "Solution")], &NOTHING), Err(ExportError::NeverExported { .. })));
+}
+
+#[test]
+fn what_belongs_to_the_cluster_is_exported_where_it_is_named_and_allowed() {
+    let cluster = cluster();
+    let class = component("scheduling.k8s.io", "PriorityClass");
+    let Err(error) = chosen(&cluster, std::slice::from_ref(&class), &NOTHING) else { panic!() };
+    assert_eq!((error.reason(), error.failure()), ("ClusterScoped", Failure::Refused));
+    let words = "add {group: scheduling.k8s.io, kind: PriorityClass} to spec.clusterScoped of Environment dev";
+    assert!(error.to_string().contains(words), "{error}");
+    let listed = |group: &str, kind: &str| ClusterScopedKind { group: group.into(), kind: kind.into() };
+    let allowed = [listed("scheduling.k8s.io", "PriorityClass"), listed("", "Namespace"), listed("example.test", "Both")];
+    let bounds = Bounds { environment: "dev", allowed: Some(&allowed) };
+    assert_eq!(names(&chosen(&cluster, std::slice::from_ref(&class), &bounds).unwrap()), ["PriorityClass"]);
+    assert!(!names(&chosen(&cluster, &[], &bounds).unwrap()).contains(&"PriorityClass".to_owned()), "only what is named");
+    assert!(matches!(chosen(&cluster, &[component("", "Namespace")], &bounds), Err(ExportError::NotNamespaced { .. })));
+    let both = chosen(&cluster, &[component("example.test", "Both")], &bounds).unwrap();
+    assert_eq!(both.iter().map(|k| k.resource.plural.as_str()).collect::<Vec<_>>(), ["both"]);
+}
+
+#[test]
+fn the_whole_cluster_is_read_by_who_may_list_it_everywhere() {
+    let class = kind("scheduling.k8s.io", "PriorityClass", "priorityclasses", false, &["list"]);
+    let wanted = to_read(&class.resource, None);
+    assert!(wanted.iter().all(|right| right.namespace.is_none()));
+    assert_eq!(wanted.iter().map(|right| right.verb.as_str()).collect::<Vec<_>>(), ["get", "list"]);
+    let rights = [wanted, to_read(&kind("", "ConfigMap", "configmaps", true, &["list"]).resource, Some("dev"))].concat();
+    let missing = ExportError::RequesterMayNotRead { namespace: "dev".into(), requester: "dana".into(), rights };
+    let said = missing.to_string();
+    let (here, everywhere) = said.split_once("in the whole cluster:").unwrap();
+    assert!(here.contains("configmaps") && !here.contains("priorityclasses") && everywhere.contains("priorityclasses"), "{said}");
+    let denied = ExportError::OperatorMayNotRead { namespace: "dev".into(), rights: vec![right("list", &class, "dev")] };
+    assert!(denied.to_string().contains("kind: ClusterRoleBinding"), "{denied}");
+}
+
+#[test]
+fn what_a_target_in_the_same_cluster_has_is_not_exported() {
+    let class = kind("scheduling.k8s.io", "PriorityClass", "priorityclasses", false, &["list"]);
+    let mut listed = Listed { kind: &class, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None };
+    let live = |name: &str, labels: Value| json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name, "labels": labels}});
+    take(&mut listed, &live("own", json!({"a": "b"})), "dev");
+    take(&mut listed, &live("of-qa", json!({"a": "b", (names::TARGET_UID_LABEL): "uid"})), "dev");
+    assert_eq!(listed.objects.iter().map(object::name).collect::<Vec<_>>(), ["own"]);
 }
 
 #[test]
@@ -72,7 +122,7 @@ fn taken(live: &[Value]) -> (Vec<Value>, Vec<Key>) {
     let kind = kind("", "ConfigMap", "configmaps", true, &["list"]);
     let mut listed = Listed { kind: &kind, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None };
     for object in live {
-        take(&mut listed, object);
+        take(&mut listed, object, "dev");
     }
     (listed.objects, listed.deleted)
 }

@@ -75,8 +75,8 @@ struct Authorship {
 
 /// What a person would have written of `live`, an object as the API server returned it: `apiVersion`, `kind`,
 /// `metadata` with `name`, `labels` and `annotations`, and the content. `None` where only the cluster itself wrote the
-/// object, for example the claims of a `StatefulSet`.
-pub fn project(live: &Value) -> Option<Value> {
+/// object, for example the claims of a `StatefulSet`. `own` is the namespace that it is exported from.
+pub fn project(live: &Value, own: &str) -> Option<Value> {
     let authorship = authorship(live)?;
     let (written, foreign) = (authorship.written.unwrap_or_default(), authorship.foreign.as_ref());
     let mut body: Map<String, Value> =
@@ -107,7 +107,7 @@ pub fn project(live: &Value) -> Option<Value> {
     if is_tracked_by_label(live) {
         assigned::drop_tracking_label(&mut object);
     }
-    namespace::leave(&mut object, object::metadata(live, "namespace").unwrap_or_default());
+    namespace::leave(&mut object, own);
     keep_empty_selector(&mut object);
     Some(object)
 }

@@ -38,7 +38,7 @@ pub fn enter(object: &mut Value, here: &str) {
 
 /// The `ServiceAccounts` among the subjects of a binding.
 fn accounts(object: &mut Value, mut act: impl FnMut(&mut serde_json::Map<String, Value>)) {
-    if object::kind(object) != "RoleBinding" {
+    if !matches!(object::kind(object), "RoleBinding" | "ClusterRoleBinding") {
         return;
     }
     for subject in object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {

@@ -18,7 +18,7 @@ fn find(objects: &[Value], kind: &str) -> Value {
 }
 
 fn projected(written_by: &str, kind: &str) -> Value {
-    project(&find(&podinfo(written_by), kind)).unwrap()
+    project(&find(&podinfo(written_by), kind), "dev").unwrap()
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn what_was_applied_is_what_is_exported() {
 fn what_was_created_is_exported_without_the_servers_defaults() {
     for kind in ["Deployment", "Service", "HorizontalPodAutoscaler"] {
         let live = find(&podinfo("create"), kind);
-        let exported = project(&live).unwrap();
+        let exported = project(&live, "dev").unwrap();
         // Defaults that the authors wrote out can't be told from the server's, so that they go too.
         let mut authors = find(&podinfo("authors"), kind);
         defaults::strip(&mut authors, Declared::Nothing);
@@ -43,7 +43,7 @@ fn what_was_created_is_exported_without_the_servers_defaults() {
         unmanaged["metadata"].as_object_mut().unwrap().remove("managedFields");
         // The autoscaler's number can't be told from a person's then; the export, which knows the autoscaler, drops it.
         unmanaged["spec"].as_object_mut().unwrap().remove("replicas");
-        assert_json_diff::assert_json_eq!(project(&unmanaged).unwrap(), exported);
+        assert_json_diff::assert_json_eq!(project(&unmanaged, "dev").unwrap(), exported);
     }
 }
 
@@ -69,7 +69,7 @@ fn edits_of_people_and_of_other_tools_are_added_to_what_was_applied() {
         manager("some-ui", "Update", "", &labelled)
     ]));
     assert_eq!(
-        project(&live).unwrap(),
+        project(&live, "dev").unwrap(),
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "labels": {"a": "1", "added": "2"}}, "data": {"a": "1", "b": "2"}})
     );
 }
@@ -84,7 +84,7 @@ fn what_controllers_added_is_left_behind() {
             managers.push(manager(name, "Update", "status", &json!({"f:status": {"f:x": {}}})));
         }
         assert_eq!(
-            project(&config_map(&json!(managers))).unwrap(),
+            project(&config_map(&json!(managers)), "dev").unwrap(),
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "labels": {"a": "1"}}, "data": {"a": "1"}}),
             "{name}"
         );
@@ -95,9 +95,9 @@ fn what_controllers_added_is_left_behind() {
 fn what_only_the_cluster_made_is_nobodys() {
     let made = json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}}, "f:data": {"f:a": {}, "f:b": {}}});
     let mut managers = vec![manager("kube-controller-manager", "Update", "", &made)];
-    assert_eq!(project(&config_map(&json!(managers))), None);
+    assert_eq!(project(&config_map(&json!(managers)), "dev"), None);
     managers.push(manager("kubectl-label", "Update", "", &json!({"f:metadata": {"f:labels": {"f:added": {}}}})));
-    assert_eq!(project(&config_map(&json!(managers))), None);
+    assert_eq!(project(&config_map(&json!(managers)), "dev"), None);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn what_another_controller_made_is_taken_where_nobody_else_wrote_it() {
         manager("kubectl-label", "Update", "", &json!({"f:metadata": {"f:labels": {"f:a": {}}}}))
     ]));
     assert_eq!(
-        project(&live).unwrap(),
+        project(&live, "dev").unwrap(),
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "labels": {"a": "1"}}, "data": {"a": "1"}})
     );
 }
@@ -118,7 +118,7 @@ fn what_another_controller_made_is_taken_where_nobody_else_wrote_it() {
 fn an_object_that_was_written_in_another_version_comes_whole() {
     let mut applied = manager("kubectl", "Apply", "", &json!({"f:data": {"f:old": {}}}));
     applied["apiVersion"] = json!("v0");
-    let exported = project(&config_map(&json!([applied]))).unwrap();
+    let exported = project(&config_map(&json!([applied])), "dev").unwrap();
     assert_eq!(exported["data"], json!({"a": "1", "b": "2"}));
     assert_eq!(exported["metadata"], json!({"name": "c", "labels": {"a": "1", "added": "2"}}));
 }
@@ -129,10 +129,10 @@ fn a_scaled_deployment_keeps_the_number_that_a_person_gave_it() {
     live["spec"]["replicas"] = json!(4);
     let entries = live["metadata"]["managedFields"].as_array_mut().unwrap();
     entries.push(json!({"manager": "kubectl", "operation": "Update", "subresource": "scale", "apiVersion": "apps/v1", "fieldsV1": {"f:spec": {"f:replicas": {}}}}));
-    assert_eq!(project(&live).unwrap()["spec"]["replicas"], json!(4));
+    assert_eq!(project(&live, "dev").unwrap()["spec"]["replicas"], json!(4));
     let entries = live["metadata"]["managedFields"].as_array_mut().unwrap();
     entries.last_mut().unwrap()["manager"] = json!("kube-controller-manager");
-    assert_eq!(project(&live).unwrap()["spec"].get("replicas"), None);
+    assert_eq!(project(&live, "dev").unwrap()["spec"].get("replicas"), None);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_container_that_was_edited_in_brings_no_defaults() {
         ".": {}, "f:name": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:terminationMessagePath": {}, "f:resources": {}}}}}}});
     let entries = live["metadata"]["managedFields"].as_array_mut().unwrap();
     entries.push(json!({"manager": "kubectl-edit", "operation": "Update", "apiVersion": "apps/v1", "fieldsV1": fields}));
-    let exported = project(&live).unwrap();
+    let exported = project(&live, "dev").unwrap();
     let containers = exported["spec"]["template"]["spec"]["containers"].as_array().unwrap();
     assert_eq!(containers[1], json!({"name": "sidecar", "image": "envoy:1"}));
     let authors = find(&podinfo("authors"), "Deployment");
@@ -153,7 +153,7 @@ fn a_container_that_was_edited_in_brings_no_defaults() {
 
 #[test]
 fn unreadable_managed_fields_are_as_good_as_none() {
-    let exported = project(&config_map(&json!([manager("x", "Apply", "", &json!({"nonsense": 1}))]))).unwrap();
+    let exported = project(&config_map(&json!([manager("x", "Apply", "", &json!({"nonsense": 1}))])), "dev").unwrap();
     assert_eq!(exported["data"], json!({"a": "1", "b": "2"}));
 }
 
@@ -164,5 +164,5 @@ fn a_network_policy_for_all_pods_keeps_its_empty_selector() {
         "metadata": {"name": "n", "managedFields": [{"manager": "kubectl-create", "operation": "Update", "apiVersion": "networking.k8s.io/v1",
             "fieldsV1": {"f:spec": {"f:ingress": {}, "f:policyTypes": {}}}}]},
         "spec": {"podSelector": {}, "ingress": [{}], "policyTypes": ["Ingress"]}});
-    assert_eq!(project(&live).unwrap()["spec"], json!({"podSelector": {}, "ingress": [{}], "policyTypes": ["Ingress"]}));
+    assert_eq!(project(&live, "dev").unwrap()["spec"], json!({"podSelector": {}, "ingress": [{}], "policyTypes": ["Ingress"]}));
 }

@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::object;
 use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
 use crate::api::names;
-use crate::api::reference::{Identity, SolutionVersion};
+use crate::api::reference::{GroupKind, Identity, SolutionVersion};
 use crate::api::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
 /// The key of the bytes in a chunk.
@@ -151,6 +151,8 @@ pub struct NewArtifact<'a> {
     pub exported_by: Identity,
     /// The objects.
     pub bundle: &'a Bundle,
+    /// The kinds among them that belonged to the whole cluster where they were exported from.
+    pub cluster_scoped: Vec<GroupKind>,
     /// The solution's environment variables.
     pub environment_variables: Vec<VariableDefinition>,
     /// The solution's connection references.
@@ -209,7 +211,9 @@ impl ArtifactStore {
                     Err(other) => return Err(other),
                 }
                 // Another version of zstd may compress the same bytes otherwise: its chunks don't go together with ours.
-                let same = artifact.spec.digest == draft.spec.digest && artifact.spec.stored_size == draft.spec.stored_size;
+                let (found, made) = (&artifact.spec, &draft.spec);
+                let same =
+                    found.digest == made.digest && found.stored_size == made.stored_size && found.cluster_scoped == made.cluster_scoped;
                 if !same {
                     self.remove_incomplete(&artifacts, &artifact, now).await?;
                     continue;
@@ -354,6 +358,7 @@ fn draft(host: &str, new: NewArtifact<'_>, bytes: &[u8], stored: usize, now: Tim
                     name: object::name(o).into(),
                 })
                 .collect(),
+            cluster_scoped: new.cluster_scoped,
             size: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
             stored_size: i64::try_from(stored).unwrap_or(i64::MAX),
             chunks: saturated(stored.div_ceil(CHUNK_BYTES)),

@@ -22,29 +22,30 @@ pub struct Lacking {
 /// Says all that is missing, with the grants: those of the delegate first, by which the reason goes.
 pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking: &Lacking) -> Obstacle {
     let username = delegate.username();
+    let place = place(namespace, wanted);
     let mut grants = Vec::new();
     if !lacking.delegate.is_empty() {
-        grants.push(grants::delegate_in_target_too(namespace, &delegate.subject(), &lacking.delegate));
+        grants.push(grants::delegate_in_target_too(&delegate.subject(), &lacking.delegate));
     }
     if !lacking.to_become.is_empty() {
         grants.push(grants::operator_becomes(delegate));
     }
     if !lacking.operator.is_empty() {
-        grants.push(grants::operator_in_target_too(namespace, delegate, &lacking.operator));
+        grants.push(grants::operator_in_target_too(delegate, &lacking.operator));
     }
     let operator_lacks = !lacking.to_become.is_empty() || !lacking.operator.is_empty();
     let (reason, what) = match (lacking.delegate.is_empty(), operator_lacks) {
-        (true, true) => ("OperatorMayNotActAsDelegate", format!("the operator may not act as {username} in namespace {namespace}")),
-        (false, false) => ("DelegateLacksTargetAccess", format!("{username}, who deploys, lacks rights in namespace {namespace}")),
+        (true, true) => ("OperatorMayNotActAsDelegate", format!("the operator may not act as {username} in {place}")),
+        (false, false) => ("DelegateLacksTargetAccess", format!("{username}, who deploys, lacks rights in {place}")),
         (false, true) => (
             "DelegateLacksTargetAccess",
-            format!("{username}, who deploys, lacks rights in namespace {namespace}, and the operator may not act as {username} there"),
+            format!("{username}, who deploys, lacks rights in {place}, and the operator may not act as {username} there"),
         ),
         (true, false) => {
             return Obstacle {
                 reason: "DelegateLacksTargetAccess".into(),
                 message: format!(
-                    "the API server refused {username} in namespace {namespace}, though reviews say that it holds these rights; a grant may just have been made, an authorizer other than RBAC may decide, or the API server may not know constrained impersonation (Kubernetes 1.36 or newer), by which alone the operator acts as others. Wanted:\n{}",
+                    "the API server refused {username} in {place}, though reviews say that it holds these rights; a grant may just have been made, an authorizer other than RBAC may decide, or the API server may not know constrained impersonation (Kubernetes 1.36 or newer), by which alone the operator acts as others. Wanted:\n{}",
                     grants::rules(wanted)
                 ),
             };
@@ -56,18 +57,29 @@ pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking:
 /// The same of a delegate in another cluster, where it acts with a token of its own and nobody impersonates it.
 pub fn obstacle_there(delegate: &Delegate, cluster: &str, namespace: &str, wanted: &[Right], lacking: &[Right]) -> Obstacle {
     let username = delegate.username();
+    let place = place(namespace, wanted);
     let message = if lacking.is_empty() {
         format!(
-            "the API server of cluster {cluster} refused {username} in namespace {namespace}, though it says that it holds these rights; a grant may just have been made, or an authorizer other than RBAC may decide. Wanted:\n{}",
+            "the API server of cluster {cluster} refused {username} in {place}, though it says that it holds these rights; a grant may just have been made, or an authorizer other than RBAC may decide. Wanted:\n{}",
             grants::rules(wanted)
         )
     } else {
         format!(
-            "{username}, who deploys, lacks rights in namespace {namespace} of cluster {cluster}. Grant in that cluster:\n{}",
-            grants::delegate_in_target_too(namespace, &delegate.subject(), lacking)
+            "{username}, who deploys, lacks rights in {place} of cluster {cluster}. Grant in that cluster:\n{}",
+            grants::delegate_in_target_too(&delegate.subject(), lacking)
         )
     };
     Obstacle { reason: "DelegateLacksTargetAccess".into(), message }
+}
+
+/// Where rights lie: in the namespace, in the whole cluster, or both.
+fn place(namespace: &str, rights: &[Right]) -> String {
+    let everywhere = rights.iter().any(|right| right.namespace.is_none());
+    match (everywhere, rights.iter().any(|right| right.namespace.is_some())) {
+        (true, true) => format!("namespace {namespace} and in the whole cluster, as not all objects belong to a namespace,"),
+        (true, false) => format!("the whole cluster, as not all objects belong to namespace {namespace},"),
+        (false, _) => format!("namespace {namespace}"),
+    }
 }
 
 /// The kubeconfig leads to another namespace of that name than the one that was validated.

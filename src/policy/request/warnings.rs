@@ -2,7 +2,9 @@
 
 use semver::Version;
 
+use crate::api::names;
 use crate::api::plan::{PlanResult, PlannedAction, PlannedObject};
+use crate::delivery::errors::{MAX_MESSAGE, bounded};
 
 /// How many objects a warning names.
 const NAMED: usize = 10;
@@ -31,11 +33,36 @@ pub fn of(
     let goes = |o: &PlannedObject| o.action == PlannedAction::Delete;
     let anew = |o: &PlannedObject| o.action == PlannedAction::Recreate;
     let claims = |o: &PlannedObject| is_claim(o) && (goes(o) || anew(o));
+    let defines = |o: &PlannedObject| is_definition(o) && (goes(o) || anew(o));
+    let kinds = "deletes CustomResourceDefinitions, with all objects of their kinds in all namespaces of the cluster";
+    warnings.extend(named(&defines, objects.iter().filter(|o| defines(o)).count(), "DeletesKinds", kinds));
     let data = "deletes PersistentVolumeClaims, with the data on their volumes unless these are retained";
     warnings.extend(named(&claims, objects.iter().filter(|o| claims(o)).count(), "DeletesData", data));
     warnings.extend(named(&goes, deleted, "Deletes", "deletes what an earlier version put there and this one does not have"));
     warnings.extend(named(&anew, recreated, "Recreates", "deletes and creates anew what can't be changed"));
     warnings
+}
+
+/// What is said of objects of the whole cluster that an earlier version put there, and that nobody may touch any more.
+pub fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option<PlanResult> {
+    let message = || {
+        format!(
+            "what earlier versions put into the whole cluster of these kinds stays there, and is neither looked at nor deleted, as Environment {environment} does not list them (any more) in spec.clusterScoped: {}. List them again, or have the cluster's administrator delete what is not needed and take the kinds out of the annotation {} of ConfigMap {}",
+            kinds.join(", "),
+            names::APPLYSET_GROUP_KINDS,
+            names::applyset_parent_name(solution)
+        )
+    };
+    (!kinds.is_empty()).then(|| PlanResult {
+        kind: "Solution".into(),
+        name: solution.into(),
+        reason: "LeftAlone".into(),
+        message: bounded(&message(), MAX_MESSAGE),
+    })
+}
+
+fn is_definition(object: &PlannedObject) -> bool {
+    object.kind == "CustomResourceDefinition" && object.api_version.starts_with("apiextensions.k8s.io/")
 }
 
 fn is_claim(object: &PlannedObject) -> bool {
@@ -47,7 +74,32 @@ mod tests {
     use super::*;
 
     fn object(action: PlannedAction, kind: &str, name: &str) -> PlannedObject {
-        PlannedObject { action, api_version: "v1".into(), kind: kind.into(), name: name.into(), fields: Vec::new() }
+        PlannedObject { action, api_version: "v1".into(), kind: kind.into(), name: name.into(), cluster_scoped: false, fields: Vec::new() }
+    }
+
+    #[test]
+    fn a_definition_that_goes_takes_the_objects_of_all_along() {
+        let mut gone = object(PlannedAction::Delete, "CustomResourceDefinition", "widgets.example.test");
+        gone.api_version = "apiextensions.k8s.io/v1".into();
+        let version = Version::new(1, 0, 0);
+        let told = of("orders", &version, None, [1, 0], &[gone]);
+        assert!(
+            told[0].reason == "DeletesKinds"
+                && told[0].message.ends_with("namespaces of the cluster: CustomResourceDefinition widgets.example.test")
+        );
+        let kept = object(PlannedAction::Update, "CustomResourceDefinition", "widgets.example.test");
+        assert_eq!(of("orders", &version, None, [0, 0], &[kept]), []);
+    }
+
+    #[test]
+    fn what_is_left_alone_is_named_with_what_to_do() {
+        assert_eq!(left_alone("orders", "qa", &[]), None);
+        let told = left_alone("orders", "qa", &["ClusterRole.rbac.authorization.k8s.io".into()]).unwrap();
+        for words in
+            ["Environment qa", "spec.clusterScoped: ClusterRole.rbac.authorization.k8s.io. List them again", "ConfigMap pilotage-orders"]
+        {
+            assert!(told.message.contains(words), "{}", told.message);
+        }
     }
 
     #[test]

@@ -110,13 +110,16 @@ fn judge(calls: &[Call], seen: &Seen, granted: Vec<Granted>) -> Findings {
     let targets: BTreeSet<&String> = seen.plans.values().filter_map(|plan| seen.namespaces.get(&plan.environment_id)).collect();
     for call in calls {
         if call.code == 403 {
-            let ending = seen.ending.get(&call.namespace).is_some_and(|since| *since <= call.at);
-            if !ending && !seen.provoking.contains(&call.namespace) {
+            let home = home(call);
+            let ending = seen.ending.get(home).is_some_and(|since| *since <= call.at);
+            if !ending && !seen.provoking.contains(home) {
                 findings.refused.insert(format!("{} {}: {}", call.verb, call.uri.split('?').next().unwrap_or_default(), call.message));
             }
             continue;
         }
-        if call.is_write() && targets.contains(&call.namespace) {
+        // To ask who may do what writes nothing.
+        let of_cluster = call.namespace.is_empty() && call.group != "authorization.k8s.io";
+        if call.is_write() && (of_cluster || targets.contains(&call.namespace)) {
             findings.writes += 1;
             if !covered(call, seen) {
                 let who = call.impersonated_user.as_deref().unwrap_or("the operator itself");
@@ -138,8 +141,17 @@ fn covered(call: &Call, seen: &Seen) -> bool {
         || seen
             .plans
             .values()
-            .filter(|plan| seen.namespaces.get(&plan.environment_id) == Some(&call.namespace))
+            .filter(|plan| call.namespace.is_empty() || seen.namespaces.get(&plan.environment_id) == Some(&call.namespace))
             .any(|plan| plan.delegate == *who && (tried || plan.ran.is_some_and(|(from, to)| from <= call.at && call.at <= to + SECOND)))
+}
+
+/// The namespace that a call is about; of what belongs to the whole cluster, that of the delegate.
+fn home(call: &Call) -> &str {
+    let account = call.impersonated_user.as_deref().and_then(|user| user.strip_prefix("system:serviceaccount:"));
+    match account.and_then(|account| account.split_once(':')) {
+        Some((namespace, _)) if call.namespace.is_empty() => namespace,
+        _ => &call.namespace,
+    }
 }
 
 fn handed_on(right: &Granted) -> bool {
@@ -193,6 +205,24 @@ mod tests {
         assert_eq!(strangers(Call { dry_run: true, ..call("patch", 201, 5.0, Some("bot")) }), 0);
         assert_eq!(strangers(Call { dry_run: true, ..call("patch", 201, 5.0, None) }), 1, "not even a dry run as itself");
         assert!(judge(&[], &seen(), Vec::new()).complaint().is_some_and(|c| c.contains("no write to a target")));
+    }
+
+    #[test]
+    fn what_is_written_to_the_whole_cluster_is_looked_at_too() {
+        let of_cluster = |at: f64, who: Option<&str>| Call { namespace: String::new(), ..call("patch", 201, at, who) };
+        let strangers = |call: Call| judge(&[call], &seen(), Vec::new()).strangers.len();
+        assert_eq!(strangers(of_cluster(15.0, Some("bot"))), 0);
+        assert_eq!(
+            (strangers(of_cluster(22.0, Some("bot"))), strangers(of_cluster(15.0, Some("dana"))), strangers(of_cluster(15.0, None))),
+            (1, 1, 1)
+        );
+        let review = Call { group: "authorization.k8s.io".into(), ..of_cluster(1.0, None) };
+        assert_eq!(strangers(review), 0);
+        let refused = Call { code: 403, ..of_cluster(1.0, Some("system:serviceaccount:qa:bot")) };
+        assert_eq!(judge(std::slice::from_ref(&refused), &seen(), Vec::new()).refused.len(), 1);
+        let mut meant = seen();
+        meant.provoking.insert("qa".into());
+        assert_eq!(judge(&[refused], &meant, Vec::new()).refused.len(), 0, "the delegate's namespace says that it is meant");
     }
 
     #[test]

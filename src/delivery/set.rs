@@ -1,0 +1,231 @@
+//! What a solution put into a target: told by labels, so that it is found again and nobody else's is touched.
+//!
+//! In a namespace the label of the `ApplySet` standard tells. Objects that belong to the whole cluster are everybody's neighbours: they
+//! belong to a set only where they also carry the uid of its namespace, as another namespace may come to have its name; and what carries no
+//! such labels is somebody else's.
+
+use serde_json::Value;
+
+use super::applyset;
+use super::errors;
+use super::findings::Obstacle;
+use super::object::{self, Key, Served};
+use crate::api::names;
+
+/// The set of one solution in one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Set {
+    /// Its id by the standard.
+    pub id: String,
+    namespace: String,
+    namespace_uid: String,
+    solution: String,
+}
+
+impl Set {
+    /// The set of `solution` in the namespace that has this uid.
+    pub fn new(solution: &str, namespace: &str, namespace_uid: &str) -> Self {
+        Self {
+            id: applyset::id(solution, namespace),
+            namespace: namespace.to_owned(),
+            namespace_uid: namespace_uid.to_owned(),
+            solution: solution.to_owned(),
+        }
+    }
+
+    /// The labels of its members.
+    fn labels(&self, is_namespaced: bool) -> Vec<(&'static str, &str)> {
+        let mut labels = vec![(names::APPLYSET_PART_OF, self.id.as_str())];
+        if !is_namespaced {
+            labels.push((names::TARGET_NAMESPACE_LABEL, &self.namespace));
+            labels.push((names::TARGET_UID_LABEL, &self.namespace_uid));
+            labels.push((names::SOLUTION_LABEL, &self.solution));
+        }
+        labels
+    }
+
+    /// Labels an object as a member.
+    pub fn mark(&self, body: &mut Value, is_namespaced: bool) {
+        for (key, value) in self.labels(is_namespaced) {
+            object::set_label(body, key, value);
+        }
+    }
+
+    /// Selects its members of a kind.
+    pub fn selector(&self, is_namespaced: bool) -> String {
+        let part_of = format!("{}={}", names::APPLYSET_PART_OF, self.id);
+        if is_namespaced { part_of } else { format!("{part_of},{}={}", names::TARGET_UID_LABEL, self.namespace_uid) }
+    }
+
+    /// Whether an object is a member. Without a uid nothing of a cluster is.
+    pub fn owns(&self, found: &Value, is_namespaced: bool) -> bool {
+        let is_part = object::label(found, names::APPLYSET_PART_OF) == Some(&self.id);
+        let is_of_namespace = !self.namespace_uid.is_empty() && object::label(found, names::TARGET_UID_LABEL) == Some(&self.namespace_uid);
+        is_part && (is_namespaced || is_of_namespace)
+    }
+
+    /// An object that belongs to another set stays with it: two solutions would undo each other's writes. A `ServiceAccount` of the
+    /// target stays the target's: to bring one of its name along would let a solution run with its rights. And of the whole cluster's
+    /// objects all that are not the set's own stay as they are.
+    pub fn check_owner(&self, key: &Key, served: &Served, live: Option<&Value>) -> Result<(), Obstacle> {
+        let Some(live) = live else { return Ok(()) };
+        if !served.is_namespaced {
+            return if self.owns(live, false) { Ok(()) } else { Err(self.of_the_cluster(key, served, live)) };
+        }
+        let is_account = key.group.is_empty() && key.kind == "ServiceAccount";
+        if is_account
+            && object::label(live, names::APPLYSET_PART_OF).is_none()
+            && object::label(live, names::CONNECTION_LABEL) != Some("true")
+        {
+            let (name, namespace) = (&key.name, object::metadata(live, "namespace").unwrap_or_default());
+            return Err(refusal(
+                key,
+                "NotOffered",
+                &format!(
+                    "{key} exists in the target, was not put there by this solution and is not offered to it: give it another name, or let its owner offer it with: kubectl label serviceaccounts {name} -n {namespace} {}=true",
+                    names::CONNECTION_LABEL
+                ),
+            ));
+        }
+        let other = object::label(live, names::APPLYSET_PART_OF)
+            .filter(|owner| *owner != self.id)
+            .or_else(|| object::label(live, names::APPLYSET_ID));
+        other.map_or(Ok(()), |owner| {
+            Err(refusal(
+                key,
+                "OwnedByAnotherSet",
+                &format!("{key} exists in the target and belongs to the ApplySet {owner}: remove it from one of the two, or rename it"),
+            ))
+        })
+    }
+
+    /// Whose an object of the whole cluster is, and how it could become the set's.
+    fn of_the_cluster(&self, key: &Key, served: &Served, live: &Value) -> Obstacle {
+        let label = |key: &str| object::label(live, key);
+        let resource = &served.resource;
+        let plural = if resource.group.is_empty() { resource.plural.clone() } else { format!("{}.{}", resource.plural, resource.group) };
+        let labels: Vec<String> = self.labels(false).iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let hand_over = format!("kubectl label --overwrite {plural} {} {}", key.name, labels.join(" "));
+        let (reason, whose) = match (label(names::TARGET_NAMESPACE_LABEL), label(names::SOLUTION_LABEL), label(names::APPLYSET_PART_OF)) {
+            (Some(namespace), Some(solution), _) if namespace == self.namespace && solution == self.solution => {
+                ("OwnedByAnotherSet", format!("was put there for a namespace {namespace} that had another uid and is gone"))
+            }
+            (Some(namespace), Some(solution), _) => {
+                ("OwnedByAnotherSet", format!("belongs to solution {solution} of namespace {namespace}"))
+            }
+            (_, _, Some(set)) => ("OwnedByAnotherSet", format!("belongs to the ApplySet {set}")),
+            _ => ("ExistsAlready", "was not put there by this solution, nor by any other".to_owned()),
+        };
+        refusal(
+            key,
+            reason,
+            &format!(
+                "{key} exists in the target's cluster, where it belongs to no namespace and every name is there once, and {whose}: it stays as it is. Give it another name in the solution, deploy to another cluster, or have its owner hand it over with: {hand_over}"
+            ),
+        )
+    }
+}
+
+fn refusal(key: &Key, reason: &str, message: &str) -> Obstacle {
+    Obstacle::Refusal(errors::result(key, reason, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::{ApiResource, GroupVersionKind};
+    use serde_json::json;
+
+    use super::*;
+
+    fn set() -> Set {
+        Set::new("orders", "qa", "uid-1")
+    }
+
+    fn role() -> (Key, Served) {
+        let group = "rbac.authorization.k8s.io";
+        let key = Key { group: group.into(), kind: "ClusterRole".into(), name: "reader".into() };
+        (key, Served { resource: ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", "ClusterRole")), is_namespaced: false })
+    }
+
+    fn check(live: &Value) -> Result<(), (String, String)> {
+        let (key, served) = role();
+        match set().check_owner(&key, &served, Some(live)) {
+            Ok(()) => Ok(()),
+            Err(Obstacle::Refusal(result)) => Err((result.reason, result.message)),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_object_of_the_cluster_is_the_sets_own_or_somebody_elses() {
+        let mut own = json!({"metadata": {"name": "reader"}});
+        set().mark(&mut own, false);
+        assert_eq!(check(&own), Ok(()));
+
+        let (reason, message) = check(&json!({"metadata": {"name": "reader"}})).unwrap_err();
+        assert_eq!(reason, "ExistsAlready");
+        let hand_over = "kubectl label --overwrite clusterroles.rbac.authorization.k8s.io reader applyset.kubernetes.io/part-of=applyset-";
+        assert!(message.contains(hand_over) && message.contains("pilotage.dev/target-uid=uid-1"), "{message}");
+
+        for (other, words) in [
+            (Set::new("billing", "qa", "uid-1"), "solution billing of namespace qa"),
+            (Set::new("orders", "prod", "uid-2"), "solution orders of namespace prod"),
+            (Set::new("orders", "qa", "uid-0"), "for a namespace qa that had another uid"),
+        ] {
+            let mut live = json!({"metadata": {"name": "reader"}});
+            other.mark(&mut live, false);
+            let (reason, message) = check(&live).unwrap_err();
+            assert_eq!(reason, "OwnedByAnotherSet");
+            assert!(message.contains(words), "{message}");
+        }
+        let foreign = json!({"metadata": {"name": "reader", "labels": {(names::APPLYSET_PART_OF): "applyset-x-v1"}}});
+        assert!(check(&foreign).unwrap_err().1.contains("the ApplySet applyset-x-v1"));
+    }
+
+    #[test]
+    fn the_label_of_the_standard_alone_makes_no_member_of_the_cluster() {
+        let live = json!({"metadata": {"labels": {(names::APPLYSET_PART_OF): set().id}}});
+        assert!(set().owns(&live, true) && !set().owns(&live, false));
+        let mut unknown = json!({"metadata": {}});
+        let nobody = Set::new("orders", "qa", "");
+        nobody.mark(&mut unknown, false);
+        assert!(!nobody.owns(&unknown, false), "no uid is nobody's");
+        assert_eq!(set().selector(false), format!("{},pilotage.dev/target-uid=uid-1", set().selector(true)));
+    }
+
+    #[test]
+    fn a_service_account_of_the_target_is_taken_over_only_where_it_is_offered() {
+        let key = Key { group: String::new(), kind: "ServiceAccount".into(), name: "root".into() };
+        let served = Served::in_namespaces(ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "ServiceAccount")));
+        let check = |live: Option<&Value>| set().check_owner(&key, &served, live);
+        let labelled = |labels: Value| json!({"metadata": {"name": "root", "namespace": "qa", "labels": labels}});
+        assert!(check(None).is_ok());
+        assert!(check(Some(&labelled(json!({(names::APPLYSET_PART_OF): set().id})))).is_ok());
+        assert!(check(Some(&labelled(json!({(names::CONNECTION_LABEL): "true"})))).is_ok());
+        for labels in [json!({}), json!({(names::CONNECTION_LABEL): "false"})] {
+            let Err(Obstacle::Refusal(result)) = check(Some(&labelled(labels))) else { panic!() };
+            assert_eq!(result.reason, "NotOffered");
+            assert!(
+                result.message.ends_with("kubectl label serviceaccounts root -n qa pilotage.dev/connection=true"),
+                "{}",
+                result.message
+            );
+        }
+    }
+
+    #[test]
+    fn an_object_of_another_set_is_left_to_it() {
+        let key = Key { group: String::new(), kind: "ConfigMap".into(), name: "shared".into() };
+        let served = super::super::survey::config_maps();
+        let check = |live: Option<&Value>| set().check_owner(&key, &served, live);
+        let labelled = |label: &str, value: &str| json!({"metadata": {"name": "shared", "labels": {(label): value}}});
+        assert!(check(None).is_ok());
+        assert!(check(Some(&json!({"metadata": {"name": "shared"}}))).is_ok());
+        assert!(check(Some(&labelled(names::APPLYSET_PART_OF, &set().id))).is_ok());
+        for label in [names::APPLYSET_PART_OF, names::APPLYSET_ID] {
+            let Err(Obstacle::Refusal(result)) = check(Some(&labelled(label, "other"))) else { panic!() };
+            assert_eq!(result.reason, "OwnedByAnotherSet");
+            assert!(result.message.contains("other"));
+        }
+    }
+}
