@@ -10,7 +10,7 @@ use super::stage::OnFailure;
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// Hash over everything that an approval covers: request, artifact, settings, target, delegate, stage,
-    /// the artifact that is replaced, and the objects that are deleted or recreated.
+    /// the artifact that is replaced, the objects that are deleted or recreated, and those that belong to the whole cluster.
     #[schemars(length(max = 71))]
     pub hash: String,
     /// The artifact's digest.

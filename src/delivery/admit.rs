@@ -25,7 +25,7 @@ pub(super) async fn admit(
     resources: &impl Resources,
     findings: &mut Findings,
 ) -> Result<Vec<Item>, PlanError> {
-    let mut served: HashMap<(&str, &str), Option<Served>> = HashMap::new();
+    let mut kinds: HashMap<(&str, &str), Option<Served>> = HashMap::new();
     let mut seen = BTreeSet::new();
     let mut items = Vec::with_capacity(input.objects.len());
     for object in input.objects {
@@ -39,11 +39,11 @@ pub(super) async fn admit(
             findings.refuse(&key, reason, &message);
             continue;
         }
-        let found = if let Some(known) = served.get(&(api_version, kind)) {
+        let found = if let Some(known) = kinds.get(&(api_version, kind)) {
             known.clone()
         } else {
             let found = resources.resource(api_version, kind).await.map_err(PlanError::Transient)?.map(Served::from);
-            served.insert((api_version, kind), found.clone());
+            kinds.insert((api_version, kind), found.clone());
             found
         };
         let Some(served) = found else {

@@ -140,13 +140,16 @@ impl Planned {
         }
     }
 
-    /// All objects that will be deleted, as sorted `group/kind/name`, and those that are created anew, marked as such, for the plan's
-    /// hash. Unlike the report it is not cut.
-    pub fn deletions_digest_input(&self) -> Vec<String> {
+    /// All objects that will be deleted, as sorted `group/kind/name`, those that are created anew, and those that belong to the whole
+    /// cluster, marked as such, for the plan's hash: who approves that an object goes into a namespace has approved nothing else. Unlike the
+    /// report it is not cut.
+    pub fn marked_for_hash(&self) -> Vec<String> {
         let line = |key: &Key| format!("{}/{}/{}", key.group, key.kind, key.name);
         let recreated = self.items.iter().filter(|i| i.action == PlannedAction::Recreate);
-        let mut keys: Vec<String> =
-            self.deletions.iter().map(|d| line(&d.key)).chain(recreated.map(|i| format!("recreate {}", line(&i.item.key)))).collect();
+        let of_cluster = self.items.iter().filter(|i| !i.item.served.is_namespaced);
+        let deleted = self.deletions.iter().map(|d| line(&d.key));
+        let marked = recreated.map(|i| ("recreate", i)).chain(of_cluster.map(|i| ("cluster", i)));
+        let mut keys: Vec<String> = deleted.chain(marked.map(|(mark, i)| format!("{mark} {}", line(&i.item.key)))).collect();
         keys.sort_unstable();
         keys
     }
@@ -236,7 +239,7 @@ mod tests {
         let report = plan.report();
         assert_eq!((report.create, report.delete, report.objects.len(), report.objects_omitted), (250, 2, 200, 52));
         assert_eq!(report.objects[1].action, PlannedAction::Delete);
-        assert_eq!(plan.deletions_digest_input(), ["apps/Deployment/a", "apps/Deployment/b"]);
+        assert_eq!(plan.marked_for_hash(), ["apps/Deployment/a", "apps/Deployment/b"]);
         assert!(!plan.is_noop());
     }
 
@@ -247,7 +250,10 @@ mod tests {
         let plan = planned(items, vec![]);
         let report = plan.report();
         assert_eq!((report.recreate, report.update, report.objects[0].action), (1, 250, PlannedAction::Recreate));
-        assert_eq!(plan.deletions_digest_input(), ["recreate /ConfigMap/anew"]);
+        assert_eq!(plan.marked_for_hash(), ["recreate /ConfigMap/anew"]);
+        let mut of_cluster = item("everywhere", PlannedAction::Unchanged);
+        of_cluster.item.served.is_namespaced = false;
+        assert_eq!(planned(vec![of_cluster], vec![]).marked_for_hash(), ["cluster /ConfigMap/everywhere"]);
     }
 
     #[test]

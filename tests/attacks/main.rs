@@ -15,10 +15,15 @@ mod receiver;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod shipped;
 
+#[path = "../scoped/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod scoped;
+
 mod altered;
 mod attempt;
 mod carried;
 mod changes;
+mod cluster;
 mod configuration;
 mod decisions;
 mod hosts;

@@ -11,6 +11,10 @@ mod world;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod receiver;
 
+#[path = "../scoped/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod scoped;
+
 mod abroad;
 mod connection;
 mod gate;

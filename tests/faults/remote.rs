@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use pilotage::api::{Artifact, Environment, Stage};
@@ -13,6 +14,7 @@ use crate::abroad::{self, Abroad, CLUSTER, TURNS};
 use crate::gate::Way;
 use crate::life::Application;
 use crate::proxy::Action;
+use crate::scoped::{self, Swept};
 use crate::world::{outcome, phase};
 
 /// What a dead cluster must not make others wait for: far less than one call to it may take.
@@ -402,4 +404,52 @@ async fn who_can_not_be_had_in_another_cluster_is_refused_there() {
     let world = &abroad.world;
     let message = abroad.site.tending(world.until_condition::<Environment>("far", "Ready", "RemoteDevelopmentUnsupported")).await;
     assert!(message.contains("without spec.cluster"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belongs_to_a_whole_cluster_has_its_name_in_each_of_them() {
+    let _turn = TURNS.read().await;
+    let mut abroad = Abroad::new("classes").await;
+    let _swept = [Swept::after(&abroad.world), Swept::of(abroad::plane().kubectl(), &abroad.world)];
+    // Straight to the other cluster: in that of development the name is taken.
+    let mut pipeline = abroad.pipeline();
+    for object in pipeline.iter_mut().filter(|o| o["kind"] == "Stage") {
+        let is_qa = object["metadata"]["name"] == "qa";
+        let spec = object["spec"].as_object_mut().unwrap();
+        spec.remove("previousStage");
+        if is_qa {
+            spec.insert("previousStage".into(), "prod".into());
+        }
+    }
+    abroad.site.tending(abroad.world.configure_with(pipeline)).await;
+    let world = &abroad.world;
+    scoped::may_be_exported(world).await;
+    let name = scoped::named(world, "orders");
+    let mut solution = world.solution("orders", "1.0.0");
+    solution["spec"]["components"] = json!([{"group": "", "kind": "ConfigMap"}, {"group": scoped::CLASS.0, "kind": scoped::CLASS.1}]);
+    world.apply(&[scoped::class(&name, 7), world.config("orders", "orders", json!({})), solution]).await;
+    let message = abroad
+        .site
+        .tending(async {
+            scoped::allow(world, "dev", &[scoped::CLASS]).await;
+            scoped::allow(world, "prod", &[scoped::CLASS]).await;
+            world.ask(&world.request("to-prod", "prod", "orders", "1.0.0")).await;
+            world.waits_for("to-prod", "DelegateLacksTargetAccess").await
+        })
+        .await;
+    assert!(
+        message.contains("in the whole cluster") && message.contains(&format!("of cluster {CLUSTER}. Grant in that cluster:")),
+        "{message}"
+    );
+    let printed = &message[message.find("apiVersion:").unwrap()..];
+    let applied = abroad::plane().kubectl().run_with(&["apply", "-f", "-"], printed).unwrap();
+    assert!(applied.ok, "{}", applied.stderr);
+    let ended = abroad.site.tending(world.approved("to-prod", "prod")).await;
+    assert_eq!(outcome(&ended).0, "Succeeded", "{:?}", outcome(&ended));
+    let classes: Api<PriorityClass> = Api::all(abroad.admin.clone());
+    let theirs = classes.get(&name).await.unwrap();
+    assert_eq!(theirs.metadata.labels.unwrap()["pilotage.dev/target-namespace"], abroad.world.prod);
+    let ours = Api::<PriorityClass>::all(abroad.world.admin.clone()).get(&name).await.unwrap();
+    assert!(!ours.metadata.labels.unwrap().contains_key("pilotage.dev/target-namespace"), "development's own stays as it is");
+    abroad.check_writers();
 }

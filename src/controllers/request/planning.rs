@@ -98,7 +98,7 @@ impl Pass {
             stage,
             force: self.force(),
             replaces: replaces.as_ref().map(|r| r.digest.as_str()),
-            deletions: &dry.planned.deletions_digest_input(),
+            marked: &dry.planned.marked_for_hash(),
         });
         let report = dry.planned.report();
         let unshared = self.preflight_shares(&client, &target).await?;

@@ -28,8 +28,8 @@ pub struct PlanInputs<'a> {
     pub force: bool,
     /// The digest of the artifact that is replaced.
     pub replaces: Option<&'a str>,
-    /// The objects that are deleted, sorted, each as one line.
-    pub deletions: &'a [String],
+    /// The objects that are deleted or created anew, or belong to the whole cluster, sorted, each as one line.
+    pub marked: &'a [String],
 }
 
 /// `sha256:` and the hash.
@@ -63,8 +63,8 @@ pub fn plan_hash(inputs: &PlanInputs<'_>) -> String {
     }
     field("force", if inputs.force { "true" } else { "false" });
     field("replaces", inputs.replaces.unwrap_or_default());
-    for deletion in inputs.deletions {
-        field("delete", deletion);
+    for object in inputs.marked {
+        field("delete", object);
     }
     hasher.finalize().iter().fold("sha256:".to_owned(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

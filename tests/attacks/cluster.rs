@@ -1,0 +1,256 @@
+//! Attacks on what belongs to the whole cluster, by a solution that was to stay in its namespace: through what Environments list, through
+//! rights that hold in a namespace alone, through names that others have, and through kinds that change their scope.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use pilotage::api::DeploymentRequest;
+use pilotage_harness::Registry;
+use serde_json::{Value, json};
+
+use crate::attempt::{ignored, refused, told};
+use crate::scoped::{
+    CLASS, ROLE, Swept, allow, berth, berths, class, cluster_role, define, grant, may_be_deployed, named, operator, versions,
+};
+use crate::shipped::{config, folder, request, takes_from};
+use crate::world::{World, outcome, phase};
+
+/// What an Environment says that lists one kind.
+fn listing(world: &World, environment: &str, type_: &str, namespace: &str, group: &str, kind: &str) -> Value {
+    let entry = json!({"group": group, "kind": kind});
+    world.host_object("Environment", environment, json!({"type": type_, "namespace": namespace, "clusterScoped": [entry]}))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_runs_a_host_does_not_open_the_cluster() {
+    let world = World::new("cluster-listing").await;
+    let olga = world.olga().await;
+    let words = ["olga may not add to spec.clusterScoped", "allow-cluster-scoped on environments.pilotage.dev in the whole cluster"];
+    for (what, environment, type_, namespace) in [
+        ("a host's administrator lets a target's cluster be written to", "qa", "Target", &world.qa),
+        ("a host's administrator lets the cluster of development be read", "dev", "Development", &world.dev),
+        ("a host's administrator makes an Environment that reaches the cluster", "new", "Target", &world.qa),
+    ] {
+        let attempt = listing(&world, environment, type_, namespace, CLASS.0, CLASS.1);
+        refused(148, what, world.apply_as(&olga, &attempt), 403, &words).await;
+    }
+    for (group, kind, words) in [
+        ("*", "*", ["no wildcards", "by its group and kind"]),
+        ("", "Namespace", ["no wildcards", "nothing of the core group"]),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", ["never part of a solution", "Take the entry out"]),
+        ("pilotage.dev", "Stage", ["never part of a solution", "Take the entry out"]),
+        ("storage.k8s.io", "VolumeAttachment", ["this kind is never part of a solution", "Take the entry out"]),
+    ] {
+        let attempt = listing(&world, "qa", "Target", &world.qa, group, kind);
+        refused(149, &format!("an Environment lists {kind} of group {group:?}"), world.apply_as(&world.admin, &attempt), 422, &words).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_in_a_namespace_read_nothing_of_the_cluster() {
+    let world = World::new("cluster-rights").await.provokes_refusals().await;
+    let _swept = Swept::after(&world);
+    let (group, definition) = berths(&world, "Cluster");
+    define(&world, &definition).await;
+    let components = json!([{"group": group, "kind": "Berth"}]);
+    let mut solution = world.solution("spy", "1.0.0");
+    solution["spec"]["components"] = components;
+    world.apply(&[solution, berth(&group, "secret-berth", "spy", None)]).await;
+    world.ask(&world.request("closed", "qa", "spy", "1.0.0")).await;
+    let message = world.fails("closed", "ClusterScoped").await;
+    told(38, "a component of the whole cluster", &message, &["Berth", "a solution is what is in its namespace", "Environment dev"]);
+
+    allow(&world, "dev", &[(&group, "Berth")]).await;
+    let rules = json!([{"apiGroups": [group], "resources": ["berths"], "verbs": ["get", "list"]}]);
+    grant(&world, "export", rules.clone(), &operator()).await;
+    // All that a namespace can give.
+    let dana = json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "dana"}]);
+    world.apply(&crate::world::role(&world.dev, "berths", &rules, &dana)).await;
+    world.ask(&world.request("spies", "qa", "spy", "1.0.0")).await;
+    let message = world.waits_for("spies", "RequesterMayNotRead").await;
+    told(
+        150,
+        "a right in the namespace for what belongs to the cluster",
+        &message,
+        &["dana asked", "in the whole cluster", "\"get\", \"list\""],
+    );
+    ignored(150, "the name of what dana may not see", !message.contains("secret-berth"), &message);
+    // A selector can ask for any label: whether something carries it must not show.
+    let mut asks = world.solution("asks", "1.0.0");
+    asks["spec"]["components"] = json!([{"group": group, "kind": "Berth"}]);
+    asks["spec"]["selector"] = json!({"matchLabels": {"owner": "nobody-at-all"}});
+    world.apply(&[asks]).await;
+    world.ask(&world.request("asks", "qa", "asks", "1.0.0")).await;
+    let nothing = world.waits_for("asks", "RequesterMayNotRead").await;
+    let same = |message: &str| message.split(" Waits").next().unwrap_or_default().to_owned();
+    ignored(150, "whether anything in the cluster carries a label", same(&nothing) == same(&message), &nothing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
+    let world = World::new("cluster-foreign").await.provokes_refusals().await;
+    let _swept = Swept::after(&world);
+    let registry = Registry::start(&world.plane).unwrap();
+    let url = registry.url("team/orders");
+    takes_from(&world, json!([{"url": url, "plainHttp": true}])).await;
+    let push = |version: &str, objects: &[Value]| {
+        let mut text = config("orders", version);
+        for object in objects {
+            text.push_str(&format!("---\n{object}\n"));
+        }
+        registry.push_flux(&format!("team/orders:{version}"), &folder(&world, &[("app.yaml", &text)])).unwrap();
+    };
+    let ask = async |version: &str| {
+        world.ask(&request(&world, &version.replace('.', "-"), version, &url, &json!({"tag": version}))).await;
+    };
+    let fails = async |version: &str, reason: &str| {
+        ask(version).await;
+        world.fails(&version.replace('.', "-"), reason).await
+    };
+    let (name, foreign) = (named(&world, "orders"), named(&world, "foreign"));
+    push("1.0.0", &[class(&name, 7)]);
+    let message = fails("1.0.0", "ClusterScoped").await;
+    told(
+        151,
+        "an artifact of a registry brings what belongs to the cluster",
+        &message,
+        &[&name, "belongs to the whole cluster", "Environment qa"],
+    );
+
+    // The delegate may do everything that is tried from here on.
+    allow(&world, "qa", &[CLASS, ROLE, ("apiextensions.k8s.io", "CustomResourceDefinition")]).await;
+    may_be_deployed(&world, "qa").await;
+    let theirs = [class(&foreign, 7), cluster_role(&foreign)];
+    world.apply(&theirs).await;
+    let before = versions(&world, "foreign").await;
+    push("1.1.0", &[class(&foreign, 7), cluster_role(&foreign)]);
+    let message = fails("1.1.0", "DryRunRefused").await;
+    told(
+        152,
+        "a solution takes over what a person has",
+        &message,
+        &["ExistsAlready", &foreign, "was not put there by this solution", "it stays as it is"],
+    );
+    let mut widened = cluster_role(&foreign);
+    widened["rules"] = json!([]);
+    push("1.1.1", &[widened]);
+    let message = fails("1.1.1", "DryRunRefused").await;
+    told(152, "a solution empties a role that a person has", &message, &["ExistsAlready", &format!("ClusterRole {foreign}")]);
+    ignored(152, "the objects of a person", versions(&world, "foreign").await == before, &before);
+
+    // The solution's own, once somebody else's namespace has them.
+    push("1.2.0", &[class(&name, 7)]);
+    ask("1.2.0").await;
+    let end = world.approved("1-2-0", "qa").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    let kubectl = world.plane.kubectl();
+    kubectl.ok(&["label", "--overwrite", "priorityclass", &name, "pilotage.dev/target-uid=5f0c0000-0000-0000-0000-000000000000"]).unwrap();
+    let before = versions(&world, "orders").await;
+    push("1.3.0", &[class(&name, 7)]);
+    let message = fails("1.3.0", "DryRunRefused").await;
+    told(
+        153,
+        "a namespace made anew under the name of another inherits what that one had",
+        &message,
+        &["OwnedByAnotherSet", &name, "had another uid"],
+    );
+
+    // Who writes ConfigMaps in the target names kinds in the record, for the delegate to prune.
+    let label =
+        kubectl.ok(&["get", "priorityclass", &name, "-o", "jsonpath={.metadata.labels.applyset\\.kubernetes\\.io/part-of}"]).unwrap();
+    kubectl.ok(&["label", "clusterrole", &foreign, &format!("applyset.kubernetes.io/part-of={label}")]).unwrap();
+    let lured = versions(&world, "foreign").await;
+    let kinds = "ClusterRole.rbac.authorization.k8s.io,ConfigMap,Namespace,Node,PriorityClass.scheduling.k8s.io";
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"applyset.kubernetes.io/contains-group-kinds": kinds}}}));
+    let maps: Api<ConfigMap> = Api::namespaced(world.admin.clone(), &world.qa);
+    maps.patch("pilotage-orders", &PatchParams::default(), &patch).await.unwrap();
+    push("1.4.0", &[]);
+    ask("1.4.0").await;
+    let end = world.approved("1-4-0", "qa").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    let after = (versions(&world, "foreign").await, versions(&world, "orders").await);
+    ignored(154, "the record names kinds of the cluster with objects of others", after == (lured, before), &after);
+
+    let ours = |name: &str, group: &str| {
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": name},
+            "spec": {"group": group, "scope": "Namespaced", "names": {"kind": "Stage", "plural": "stages", "singular": "stage", "listKind": "StageList"},
+                "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}})
+    };
+    push("1.5.0", &[ours("stages.pilotage.dev", "pilotage.dev")]);
+    let message = fails("1.5.0", "DryRunRefused").await;
+    told(
+        155,
+        "a solution brings the definition of Pilotage's own stages",
+        &message,
+        &["NeverDeployed", "a kind of Pilotage itself", "nothing was written"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_in_a_namespace_stays_in_one_and_the_other_way_round() {
+    let world = World::new("cluster-scopes").await.provokes_refusals().await;
+    let _swept = Swept::after(&world);
+    let (group, of_cluster) = berths(&world, "Cluster");
+    let (_, in_namespaces) = berths(&world, "Namespaced");
+    let kind = (group.as_str(), "Berth");
+    let makers = json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "dana"});
+    let all = json!([{"apiGroups": [group], "resources": ["berths"], "verbs": ["get", "list", "patch", "create", "delete"]}]);
+    let acting: Vec<String> =
+        ["get", "list", "patch", "delete"].iter().map(|verb| format!("impersonate-on:serviceaccount:{verb}")).collect();
+    let acting = json!([{"apiGroups": [group], "resources": ["berths"], "verbs": acting}]);
+    grant(&world, "read", all.clone(), &makers).await;
+    grant(&world, "export", all.clone(), &operator()).await;
+    grant(&world, "bot", all, &crate::scoped::bot(&world, "qa")).await;
+    grant(&world, "as-bot", acting, &operator()).await;
+    for environment in ["dev", "qa"] {
+        allow(&world, environment, &[kind]).await;
+    }
+    let definitions: Api<CustomResourceDefinition> = Api::all(world.admin.clone());
+    let name = format!("berths.{group}");
+    let redefine = async |definition: &Value| {
+        if definitions.delete(&name, &DeleteParams::default()).await.is_ok() {
+            world.until("the old definition is gone", async || definitions.get_opt(&name).await.unwrap().is_none().then_some(())).await;
+        }
+        define(&world, definition).await;
+    };
+    let develop = async |solution: &str, namespace: Option<&str>| {
+        let mut written = world.solution(solution, "1.0.0");
+        written["spec"]["components"] = json!([{"group": group, "kind": "Berth"}]);
+        world.apply(&[written, berth(&group, solution, solution, namespace)]).await;
+    };
+    let requests: Api<DeploymentRequest> = Api::namespaced(world.admin.clone(), &world.host);
+    for (what, before, after, namespace, words) in [
+        (
+            "an object of a namespace gets into the whole cluster",
+            &in_namespaces,
+            &of_cluster,
+            Some(world.dev.as_str()),
+            "belonged to a namespace",
+        ),
+        ("an object of the whole cluster gets into a namespace", &of_cluster, &in_namespaces, None, "belonged to the whole cluster"),
+    ] {
+        let solution = if namespace.is_some() { "up" } else { "down" };
+        redefine(before).await;
+        develop(solution, namespace).await;
+        // Exported before the kind changes; in the one cluster what belongs to the whole of it is development's own.
+        world.ask(&world.request(solution, "qa", solution, "1.0.0")).await;
+        let exported = world.until_request(solution, |r| phase(r) == "AwaitingApproval" || phase(r) == "Failed").await;
+        assert!(phase(&exported) != "Failed" || outcome(&exported).1.contains("ExistsAlready"), "{:?}", outcome(&exported));
+        redefine(after).await;
+        // Whoever exports has the cluster asked for its kinds anew.
+        world
+            .apply(&[
+                world.solution(&format!("{solution}-ask"), "1.0.0"),
+                world.config(&format!("{solution}-ask"), &format!("{solution}-ask"), json!({})),
+            ])
+            .await;
+        world.ask(&world.request(&format!("{solution}-ask"), "qa", &format!("{solution}-ask"), "1.0.0")).await;
+        world.until_request(&format!("{solution}-ask"), |r| phase(r) == "AwaitingApproval").await;
+        let again = format!("{solution}-again");
+        world.ask(&world.request(&again, "qa", solution, "1.0.0")).await;
+        let message = world.fails(&again, "DryRunRefused").await;
+        told(156, what, &message, &["ScopeDiffers", words, "nothing was written", "raise the version"]);
+        assert!(requests.get(&again).await.unwrap().status.unwrap().run.start_time.is_none());
+    }
+}
