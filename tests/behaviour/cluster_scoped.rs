@@ -10,6 +10,7 @@ use pilotage::api::{Artifact, DeploymentRequest, Pipeline, Stage};
 use pilotage_harness::Registry;
 use serde_json::{Value, json};
 
+use crate::grant::grant as plugin_grant;
 use crate::scoped::{
     BINDING, CLASS, ROLE, Swept, allow, berth, berths, class, cluster_binding, cluster_role, define, grant, holds_what_it_grants,
     may_be_deployed, may_be_exported, named, operator, versions,
@@ -117,6 +118,14 @@ async fn it_goes_along_where_both_environments_list_it_and_the_delegate_may() {
     let theirs = format!("PriorityClass {name} exists in the target's cluster");
     for words in ["ExistsAlready", &theirs, "was not put there by this solution", "it stays as it is", "deploy to another cluster"] {
         assert!(message.contains(words), "{words}: {message}");
+    }
+
+    // The plugin prints such grants too, by what was exported and by what is developed.
+    let of_artifact = plugin_grant(&world, &["delegate", "--stage", "qa", "--artifact", "orders-1.0.0"]);
+    assert_eq!(of_artifact, plugin_grant(&world, &["delegate", "--stage", "qa", "--solution", "orders", "--from", &world.dev]));
+    let everywhere = &of_artifact[of_artifact.find("kind: ClusterRole\n").unwrap_or_else(|| panic!("{of_artifact}"))..];
+    for words in ["resources: [priorityclasses]", "clusterrolebindings", "kind: ClusterRoleBinding"] {
+        assert!(everywhere.contains(words), "{words}: {of_artifact}");
     }
 
     // The name is free once development is somewhere else.
