@@ -242,7 +242,7 @@ mod tests {
     impl Resources for Cluster {
         async fn resource(&self, api_version: &str, kind: &str) -> Result<Option<(ApiResource, bool)>, kube::Error> {
             let group = object::group_of(api_version);
-            let of_cluster = matches!((group, kind), ("", "Namespace") | ("scheduling.k8s.io", _) | ("apiextensions.k8s.io", _));
+            let of_cluster = matches!((group, kind), ("", "Namespace") | ("scheduling.k8s.io" | "apiextensions.k8s.io", _));
             let known = of_cluster || matches!((group, kind), ("", "ConfigMap" | "Secret") | ("apps", "Deployment"));
             Ok(known.then(|| (ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind)), !of_cluster)))
         }

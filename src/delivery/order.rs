@@ -14,10 +14,9 @@ const WAVES: usize = 4;
 pub fn wave(group: &str, kind: &str) -> usize {
     match (group, kind) {
         ("", "ServiceAccount" | "ResourceQuota" | "LimitRange")
-        | ("networking.k8s.io", "NetworkPolicy")
+        | ("networking.k8s.io", "NetworkPolicy" | "IngressClass")
         | ("scheduling.k8s.io", "PriorityClass")
         | ("storage.k8s.io", "StorageClass")
-        | ("networking.k8s.io", "IngressClass")
         | ("node.k8s.io", "RuntimeClass")
         | ("apiextensions.k8s.io", "CustomResourceDefinition")
         | ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => 0,

@@ -1,6 +1,8 @@
 //! Attacks on what belongs to the whole cluster, by a solution that was to stay in its namespace: through what Environments list, through
 //! rights that hold in a namespace alone, through names that others have, and through kinds that change their scope.
 
+use std::fmt::Write as _;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
@@ -97,7 +99,7 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     let push = |version: &str, objects: &[Value]| {
         let mut text = config("orders", version);
         for object in objects {
-            text.push_str(&format!("---\n{object}\n"));
+            writeln!(text, "---\n{object}").unwrap();
         }
         registry.push_flux(&format!("team/orders:{version}"), &folder(&world, &[("app.yaml", &text)])).unwrap();
     };

@@ -1,5 +1,7 @@
 //! Why an export ended without a bundle.
 
+use std::fmt::Write as _;
+
 use super::MAX_BYTES;
 use crate::api::GROUP;
 use crate::api::cluster_scoped::entry;
@@ -206,7 +208,8 @@ fn requester_needs(rights: &[Right]) -> String {
     let mut text = String::new();
     for (rights, place) in [(here, "there"), (everywhere, "in the whole cluster")] {
         if !rights.is_empty() {
-            text.push_str(&format!("; what is missing {place}:\n{}", grants::rules(&rights)));
+            // Writing to a String can't fail.
+            let _ = write!(text, "; what is missing {place}:\n{}", grants::rules(&rights));
         }
     }
     text
