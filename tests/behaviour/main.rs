@@ -29,6 +29,7 @@ mod left_behind;
 mod limits;
 mod main_job;
 mod midway;
+mod not_listed;
 mod oci;
 mod older;
 mod order;
