@@ -33,6 +33,7 @@ mod not_listed;
 mod oci;
 mod older;
 mod order;
+mod powers;
 mod records;
 mod recreate;
 mod revoked;
