@@ -11,7 +11,11 @@ mod world;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod receiver;
 
+#[path = "../tls/mod.rs"]
+mod tls;
+
 mod abroad;
+mod comings;
 mod connection;
 mod gate;
 mod idle;
@@ -19,6 +23,7 @@ mod kubeconfigs;
 mod leaders;
 mod life;
 mod midway;
+mod overseas;
 mod page;
 mod proxy;
 mod remote;
