@@ -13,6 +13,9 @@ mod receiver;
 #[path = "../shipped/mod.rs"]
 mod shipped;
 
+#[path = "../tls/mod.rs"]
+mod tls;
+
 mod again;
 mod apply_again;
 mod approval_controller;
@@ -45,3 +48,4 @@ mod side_by_side;
 mod sinks;
 mod solutions;
 mod unhealthy;
+mod webhooks;
