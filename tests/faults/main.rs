@@ -19,7 +19,6 @@ mod comings;
 mod connection;
 mod gate;
 mod idle;
-mod kubeconfigs;
 mod leaders;
 mod life;
 mod midway;
