@@ -15,6 +15,9 @@ use crate::proxy::Action;
 use crate::remote::grant;
 use crate::world::{ended, outcome, phase};
 
+/// How many writes the first deployment of three objects makes: theirs, and the one of the set's parent.
+const WRITES: usize = 4;
+
 impl Abroad {
     /// Changes the stage of production, as its owner.
     async fn change_stage(&mut self, spec: Value) {
@@ -290,8 +293,6 @@ async fn what_an_environment_over_there_has_to_have_is_looked_for_there_as_the_k
 async fn from_a_crash_around_any_write_over_there_the_same_end_is_reached() {
     let _turn = TURNS.read().await;
     let (mut abroad, proxy) = Abroad::behind_proxy("around").await;
-    // The set's parent and three objects.
-    const WRITES: usize = 4;
     let crashes: Vec<(usize, Action)> =
         (1..=WRITES).flat_map(|number| [(number, Action::CrashBefore), (number, Action::CrashAfter)]).collect();
     for (life, (number, action)) in crashes.iter().copied().enumerate() {

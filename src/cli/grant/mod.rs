@@ -168,8 +168,10 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
     if !args.apply {
         return Ok(text);
     }
-    let notes: String = text.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
-    Ok(notes + &apply::all(&client, &text).await?)
+    let mut said: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+    let done = apply::all(&client, &text).await?;
+    said.push(&done);
+    Ok(said.join("\n"))
 }
 
 /// A grant with what is to be known of it, as a comment.
