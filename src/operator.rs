@@ -69,7 +69,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     };
     let (caches, writers) = stores::empty();
     let cluster = Cluster::new(config, caches.clone(), options)?;
-    let (wiring, queues) = Wiring::new(caches.clone());
+    let (wiring, queues) = Wiring::new(caches.clone(), cluster.remotes.clone());
     let news: Arc<dyn News> = wiring;
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
-use super::reference::{Identity, SolutionVersion};
+use super::reference::{GroupKind, Identity, SolutionVersion};
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
 /// What was exported, by whom and from where. Written once by the operator.
@@ -62,6 +62,14 @@ pub struct ArtifactSpec {
     pub stored_size: i64,
     /// How many chunks it is stored in.
     pub chunks: i32,
+    /// The kinds that the export did not look for, because the operator may not list them in the development namespace and the Solution
+    /// does not name its kinds; the first 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub kinds_not_listed: Vec<GroupKind>,
+    /// How many further kinds it did not look for.
+    #[serde(default, skip_serializing_if = "super::plan::is_zero")]
+    pub kinds_not_listed_omitted: i32,
     /// The solution's environment variables, as they were at export.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]

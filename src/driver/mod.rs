@@ -55,7 +55,7 @@ pub struct Cluster {
     /// The kinds that the cluster knows.
     pub discovery: Arc<Discovery>,
     /// The other clusters that targets are in.
-    pub remotes: Remotes,
+    pub remotes: Arc<Remotes>,
     /// Artifacts and their bytes.
     pub artifacts: ArtifactStore,
     /// Registries that artifacts are fetched from.
@@ -100,7 +100,7 @@ impl Cluster {
                 solutions: Records::new(client.clone(), stores.solutions.clone()),
             },
             discovery: Arc::new(Discovery::new(client.clone())),
-            remotes: Remotes::new(client.clone(), loopback, options.concurrency),
+            remotes: Arc::new(Remotes::new(client.clone(), loopback, options.concurrency)),
             artifacts: ArtifactStore::new(client.clone()),
             registries: Registries::default(),
             story: Story::start(client),

@@ -15,6 +15,10 @@ mod receiver;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod shipped;
 
+#[path = "../faults/gate.rs"]
+#[expect(dead_code, reason = "the gate is shared with tests that shut it")]
+mod gate;
+
 mod altered;
 mod attempt;
 mod carried;
@@ -22,6 +26,7 @@ mod changes;
 mod configuration;
 mod decisions;
 mod hosts;
+mod kubeconfigs;
 mod legitimate;
 mod lent;
 mod operator;

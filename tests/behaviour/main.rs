@@ -13,6 +13,9 @@ mod receiver;
 #[path = "../shipped/mod.rs"]
 mod shipped;
 
+#[path = "../tls/mod.rs"]
+mod tls;
+
 mod again;
 mod apply_again;
 mod approval_controller;
@@ -29,9 +32,11 @@ mod left_behind;
 mod limits;
 mod main_job;
 mod midway;
+mod not_listed;
 mod oci;
 mod older;
 mod order;
+mod powers;
 mod records;
 mod recreate;
 mod revoked;
@@ -43,3 +48,4 @@ mod side_by_side;
 mod sinks;
 mod solutions;
 mod unhealthy;
+mod webhooks;

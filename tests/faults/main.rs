@@ -11,14 +11,18 @@ mod world;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod receiver;
 
+#[path = "../tls/mod.rs"]
+mod tls;
+
 mod abroad;
+mod comings;
 mod connection;
 mod gate;
 mod idle;
-mod kubeconfigs;
 mod leaders;
 mod life;
 mod midway;
+mod overseas;
 mod page;
 mod proxy;
 mod remote;

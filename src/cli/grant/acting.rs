@@ -6,15 +6,18 @@ use anyhow::{Context, bail};
 use clap::Args;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
+use serde_json::Value;
 
+use crate::api::artifact::ArtifactObject;
 use crate::api::environment::RemoteCluster;
 use crate::api::reference::Identity;
 use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
 use crate::delivery::discovery::Discovery;
-use crate::delivery::export;
-use crate::delivery::share;
+use crate::delivery::failure::Failure;
+use crate::delivery::store::ArtifactStore;
+use crate::delivery::{export, offered, required, share};
 use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
 
@@ -56,10 +59,10 @@ pub(super) struct Acting {
     /// A request whose requester deploys.
     #[arg(long)]
     request: Option<String>,
-    /// For the kinds that this Artifact of the host holds.
+    /// For the kinds that this Artifact of the host holds, and what its objects refer to.
     #[arg(long)]
     artifact: Option<String>,
-    /// For the kinds that this Solution has now; --from says in which namespace.
+    /// For the kinds that this Solution has now, and what its objects refer to; --from says in which namespace.
     #[arg(long, requires = "from")]
     solution: Option<String>,
     /// The development namespace of --solution.
@@ -92,6 +95,8 @@ pub(super) struct Target {
     pub decides: bool,
     /// The cluster of the target, where that is another than the host's.
     pub cluster: Option<RemoteCluster>,
+    /// What could not be found out.
+    pub note: Option<String>,
 }
 
 impl Acting {
@@ -123,7 +128,7 @@ impl Acting {
             ),
             None => "say who deploys: --service-account, --user with each --group, or --request".to_owned(),
         })?;
-        let rights = self.rights(client, host, &namespace).await?;
+        let (rights, note) = self.rights(client, host, &namespace).await?;
         if let Some(cluster) = &cluster
             && !matches!(&delegate, Delegate::ServicePrincipal { namespace, .. } if namespace == host)
         {
@@ -132,7 +137,7 @@ impl Acting {
                 cluster.kubeconfig_secret_ref.name
             );
         }
-        Ok(Target { delegate, namespace, rights, decides: decides && self.request.is_none(), cluster })
+        Ok(Target { delegate, namespace, rights, decides: decides && self.request.is_none(), cluster, note })
     }
 
     async fn named(&self, client: &Client, host: &str) -> anyhow::Result<Option<Delegate>> {
@@ -149,9 +154,9 @@ impl Acting {
         Ok(Some(Delegate::of(&requester)))
     }
 
-    async fn rights(&self, client: &Client, host: &str, namespace: &str) -> anyhow::Result<Vec<Right>> {
+    async fn rights(&self, client: &Client, host: &str, namespace: &str) -> anyhow::Result<(Vec<Right>, Option<String>)> {
         if self.least {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
         let mut resources: BTreeSet<(String, String)> = BTreeSet::new();
         for kind in &self.kinds {
@@ -159,17 +164,24 @@ impl Acting {
             resources.insert((group.to_owned(), plural.to_owned()));
         }
         let discovery = Discovery::new(client.clone());
+        let (mut objects, mut note): (Vec<Value>, Option<String>) = (Vec::new(), None);
         if let Some(name) = &self.artifact {
             let artifact = get::<Artifact>(client, host, name).await?;
-            for object in &artifact.spec.objects {
-                let found = discovery.resource_for(&object.api_version, &object.kind).await.context("discovering the cluster's kinds")?;
-                let resource = found
-                    .with_context(|| format!("the cluster does not serve {} {} of artifact {name}", object.api_version, object.kind))?;
+            match ArtifactStore::new(client.clone()).load(&artifact).await {
+                Ok(bundle) => objects.extend_from_slice(bundle.objects()),
+                Err(error) if error.failure() == Failure::MissingRight => note = Some(unread(name, host)),
+                Err(error) => return Err(error.into()),
+            }
+            for ArtifactObject { api_version, kind, .. } in &artifact.spec.objects {
+                let found = discovery.resource_for(api_version, kind).await.context("discovering the cluster's kinds")?;
+                let resource = found.with_context(|| format!("the cluster does not serve {api_version} {kind} of artifact {name}"))?;
                 resources.insert((resource.group, resource.plural));
             }
         }
         if let (Some(name), Some(from)) = (&self.solution, &self.from) {
-            resources.extend(of_solution(client, &discovery, from, name).await?);
+            let (kinds, exported): (Vec<_>, Vec<_>) = of_solution(client, &discovery, from, name).await?.into_iter().unzip();
+            resources.extend(kinds);
+            objects.extend(exported);
         }
         if resources.is_empty() && self.secrets.is_empty() && self.shares.is_empty() {
             resources.extend(USUAL.map(|(plural, group)| (group.to_owned(), plural.to_owned())));
@@ -180,8 +192,16 @@ impl Acting {
         if !self.shares.is_empty() {
             rights.extend(share::rights(namespace, &self.shares));
         }
+        // What they refer to is looked at by name, unless that is granted anyway.
+        let referred: BTreeSet<Right> =
+            [offered::rights(namespace, &objects), required::rights(namespace, &objects)].concat().into_iter().collect();
+        rights.extend(referred.into_iter().filter(|right| {
+            let is_whole = resources.contains(&(right.group.clone(), right.resource.clone())) || right.resource == "configmaps";
+            let is_named = right.resource == "secrets" && right.name.as_ref().is_some_and(|name| self.secrets.contains(name));
+            !is_whole && !is_named
+        }));
         rights.extend(self.secrets.iter().map(|name| Right::on("get", "", "secrets", namespace).named(name)));
-        Ok(rights)
+        Ok((rights, note))
     }
 }
 
@@ -194,25 +214,38 @@ fn of_stage(host: &str, stage: Option<&Stage>, type_: DelegateType, account: Opt
     }
 }
 
-/// The kinds of which a Solution has objects that would be exported.
-async fn of_solution(client: &Client, discovery: &Discovery, namespace: &str, name: &str) -> anyhow::Result<BTreeSet<(String, String)>> {
+/// The caller may not read the artifact's bytes, in which the references are.
+fn unread(artifact: &str, host: &str) -> String {
+    format!(
+        "You may not read the ConfigMaps of artifact {artifact} in namespace {host}: what its objects refer to (Secrets, service accounts, claims) is not among this. Name Secrets with --secret, or let who may read them run this"
+    )
+}
+
+/// The objects of a Solution as they would be exported, each with its kind's group and plural name.
+async fn of_solution(
+    client: &Client,
+    discovery: &Discovery,
+    namespace: &str,
+    name: &str,
+) -> anyhow::Result<Vec<((String, String), Value)>> {
     let solution = get::<Solution>(client, namespace, name).await?;
     let selector = export::selector_text(name, &solution.spec)?;
     let kinds = discovery.kinds().await.context("discovering the cluster's kinds")?;
-    let mut found = BTreeSet::new();
+    let mut found = Vec::new();
     for kind in export::chosen(&kinds, &solution.spec.components)? {
         let objects = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind.resource);
         // What the caller may not read is not theirs to ship either.
-        let listed = match objects.list_metadata(&ListParams::default().labels(&selector)).await {
+        let listed = match objects.list(&ListParams::default().labels(&selector)).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 403..=405) => continue,
             listed => listed.with_context(|| format!("listing {} of namespace {namespace}", kind.resource.plural))?,
         };
-        let exported = |owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference]| {
-            !owners.iter().any(|owner| owner.controller == Some(true))
-        };
-        if listed.items.iter().any(|object| exported(object.owner_references())) {
+        for object in listed.items {
+            let mut live = serde_json::to_value(&object)?;
+            // A list of a core kind does not repeat these for each item.
+            live["apiVersion"] = kind.resource.api_version.clone().into();
+            live["kind"] = kind.resource.kind.clone().into();
             let ApiResource { group, plural, .. } = kind.resource.clone();
-            found.insert((group, plural));
+            found.extend(export::exportable(&live).map(|object| ((group, plural), object)));
         }
     }
     if found.is_empty() {

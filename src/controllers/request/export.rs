@@ -8,7 +8,7 @@ use super::pass::Pass;
 use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
 use crate::delivery::bundle::Bundle;
-use crate::delivery::export::{self, ExportError, Source};
+use crate::delivery::export::{self, ExportError, Exported, Source};
 use crate::delivery::failure::Failure;
 use crate::delivery::store::{NewArtifact, StoreError};
 use crate::driver::controller::ReconcileError;
@@ -132,8 +132,8 @@ impl Pass {
             components: &solution.spec.components,
             requester: &requester,
         };
-        let bundle = match export::export(&from).await {
-            Ok(bundle) => bundle,
+        let Exported { bundle, not_listed } = match export::export(&from).await {
+            Ok(exported) => exported,
             Err(error) => return export_obstacle(&error),
         };
         let new = NewArtifact {
@@ -145,6 +145,7 @@ impl Pass {
             },
             exported_by: requester,
             bundle: &bundle,
+            not_listed,
             environment_variables: solution.spec.environment_variables.clone(),
             connection_references: solution.spec.connection_references.clone(),
             dependencies: solution.spec.dependencies.clone(),

@@ -1,5 +1,7 @@
 //! Steps `Resolve` and `Export` of what another system pushed to a registry.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -66,6 +68,7 @@ impl Pass {
             source: ArtifactOrigin { environment: None, environment_id: None, oci: Some(source.to_owned()) },
             exported_by: requester,
             bundle: &written.bundle,
+            not_listed: BTreeSet::new(),
             environment_variables: written.environment_variables,
             connection_references: written.connection_references,
             dependencies: written.dependencies,

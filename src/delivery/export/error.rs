@@ -93,7 +93,7 @@ pub enum ExportError {
     /// A component is of a kind that is never exported.
     #[error(
         "the Solution's components name {}, which is never exported{}: take it out of the components",
-        described(component),
+        component,
         if component.kind == "Secret" { " (a target has Secrets of its own: declare a connection reference)" } else { "" }
     )]
     NeverExported {
@@ -103,7 +103,7 @@ pub enum ExportError {
     /// A component is of a kind that the cluster does not have.
     #[error(
         "the Solution's components name {}, which the cluster does not serve: correct group and kind, or install its definition",
-        described(component)
+        component
     )]
     UnknownComponent {
         /// The component.
@@ -112,7 +112,7 @@ pub enum ExportError {
     /// A component is of a kind whose objects are not in namespaces.
     #[error(
         "the Solution's components name {}, which is not in a namespace or can't be listed: a solution is what is in its namespace",
-        described(component)
+        component
     )]
     NotNamespaced {
         /// The component.
@@ -165,10 +165,6 @@ impl ExportError {
             Self::InvalidSelector { .. } => "InvalidSelector",
         }
     }
-}
-
-fn described(component: &GroupKind) -> String {
-    if component.group.is_empty() { component.kind.clone() } else { format!("{}.{}", component.kind, component.group) }
 }
 
 fn shortened(names: &[String]) -> String {

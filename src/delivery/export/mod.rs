@@ -65,8 +65,17 @@ pub struct Source<'a> {
     pub requester: &'a Identity,
 }
 
+/// What was exported.
+#[derive(Debug)]
+pub struct Exported {
+    /// The objects.
+    pub bundle: Bundle,
+    /// The kinds that nobody looked for objects of, as the operator may not list them and the Solution names none.
+    pub not_listed: BTreeSet<GroupKind>,
+}
+
 /// Exports the objects that the selector selects.
-pub async fn export(source: &Source<'_>) -> Result<Bundle, ExportError> {
+pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
     // A kind that was installed a moment ago is not to be missing in a version for ever.
     let kinds =
         source.discovery.kinds_now().await.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))?;
@@ -124,7 +133,8 @@ pub async fn export(source: &Source<'_>) -> Result<Bundle, ExportError> {
         return Err(ExportError::Nothing { namespace: source.namespace.to_owned(), selector: source.selector.to_owned() });
     }
     give_up_replicas(&mut objects);
-    Ok(Bundle::new(objects))
+    let not_listed = denied.iter().map(|kind| GroupKind { group: kind.resource.group.clone(), kind: kind.resource.kind.clone() }).collect();
+    Ok(Exported { bundle: Bundle::new(objects), not_listed })
 }
 
 /// What a kind's list brought.
@@ -184,10 +194,7 @@ async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>
 }
 
 fn take(listed: &mut Listed<'_>, live: &Value) {
-    if OF_THE_NAMESPACE.contains(&(object::kind(live), object::name(live))) || has_controller(live) {
-        return;
-    }
-    let Some(object) = project(live) else { return };
+    let Some(object) = exportable(live) else { return };
     if live.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null()) {
         listed.deleted.push(Key::of(live));
         return;
@@ -199,6 +206,11 @@ fn take(listed: &mut Listed<'_>, live: &Value) {
         listed.biggest = Some((size, Key::of(&object)));
     }
     listed.objects.push(object);
+}
+
+/// An object as it is exported; `None` for one that is not.
+pub fn exportable(live: &Value) -> Option<Value> {
+    if OF_THE_NAMESPACE.contains(&(object::kind(live), object::name(live))) || has_controller(live) { None } else { project(live) }
 }
 
 /// Whether another object makes this one, and will make it again elsewhere.

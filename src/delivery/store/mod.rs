@@ -3,7 +3,7 @@
 //! The record is created first, so that its name decides who is the one; the chunks carry its uid in their names and
 //! are collected with it. An artifact is complete when all chunks can be read and their bytes have the record's digest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::object;
 use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
 use crate::api::names;
-use crate::api::reference::{Identity, SolutionVersion};
+use crate::api::reference::{GroupKind, Identity, SolutionVersion};
 use crate::api::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
 /// The key of the bytes in a chunk.
@@ -32,6 +32,8 @@ pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 const MAX_CHUNKS: usize = MAX_BYTES / CHUNK_BYTES + 2;
 /// The most objects that the record lists.
 const LISTED_OBJECTS: usize = 1000;
+/// The most kinds without a look that the record lists (its schema says so): a cluster may have hundreds.
+const LISTED_KINDS: usize = 20;
 /// Speed against size; 3 is zstd's own default.
 const COMPRESSION_LEVEL: i32 = 3;
 /// How many chunks are read or written at once.
@@ -151,6 +153,8 @@ pub struct NewArtifact<'a> {
     pub exported_by: Identity,
     /// The objects.
     pub bundle: &'a Bundle,
+    /// The kinds that nobody looked for objects of.
+    pub not_listed: BTreeSet<GroupKind>,
     /// The solution's environment variables.
     pub environment_variables: Vec<VariableDefinition>,
     /// The solution's connection references.
@@ -357,6 +361,8 @@ fn draft(host: &str, new: NewArtifact<'_>, bytes: &[u8], stored: usize, now: Tim
             size: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
             stored_size: i64::try_from(stored).unwrap_or(i64::MAX),
             chunks: saturated(stored.div_ceil(CHUNK_BYTES)),
+            kinds_not_listed: new.not_listed.iter().take(LISTED_KINDS).cloned().collect(),
+            kinds_not_listed_omitted: saturated(new.not_listed.len().saturating_sub(LISTED_KINDS)),
             environment_variables: new.environment_variables,
             connection_references: new.connection_references,
             dependencies: new.dependencies,

@@ -12,6 +12,7 @@ fn new(bundle: &Bundle) -> NewArtifact<'_> {
         source: ArtifactOrigin { environment: Some("dev".into()), environment_id: Some("u".into()), oci: None },
         exported_by: Identity { username: "dana".into(), ..Identity::default() },
         bundle,
+        not_listed: BTreeSet::new(),
         environment_variables: Vec::new(),
         connection_references: Vec::new(),
         dependencies: Vec::new(),
