@@ -22,6 +22,7 @@ mod changes;
 mod configuration;
 mod decisions;
 mod hosts;
+mod kept;
 mod legitimate;
 mod lent;
 mod operator;

@@ -11,10 +11,16 @@ mod world;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod receiver;
 
+#[path = "../shipped/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod shipped;
+
 mod abroad;
 mod connection;
 mod gate;
 mod idle;
+mod kept;
+mod kept_away;
 mod kubeconfigs;
 mod leaders;
 mod life;

@@ -29,19 +29,13 @@ impl Pass {
 
     /// Exports, or finds the version stored already.
     pub(super) async fn export(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
-        match self.around.artifact.clone() {
-            Some(artifact) if self.is_complete(&artifact).await? => self.reuse(observed, &artifact).await,
-            _ => self.export_anew(observed).await,
-        }
-    }
-
-    /// A record without its bytes was left by a crash, and nobody was shown its digest.
-    async fn is_complete(&mut self, artifact: &Artifact) -> Result<bool, ReconcileError> {
-        match self.bundle(artifact).await {
-            Err(StoreError::Incomplete { .. }) => Ok(false),
+        let Some(artifact) = self.around.artifact.clone() else { return self.export_anew(observed).await };
+        match self.bundle(&artifact).await {
             // Altered bytes are not exported over: the plan refuses them and says so.
-            Ok(_) | Err(StoreError::DigestMismatch { .. }) => Ok(true),
-            Err(error) => Err(ReconcileError::Other(error.to_string())),
+            Ok(_) | Err(StoreError::Altered { .. }) => self.reuse(observed, &artifact).await,
+            // A record without its bytes was left by a crash, and nobody was shown its digest.
+            Err(StoreError::Incomplete { .. }) => self.export_anew(observed).await,
+            Err(error) => Ok(Unusable::of(&error)?.into()),
         }
     }
 
@@ -49,7 +43,7 @@ impl Pass {
     async fn reuse(&mut self, observed: &Observed, artifact: &Artifact) -> Result<ExportFact, ReconcileError> {
         let named = self.request.spec.source_environment.as_ref();
         if let Some(origin) = &artifact.spec.source.oci {
-            return Ok(self.reuse_of_registry(observed, artifact, origin).await);
+            return self.reuse_of_registry(observed, artifact, origin).await;
         }
         if let Some(wanted) = &observed.request.registry_source {
             return Ok(ExportFact::Refused(Obstacle {
@@ -94,7 +88,7 @@ impl Pass {
         }
         let bundle = match self.bundle(artifact).await {
             Ok(bundle) => bundle,
-            Err(error) => return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactAltered".into(), message: error.to_string() })),
+            Err(error) => return Ok(Unusable::of(&error)?.into()),
         };
         if let Err(error) =
             export::readable(&self.cluster.discovery, &self.cluster.access, requester, &source.spec.namespace, &bundle).await
@@ -133,7 +127,7 @@ impl Pass {
             requester: &requester,
         };
         let bundle = match export::export(&from).await {
-            Ok(bundle) => bundle,
+            Ok(bundle) => Arc::new(bundle),
             Err(error) => return export_obstacle(&error),
         };
         let new = NewArtifact {
@@ -144,7 +138,7 @@ impl Pass {
                 oci: None,
             },
             exported_by: requester,
-            bundle: &bundle,
+            bundle: bundle.clone(),
             environment_variables: solution.spec.environment_variables.clone(),
             connection_references: solution.spec.connection_references.clone(),
             dependencies: solution.spec.dependencies.clone(),
@@ -154,18 +148,47 @@ impl Pass {
     }
 
     /// What became of storing a bundle.
-    pub(super) fn stored(&mut self, stored: Result<Artifact, StoreError>, bundle: Bundle) -> Result<ExportFact, ReconcileError> {
+    pub(super) fn stored(&mut self, stored: Result<Artifact, StoreError>, bundle: Arc<Bundle>) -> Result<ExportFact, ReconcileError> {
         let artifact = match stored {
             Ok(artifact) => artifact,
-            Err(error) if error.failure() == Failure::Refused => {
+            Err(error) if error.failure() == Failure::Refused && error.of_registry().is_none() => {
                 return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactRefused".into(), message: error.to_string() }));
             }
-            Err(error) => return Err(ReconcileError::Other(error.to_string())),
+            Err(error) => return Ok(Unusable::of(&error)?.into()),
         };
         let digest = artifact.spec.digest.clone();
-        self.bundle = Some((digest.clone(), Arc::new(bundle)));
+        self.bundle = Some((digest.clone(), bundle));
         self.around.artifact = Some(Arc::new(artifact));
         Ok(ExportFact::Stored { digest })
+    }
+}
+
+/// What becomes of a request whose artifact can't be read or stored.
+pub(super) enum Unusable {
+    /// It is waited for: the registry that it is kept in can't be used now.
+    Waits(Obstacle),
+    /// It never will be as it is.
+    Ends(Obstacle),
+}
+
+impl Unusable {
+    /// `Err` is what the pass is repeated for.
+    pub(super) fn of(error: &StoreError) -> Result<Self, ReconcileError> {
+        let obstacle = |reason: &str| Obstacle { reason: reason.into(), message: error.to_string() };
+        match (error.failure(), error.of_registry()) {
+            (Failure::Refused, reason) => Ok(Self::Ends(obstacle(reason.unwrap_or("ArtifactAltered")))),
+            (_, Some(reason)) => Ok(Self::Waits(obstacle(reason))),
+            (_, None) => Err(ReconcileError::Other(error.to_string())),
+        }
+    }
+}
+
+impl From<Unusable> for ExportFact {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Waits(obstacle) => Self::Missing(obstacle),
+            Unusable::Ends(obstacle) => Self::Refused(obstacle),
+        }
     }
 }
 
