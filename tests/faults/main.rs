@@ -27,6 +27,7 @@ mod life;
 mod midway;
 mod page;
 mod proxy;
+mod raced;
 mod remote;
 mod server;
 mod sinks;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
 
+use super::observe;
 use super::pass::Pass;
 use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
@@ -130,13 +131,14 @@ impl Pass {
             Ok(bundle) => Arc::new(bundle),
             Err(error) => return export_obstacle(&error),
         };
+        let origin = ArtifactOrigin {
+            environment: Some(source.name_any()),
+            environment_id: source.status.as_ref().and_then(|s| s.environment_id.clone()),
+            oci: None,
+        };
         let new = NewArtifact {
             solution: self.request.spec.solution.clone(),
-            source: ArtifactOrigin {
-                environment: Some(source.name_any()),
-                environment_id: source.status.as_ref().and_then(|s| s.environment_id.clone()),
-                oci: None,
-            },
+            source: origin.clone(),
             exported_by: requester,
             bundle: bundle.clone(),
             environment_variables: solution.spec.environment_variables.clone(),
@@ -144,11 +146,17 @@ impl Pass {
             dependencies: solution.spec.dependencies.clone(),
         };
         let stored = self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await;
-        self.stored(stored, bundle)
+        self.stored(observed, stored, &origin, bundle).await
     }
 
-    /// What became of storing a bundle.
-    pub(super) fn stored(&mut self, stored: Result<Artifact, StoreError>, bundle: Arc<Bundle>) -> Result<ExportFact, ReconcileError> {
+    /// What became of storing a bundle that came from there.
+    pub(super) async fn stored(
+        &mut self,
+        observed: &Observed,
+        stored: Result<Artifact, StoreError>,
+        source: &ArtifactOrigin,
+        bundle: Arc<Bundle>,
+    ) -> Result<ExportFact, ReconcileError> {
         let artifact = match stored {
             Ok(artifact) => artifact,
             Err(error) if error.failure() == Failure::Refused && error.of_registry().is_none() => {
@@ -157,6 +165,11 @@ impl Pass {
             Err(error) => return Ok(Unusable::of(&error)?.into()),
         };
         let digest = artifact.spec.digest.clone();
+        if digest != bundle.digest() || artifact.spec.source != *source {
+            // Somebody else stored this version first: what is deployed is theirs, by the rules for what is stored.
+            self.around = observe::live(&self.cluster, &self.request).await?;
+            return self.reuse(observed, &artifact).await;
+        }
         self.bundle = Some((digest.clone(), bundle));
         self.around.artifact = Some(Arc::new(artifact));
         Ok(ExportFact::Stored { digest })

@@ -65,9 +65,10 @@ impl Pass {
             return Ok(ExportFact::Refused(refusal));
         }
         let bundle = Arc::new(written.bundle);
+        let origin = ArtifactOrigin { environment: None, environment_id: None, oci: Some(source.to_owned()) };
         let new = NewArtifact {
             solution: wanted,
-            source: ArtifactOrigin { environment: None, environment_id: None, oci: Some(source.to_owned()) },
+            source: origin.clone(),
             exported_by: requester,
             bundle: bundle.clone(),
             environment_variables: written.environment_variables,
@@ -75,7 +76,7 @@ impl Pass {
             dependencies: written.dependencies,
         };
         let stored = self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await;
-        self.stored(stored, bundle)
+        self.stored(observed, stored, &origin, bundle).await
     }
 
     /// A stored version that came from a registry is used by whoever may deploy through a pipeline that takes artifacts from there.
