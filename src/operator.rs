@@ -58,14 +58,14 @@ pub struct OperatorArgs {
     pub artifact_store: ArtifactStoreArgs,
 }
 
-/// Where large artifacts are kept: in ConfigMaps of their host, unless a registry is named.
+/// Where large artifacts are kept: in their host, unless a registry is named.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Artifact store")]
 pub struct ArtifactStoreArgs {
-    /// The registry that large artifacts go to, as oci://HOST[:PORT]/PATH; each solution of each host has a repository below it.
-    #[arg(long, value_name = "OCI_URL", env = "PILOTAGE_ARTIFACT_STORE")]
+    /// The path in a registry that large artifacts go to; each solution of each host has a repository below it.
+    #[arg(long, value_name = "oci://HOST[:PORT]/PATH", env = "PILOTAGE_ARTIFACT_STORE")]
     pub artifact_store: Option<String>,
-    /// The compressed size from which an artifact goes there; left out, what does not fit one ConfigMap.
+    /// The compressed size from which an artifact goes there; left out, what does not fit one chunk of 700 KiB.
     #[arg(long, value_name = "BYTES", env = "PILOTAGE_ARTIFACT_STORE_FROM")]
     pub artifact_store_from: Option<usize>,
     /// A file with the registry's credentials (.dockerconfigjson). It is read whenever it is needed.
