@@ -26,6 +26,7 @@ mod changes;
 mod configuration;
 mod decisions;
 mod hosts;
+mod kept;
 mod kubeconfigs;
 mod legitimate;
 mod lent;

@@ -11,6 +11,9 @@ mod world;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod receiver;
 
+#[path = "../shipped/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod shipped;
 #[path = "../tls/mod.rs"]
 mod tls;
 
@@ -19,12 +22,15 @@ mod comings;
 mod connection;
 mod gate;
 mod idle;
+mod kept;
+mod kept_away;
 mod leaders;
 mod life;
 mod midway;
 mod overseas;
 mod page;
 mod proxy;
+mod raced;
 mod remote;
 mod server;
 mod sinks;

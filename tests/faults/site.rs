@@ -19,7 +19,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pilotage");
 pub const LULL: Duration = Duration::from_millis(250);
 
 /// Longer than any fault that an operator must outlive: a predecessor's Lease is never waited for, see [`Site::tend`].
-const LEASE_SECONDS: &str = "60";
+pub const LEASE_SECONDS: &str = "60";
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -146,11 +146,24 @@ pub fn token(plane: &ControlPlane) -> String {
 
 /// Starts an operator of one host.
 pub fn start(kubeconfig: &std::path::Path, log: &std::path::Path, host: &str, lease: &str, lease_seconds: &str) -> Operator {
-    let env = [
+    start_with(kubeconfig, log, host, lease, lease_seconds, &[])
+}
+
+/// The same with more in its environment.
+pub fn start_with(
+    kubeconfig: &std::path::Path,
+    log: &std::path::Path,
+    host: &str,
+    lease: &str,
+    lease_seconds: &str,
+    more: &[(&str, &str)],
+) -> Operator {
+    let mut env = vec![
         ("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0"),
         ("PILOTAGE_HOSTS", host),
         ("PILOTAGE_LEASE_NAME", lease),
         ("PILOTAGE_LEASE_DURATION", lease_seconds),
     ];
+    env.extend(more);
     Operator::start(std::path::Path::new(PROGRAM), kubeconfig, log, &env).unwrap()
 }
