@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use pilotage::api::Artifact;
 use pilotage::api::artifact::ArtifactOrigin;
 use pilotage::api::reference::{Identity, SolutionVersion};
 use pilotage::delivery::bundle::Bundle;
@@ -13,7 +14,26 @@ use crate::life;
 use crate::proxy::Action;
 use crate::shipped::greeting;
 use crate::site::{self, Site};
-use crate::world::{client, phase};
+use crate::world::{World, client, phase};
+
+/// Another run of the operator is first, with what development held a moment before.
+async fn stored_first(world: &World) -> Artifact {
+    let dev = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(world.admin.clone()).get(&world.dev).await.unwrap();
+    let operator = client(world.plane.token_kubeconfig(&site::token(&world.plane), None).unwrap()).await;
+    let first = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "orders", "labels": {"app.kubernetes.io/part-of": "orders"}}, "data": {"greeting": "first"}});
+    let new = NewArtifact {
+        solution: SolutionVersion { name: "orders".into(), version: "1.4.0".into() },
+        source: ArtifactOrigin { environment: Some("dev".into()), environment_id: dev.metadata.uid, oci: None },
+        exported_by: Identity { username: "dana".into(), ..Identity::default() },
+        bundle: Arc::new(Bundle::new(vec![first])),
+        not_listed: std::collections::BTreeSet::new(),
+        environment_variables: Vec::new(),
+        connection_references: Vec::new(),
+        dependencies: Vec::new(),
+    };
+    ArtifactStore::new(operator).save(&world.host, new, Timestamp::now()).await.unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_deployed_is_what_is_stored_and_not_what_came_too_late() {
@@ -32,22 +52,7 @@ async fn what_is_deployed_is_what_is_stored_and_not_what_came_too_late() {
         let under_way = async || proxy.writes().iter().any(|w| w.line == record && w.code.is_none()).then_some(());
         world.until("the record is on its way", under_way).await;
 
-        // Another run of the operator is first, with what development held a moment before.
-        let dev = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(world.admin.clone()).get(&world.dev).await.unwrap();
-        let operator = client(world.plane.token_kubeconfig(&site::token(&world.plane), None).unwrap()).await;
-        let first = json!({"apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": "orders", "labels": {"app.kubernetes.io/part-of": "orders"}}, "data": {"greeting": "first"}});
-        let new = NewArtifact {
-            solution: SolutionVersion { name: "orders".into(), version: "1.4.0".into() },
-            source: ArtifactOrigin { environment: Some("dev".into()), environment_id: dev.metadata.uid, oci: None },
-            exported_by: Identity { username: "dana".into(), ..Identity::default() },
-            bundle: Arc::new(Bundle::new(vec![first])),
-            not_listed: std::collections::BTreeSet::new(),
-            environment_variables: Vec::new(),
-            connection_references: Vec::new(),
-            dependencies: Vec::new(),
-        };
-        let stored = ArtifactStore::new(operator).save(&world.host, new, Timestamp::now()).await.unwrap();
+        let stored = Box::pin(stored_first(&world)).await;
         proxy.release();
         // What is shown to the approver is what is deployed.
         let asks = world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;

@@ -194,9 +194,9 @@ impl ArtifactStore {
         }
         let unpacked = tokio::task::spawn_blocking(move || package::unpack(&layer).map(|bundle| (bundle.digest(), bundle)));
         let unpacked = unpacked.await.map_err(|_| unreadable("reading its layer was broken off".to_owned()))?;
-        let (actual, bundle) = unpacked.map_err(unreadable)?;
-        if actual != expected {
-            return Err(mismatch(stored_in, &actual));
+        let (unpacked, bundle) = unpacked.map_err(unreadable)?;
+        if unpacked != expected {
+            return Err(mismatch(stored_in, &unpacked));
         }
         let bundle = Arc::new(bundle);
         self.remembered().keep(layer_digest, expected, bundle.clone(), size);
