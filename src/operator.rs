@@ -1,6 +1,7 @@
 //! The operator's process: starts what belongs to it, leads or stands by, and stops in good order.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::controllers::request::RequestController;
 use crate::controllers::solution::SolutionController;
 use crate::controllers::stage::StageController;
 use crate::controllers::wiring::Wiring;
+use crate::delivery::store::{Place, Wanted};
 use crate::driver::controller::{Queue, Reconciler};
 use crate::driver::in_force::InForce;
 use crate::driver::lease::Election;
@@ -51,6 +53,43 @@ pub struct OperatorArgs {
     /// Where health and metrics are served.
     #[arg(long, default_value = "127.0.0.1:8080", env = "PILOTAGE_ADMIN_ADDRESS")]
     pub admin_address: SocketAddr,
+    /// Where large artifacts are kept.
+    #[command(flatten)]
+    pub artifact_store: ArtifactStoreArgs,
+}
+
+/// Where large artifacts are kept: in their host, unless a registry is named.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Artifact store")]
+pub struct ArtifactStoreArgs {
+    /// The path in a registry that large artifacts go to; each solution of each host has a repository below it.
+    #[arg(long, value_name = "oci://HOST[:PORT]/PATH", env = "PILOTAGE_ARTIFACT_STORE")]
+    pub artifact_store: Option<String>,
+    /// The compressed size from which an artifact goes there; left out, what does not fit one chunk of 700 KiB.
+    #[arg(long, value_name = "BYTES", env = "PILOTAGE_ARTIFACT_STORE_FROM")]
+    pub artifact_store_from: Option<usize>,
+    /// A file with the registry's credentials (.dockerconfigjson). It is read whenever it is needed.
+    #[arg(long, value_name = "FILE", env = "PILOTAGE_ARTIFACT_STORE_CREDENTIALS")]
+    pub artifact_store_credentials: Option<PathBuf>,
+    /// A file with the registry's certificate authority (PEM), in place of those that the machine trusts.
+    #[arg(long, value_name = "FILE", env = "PILOTAGE_ARTIFACT_STORE_CERTIFICATE_AUTHORITY")]
+    pub artifact_store_certificate_authority: Option<PathBuf>,
+    /// Speak http with the registry. Not together with credentials or a certificate authority.
+    #[arg(long, env = "PILOTAGE_ARTIFACT_STORE_PLAIN_HTTP")]
+    pub artifact_store_plain_http: bool,
+}
+
+impl ArtifactStoreArgs {
+    fn place(self) -> anyhow::Result<Option<Place>> {
+        let wanted = Wanted {
+            store: self.artifact_store,
+            from: self.artifact_store_from,
+            credentials: self.artifact_store_credentials,
+            authority: self.artifact_store_certificate_authority,
+            plain_http: self.artifact_store_plain_http,
+        };
+        Place::of(wanted).map_err(anyhow::Error::msg)
+    }
 }
 
 /// Runs until a signal, or until the Lease is lost.
@@ -58,6 +97,7 @@ pub struct OperatorArgs {
 /// # Errors
 /// Where it can't start.
 pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
+    let artifact_store = args.artifact_store.place()?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let config = Config::infer().await?;
@@ -66,10 +106,11 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         accept_timeout: Duration::from_secs(args.accept_timeout),
         concurrency: args.concurrency.max(1),
         apply_concurrency: args.apply_concurrency.max(1),
+        artifact_store,
     };
     let (caches, writers) = stores::empty();
     let cluster = Cluster::new(config, caches.clone(), options)?;
-    let (wiring, queues) = Wiring::new(caches.clone());
+    let (wiring, queues) = Wiring::new(caches.clone(), cluster.remotes.clone());
     let news: Arc<dyn News> = wiring;
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));

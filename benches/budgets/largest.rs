@@ -14,18 +14,19 @@ use crate::stand::{Scene, Stand};
 use crate::stock;
 
 /// What is measured here.
-pub const FIGURES: [(&str, Budget); 4] = [
+pub const FIGURES: [(&str, Budget); 5] = [
     ("largest_exported_bytes", Budget::None),
     ("largest_artifact_bytes", Budget::None),
     ("largest_deployment_ms", Budget::None),
     ("rss_peak_mib_largest_artifact", Budget::None),
+    ("rss_after_mib_largest_artifact", Budget::None),
 ];
 
 const SOLUTION: &str = "largest";
 /// How many bytes of text one object has: a `ConfigMap` takes a mebibyte.
 const TEXT: usize = 1000 * 1024;
 
-/// Deploys as much as is ever exported, of which nothing can be compressed, and tells how much memory the operator had at most.
+/// Deploys as much as is ever exported, of which nothing can be compressed, and tells how much memory the operator had at most, and how much it kept.
 pub async fn measure(stand: &Stand, scene: &mut Scene, figures: &mut Figures) -> Result<()> {
     let mut objects: Vec<Value> = (0..export::MAX_BYTES / (TEXT + 1024)).map(|index| object(&scene.world.dev, index)).collect();
     objects.push(scene.world.solution(SOLUTION, "1.0.0"));
@@ -36,12 +37,14 @@ pub async fn measure(stand: &Stand, scene: &mut Scene, figures: &mut Figures) ->
     stand.forget_peak()?;
     let run = scene.deploy("largest-qa", "qa", SOLUTION, "1.0.0").await?;
     let peak = stand.peak_mib()?;
+    scene.settle().await;
+    let after = stand.rss_mib()?;
     let artifact: Artifact = Api::namespaced(scene.world.admin.clone(), &scene.world.host)
         .get(&pilotage::api::names::artifact_name(SOLUTION, "1.0.0"))
         .await
         .context("the largest artifact")?;
     let bytes = |size: i64| u32::try_from(size).map(f64::from);
-    let values = [bytes(artifact.spec.size)?, bytes(artifact.spec.stored_size)?, run.took.as_secs_f64() * 1000.0, peak];
+    let values = [bytes(artifact.spec.size)?, bytes(artifact.spec.stored_size)?, run.took.as_secs_f64() * 1000.0, peak, after];
     for ((name, budget), value) in FIGURES.into_iter().zip(values) {
         figures.add(name, value, budget);
     }

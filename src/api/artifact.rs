@@ -33,10 +33,21 @@ use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
         description = "The requester whose request exported it",
         priority = 1
     ),
+    printcolumn(
+        name = "Stored in",
+        type_ = "string",
+        json_path = ".spec.storedIn",
+        description = "Where its bytes are, where that is a registry",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("an artifact is immutable: raise the solution's version"))]
+#[x_kube(validation = Rule::new("has(self.storedIn) ? self.chunks == 0 : self.chunks > 0")
+    .message("an artifact is stored in chunks, or storedIn names where it is stored in a registry"))]
+#[x_kube(validation = Rule::new(r"!has(self.storedIn) || self.storedIn.matches('^oci://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+@sha256:[a-f0-9]{64}$')")
+    .message("storedIn is oci://, a host, a repository and the digest of a manifest"))]
 pub struct ArtifactSpec {
     /// The solution and its version.
     pub solution: SolutionVersion,
@@ -64,8 +75,20 @@ pub struct ArtifactSpec {
     pub size: i64,
     /// The size as stored.
     pub stored_size: i64,
-    /// How many chunks it is stored in.
+    /// How many chunks it is stored in; none where it is stored in a registry.
     pub chunks: i32,
+    /// Where it is stored, where that is a registry: the repository and the digest of the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1200))]
+    pub stored_in: Option<String>,
+    /// The kinds that the export did not look for, because the operator may not list them in the development namespace and the Solution
+    /// does not name its kinds; the first 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub kinds_not_listed: Vec<GroupKind>,
+    /// How many further kinds it did not look for.
+    #[serde(default, skip_serializing_if = "super::plan::is_zero")]
+    pub kinds_not_listed_omitted: i32,
     /// The solution's environment variables, as they were at export.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]

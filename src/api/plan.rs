@@ -78,7 +78,7 @@ fn is_keep(value: &OnFailure) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_zero(value: &i32) -> bool {
+pub(super) fn is_zero(value: &i32) -> bool {
     *value == 0
 }
 

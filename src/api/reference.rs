@@ -98,3 +98,10 @@ pub struct GroupKind {
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
 }
+
+impl std::fmt::Display for GroupKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.kind)?;
+        if self.group.is_empty() { Ok(()) } else { write!(f, ".{}", self.group) }
+    }
+}

@@ -11,12 +11,14 @@ use kube::{Resource, ResourceExt};
 
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 use crate::driver::controller::{Queue, Waker};
+use crate::driver::remotes::Remotes;
 use crate::driver::stores::{News, Stores};
 use crate::triggers::{self, Bell, Orders};
 
 /// Wakes controllers.
 pub struct Wiring {
     stores: Stores,
+    remotes: Arc<Remotes>,
     environments: Waker<Environment>,
     pipelines: Waker<Pipeline>,
     stages: Waker<Stage>,
@@ -44,8 +46,8 @@ pub struct Queues {
 }
 
 impl Wiring {
-    /// The table over these caches.
-    pub fn new(stores: Stores) -> (Arc<Self>, Queues) {
+    /// The table over these caches; of clusters whose last Environment goes, nothing is kept.
+    pub fn new(stores: Stores, remotes: Arc<Remotes>) -> (Arc<Self>, Queues) {
         let (environments, environment_queue) = Waker::new();
         let (pipelines, pipeline_queue) = Waker::new();
         let (stages, stage_queue) = Waker::new();
@@ -53,7 +55,17 @@ impl Wiring {
         let (solutions, solution_queue) = Waker::new();
         let (sinks, orders) = Bell::new();
         (
-            Arc::new(Self { stores, environments, pipelines, stages, requests, solutions, sinks, pipelines_seen: Mutex::default() }),
+            Arc::new(Self {
+                stores,
+                remotes,
+                environments,
+                pipelines,
+                stages,
+                requests,
+                solutions,
+                sinks,
+                pipelines_seen: Mutex::default(),
+            }),
             Queues {
                 environments: environment_queue,
                 pipelines: pipeline_queue,
@@ -101,6 +113,18 @@ impl Wiring {
         self.stores.stages.state_filter(which).iter().for_each(|o| self.stages.wake(ObjectRef::from_obj(o.as_ref())));
     }
 
+    /// Forgets the cluster of an Environment that is gone, unless another is in it: nobody would ask for it any more.
+    fn forget_cluster_of(&self, object: &Environment) {
+        let Some(cluster) = &object.spec.cluster else { return };
+        let secret = &cluster.kubeconfig_secret_ref;
+        let is_in_it = |other: &Environment| {
+            namespace(other) == namespace(object) && other.spec.cluster.as_ref().is_some_and(|c| c.kubeconfig_secret_ref == *secret)
+        };
+        if self.stores.environments.find(is_in_it).is_none() {
+            self.remotes.forget(namespace(object).unwrap_or_default(), cluster);
+        }
+    }
+
     /// Requests that have not ended.
     fn wake_requests(&self, which: impl Fn(&DeploymentRequest) -> bool) {
         self.stores.open_requests().filter(|o| which(o)).for_each(|o| self.requests.wake(ObjectRef::from_obj(o.as_ref())));
@@ -120,6 +144,7 @@ fn namespace<K: Resource>(object: &K) -> Option<&str> {
 impl News for Wiring {
     fn environment(&self, object: &Environment) {
         let (host, name) = (namespace(object), object.name_any());
+        self.forget_cluster_of(object);
         self.environments.wake(ObjectRef::from_obj(object));
         // Another Environment may have waited for this one's namespace.
         self.wake_environments(|e| e.spec.namespace == object.spec.namespace && e.uid() != object.uid());

@@ -70,6 +70,18 @@ impl Bundle {
         bytes
     }
 
+    /// The digest of the canonical bytes, made without holding them all.
+    pub fn digest(&self) -> String {
+        let (mut hash, mut line) = (Sha256::new(), Vec::new());
+        for object in &self.objects {
+            line.clear();
+            write_canonical(object, &mut line);
+            line.push(b'\n');
+            hash.update(&line);
+        }
+        shown(&hash.finalize())
+    }
+
     /// Reads what [`Bundle::to_bytes`] wrote, or the same lines in another order.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BundleError> {
         let text = std::str::from_utf8(bytes).map_err(|_| BundleError::NotText)?;
@@ -102,10 +114,15 @@ impl Bundle {
 
 /// `sha256:` and the hash of the bytes in lower-case hexadecimal.
 pub fn digest(bytes: &[u8]) -> String {
+    shown(&Sha256::digest(bytes))
+}
+
+/// `sha256:` and a hash in lower-case hexadecimal.
+pub fn shown(hash: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(71);
     text.push_str("sha256:");
-    for byte in Sha256::digest(bytes) {
+    for byte in hash {
         text.push(char::from(DIGITS[usize::from(byte >> 4)]));
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
@@ -282,6 +299,7 @@ mod tests {
             let read = Bundle::from_bytes(&bundle.to_bytes()).unwrap();
             prop_assert_eq!(&read, &bundle);
             prop_assert_eq!(read.to_bytes(), bundle.to_bytes());
+            prop_assert_eq!(bundle.digest(), digest(&bundle.to_bytes()));
         }
 
         #[test]

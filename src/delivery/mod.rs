@@ -22,6 +22,7 @@ pub mod order;
 pub mod plan;
 pub mod planned;
 pub mod pods;
+mod powers;
 pub mod projection;
 pub mod redaction;
 pub mod references;

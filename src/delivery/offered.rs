@@ -27,6 +27,41 @@ pub struct Offers {
     pub rights: Vec<Right>,
 }
 
+/// What objects use of the target's and do not bring along.
+#[derive(Debug, Default)]
+struct Uses {
+    /// By name: the first object that uses it, and whether all can do without.
+    secrets: BTreeMap<String, (String, bool)>,
+    /// By name: the first object that runs as it.
+    accounts: BTreeMap<String, String>,
+}
+
+fn uses(objects: &[Value]) -> Uses {
+    let mut uses = Uses::default();
+    let text = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    for object in objects {
+        let user = format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"));
+        for (name, optional) in references::secret_references(object) {
+            let entry = uses.secrets.entry(name).or_insert_with(|| (user.clone(), true));
+            entry.1 &= optional;
+        }
+        for name in references::service_accounts(object) {
+            let brought = objects.iter().any(|o| text(o, "/kind") == "ServiceAccount" && text(o, "/metadata/name") == name);
+            if name != "default" && !brought {
+                uses.accounts.entry(name).or_insert_with(|| user.clone());
+            }
+        }
+    }
+    uses
+}
+
+/// What a delegate needs to see, of each thing that the objects use in `namespace`, whether it is offered.
+pub fn rights(namespace: &str, objects: &[Value]) -> Vec<Right> {
+    let Uses { secrets, accounts } = uses(objects);
+    let looks = |plural: &'static str| move |name: &String| Right::on("get", "", plural, namespace).named(name);
+    secrets.keys().map(looks("secrets")).chain(accounts.keys().map(looks("serviceaccounts"))).collect()
+}
+
 /// Looks, as the delegate, at every Secret and `ServiceAccount` of `namespace` that the objects use and do not bring along, and at the
 /// Secrets that connection references were given (`connected`: each with the reference's name). Only metadata is read.
 ///
@@ -38,22 +73,7 @@ pub async fn check(
     objects: &[Value],
     connected: &BTreeMap<String, String>,
 ) -> Result<Offers, kube::Error> {
-    let mut secrets: BTreeMap<String, (String, bool)> = BTreeMap::new();
-    let mut accounts: BTreeMap<String, String> = BTreeMap::new();
-    let text = |object: &Value, pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    for object in objects {
-        let user = format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"));
-        for (name, optional) in references::secret_references(object) {
-            let entry = secrets.entry(name).or_insert_with(|| (user.clone(), true));
-            entry.1 &= optional;
-        }
-        for name in references::service_accounts(object) {
-            let brought = objects.iter().any(|o| text(o, "/kind") == "ServiceAccount" && text(o, "/metadata/name") == name);
-            if name != "default" && !brought {
-                accounts.entry(name).or_insert_with(|| user.clone());
-            }
-        }
-    }
+    let Uses { mut secrets, accounts } = uses(objects);
     for (secret, reference) in connected {
         secrets.entry(secret.clone()).or_insert_with(|| (format!("connection reference {reference}"), false));
     }

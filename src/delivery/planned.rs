@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::applyset::{self, GroupKind};
 use super::object::{Item, Key, Served};
+use super::powers;
 use super::set::Set;
 use crate::api::plan::{PlannedAction, PlannedObject};
 use crate::identity::delegate::Delegate;
@@ -152,6 +153,12 @@ impl Planned {
         let mut keys: Vec<String> = deleted.chain(marked.map(|(mark, i)| format!("{mark} {}", line(&i.item.key)))).collect();
         keys.sort_unstable();
         keys
+    }
+
+    /// The Roles and their bindings that are created or changed: kind, name, and who gets what by them.
+    pub fn powers(&self) -> Vec<(String, String, String)> {
+        let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
+        written.filter_map(|i| Some((i.item.key.kind.clone(), i.item.key.name.clone(), powers::of(&i.item.body)?))).collect()
     }
 
     /// Whether applying it would write nothing at all.

@@ -77,6 +77,17 @@ pub fn of(objects: &[Value]) -> BTreeMap<(Kind, String), String> {
     needed
 }
 
+/// What a delegate needs to see whether what the objects can't do without is in `namespace`.
+pub fn rights(namespace: &str, objects: &[Value]) -> Vec<Right> {
+    let needed = of(objects).into_keys().filter(|(kind, _)| kind.is_namespaced());
+    needed.map(|(kind, name)| right(kind, namespace, &name)).collect()
+}
+
+fn right(kind: Kind, namespace: &str, name: &str) -> Right {
+    let resource = kind.resource();
+    Right::on("get", &resource.group, &resource.plural, namespace).named(name)
+}
+
 /// How the names of the claims begin that a `StatefulSet` makes of its templates.
 fn claim_prefixes(object: &Value) -> Vec<String> {
     let templates = object.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
@@ -160,7 +171,7 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
             Err(error) if errors::classify(&error) == Cause::Unauthorized => {
                 // An operator that may not see classes, as its administrator decided, says nothing of them.
                 if kind.is_namespaced() {
-                    missing.rights.push(Right::on("get", &resource.group, &resource.plural, namespace).named(&name));
+                    missing.rights.push(right(kind, namespace, &name));
                 }
             }
             Err(error) => return Err(error),

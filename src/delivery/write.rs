@@ -93,6 +93,10 @@ impl Writer<'_> {
     pub async fn write(&self, planned: PlannedItem) -> Result<AppliedObject, Failure> {
         let PlannedItem { item, action, live, .. } = planned;
         let (object, is_written) = match (action, live) {
+            // What an earlier try wrote into it goes with it.
+            (PlannedAction::Unchanged, Some(object)) if object::is_being_deleted(&object) => {
+                return Err(Failure::being_deleted(&item.key, &object));
+            }
             (PlannedAction::Unchanged, Some(object)) => (object, false),
             (action, live) => {
                 let live = match live {

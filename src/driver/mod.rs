@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::api::{Artifact, Environment, Pipeline, Solution};
 use crate::delivery::discovery::Discovery;
 use crate::delivery::oci::Registries;
-use crate::delivery::store::ArtifactStore;
+use crate::delivery::store::{ArtifactStore, Place};
 use crate::identity::access::Access;
 use crate::identity::clients::{ClientError, Clients};
 
@@ -40,6 +40,8 @@ pub struct Options {
     pub concurrency: u16,
     /// How many calls one deployment makes to its target at once.
     pub apply_concurrency: usize,
+    /// Where large artifacts go; nowhere else than the cluster where it is left out.
+    pub artifact_store: Option<Place>,
 }
 
 /// The host's cluster as the operator sees it, and its ways to act on it.
@@ -55,7 +57,7 @@ pub struct Cluster {
     /// The kinds that the cluster knows.
     pub discovery: Arc<Discovery>,
     /// The other clusters that targets are in.
-    pub remotes: Remotes,
+    pub remotes: Arc<Remotes>,
     /// Artifacts and their bytes.
     pub artifacts: ArtifactStore,
     /// Registries that artifacts are fetched from.
@@ -100,9 +102,9 @@ impl Cluster {
                 solutions: Records::new(client.clone(), stores.solutions.clone()),
             },
             discovery: Arc::new(Discovery::new(client.clone())),
-            remotes: Remotes::new(client.clone(), loopback, options.concurrency),
-            artifacts: ArtifactStore::new(client.clone()),
-            registries: Registries::default(),
+            remotes: Arc::new(Remotes::new(client.clone(), loopback, options.concurrency)),
+            artifacts: ArtifactStore::new(client.clone()).with(options.artifact_store.clone(), options.concurrency),
+            registries: Registries::new(options.concurrency),
             story: Story::start(client),
             written: Freshness::default(),
             tenure: Tenure::default(),

@@ -96,7 +96,7 @@ impl Remotes {
     /// Why it can't be used, and what to do about it.
     pub async fn get(&self, host: &str, spec: &Spec, anew: bool) -> Result<Arc<Remote>, Failure> {
         let reference = &spec.kubeconfig_secret_ref;
-        let place = (host.to_owned(), reference.name.clone(), reference.key.clone());
+        let place = place(host, spec);
         let known = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.get_mut(&place).map(|k| {
@@ -137,8 +137,7 @@ impl Remotes {
 
     /// Lets a pass to a cluster, unless many are there: a cluster that does not answer shall not hold up what is to be done elsewhere.
     pub fn admit(&self, host: &str, spec: &Spec) -> Option<Admitted> {
-        let reference = &spec.kubeconfig_secret_ref;
-        let place = (host.to_owned(), reference.name.clone(), reference.key.clone());
+        let place = place(host, spec);
         let here = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.get(&place).map(|k| k.remote.passes.clone())
@@ -149,6 +148,11 @@ impl Remotes {
             None => None,
         };
         Some(Admitted { _all: all, _here: here })
+    }
+
+    /// Forgets a cluster that no Environment is in any more, with its connections and tokens. Passes that are there end with what they have.
+    pub fn forget(&self, host: &str, spec: &Spec) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&place(host, spec));
     }
 
     /// Forgets clusters that nobody asked for in a while, with their connections and tokens.
@@ -186,6 +190,10 @@ impl Remotes {
             failed("KubeconfigRefused", format!("the kubeconfig in key {key} of Secret {name} in namespace {host} can't be used: {why}"))
         })
     }
+}
+
+fn place(host: &str, spec: &Spec) -> Place {
+    (host.to_owned(), spec.kubeconfig_secret_ref.name.clone(), spec.kubeconfig_secret_ref.key.clone())
 }
 
 fn refused(host: &str, spec: &Spec, why: &str) -> Failure {

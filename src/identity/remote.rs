@@ -53,8 +53,24 @@ pub struct RemoteCluster {
 
 struct Lent {
     client: DelegateClient,
-    rejected: Arc<AtomicBool>,
+    term: Term,
+}
+
+/// For how long something may be begun with a token.
+struct Term {
     until: Instant,
+    rejected: Arc<AtomicBool>,
+}
+
+impl Term {
+    /// The term of a token that was asked for then, and is good for so many seconds unless the cluster rejects it.
+    fn new(asked: Instant, seconds: i64, rejected: Arc<AtomicBool>) -> Self {
+        Self { until: asked + lasting(seconds), rejected }
+    }
+
+    fn holds(&self, now: Instant) -> bool {
+        now < self.until && !self.rejected.load(Ordering::Acquire)
+    }
 }
 
 /// A token could not be had.
@@ -144,17 +160,17 @@ impl RemoteCluster {
     pub async fn lend(&self, delegate_namespace: &str, name: &str) -> Result<DelegateClient, LendError> {
         let delegate = Delegate::ServicePrincipal { namespace: delegate_namespace.to_owned(), name: name.to_owned() };
         let mut lent = self.lent.lock().await;
-        lent.retain(|_, l| l.until > Instant::now() && !l.rejected.load(Ordering::Acquire));
+        let now = Instant::now();
+        lent.retain(|_, lent| lent.term.holds(now));
         if let Some(known) = lent.get(&delegate) {
             return Ok(known.client.clone());
         }
-        let asked = Instant::now();
         let (token, seconds) = self.token(delegate_namespace, name).await?;
         let mut config = self.kubeconfig.anonymous();
         config.auth_info.token = Some(token.into());
         let rejected = Arc::new(AtomicBool::new(false));
         let client = DelegateClient::new(line::client(config, &self.line, &rejected)?, delegate.clone());
-        lent.insert(delegate, Lent { client: client.clone(), rejected, until: asked + lasting(seconds) });
+        lent.insert(delegate, Lent { client: client.clone(), term: Term::new(now, seconds, rejected) });
         Ok(client)
     }
 
@@ -199,6 +215,20 @@ mod tests {
         assert_eq!(lasting(TOKEN_SECONDS), Duration::from_mins(20));
         assert_eq!(lasting(600), Duration::from_mins(5), "the shortest that a cluster gives");
         assert_eq!((lasting(0), lasting(-1)), (Duration::ZERO, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_token_is_lent_until_it_is_due_or_rejected() {
+        let now = Instant::now();
+        for (seconds, minutes) in [(TOKEN_SECONDS, 20), (600, 5)] {
+            let (due, rejected) = (now + Duration::from_mins(minutes), Arc::new(AtomicBool::new(false)));
+            let term = Term::new(now, seconds, rejected.clone());
+            assert!(term.holds(now) && term.holds(due.checked_sub(Duration::from_millis(1)).unwrap()));
+            assert!(!term.holds(due), "one that is begun with it then might outlive it");
+            rejected.store(true, Ordering::Release);
+            assert!(!term.holds(now), "whatever is left of it");
+        }
+        assert!(!Term::new(now, 0, Arc::default()).holds(now));
     }
 
     #[test]

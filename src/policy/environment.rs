@@ -181,8 +181,10 @@ pub fn can_be_remote(type_: EnvironmentType) -> Check {
     }
     edit(
         "RemoteDevelopmentUnsupported",
-        "only targets can be in another cluster: delete this Environment, and create one without spec.cluster for a development namespace \
-         of this cluster, or run a Pilotage in the other cluster",
+        "only targets can be in another cluster: a version is exported for the person who asks for it, by what they may read, and who somebody is \
+         in this cluster says nothing about the other one. Have CI there push each version as an OCI artifact, list its repository in the \
+         Pipeline (spec.artifactRepositories), and request it by spec.artifact; it needs no development Environment there. Delete this one, or \
+         create it without spec.cluster for a development namespace of this cluster",
     )
 }
 

@@ -15,6 +15,9 @@ mod receiver;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod shipped;
 
+#[path = "../faults/gate.rs"]
+#[expect(dead_code, reason = "the gate is shared with tests that shut it")]
+mod gate;
 #[path = "../scoped/mod.rs"]
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod scoped;
@@ -27,6 +30,8 @@ mod cluster;
 mod configuration;
 mod decisions;
 mod hosts;
+mod kept;
+mod kubeconfigs;
 mod legitimate;
 mod lent;
 mod operator;

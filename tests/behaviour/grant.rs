@@ -264,3 +264,78 @@ async fn who_may_not_hand_it_on_is_told_what_was_refused_and_why() {
     let text = plugin(&world, &olga, &["grant", "delegate", "--stage", "nowhere"]).unwrap_err();
     assert!(text.contains(&format!("reading Stage nowhere of namespace {}", world.host)), "{text}");
 }
+
+/// A suspended `CronJob` that names whatever a target can have: it is healthy at once, and needs it all to be there.
+fn refers(world: &World, class: &str) -> Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": {"name": "orders", "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}},
+        "spec": {"schedule": "0 5 31 2 *", "suspend": true, "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "serviceAccountName": "runner", "priorityClassName": class,
+            "imagePullSecrets": [{"name": "registry"}],
+            "containers": [{"name": "a", "image": "a",
+                "env": [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}},
+                        {"name": "M", "valueFrom": {"configMapKeyRef": {"name": "of-the-target", "key": "a"}}}]}],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "uploads"}},
+                        {"name": "w", "ephemeral": {"volumeClaimTemplate": {"spec": {"storageClassName": class,
+                            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}}}],
+        }}}}},
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_grant_prints_is_all_that_a_delegate_without_any_right_needs_also_where_the_solution_refers_to_much() {
+    let world = World::bare("grant-all").await;
+    without_grants(&world);
+    let (qa, class) = (&world.qa, format!("class-of-{}", world.qa));
+    let offered = json!({"pilotage.dev/connection": "true"});
+    let secret = |name: &str| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": qa, "labels": offered}, "stringData": {"password": "p"}});
+    world
+        .apply(&[
+            secret("db"),
+            secret("registry"),
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "runner", "namespace": qa, "labels": offered}}),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "of-the-target", "namespace": qa}, "data": {"a": "b"}}),
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "uploads", "namespace": qa},
+                   "spec": {"storageClassName": "", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+            json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": class}, "value": 1}),
+            json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": class}, "provisioner": "example.test/none"}),
+            refers(&world, &class),
+            world.solution("orders", "1.0.0"),
+        ])
+        .await;
+    let of_solution = ["--stage", "qa", "--solution", "orders", "--from", &world.dev];
+    configure(&world, |_| ()).await;
+    for what in ["delegate", "operator"] {
+        let printed = grant(&world, &[&[what], &of_solution[..]].concat());
+        for name in ["\"db\"", "\"registry\"", "\"runner\"", "\"uploads\""] {
+            assert!(printed.contains(name), "{name} is not looked at: {printed}");
+        }
+        assert!(!printed.contains("of-the-target"), "every ConfigMap is granted already: {printed}");
+        world.plane.kubectl().apply(&printed).unwrap();
+    }
+    look_again(&world, "qa", "granted").await;
+    world.ready::<Stage>("qa").await;
+    let requests = Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host);
+    let request = world.request("to-qa", "qa", "orders", "1.0.0");
+    world.until("the pipeline is shared", async || requests.create(&PostParams::default(), &request).await.ok()).await;
+    // Nothing is missing: it asks for approval, and what it asked the target was refused nowhere, as the reader of the trail sees.
+    let waiting = world.until_request("to-qa", |r| phase(r) == "AwaitingApproval" || outcome(r).0 == "DelegateLacksTargetAccess").await;
+    assert_eq!(phase(&waiting), "AwaitingApproval", "{:?}", outcome(&waiting));
+    let end = world.approved("to-qa", "qa").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    assert_eq!(
+        grant(&world, &[&["operator"], &of_solution[..]].concat()),
+        grant(&world, &["operator", "--stage", "qa", "--artifact", "orders-1.0.0"]),
+        "the artifact refers to the same"
+    );
+
+    // Who may read the artifact and not its bytes is told what they don't see.
+    let olga = world.plane.user_kubeconfig("olga", &[]).unwrap();
+    let printed = plugin(&world, &olga, &["grant", "delegate", "--stage", "qa", "--artifact", "orders-1.0.0"]).unwrap();
+    assert!(printed.starts_with("# You may not read the ConfigMaps of artifact orders-1.0.0") && printed.contains("--secret"), "{printed}");
+    assert!(printed.contains("cronjobs") && !printed.contains("runner"), "{printed}");
+    for (kind, name) in [("priorityclass", &class), ("storageclass", &class)] {
+        world.plane.kubectl().ok(&["delete", kind, name]).unwrap();
+    }
+}

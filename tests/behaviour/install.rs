@@ -107,10 +107,20 @@ fn the_page_on_installing_does_what_it_says() {
     let reason = "--for=jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=NotOwnerOfServicePrincipal";
     kubectl.ok(&["wait", "stage/standard-prod", "-n", "contoso-host", reason, "--timeout=60s"]).unwrap();
 
+    // A registry for large artifacts, with its credentials mounted; which an upgrade leaves in place.
+    let folder = plane.dir().join("artifact-store");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("artifact-store.yaml"), with(&manifests, "# artifact-store.yaml")).unwrap();
+    run(&plane, &format!("cd {}\n{}", folder.display(), with(&commands, "create secret docker-registry"))).unwrap();
+
     // An upgrade applies the same again.
     let again = run(&plane, with(&commands, "rollout status")).unwrap();
     assert!(again.contains("customresourcedefinition.apiextensions.k8s.io/pipelines.pilotage.dev serverside-applied"), "{again}");
     ready("stage", "standard-qa");
+    let pod = kubectl.json(&["get", "deployment", "pilotage", "-n", "pilotage-system"]).unwrap()["spec"]["template"]["spec"].take();
+    let (flags, mounts) = (pod["containers"][0]["env"].to_string(), pod["containers"][0]["volumeMounts"].to_string());
+    assert!(flags.contains("oci://registry.contoso.test/pilotage") && flags.contains("PILOTAGE_ADMIN_ADDRESS"), "{flags}");
+    assert!(mounts.contains("/var/run/artifact-store") && pod["volumes"].to_string().contains("pilotage-artifact-store"), "{pod}");
 
     let end = with(&commands, "confirm-delete");
     let unconfirmed = end.lines().find(|line| line.starts_with("kubectl delete namespace")).unwrap();

@@ -15,6 +15,8 @@ mod shipped;
 
 #[path = "../scoped/mod.rs"]
 mod scoped;
+#[path = "../tls/mod.rs"]
+mod tls;
 
 mod again;
 mod apply_again;
@@ -33,9 +35,11 @@ mod left_behind;
 mod limits;
 mod main_job;
 mod midway;
+mod not_listed;
 mod oci;
 mod older;
 mod order;
+mod powers;
 mod records;
 mod recreate;
 mod revoked;
@@ -47,3 +51,4 @@ mod side_by_side;
 mod sinks;
 mod solutions;
 mod unhealthy;
+mod webhooks;

@@ -1,7 +1,7 @@
 //! A second control plane, on which nothing of Pilotage is installed, and worlds whose production is in it.
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
@@ -12,6 +12,7 @@ use pilotage_harness::{ControlPlane, Options, audit};
 use serde_json::{Value, json};
 
 use crate::gate::Gate;
+use crate::proxy::Proxy;
 use crate::site::{self, Site};
 use crate::world::{World, client, outcome, role, target_rules};
 
@@ -71,6 +72,16 @@ impl Abroad {
         let mut abroad = Self::new(name).await;
         abroad.configure().await;
         abroad
+    }
+
+    /// The same with a proxy before the second cluster, which may kill the operator around what it does there.
+    pub async fn behind_proxy(name: &str) -> (Self, Arc<Proxy>) {
+        let mut abroad = Self::new(name).await;
+        let proxy = Arc::new(Proxy::with_tls(plane()).await);
+        abroad.site.also_behind(proxy.clone());
+        abroad.remember(&abroad.kubeconfig(&proxy.url())).await;
+        abroad.configure().await;
+        (abroad, proxy)
     }
 
     /// Makes the pipeline and waits until everything is ready.

@@ -34,6 +34,23 @@ pub struct Gate {
     port: u16,
     way: watch::Sender<Way>,
     taken: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+}
+
+/// A connection that is there, counted.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Gate {
@@ -44,14 +61,20 @@ impl Gate {
         let port = listener.local_addr().unwrap().port();
         let (way, seen) = watch::channel(Way::Open);
         let taken = Arc::new(AtomicUsize::new(0));
-        let count = taken.clone();
+        let open = Arc::new(AtomicUsize::new(0));
+        let (count, there) = (taken.clone(), open.clone());
         tokio::spawn(async move {
             while let Ok((caller, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::AcqRel);
-                tokio::spawn(lead(caller, address.clone(), seen.clone()));
+                let counted = Counted::new(&there);
+                let led = lead(caller, address.clone(), seen.clone());
+                tokio::spawn(async move {
+                    led.await;
+                    drop(counted);
+                });
             }
         });
-        Self { port, way, taken }
+        Self { port, way, taken, open }
     }
 
     /// Its address.
@@ -62,6 +85,11 @@ impl Gate {
     /// What becomes of connections from now on.
     pub fn set(&self, way: Way) {
         self.way.send_replace(way);
+    }
+
+    /// How many connections there are now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
     }
 
     /// How many connections were made.

@@ -14,17 +14,26 @@ mod receiver;
 #[path = "../scoped/mod.rs"]
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod scoped;
+#[path = "../shipped/mod.rs"]
+#[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
+mod shipped;
+#[path = "../tls/mod.rs"]
+mod tls;
 
 mod abroad;
+mod comings;
 mod connection;
 mod gate;
 mod idle;
-mod kubeconfigs;
+mod kept;
+mod kept_away;
 mod leaders;
 mod life;
 mod midway;
+mod overseas;
 mod page;
 mod proxy;
+mod raced;
 mod remote;
 mod server;
 mod sinks;

@@ -1,4 +1,5 @@
-//! A proxy between an operator and the API server that makes faults: plain HTTP with the operator's token in, TLS out.
+//! A proxy between an operator and the API server that makes faults: plain HTTP with the operator's token in, TLS out; or
+//! TLS on both sides, where it stands before another cluster.
 //! What happens to a call is decided by a script; without one, everything passes.
 
 use std::convert::Infallible;
@@ -20,8 +21,10 @@ use kube::{Client, Config};
 use pilotage_harness::ControlPlane;
 use pilotage_harness::process::{self, Pid, Signal};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -91,6 +94,7 @@ struct Shared {
 /// The proxy. It ends with this value.
 pub struct Proxy {
     address: SocketAddr,
+    scheme: &'static str,
     shared: Arc<Shared>,
     server: tokio::task::AbortHandle,
 }
@@ -105,6 +109,15 @@ impl Drop for Proxy {
 impl Proxy {
     /// Listens on a port of its own before the API server of `plane`.
     pub async fn start(plane: &ControlPlane) -> Self {
+        Self::listen(plane, None).await
+    }
+
+    /// The same for callers that insist on TLS, with a certificate of the authority of `plane`.
+    pub async fn with_tls(plane: &ControlPlane) -> Self {
+        Self::listen(plane, Some(crate::tls::acceptor(plane))).await
+    }
+
+    async fn listen(plane: &ControlPlane, tls: Option<TlsAcceptor>) -> Self {
         let kubeconfig = Kubeconfig::read_from(plane.admin_kubeconfig()).unwrap();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         // Nothing of its own: the caller's token and impersonation headers pass through.
@@ -126,13 +139,14 @@ impl Proxy {
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(serve(listener, shared.clone())).abort_handle();
-        Self { address, shared, server }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let server = tokio::spawn(serve(listener, tls, shared.clone())).abort_handle();
+        Self { address, scheme, shared, server }
     }
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Which process a crash kills. The connections that follow are its own.
@@ -187,17 +201,28 @@ impl Proxy {
     }
 }
 
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(connection(stream, shared.clone()));
+        connections.spawn(connection(stream, tls.clone(), shared.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     // Whose connection it is: a request may be read from it when its sender is dead already.
     let life = shared.started.load(Ordering::Acquire);
+    match tls {
+        None => speak(stream, life, shared).await,
+        Some(acceptor) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                speak(stream, life, shared).await;
+            }
+        }
+    }
+}
+
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, life: usize, shared: Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = shared.clone();
         // In a task of its own: what has begun is carried out, whatever becomes of the caller.

@@ -286,7 +286,7 @@ async fn rights_that_are_missing_over_there_are_printed_for_that_cluster_and_suf
 }
 
 /// Applies the grant that a message ends with, in the second cluster, as its administrator.
-fn grant(message: &str) {
+pub fn grant(message: &str) {
     grant_in(abroad::plane(), message);
 }
 
@@ -403,7 +403,14 @@ async fn who_can_not_be_had_in_another_cluster_is_refused_there() {
     abroad.world.apply_as(&olga, &development).await.unwrap();
     let world = &abroad.world;
     let message = abroad.site.tending(world.until_condition::<Environment>("far", "Ready", "RemoteDevelopmentUnsupported")).await;
-    assert!(message.contains("without spec.cluster"), "{message}");
+    for part in [
+        "only targets can be in another cluster",
+        "push each version as an OCI artifact",
+        "spec.artifactRepositories",
+        "without spec.cluster",
+    ] {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pilotage");
 pub const LULL: Duration = Duration::from_millis(250);
 
 /// Longer than any fault that an operator must outlive: a predecessor's Lease is never waited for, see [`Site::tend`].
-const LEASE_SECONDS: &str = "60";
+pub const LEASE_SECONDS: &str = "60";
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
@@ -47,6 +47,7 @@ pub async fn world(plane: &ControlPlane, name: &str) -> World {
 pub struct Site {
     /// What stands between it and the API server.
     pub proxy: Arc<Proxy>,
+    others: Vec<Arc<Proxy>>,
     operator: Operator,
     kubeconfig: PathBuf,
     log: PathBuf,
@@ -67,7 +68,13 @@ impl Site {
         let log = plane.dir().join(format!("operator-{number}.log"));
         let operator = start(&kubeconfig, &log, &world.host, &format!("{lease}-0"), LEASE_SECONDS);
         proxy.crashes(operator.pid());
-        Self { proxy, operator, kubeconfig, log, host: world.host.clone(), lease, again: 0 }
+        Self { proxy, others: Vec::new(), operator, kubeconfig, log, host: world.host.clone(), lease, again: 0 }
+    }
+
+    /// Lets a proxy before another cluster kill it too.
+    pub fn also_behind(&mut self, proxy: Arc<Proxy>) {
+        proxy.crashes(self.operator.pid());
+        self.others.push(proxy);
     }
 
     /// Does what a test does, and starts the operator again whenever a fault has killed it.
@@ -102,11 +109,13 @@ impl Site {
         if self.operator.runs() {
             return;
         }
-        assert!(self.proxy.has_crashed(), "the operator ended by itself:\n{}", self.tail());
+        let was_killed = self.proxy.has_crashed() || self.others.iter().any(|proxy| proxy.has_crashed());
+        assert!(was_killed, "the operator ended by itself:\n{}", self.tail());
         // The dead hold no Lease for long, and a sweep need not wait for that each time: the next stands for one of its own.
         self.again += 1;
         self.operator = start(&self.kubeconfig, &self.log, &self.host, &format!("{}-{}", self.lease, self.again), LEASE_SECONDS);
         self.proxy.crashes(self.operator.pid());
+        self.others.iter().for_each(|proxy| proxy.crashes(self.operator.pid()));
     }
 
     /// How often it was started again.
@@ -137,11 +146,24 @@ pub fn token(plane: &ControlPlane) -> String {
 
 /// Starts an operator of one host.
 pub fn start(kubeconfig: &std::path::Path, log: &std::path::Path, host: &str, lease: &str, lease_seconds: &str) -> Operator {
-    let env = [
+    start_with(kubeconfig, log, host, lease, lease_seconds, &[])
+}
+
+/// The same with more in its environment.
+pub fn start_with(
+    kubeconfig: &std::path::Path,
+    log: &std::path::Path,
+    host: &str,
+    lease: &str,
+    lease_seconds: &str,
+    more: &[(&str, &str)],
+) -> Operator {
+    let mut env = vec![
         ("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0"),
         ("PILOTAGE_HOSTS", host),
         ("PILOTAGE_LEASE_NAME", lease),
         ("PILOTAGE_LEASE_DURATION", lease_seconds),
     ];
+    env.extend(more);
     Operator::start(std::path::Path::new(PROGRAM), kubeconfig, log, &env).unwrap()
 }

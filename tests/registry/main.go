@@ -1,6 +1,6 @@
 // Command registry is the registry that the tests keep artifacts in, and two
-// programs that push to it as people and pipelines do: oras, and the push of
-// `flux push artifact`.
+// programs that use it as people and pipelines do: oras, and what `flux push
+// artifact` and `flux pull artifact` are made of.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 	"oras.land/oras/cmd/oras/root"
 )
 
-const usage = "usage: registry serve CONFIG | htpasswd USER PASSWORD | oras ARGUMENT... | flux [FLAG...] REPOSITORY:TAG FOLDER"
+const usage = "usage: registry serve CONFIG | htpasswd USER PASSWORD | oras ARGUMENT... | flux push|pull [FLAG...] REFERENCE FOLDER"
 
 func main() {
 	if len(os.Args) < 2 {
@@ -47,7 +47,7 @@ func run(program string) error {
 	case "oras":
 		return root.New().Execute()
 	case "flux":
-		return push(os.Args[1:])
+		return flux(os.Args[1:])
 	default:
 		return fmt.Errorf("there is no program %q\n%s", program, usage)
 	}
@@ -66,15 +66,18 @@ func htpasswd(args []string) error {
 	return nil
 }
 
-// push does what `flux push artifact` does, with the library that it is made
-// of, and prints the digest.
-func push(args []string) error {
-	flags := flag.NewFlagSet("flux", flag.ContinueOnError)
+// flux does what `flux push artifact` and `flux pull artifact` do, with the
+// library that they are made of. A push prints the digest.
+func flux(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%s", usage)
+	}
+	flags := flag.NewFlagSet("flux "+args[0], flag.ContinueOnError)
 	plain := flags.Bool("plain-http", false, "speak http")
 	ca := flags.String("ca-file", "", "trust this authority")
-	username := flags.String("username", "", "who pushes")
+	username := flags.String("username", "", "who asks")
 	password := flags.String("password", "", "its password")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
 	if flags.NArg() != 2 {
@@ -96,11 +99,24 @@ func push(args []string) error {
 	if *username != "" {
 		options = append(options, crane.WithAuth(&authn.Basic{Username: *username, Password: *password}))
 	}
-	metadata := oci.Metadata{Source: "https://git.example.test/team/orders", Revision: "main@sha1:0000000"}
-	digest, err := oci.NewClient(options).Push(context.Background(), flags.Arg(0), flags.Arg(1), oci.WithPushMetadata(metadata))
-	if err != nil {
-		return err
+	client := oci.NewClient(options)
+	switch args[0] {
+	case "push":
+		metadata := oci.Metadata{Source: "https://git.example.test/team/orders", Revision: "main@sha1:0000000"}
+		digest, err := client.Push(context.Background(), flags.Arg(0), flags.Arg(1), oci.WithPushMetadata(metadata))
+		if err != nil {
+			return err
+		}
+		fmt.Println(digest)
+		return nil
+	case "pull":
+		metadata, err := client.Pull(context.Background(), flags.Arg(0), flags.Arg(1))
+		if err != nil {
+			return err
+		}
+		fmt.Println(metadata.Revision)
+		return nil
+	default:
+		return fmt.Errorf("%s", usage)
 	}
-	fmt.Println(digest)
-	return nil
 }

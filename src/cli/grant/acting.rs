@@ -6,16 +6,19 @@ use anyhow::{Context, bail};
 use clap::Args;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
+use serde_json::Value;
 
+use crate::api::artifact::ArtifactObject;
 use crate::api::environment::RemoteCluster;
 use crate::api::reference::Identity;
 use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
 use crate::delivery::discovery::Discovery;
-use crate::delivery::export;
+use crate::delivery::failure::Failure;
 use crate::delivery::resources::Resources as _;
-use crate::delivery::share;
+use crate::delivery::store::{ArtifactStore, StoreError};
+use crate::delivery::{export, offered, required, share};
 use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
 use crate::identity::grants;
@@ -58,10 +61,10 @@ pub(super) struct Acting {
     /// A request whose requester deploys.
     #[arg(long)]
     request: Option<String>,
-    /// For the kinds that this Artifact of the host holds.
+    /// For the kinds that this Artifact of the host holds, and what its objects refer to.
     #[arg(long)]
     artifact: Option<String>,
-    /// For the kinds that this Solution has now; --from says in which namespace.
+    /// For the kinds that this Solution has now, and what its objects refer to; --from says in which namespace.
     #[arg(long, requires = "from")]
     solution: Option<String>,
     /// The development namespace of --solution.
@@ -94,6 +97,8 @@ pub(super) struct Target {
     pub decides: bool,
     /// The cluster of the target, where that is another than the host's.
     pub cluster: Option<RemoteCluster>,
+    /// What could not be found out.
+    pub note: Option<String>,
 }
 
 impl Acting {
@@ -125,7 +130,7 @@ impl Acting {
             ),
             None => "say who deploys: --service-account, --user with each --group, or --request".to_owned(),
         })?;
-        let rights = self.rights(client, host, &namespace).await?;
+        let (rights, note) = self.rights(client, host, &namespace).await?;
         if let Some(cluster) = &cluster
             && !matches!(&delegate, Delegate::ServicePrincipal { namespace, .. } if namespace == host)
         {
@@ -134,7 +139,7 @@ impl Acting {
                 cluster.kubeconfig_secret_ref.name
             );
         }
-        Ok(Target { delegate, namespace, rights, decides: decides && self.request.is_none(), cluster })
+        Ok(Target { delegate, namespace, rights, decides: decides && self.request.is_none(), cluster, note })
     }
 
     async fn named(&self, client: &Client, host: &str) -> anyhow::Result<Option<Delegate>> {
@@ -151,9 +156,9 @@ impl Acting {
         Ok(Some(Delegate::of(&requester)))
     }
 
-    async fn rights(&self, client: &Client, host: &str, namespace: &str) -> anyhow::Result<Vec<Right>> {
+    async fn rights(&self, client: &Client, host: &str, namespace: &str) -> anyhow::Result<(Vec<Right>, Option<String>)> {
         if self.least {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
         let mut resources: BTreeSet<Deployed> = BTreeSet::new();
         let discovery = Discovery::new(client.clone());
@@ -165,17 +170,26 @@ impl Acting {
                 resources.insert((group.to_owned(), plural.to_owned(), found.is_none_or(|k| k.namespaced)));
             }
         }
+        let (mut objects, mut note): (Vec<Value>, Option<String>) = (Vec::new(), None);
         if let Some(name) = &self.artifact {
             let artifact = get::<Artifact>(client, host, name).await?;
-            for object in &artifact.spec.objects {
-                let found = discovery.resource(&object.api_version, &object.kind).await.context("discovering the cluster's kinds")?;
-                let (resource, namespaced) = found
-                    .with_context(|| format!("the cluster does not serve {} {} of artifact {name}", object.api_version, object.kind))?;
+            match ArtifactStore::new(client.clone()).load(&artifact).await {
+                Ok(bundle) => objects.extend_from_slice(bundle.objects()),
+                Err(StoreError::KeptElsewhere { repository, .. }) => note = Some(kept(name, &repository)),
+                Err(error) if error.failure() == Failure::MissingRight => note = Some(unread(name, host)),
+                Err(error) => return Err(error.into()),
+            }
+            for ArtifactObject { api_version, kind, .. } in &artifact.spec.objects {
+                let found = discovery.resource(api_version, kind).await.context("discovering the cluster's kinds")?;
+                let (resource, namespaced) =
+                    found.with_context(|| format!("the cluster does not serve {api_version} {kind} of artifact {name}"))?;
                 resources.insert((resource.group, resource.plural, namespaced));
             }
         }
         if let (Some(name), Some(from)) = (&self.solution, &self.from) {
-            resources.extend(of_solution(client, &discovery, from, name).await?);
+            let (kinds, exported): (Vec<_>, Vec<_>) = of_solution(client, &discovery, from, name).await?.into_iter().unzip();
+            resources.extend(kinds);
+            objects.extend(exported);
         }
         if resources.is_empty() && self.secrets.is_empty() && self.shares.is_empty() {
             resources.extend(USUAL.map(|(plural, group)| (group.to_owned(), plural.to_owned(), true)));
@@ -190,10 +204,22 @@ impl Acting {
         if !self.shares.is_empty() {
             rights.extend(share::rights(namespace, &self.shares));
         }
+        // What they refer to is looked at by name, unless that is granted anyway.
+        let referred: BTreeSet<Right> =
+            [offered::rights(namespace, &objects), required::rights(namespace, &objects)].concat().into_iter().collect();
+        rights.extend(referred.into_iter().filter(|right| {
+            let deployed = (right.group.clone(), right.resource.clone(), right.namespace.is_some());
+            let is_whole = resources.contains(&deployed) || right.resource == "configmaps";
+            let is_named = right.resource == "secrets" && right.name.as_ref().is_some_and(|name| self.secrets.contains(name));
+            !is_whole && !is_named
+        }));
         rights.extend(self.secrets.iter().map(|name| Right::on("get", "", "secrets", namespace).named(name)));
-        Ok(rights)
+        Ok((rights, note))
     }
 }
+
+/// What a grant lacks where an artifact's bytes can't be read, and what to do.
+const WITHOUT: &str = "what its objects refer to (Secrets, service accounts, claims) is not among this. Name Secrets with --secret";
 
 /// A resource: its group, its plural name, and whether it is in namespaces.
 type Deployed = (String, String, bool);
@@ -215,12 +241,22 @@ fn of_stage(host: &str, stage: Option<&Stage>, type_: DelegateType, account: Opt
     }
 }
 
-/// The kinds of which a Solution has objects that would be exported.
-async fn of_solution(client: &Client, discovery: &Discovery, namespace: &str, name: &str) -> anyhow::Result<BTreeSet<Deployed>> {
+/// The caller may not read the artifact's bytes, in which the references are.
+fn unread(artifact: &str, host: &str) -> String {
+    format!("You may not read the ConfigMaps of artifact {artifact} in namespace {host}: {WITHOUT}, or let who may read them run this")
+}
+
+/// The plugin has no credentials of the operator's registry.
+fn kept(artifact: &str, repository: &str) -> String {
+    format!("The bytes of artifact {artifact} are in {repository}, which only the operator reads: {WITHOUT}, or use --solution and --from")
+}
+
+/// The objects of a Solution as they would be exported, each with its resource.
+async fn of_solution(client: &Client, discovery: &Discovery, namespace: &str, name: &str) -> anyhow::Result<Vec<(Deployed, Value)>> {
     let solution = get::<Solution>(client, namespace, name).await?;
     let selector = export::selector_text(name, &solution.spec)?;
     let kinds = discovery.kinds().await.context("discovering the cluster's kinds")?;
-    let mut found = BTreeSet::new();
+    let mut found = Vec::new();
     // What the Environment allows is judged at the export and in the plan.
     let bounds = export::Bounds { environment: namespace, allowed: None };
     for kind in export::chosen(&kinds, &solution.spec.components, &bounds)? {
@@ -230,16 +266,17 @@ async fn of_solution(client: &Client, discovery: &Discovery, namespace: &str, na
             Api::all_with(client.clone(), &kind.resource)
         };
         // What the caller may not read is not theirs to ship either.
-        let listed = match objects.list_metadata(&ListParams::default().labels(&selector)).await {
+        let listed = match objects.list(&ListParams::default().labels(&selector)).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 403..=405) => continue,
             listed => listed.with_context(|| format!("listing {} of namespace {namespace}", kind.resource.plural))?,
         };
-        let exported = |owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference]| {
-            !owners.iter().any(|owner| owner.controller == Some(true))
-        };
-        if listed.items.iter().any(|object| exported(object.owner_references())) {
+        for object in listed.items {
+            let mut live = serde_json::to_value(&object)?;
+            // A list of a core kind does not repeat these for each item.
+            live["apiVersion"] = kind.resource.api_version.clone().into();
+            live["kind"] = kind.resource.kind.clone().into();
             let ApiResource { group, plural, .. } = kind.resource.clone();
-            found.insert((group, plural, kind.namespaced));
+            found.extend(export::exportable(&live, namespace).map(|object| ((group, plural, kind.namespaced), object)));
         }
     }
     if found.is_empty() {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use std::sync::Arc;
 
+use super::observe;
 use super::pass::Pass;
 use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
@@ -29,19 +30,13 @@ impl Pass {
 
     /// Exports, or finds the version stored already.
     pub(super) async fn export(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
-        match self.around.artifact.clone() {
-            Some(artifact) if self.is_complete(&artifact).await? => self.reuse(observed, &artifact).await,
-            _ => self.export_anew(observed).await,
-        }
-    }
-
-    /// A record without its bytes was left by a crash, and nobody was shown its digest.
-    async fn is_complete(&mut self, artifact: &Artifact) -> Result<bool, ReconcileError> {
-        match self.bundle(artifact).await {
-            Err(StoreError::Incomplete { .. }) => Ok(false),
+        let Some(artifact) = self.around.artifact.clone() else { return self.export_anew(observed).await };
+        match self.bundle(&artifact).await {
             // Altered bytes are not exported over: the plan refuses them and says so.
-            Ok(_) | Err(StoreError::DigestMismatch { .. }) => Ok(true),
-            Err(error) => Err(ReconcileError::Other(error.to_string())),
+            Ok(_) | Err(StoreError::Altered { .. }) => self.reuse(observed, &artifact).await,
+            // A record without its bytes was left by a crash, and nobody was shown its digest.
+            Err(StoreError::Incomplete { .. }) => self.export_anew(observed).await,
+            Err(error) => Ok(Unusable::of(&error)?.into()),
         }
     }
 
@@ -49,7 +44,7 @@ impl Pass {
     async fn reuse(&mut self, observed: &Observed, artifact: &Artifact) -> Result<ExportFact, ReconcileError> {
         let named = self.request.spec.source_environment.as_ref();
         if let Some(origin) = &artifact.spec.source.oci {
-            return Ok(self.reuse_of_registry(observed, artifact, origin).await);
+            return self.reuse_of_registry(observed, artifact, origin).await;
         }
         if let Some(wanted) = &observed.request.registry_source {
             return Ok(ExportFact::Refused(Obstacle {
@@ -94,7 +89,7 @@ impl Pass {
         }
         let bundle = match self.bundle(artifact).await {
             Ok(bundle) => bundle,
-            Err(error) => return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactAltered".into(), message: error.to_string() })),
+            Err(error) => return Ok(Unusable::of(&error)?.into()),
         };
         if let Err(error) =
             export::readable(&self.cluster.discovery, &self.cluster.access, requester, &source.spec.namespace, &bundle).await
@@ -134,41 +129,84 @@ impl Pass {
             components: &solution.spec.components,
             requester: &requester,
         };
-        let Exported { bundle, cluster_scoped } = match export::export(&from).await {
+        let Exported { bundle, cluster_scoped, not_listed } = match export::export(&from).await {
             Ok(exported) => exported,
             Err(error) => return export_obstacle(&error),
         };
+        let bundle = Arc::new(bundle);
+        let origin = ArtifactOrigin {
+            environment: Some(source.name_any()),
+            environment_id: source.status.as_ref().and_then(|s| s.environment_id.clone()),
+            oci: None,
+        };
         let new = NewArtifact {
             solution: self.request.spec.solution.clone(),
-            source: ArtifactOrigin {
-                environment: Some(source.name_any()),
-                environment_id: source.status.as_ref().and_then(|s| s.environment_id.clone()),
-                oci: None,
-            },
+            source: origin.clone(),
             exported_by: requester,
-            bundle: &bundle,
+            bundle: bundle.clone(),
             cluster_scoped,
+            not_listed,
             environment_variables: solution.spec.environment_variables.clone(),
             connection_references: solution.spec.connection_references.clone(),
             dependencies: solution.spec.dependencies.clone(),
         };
         let stored = self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await;
-        self.stored(stored, bundle)
+        self.stored(observed, stored, &origin, bundle).await
     }
 
-    /// What became of storing a bundle.
-    pub(super) fn stored(&mut self, stored: Result<Artifact, StoreError>, bundle: Bundle) -> Result<ExportFact, ReconcileError> {
+    /// What became of storing a bundle that came from there.
+    pub(super) async fn stored(
+        &mut self,
+        observed: &Observed,
+        stored: Result<Artifact, StoreError>,
+        source: &ArtifactOrigin,
+        bundle: Arc<Bundle>,
+    ) -> Result<ExportFact, ReconcileError> {
         let artifact = match stored {
             Ok(artifact) => artifact,
-            Err(error) if error.failure() == Failure::Refused => {
+            Err(error) if error.failure() == Failure::Refused && error.of_registry().is_none() => {
                 return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactRefused".into(), message: error.to_string() }));
             }
-            Err(error) => return Err(ReconcileError::Other(error.to_string())),
+            Err(error) => return Ok(Unusable::of(&error)?.into()),
         };
         let digest = artifact.spec.digest.clone();
-        self.bundle = Some((digest.clone(), Arc::new(bundle)));
+        if digest != bundle.digest() || artifact.spec.source != *source {
+            // Somebody else stored this version first: what is deployed is theirs, by the rules for what is stored.
+            self.around = observe::live(&self.cluster, &self.request).await?;
+            return self.reuse(observed, &artifact).await;
+        }
+        self.bundle = Some((digest.clone(), bundle));
         self.around.artifact = Some(Arc::new(artifact));
         Ok(ExportFact::Stored { digest })
+    }
+}
+
+/// What becomes of a request whose artifact can't be read or stored.
+pub(super) enum Unusable {
+    /// It is waited for: the registry that it is kept in can't be used now.
+    Waits(Obstacle),
+    /// It never will be as it is.
+    Ends(Obstacle),
+}
+
+impl Unusable {
+    /// `Err` is what the pass is repeated for.
+    pub(super) fn of(error: &StoreError) -> Result<Self, ReconcileError> {
+        let obstacle = |reason: &str| Obstacle { reason: reason.into(), message: error.to_string() };
+        match (error.failure(), error.of_registry()) {
+            (Failure::Refused, reason) => Ok(Self::Ends(obstacle(reason.unwrap_or("ArtifactAltered")))),
+            (_, Some(reason)) => Ok(Self::Waits(obstacle(reason))),
+            (_, None) => Err(ReconcileError::Other(error.to_string())),
+        }
+    }
+}
+
+impl From<Unusable> for ExportFact {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Waits(obstacle) => Self::Missing(obstacle),
+            Unusable::Ends(obstacle) => Self::Refused(obstacle),
+        }
     }
 }
 

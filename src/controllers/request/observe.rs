@@ -338,6 +338,10 @@ fn artifact_view(artifact: &Artifact) -> ArtifactView {
     ArtifactView {
         digest: artifact.spec.digest.clone(),
         stored_at: artifact.metadata.creation_timestamp.as_ref().map_or(artifact.spec.exported_at, |t| t.0),
+        not_listed: (
+            artifact.spec.kinds_not_listed.iter().map(ToString::to_string).collect(),
+            artifact.spec.kinds_not_listed.len() + usize::try_from(artifact.spec.kinds_not_listed_omitted).unwrap_or_default(),
+        ),
         source_environment: artifact.spec.source.environment.clone(),
         registry_source: artifact.spec.source.oci.clone(),
         deployments: records

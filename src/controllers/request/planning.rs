@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 
 use super::acting;
+use super::export::Unusable;
 use super::pass::Pass;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
 use crate::api::{Artifact, Environment};
 use crate::delivery::errors::{first_few, named};
-use crate::delivery::failure::Failure;
 use crate::delivery::offered;
 use crate::delivery::plan::{self, ClusterBounds, PlanError, PlanInput};
 use crate::delivery::planned::Planned;
@@ -109,6 +109,7 @@ impl Pass {
             replaces.as_ref().map(|r| &r.version),
             [report.delete, report.recreate].map(|count| usize::try_from(count).unwrap_or_default()),
             &report.objects,
+            &dry.planned.powers(),
         );
         let left_alone = warnings::left_alone(&observed.request.solution, &target.name_any(), &dry.planned.left_alone());
         let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
@@ -150,9 +151,11 @@ impl Pass {
     ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
         let bundle = match self.bundle(artifact).await {
             Ok(bundle) => bundle,
-            Err(error) if error.failure() != Failure::Refused => return Err(ReconcileError::Other(error.to_string())),
             Err(error) => {
-                return Ok(Err(Hindrance::Unusable(Obstacle { reason: "ArtifactAltered".into(), message: error.to_string() })));
+                return Ok(Err(match Unusable::of(&error)? {
+                    Unusable::Waits(obstacle) => Hindrance::Missing(obstacle),
+                    Unusable::Ends(obstacle) => Hindrance::Unusable(obstacle),
+                }));
             }
         };
         let wanted = self.request.spec.deployment_settings.clone().unwrap_or_default();

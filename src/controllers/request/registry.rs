@@ -1,9 +1,13 @@
 //! Steps `Resolve` and `Export` of what another system pushed to a registry.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
+use super::export::Unusable;
 use super::pass::Pass;
 use crate::api::artifact::ArtifactOrigin;
 use crate::api::cluster_scoped;
@@ -14,7 +18,7 @@ use crate::api::{Artifact, GROUP};
 use crate::delivery::failure::Failure;
 use crate::delivery::object;
 use crate::delivery::oci::credentials::{Credentials, KEY};
-use crate::delivery::oci::{Access, OciError, Written};
+use crate::delivery::oci::{Access, OciError, Origin, Written};
 use crate::delivery::resources::Resources;
 use crate::delivery::store::NewArtifact;
 use crate::driver::controller::ReconcileError;
@@ -63,23 +67,31 @@ impl Pass {
         if let Some(refusal) = self.cluster_scoped(source, &written).await? {
             return Ok(ExportFact::Refused(refusal));
         }
+        let bundle = Arc::new(written.bundle);
+        let origin = ArtifactOrigin { environment: None, environment_id: None, oci: Some(source.to_owned()) };
         let new = NewArtifact {
             solution: wanted,
-            source: ArtifactOrigin { environment: None, environment_id: None, oci: Some(source.to_owned()) },
+            source: origin.clone(),
             exported_by: requester,
-            bundle: &written.bundle,
+            bundle: bundle.clone(),
             cluster_scoped: Vec::new(),
+            not_listed: BTreeSet::new(),
             environment_variables: written.environment_variables,
             connection_references: written.connection_references,
             dependencies: written.dependencies,
         };
         let stored = self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await;
-        self.stored(stored, written.bundle)
+        self.stored(observed, stored, &origin, bundle).await
     }
 
     /// A stored version that came from a registry is used by whoever may deploy through a pipeline that takes artifacts from there.
-    pub(super) async fn reuse_of_registry(&mut self, observed: &Observed, artifact: &Artifact, origin: &str) -> ExportFact {
-        let refused = |reason: &str, message: String| ExportFact::Refused(Obstacle { reason: reason.into(), message });
+    pub(super) async fn reuse_of_registry(
+        &mut self,
+        observed: &Observed,
+        artifact: &Artifact,
+        origin: &str,
+    ) -> Result<ExportFact, ReconcileError> {
+        let refused = |reason: &str, message: String| Ok(ExportFact::Refused(Obstacle { reason: reason.into(), message }));
         let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
         let wanted = match (&self.request.spec.source_environment, &observed.request.registry_source) {
             (Some(environment), _) => Some(environment),
@@ -93,8 +105,8 @@ impl Pass {
             );
         }
         match self.bundle(artifact).await {
-            Ok(_) => ExportFact::Stored { digest: artifact.spec.digest.clone() },
-            Err(error) => refused("ArtifactAltered", error.to_string()),
+            Ok(_) => Ok(ExportFact::Stored { digest: artifact.spec.digest.clone() }),
+            Err(error) => Ok(Unusable::of(&error)?.into()),
         }
     }
 
@@ -115,7 +127,10 @@ impl Pass {
         };
         let version = pipeline.as_ref().and_then(|p| p.metadata.generation).unwrap_or_default();
         let name = format!("{}/{}/{version}/{}", self.host(), self.request.spec.pipeline, entry.url);
-        Ok(Ok((name, Access { credentials, authority: entry.certificate_authority.clone(), plain_http: entry.plain_http })))
+        Ok(Ok((
+            name,
+            Access { credentials, authority: entry.certificate_authority.clone(), plain_http: entry.plain_http, origin: Origin::Pipeline },
+        )))
     }
 
     /// The credentials of an entry, which an administrator lets the operator get one by one.

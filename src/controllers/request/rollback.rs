@@ -5,6 +5,7 @@ use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 
 use super::Way;
+use super::export::Unusable;
 use super::pass::Pass;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::DeployedSolution;
@@ -13,7 +14,6 @@ use crate::api::settings::DeploymentSettings;
 use crate::api::{Artifact, DeploymentRequest, Environment, names};
 use crate::delivery::claimed::Claimed;
 use crate::delivery::errors;
-use crate::delivery::failure::Failure as Kind;
 use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
 use crate::policy::request::observed::{ApplyFact, Observed, Obstacle};
@@ -106,8 +106,13 @@ impl Pass {
         };
         let bundle = match self.bundle(&artifact).await {
             Ok(bundle) => bundle,
-            Err(error) if error.failure() != Kind::Refused => return Ok(Err(ApplyFact::Unavailable(error.to_string()))),
-            Err(error) => return Ok(Err(refused("ArtifactAltered", &error.to_string()))),
+            Err(error) => {
+                return Ok(Err(match Unusable::of(&error) {
+                    Ok(Unusable::Waits(obstacle)) => ApplyFact::Missing(obstacle),
+                    Ok(Unusable::Ends(obstacle)) => ApplyFact::Failed(obstacle),
+                    Err(error) => ApplyFact::Unavailable(error.to_string()),
+                }));
+            }
         };
         let deployed_by = record.request.clone().unwrap_or_default();
         let former = match deployed_by.as_str() {

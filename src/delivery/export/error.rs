@@ -92,7 +92,7 @@ pub enum ExportError {
     /// A component is of a kind that is never exported.
     #[error(
         "the Solution's components name {}, which is never exported{}: take it out of the components",
-        described(component),
+        component,
         if component.kind == "Secret" { " (a target has Secrets of its own: declare a connection reference)" } else { "" }
     )]
     NeverExported {
@@ -102,7 +102,7 @@ pub enum ExportError {
     /// A component is of a kind that the cluster does not have.
     #[error(
         "the Solution's components name {}, which the cluster does not serve: correct group and kind, or install its definition",
-        described(component)
+        component
     )]
     UnknownComponent {
         /// The component.
@@ -111,7 +111,7 @@ pub enum ExportError {
     /// A component is of a kind whose objects are not in namespaces, and that no solution ever has, or of one that can't be listed.
     #[error(
         "the Solution's components name {}, which is not in a namespace or can't be listed: a solution is what is in its namespace. Take it out of the components",
-        described(component)
+        component
     )]
     NotNamespaced {
         /// The component.
@@ -122,7 +122,7 @@ pub enum ExportError {
         "the Solution's components name {}, which belongs to the whole cluster and not to a namespace: a solution is what is in its namespace, unless its \
          Environment allows more. Take it out of the components, or have somebody who holds {ALLOW_CLUSTER_SCOPED} on environments.{GROUP} in the whole \
          cluster add {} to spec.clusterScoped of Environment {environment}",
-        described(component),
+        component,
         entry(&component.group, &component.kind)
     )]
     ClusterScoped {
@@ -213,10 +213,6 @@ fn requester_needs(rights: &[Right]) -> String {
         }
     }
     text
-}
-
-fn described(component: &GroupKind) -> String {
-    if component.group.is_empty() { component.kind.clone() } else { format!("{}.{}", component.kind, component.group) }
 }
 
 fn shortened(names: &[String]) -> String {

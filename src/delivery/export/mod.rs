@@ -78,6 +78,8 @@ pub struct Exported {
     pub bundle: Bundle,
     /// The kinds among them that belong to the whole cluster.
     pub cluster_scoped: Vec<GroupKind>,
+    /// The kinds that nobody looked for objects of, as the operator may not list them and the Solution names none.
+    pub not_listed: BTreeSet<GroupKind>,
 }
 
 /// Exports the objects that the selector selects: those of the namespace, and of the whole cluster those of kinds that the components
@@ -150,7 +152,8 @@ pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
         return Err(ExportError::Nothing { namespace: source.namespace.to_owned(), selector: source.selector.to_owned() });
     }
     give_up_replicas(&mut objects);
-    Ok(Exported { bundle: Bundle::new(objects), cluster_scoped })
+    let not_listed = denied.iter().map(|kind| GroupKind { group: kind.resource.group.clone(), kind: kind.resource.kind.clone() }).collect();
+    Ok(Exported { bundle: Bundle::new(objects), cluster_scoped, not_listed })
 }
 
 /// What a kind's list brought.
@@ -210,14 +213,7 @@ async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>
 }
 
 fn take(listed: &mut Listed<'_>, live: &Value, own: &str) {
-    if OF_THE_NAMESPACE.contains(&(object::kind(live), object::name(live))) || has_controller(live) {
-        return;
-    }
-    // A target in the same cluster has its objects beside those of development, with the same labels of their maker.
-    if !listed.kind.namespaced && object::label(live, names::TARGET_UID_LABEL).is_some() {
-        return;
-    }
-    let Some(object) = project(live, own) else { return };
+    let Some(object) = exportable(live, own) else { return };
     if live.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null()) {
         listed.deleted.push(Key::of(live));
         return;
@@ -229,6 +225,18 @@ fn take(listed: &mut Listed<'_>, live: &Value, own: &str) {
         listed.biggest = Some((size, Key::of(&object)));
     }
     listed.objects.push(object);
+}
+
+/// An object as it is exported from the namespace `own`; `None` for one that is not.
+pub fn exportable(live: &Value, own: &str) -> Option<Value> {
+    if OF_THE_NAMESPACE.contains(&(object::kind(live), object::name(live))) || has_controller(live) {
+        return None;
+    }
+    // A target in the same cluster has its objects beside those of development, with the same labels of their maker.
+    if object::metadata(live, "namespace").is_none() && object::label(live, names::TARGET_UID_LABEL).is_some() {
+        return None;
+    }
+    project(live, own)
 }
 
 /// Whether another object makes this one, and will make it again elsewhere.

@@ -25,18 +25,44 @@ pub enum OciError {
         reference: String,
     },
     /// The registry wants somebody else, or anybody at all.
-    #[error("registry {registry} does not let {who} read {repository} ({code}): {advice}")]
+    #[error("registry {registry} does not let {who} {what} {repository} ({code}): {advice}")]
     Unauthorized {
         /// The registry.
         registry: String,
         /// As whom it was asked.
         who: String,
+        /// What it was asked for, in one verb.
+        what: &'static str,
         /// The repository.
         repository: String,
         /// What it answered.
         code: u16,
         /// What to do.
         advice: String,
+    },
+    /// Its credentials are not there yet.
+    #[error("registry {registry} is not asked: {why}")]
+    NoCredentials {
+        /// The registry.
+        registry: String,
+        /// What is wrong with them, and what to do.
+        why: String,
+    },
+    /// It does not take what is to be stored.
+    #[error("registry {registry} does not take {what} for {repository} ({code}): {advice}")]
+    NotTaken {
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
+        /// What was sent, with its size.
+        what: String,
+        /// What it answered.
+        code: u16,
+        /// One word.
+        reason: &'static str,
+        /// What to do.
+        advice: &'static str,
     },
     /// Credentials are asked for by a host that they are not for.
     #[error("registry {registry} sends whoever wants to read {repository} to {realm} for a token, and {missing}; nothing was sent there")]
@@ -116,9 +142,13 @@ impl OciError {
     /// Whether waiting can help, and what for.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Unreachable { .. } | Self::Busy | Self::NotFound { .. } | Self::Unauthorized { .. } | Self::ForeignRealm { .. } => {
-                Failure::MissingRight
-            }
+            Self::Unreachable { .. }
+            | Self::Busy
+            | Self::NotFound { .. }
+            | Self::Unauthorized { .. }
+            | Self::NoCredentials { .. }
+            | Self::NotTaken { .. }
+            | Self::ForeignRealm { .. } => Failure::MissingRight,
             Self::Redirect { .. }
             | Self::DigestMismatch { .. }
             | Self::WrongMediaType { .. }
@@ -135,13 +165,14 @@ impl OciError {
             Self::Busy => "RegistryBusy",
             Self::NotFound { .. } => "ArtifactNotFound",
             Self::Unauthorized { .. } => "RegistryUnauthorized",
+            Self::NoCredentials { .. } => "CredentialsUnreadable",
             Self::ForeignRealm { .. } => "RegistryRealmNotAllowed",
             Self::Redirect { .. } => "RegistryRedirectRefused",
             Self::DigestMismatch { .. } => "DigestMismatch",
             Self::WrongMediaType { .. } => "WrongMediaType",
             Self::TooLarge { .. } => "ArtifactTooLarge",
             Self::Unsafe { .. } => "ArtifactUnsafe",
-            Self::Content { reason, .. } => reason,
+            Self::Content { reason, .. } | Self::NotTaken { reason, .. } => reason,
         }
     }
 }

@@ -11,10 +11,11 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                             application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 /// The media type of an archive as Flux pushes it.
-const FLUX_ARCHIVE: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
+pub const FLUX_ARCHIVE: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
+/// The media type of Flux's configuration.
+pub const FLUX_CONFIG: &str = "application/vnd.cncf.flux.config.v1+json";
 /// The media types of configurations that artifacts of manifests have: Flux's, and those of ORAS where it is given none.
-const CONFIGS: [&str; 3] =
-    ["application/vnd.cncf.flux.config.v1+json", "application/vnd.oci.empty.v1+json", "application/vnd.unknown.config.v1+json"];
+const CONFIGS: [&str; 3] = [FLUX_CONFIG, "application/vnd.oci.empty.v1+json", "application/vnd.unknown.config.v1+json"];
 /// The media types of archives, where no annotation says that a layer is a file.
 const ARCHIVES: [&str; 2] = [FLUX_ARCHIVE, "application/vnd.oci.image.layer.v1.tar+gzip"];
 /// The media types of files. The last is what ORAS calls every file that it is told nothing else about.
@@ -28,9 +29,9 @@ const FILES: [&str; 7] = [
     "application/vnd.oci.image.layer.v1.tar",
 ];
 /// The annotation with which ORAS names a layer's file or folder.
-const TITLE: &str = "org.opencontainers.image.title";
+pub const TITLE: &str = "org.opencontainers.image.title";
 /// The annotation with which ORAS says that a layer is a folder.
-const UNPACK: &str = "io.deis.oras.content.unpack";
+pub const UNPACK: &str = "io.deis.oras.content.unpack";
 
 /// A blob, as a manifest names it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -1,4 +1,4 @@
-//! Artifacts that another system pushed to an OCI registry, as a source of a version.
+//! OCI registries: artifacts that another system pushed there, as a source of a version, and what the operator keeps its own in.
 //!
 //! A small client of our own: the crates for it bring a second HTTP stack, which follows redirects and reads proxies from the environment.
 
@@ -7,60 +7,38 @@ mod challenge;
 pub mod credentials;
 mod documents;
 mod error;
-mod limits;
-mod manifest;
+mod gate;
+pub(in crate::delivery) mod limits;
+pub(in crate::delivery) mod manifest;
+#[cfg(test)]
+mod scripted;
 mod session;
 mod strict;
+mod upload;
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-use jiff::Timestamp;
-use tokio::sync::Semaphore;
-
-use self::archive::Spent;
+pub(in crate::delivery) use self::archive::{Spent, read as read_archive};
 use self::documents::Files;
 pub use self::documents::Written;
 pub use self::error::OciError;
+pub(in crate::delivery) use self::gate::Gate;
 use self::manifest::{ACCEPTED, Contents, Form};
-pub use self::session::Access;
-use self::session::Session;
+pub(in crate::delivery) use self::session::Session;
+pub use self::session::{Access, Origin};
 use crate::api::reference::SolutionVersion;
 use crate::api::repository::Repository;
 use crate::delivery::bundle::digest;
 
-/// How many artifacts are fetched at once: each may take a hundred MiB of memory for a moment.
-const AT_ONCE: usize = 2;
-/// How long one waits for its turn before it lets others go on.
-const TURN: Duration = Duration::from_secs(5);
-/// How long all that is asked of a registry for one artifact may take.
-const WHOLE: Duration = Duration::from_mins(1);
-/// How long a registry that could not be reached is left alone.
-pub const AGAIN: Duration = Duration::from_secs(5);
-/// How long it is remembered that a registry could not be reached, where nobody asks it any more.
-const REMEMBERED: Duration = Duration::from_mins(10);
-
 /// Fetches artifacts from registries.
 pub struct Registries {
-    turns: Semaphore,
-    /// Those that could not be reached, by the pipeline's entry.
-    failing: Mutex<HashMap<String, Failing>>,
-}
-
-struct Failing {
-    since: Timestamp,
-    last: Instant,
-    error: OciError,
-}
-
-impl Default for Registries {
-    fn default() -> Self {
-        Self { turns: Semaphore::new(AT_ONCE), failing: Mutex::default() }
-    }
+    gate: Gate,
 }
 
 impl Registries {
+    /// For an operator that makes so many passes at once.
+    pub fn new(concurrency: u16) -> Self {
+        Self { gate: Gate::new(concurrency) }
+    }
+
     /// The digest that a tag means now. `entry` names what the registry is reached by: one who writes a wrong one holds up nobody else.
     ///
     /// # Errors
@@ -72,7 +50,7 @@ impl Registries {
             manifest::read(&bytes, &format!("{repository}:{tag}"))?;
             Ok(digest(&bytes))
         };
-        self.ask(entry, repository, work).await
+        self.gate.ask(entry, &repository.registry, work).await
     }
 
     /// The objects of the artifact with that digest.
@@ -105,41 +83,7 @@ impl Registries {
                 Err(OciError::Unreachable { registry, why: "was asked in vain: reading what it sent was broken off".to_owned() })
             })
         };
-        self.ask(entry, repository, work).await
-    }
-
-    /// One of few at once, for a limited time, and not sooner after a failure than it makes sense.
-    async fn ask<T>(&self, entry: &str, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
-        if let Some(known) = self.failing().get(entry).filter(|f| f.last.elapsed() < AGAIN) {
-            return Err(known.error.clone());
-        }
-        let Ok(Ok(_turn)) = tokio::time::timeout(TURN, self.turns.acquire()).await else { return Err(OciError::Busy) };
-        let outcome = tokio::time::timeout(WHOLE, work).await.unwrap_or_else(|_| {
-            let why = format!("did not send the artifact within {} seconds", WHOLE.as_secs());
-            Err(OciError::Unreachable { registry: repository.registry.clone(), why })
-        });
-        let mut failing = self.failing();
-        failing.retain(|_, f| f.last.elapsed() < REMEMBERED);
-        match outcome {
-            Err(OciError::Unreachable { registry, why }) => {
-                let since = failing.get(entry).map_or_else(|| crate::api::condition::whole_seconds(Timestamp::now()), |f| f.since);
-                let why = format!(
-                    "{why} (since {since}); start it, or let the operator's pods reach it: it is asked again every {} seconds",
-                    AGAIN.as_secs()
-                );
-                let error = OciError::Unreachable { registry, why };
-                failing.insert(entry.to_owned(), Failing { since, last: Instant::now(), error: error.clone() });
-                Err(error)
-            }
-            other => {
-                failing.remove(entry);
-                other
-            }
-        }
-    }
-
-    fn failing(&self) -> std::sync::MutexGuard<'_, HashMap<String, Failing>> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.gate.ask(entry, &repository.registry, work).await
     }
 }
 

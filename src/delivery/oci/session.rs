@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, AUTHORIZATION, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -43,15 +43,83 @@ pub struct Access {
     pub authority: Option<String>,
     /// Whether http is spoken.
     pub plain_http: bool,
+    /// Who said all this.
+    pub origin: Origin,
+}
+
+/// Who said how a registry is reached: messages name what is to be corrected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// An entry of a pipeline.
+    #[default]
+    Pipeline,
+    /// The operator's flags.
+    Operator,
+}
+
+impl Origin {
+    fn authority(self) -> &'static str {
+        match self {
+            Self::Pipeline => "its certificateAuthority in the pipeline",
+            Self::Operator => "the file of --artifact-store-certificate-authority",
+        }
+    }
+
+    fn credentials(self) -> &'static str {
+        match self {
+            Self::Pipeline => "the Secret",
+            Self::Operator => "the file of --artifact-store-credentials",
+        }
+    }
+
+    fn without_credentials(self) -> &'static str {
+        match self {
+            Self::Pipeline => {
+                "name a Secret with credentials in credentialsSecretRef of the pipeline's artifactRepositories, or make it public"
+            }
+            Self::Operator => "give the operator a file with credentials: --artifact-store-credentials",
+        }
+    }
+}
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Read,
+    Write,
 }
 
 /// What is asked of a registry about one repository.
 pub struct Session<'a> {
-    client: Client<HttpsConnector<HttpConnector<Guarded>>, Empty<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector<Guarded>>, Full<Bytes>>,
     repository: &'a Repository,
     access: &'a Access,
+    purpose: Purpose,
     /// What is sent to the registry itself, once it was asked for.
     authorization: Option<String>,
+}
+
+/// One call.
+pub(super) struct Call {
+    /// The method.
+    pub(super) method: Method,
+    /// What is wanted, or what is sent.
+    pub(super) media_type: &'static str,
+    /// What is sent.
+    pub(super) body: Bytes,
+    /// How long the head of the answer may take.
+    pub(super) within: Duration,
+}
+
+impl Call {
+    /// One that sends nothing.
+    pub(super) fn empty(method: Method) -> Self {
+        Self { method, media_type: "*/*", body: Bytes::new(), within: ANSWER }
+    }
+
+    fn get(accept: &'static str) -> Self {
+        Self { media_type: accept, ..Self::empty(Method::GET) }
+    }
 }
 
 #[derive(Deserialize)]
@@ -61,11 +129,23 @@ struct Token {
 }
 
 impl<'a> Session<'a> {
-    /// Nothing is asked yet.
+    /// To read from the repository. Nothing is asked yet.
     ///
     /// # Errors
     /// Where the certificate authority can't be read.
     pub fn new(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
+        Self::with(repository, access, Purpose::Read)
+    }
+
+    /// To write to the repository, too.
+    ///
+    /// # Errors
+    /// Where the certificate authority can't be read.
+    pub fn writing(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
+        Self::with(repository, access, Purpose::Write)
+    }
+
+    fn with(repository: &'a Repository, access: &'a Access, purpose: Purpose) -> Result<Self, OciError> {
         let mut http = HttpConnector::new_with_resolver(Guarded::default());
         http.set_connect_timeout(Some(CONNECT));
         http.enforce_http(false);
@@ -75,10 +155,10 @@ impl<'a> Session<'a> {
                 let mut roots = RootCertStore::empty();
                 for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
                     let added = certificate.map_err(|_| ()).and_then(|der| roots.add(der).map_err(|_| ()));
-                    added.map_err(|()| unreachable("is not asked: its certificateAuthority in the pipeline is not PEM".to_owned()))?;
+                    added.map_err(|()| unreachable(format!("is not asked: {} is not PEM", access.origin.authority())))?;
                 }
                 if roots.is_empty() {
-                    return Err(unreachable("is not asked: its certificateAuthority in the pipeline has no certificate".to_owned()));
+                    return Err(unreachable(format!("is not asked: {} has no certificate", access.origin.authority())));
                 }
                 ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
             }
@@ -90,14 +170,14 @@ impl<'a> Session<'a> {
         };
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, repository, access, authorization: None })
+        Ok(Self { client, repository, access, purpose, authorization: None })
     }
 
     /// The bytes of a manifest, by tag or digest.
     ///
     /// # Errors
     /// Where they can't be had.
-    pub async fn manifest(&mut self, reference: &str, accept: &str) -> Result<Vec<u8>, OciError> {
+    pub async fn manifest(&mut self, reference: &str, accept: &'static str) -> Result<Vec<u8>, OciError> {
         let named = self.named(reference);
         let bytes = self.get(&format!("manifests/{reference}"), accept, limits::MANIFEST, "manifest", &named).await?;
         if reference.starts_with("sha256:") {
@@ -129,16 +209,21 @@ impl<'a> Session<'a> {
         format!("{}{between}{reference}", self.repository)
     }
 
-    async fn get(&mut self, path: &str, accept: &str, most: u64, what: &str, reference: &str) -> Result<Vec<u8>, OciError> {
+    /// Where something of the repository is.
+    pub(super) fn place(&self, path: &str) -> Result<Uri, OciError> {
         let scheme = if self.access.plain_http { "http" } else { "https" };
-        let first = format!("{scheme}://{}/v2/{}/{path}", self.repository.registry, self.repository.path);
-        let mut uri = self.uri(&first)?;
+        self.uri(&format!("{scheme}://{}/v2/{}/{path}", self.repository.registry, self.repository.path))
+    }
+
+    async fn get(&mut self, path: &str, accept: &'static str, most: u64, what: &str, reference: &str) -> Result<Vec<u8>, OciError> {
+        let mut uri = self.place(path)?;
+        let call = Call::get(accept);
         let mut asked = false;
         let mut redirects = 0;
         loop {
             let own = uri.authority().is_some_and(|a| a.as_str() == self.repository.registry);
             let authorization = self.authorization.as_deref().filter(|_| own);
-            let response = self.send(&uri, accept, authorization).await?;
+            let response = self.send(&uri, &call, authorization).await?;
             let status = response.status();
             if status.is_success() {
                 return self.body(response, most, what, reference).await;
@@ -151,8 +236,7 @@ impl<'a> Session<'a> {
             match status {
                 StatusCode::UNAUTHORIZED if own && !asked => {
                     asked = true;
-                    let header = response.headers().get(WWW_AUTHENTICATE).and_then(|h| h.to_str().ok()).map(str::to_owned);
-                    self.authorization = Some(self.authorize(header.as_deref()).await?);
+                    self.authorize(&response).await?;
                 }
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(self.unauthorized(status.as_u16())),
                 StatusCode::NOT_FOUND => return Err(OciError::NotFound { reference: reference.to_owned() }),
@@ -161,20 +245,37 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// What to send from now on.
-    async fn authorize(&self, header: Option<&str>) -> Result<String, OciError> {
-        // Nobody's password goes over http, whatever a caller says.
-        let login = self.access.credentials.of(&self.repository.registry).filter(|_| !self.access.plain_http);
-        match header.and_then(challenge::parse) {
-            Some(Challenge::Basic) => login.map(super::credentials::Login::basic).ok_or_else(|| self.unauthorized(401)),
-            Some(Challenge::Bearer { realm, service }) => self.token(&realm, service.as_deref()).await,
-            None => Err(self.unauthorized(401)),
+    /// A call to the registry itself, with what it asks for; no redirect is followed.
+    pub(super) async fn call(&mut self, uri: &Uri, call: &Call) -> Result<Response<Incoming>, OciError> {
+        let response = self.send(uri, call, self.authorization.as_deref()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
         }
+        self.authorize(&response).await?;
+        self.send(uri, call, self.authorization.as_deref()).await
     }
 
-    /// A token for reading the repository. Its giver is the registry's choice, so that it is sent credentials only where they are its own.
+    /// Finds out what to send from now on.
+    async fn authorize(&mut self, response: &Response<Incoming>) -> Result<(), OciError> {
+        let header = response.headers().get(WWW_AUTHENTICATE).and_then(|h| h.to_str().ok());
+        // Nobody's password goes over http, whatever a caller says.
+        let login = self.access.credentials.of(&self.repository.registry).filter(|_| !self.access.plain_http);
+        let authorization = match header.and_then(challenge::parse) {
+            Some(Challenge::Basic) => login.map(super::credentials::Login::basic).ok_or_else(|| self.unauthorized(401))?,
+            Some(Challenge::Bearer { realm, service }) => self.token(&realm, service.as_deref()).await?,
+            None => return Err(self.unauthorized(401)),
+        };
+        self.authorization = Some(authorization);
+        Ok(())
+    }
+
+    /// A token for the repository. Its giver is the registry's choice, so that it is sent credentials only where they are its own.
     async fn token(&self, realm: &str, service: Option<&str>) -> Result<String, OciError> {
-        let scope = format!("repository:{}:pull", self.repository.path);
+        let actions = match self.purpose {
+            Purpose::Read => "pull",
+            Purpose::Write => "pull,push",
+        };
+        let scope = format!("repository:{}:{actions}", self.repository.path);
         let asked = [("scope", Some(scope.as_str())), ("service", service)].into_iter().filter_map(|(key, value)| Some((key, value?)));
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(asked).finish();
         let between = if realm.contains('?') { '&' } else { '?' };
@@ -198,10 +299,11 @@ impl<'a> Session<'a> {
         let login = self.access.credentials.of(&host).filter(|_| uri.scheme_str() == Some("https"));
         if login.is_none() && !self.access.credentials.is_empty() {
             return Err(foreign(format!(
-                "the credentials are not for that host: where it is the registry's, add an entry for {host} to the Secret"
+                "the credentials are not for that host: where it is the registry's, add an entry for {host} to {}",
+                self.access.origin.credentials()
             )));
         }
-        let response = self.send(&uri, "application/json", login.map(super::credentials::Login::basic).as_deref()).await?;
+        let response = self.send(&uri, &Call::get("application/json"), login.map(super::credentials::Login::basic).as_deref()).await?;
         let status = response.status();
         match status.as_u16() {
             200 => {}
@@ -239,26 +341,55 @@ impl<'a> Session<'a> {
         Ok(uri)
     }
 
+    /// The address of a blob's upload, which is the registry's to say: no other host is sent what is stored here.
+    pub(super) fn upload(&self, response: &Response<Incoming>, from: &Uri) -> Result<Uri, OciError> {
+        let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()).unwrap_or_default();
+        let (scheme, own) = (from.scheme_str().unwrap_or("https"), from.authority().map_or("", |a| a.as_str()));
+        let target = if location.starts_with('/') && !location.starts_with("//") {
+            format!("{scheme}://{own}{location}")
+        } else {
+            location.to_owned()
+        };
+        let refused = |why: String| Err(OciError::Redirect { registry: self.repository.registry.clone(), why });
+        let Ok(uri) = target.parse::<Uri>() else { return refused("where an upload is to go can't be read".to_owned()) };
+        let there = uri.authority().map_or("", |a| a.as_str());
+        if uri.scheme_str() != Some(scheme) || there != own {
+            let there = super::error::shown(there.rsplit('@').next().unwrap_or_default());
+            return refused(format!(
+                "it sends an upload to {}://{there}, and what is stored goes to {scheme}://{own} alone: let it name itself by that address",
+                uri.scheme_str().unwrap_or_default()
+            ));
+        }
+        Ok(uri)
+    }
+
     fn uri(&self, text: &str) -> Result<Uri, OciError> {
         let uri: Uri = text.parse().map_err(|_| self.unreachable("can't be asked: its address can't be read".to_owned()))?;
         egress::check(&uri).map_err(|why| self.unreachable(why))?;
         Ok(uri)
     }
 
-    async fn send(&self, uri: &Uri, accept: &str, authorization: Option<&str>) -> Result<Response<Incoming>, OciError> {
-        let mut request = Request::get(uri).header(ACCEPT, accept).header(USER_AGENT, concat!("pilotage/", env!("CARGO_PKG_VERSION")));
+    async fn send(&self, uri: &Uri, call: &Call, authorization: Option<&str>) -> Result<Response<Incoming>, OciError> {
+        let about = if call.body.is_empty() { ACCEPT } else { CONTENT_TYPE };
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(uri)
+            .header(about, call.media_type)
+            .header(USER_AGENT, concat!("pilotage/", env!("CARGO_PKG_VERSION")));
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let request = request.body(Empty::new()).map_err(|_| self.unreachable("can't be asked: its address can't be read".to_owned()))?;
-        match tokio::time::timeout(ANSWER, self.client.request(request)).await {
+        let request = request
+            .body(Full::new(call.body.clone()))
+            .map_err(|_| self.unreachable("can't be asked: its address can't be read".to_owned()))?;
+        match tokio::time::timeout(call.within, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.unreachable(described(&error))),
-            Err(_) => Err(self.unreachable(format!("did not answer within {} seconds", ANSWER.as_secs()))),
+            Err(_) => Err(self.unreachable(format!("did not answer within {} seconds", call.within.as_secs()))),
         }
     }
 
-    async fn body(&self, response: Response<Incoming>, most: u64, what: &str, reference: &str) -> Result<Vec<u8>, OciError> {
+    pub(super) async fn body(&self, response: Response<Incoming>, most: u64, what: &str, reference: &str) -> Result<Vec<u8>, OciError> {
         let mut bytes = Vec::new();
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
@@ -273,27 +404,37 @@ impl<'a> Session<'a> {
         Ok(bytes)
     }
 
-    fn unreachable(&self, why: String) -> OciError {
+    pub(super) fn unreachable(&self, why: String) -> OciError {
         OciError::Unreachable { registry: self.repository.registry.clone(), why }
     }
 
-    fn unauthorized(&self, code: u16) -> OciError {
-        let registry = &self.repository.registry;
+    pub(super) fn unauthorized(&self, code: u16) -> OciError {
+        let (registry, origin) = (&self.repository.registry, self.access.origin);
+        let what = match self.purpose {
+            Purpose::Read => "read",
+            Purpose::Write => "write to",
+        };
+        // What the operator keeps there it writes and reads, whichever it was at.
+        let right = match origin {
+            Origin::Pipeline => "pull from",
+            Origin::Operator => "push to and pull from",
+        };
+        let nobody = || "anybody without credentials".to_owned();
         let (who, advice) = match self.access.credentials.of(registry) {
             Some(login) => (
                 format!("user {}", super::error::shown(&login.username)),
-                "let that user pull from it, or correct the credentials in the Secret".to_owned(),
+                format!("let that user {right} it, or correct the credentials in {}", origin.credentials()),
             ),
             None if !self.access.credentials.is_empty() => {
-                ("anybody without credentials".to_owned(), format!("the Secret has no entry for {registry}: add one"))
+                (nobody(), format!("{} has no entry for {registry}: add one", origin.credentials()))
             }
-            None => (
-                "anybody without credentials".to_owned(),
-                "name a Secret with credentials in credentialsSecretRef of the pipeline's artifactRepositories, or make it public"
-                    .to_owned(),
-            ),
+            None => (nobody(), origin.without_credentials().to_owned()),
         };
-        OciError::Unauthorized { registry: registry.clone(), who, repository: self.repository.to_string(), code, advice }
+        OciError::Unauthorized { registry: registry.clone(), who, what, repository: self.repository.to_string(), code, advice }
+    }
+
+    pub(super) fn repository(&self) -> &Repository {
+        self.repository
     }
 }
 

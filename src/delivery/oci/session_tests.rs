@@ -1,64 +1,19 @@
 //! What is sent to a registry that does not mean well, and what is believed of its answers. Real registries are in tests/behaviour.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
-
 use serde_json::json;
 
+use super::super::scripted::{Server, ok, says, server};
 use super::*;
-
-/// A server that answers each call as it is told to, and remembers what it was asked.
-struct Server {
-    host: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-fn server(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-    let (told, name) = (asked.clone(), host.clone());
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                if stream.read_exact(&mut byte).is_err() {
-                    break;
-                }
-                head.push(byte[0]);
-            }
-            let head = String::from_utf8(head).unwrap();
-            let answer = answer(&head, &name);
-            told.lock().unwrap().push(head);
-            let _ = stream.write_all(answer.as_bytes());
-        }
-    });
-    Server { host, asked }
-}
-
-fn ok(body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
-}
-
-fn says(code: u16, header: &str) -> String {
-    format!("HTTP/1.1 {code} X\r\n{header}\r\ncontent-length: 20\r\nconnection: close\r\n\r\ncanary canary canary")
-}
 
 fn access(credentials: bool, host: &str) -> Access {
     let config = json!({"auths": {host: {"username": "ci", "password": "canary"}}}).to_string();
     let credentials = if credentials { Credentials::parse(config.as_bytes()).unwrap() } else { Credentials::default() };
-    Access { credentials, authority: None, plain_http: true }
+    Access { credentials, plain_http: true, ..Access::default() }
 }
 
 async fn manifest(server: &Server, access: &Access, reference: &str) -> Result<Vec<u8>, OciError> {
     let repository = Repository::parse(&format!("oci://{}/team/orders", server.host)).unwrap();
     Session::new(&repository, access).unwrap().manifest(reference, "x/y").await
-}
-
-fn asked(server: &Server) -> Vec<String> {
-    server.asked.lock().unwrap().clone()
 }
 
 #[tokio::test]
@@ -74,7 +29,7 @@ async fn a_token_for_everybody_is_fetched_where_the_registry_says() {
         }
     });
     assert_eq!(manifest(&server, &access(false, ""), "1").await.unwrap(), b"{}");
-    assert_eq!(asked(&server).len(), 3);
+    assert_eq!(server.asked().len(), 3);
 }
 
 #[tokio::test]
@@ -90,8 +45,8 @@ async fn credentials_are_sent_neither_over_http_nor_to_whom_they_are_not_for() {
     let secure = server(|_, _| says(401, "www-authenticate: Bearer realm=\"https://auth.example.test/token\""));
     let error = manifest(&secure, &access(true, &secure.host), "1").await.unwrap_err();
     assert!(error.to_string().contains("add an entry for auth.example.test to the Secret"), "{error}");
-    assert!(asked(&elsewhere).is_empty());
-    let sent = [asked(&basic), asked(&bearer), asked(&secure)].concat().join("").to_ascii_lowercase();
+    assert!(elsewhere.asked().is_empty());
+    let sent = [basic.asked(), bearer.asked(), secure.asked()].concat().join("").to_ascii_lowercase();
     assert!(!sent.contains("authorization") && !error.to_string().contains("canary"), "{sent}");
 }
 
@@ -111,7 +66,7 @@ async fn a_redirect_leads_to_https_or_nowhere_and_takes_no_token_along() {
         assert!(error.reason() == "RegistryRedirectRefused" && error.to_string().contains(words), "{location}: {error}");
         assert!(!error.to_string().contains("password"), "{error}");
     }
-    assert!(asked(&elsewhere).is_empty());
+    assert!(elsewhere.asked().is_empty());
 }
 
 #[tokio::test]

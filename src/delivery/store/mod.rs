@@ -1,148 +1,53 @@
-//! Artifacts in their host: the record, and its bytes in immutable `ConfigMaps` beside it.
+//! Artifacts in their host: the record, and its bytes in immutable `ConfigMaps` beside it or in a registry.
 //!
-//! The record is created first, so that its name decides who is the one; the chunks carry its uid in their names and
-//! are collected with it. An artifact is complete when all chunks can be read and their bytes have the record's digest.
+//! The record is created first, so that its name decides who is the one. Chunks carry its uid in their names and are collected with
+//! it; in a registry the record names its bytes by the digest of their manifest. An artifact is complete when all of it can be read
+//! and has the record's digests, which is looked at whenever it is read.
 
-use std::collections::{BTreeMap, VecDeque};
+mod chunks;
+mod error;
+mod package;
+mod place;
+mod remembered;
+mod warehouse;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
+pub use self::chunks::{CHUNK_BYTES, PAYLOAD_KEY};
+pub use self::error::StoreError;
+use self::package::Package;
+pub use self::place::{Place, Wanted};
+use self::remembered::Remembered;
+use self::warehouse::Warehouse;
 use super::bundle::{Bundle, digest};
-use super::failure::Failure;
 use super::object;
 use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
 use crate::api::names;
 use crate::api::reference::{GroupKind, Identity, SolutionVersion};
 use crate::api::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
-/// The key of the bytes in a chunk.
-pub const PAYLOAD_KEY: &str = "payload";
-/// The most bytes of one chunk: a `ConfigMap` holds 1 MiB, and base64 adds a third on the wire (etcd takes 1.5 MiB).
-pub const CHUNK_BYTES: usize = 700 * 1024;
 /// The most canonical bytes of an artifact that are ever decompressed.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// The most chunks that are read: what [`MAX_BYTES`] could need, were nothing of it compressible.
-const MAX_CHUNKS: usize = MAX_BYTES / CHUNK_BYTES + 2;
 /// The most objects that the record lists.
 const LISTED_OBJECTS: usize = 1000;
+/// The most kinds without a look that the record lists (its schema says so): a cluster may have hundreds.
+const LISTED_KINDS: usize = 20;
 /// Speed against size; 3 is zstd's own default.
 const COMPRESSION_LEVEL: i32 = 3;
-/// How many chunks are read or written at once.
-const CONCURRENT_CHUNKS: usize = 4;
 /// An incomplete artifact younger than this may still be in the making: a call takes at most 30 s.
 const IN_THE_MAKING_SECONDS: i64 = 35;
+/// The same where its bytes go to a registry: that takes at most a minute.
+const ON_THE_WAY_SECONDS: i64 = 65;
 /// How often `save` starts over when others create and delete under its hands.
 const ATTEMPTS: usize = 4;
-/// The most memory, as estimated, that decoded bundles are kept in.
-const REMEMBERED_BYTES: usize = 8 * 1024 * 1024;
-/// What a parsed object takes in memory, compared with its JSON.
-const BYTES_IN_MEMORY: usize = 4;
-
-/// An artifact could not be stored or read.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// A call failed.
-    #[error("{action} in namespace {namespace} failed: {source}")]
-    Api {
-        /// What was done, and with which object.
-        action: String,
-        /// The host.
-        namespace: String,
-        /// Why.
-        source: Box<kube::Error>,
-    },
-    /// A chunk is not there.
-    #[error(
-        "artifact {artifact} in host {namespace} is incomplete: ConfigMap {chunk} is missing or has no payload. Nothing is deployed from it. It is \
-         completed where its export is repeated; otherwise raise the solution's version"
-    )]
-    Incomplete {
-        /// The artifact.
-        artifact: String,
-        /// The host.
-        namespace: String,
-        /// The first chunk that is missing.
-        chunk: String,
-    },
-    /// The bytes are not those that were stored.
-    #[error(
-        "artifact {artifact} in host {namespace} was altered: its record has digest {expected}, its bytes in ConfigMaps {chunks} have {actual}. Nothing \
-         is deployed from it. Find out who changed it, and raise the solution's version"
-    )]
-    DigestMismatch {
-        /// The artifact.
-        artifact: String,
-        /// The host.
-        namespace: String,
-        /// The first and the last chunk.
-        chunks: String,
-        /// The record's digest.
-        expected: String,
-        /// The digest of what was read, or why there is none.
-        actual: String,
-    },
-    /// The record says of itself what can't be.
-    #[error("artifact {artifact} in host {namespace} can't be read: {why}. Nothing is deployed from it; raise the solution's version")]
-    Unreadable {
-        /// The artifact.
-        artifact: String,
-        /// The host.
-        namespace: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The bytes are too many.
-    #[error(
-        "version {version} of solution {solution} has {size} bytes, and an artifact has at most {MAX_BYTES}: narrow the solution's selector or components"
-    )]
-    TooLarge {
-        /// The solution.
-        solution: String,
-        /// The version.
-        version: String,
-        /// The canonical bytes.
-        size: usize,
-    },
-    /// Somebody else creates or deletes the same artifact right now.
-    #[error("artifact {artifact} in host {namespace} is being made by another run: it is looked at again")]
-    Busy {
-        /// The artifact.
-        artifact: String,
-        /// The host.
-        namespace: String,
-    },
-    /// Compression failed.
-    #[error("version {version} of solution {solution} could not be compressed: {source}")]
-    Compression {
-        /// The solution.
-        solution: String,
-        /// The version.
-        version: String,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
-impl StoreError {
-    /// Whether waiting can help.
-    pub fn failure(&self) -> Failure {
-        match self {
-            Self::Api { source, .. } => Failure::of(source),
-            Self::Busy { .. } | Self::Compression { .. } => Failure::Transient,
-            Self::Incomplete { .. } | Self::DigestMismatch { .. } | Self::Unreadable { .. } | Self::TooLarge { .. } => Failure::Refused,
-        }
-    }
-}
 
 /// What is stored.
-pub struct NewArtifact<'a> {
+pub struct NewArtifact {
     /// The solution and its version.
     pub solution: SolutionVersion,
     /// Where it came from.
@@ -150,9 +55,11 @@ pub struct NewArtifact<'a> {
     /// The requester whose request exports it.
     pub exported_by: Identity,
     /// The objects.
-    pub bundle: &'a Bundle,
+    pub bundle: Arc<Bundle>,
     /// The kinds among them that belonged to the whole cluster where they were exported from.
     pub cluster_scoped: Vec<GroupKind>,
+    /// The kinds that nobody looked for objects of.
+    pub not_listed: BTreeSet<GroupKind>,
     /// The solution's environment variables.
     pub environment_variables: Vec<VariableDefinition>,
     /// The solution's connection references.
@@ -161,31 +68,55 @@ pub struct NewArtifact<'a> {
     pub dependencies: Vec<Dependency>,
 }
 
+/// Its bytes as they are stored, and what the record says of them.
+struct Packed {
+    digest: String,
+    size: usize,
+    payload: Payload,
+}
+
+enum Payload {
+    /// In chunks: compressed.
+    Chunks(Vec<u8>),
+    /// In a registry.
+    Package(Package),
+}
+
+impl Packed {
+    fn stored_size(&self) -> usize {
+        match &self.payload {
+            Payload::Chunks(bytes) => bytes.len(),
+            Payload::Package(package) => package.layer_size(),
+        }
+    }
+}
+
 /// Stores artifacts, and reads them back.
 pub struct ArtifactStore {
     client: Client,
+    warehouse: Option<Warehouse>,
     remembered: Mutex<Remembered>,
 }
 
 impl ArtifactStore {
-    /// A store that works with this client, the operator's own.
+    /// A store that works with this client, the operator's own, and keeps everything in chunks.
     pub fn new(client: Client) -> Self {
-        Self { client, remembered: Mutex::new(Remembered::default()) }
+        Self { client, warehouse: None, remembered: Mutex::new(Remembered::default()) }
+    }
+
+    /// The same, with a place for what is large, if one is named, in an operator that makes so many passes at once.
+    #[must_use]
+    pub fn with(mut self, place: Option<Place>, concurrency: u16) -> Self {
+        self.warehouse = place.map(|place| Warehouse::new(place, concurrency));
+        self
     }
 
     /// Stores a version of a solution in `host`, and returns its record. One version has one digest for ever: where a complete
     /// artifact of that version exists, it is returned and `new` is not stored. What a crash left incomplete is completed where
     /// its digest is that of `new`, and made anew otherwise.
-    pub async fn save(&self, host: &str, new: NewArtifact<'_>, now: Timestamp) -> Result<Artifact, StoreError> {
-        let bytes = new.bundle.to_bytes();
-        if bytes.len() > MAX_BYTES {
-            return Err(StoreError::TooLarge { solution: new.solution.name, version: new.solution.version, size: bytes.len() });
-        }
-        let payload = match zstd::bulk::compress(&bytes, COMPRESSION_LEVEL) {
-            Ok(payload) => payload,
-            Err(source) => return Err(StoreError::Compression { solution: new.solution.name, version: new.solution.version, source }),
-        };
-        let draft = draft(host, new, &bytes, payload.len(), now);
+    pub async fn save(&self, host: &str, new: NewArtifact, now: Timestamp) -> Result<Artifact, StoreError> {
+        let packed = self.pack(&new).await?;
+        let draft = draft(self.warehouse.as_ref(), host, new, &packed, now);
         let name = draft.name_any();
         let artifacts: Api<Artifact> = Api::namespaced(self.client.clone(), host);
         let failed = |action: &str| api_error(format!("{action} artifact {name}"), host);
@@ -203,22 +134,22 @@ impl ArtifactStore {
                 return Err(StoreError::Busy { artifact: name, namespace: host.to_owned() });
             }
             if mine {
-                self.write_chunks(&artifact, &payload).await?;
+                self.write(&artifact, &packed).await?;
             } else {
-                match self.load(&artifact).await {
+                let missing = match self.load(&artifact).await {
                     Ok(_) => return Ok(artifact),
-                    Err(StoreError::Incomplete { .. }) => {}
+                    Err(missing @ StoreError::Incomplete { .. }) => missing,
                     Err(other) => return Err(other),
-                }
-                // Another version of zstd may compress the same bytes otherwise: its chunks don't go together with ours.
-                let (found, made) = (&artifact.spec, &draft.spec);
-                let same =
-                    found.digest == made.digest && found.stored_size == made.stored_size && found.cluster_scoped == made.cluster_scoped;
-                if !same {
+                };
+                if !fits(self.warehouse.as_ref(), &artifact, &packed) || artifact.spec.cluster_scoped != draft.spec.cluster_scoped {
+                    // What was deployed has been whole, and is the proof of it: its bytes were lost since.
+                    if artifact.status.as_ref().is_some_and(|s| !s.deployments.is_empty()) {
+                        return Err(missing);
+                    }
                     self.remove_incomplete(&artifacts, &artifact, now).await?;
                     continue;
                 }
-                self.write_chunks(&artifact, &payload).await?;
+                self.write(&artifact, &packed).await?;
                 self.load(&artifact).await?;
             }
             // Whoever was away for long between two writes may have lost the record to somebody who found it incomplete.
@@ -230,86 +161,92 @@ impl ArtifactStore {
         Err(StoreError::Busy { artifact: name, namespace: host.to_owned() })
     }
 
-    /// Reads an artifact's bytes from the API server, checks them against the record's digest, and returns the objects.
+    /// Reads an artifact's bytes, checks them against the record's digests, and returns the objects.
     pub async fn load(&self, artifact: &Artifact) -> Result<Arc<Bundle>, StoreError> {
         let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
         let unreadable = |why: String| StoreError::Unreadable { artifact: name.clone(), namespace: namespace.clone(), why };
         let size = usize::try_from(artifact.spec.size).ok().filter(|size| *size <= MAX_BYTES);
         let size = size.ok_or_else(|| unreadable(format!("its size {} is not between 0 and {MAX_BYTES} bytes", artifact.spec.size)))?;
-        let count = usize::try_from(artifact.spec.chunks).ok().filter(|count| (1..=MAX_CHUNKS).contains(count));
-        let count = count.ok_or_else(|| unreadable(format!("it has {} chunks, not between 1 and {MAX_CHUNKS}", artifact.spec.chunks)))?;
-        let uid = artifact.uid().ok_or_else(|| unreadable("it has no uid".to_owned()))?;
+        let altered = |what: String| StoreError::Altered { artifact: name.clone(), namespace: namespace.clone(), what };
+        let expected = artifact.spec.digest.clone();
+        let mismatch = |place: &str, actual: &str| altered(format!("its record has digest {expected}, its bytes in {place} have {actual}"));
 
-        let chunks: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        let parts: Vec<Vec<u8>> = stream::iter(0..count)
-            .map(|index| {
-                let (chunks, chunk) = (&chunks, chunk_name(&name, &uid, index));
-                let (artifact, namespace) = (name.clone(), namespace.clone());
-                async move {
-                    let found = chunks
-                        .get_opt(&chunk)
-                        .await
-                        .map_err(api_error(format!("reading chunk {chunk} of artifact {artifact}"), &namespace))?;
-                    let payload = found.and_then(|mut map| map.binary_data.as_mut()?.remove(PAYLOAD_KEY));
-                    payload.map(|bytes| bytes.0).ok_or(StoreError::Incomplete { artifact, namespace, chunk })
-                }
-            })
-            .buffered(CONCURRENT_CHUNKS)
-            .try_collect()
-            .await?;
-        let payload = parts.concat();
-
-        // What was read just now decides; only the decoding of these very bytes is remembered.
-        let payload_digest = digest(&payload);
-        if let Some(bundle) = self.remembered().find(&payload_digest, &artifact.spec.digest) {
+        let Some(stored_in) = &artifact.spec.stored_in else {
+            let payload = chunks::read(&self.client, artifact).await?;
+            let place = format!("ConfigMaps {}", chunks::named(artifact));
+            // What was read just now decides; only the decoding of these very bytes is remembered.
+            let payload_digest = digest(&payload);
+            if let Some(bundle) = self.remembered().find(&payload_digest, &expected) {
+                return Ok(bundle);
+            }
+            let bytes = zstd::bulk::decompress(&payload, size)
+                .map_err(|_| mismatch(&place, &format!("none: they don't decompress to {size} bytes")))?;
+            drop(payload);
+            let actual = digest(&bytes);
+            if actual != expected {
+                return Err(mismatch(&place, &actual));
+            }
+            let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|error| unreadable(error.to_string()))?);
+            self.remembered().keep(payload_digest, expected, bundle.clone(), size);
+            return Ok(bundle);
+        };
+        let (layer_digest, layer) = warehouse::fetch(self.warehouse.as_ref(), artifact, stored_in).await?;
+        if let Some(bundle) = self.remembered().find(&layer_digest, &expected) {
             return Ok(bundle);
         }
-        let mismatch = |actual: String| StoreError::DigestMismatch {
-            artifact: name.clone(),
-            namespace: namespace.clone(),
-            chunks: format!("{} to {}", chunk_name(&name, &uid, 0), chunk_name(&name, &uid, count - 1)),
-            expected: artifact.spec.digest.clone(),
-            actual,
-        };
-        let bytes = zstd::bulk::decompress(&payload, size).map_err(|_| mismatch(format!("none: they don't decompress to {size} bytes")))?;
-        let actual = digest(&bytes);
-        if actual != artifact.spec.digest {
-            return Err(mismatch(actual));
+        let unpacked = tokio::task::spawn_blocking(move || package::unpack(&layer).map(|bundle| (bundle.digest(), bundle)));
+        let unpacked = unpacked.await.map_err(|_| unreadable("reading its layer was broken off".to_owned()))?;
+        let (unpacked, bundle) = unpacked.map_err(unreadable)?;
+        if unpacked != expected {
+            return Err(mismatch(stored_in, &unpacked));
         }
-        let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|error| unreadable(error.to_string()))?);
-        self.remembered().keep(payload_digest, actual, bundle.clone(), bytes.len() * BYTES_IN_MEMORY);
+        let bundle = Arc::new(bundle);
+        self.remembered().keep(layer_digest, expected, bundle.clone(), size);
         Ok(bundle)
     }
 
-    /// Creates the chunks that are not there yet.
-    async fn write_chunks(&self, artifact: &Artifact, payload: &[u8]) -> Result<(), StoreError> {
-        let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
-        let chunks: Api<ConfigMap> = Api::namespaced(self.client.clone(), &namespace);
-        let writes: Vec<_> = payload
-            .chunks(CHUNK_BYTES)
-            .enumerate()
-            .map(|(index, part)| {
-                let chunk = chunk(artifact, index, part);
-                let (chunks, action) = (&chunks, format!("creating chunk {} of artifact {name}", chunk.name_any()));
-                let namespace = &namespace;
-                async move {
-                    match chunks.create(&written(), &chunk).await {
-                        Ok(_) => Ok(()),
-                        // The name carries the artifact's uid: it is from an earlier attempt, and verified with the others.
-                        Err(error) if has_code(&error, 409) => Ok(()),
-                        Err(error) => Err(api_error(action, namespace)(error)),
-                    }
-                }
-            })
-            .collect();
-        stream::iter(writes).buffer_unordered(CONCURRENT_CHUNKS).try_collect().await
+    /// Compresses what is stored, for where its size says that it goes.
+    async fn pack(&self, new: &NewArtifact) -> Result<Packed, StoreError> {
+        let from = self.warehouse.as_ref().map_or(usize::MAX, Warehouse::from);
+        let (bundle, what) = (new.bundle.clone(), new.solution.clone());
+        let packed = tokio::task::spawn_blocking(move || {
+            let bytes = bundle.to_bytes();
+            let (digest, size) = (digest(&bytes), bytes.len());
+            if size > MAX_BYTES {
+                return Ok((digest, size, None));
+            }
+            let compressed = zstd::bulk::compress(&bytes, COMPRESSION_LEVEL)?;
+            drop(bytes);
+            let package = if compressed.len() < from { None } else { Some(Package::of(&bundle, &what, &digest)?) };
+            let payload = match package.filter(Package::is_readable) {
+                Some(package) => Payload::Package(package),
+                None => Payload::Chunks(compressed),
+            };
+            Ok((digest, size, Some(payload)))
+        });
+        let SolutionVersion { name: solution, version } = new.solution.clone();
+        match packed.await.unwrap_or_else(|_| Err(std::io::Error::other("it was broken off"))) {
+            Ok((digest, size, Some(payload))) => Ok(Packed { digest, size, payload }),
+            Ok((_, size, None)) => Err(StoreError::TooLarge { solution, version, size }),
+            Err(source) => Err(StoreError::Compression { solution, version, source }),
+        }
+    }
+
+    /// Writes the bytes that are not there yet.
+    async fn write(&self, artifact: &Artifact, packed: &Packed) -> Result<(), StoreError> {
+        match (&packed.payload, &self.warehouse) {
+            (Payload::Chunks(bytes), _) => chunks::write(&self.client, artifact, bytes).await,
+            (Payload::Package(package), Some(warehouse)) => warehouse.push(artifact, package).await,
+            (Payload::Package(_), None) => Ok(()),
+        }
     }
 
     /// Deletes exactly the record that was seen, once nobody can be at work on it any more.
     async fn remove_incomplete(&self, artifacts: &Api<Artifact>, artifact: &Artifact, now: Timestamp) -> Result<(), StoreError> {
         let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
         let age = artifact.metadata.creation_timestamp.as_ref().map_or(0, |created| now.as_second() - created.0.as_second());
-        if age < IN_THE_MAKING_SECONDS {
+        let young = if artifact.spec.stored_in.is_some() { ON_THE_WAY_SECONDS } else { IN_THE_MAKING_SECONDS };
+        if age < young {
             return Err(StoreError::Busy { artifact: name, namespace });
         }
         let preconditions = Preconditions { uid: artifact.uid(), resource_version: artifact.resource_version() };
@@ -339,15 +276,37 @@ fn api_error(action: String, namespace: &str) -> impl FnOnce(kube::Error) -> Sto
     move |source| StoreError::Api { action, namespace, source: Box::new(source) }
 }
 
-fn draft(host: &str, new: NewArtifact<'_>, bytes: &[u8], stored: usize, now: Timestamp) -> Artifact {
+/// Whether the bytes are those that the record names. Another version of a compressor may make others of the same objects.
+fn fits(warehouse: Option<&Warehouse>, artifact: &Artifact, packed: &Packed) -> bool {
+    let spec = &artifact.spec;
+    let stored_in = stored_in(warehouse, &artifact.namespace().unwrap_or_default(), &spec.solution, packed, spec.exported_at);
+    spec.digest == packed.digest && spec.stored_size == whole(packed.stored_size()) && spec.stored_in == stored_in
+}
+
+/// What the record says of where the bytes are, where that is a registry.
+fn stored_in(warehouse: Option<&Warehouse>, host: &str, solution: &SolutionVersion, packed: &Packed, at: Timestamp) -> Option<String> {
+    match (&packed.payload, warehouse) {
+        (Payload::Package(package), Some(warehouse)) => {
+            Some(format!("{}@{}", warehouse.repository(host, &solution.name), digest(&package.manifest(at))))
+        }
+        _ => None,
+    }
+}
+
+fn draft(warehouse: Option<&Warehouse>, host: &str, new: NewArtifact, packed: &Packed, now: Timestamp) -> Artifact {
     let objects = new.bundle.objects();
+    let exported_at = crate::api::condition::whole_seconds(now);
+    let chunks = match &packed.payload {
+        Payload::Chunks(bytes) => bytes.len().div_ceil(CHUNK_BYTES),
+        Payload::Package(_) => 0,
+    };
     let mut artifact = Artifact::new(
         &names::artifact_name(&new.solution.name, &new.solution.version),
         ArtifactSpec {
-            digest: digest(bytes),
+            digest: packed.digest.clone(),
             source: new.source,
             exported_by: new.exported_by,
-            exported_at: crate::api::condition::whole_seconds(now),
+            exported_at,
             object_count: saturated(objects.len()),
             objects: objects
                 .iter()
@@ -359,9 +318,12 @@ fn draft(host: &str, new: NewArtifact<'_>, bytes: &[u8], stored: usize, now: Tim
                 })
                 .collect(),
             cluster_scoped: new.cluster_scoped,
-            size: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
-            stored_size: i64::try_from(stored).unwrap_or(i64::MAX),
-            chunks: saturated(stored.div_ceil(CHUNK_BYTES)),
+            size: whole(packed.size),
+            stored_size: whole(packed.stored_size()),
+            chunks: saturated(chunks),
+            stored_in: stored_in(warehouse, host, &new.solution, packed, exported_at),
+            kinds_not_listed: new.not_listed.iter().take(LISTED_KINDS).cloned().collect(),
+            kinds_not_listed_omitted: saturated(new.not_listed.len().saturating_sub(LISTED_KINDS)),
             environment_variables: new.environment_variables,
             connection_references: new.connection_references,
             dependencies: new.dependencies,
@@ -376,81 +338,12 @@ fn draft(host: &str, new: NewArtifact<'_>, bytes: &[u8], stored: usize, now: Tim
     artifact
 }
 
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 fn saturated(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
-}
-
-fn chunk(artifact: &Artifact, index: usize, part: &[u8]) -> ConfigMap {
-    let uid = artifact.uid().unwrap_or_default();
-    ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(chunk_name(&artifact.name_any(), &uid, index)),
-            namespace: artifact.namespace(),
-            labels: Some(BTreeMap::from([
-                // The uid, as a name may be longer than a label's value.
-                (names::ARTIFACT_LABEL.to_owned(), uid.clone()),
-                (names::SOLUTION_LABEL.to_owned(), artifact.spec.solution.name.clone()),
-                (names::MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned()),
-            ])),
-            owner_references: Some(vec![OwnerReference {
-                api_version: Artifact::api_version(&()).into_owned(),
-                kind: Artifact::kind(&()).into_owned(),
-                name: artifact.name_any(),
-                uid,
-                controller: Some(true),
-                block_owner_deletion: None,
-            }]),
-            ..ObjectMeta::default()
-        },
-        immutable: Some(true),
-        binary_data: Some(BTreeMap::from([(PAYLOAD_KEY.to_owned(), ByteString(part.to_vec()))])),
-        ..ConfigMap::default()
-    }
-}
-
-/// The name of a chunk: the artifact's, cut where it has to be, the beginning of its uid, and the index.
-fn chunk_name(artifact: &str, uid: &str, index: usize) -> String {
-    const LONGEST: usize = 253;
-    let uid: String = uid.chars().take(8).collect();
-    let tail = format!("-{uid}-{index}");
-    let head: String = artifact.chars().take(LONGEST - tail.len()).collect();
-    format!("{}{tail}", head.trim_end_matches(['.', '-']))
-}
-
-/// The bundles that were decoded last, by the digest of their compressed bytes.
-#[derive(Default)]
-struct Remembered {
-    entries: VecDeque<RememberedBundle>,
-    cost: usize,
-}
-
-struct RememberedBundle {
-    payload_digest: String,
-    digest: String,
-    bundle: Arc<Bundle>,
-    cost: usize,
-}
-
-impl Remembered {
-    fn find(&mut self, payload_digest: &str, digest: &str) -> Option<Arc<Bundle>> {
-        let place = self.entries.iter().position(|e| e.payload_digest == payload_digest && e.digest == digest)?;
-        let entry = self.entries.remove(place)?;
-        let bundle = entry.bundle.clone();
-        self.entries.push_back(entry);
-        Some(bundle)
-    }
-
-    fn keep(&mut self, payload_digest: String, digest: String, bundle: Arc<Bundle>, cost: usize) {
-        if cost > REMEMBERED_BYTES || self.find(&payload_digest, &digest).is_some() {
-            return;
-        }
-        self.cost += cost;
-        self.entries.push_back(RememberedBundle { payload_digest, digest, bundle, cost });
-        while self.cost > REMEMBERED_BYTES {
-            let Some(oldest) = self.entries.pop_front() else { break };
-            self.cost -= oldest.cost;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -296,6 +296,8 @@ pub struct ArtifactView {
     pub digest: String,
     /// When it was stored, by the API server's clock.
     pub stored_at: Timestamp,
+    /// The kinds that its export did not look for: the first of them as they are named to people, and how many there are.
+    pub not_listed: (Vec<String>, usize),
     /// The development environment that it came from.
     pub source_environment: Option<String>,
     /// The repository and digest that it came from.

@@ -1,10 +1,11 @@
 //! How a request's state is told: conditions, phase and the message that people read.
 
-use super::observed::{Observed, PlanFact};
+use super::observed::{ArtifactView, Observed, PlanFact};
 use super::sharing;
 use super::step::{End, Ending, Progress, Waiting};
 use crate::api::condition::{ConditionStatus, Observation};
 use crate::api::request_status::condition_types as types;
+use crate::delivery::errors::first_few;
 
 /// What is told.
 pub struct Report {
@@ -86,7 +87,8 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
         } else {
             ""
         };
-        let message = format!("artifact {}-{} with digest {}{note}", request.solution, request.version, artifact.digest);
+        let message =
+            format!("artifact {}-{} with digest {}{note}{}", request.solution, request.version, artifact.digest, not_listed(artifact));
         conditions.push(Observation::new(types::EXPORTED, true, "Stored", message));
     }
     if at > Progress::Validation
@@ -110,6 +112,19 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
         ));
     }
     conditions
+}
+
+/// The kinds that nobody looked for objects of: what is missing in a version is to be noticed before it is missed.
+fn not_listed(artifact: &ArtifactView) -> String {
+    let (first, count) = &artifact.not_listed;
+    if *count == 0 {
+        return String::new();
+    }
+    let named = first_few((0..*count).map(|index| first.get(index).cloned().unwrap_or_default()));
+    format!(
+        "; objects of these kinds were not looked for, as the operator may not list them in development: {named}. Where the solution has such objects, \
+         let its administrator bind the operator a role that lists them there, and raise the version"
+    )
 }
 
 fn said(what: &str, by: &str, comments: Option<&str>) -> String {

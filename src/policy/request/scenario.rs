@@ -118,6 +118,7 @@ pub(super) fn second() -> Observed {
     o.artifact = Lookup::Present(ArtifactView {
         digest: DIGEST.into(),
         stored_at: after(-120),
+        not_listed: (Vec::new(), 0),
         source_environment: Some("dev".into()),
         registry_source: None,
         deployments: vec![DeploymentView {
@@ -171,6 +172,7 @@ impl Observed {
             self.artifact = Lookup::Present(ArtifactView {
                 digest: DIGEST.into(),
                 stored_at: after(seconds),
+                not_listed: (Vec::new(), 0),
                 source_environment: Some("dev".into()),
                 registry_source: None,
                 deployments: Vec::new(),

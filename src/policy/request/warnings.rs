@@ -4,19 +4,22 @@ use semver::Version;
 
 use crate::api::names;
 use crate::api::plan::{PlanResult, PlannedAction, PlannedObject};
-use crate::delivery::errors::{MAX_MESSAGE, bounded};
+use crate::delivery::errors;
 
 /// How many objects a warning names.
 const NAMED: usize = 10;
+/// Why it is said who gets which rights.
+const GIVES_RIGHTS: &str = "GivesRights";
 
-/// What is said of a plan: a version that is lower than what it replaces, and what it deletes or creates anew; first what loses data.
-/// `objects` names the first of `deleted` and `recreated`.
+/// What is said of a plan: a version that is lower than what it replaces, what it deletes or creates anew, first what loses data, and who
+/// gets which rights. `objects` names the first of `deleted` and `recreated`; `powers` has kind, name and gift of what gives rights.
 pub fn of(
     solution: &str,
     version: &Version,
     replaces: Option<&Version>,
     [deleted, recreated]: [usize; 2],
     objects: &[PlannedObject],
+    powers: &[(String, String, String)],
 ) -> Vec<PlanResult> {
     let warning =
         |reason: &str, message: String| PlanResult { kind: "Solution".into(), name: solution.into(), reason: reason.into(), message };
@@ -40,6 +43,15 @@ pub fn of(
     warnings.extend(named(&claims, objects.iter().filter(|o| claims(o)).count(), "DeletesData", data));
     warnings.extend(named(&goes, deleted, "Deletes", "deletes what an earlier version put there and this one does not have"));
     warnings.extend(named(&anew, recreated, "Recreates", "deletes and creates anew what can't be changed"));
+    warnings.extend(powers.iter().take(NAMED).map(|(kind, name, gift)| PlanResult {
+        kind: kind.clone(),
+        name: name.clone(),
+        reason: GIVES_RIGHTS.into(),
+        message: errors::bounded(&format!("{kind} {name} {gift}"), errors::MAX_MESSAGE),
+    }));
+    if let Some(more) = powers.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        warnings.push(warning(GIVES_RIGHTS, format!("{more} more roles and bindings are created or changed: read them before you decide")));
+    }
     warnings
 }
 
@@ -57,7 +69,7 @@ pub fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option
         kind: "Solution".into(),
         name: solution.into(),
         reason: "LeftAlone".into(),
-        message: bounded(&message(), MAX_MESSAGE),
+        message: errors::bounded(&message(), errors::MAX_MESSAGE),
     })
 }
 
@@ -82,13 +94,13 @@ mod tests {
         let mut gone = object(PlannedAction::Delete, "CustomResourceDefinition", "widgets.example.test");
         gone.api_version = "apiextensions.k8s.io/v1".into();
         let version = Version::new(1, 0, 0);
-        let told = of("orders", &version, None, [1, 0], &[gone]);
+        let told = of("orders", &version, None, [1, 0], &[gone], &[]);
         assert!(
             told[0].reason == "DeletesKinds"
                 && told[0].message.ends_with("namespaces of the cluster: CustomResourceDefinition widgets.example.test")
         );
         let kept = object(PlannedAction::Update, "CustomResourceDefinition", "widgets.example.test");
-        assert_eq!(of("orders", &version, None, [0, 0], &[kept]), []);
+        assert_eq!(of("orders", &version, None, [0, 0], &[kept], &[]), []);
     }
 
     #[test]
@@ -106,12 +118,12 @@ mod tests {
     fn a_downgrade_and_deletions_are_warned_of_and_nothing_else() {
         let (old, new) = (Version::new(1, 4, 0), Version::new(1, 5, 0));
         let created = [object(PlannedAction::Create, "ConfigMap", "a")];
-        assert_eq!(of("orders", &new, Some(&old), [0, 0], &created), []);
-        assert_eq!(of("orders", &new, None, [0, 0], &created), []);
+        assert_eq!(of("orders", &new, Some(&old), [0, 0], &created, &[]), []);
+        assert_eq!(of("orders", &new, None, [0, 0], &created, &[]), []);
         let mut objects: Vec<PlannedObject> = (0..12).map(|i| object(PlannedAction::Delete, "ConfigMap", &format!("c{i}"))).collect();
         objects.push(object(PlannedAction::Delete, "PersistentVolumeClaim", "data"));
         objects.push(object(PlannedAction::Recreate, "PersistentVolumeClaim", "index"));
-        let told = of("orders", &old, Some(&new), [13, 1], &objects);
+        let told = of("orders", &old, Some(&new), [13, 1], &objects, &[]);
         let told: Vec<(&str, &str)> = told.iter().map(|w| (w.reason.as_str(), w.message.as_str())).collect();
         assert_eq!(told[0], ("Downgrade", "1.4.0 is lower than 1.5.0, which it replaces"));
         assert!(
@@ -120,5 +132,17 @@ mod tests {
         );
         assert!(told[2].0 == "Deletes" && told[2].1.ends_with("ConfigMap c9 and 3 more"), "{told:?}");
         assert_eq!(told[3], ("Recreates", "deletes and creates anew what can't be changed: PersistentVolumeClaim index"));
+    }
+
+    #[test]
+    fn who_gets_which_rights_is_said_of_the_first_and_counted_of_the_others() {
+        let powers: Vec<(String, String, String)> =
+            (0..12).map(|n| ("RoleBinding".into(), format!("b{n}"), format!("gives Role r to User u{n}"))).collect();
+        let told = of("orders", &Version::new(1, 0, 0), None, [0, 0], &[], &powers);
+        assert_eq!((told.len(), told[0].message.as_str()), (NAMED + 1, "RoleBinding b0 gives Role r to User u0"));
+        assert_eq!(told[NAMED].message, "2 more Roles and RoleBindings are created or changed: read them before you decide");
+        assert!(told.iter().all(|w| w.reason == "GivesRights"));
+        let long = [("Role".into(), "r".into(), "x".repeat(9000))];
+        assert_eq!(of("orders", &Version::new(1, 0, 0), None, [0, 0], &[], &long)[0].message.chars().count(), errors::MAX_MESSAGE);
     }
 }

@@ -104,6 +104,15 @@ fn missing(kubectl: &Kubectl) -> Result<Option<String>> {
     Ok((!complete).then(|| "the roles admin, edit and view are not aggregated yet".into()))
 }
 
+/// What the Deployment tells the allocator, so that memory here is what it is there. Addresses are each operator's own.
+fn allocator() -> Result<Vec<(String, String)>> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(include_str!("../../../deploy/operator/deployment.yaml"))?;
+    let containers = documents.iter().filter_map(|d| d.pointer("/spec/template/spec/containers/0/env")?.as_array());
+    let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+    let all = containers.flatten().map(|entry| (text(entry, "name"), text(entry, "value")));
+    Ok(all.filter(|(name, _)| name.starts_with("MALLOC_")).collect())
+}
+
 /// An operator that runs as a process. Dropping it kills it; [`Operator::stop`] ends it in good order.
 #[derive(Debug)]
 pub struct Operator {
@@ -122,6 +131,7 @@ impl Operator {
         let output = File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
         let child = Command::new(program)
             .env("KUBECONFIG", kubeconfig)
+            .envs(allocator()?)
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

@@ -1,4 +1,4 @@
-//! A real OCI registry on loopback, and two programs that push to it as people and pipelines do.
+//! A real OCI registry on loopback, and two programs that use it as people and pipelines do.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -120,6 +120,11 @@ impl Registry {
         self.authority.as_ref().map(std::fs::read_to_string).transpose().context("the registry's certificate authority")
     }
 
+    /// The file of its certificate authority, where it speaks https.
+    pub fn authority_file(&self) -> Option<&Path> {
+        self.authority.as_deref()
+    }
+
     /// What it wrote, and who asked it for what.
     pub fn log(&self) -> PathBuf {
         self.dir.join("registry.log")
@@ -141,19 +146,19 @@ impl Registry {
     /// # Errors
     /// Where it is refused.
     pub fn push_flux(&self, reference: &str, folder: &Path) -> Result<String> {
-        let mut args = vec!["flux".to_owned()];
-        match &self.authority {
-            Some(authority) => args.extend(["--ca-file".to_owned(), text(authority)?]),
-            None => args.push("--plain-http".to_owned()),
-        }
-        if let Some((user, password)) = &self.user {
-            args.extend(["--username", user, "--password", password].map(str::to_owned));
-        }
-        args.extend([format!("{}/{reference}", self.host()), text(folder)?]);
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let said = self.run(&args)?;
+        let said = self.ask(&self.dir, &["flux", "push"], reference, &[&text(folder)?])?;
         let (_, digest) = said.trim().split_once('@').context("flux prints no digest")?;
         Ok(digest.to_owned())
+    }
+
+    /// Pulls an artifact into a folder as `flux pull artifact` does, and gives the revision that it says it is of.
+    ///
+    /// # Errors
+    /// Where it can't be pulled.
+    pub fn pull_flux(&self, reference: &str, folder: &Path) -> Result<String> {
+        std::fs::create_dir_all(folder)?;
+        let said = self.ask(&self.dir, &["flux", "pull"], reference, &[&text(folder)?])?;
+        Ok(said.trim().to_owned())
     }
 
     /// Pushes with `oras push` from a folder; `files` as its command line has them, further options among them. Gives the digest.
@@ -161,7 +166,23 @@ impl Registry {
     /// # Errors
     /// Where it is refused.
     pub fn push_oras(&self, reference: &str, folder: &Path, files: &[&str]) -> Result<String> {
-        let mut args = vec!["oras".to_owned(), "push".to_owned(), "--no-tty".to_owned()];
+        let said = self.ask(folder, &["oras", "push", "--no-tty"], reference, files)?;
+        let digest = said.lines().find_map(|line| line.strip_prefix("Digest: ")).context("oras prints no digest")?;
+        Ok(digest.trim().to_owned())
+    }
+
+    /// Pulls an artifact into a folder with `oras pull`.
+    ///
+    /// # Errors
+    /// Where it can't be pulled.
+    pub fn pull_oras(&self, reference: &str, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder)?;
+        self.ask(folder, &["oras", "pull", "--no-tty"], reference, &[]).map(|_| ())
+    }
+
+    /// Runs a command about something of this registry, as who may use it.
+    fn ask(&self, folder: &Path, command: &[&str], reference: &str, more: &[&str]) -> Result<String> {
+        let mut args: Vec<String> = command.iter().map(|part| (*part).to_owned()).collect();
         match &self.authority {
             Some(authority) => args.extend(["--ca-file".to_owned(), text(authority)?]),
             None => args.push("--plain-http".to_owned()),
@@ -170,11 +191,9 @@ impl Registry {
             args.extend(["--username", user, "--password", password].map(str::to_owned));
         }
         args.push(format!("{}/{reference}", self.host()));
-        args.extend(files.iter().map(|file| (*file).to_owned()));
+        args.extend(more.iter().map(|part| (*part).to_owned()));
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let output = self.run_in(folder, &args)?;
-        let digest = output.lines().find_map(|line| line.strip_prefix("Digest: ")).context("oras prints no digest")?;
-        Ok(digest.trim().to_owned())
+        self.run_in(folder, &args)
     }
 
     /// Makes an index of what has these tags, with oras.

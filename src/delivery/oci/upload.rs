@@ -1,0 +1,117 @@
+//! Writing to a repository: blobs whole, each under its digest, then the manifest that names them.
+
+use std::time::Duration;
+
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Response, StatusCode, Uri};
+
+use super::error::OciError;
+use super::manifest;
+use super::session::{Call, Session};
+
+/// How long the registry may take to receive something and to answer.
+const RECEIVE: Duration = Duration::from_secs(45);
+/// The most bytes of a refusal that are looked at.
+const REFUSAL: u64 = 16 * 1024;
+
+impl Session<'_> {
+    /// Stores a blob where it is not there yet.
+    ///
+    /// # Errors
+    /// Where it can't be stored.
+    pub async fn put_blob(&mut self, what: &str, digest: &str, bytes: Bytes) -> Result<(), OciError> {
+        if self.has(&format!("blobs/{digest}"), "*/*").await? {
+            return Ok(());
+        }
+        let what = format!("its {what} ({} bytes)", bytes.len());
+        let begin = self.place("blobs/uploads/")?;
+        let response = self.call(&begin, &Call::empty(Method::POST)).await?;
+        if response.status() != StatusCode::ACCEPTED {
+            return Err(self.not_taken(response, what).await);
+        }
+        let uri = with_digest(&self.upload(&response, &begin)?, digest);
+        let uri = uri.ok_or_else(|| self.unreachable("answered with an upload's address that can't be read".to_owned()))?;
+        let put = Call { method: Method::PUT, media_type: "application/octet-stream", body: bytes, within: RECEIVE };
+        self.created(&uri, &put, what).await
+    }
+
+    /// Stores a manifest under a tag, and sees that it is there under its digest.
+    ///
+    /// # Errors
+    /// Where it can't be stored.
+    pub async fn put_manifest(&mut self, tag: &str, digest: &str, bytes: Bytes) -> Result<(), OciError> {
+        let by_digest = format!("manifests/{digest}");
+        if self.has(&by_digest, manifest::MANIFEST).await? {
+            return Ok(());
+        }
+        let what = format!("its manifest under the tag {tag}");
+        let uri = self.place(&format!("manifests/{tag}"))?;
+        let put = Call { method: Method::PUT, media_type: manifest::MANIFEST, body: bytes, within: RECEIVE };
+        self.created(&uri, &put, what).await?;
+        if self.has(&by_digest, manifest::MANIFEST).await? {
+            return Ok(());
+        }
+        Err(self.unreachable(format!("took a manifest, and does not have it under its digest {digest}")))
+    }
+
+    /// Whether the registry has something. Where it would send whoever reads it to a store of its own, it has it.
+    async fn has(&mut self, path: &str, accept: &'static str) -> Result<bool, OciError> {
+        let uri = self.place(path)?;
+        let head = Call { media_type: accept, ..Call::empty(Method::HEAD) };
+        let response = self.call(&uri, &head).await?;
+        match response.status() {
+            status if status.is_success() || status.is_redirection() => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            _ => Err(self.not_taken(response, "what is to be stored".to_owned()).await),
+        }
+    }
+
+    async fn created(&mut self, uri: &Uri, put: &Call, what: String) -> Result<(), OciError> {
+        let response = self.call(uri, put).await?;
+        if response.status().is_success() { Ok(()) } else { Err(self.not_taken(response, what).await) }
+    }
+
+    /// Why something is not taken, and what to do about it.
+    async fn not_taken(&self, response: Response<Incoming>, what: String) -> OciError {
+        let status = response.status();
+        let may_be_full = status.is_client_error() && !matches!(status.as_u16(), 401 | 429);
+        let is_full = status == StatusCode::INSUFFICIENT_STORAGE || (may_be_full && self.speaks_of_a_quota(response).await);
+        let (reason, advice) = match status.as_u16() {
+            _ if is_full => ("RegistryFull", "its quota is used up: raise it, or remove from the registry what is needed no more"),
+            401 | 403 => return self.unauthorized(status.as_u16()),
+            404 => ("RegistryRefused", "it has no such repository and makes none by itself: create it there"),
+            413 => {
+                ("RegistryRefused", "it, or a proxy before it, takes no body of that size: raise that limit (nginx: client_max_body_size)")
+            }
+            429 | 500.. => return self.unreachable(format!("answered {}", status.as_u16())),
+            300..=399 => {
+                let why = "uploads are sent to the registry itself alone".to_owned();
+                return OciError::Redirect { registry: self.repository().registry.clone(), why };
+            }
+            _ => (
+                "RegistryRefused",
+                "its own log says why; where tags can't be moved there, remove what has that tag in the repository, or raise the solution's version",
+            ),
+        };
+        let (registry, repository) = (self.repository().registry.clone(), self.repository().to_string());
+        OciError::NotTaken { registry, repository, what, code: status.as_u16(), reason, advice }
+    }
+
+    /// Registries answer that with several codes, and say it in words. Only that they do is taken from what they say.
+    async fn speaks_of_a_quota(&self, response: Response<Incoming>) -> bool {
+        let said = self.body(response, REFUSAL, "refusal", "").await.unwrap_or_default();
+        String::from_utf8_lossy(&said).to_ascii_lowercase().contains("quota")
+    }
+}
+
+/// An upload's address with the digest of what is sent there.
+fn with_digest(upload: &Uri, digest: &str) -> Option<Uri> {
+    let between = if upload.query().is_some_and(|q| !q.is_empty()) { '&' } else { '?' };
+    let address = upload.to_string();
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("digest", digest).finish();
+    format!("{}{between}{query}", address.trim_end_matches('?')).parse().ok()
+}
+
+#[cfg(test)]
+#[path = "upload_tests.rs"]
+mod tests;

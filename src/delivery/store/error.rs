@@ -1,0 +1,136 @@
+//! Why an artifact can't be stored or read.
+
+use super::MAX_BYTES;
+use crate::delivery::failure::Failure;
+use crate::delivery::oci::OciError;
+
+/// An artifact could not be stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A call failed.
+    #[error("{action} in namespace {namespace} failed: {source}")]
+    Api {
+        /// What was done, and with which object.
+        action: String,
+        /// The host.
+        namespace: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The registry that its bytes are kept in, or go to, can't be used now.
+    #[error("artifact {artifact} in host {namespace} is kept in {repository} (the operator's --artifact-store): {source}")]
+    Registry {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// The repository.
+        repository: String,
+        /// Why.
+        source: OciError,
+    },
+    /// Its bytes are in a registry that this operator keeps nothing in.
+    #[error(
+        "artifact {artifact} in host {namespace} is kept in {repository}, and this operator {keeps}: whoever runs it starts it with --artifact-store {wanted} again, or raise the solution's version"
+    )]
+    KeptElsewhere {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// The repository.
+        repository: String,
+        /// Where this operator keeps artifacts, in words.
+        keeps: String,
+        /// What the flag would have to say.
+        wanted: String,
+    },
+    /// Some of its bytes are not there.
+    #[error(
+        "artifact {artifact} in host {namespace} is incomplete: {missing}. Nothing is deployed from it. It is completed where its export is \
+         repeated; otherwise raise the solution's version"
+    )]
+    Incomplete {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// What is not there.
+        missing: String,
+    },
+    /// The bytes are not those that were stored.
+    #[error(
+        "artifact {artifact} in host {namespace} was altered: {what}. Nothing is deployed from it. Find out who changed it, and raise the \
+         solution's version"
+    )]
+    Altered {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// What should have which digest, and has another.
+        what: String,
+    },
+    /// The record says of itself what can't be.
+    #[error("artifact {artifact} in host {namespace} can't be read: {why}. Nothing is deployed from it; raise the solution's version")]
+    Unreadable {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The bytes are too many.
+    #[error(
+        "version {version} of solution {solution} has {size} bytes, and an artifact has at most {MAX_BYTES}: narrow the solution's selector or components"
+    )]
+    TooLarge {
+        /// The solution.
+        solution: String,
+        /// The version.
+        version: String,
+        /// The canonical bytes.
+        size: usize,
+    },
+    /// Somebody else creates or deletes the same artifact right now.
+    #[error("artifact {artifact} in host {namespace} is being made by another run: it is looked at again")]
+    Busy {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+    },
+    /// Compression failed.
+    #[error("version {version} of solution {solution} could not be compressed: {source}")]
+    Compression {
+        /// The solution.
+        solution: String,
+        /// The version.
+        version: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl StoreError {
+    /// Whether waiting can help.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Api { source, .. } => Failure::of(source),
+            Self::Registry { source, .. } => source.failure(),
+            Self::KeptElsewhere { .. } => Failure::MissingRight,
+            Self::Busy { .. } | Self::Compression { .. } => Failure::Transient,
+            Self::Incomplete { .. } | Self::Altered { .. } | Self::Unreadable { .. } | Self::TooLarge { .. } => Failure::Refused,
+        }
+    }
+
+    /// The reason in one word, where it is about the registry that artifacts are kept in.
+    pub fn of_registry(&self) -> Option<&'static str> {
+        match self {
+            Self::Registry { source, .. } => Some(source.reason()),
+            Self::KeptElsewhere { .. } => Some("ArtifactStoreNotConfigured"),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The bytes of large artifacts in a registry of the operator's own.
+
+use hyper::body::Bytes;
+use kube::ResourceExt;
+
+use super::error::StoreError;
+use super::package::{self, Package};
+use super::place::Place;
+use crate::api::artifact::Artifact;
+use crate::api::repository::{self, Repository};
+use crate::delivery::bundle::digest;
+use crate::delivery::oci::{Gate, OciError, Session, manifest};
+
+/// A place in a registry, and what is asked of it.
+pub struct Warehouse {
+    place: Place,
+    gate: Gate,
+}
+
+impl Warehouse {
+    /// The one at that place, in an operator that makes so many passes at once.
+    pub fn new(place: Place, concurrency: u16) -> Self {
+        Self { place, gate: Gate::new(concurrency) }
+    }
+
+    /// The compressed size from which an artifact goes there.
+    pub fn from(&self) -> usize {
+        self.place.from()
+    }
+
+    /// The repository of a solution of a host.
+    pub fn repository(&self, host: &str, solution: &str) -> Repository {
+        self.place.repository(host, solution)
+    }
+
+    /// Stores what the record names, as far as it is not there yet.
+    pub async fn push(&self, artifact: &Artifact, package: &Package) -> Result<(), StoreError> {
+        let repository = self.repository(&artifact.namespace().unwrap_or_default(), &artifact.spec.solution.name);
+        let work = async {
+            let access = self.place.access()?;
+            let mut session = Session::writing(&repository, &access)?;
+            session.put_blob("layer", &package.layer_digest, package.layer.clone()).await?;
+            session.put_blob("config", &package.config_digest, package.config.clone()).await?;
+            let manifest = package.manifest(artifact.spec.exported_at);
+            session.put_manifest(package.tag(), &digest(&manifest), Bytes::from(manifest)).await
+        };
+        let done = self.ask(&repository, work).await;
+        done.map_err(|source| failed(artifact, &repository, source))
+    }
+
+    async fn ask<T>(&self, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
+        // All of it is one registry, reached in one way.
+        self.gate.ask("", &repository.registry, work).await
+    }
+}
+
+/// The archive that the record names with its digest, both found to be what their digests say.
+pub async fn fetch(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(String, Vec<u8>), StoreError> {
+    let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
+    let unreadable = |why: String| StoreError::Unreadable { artifact: name.clone(), namespace: namespace.clone(), why };
+    let Some((repository, digest)) = repository::pinned(stored_in) else {
+        return Err(unreadable("its storedIn is no repository with a digest".to_owned()));
+    };
+    let own = warehouse.filter(|w| w.repository(&namespace, &artifact.spec.solution.name) == repository);
+    let Some(warehouse) = own else { return Err(kept_elsewhere(warehouse, artifact, &repository)) };
+    let work = async {
+        let access = warehouse.place.access()?;
+        let mut session = Session::new(&repository, &access)?;
+        let manifest = session.manifest(digest, manifest::MANIFEST).await?;
+        let size = u64::try_from(artifact.spec.stored_size).unwrap_or_default();
+        let layer = package::layer_of(&manifest).and_then(|layer| {
+            if layer.size == size { Ok(layer) } else { Err(format!("its archive has {} bytes, not {size}", layer.size)) }
+        });
+        match layer {
+            Ok(layer) => Ok(Ok((layer.digest.clone(), session.blob("layer", &layer.digest, size, stored_in).await?))),
+            Err(why) => Ok(Err(why)),
+        }
+    };
+    match warehouse.ask(&repository, work).await {
+        Ok(read) => read.map_err(unreadable),
+        Err(source) => Err(failed(artifact, &repository, source)),
+    }
+}
+
+fn failed(artifact: &Artifact, repository: &Repository, source: OciError) -> StoreError {
+    let (artifact, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
+    match source {
+        OciError::NotFound { reference } => {
+            StoreError::Incomplete { artifact, namespace, missing: format!("the registry does not have all of {reference}") }
+        }
+        OciError::DigestMismatch { what, reference, expected, actual } => StoreError::Altered {
+            artifact,
+            namespace,
+            what: format!("the {what} of {reference} should have digest {expected}, and what the registry sent has {actual}"),
+        },
+        source => StoreError::Registry { artifact, namespace, repository: repository.to_string(), source },
+    }
+}
+
+fn kept_elsewhere(warehouse: Option<&Warehouse>, artifact: &Artifact, repository: &Repository) -> StoreError {
+    let namespace = artifact.namespace().unwrap_or_default();
+    let keeps = match warehouse {
+        Some(warehouse) => format!("keeps what is large in {} (--artifact-store)", warehouse.place.prefix()),
+        None => "keeps everything in the cluster (it has no --artifact-store)".to_owned(),
+    };
+    // What was configured once, as far as the repository still tells.
+    let url = repository.to_string();
+    let wanted = url.strip_suffix(&format!("/{namespace}/{}", artifact.spec.solution.name)).unwrap_or(&url).to_owned();
+    StoreError::KeptElsewhere { artifact: artifact.name_any(), namespace, repository: url, keeps, wanted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::place::Wanted;
+    use super::*;
+
+    async fn refused(store: Option<&str>, stored_in: &str) -> String {
+        let place = Place::of(Wanted { store: store.map(str::to_owned), ..Wanted::default() }).unwrap();
+        let warehouse = place.map(|place| Warehouse::new(place, 16));
+        let error = fetch(warehouse.as_ref(), &super::super::tests::artifact(), stored_in).await.unwrap_err();
+        assert_eq!(error.of_registry(), Some("ArtifactStoreNotConfigured"));
+        error.to_string()
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_elsewhere_is_asked_for_nowhere_and_the_flag_is_named() {
+        let hex = "a".repeat(64);
+        let mine = format!("oci://r.test/kept/host/orders@sha256:{hex}");
+        for (store, keeps) in
+            [(None, "keeps everything in the cluster"), (Some("oci://r.test/other"), "keeps what is large in oci://r.test/other")]
+        {
+            let said = refused(store, &mine).await;
+            assert!(
+                said.contains("artifact orders-1.4.0 in host host is kept in oci://r.test/kept/host/orders") && said.contains(keeps),
+                "{said}"
+            );
+            assert!(said.contains("--artifact-store oci://r.test/kept again"), "{said}");
+        }
+        // The repository of another host or solution is none of its own, be it below the same path.
+        for others in ["oci://r.test/kept/other/orders", "oci://r.test/kept/host/web", "oci://r.test/kept/host/orders/more"] {
+            let said = refused(Some("oci://r.test/kept"), &format!("{others}@sha256:{hex}")).await;
+            assert!(said.contains(&format!("is kept in {others}, and this operator keeps")), "{said}");
+        }
+    }
+}

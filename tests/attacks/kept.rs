@@ -1,0 +1,85 @@
+//! Attacks on what the operator keeps in a registry of its own: whoever writes to that registry deploys nothing, and nobody reads it by way
+//! of the operator. On a control plane of its own, whose operator has a registry.
+
+use std::path::Path;
+
+use pilotage::api::Artifact;
+use pilotage_harness::install::{Operator, install};
+use pilotage_harness::{ControlPlane, Options, Registry};
+use serde_json::{Value, json};
+
+use crate::attempt::told;
+use crate::shipped::{request, takes_from};
+use crate::world::{World, outcome, phase};
+
+/// An operator that keeps all artifacts in a private registry.
+fn operate(plane: &ControlPlane, registry: &Registry) -> Operator {
+    install(&plane.kubectl(), Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let token = plane.service_account_token("pilotage-system", "pilotage").unwrap();
+    let credentials = plane.dir().join("store.dockerconfigjson");
+    let config = json!({"auths": {(registry.host()): {"username": "keeper", "password": "canary-password"}}});
+    std::fs::write(&credentials, config.to_string()).unwrap();
+    let (store, authority) = (registry.url("kept"), registry.authority_file().unwrap().to_str().unwrap());
+    let env = [
+        ("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0"),
+        ("PILOTAGE_ARTIFACT_STORE", store.as_str()),
+        ("PILOTAGE_ARTIFACT_STORE_FROM", "1"),
+        ("PILOTAGE_ARTIFACT_STORE_CREDENTIALS", credentials.to_str().unwrap()),
+        ("PILOTAGE_ARTIFACT_STORE_CERTIFICATE_AUTHORITY", authority),
+    ];
+    let kubeconfig = plane.token_kubeconfig(&token, None).unwrap();
+    Operator::start(Path::new(env!("CARGO_BIN_EXE_pilotage")), &kubeconfig, &plane.dir().join("operator.log"), &env).unwrap()
+}
+
+async fn stored_in(world: &World, version: &str) -> String {
+    let artifacts = kube::Api::<Artifact>::namespaced(world.admin.clone(), &world.host);
+    artifacts.get(&format!("orders-{version}")).await.unwrap().spec.stored_in.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_to_the_registry_deploys_nothing_and_nobody_reads_it_by_way_of_the_operator() {
+    let plane = ControlPlane::start(&Options::default()).unwrap();
+    let registry = Registry::start_private(&plane, "keeper", "canary-password").unwrap();
+    let operator = operate(&plane, &registry);
+    let world = World::on(plane, "kept").await.with_pipeline().await;
+    let develop = async |version: &str| {
+        world.apply(&[world.solution("orders", version), world.config("orders", "orders", json!({"greeting": version}))]).await;
+        let done = world.deploy(&format!("to-qa-{version}"), "qa", "orders", version).await;
+        assert_eq!(phase(&done), "Succeeded", "{:?}", outcome(&done));
+        let stored_in = stored_in(&world, version).await;
+        let manifest = stored_in.split_once('@').unwrap().1.to_owned();
+        let read: Value = serde_json::from_slice(&std::fs::read(registry.blob(&manifest)).unwrap()).unwrap();
+        (stored_in, manifest, read["layers"][0]["digest"].as_str().unwrap().to_owned())
+    };
+    let (_, other_manifest, other_layer) = develop("1.3.0").await;
+    let (stored_in, manifest, layer) = develop("1.4.0").await;
+
+    // Each of the others is whole, and from the same repository.
+    for (what, blob, other) in [("layer", &layer, &other_layer), ("manifest", &manifest, &other_manifest)] {
+        let path = registry.blob(blob);
+        let right = std::fs::read(&path).unwrap();
+        std::fs::copy(registry.blob(other), &path).unwrap();
+        let name = format!("exchanged-{what}");
+        world.ask(&world.request(&name, "prod", "orders", "1.4.0")).await;
+        let message = world.fails(&name, "ArtifactAltered").await;
+        let start =
+            format!("artifact orders-1.4.0 in host {} was altered: the {what} of {stored_in} should have digest {blob}", world.host);
+        let words = [start.as_str(), "what the registry sent has ", "Nothing is deployed from it. Find out who changed it"];
+        told(43, &format!("the {what} of an artifact, exchanged in the operator's own registry"), &message, &words);
+        std::fs::write(&path, right).unwrap();
+    }
+    assert!(world.operator_writes(&world.prod, false).is_empty());
+    assert!(world.operator_writes(&world.prod, true).is_empty(), "not even a dry run");
+    assert_eq!(phase(&world.deploy("mended", "prod", "orders", "1.4.0").await), "Succeeded");
+
+    // An administrator of a host names the registry, which is no secret, and has no credentials for it.
+    let url = stored_in.split_once('@').unwrap().0;
+    takes_from(&world, json!([{"url": url, "certificateAuthority": registry.authority().unwrap()}])).await;
+    let mut wanted = request(&world, "borrowed", "9.0.0", url, &json!({"tag": "1.4.0"}));
+    wanted.spec.solution.name = "borrowed".into();
+    world.ask(&wanted).await;
+    let message = world.waits_for("borrowed", "RegistryUnauthorized").await;
+    let start = format!("registry {} does not let anybody without credentials read {url} (401)", registry.host());
+    told(157, "the operator's own registry as the source of a pipeline", &message, &[&start, "credentialsSecretRef"]);
+    operator.stop().unwrap();
+}

@@ -1,0 +1,101 @@
+//! Clusters that come and go while the operator runs: what is known of one that went is forgotten, with its connections.
+
+use kube::Api;
+use kube::api::DeleteParams;
+use pilotage::api::{Environment, Stage};
+use serde_json::json;
+
+use crate::abroad::{Abroad, TURNS};
+use crate::gate::Gate;
+use crate::world::role;
+
+/// What the cluster is called that comes and goes.
+const GUEST: &str = "us";
+
+impl Abroad {
+    /// Whatever a second target takes, by a kubeconfig of its own that leads through `gate`: its namespace, and who may read what.
+    async fn invite(&self, gate: &Gate) {
+        let (world, namespace) = (&self.world, format!("{}-two", self.world.prod));
+        let labels = json!({"pilotage.dev/managed-by": world.host});
+        self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})).await;
+        let see = format!("see-{namespace}");
+        let rbac = "rbac.authorization.k8s.io";
+        let subject = |name: &str| json!([{"kind": "ServiceAccount", "name": name, "namespace": self.delegates}]);
+        let mut all = vec![
+            json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": see},
+                   "rules": [{"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [namespace], "verbs": ["get"]}]}),
+            json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": see},
+                   "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": see}, "subjects": subject("pilotage")}),
+        ];
+        all.extend(role(&namespace, "bot-prod", &crate::world::target_rules(""), &subject("bot-prod")));
+        for object in all {
+            self.apply(&object).await;
+        }
+        let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [GUEST], "verbs": ["get"]}]);
+        let readers = json!([
+            {"kind": "ServiceAccount", "name": "pilotage", "namespace": "pilotage-system"},
+            {"kind": "User", "apiGroup": rbac, "name": "olga"},
+        ]);
+        world.apply(&role(&world.host, "kubeconfig-of-guest", &rules, &readers)).await;
+        let metadata = json!({"name": GUEST, "namespace": world.host});
+        let kubeconfig = self.kubeconfig(&gate.url()).to_string();
+        world.apply(&[json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}})]).await;
+    }
+
+    /// The guest is a target, with a stage after QA.
+    async fn welcome(&mut self) {
+        let world = &self.world;
+        let mut both = self.pipeline();
+        both.retain(|o| o["metadata"]["name"] == "prod");
+        let olga = world.olga().await;
+        for mut object in both {
+            object["metadata"]["name"] = json!("guest");
+            if object["kind"] == "Environment" {
+                object["spec"]["namespace"] = json!(format!("{}-two", world.prod));
+                object["spec"]["cluster"]["kubeconfigSecretRef"]["name"] = json!(GUEST);
+            } else {
+                object["spec"]["targetEnvironment"] = json!("guest");
+            }
+            world.apply_as(&olga, &object).await.unwrap_or_else(|error| panic!("{error}: {object}"));
+        }
+        self.site.tending(world.ready::<Stage>("guest")).await;
+    }
+
+    async fn goodbye(&self) {
+        let (olga, host) = (self.world.olga().await, &self.world.host);
+        Api::<Stage>::namespaced(olga.clone(), host).delete("guest", &DeleteParams::default()).await.unwrap();
+        Api::<Environment>::namespaced(olga, host).delete("guest", &DeleteParams::default()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_cluster_that_went_no_connection_is_left_and_the_others_go_on() {
+    let _turn = TURNS.read().await;
+    let mut abroad = Abroad::ready("guest").await;
+    let gate = Gate::before(crate::abroad::plane().server()).await;
+    abroad.invite(&gate).await;
+    for (round, version) in ["1.0.0", "2.0.0", "3.0.0"].into_iter().enumerate() {
+        abroad.welcome().await;
+        abroad.develop("orders", version, 3).await;
+        abroad.deploy("qa", "orders", version).await;
+        // Its own name, as the stage has another one than what is deployed through.
+        let (world, name) = (&abroad.world, format!("guest-{round}"));
+        let request = world.request(&name, "guest", "orders", version);
+        let ended = abroad
+            .site
+            .tending(async {
+                world.ask(&request).await;
+                world.approved(&name, "prod").await
+            })
+            .await;
+        assert_eq!(crate::world::phase(&ended), "Succeeded", "{:?}", crate::world::outcome(&ended));
+        assert!(gate.open() > 0, "it was there");
+        abroad.goodbye().await;
+        abroad.wait("no connection is left", |_| (gate.open() == 0).then_some(())).await;
+        // Nobody comes back to it, and the cluster that stays is deployed to as before.
+        let taken = gate.taken();
+        abroad.deploy("prod", "orders", version).await;
+        assert!(abroad.gate.open() > 0);
+        assert_eq!((gate.open(), gate.taken()), (0, taken), "it is left alone");
+    }
+}

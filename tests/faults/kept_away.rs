@@ -1,0 +1,183 @@
+//! A registry that keeps large artifacts and fails: it is down, hangs, lost something, or is not the operator's any more.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use kube::Api;
+use kube::api::ListParams;
+use pilotage::api::{Artifact, DeploymentRequest};
+use serde_json::{Value, json};
+
+use crate::kept::{Kept, noise, succeeded};
+use crate::world::{World, ended, outcome};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_down_is_waited_for_by_what_needs_it_and_by_nothing_else() {
+    let mut kept = Kept::new("kept-down").await;
+    kept.develop("1.4.0", 100_000).await;
+    kept.develop_as("web", "1.0.0", 100).await;
+    kept.registry.stop();
+    kept.world.ask(&kept.world.request("to-qa", "qa", "orders", "1.4.0")).await;
+    let message = kept.world.waits_for("to-qa", "RegistryUnreachable").await;
+    for part in [
+        &format!("artifact orders-1.4.0 in host {} is kept in {} (the operator's --artifact-store)", kept.world.host, kept.url("orders")),
+        &format!("registry {} can't be reached", kept.registry.host()),
+        "(since 20",
+        "start it, or let the operator's pods reach it",
+        "Waits until",
+    ] {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
+    succeeded(&kept.world.deploy("small", "qa", "web", "1.0.0").await);
+    kept.registry.resume().unwrap();
+    succeeded(&kept.world.approved("to-qa", "qa").await);
+
+    // The same where it is read.
+    kept.registry.stop();
+    kept.world.ask(&kept.world.request("to-prod", "prod", "orders", "1.4.0")).await;
+    kept.world.waits_for("to-prod", "RegistryUnreachable").await;
+    kept.registry.resume().unwrap();
+    succeeded(&kept.world.approved("to-prod", "prod").await);
+    assert_eq!(kept.greeting(&kept.world.prod, "orders").await.as_deref(), Some("1.4.0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_hangs_holds_up_nothing_that_does_not_need_it() {
+    let mut kept = Kept::new("kept-hangs").await;
+    let hangs = TcpListener::bind("127.0.0.1:0").unwrap();
+    kept.flags[0].1 = format!("oci://{}/kept", hangs.local_addr().unwrap());
+    kept.flags.push(("PILOTAGE_CONCURRENCY", "8".to_owned()));
+    kept.start();
+    let world = &kept.world;
+    let large: Vec<String> = (0..12).map(|n| format!("large-{n}")).collect();
+    for name in &large {
+        kept.develop_as(name, "1.0.0", 60_000).await;
+    }
+    kept.develop_as("web", "1.0.0", 100).await;
+    for name in &large {
+        world.ask(&world.request(name, "qa", name, "1.0.0")).await;
+    }
+    let asked = tokio::task::spawn_blocking(move || {
+        let asked = hangs.accept().unwrap();
+        (hangs, asked)
+    });
+    let held = asked.await.unwrap();
+    succeeded(&world.deploy("small", "qa", "web", "1.0.0").await);
+    // It was done before the registry's time to answer was over.
+    let all = Api::<DeploymentRequest>::namespaced(world.admin.clone(), &world.host).list(&ListParams::default()).await.unwrap();
+    let given_up: Vec<_> = all.iter().map(outcome).filter(|(reason, _)| reason == "RegistryUnreachable").collect();
+    assert!(given_up.is_empty(), "{given_up:?}");
+    let message = world.waits_for("large-0", "RegistryUnreachable").await;
+    assert!(message.contains("did not answer within 10 seconds"), "{message}");
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_without_its_bytes_is_completed_by_the_next_operator() {
+    let mut kept = Kept::new("kept-crash").await;
+    kept.develop("1.4.0", 100_000).await;
+    kept.registry.stop();
+    kept.world.ask(&kept.world.request("to-qa", "qa", "orders", "1.4.0")).await;
+    kept.world.waits_for("to-qa", "RegistryUnreachable").await;
+    let record = kept.artifact("orders-1.4.0").await;
+    drop(kept.operator.take());
+    kept.registry.resume().unwrap();
+    assert!(kept.registry.pull_flux(&reference(&kept.world), &kept.world.plane.dir().join("none")).is_err(), "nothing is there yet");
+    kept.start();
+    succeeded(&kept.world.approved("to-qa", "qa").await);
+    let completed = kept.artifact("orders-1.4.0").await;
+    assert_eq!((completed.metadata.uid, completed.spec), (record.metadata.uid, record.spec), "the same record");
+    assert_eq!(kept.greeting(&kept.world.qa, "orders").await.as_deref(), Some("1.4.0"));
+}
+
+fn reference(world: &World) -> String {
+    format!("kept/{}/orders:1.4.0", world.host)
+}
+
+/// The digest of an artifact's layer.
+fn layer_of(kept: &Kept, artifact: &Artifact) -> String {
+    let (_, manifest) = artifact.spec.stored_in.as_ref().unwrap().split_once('@').unwrap();
+    let read: Value = serde_json::from_slice(&std::fs::read(kept.registry.blob(manifest)).unwrap()).unwrap();
+    read["layers"][0]["digest"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_registry_lost_is_sent_again_where_it_is_the_same_and_never_replaced_by_something_else() {
+    let kept = Kept::new("kept-lost").await;
+    let world = &kept.world;
+    kept.develop("1.4.0", 100_000).await;
+    succeeded(&world.deploy("to-qa", "qa", "orders", "1.4.0").await);
+    kept.allow_redeployments().await;
+    let artifact = kept.artifact("orders-1.4.0").await;
+    let repository = kept.registry.storage().join("docker/registry/v2/repositories/kept").join(&world.host).join("orders");
+    let layer = layer_of(&kept, &artifact);
+    let lose = || {
+        // As when somebody cleans it up: the repository, and what is in it.
+        std::fs::remove_dir_all(&repository).unwrap();
+        std::fs::remove_dir_all(kept.registry.blob(&layer).parent().unwrap()).unwrap();
+    };
+    lose();
+    world.ask(&world.request("to-prod", "prod", "orders", "1.4.0")).await;
+    let message = world.fails("to-prod", "ArtifactAltered").await;
+    let incomplete = format!(
+        "artifact orders-1.4.0 in host {} is incomplete: the registry does not have all of {}",
+        world.host,
+        artifact.spec.stored_in.as_ref().unwrap()
+    );
+    assert!(message.contains(&incomplete) && message.contains("completed where its export is repeated"), "{message}");
+    succeeded(&world.deploy("again", "qa", "orders", "1.4.0").await);
+    succeeded(&world.deploy("to-prod-now", "prod", "orders", "1.4.0").await);
+
+    lose();
+    world.apply(&[world.config("orders", "orders", json!({"greeting": "other", "bytes": noise("other", 100_000)}))]).await;
+    world.ask(&world.request("other", "qa", "orders", "1.4.0")).await;
+    let message = world.fails("other", "ArtifactRefused").await;
+    assert!(message.contains(&incomplete), "{message}");
+    let still = kept.artifact("orders-1.4.0").await;
+    assert_eq!((still.metadata.uid, still.spec), (artifact.metadata.uid, artifact.spec), "the proof of what was deployed");
+    assert_eq!(kept.greeting(&world.qa, "orders").await.as_deref(), Some("1.4.0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_without_the_flag_says_what_it_lacks_and_reads_all_else() {
+    let mut kept = Kept::new("kept-unflagged").await;
+    kept.develop("1.4.0", 100_000).await;
+    kept.develop_as("web", "1.0.0", 100).await;
+    succeeded(&kept.world.deploy("large", "qa", "orders", "1.4.0").await);
+    succeeded(&kept.world.deploy("small", "qa", "web", "1.0.0").await);
+    let flags = std::mem::take(&mut kept.flags);
+    kept.start();
+    succeeded(&kept.world.deploy("small-prod", "prod", "web", "1.0.0").await);
+    kept.world.ask(&kept.world.request("large-prod", "prod", "orders", "1.4.0")).await;
+    let message = kept.world.waits_for("large-prod", "ArtifactStoreNotConfigured").await;
+    for part in [
+        &format!("artifact orders-1.4.0 in host {} is kept in {}", kept.world.host, kept.url("orders")),
+        "this operator keeps everything in the cluster",
+        &format!("whoever runs it starts it with --artifact-store {} again", kept.registry.url("kept")),
+        "Waits until",
+    ] {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
+    kept.flags = flags;
+    kept.start();
+    let done = kept.world.approved("large-prod", "prod").await;
+    assert!(ended(&done));
+    succeeded(&done);
+}
+
+#[test]
+fn flags_that_do_not_go_together_are_refused_at_the_start() {
+    for (flags, words) in [
+        (&["--artifact-store", "oci://r.test"][..], "--artifact-store is oci://HOST[:PORT]/PATH"),
+        (&["--artifact-store", "oci://user:canary@r.test/x"], "no tag, user, password or query"),
+        (&["--artifact-store-from", "1"], "name it with --artifact-store"),
+        (
+            &["--artifact-store", "oci://r.test/x", "--artifact-store-plain-http", "--artifact-store-credentials", "/x"],
+            "credentials are never sent over http",
+        ),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_pilotage")).args(flags).env_clear().output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(words) && !said.contains("canary"), "{flags:?}: {said}");
+    }
+}
