@@ -140,7 +140,7 @@ mod tests {
             (0..12).map(|n| ("RoleBinding".into(), format!("b{n}"), format!("gives Role r to User u{n}"))).collect();
         let told = of("orders", &Version::new(1, 0, 0), None, [0, 0], &[], &powers);
         assert_eq!((told.len(), told[0].message.as_str()), (NAMED + 1, "RoleBinding b0 gives Role r to User u0"));
-        assert_eq!(told[NAMED].message, "2 more Roles and RoleBindings are created or changed: read them before you decide");
+        assert_eq!(told[NAMED].message, "2 more roles and bindings are created or changed: read them before you decide");
         assert!(told.iter().all(|w| w.reason == "GivesRights"));
         let long = [("Role".into(), "r".into(), "x".repeat(9000))];
         assert_eq!(of("orders", &Version::new(1, 0, 0), None, [0, 0], &[], &long)[0].message.chars().count(), errors::MAX_MESSAGE);
