@@ -81,9 +81,11 @@ impl Site {
     pub async fn tending<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
+            // First: work may be shorter than the pause.
+            self.tend();
             tokio::select! {
                 done = &mut work => return done,
-                () = tokio::time::sleep(Duration::from_millis(20)) => self.tend(),
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
             }
         }
     }

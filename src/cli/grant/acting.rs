@@ -16,7 +16,7 @@ use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
 use crate::delivery::discovery::Discovery;
 use crate::delivery::failure::Failure;
-use crate::delivery::store::ArtifactStore;
+use crate::delivery::store::{ArtifactStore, StoreError};
 use crate::delivery::{export, offered, required, share};
 use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
@@ -169,6 +169,7 @@ impl Acting {
             let artifact = get::<Artifact>(client, host, name).await?;
             match ArtifactStore::new(client.clone()).load(&artifact).await {
                 Ok(bundle) => objects.extend_from_slice(bundle.objects()),
+                Err(StoreError::KeptElsewhere { repository, .. }) => note = Some(kept(name, &repository)),
                 Err(error) if error.failure() == Failure::MissingRight => note = Some(unread(name, host)),
                 Err(error) => return Err(error.into()),
             }
@@ -205,6 +206,9 @@ impl Acting {
     }
 }
 
+/// What a grant lacks where an artifact's bytes can't be read, and what to do.
+const WITHOUT: &str = "what its objects refer to (Secrets, service accounts, claims) is not among this. Name Secrets with --secret";
+
 fn of_stage(host: &str, stage: Option<&Stage>, type_: DelegateType, account: Option<&str>) -> Option<Delegate> {
     match type_ {
         DelegateType::ServicePrincipal => {
@@ -216,9 +220,12 @@ fn of_stage(host: &str, stage: Option<&Stage>, type_: DelegateType, account: Opt
 
 /// The caller may not read the artifact's bytes, in which the references are.
 fn unread(artifact: &str, host: &str) -> String {
-    format!(
-        "You may not read the ConfigMaps of artifact {artifact} in namespace {host}: what its objects refer to (Secrets, service accounts, claims) is not among this. Name Secrets with --secret, or let who may read them run this"
-    )
+    format!("You may not read the ConfigMaps of artifact {artifact} in namespace {host}: {WITHOUT}, or let who may read them run this")
+}
+
+/// The plugin has no credentials of the operator's registry.
+fn kept(artifact: &str, repository: &str) -> String {
+    format!("The bytes of artifact {artifact} are in {repository}, which only the operator reads: {WITHOUT}, or use --solution and --from")
 }
 
 /// The objects of a Solution as they would be exported, each with its kind's group and plural name.
