@@ -52,7 +52,8 @@ async fn of_two_operators_that_are_awake_one_deploys_what_one_claimed() {
     }
     let ends = future::join_all(requests.iter().map(|(_, request)| approved_until_its_end(&world, request)));
     let robbed = claim_taken_away(&environments, &since);
-    match future::select(pin!(ends), pin!(robbed)).await {
+    let mut ends = pin!(ends);
+    match future::select(ends.as_mut(), pin!(robbed)).await {
         future::Either::Left((ends, _)) => {
             ignored(52, "two operators claim one environment for two requests", true, &"");
             // Whichever comes second finds done what it was to do.
@@ -68,7 +69,10 @@ async fn of_two_operators_that_are_awake_one_deploys_what_one_claimed() {
                 assert_eq!(outcomes[1].0, "Succeeded", "{:?}", pair.iter().map(outcome).collect::<Vec<_>>());
             }
         }
-        future::Either::Right((robbed, _)) => ignored(52, "two operators claim one environment for two requests", false, &robbed),
+        future::Either::Right((robbed, _)) => {
+            let ends: Vec<_> = ends.await.iter().map(|end| (end.metadata.name.clone(), phase(end), outcome(end))).collect();
+            ignored(52, "two operators claim one environment for two requests", false, &(robbed, ends));
+        }
     }
     let (calls, _) = audit::since(&world.plane.audit_log(), 0).unwrap();
     let maps: Api<ConfigMap> = Api::namespaced(world.admin.clone(), &world.qa);

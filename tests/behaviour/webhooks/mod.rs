@@ -143,7 +143,7 @@ fn writes(question: &Value, name: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_allows_the_dry_run_and_denies_the_write_is_named_with_its_reason() {
-    let world = World::new("denied-midway").await;
+    let world = World::new("denied-midway").await.provokes_refusals().await;
     develop(&world, "1.0.0", "registry.example/orders:1", &["orders", "orders-a"]).await;
     let first = world.deploy("first", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
@@ -177,7 +177,7 @@ async fn a_webhook_that_allows_the_dry_run_and_denies_the_write_is_named_with_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_that_denies_the_dry_run_is_named_before_anybody_is_asked() {
-    let world = World::new("denied-dry").await;
+    let world = World::new("denied-dry").await.provokes_refusals().await;
     develop(&world, "1.0.0", "registry.example/orders:1", &["orders"]).await;
     let judge = |question: &Value| if question["name"] == "orders" { Verdict::Deny("no such team".into()) } else { Verdict::Allow };
     let webhook = Webhook::start(&world.plane, judge).await;
