@@ -110,9 +110,7 @@ fn judge(calls: &[Call], seen: &Seen, granted: Vec<Granted>) -> Findings {
     let targets: BTreeSet<&String> = seen.plans.values().filter_map(|plan| seen.namespaces.get(&plan.environment_id)).collect();
     for call in calls {
         if call.code == 403 {
-            let home = home(call);
-            let ending = seen.ending.get(home).is_some_and(|since| *since <= call.at);
-            if !ending && !seen.provoking.contains(home) {
+            if !is_meant(call, seen) {
                 findings.refused.insert(format!("{} {}: {}", call.verb, call.uri.split('?').next().unwrap_or_default(), call.message));
             }
             continue;
@@ -145,13 +143,19 @@ fn covered(call: &Call, seen: &Seen) -> bool {
             .any(|plan| plan.delegate == *who && (tried || plan.ran.is_some_and(|(from, to)| from <= call.at && call.at <= to + SECOND)))
 }
 
-/// The namespace that a call is about; of what belongs to the whole cluster, that of the delegate.
-fn home(call: &Call) -> &str {
+/// Whether a test means the call to be refused, or its namespace was ending. What belongs to a whole cluster has none: it is called after its
+/// world, as the namespaces of that are, or the delegate's counts.
+fn is_meant(call: &Call, seen: &Seen) -> bool {
     let account = call.impersonated_user.as_deref().and_then(|user| user.strip_prefix("system:serviceaccount:"));
-    match account.and_then(|account| account.split_once(':')) {
+    let home = match account.and_then(|account| account.split_once(':')) {
         Some((namespace, _)) if call.namespace.is_empty() => namespace,
         _ => &call.namespace,
-    }
+    };
+    let after_its_world =
+        |namespace: &String| namespace.rsplit_once('-').is_some_and(|(world, _)| call.name.starts_with(&format!("{world}-")));
+    seen.provoking.contains(home)
+        || call.namespace.is_empty() && seen.provoking.iter().any(after_its_world)
+        || seen.ending.get(home).is_some_and(|since| *since <= call.at)
 }
 
 fn handed_on(right: &Granted) -> bool {
@@ -223,6 +227,11 @@ mod tests {
         let mut meant = seen();
         meant.provoking.insert("qa".into());
         assert_eq!(judge(&[refused], &meant, Vec::new()).refused.len(), 0, "the delegate's namespace says that it is meant");
+        // To become the delegate is refused already: the log names nobody.
+        let unknown = |name: &str| Call { code: 403, name: name.into(), ..of_cluster(1.0, None) };
+        meant.provoking = ["world-1-host".to_owned()].into();
+        let refused = |name: &str| judge(&[unknown(name)], &meant, Vec::new()).refused.len();
+        assert_eq!((refused("world-1-orders"), refused("world-12-orders"), refused("orders")), (0, 1, 1));
     }
 
     #[test]
