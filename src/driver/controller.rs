@@ -43,6 +43,9 @@ pub enum ReconcileError {
     /// The Lease has run out: whoever leads now goes on.
     #[error("the Lease has run out; nothing more is done here")]
     LeaseRanOut,
+    /// What it was decided on is no longer so.
+    #[error("decided on an older state")]
+    Overtaken,
     /// Something else, in words.
     #[error("{0}")]
     Other(String),
@@ -54,7 +57,7 @@ pub enum ReconcileError {
 impl ReconcileError {
     /// Whether the pass was made on an object that has changed since: to be repeated at once, and nothing to report.
     fn is_conflict(&self) -> bool {
-        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409)
+        matches!(self, Self::Overtaken) || matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409)
     }
 }
 

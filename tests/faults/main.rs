@@ -21,6 +21,7 @@ mod shipped;
 mod tls;
 
 mod abroad;
+mod behind;
 mod comings;
 mod connection;
 mod gate;

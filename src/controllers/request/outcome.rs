@@ -42,29 +42,33 @@ impl Pass {
             new = self.status();
         }
         self.tell(&mut new, &report::ended(observed, ending), now);
-        let in_artifact = async {
-            match started {
-                Some(started) => self.record_in_artifact(&new, started, end, ending).await,
-                None => Ok(()),
-            }
-        };
-        // The claim goes only when the artifact's record, the proof of it all, is there.
-        let (in_artifact, in_solution) = futures::join!(in_artifact, self.record_in_solution(&new.phase, &ending.message, now));
-        in_artifact?;
-        in_solution?;
-        let holds_claim = observed.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == self.uid());
-        if holds_claim {
-            self.record_in_environment(&new, end, ending).await?;
-        }
         new.end_time = Some(end);
         self.keep_errors(&mut new);
         if !self.results.is_empty() {
             new.plan.get_or_insert_default().results = self.results.iter().take(MOST_ENTRIES).cloned().collect();
         }
+        let holds_claim = observed.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == self.uid());
+        let in_solution = self.record_in_solution(&new.phase, &ending.message, now);
+        if let Some(started) = started {
+            let (in_artifact, in_solution) = futures::join!(self.record_in_artifact(&new, started, end, ending), in_solution);
+            in_artifact?;
+            in_solution?;
+            // The claim goes only when the artifact's record, the proof of it all, is there.
+            if holds_claim {
+                self.record_in_environment(&new, end, ending).await?;
+            }
+        } else {
+            in_solution.await?;
+        }
         self.write(&new).await?;
         self.running.forget(&self.uid());
         let type_ = if good { EventType::Normal } else { EventType::Warning };
         self.event(Trigger::OnDeploymentCompleted, type_, &format!("{}: {}", new.phase, ending.message));
+        if started.is_none() && holds_claim {
+            // A start that was not seen yet may hold it, and of start and end only one can be written on the same state: so that the claim
+            // goes after the end here. Where this is not reached, the environment's controller releases it.
+            self.record_in_environment(&new, end, ending).await?;
+        }
         Ok(())
     }
 
@@ -102,20 +106,26 @@ impl Pass {
             message: (!good).then(|| errors::bounded(&ending.message, MAX_RECORDED)),
             restored: run.rollback.as_ref().filter(|_| ending.restored).map(|rollback| rollback.version.clone()),
         };
-        let written = self
+        let recorded = self
             .cluster
             .records
             .artifacts
             .update(&self.host(), &artifact.name, move |artifact, status| {
                 status.observed_generation = artifact.metadata.generation.unwrap_or(-1);
-                if !status.deployments.iter().any(|d| d.request_uid == record.request_uid) {
-                    status.deployments.push(record.clone());
-                    bound(&mut status.deployments);
-                    status.summary = succeeded_in(&status.deployments);
+                if let Some(recorded) = status.deployments.iter().find(|d| d.request_uid == record.request_uid) {
+                    return recorded.outcome;
                 }
+                status.deployments.push(record.clone());
+                bound(&mut status.deployments);
+                status.summary = succeeded_in(&status.deployments);
+                record.outcome
             })
             .await;
-        gone_is_fine(written.map(|_| ()))
+        match recorded {
+            // Whoever records first decides: the end is decided again, on that record.
+            Ok((outcome, _)) if (outcome == Outcome::Succeeded) != good => Err(ReconcileError::Overtaken),
+            recorded => gone_is_fine(recorded.map(|_| ())),
+        }
     }
 
     async fn record_in_environment(&self, run: &RunStatus, end: Timestamp, ending: &Ending) -> Result<(), ReconcileError> {
