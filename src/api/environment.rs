@@ -65,6 +65,7 @@ pub enum EnvironmentType {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.type == oldSelf.type && self.__namespace__ == oldSelf.__namespace__ && has(self.cluster) == has(oldSelf.cluster) && (!has(self.cluster) || self.cluster == oldSelf.cluster)")
     .message("type, namespace and cluster are immutable: delete this Environment and create another"))]
+#[x_kube(validation = Rule::new("self.type == 'Target' || !has(self.cluster)").message(REMOTE_TARGETS_ONLY))]
 pub struct EnvironmentSpec {
     /// `Development` (exported from) or `Target` (deployed to). Immutable.
     #[serde(rename = "type")]
@@ -140,6 +141,12 @@ pub enum ValidationStatus {
     /// It may not; the condition `Validated` says why.
     Failed,
 }
+
+/// Why a `Development` environment is never in another cluster, and what is done instead.
+pub const REMOTE_TARGETS_ONLY: &str = "only targets can be in another cluster: a version is exported for the person who asks for it, by what they \
+    may read, and who somebody is in this cluster says nothing about the other one. Have CI there push each version as an OCI artifact, list its \
+    repository in the Pipeline (spec.artifactRepositories), and request it by spec.artifact; it needs no Development environment there. For a \
+    development namespace of this cluster leave out spec.cluster";
 
 /// What was found at the last validation, and what runs in the environment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
