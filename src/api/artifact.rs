@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::condition::Condition;
 use super::reference::{GroupKind, Identity, SolutionVersion};
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
@@ -152,11 +151,6 @@ pub struct ArtifactStatus {
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["requestUID".into()]))]
     pub deployments: Vec<DeploymentRecord>,
-    /// `Ready`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
 }
 
 /// How a deployment ended.
