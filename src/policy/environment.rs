@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::check::{Check, Failure, Remedy, edit, polled, watched};
-use crate::api::environment::EnvironmentType;
+use crate::api::environment::{EnvironmentType, REMOTE_TARGETS_ONLY};
 use crate::api::names::{CROSS_REGION_LABEL, DEVELOPED_IN_LABEL, MANAGED_BY_LABEL, REGION_LABEL};
 use crate::api::reference::Subject;
 use crate::identity::access::Right;
@@ -147,11 +147,11 @@ pub fn opt_in_label(type_: EnvironmentType) -> &'static str {
     }
 }
 
-/// The checks that look at the namespace from outside. Nothing is read inside a namespace before they pass.
+/// The checks that look at the namespace from outside, and the namespace that passes them. Nothing is read inside one before.
 ///
 /// # Errors
 /// The first check that failed.
-pub fn from_outside(view: &View) -> Check {
+pub fn from_outside(view: &View) -> Result<&NamespaceView, Failure> {
     let found = exists(view)?;
     not_terminating(view, found)?;
     no_host(view, found)?;
@@ -159,7 +159,8 @@ pub fn from_outside(view: &View) -> Check {
     not_recreated(view, found)?;
     not_taken(view)?;
     opted_in(view)?;
-    region_agrees(view, found)
+    region_agrees(view, found)?;
+    Ok(found)
 }
 
 /// The checks that look inside the namespace.
@@ -179,13 +180,8 @@ pub fn can_be_remote(type_: EnvironmentType) -> Check {
     if type_ == EnvironmentType::Target {
         return Ok(());
     }
-    edit(
-        "RemoteDevelopmentUnsupported",
-        "only targets can be in another cluster: a version is exported for the person who asks for it, by what they may read, and who somebody is \
-         in this cluster says nothing about the other one. Have CI there push each version as an OCI artifact, list its repository in the \
-         Pipeline (spec.artifactRepositories), and request it by spec.artifact; it needs no development Environment there. Delete this one, or \
-         create it without spec.cluster for a development namespace of this cluster",
-    )
+    // The schema refuses it at admission. What was stored before is never exported from.
+    edit("RemoteDevelopmentUnsupported", REMOTE_TARGETS_ONLY)
 }
 
 /// What becomes of the namespace is watched in the host's cluster, and asked for elsewhere.

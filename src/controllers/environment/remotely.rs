@@ -35,12 +35,11 @@ async fn look(cluster: &Cluster, environment: &Environment, spec: &RemoteCluster
         view.rivals = observe::rivals(&cluster.stores, environment, namespace.meta().uid.as_deref(), labelled);
         view.me.opted_in = labelled(environment) || is_bound(&remote, environment).await.map_err(|e| remote.failure(&e))?;
     }
-    policy::from_outside(&view)?;
+    let found = policy::from_outside(&view)?.clone();
     let (discovery, client) = (&remote.discovery, remote.cluster.client());
     let read = environment.spec.prerequisites.iter().map(|p| prerequisites::read(discovery, &client, &view.namespace, p));
     let (read, version) = futures::try_join!(try_join_all(read), client.apiserver_version()).map_err(|e| remote.failure(&e))?;
     policy::from_inside(&view, &Inside { prerequisites: read, lacks: None })?;
-    let found = view.found.clone().unwrap_or_else(|| seen(&Namespace::default()));
     let facts =
         Facts { environment_id: found.uid, region: found.region, kubernetes_version: version.git_version.chars().take(64).collect() };
     Ok((view, facts))
