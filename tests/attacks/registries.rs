@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tar::EntryType;
 
 use crate::attempt::{ignored, refused, told};
-use crate::scene::{bind, grant, operator, patch_status, person, until_may, user};
+use crate::scene::{administrator, operator, patch_status};
 use crate::shipped::{archive, config, folder, push_layer, request, takes_from};
 use crate::world::{World, client, phase};
 
@@ -99,12 +99,7 @@ async fn a_layer_that_was_altered_in_the_registrys_storage_is_found_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_lends_credentials_that_they_can_not_read() {
     let world = World::new("oci-lent").await;
-    bind(&world, "ann", "ClusterRole", "pilotage-administrator", &user("ann")).await;
-    let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["environments"], "resourceNames": ["dev"], "verbs": ["use"]}]);
-    grant(&world, "ann-dev", rules, &user("ann")).await;
-    until_may(&world, "ann", &[], "use", "environments.pilotage.dev/dev").await;
-    until_may(&world, "ann", &[], "patch", "pipelines.pilotage.dev").await;
-    let ann = person(&world, "ann", &[]).await;
+    let ann = administrator(&world, "ann").await;
     let with = |url: &str, secret: &str| json!({"url": url, "credentialsSecretRef": {"name": secret}});
     let (theirs, hers) = ("oci://theirs.example.test/team", "oci://hers.example.test");
     set(&world, &world.admin, json!([with(theirs, "theirs"), {"url": hers}])).await.unwrap();

@@ -75,6 +75,16 @@ pub async fn bind(world: &World, name: &str, kind: &str, role: &str, subject: &V
         .await;
 }
 
+/// Somebody who administers the pipelines of the host and may use its development environment, and nothing else.
+pub async fn administrator(world: &World, name: &str) -> Client {
+    bind(world, name, "ClusterRole", "pilotage-administrator", &user(name)).await;
+    let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["environments"], "resourceNames": ["dev"], "verbs": ["use"]}]);
+    grant(world, &format!("{name}-dev"), rules, &user(name)).await;
+    until_may(world, name, &[], "use", "environments.pilotage.dev/dev").await;
+    until_may(world, name, &[], "patch", "pipelines.pilotage.dev").await;
+    person(world, name, &[]).await
+}
+
 /// A subject of a binding.
 pub fn user(name: &str) -> Value {
     json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": name})

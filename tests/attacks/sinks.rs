@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::attempt::{ignored, refused};
 use crate::receiver::{Answer, KEY, Receiver};
-use crate::scene::{bind, grant, orders, person, until_may, user};
+use crate::scene::{administrator, orders};
 use crate::world::{World, phase};
 
 fn keyed(url: &str, secret: &str) -> Value {
@@ -22,12 +22,7 @@ async fn set(world: &World, who: &kube::Client, spec: Value) -> kube::Result<Pip
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_signs_with_a_key_that_they_can_not_read() {
     let world = World::new("sink-keys").await;
-    bind(&world, "ann", "ClusterRole", "pilotage-administrator", &user("ann")).await;
-    let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["environments"], "resourceNames": ["dev"], "verbs": ["use"]}]);
-    grant(&world, "ann-dev", rules, &user("ann")).await;
-    until_may(&world, "ann", &[], "use", "environments.pilotage.dev/dev").await;
-    until_may(&world, "ann", &[], "patch", "pipelines.pilotage.dev").await;
-    let ann = person(&world, "ann", &[]).await;
+    let ann = administrator(&world, "ann").await;
     let (theirs, hers) = ("https://theirs.example.test", "https://hers.example.test");
     set(&world, &world.admin, json!({"sinks": [keyed(theirs, "theirs"), {"url": hers}]})).await.unwrap();
 
