@@ -1,5 +1,7 @@
 //! Clusters that come and go while the operator runs: what is known of one that went is forgotten, with its connections.
 
+use std::time::{Duration, Instant};
+
 use kube::Api;
 use kube::api::DeleteParams;
 use pilotage::api::{Environment, Stage};
@@ -11,6 +13,9 @@ use crate::world::role;
 
 /// What the cluster is called that comes and goes.
 const GUEST: &str = "us";
+
+/// Sooner than connections end by themselves that nobody uses.
+const UNUSED: Duration = Duration::from_secs(7);
 
 impl Abroad {
     /// Whatever a second target takes, by a kubeconfig of its own that leads through `gate`: its namespace, and who may read what.
@@ -91,7 +96,9 @@ async fn of_a_cluster_that_went_no_connection_is_left_and_the_others_go_on() {
         assert_eq!(crate::world::phase(&ended), "Succeeded", "{:?}", crate::world::outcome(&ended));
         assert!(gate.open() > 0, "it was there");
         abroad.goodbye().await;
+        let gone = Instant::now();
         abroad.wait("no connection is left", |_| (gate.open() == 0).then_some(())).await;
+        assert!(gone.elapsed() < UNUSED, "they were closed because the cluster is forgotten, and not because nobody used them");
         // Nobody comes back to it, and the cluster that stays is deployed to as before.
         let taken = gate.taken();
         abroad.deploy("prod", "orders", version).await;
