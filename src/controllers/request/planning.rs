@@ -12,6 +12,7 @@ use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
 use crate::api::{Artifact, Environment};
 use crate::delivery::errors::{first_few, named};
+use crate::delivery::node_ports::{self, NodePort};
 use crate::delivery::offered;
 use crate::delivery::plan::{self, ClusterBounds, PlanError, PlanInput};
 use crate::delivery::planned::Planned;
@@ -42,6 +43,7 @@ pub(super) struct DryRun {
     pub(super) planned: Planned,
     settings_digest: String,
     access: Vec<AccessedObject>,
+    node_ports: Vec<NodePort>,
 }
 
 /// Why a dry run can't be carried out.
@@ -111,6 +113,7 @@ impl Pass {
             &report.objects,
             &dry.planned.powers(),
         );
+        let node_ports = node_ports::told(&observed.request.solution, &dry.node_ports);
         let left_alone = warnings::left_alone(&observed.request.solution, &target.name_any(), &dry.planned.left_alone());
         let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
         let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
@@ -136,7 +139,7 @@ impl Pass {
             objects: report.objects,
             objects_omitted: report.objects_omitted,
             access: dry.access,
-            results: warnings.into_iter().chain(left_alone).chain(unshared).take(MOST_RESULTS).collect(),
+            results: warnings.into_iter().chain(left_alone).chain(node_ports).chain(unshared).take(MOST_RESULTS).collect(),
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
         Ok(PlanFact::Ready { hash, summary })
@@ -172,9 +175,12 @@ impl Pass {
         client: &DelegateClient,
         target: &Environment,
         artifact: &Artifact,
-        resolved: Resolved,
+        mut resolved: Resolved,
     ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
         let namespace = &target.spec.namespace;
+        let is_beside_development = target.spec.cluster.is_none() && artifact.spec.source.environment.is_some();
+        let node_ports =
+            if is_beside_development { node_ports::leave(&mut resolved.objects, &artifact.spec.environment_variables) } else { Vec::new() };
         let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
         input.force = self.force();
         input.concurrency = self.cluster.options.apply_concurrency;
@@ -222,7 +228,9 @@ impl Pass {
             return Ok(Err(Hindrance::Missing(obstacle)));
         }
         match planned {
-            Some(planned) if results.is_empty() => Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used })),
+            Some(planned) if results.is_empty() => {
+                Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used, node_ports }))
+            }
             _ => Ok(Err(Hindrance::Refused(reason, results))),
         }
     }
