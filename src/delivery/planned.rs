@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::applyset::{self, GroupKind};
 use super::object::{Item, Key, Served};
-use super::powers;
+use super::powers::{self, Gift};
 use super::set::Set;
 use crate::api::plan::{PlannedAction, PlannedObject};
 use crate::identity::delegate::Delegate;
@@ -97,7 +97,7 @@ pub struct PlanSummary {
     pub recreate: i32,
     /// How many objects stay as they are.
     pub unchanged: i32,
-    /// What changes: deletions first, then what is created and changed; at most [`MAX_OBJECTS`].
+    /// What changes: deletions first, then what is created and changed, in both what belongs to the whole cluster first; at most [`MAX_OBJECTS`].
     pub objects: Vec<PlannedObject>,
     /// How many further objects change that are not listed.
     pub objects_omitted: i32,
@@ -127,7 +127,8 @@ impl Planned {
                 fields: i.fields.clone(),
             }))
             .collect();
-        objects.sort_by_key(|object| !matches!(object.action, PlannedAction::Delete | PlannedAction::Recreate));
+        // What does not fit is what touches least.
+        objects.sort_by_key(|object| (!matches!(object.action, PlannedAction::Delete | PlannedAction::Recreate), !object.cluster_scoped));
         let omitted = objects.len().saturating_sub(MAX_OBJECTS);
         objects.truncate(MAX_OBJECTS);
         PlanSummary {
@@ -155,10 +156,12 @@ impl Planned {
         keys
     }
 
-    /// The Roles and their bindings that are created or changed: kind, name, and who gets what by them.
-    pub fn powers(&self) -> Vec<(String, String, String)> {
+    /// The roles and their bindings that are created or changed, and who gets what by them; in sentences; those that give most first.
+    pub fn powers(&self) -> Vec<(Key, String)> {
         let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
-        written.filter_map(|i| Some((i.item.key.kind.clone(), i.item.key.name.clone(), powers::of(&i.item.body)?))).collect()
+        let mut gifts: Vec<(Gift, &Key)> = written.filter_map(|i| Some((powers::of(&i.item.body)?, &i.item.key))).collect();
+        gifts.sort();
+        gifts.into_iter().map(|(gift, key)| (key.clone(), format!("{} {} {}", key.kind, powers::shown(&key.name), gift.said))).collect()
     }
 
     /// Whether applying it would write nothing at all.
