@@ -58,17 +58,13 @@ fn cluster_role(object: &Value) -> String {
     let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
     for (label, value) in labels.into_iter().flatten() {
         let value = value.as_str().unwrap_or_default();
-        match label.strip_prefix("rbac.authorization.k8s.io/aggregate-to-") {
-            Some(role) if value == "true" => also.push(format!("also to all who have ClusterRole {}", shown(role))),
-            Some(_) => {}
-            // Who gathers by it is not known here; it is how such labels are called.
-            None if label.contains("aggregate") => {
-                also.push(format!(
-                    "also to all who have a ClusterRole that gathers those with label {}",
-                    shown(&format!("{label}={value}"))
-                ));
+        if let Some(role) = label.strip_prefix("rbac.authorization.k8s.io/aggregate-to-") {
+            if value == "true" {
+                also.push(format!("also to all who have ClusterRole {}", shown(role)));
             }
-            None => {}
+        } else if label.contains("aggregate") {
+            // Who gathers by it is not known here; it is how such labels are called.
+            also.push(format!("also to all who have a ClusterRole that gathers those with label {}", shown(&format!("{label}={value}"))));
         }
     }
     if object.get("aggregationRule").is_some_and(|rule| !rule.is_null()) {

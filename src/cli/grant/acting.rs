@@ -212,7 +212,7 @@ impl Acting {
             namespace: namespaced.then(|| namespace.to_owned()),
             ..Right::on("get", group, plural, "")
         };
-        let mut rights: Vec<Right> = resources.iter().flat_map(|deployed| whole(right(deployed))).collect();
+        let mut rights: Vec<Right> = resources.iter().flat_map(|deployed| whole(&right(deployed))).collect();
         if !self.shares.is_empty() {
             rights.extend(share::rights(namespace, &self.shares));
         }
@@ -246,7 +246,7 @@ const WITHOUT: &str = "what its objects refer to (Secrets, service accounts, cla
 type Deployed = (String, String, bool);
 
 /// What deploying a kind takes.
-fn whole(right: Right) -> Vec<Right> {
+fn whole(right: &Right) -> Vec<Right> {
     grants::DELEGATE_VERBS.iter().map(|verb| Right { verb: (*verb).to_owned(), ..right.clone() }).collect()
 }
 

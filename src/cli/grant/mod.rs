@@ -182,7 +182,7 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
 
 /// A grant with what is to be known of it, as a comment.
 fn noted(notes: &[String], text: &str) -> String {
-    notes.iter().map(|note| format!("# {note}\n")).collect::<String>() + text
+    notes.iter().map(|note| format!("# {note}")).chain([text.to_owned()]).collect::<Vec<_>>().join("\n")
 }
 
 fn environment(host: &str, namespace: &str, type_: Kind) -> String {
