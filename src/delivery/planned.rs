@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::applyset::{self, GroupKind};
-use super::object::{Item, Key, Served};
+use super::object::{Item, Key, Served, group_of};
 use super::powers::{self, Gift};
 use super::set::Set;
-use crate::api::plan::{PlannedAction, PlannedObject};
+use crate::api::plan::{Plan, PlannedAction, PlannedObject};
 use crate::identity::delegate::Delegate;
 
 /// The most objects that a plan lists (its schema says so).
@@ -156,6 +156,27 @@ impl Planned {
         keys
     }
 
+    /// Whether it deletes anything, or creates anything anew.
+    pub fn takes_away(&self) -> bool {
+        !self.deletions.is_empty() || self.items.iter().any(|i| i.action == PlannedAction::Recreate)
+    }
+
+    /// What it deletes or creates anew and `pinned`, the plan that was asked to be approved, does not: after a part was carried out, what
+    /// is left is never more. Where `pinned` lists nothing but such objects and had to omit some, it can't be told.
+    pub fn beyond(&self, pinned: &Plan) -> Vec<Key> {
+        let takes_away = |action| matches!(action, PlannedAction::Delete | PlannedAction::Recreate);
+        if pinned.objects_omitted > 0 && pinned.objects.iter().all(|o| takes_away(o.action)) {
+            return Vec::new();
+        }
+        let is_pinned = |key: &Key, action| {
+            let same = |o: &PlannedObject| o.kind == key.kind && o.name == key.name && group_of(&o.api_version) == key.group;
+            pinned.objects.iter().any(|o| o.action == action && same(o))
+        };
+        let deleted = self.deletions.iter().map(|d| (&d.key, PlannedAction::Delete));
+        let recreated = self.items.iter().filter(|i| i.action == PlannedAction::Recreate).map(|i| (&i.item.key, PlannedAction::Recreate));
+        deleted.chain(recreated).filter(|(key, action)| !is_pinned(key, *action)).map(|(key, _)| key.clone()).collect()
+    }
+
     /// The roles and their bindings that are created or changed, and who gets what by them; in sentences; those that give most first.
     pub fn powers(&self) -> Vec<(Key, String)> {
         let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
@@ -264,6 +285,29 @@ mod tests {
         let mut of_cluster = item("everywhere", PlannedAction::Unchanged);
         of_cluster.item.served.is_namespaced = false;
         assert_eq!(planned(vec![of_cluster], vec![]).marked_for_hash(), ["cluster /ConfigMap/everywhere"]);
+    }
+
+    #[test]
+    fn what_is_planned_again_midway_takes_away_no_more_than_was_approved() {
+        let deletion = |name: &str| Deletion {
+            key: key("apps", "Deployment", name),
+            served: served("apps", "Deployment"),
+            uid: "u".into(),
+            version: "7".into(),
+        };
+        let pinned = |plan: &Planned| {
+            let report = plan.report();
+            Plan { objects: report.objects, objects_omitted: report.objects_omitted, ..Plan::default() }
+        };
+        let approved =
+            pinned(&planned(vec![item("anew", PlannedAction::Recreate), item("new", PlannedAction::Create)], vec![deletion("a")]));
+        let beyond = |items, deletions| planned(items, deletions).beyond(&approved).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(beyond(vec![item("anew", PlannedAction::Create)], vec![]), [""; 0], "a part is done");
+        assert_eq!(beyond(vec![item("anew", PlannedAction::Recreate)], vec![deletion("a")]), [""; 0], "or nothing");
+        assert_eq!(beyond(vec![item("new", PlannedAction::Recreate)], vec![]), ["ConfigMap new"]);
+        assert_eq!(beyond(vec![], vec![deletion("anew"), deletion("a")]), ["Deployment anew"], "another kind, and another action");
+        let many = (0..250).map(|n| deletion(&format!("d{n}"))).collect();
+        assert_eq!(planned(vec![], vec![deletion("x")]).beyond(&pinned(&planned(vec![], many))), [], "not all of them are known");
     }
 
     #[test]

@@ -138,3 +138,55 @@ async fn a_field_that_somebody_else_takes_over_in_between_is_named_with_its_new_
     assert!(message.contains(r#"ConfigMap orders: .data.greeting is managed by "hotfix" "#), "{message}");
     assert_eq!(serde_json::to_value(maps.get("orders").await.unwrap().data).unwrap(), json!({"greeting": "hotfix"}));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_labelled_as_the_solutions_midway_is_not_deleted_as_nobody_was_asked() {
+    let world = site::world(site::shared(), "labelled").await;
+    let mut site = Site::start(&world, |_| {}).await;
+    let proxy = site.proxy.clone();
+    site.tending(async {
+        world.configure().await;
+        world.apply(&Application::small().objects(&world)).await;
+        let mut foreign = world.config("other", "foreign", json!({"of": "somebody else"}));
+        foreign["metadata"]["namespace"] = json!(world.qa);
+        world.apply(&[foreign]).await;
+        world.ask(&world.request("orders-qa", "qa", "orders", "1.4.0")).await;
+        world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
+    })
+    .await;
+    let deployment = format!("/namespaces/{}/deployments/orders", world.qa);
+    let mut has_crashed = false;
+    proxy.follow(move |call| {
+        if call.write.is_some() && call.line.ends_with(&deployment) && !has_crashed {
+            has_crashed = true;
+            return Action::CrashBefore;
+        }
+        Action::Forward
+    });
+    world.decide("qa", "orders-qa", "Approved").await.unwrap();
+    // It is not started again before.
+    world.until("the operator has died midway", async || proxy.has_crashed().then_some(())).await;
+    let maps = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa);
+    let set = maps.get("orders").await.unwrap().labels()["applyset.kubernetes.io/part-of"].clone();
+    let label = Patch::Merge(json!({"metadata": {"labels": {"applyset.kubernetes.io/part-of": set}}}));
+    maps.patch("foreign", &PatchParams::default(), &label).await.unwrap();
+
+    let request = site.tending(world.end("orders-qa")).await;
+    let (reason, message) = outcome(&request);
+    assert_eq!((phase(&request).as_str(), reason.as_str()), ("Failed", "PlanChanged"), "{message}");
+    for part in ["ConfigMap foreign would be deleted", "nothing more was written", "Find out who labelled"] {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
+    assert_eq!(maps.get("foreign").await.unwrap().data.unwrap()["of"], "somebody else");
+
+    // Whoever asks again is asked for it: the plan says that it goes.
+    let again = site
+        .tending(async {
+            world.ask(&world.request("again", "qa", "orders", "1.4.0")).await;
+            world.approved("again", "qa").await
+        })
+        .await;
+    assert_eq!(phase(&again), "Succeeded", "{:?}", outcome(&again));
+    assert_eq!(again.status.unwrap().run.plan.unwrap().objects[0].name, "foreign");
+    assert!(maps.get_opt("foreign").await.unwrap().is_none());
+}
