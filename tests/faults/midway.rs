@@ -11,11 +11,10 @@ use crate::proxy::Action;
 use crate::site::{self, Site};
 use crate::world::{World, ended, outcome, phase};
 
-/// A world in which the small application is on its way to QA, up to the first write to an object whose address has that part.
-async fn held_at(name: &str, part: &str) -> (World, Site) {
+/// A world in which the small application is asked to be deployed to QA, where somebody else has an object.
+async fn asked(name: &str) -> (World, Site) {
     let world = site::world(site::shared(), name).await;
     let mut site = Site::start(&world, |_| {}).await;
-    let proxy = site.proxy.clone();
     site.tending(async {
         world.configure().await;
         world.apply(&Application::small().objects(&world)).await;
@@ -24,6 +23,16 @@ async fn held_at(name: &str, part: &str) -> (World, Site) {
         world.apply(&[foreign]).await;
         world.ask(&world.request("orders-qa", "qa", "orders", "1.4.0")).await;
         world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
+    })
+    .await;
+    (world, site)
+}
+
+/// The same on its way, up to the first write to an object whose address has that part.
+async fn held_at(name: &str, part: &str) -> (World, Site) {
+    let (world, mut site) = asked(name).await;
+    let proxy = site.proxy.clone();
+    site.tending(async {
         let part = format!("/namespaces/{}/{part}", world.qa);
         let watched = part.clone();
         proxy.follow(move |call| if call.write.is_some() && call.line.contains(&watched) { Action::Hold } else { Action::Forward });
@@ -141,19 +150,8 @@ async fn a_field_that_somebody_else_takes_over_in_between_is_named_with_its_new_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_labelled_as_the_solutions_midway_is_not_deleted_as_nobody_was_asked() {
-    let world = site::world(site::shared(), "labelled").await;
-    let mut site = Site::start(&world, |_| {}).await;
+    let (world, mut site) = asked("labelled").await;
     let proxy = site.proxy.clone();
-    site.tending(async {
-        world.configure().await;
-        world.apply(&Application::small().objects(&world)).await;
-        let mut foreign = world.config("other", "foreign", json!({"of": "somebody else"}));
-        foreign["metadata"]["namespace"] = json!(world.qa);
-        world.apply(&[foreign]).await;
-        world.ask(&world.request("orders-qa", "qa", "orders", "1.4.0")).await;
-        world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
-    })
-    .await;
     let deployment = format!("/namespaces/{}/deployments/orders", world.qa);
     let mut has_crashed = false;
     proxy.follow(move |call| {
