@@ -41,8 +41,9 @@ impl Warehouse {
             let mut session = Session::writing(&repository, &access)?;
             session.put_blob("layer", &package.layer_digest, package.layer.clone()).await?;
             session.put_blob("config", &package.config_digest, package.config.clone()).await?;
-            let manifest = package.manifest(artifact.spec.exported_at);
-            session.put_manifest(package.tag(), &digest(&manifest), Bytes::from(manifest)).await
+            let manifest = Bytes::from(package.manifest(artifact.spec.exported_at));
+            session.put_manifest(&digest(&manifest), manifest.clone()).await?;
+            session.put_tag(package.tag(), manifest).await
         };
         let done = self.ask(&repository, work).await;
         done.map_err(|source| failed(artifact, &repository, source))
