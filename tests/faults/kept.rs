@@ -249,12 +249,12 @@ async fn credentials_come_from_a_file_that_may_change_and_go_to_that_registry_al
     let host = kept.registry.host();
     write("elsewhere.example.test", "canary-password");
     says(format!(
-        "does not let anybody without credentials read {} (401): the file of --artifact-store-credentials has no entry for {host}",
+        "does not let anybody without credentials write to {} (401): the file of --artifact-store-credentials has no entry for {host}",
         kept.url("orders")
     ))
     .await;
     write(&host, "wrong-canary-password");
-    says(format!("does not let user keeper read {} (401): let that user push to and pull from it", kept.url("orders"))).await;
+    says(format!("does not let user keeper write to {} (401): let that user push to and pull from it", kept.url("orders"))).await;
     write(&host, "canary-password");
     let done = world.approved("to-qa", "qa").await;
     succeeded(&done);
@@ -282,7 +282,7 @@ async fn a_version_that_is_kept_in_the_registry_is_put_back_when_the_next_one_fa
     let kept = Kept::new("kept-back").await;
     let world = &kept.world;
     let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
-    stage["spec"]["deployment"] = json!({"timeout": "5s", "onFailure": "Rollback"});
+    stage["spec"]["deployment"] = json!({"timeout": "10s", "onFailure": "Rollback"});
     world.apply_as(&world.olga().await, &stage).await.unwrap();
     world.ready::<Stage>("qa").await;
     kept.develop("1.0.0", 100_000).await;
