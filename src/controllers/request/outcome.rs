@@ -86,6 +86,7 @@ impl Pass {
         let (Some(artifact), Some(plan)) = (&run.artifact, &run.plan) else { return Ok(()) };
         let approved_by = self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.by.clone());
         let target = self.around.target.as_ref();
+        let digest = artifact.digest.clone();
         let record = DeploymentRecord {
             request_uid: self.uid(),
             request: self.request.name_any(),
@@ -111,19 +112,25 @@ impl Pass {
             .records
             .artifacts
             .update(&self.host(), &artifact.name, move |artifact, status| {
+                // The proof of a deployment belongs to what was deployed, and to nothing else of that name.
+                if artifact.spec.digest != digest {
+                    return None;
+                }
                 status.observed_generation = artifact.metadata.generation.unwrap_or(-1);
                 if let Some(recorded) = status.deployments.iter().find(|d| d.request_uid == record.request_uid) {
-                    return recorded.outcome;
+                    return Some(recorded.outcome);
                 }
                 status.deployments.push(record.clone());
                 bound(&mut status.deployments);
                 status.summary = succeeded_in(&status.deployments);
-                record.outcome
+                Some(record.outcome)
             })
             .await;
         match recorded {
             // Whoever records first decides: the end is decided again, on that record.
-            Ok((outcome, _)) if (outcome == Outcome::Succeeded) != good => Err(ReconcileError::Overtaken),
+            Ok((Some(outcome), _)) if (outcome == Outcome::Succeeded) != good => Err(ReconcileError::Overtaken),
+            // Nothing succeeds without a record of it.
+            Ok((None, _)) if good => Err(ReconcileError::Overtaken),
             recorded => gone_is_fine(recorded.map(|_| ())),
         }
     }

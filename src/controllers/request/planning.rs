@@ -10,7 +10,8 @@ use super::pass::Pass;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
-use crate::api::{Artifact, Environment};
+use crate::api::stage::OnFailure;
+use crate::api::{Artifact, Environment, names};
 use crate::delivery::errors::{first_few, named};
 use crate::delivery::node_ports::{self, NodePort};
 use crate::delivery::offered;
@@ -23,7 +24,7 @@ use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
-use crate::policy::request::observed::{ApplyFact, DelegateView, Observed, Obstacle, PlanFact};
+use crate::policy::request::observed::{ApplyFact, CurrentVersion, DelegateView, Observed, Obstacle, PlanFact};
 use crate::policy::request::warnings;
 
 /// How many findings a status takes (its schema says so).
@@ -89,6 +90,12 @@ impl Pass {
             Err(hindrance) => return Ok(self.hindered(hindrance)),
         };
         let replaces = observed.target.present().and_then(|t| t.current.clone());
+        if stage.on_failure == OnFailure::Rollback
+            && let Some(replaced) = &replaces
+            && let Some(obstacle) = self.no_way_back(&observed.request.stage, replaced).await?
+        {
+            return Ok(PlanFact::Missing(obstacle));
+        }
         let delegate = gates::deployer(observed, stage);
         let hash = plan_hash(&PlanInputs {
             request_uid: &observed.request.uid,
@@ -143,6 +150,19 @@ impl Pass {
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
         Ok(PlanFact::Ready { hash, summary })
+    }
+
+    /// Why what is replaced could not be put back, as the plan promises: the registry that it is kept in doesn't have it.
+    async fn no_way_back(&self, stage: &str, replaced: &CurrentVersion) -> Result<Option<Obstacle>, ReconcileError> {
+        let name = names::artifact_name(&self.request.spec.solution.name, &replaced.version.to_string());
+        let Some(artifact) = self.cluster.records.artifacts.newest(&self.host(), &name).await else { return Ok(None) };
+        let Err(error) = self.cluster.artifacts.is_there(&artifact).await else { return Ok(None) };
+        let (Unusable::Waits(obstacle) | Unusable::Ends(obstacle)) = Unusable::of(&error)?;
+        let message = format!(
+            "{}, which stage {stage} puts back where the deployment fails (onFailure: Rollback), can't be read: {}. Or set onFailure: Keep on the stage",
+            replaced.version, obstacle.message
+        );
+        Ok(Some(Obstacle { message, ..obstacle }))
     }
 
     /// Settings, what the target offers, and the dry run, as `client`. `Err` is why it can't be carried out.
