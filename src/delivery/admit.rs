@@ -281,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn the_whole_cluster_is_reached_only_where_the_environment_lists_the_kind() {
         let allowed = listed(&[CLASSES, ("", "Namespace")]);
-        let bounds = |allowed| ClusterBounds { environment: "qa", namespace_uid: "uid", allowed, exported: None };
+        let bounds = |allowed| ClusterBounds { environment: "qa", namespace_uid: "uid", allowed, recorded: &[], exported: None };
         let (refused, items) = judged(bounds(&[]), &[class()]).await;
         assert!(items.is_empty());
         assert_eq!(refused[0].0, "ClusterScoped");
@@ -305,7 +305,8 @@ mod tests {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
         let maps = [GroupKind { group: String::new(), kind: "ConfigMap".into() }];
         let reasons = async |exported: &[GroupKind], object: &Value| {
-            let bounds = ClusterBounds { environment: "qa", namespace_uid: "uid", allowed: &allowed, exported: Some(exported) };
+            let bounds =
+                ClusterBounds { environment: "qa", namespace_uid: "uid", allowed: &allowed, recorded: &[], exported: Some(exported) };
             judged(bounds, std::slice::from_ref(object)).await.0.into_iter().map(|(reason, _)| reason).collect::<Vec<_>>()
         };
         assert!(reasons(&exported, &class()).await.is_empty());
@@ -324,7 +325,7 @@ mod tests {
                 "spec": {"group": group, "names": {"kind": "Widget"}, "conversion": {"strategy": conversion}}})
         };
         let allowed = listed(&[("apiextensions.k8s.io", "CustomResourceDefinition")]);
-        let bounds = ClusterBounds { environment: "qa", namespace_uid: "uid", allowed: &allowed, exported: None };
+        let bounds = ClusterBounds { environment: "qa", namespace_uid: "uid", allowed: &allowed, recorded: &[], exported: None };
         for bad in [
             definition("stages.pilotage.dev", "pilotage.dev", "None"),
             definition("stages.pilotage.dev", "example.test", "None"),
