@@ -1,6 +1,7 @@
 //! Which objects of a bundle may go to a target namespace, or to its whole cluster, at all: judged before anything is sent there.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -25,6 +26,7 @@ pub(super) async fn admit(
     resources: &impl Resources,
     findings: &mut Findings,
 ) -> Result<Vec<Item>, PlanError> {
+    let began = Instant::now();
     let mut kinds: HashMap<(&str, &str), Option<Served>> = HashMap::new();
     let mut seen = BTreeSet::new();
     let mut items = Vec::with_capacity(input.objects.len());
@@ -42,7 +44,7 @@ pub(super) async fn admit(
         let found = if let Some(known) = kinds.get(&(api_version, kind)) {
             known.clone()
         } else {
-            let found = resources.resource(api_version, kind).await.map_err(PlanError::Transient)?.map(Served::from);
+            let found = resources.resource_since(api_version, kind, began).await.map_err(PlanError::Transient)?.map(Served::from);
             kinds.insert((api_version, kind), found.clone());
             found
         };
