@@ -210,9 +210,10 @@ fn kind_not_found(key: &Key, api_version: &str, objects: &[Value]) -> String {
     };
     if let Some(definition) = objects.iter().find(defines) {
         return format!(
-            "{key}: the target's cluster does not serve {} in {api_version} yet, and a plan is made of what it serves: deploy a version with {} alone first, then this one",
+            "{key}: the target's cluster does not serve {} in {api_version} yet, and a plan is made of what it serves: deploy a version with {} and without the objects of kind {} first, then this one",
             key.kind,
-            Key::of(definition)
+            Key::of(definition),
+            key.kind
         );
     }
     if key.group.contains('.') && !key.group.ends_with(".k8s.io") {
@@ -339,7 +340,9 @@ mod tests {
         let (refused, items) = judged(bounds, &[definition("widgets.example.test", "example.test", "None"), widget]).await;
         assert_eq!((refused.len(), items.len()), (1, 1));
         assert!(
-            refused[0].1.contains("deploy a version with CustomResourceDefinition widgets.example.test alone first"),
+            refused[0].1.ends_with(
+                "deploy a version with CustomResourceDefinition widgets.example.test and without the objects of kind Widget first, then this one"
+            ),
             "{}",
             refused[0].1
         );
