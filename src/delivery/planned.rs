@@ -9,6 +9,7 @@ use super::object::{Item, Key, Served, group_of};
 use super::powers::{self, Gift};
 use super::set::Set;
 use crate::api::plan::{Plan, PlannedAction, PlannedObject};
+use crate::api::reference::GroupKind as Kind;
 use crate::identity::delegate::Delegate;
 
 /// The most objects that a plan lists (its schema says so).
@@ -82,6 +83,8 @@ pub struct Planned {
     pub(super) items: Vec<PlannedItem>,
     pub(super) deletions: Vec<Deletion>,
     pub(super) left_alone: BTreeSet<GroupKind>,
+    /// The kinds of which there are objects of the solution in the whole cluster once this is carried out.
+    pub(super) left_in_cluster: BTreeSet<GroupKind>,
 }
 
 /// A plan for people.
@@ -198,6 +201,13 @@ impl Planned {
         self.left_alone.iter().map(ToString::to_string).collect()
     }
 
+    /// The kinds of its objects that belong to the whole cluster: to be on record before any of them is written.
+    pub fn kinds_of_cluster(&self) -> Vec<Kind> {
+        let of_cluster = self.items.iter().filter(|i| !i.item.served.is_namespaced);
+        let kinds: BTreeSet<Kind> = of_cluster.map(|i| GroupKind::of(&i.item.served.resource).into()).collect();
+        kinds.into_iter().collect()
+    }
+
     /// The identity that made the plan and must apply it.
     pub fn delegate(&self) -> &Delegate {
         &self.delegate
@@ -254,6 +264,7 @@ mod tests {
             items,
             deletions,
             left_alone: BTreeSet::new(),
+            left_in_cluster: BTreeSet::new(),
         }
     }
 
@@ -284,7 +295,9 @@ mod tests {
         assert_eq!(plan.marked_for_hash(), ["recreate /ConfigMap/anew"]);
         let mut of_cluster = item("everywhere", PlannedAction::Unchanged);
         of_cluster.item.served.is_namespaced = false;
-        assert_eq!(planned(vec![of_cluster], vec![]).marked_for_hash(), ["cluster /ConfigMap/everywhere"]);
+        let plan = planned(vec![of_cluster, item("here", PlannedAction::Create)], vec![]);
+        assert_eq!(plan.marked_for_hash(), ["cluster /ConfigMap/everywhere"]);
+        assert_eq!(plan.kinds_of_cluster(), [Kind { group: String::new(), kind: "ConfigMap".into() }]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
 
+use super::Way;
 use super::pass::Pass;
 use crate::api::artifact::{DeploymentRecord, Outcome};
 use crate::api::condition::whole_seconds;
@@ -155,9 +156,12 @@ impl Pass {
             requested_by: self.request.spec.requested_by.as_ref().map(|r| r.username.clone()),
             deployed_by: run.deployed_by.clone(),
             deployed_at: Some(end),
+            cluster_scoped: Vec::new(),
             failed: None,
             claim: None,
         };
+        let way = if restored { Way::Back } else { Way::Forth };
+        let left = self.running.get(&uid, way).filter(|_| deployed || restored).map(|applied| applied.left_in_cluster());
         let written = self
             .cluster
             .records
@@ -167,6 +171,8 @@ impl Pass {
                 if existing.claim.as_ref().is_none_or(|c| c.request_uid != uid) {
                     return;
                 }
+                // What this process does not know (any more) stays said: the next success finds that there is nothing.
+                let cluster_scoped = left.clone().unwrap_or_else(|| std::mem::take(&mut existing.cluster_scoped));
                 if deployed {
                     *existing = entry.clone();
                 } else {
@@ -177,8 +183,9 @@ impl Pass {
                         existing.failed.clone_from(&failed);
                     }
                 }
+                existing.cluster_scoped = cluster_scoped;
                 // A claim that led to nothing leaves nothing.
-                status.solutions.retain(|s| s.claim.is_some() || s.version.is_some() || s.failed.is_some());
+                status.solutions.retain(DeployedSolution::is_anything);
             })
             .await;
         gone_is_fine(written.map(|_| ()))

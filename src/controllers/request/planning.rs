@@ -204,15 +204,17 @@ impl Pass {
         let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
         input.force = self.force();
         input.concurrency = self.cluster.options.apply_concurrency;
-        let runs = |s: &DeployedSolution| s.name == self.request.spec.solution.name && s.version.is_some();
+        let solutions = target.status.iter().flat_map(|status| &status.solutions);
+        let recorded = solutions.into_iter().find(|s: &&DeployedSolution| s.name == self.request.spec.solution.name);
         let environment = target.name_any();
         input.cluster = ClusterBounds {
             environment: &environment,
             namespace_uid: target.status.as_ref().and_then(|status| status.environment_id.as_deref()).unwrap_or_default(),
             allowed: &target.spec.cluster_scoped,
+            recorded: recorded.map(|solution| solution.cluster_scoped.as_slice()).unwrap_or_default(),
             exported: artifact.spec.source.environment.as_ref().map(|_| artifact.spec.cluster_scoped.as_slice()),
         };
-        input.is_first = !target.status.as_ref().is_some_and(|status| status.solutions.iter().any(runs));
+        input.is_first = recorded.is_none_or(|solution| solution.version.is_none() && solution.cluster_scoped.is_empty());
         // All that speaks against it is found out at once: whoever has to mend it wants to do so once.
         let (reader, discovery) = match &self.remote {
             None => (self.cluster.clients.operator(), &self.cluster.discovery),

@@ -82,6 +82,7 @@ impl Pass {
             since: whole_seconds(now),
         };
         let solution = self.request.spec.solution.name.clone();
+        let of_cluster = prepared.planned.kinds_of_cluster();
         let planned_on =
             observed.target.present().map(|t| (t.uid.clone(), t.environment_id.clone(), t.current.as_ref().map(|c| c.digest.clone())));
         let (lost_to, environment) = self
@@ -103,10 +104,11 @@ impl Pass {
                 }
                 if planned_on.as_ref() != Some(&now_on) {
                     // Somebody else's deployment ended in between: the plan is made again.
-                    status.solutions.retain(|s| s.claim.is_some() || s.version.is_some() || s.failed.is_some());
+                    status.solutions.retain(DeployedSolution::is_anything);
                     return Some(String::new());
                 }
                 entry.claim = Some(claim.clone());
+                entry.may_have(&of_cluster);
                 None
             })
             .await?;

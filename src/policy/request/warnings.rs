@@ -58,7 +58,7 @@ pub fn of(
 pub fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option<PlanResult> {
     let message = || {
         format!(
-            "what earlier versions put into the whole cluster of these kinds stays there, and is neither looked at nor deleted, as Environment {environment} does not list them (any more) in spec.clusterScoped: {}. List them again, or have the cluster's administrator delete what is not needed and take the kinds out of the annotation {} of ConfigMap {}",
+            "what earlier versions put into the whole cluster of these kinds stays there, and is neither looked at nor deleted, as Environment {environment} does not list them (any more) in spec.clusterScoped: {}. List them again until a deployment has deleted what is not needed. Kinds that the solution never brought were written into the annotation {} of ConfigMap {} by somebody else: take them out there",
             kinds.join(", "),
             names::APPLYSET_GROUP_KINDS,
             names::applyset_parent_name(solution)
