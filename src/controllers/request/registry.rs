@@ -33,7 +33,8 @@ impl Pass {
         let (Some(repository), Some(tag)) = (Repository::parse(&source.url), &source.tag) else { return Ok(None) };
         let (entry, access) = match self.way_to(&repository).await? {
             Ok(way) => way,
-            Err(obstacle) => return Ok(Some(ResolveFact::Missing(obstacle))),
+            Err(Unusable::Waits(obstacle)) => return Ok(Some(ResolveFact::Missing(obstacle))),
+            Err(Unusable::Ends(obstacle)) => return Ok(Some(ResolveFact::Refused(obstacle))),
         };
         let digest = match self.cluster.registries.resolve(&entry, &repository, tag, &access).await {
             Ok(digest) => digest,
@@ -56,7 +57,7 @@ impl Pass {
         };
         let (entry, access) = match self.way_to(&repository).await? {
             Ok(way) => way,
-            Err(obstacle) => return Ok(ExportFact::Missing(obstacle)),
+            Err(unusable) => return Ok(unusable.into()),
         };
         let wanted = self.request.spec.solution.clone();
         let written = match self.cluster.registries.fetch(&entry, &repository, digest, &wanted, &access).await {
@@ -111,19 +112,32 @@ impl Pass {
     }
 
     /// How the pipeline lets a repository be reached, with the name that the registry's failures are remembered by.
-    async fn way_to(&self, wanted: &Repository) -> Result<Result<(String, Access), Obstacle>, ReconcileError> {
+    async fn way_to(&self, wanted: &Repository) -> Result<Result<(String, Access), Unusable>, ReconcileError> {
+        // Where that registry lets everybody in, each host would read what others deploy by way of the operator.
+        if let Some(store) = self.cluster.options.artifact_store.as_ref().filter(|store| store.holds(wanted)) {
+            return Ok(Err(Unusable::Ends(Obstacle {
+                reason: "RepositoryNotAllowed".into(),
+                message: format!(
+                    "{wanted} is where the operator itself keeps artifacts, those of other hosts among them ({}, its --artifact-store), and is the \
+                     source of no pipeline; nothing was asked there. Push the artifact to a repository that is not below it, have pipeline {} take \
+                     artifacts from there, and make a new request that names it",
+                    store.prefix(),
+                    self.request.spec.pipeline
+                ),
+            })));
+        }
         let pipeline = self.around.pipeline.clone();
         let listed = pipeline.as_ref().map(|p| p.spec.artifact_repositories.as_slice()).unwrap_or_default();
         let url = repository::covering(listed.iter().map(|r| r.url.as_str()), wanted);
         let Some(entry) = listed.iter().find(|r| Some(r.url.as_str()) == url) else {
-            return Ok(Err(Obstacle {
+            return Ok(Err(Unusable::Waits(Obstacle {
                 reason: "RepositoryNotAllowed".into(),
                 message: format!("pipeline {} takes no artifacts from {wanted} any more", self.request.spec.pipeline),
-            }));
+            })));
         };
         let credentials = match self.credentials(entry).await? {
             Ok(credentials) => credentials,
-            Err(obstacle) => return Ok(Err(obstacle)),
+            Err(obstacle) => return Ok(Err(Unusable::Waits(obstacle))),
         };
         let version = pipeline.as_ref().and_then(|p| p.metadata.generation).unwrap_or_default();
         let name = format!("{}/{}/{version}/{}", self.host(), self.request.spec.pipeline, entry.url);
