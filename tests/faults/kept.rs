@@ -178,7 +178,7 @@ async fn what_does_not_fit_one_chunk_is_kept_in_the_registry_and_deployed_from_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_kept_is_what_flux_and_oras_pull_and_what_another_host_may_take_as_a_source() {
+async fn what_is_kept_is_what_flux_and_oras_pull_and_stays_the_same_bytes_when_it_is_pushed_again() {
     let kept = Kept::new("kept-pulled").await;
     let world = &kept.world;
     kept.develop("1.4.0", 100_000).await;
@@ -188,7 +188,7 @@ async fn what_is_kept_is_what_flux_and_oras_pull_and_what_another_host_may_take_
     Api::<ConfigMap>::namespaced(world.admin.clone(), &world.dev).create(&PostParams::default(), &odd).await.unwrap();
     succeeded(&world.deploy("to-qa", "qa", "orders", "1.4.0").await);
     let artifact = kept.artifact("orders-1.4.0").await;
-    let (repository, digest) = artifact.spec.stored_in.as_ref().unwrap().split_once('@').unwrap();
+    let (_, digest) = artifact.spec.stored_in.as_ref().unwrap().split_once('@').unwrap();
     let reference = |which: String| format!("kept/{}/orders{which}", world.host);
     let folders: Vec<PathBuf> =
         ["flux", "oras"].iter().map(|tool| world.plane.dir().join(format!("pulled-{}-{tool}", world.host))).collect();
@@ -207,8 +207,10 @@ async fn what_is_kept_is_what_flux_and_oras_pull_and_what_another_host_may_take_
         }
     }
     // The same objects are the same bytes, whichever way they come.
-    takes_from(world, json!([{"url": repository, "plainHttp": true}])).await;
-    let mut taken = request(world, "taken", "2.0.0", repository, &json!({"digest": digest}));
+    let again = kept.registry.url("team/taken");
+    kept.registry.push_flux("team/taken:2.0.0", &folders[0].join("orders-1.4.0")).unwrap();
+    takes_from(world, json!([{"url": again, "plainHttp": true}])).await;
+    let mut taken = request(world, "taken", "2.0.0", &again, &json!({"tag": "2.0.0"}));
     taken.spec.solution.name = "taken".into();
     world.ask(&taken).await;
     let copy = world.until("it is stored", async || {

@@ -18,7 +18,7 @@ use crate::api::{Artifact, GROUP};
 use crate::delivery::failure::Failure;
 use crate::delivery::object;
 use crate::delivery::oci::credentials::{Credentials, KEY};
-use crate::delivery::oci::{Access, OciError, Origin, Written};
+use crate::delivery::oci::{Access, Asker, OciError, Origin, Written};
 use crate::delivery::resources::Resources;
 use crate::delivery::store::NewArtifact;
 use crate::driver::controller::ReconcileError;
@@ -31,11 +31,12 @@ impl Pass {
     pub(super) async fn resolve(&mut self) -> Result<Option<ResolveFact>, ReconcileError> {
         let Some(source) = self.request.spec.artifact.as_ref().map(|a| a.oci.clone()) else { return Ok(None) };
         let (Some(repository), Some(tag)) = (Repository::parse(&source.url), &source.tag) else { return Ok(None) };
-        let (entry, access) = match self.way_to(&repository).await? {
+        let (asker, access) = match self.way_to(&repository).await? {
             Ok(way) => way,
-            Err(obstacle) => return Ok(Some(ResolveFact::Missing(obstacle))),
+            Err(Unusable::Waits(obstacle)) => return Ok(Some(ResolveFact::Missing(obstacle))),
+            Err(Unusable::Ends(obstacle)) => return Ok(Some(ResolveFact::Refused(obstacle))),
         };
-        let digest = match self.cluster.registries.resolve(&entry, &repository, tag, &access).await {
+        let digest = match self.cluster.registries.resolve(&asker, &repository, tag, &access).await {
             Ok(digest) => digest,
             Err(error) if error.failure() == Failure::Refused => return Ok(Some(ResolveFact::Refused(obstacle(&error)))),
             Err(error) => return Ok(Some(ResolveFact::Missing(obstacle(&error)))),
@@ -54,12 +55,12 @@ impl Pass {
                 message: format!("{source} does not name a repository and a digest: make a new request"),
             }));
         };
-        let (entry, access) = match self.way_to(&repository).await? {
+        let (asker, access) = match self.way_to(&repository).await? {
             Ok(way) => way,
-            Err(obstacle) => return Ok(ExportFact::Missing(obstacle)),
+            Err(unusable) => return Ok(unusable.into()),
         };
         let wanted = self.request.spec.solution.clone();
-        let written = match self.cluster.registries.fetch(&entry, &repository, digest, &wanted, &access).await {
+        let written = match self.cluster.registries.fetch(&asker, &repository, digest, &wanted, &access).await {
             Ok(written) => written,
             Err(error) if error.failure() == Failure::Refused => return Ok(ExportFact::Refused(obstacle(&error))),
             Err(error) => return Ok(ExportFact::Missing(obstacle(&error))),
@@ -113,25 +114,38 @@ impl Pass {
         Some(ExportFact::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }))
     }
 
-    /// How the pipeline lets a repository be reached, with the name that the registry's failures are remembered by.
-    async fn way_to(&self, wanted: &Repository) -> Result<Result<(String, Access), Obstacle>, ReconcileError> {
+    /// How the pipeline lets a repository be reached, and for whom.
+    async fn way_to(&self, wanted: &Repository) -> Result<Result<(Asker, Access), Unusable>, ReconcileError> {
+        // Where that registry lets everybody in, each host would read what others deploy by way of the operator.
+        if let Some(store) = self.cluster.options.artifact_store.as_ref().filter(|store| store.holds(wanted)) {
+            return Ok(Err(Unusable::Ends(Obstacle {
+                reason: "RepositoryNotAllowed".into(),
+                message: format!(
+                    "{wanted} is where the operator itself keeps artifacts, those of other hosts among them ({}, its --artifact-store), and is the \
+                     source of no pipeline; nothing was asked there. Push the artifact to a repository that is not below it, have pipeline {} take \
+                     artifacts from there, and make a new request that names it",
+                    store.prefix(),
+                    self.request.spec.pipeline
+                ),
+            })));
+        }
         let pipeline = self.around.pipeline.clone();
         let listed = pipeline.as_ref().map(|p| p.spec.artifact_repositories.as_slice()).unwrap_or_default();
         let url = repository::covering(listed.iter().map(|r| r.url.as_str()), wanted);
         let Some(entry) = listed.iter().find(|r| Some(r.url.as_str()) == url) else {
-            return Ok(Err(Obstacle {
+            return Ok(Err(Unusable::Waits(Obstacle {
                 reason: "RepositoryNotAllowed".into(),
                 message: format!("pipeline {} takes no artifacts from {wanted} any more", self.request.spec.pipeline),
-            }));
+            })));
         };
         let credentials = match self.credentials(entry).await? {
             Ok(credentials) => credentials,
-            Err(obstacle) => return Ok(Err(obstacle)),
+            Err(obstacle) => return Ok(Err(Unusable::Waits(obstacle))),
         };
         let version = pipeline.as_ref().and_then(|p| p.metadata.generation).unwrap_or_default();
-        let name = format!("{}/{}/{version}/{}", self.host(), self.request.spec.pipeline, entry.url);
+        let asker = Asker { host: self.host(), entry: format!("{}/{}/{version}/{}", self.host(), self.request.spec.pipeline, entry.url) };
         Ok(Ok((
-            name,
+            asker,
             Access { credentials, authority: entry.certificate_authority.clone(), plain_http: entry.plain_http, origin: Origin::Pipeline },
         )))
     }

@@ -1,7 +1,7 @@
 //! Asking registries: few at once, for a limited time, and not sooner after a failure than it makes sense.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -22,12 +22,29 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// How long it is remembered that a registry could not be reached, where nobody asks it any more.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
+/// On whose behalf a registry is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// The host. Its registries share what is one host's of the turns.
+    pub host: String,
+    /// What the registry is reached by. Failures are remembered by it, so that who writes a wrong one holds up nobody else.
+    pub entry: String,
+}
+
 /// What all questions to registries go through.
 pub struct Gate {
-    admitted: Semaphore,
-    turns: Semaphore,
+    all: Seats,
+    /// What one host may have of them.
+    share: (usize, usize),
+    /// What hosts that ask now have left of it.
+    hosts: Mutex<HashMap<String, Arc<Seats>>>,
     /// Those that could not be reached, by what they are reached by.
     failing: Mutex<HashMap<String, Failing>>,
+}
+
+struct Seats {
+    admitted: Semaphore,
+    turns: Semaphore,
 }
 
 struct Failing {
@@ -36,21 +53,42 @@ struct Failing {
     error: OciError,
 }
 
+impl Seats {
+    fn new((admitted, turns): (usize, usize)) -> Self {
+        Self { admitted: Semaphore::new(admitted), turns: Semaphore::new(turns) }
+    }
+}
+
 impl Gate {
-    /// For an operator that makes so many passes at once.
-    pub fn new(concurrency: u16) -> Self {
-        let admitted = (usize::from(concurrency) / SHARE).max(1);
-        Self { admitted: Semaphore::new(admitted), turns: Semaphore::new(AT_ONCE.min(admitted)), failing: Mutex::default() }
+    /// To a registry that whoever runs the operator names, in an operator that makes so many passes at once.
+    pub fn to_own(concurrency: u16) -> Self {
+        let all = seats(concurrency);
+        Self::new(all, all)
     }
 
-    /// Does the work when it is its turn. `entry` names what the registry is reached by: one who writes a wrong one holds up nobody else.
+    /// To registries that hosts name: one that hangs, or sends a byte now and then, holds up nobody but its host.
+    pub fn to_any(concurrency: u16) -> Self {
+        let all = seats(concurrency);
+        Self::new(all, ((all.0 / 2).max(1), 1))
+    }
+
+    fn new(all: (usize, usize), share: (usize, usize)) -> Self {
+        Self { all: Seats::new(all), share, hosts: Mutex::default(), failing: Mutex::default() }
+    }
+
+    /// Does the work when it is its turn.
     ///
     /// # Errors
     /// What the work says; and where others are before it, the registry could not be reached a moment ago, or it takes too long.
-    pub async fn ask<T>(&self, entry: &str, registry: &str, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
+    pub async fn ask<T>(&self, asker: &Asker, registry: &str, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
+        let entry = &asker.entry;
         self.known(entry)?;
-        let Ok(_admitted) = self.admitted.try_acquire() else { return Err(OciError::Busy) };
-        let Ok(Ok(_turn)) = tokio::time::timeout(TURN, self.turns.acquire()).await else { return Err(OciError::Busy) };
+        let host = self.host(&asker.host);
+        let (Ok(_own), Ok(_admitted)) = (host.admitted.try_acquire(), self.all.admitted.try_acquire()) else {
+            return Err(self.busy(entry));
+        };
+        let turn = async { (host.turns.acquire().await, self.all.turns.acquire().await) };
+        let Ok((Ok(_turn), Ok(_of_all))) = tokio::time::timeout(TURN, turn).await else { return Err(self.busy(entry)) };
         // Whoever was before may have found out.
         self.known(entry)?;
         let outcome = tokio::time::timeout(WHOLE, work).await.unwrap_or_else(|_| {
@@ -77,6 +115,13 @@ impl Gate {
         }
     }
 
+    /// What is a host's own, for as long as it asks.
+    fn host(&self, name: &str) -> Arc<Seats> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.retain(|_, seats| Arc::strong_count(seats) > 1);
+        hosts.entry(name.to_owned()).or_insert_with(|| Arc::new(Seats::new(self.share))).clone()
+    }
+
     /// That it could not be reached a moment ago.
     fn known(&self, entry: &str) -> Result<(), OciError> {
         match self.failing().get(entry).filter(|f| f.last.elapsed() < AGAIN) {
@@ -85,46 +130,22 @@ impl Gate {
         }
     }
 
+    /// What is said while others ask: where it could not be reached, still that. Else each who waits would say one thing and the other.
+    fn busy(&self, entry: &str) -> OciError {
+        self.failing().get(entry).map_or(OciError::Busy, |known| known.error.clone())
+    }
+
     fn failing(&self) -> std::sync::MutexGuard<'_, HashMap<String, Failing>> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unreachable() -> Result<(), OciError> {
-        Err(OciError::Unreachable { registry: "r".into(), why: "is down".into() })
-    }
-
-    #[tokio::test]
-    async fn a_registry_that_is_down_is_asked_once_and_answers_all_who_wait() {
-        let gate = Gate::new(16);
-        let asked = std::cell::Cell::new(0);
-        let ask = |entry: &'static str| {
-            let (gate, asked) = (&gate, &asked);
-            gate.ask(entry, "r", async move {
-                asked.set(asked.get() + 1);
-                tokio::task::yield_now().await;
-                unreachable()
-            })
-        };
-        let all = futures::join!(ask("a"), ask("a"), ask("a"), ask("b"));
-        assert!([all.0, all.1, all.2, all.3].iter().all(|said| said.as_ref().is_err_and(|e| e.to_string().contains("is down (since "))));
-        // Two had their turn at once, the third was told, and the other entry is another matter.
-        assert_eq!(asked.get(), 3);
-    }
-
-    #[tokio::test]
-    async fn one_that_hangs_holds_no_more_than_a_share_of_the_passes() {
-        let gate = Gate::new(16);
-        let hang = || gate.ask("a", "r", futures::future::pending::<Result<(), OciError>>());
-        let held: Vec<_> = (0..4).map(|_| Box::pin(hang())).collect();
-        let mut held = futures::future::join_all(held);
-        assert!(futures::poll!(&mut held).is_pending());
-        assert_eq!(hang().await, Err(OciError::Busy), "at once");
-        drop(held);
-        assert_eq!(gate.ask("a", "r", async { Ok(1) }).await, Ok(1));
-    }
+/// How many may be here at once, and how many of them have their turn.
+fn seats(concurrency: u16) -> (usize, usize) {
+    let admitted = (usize::from(concurrency) / SHARE).max(1);
+    (admitted, AT_ONCE.min(admitted))
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

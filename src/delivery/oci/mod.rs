@@ -20,6 +20,7 @@ pub(in crate::delivery) use self::archive::{Spent, read as read_archive};
 use self::documents::Files;
 pub use self::documents::Written;
 pub use self::error::OciError;
+pub use self::gate::Asker;
 pub(in crate::delivery) use self::gate::Gate;
 use self::manifest::{ACCEPTED, Contents, Form};
 pub(in crate::delivery) use self::session::Session;
@@ -36,21 +37,21 @@ pub struct Registries {
 impl Registries {
     /// For an operator that makes so many passes at once.
     pub fn new(concurrency: u16) -> Self {
-        Self { gate: Gate::new(concurrency) }
+        Self { gate: Gate::to_any(concurrency) }
     }
 
-    /// The digest that a tag means now. `entry` names what the registry is reached by: one who writes a wrong one holds up nobody else.
+    /// The digest that a tag means now.
     ///
     /// # Errors
     /// Where it can't be found out, or it is something else than an artifact with manifests.
-    pub async fn resolve(&self, entry: &str, repository: &Repository, tag: &str, access: &Access) -> Result<String, OciError> {
+    pub async fn resolve(&self, asker: &Asker, repository: &Repository, tag: &str, access: &Access) -> Result<String, OciError> {
         let work = async {
             let mut session = Session::new(repository, access)?;
             let bytes = session.manifest(tag, ACCEPTED).await?;
             manifest::read(&bytes, &format!("{repository}:{tag}"))?;
             Ok(digest(&bytes))
         };
-        self.gate.ask(entry, &repository.registry, work).await
+        self.gate.ask(asker, &repository.registry, work).await
     }
 
     /// The objects of the artifact with that digest.
@@ -59,7 +60,7 @@ impl Registries {
     /// Where it can't be fetched, was altered, or may not be deployed.
     pub async fn fetch(
         &self,
-        entry: &str,
+        asker: &Asker,
         repository: &Repository,
         digest: &str,
         wanted: &SolutionVersion,
@@ -83,7 +84,7 @@ impl Registries {
                 Err(OciError::Unreachable { registry, why: "was asked in vain: reading what it sent was broken off".to_owned() })
             })
         };
-        self.gate.ask(entry, &repository.registry, work).await
+        self.gate.ask(asker, &repository.registry, work).await
     }
 }
 

@@ -94,6 +94,18 @@ impl Place {
         Repository { registry: self.prefix.registry.clone(), path: format!("{}/{host}/{solution}", self.prefix.path) }
     }
 
+    /// Whether a repository is among those of the hosts, as far as its name tells: the default ports of http and https are one registry.
+    pub fn holds(&self, repository: &Repository) -> bool {
+        let named = |r: &Repository| {
+            let (host, port) = r.registry.split_once(':').map_or((r.registry.as_str(), None), |(host, port)| (host, port.parse().ok()));
+            Repository {
+                registry: format!("{host}:{}", port.filter(|p: &u16| !matches!(p, 80 | 443)).unwrap_or_default()),
+                path: r.path.clone(),
+            }
+        };
+        named(&self.prefix).covers(&named(repository))
+    }
+
     /// How it is reached. Files are read each time, so that what is mounted anew counts at once.
     ///
     /// # Errors
@@ -173,6 +185,23 @@ mod tests {
         assert_eq!(place.from(), CHUNK_BYTES + 1);
         // Neither names of namespaces nor of solutions have a slash.
         assert_ne!(place.repository("a", "b-c"), place.repository("a-b", "c"));
+    }
+
+    #[test]
+    fn what_is_kept_is_known_by_its_name_however_the_port_is_written() {
+        let holds = |store: &str, url: &str| Place::of(at(store)).unwrap().unwrap().holds(&Repository::parse(url).unwrap());
+        for (store, url) in [
+            ("oci://r.test:5000/kept", "oci://r.test:5000/kept/host/orders"),
+            ("oci://r.test:5000/kept", "oci://r.test:05000/kept"),
+            ("oci://r.test/kept", "oci://r.test:443/kept/host/orders"),
+            ("oci://r.test/kept", "oci://r.test:80/kept/host/orders"),
+            ("oci://r.test:443/kept", "oci://r.test/kept/host/orders"),
+        ] {
+            assert!(holds(store, url), "{url}");
+        }
+        for url in ["oci://r.test:5001/kept/host", "oci://r.test/kept/host", "oci://r.test:5000/kept-b", "oci://r2.test:5000/kept/host"] {
+            assert!(!holds("oci://r.test:5000/kept", url), "{url}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::place::Place;
 use crate::api::artifact::Artifact;
 use crate::api::repository::{self, Repository};
 use crate::delivery::bundle::digest;
-use crate::delivery::oci::{Gate, OciError, Session, manifest};
+use crate::delivery::oci::{Asker, Gate, OciError, Session, manifest};
 
 /// A place in a registry, and what is asked of it.
 pub struct Warehouse {
@@ -21,7 +21,7 @@ pub struct Warehouse {
 impl Warehouse {
     /// The one at that place, in an operator that makes so many passes at once.
     pub fn new(place: Place, concurrency: u16) -> Self {
-        Self { place, gate: Gate::new(concurrency) }
+        Self { place, gate: Gate::to_own(concurrency) }
     }
 
     /// The compressed size from which an artifact goes there.
@@ -36,7 +36,7 @@ impl Warehouse {
 
     async fn ask<T>(&self, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
         // All of it is one registry, reached in one way.
-        self.gate.ask("", &repository.registry, work).await
+        self.gate.ask(&Asker::default(), &repository.registry, work).await
     }
 }
 

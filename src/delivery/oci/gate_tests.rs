@@ -1,0 +1,81 @@
+use std::cell::Cell;
+use std::future::pending;
+
+use futures::poll;
+
+use super::*;
+
+fn asker(host: &str, entry: &str) -> Asker {
+    Asker { host: host.to_owned(), entry: entry.to_owned() }
+}
+
+fn unreachable() -> Result<(), OciError> {
+    Err(OciError::Unreachable { registry: "r".into(), why: "is down".into() })
+}
+
+async fn hang(gate: &Gate, asker: Asker) -> Result<(), OciError> {
+    gate.ask(&asker, "r", pending()).await
+}
+
+#[tokio::test]
+async fn a_registry_that_is_down_is_asked_once_and_answers_all_who_wait() {
+    let gate = Gate::to_own(16);
+    let asked = Cell::new(0);
+    let ask = async |entry: &str| {
+        let work = async {
+            asked.set(asked.get() + 1);
+            tokio::task::yield_now().await;
+            unreachable()
+        };
+        gate.ask(&asker("host", entry), "r", work).await
+    };
+    let all = futures::join!(ask("a"), ask("a"), ask("a"), ask("b"));
+    assert!([all.0, all.1, all.2, all.3].iter().all(|said| said.as_ref().is_err_and(|e| e.to_string().contains("is down (since "))));
+    // Two had their turn at once, the third was told, and the other entry is another matter.
+    assert_eq!(asked.get(), 3);
+}
+
+#[tokio::test]
+async fn one_that_hangs_holds_no_more_than_a_share_of_the_passes() {
+    let gate = Gate::to_own(16);
+    let mut held = futures::future::join_all((0..4).map(|_| Box::pin(hang(&gate, asker("host", "a")))));
+    assert!(poll!(&mut held).is_pending());
+    assert_eq!(hang(&gate, asker("host", "a")).await, Err(OciError::Busy), "at once");
+    drop(held);
+    assert_eq!(gate.ask(&asker("host", "a"), "r", async { Ok(1) }).await, Ok(1));
+}
+
+#[tokio::test]
+async fn registries_of_one_host_that_hang_hold_up_no_other_host() {
+    let gate = Gate::to_any(16);
+    // It names as many as it likes, in as many pipelines.
+    let entries = ["a", "b", "c", "d", "e"];
+    let mut held: Vec<_> = entries.iter().map(|entry| Box::pin(hang(&gate, asker("theirs", entry)))).collect();
+    let mut waiting = 0;
+    for one in &mut held {
+        match poll!(one) {
+            std::task::Poll::Pending => waiting += 1,
+            std::task::Poll::Ready(said) => assert_eq!(said, Err(OciError::Busy)),
+        }
+    }
+    assert_eq!(waiting, 2, "one has its turn, and one is next");
+    let mine = asker("mine", "a");
+    assert_eq!(poll!(Box::pin(gate.ask(&mine, "r", async { Ok(1) }))), std::task::Poll::Ready(Ok(1)), "at once");
+    drop(held);
+    assert_eq!(gate.ask(&asker("theirs", "a"), "r", async { Ok(1) }).await, Ok(1));
+    assert_eq!(gate.hosts.lock().unwrap().len(), 1, "who asks no more is forgotten");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_registry_that_hangs_is_told_the_same_all_the_time() {
+    let gate = Gate::to_any(16);
+    let first = gate.ask(&asker("host", "a"), "r", async { unreachable() }).await;
+    // Its pause is over, and it is asked again.
+    gate.failing().get_mut("a").unwrap().last = Instant::now().checked_sub(AGAIN).unwrap();
+    let mut held = [Box::pin(hang(&gate, asker("host", "a"))), Box::pin(hang(&gate, asker("host", "a")))];
+    for one in &mut held {
+        assert!(poll!(one).is_pending());
+    }
+    assert_eq!(hang(&gate, asker("host", "a")).await, first);
+    assert_eq!(hang(&gate, asker("host", "b")).await, Err(OciError::Busy), "nothing is known of that one");
+}
