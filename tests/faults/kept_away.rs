@@ -182,7 +182,7 @@ async fn what_people_approve_is_not_replaced_when_the_registry_lost_it() {
     let approved = kept.artifact("orders-1.4.0").await;
     std::fs::remove_dir_all(repository(&kept)).unwrap();
 
-    // Neither by what development has under the same version now, nor by another environment that the host develops in.
+    // Neither by what development has under the same version now, nor by what it has under the next one.
     world.apply(&[world.config("orders", "orders", json!({"greeting": "other", "bytes": noise("other", 100_000)}))]).await;
     world.ask(&world.request("other", "qa", "orders", "1.4.0")).await;
     let message = world.waits_for("other", "RegistryLacksArtifact").await;

@@ -86,7 +86,7 @@ enum Payload<'a> {
     /// In chunks: compressed.
     Chunks(Vec<u8>),
     /// For a registry.
-    Shipment(Shipment<'a>),
+    Shipment(Box<Shipment<'a>>),
 }
 
 impl Packed<'_> {
@@ -315,7 +315,7 @@ impl ArtifactStore {
         };
         let payload = match (packed, &self.warehouse) {
             (Ok(compressed), _) => Payload::Chunks(compressed),
-            (Err(package), Some(warehouse)) => Payload::Shipment(warehouse.shipment(host, &solution, package)),
+            (Err(package), Some(warehouse)) => Payload::Shipment(Box::new(warehouse.shipment(host, &solution, package))),
             (Err(_), None) => {
                 let source = std::io::Error::other("there is no registry to send it to");
                 return Err(StoreError::Compression { solution, version, source });

@@ -47,7 +47,8 @@ fn what_goes_to_a_registry_has_no_chunks_and_is_pinned_before_it_is_sent() {
     let bundle = bundle("config");
     let packed = |warehouse| {
         let package = Package::of(&bundle, &new(&bundle).solution, &bundle.digest()).unwrap();
-        Packed { digest: bundle.digest(), size: 9, payload: Payload::Shipment(Warehouse::shipment(warehouse, "host", "orders", package)) }
+        let shipment = Box::new(Warehouse::shipment(warehouse, "host", "orders", package));
+        Packed { digest: bundle.digest(), size: 9, payload: Payload::Shipment(shipment) }
     };
     let here = packed(&kept);
     let sealed = here.sealed(Timestamp::UNIX_EPOCH).unwrap();

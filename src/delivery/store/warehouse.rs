@@ -97,20 +97,20 @@ fn place_of<'a>(
     warehouse: Option<&'a Warehouse>,
     artifact: &Artifact,
     stored_in: &'a str,
-) -> Result<(&'a Warehouse, Repository, &'a str), StoreError> {
+) -> Result<(&'a Warehouse, Repository, &'a str), Box<StoreError>> {
     let namespace = artifact.namespace().unwrap_or_default();
     let Some((repository, digest)) = repository::pinned(stored_in) else {
-        return Err(unreadable(artifact, "its storedIn is no repository with a digest".to_owned()));
+        return Err(Box::new(unreadable(artifact, "its storedIn is no repository with a digest".to_owned())));
     };
     match warehouse.filter(|w| w.place.repository(&namespace, &artifact.spec.solution.name) == repository) {
         Some(own) => Ok((own, repository, digest)),
-        None => Err(kept_elsewhere(warehouse, artifact, &repository)),
+        None => Err(Box::new(kept_elsewhere(warehouse, artifact, &repository))),
     }
 }
 
 /// Gives an artifact that has none its tag.
 pub async fn tagged(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
-    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in)?;
+    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in).map_err(|error| *error)?;
     let tag = &artifact.spec.solution.version;
     let work = async {
         let access = warehouse.place.access()?;
@@ -126,7 +126,7 @@ pub async fn tagged(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_i
 
 /// Sees that a manifest and its archive are there.
 pub async fn is_there(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
-    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in)?;
+    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in).map_err(|error| *error)?;
     let work = async {
         let access = warehouse.place.access()?;
         let mut session = Session::new(&repository, &access)?;
@@ -145,7 +145,7 @@ pub async fn is_there(warehouse: Option<&Warehouse>, artifact: &Artifact, stored
 
 /// The archive that the record names with its digest, both found to be what their digests say.
 pub async fn fetch(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(String, Vec<u8>), StoreError> {
-    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in)?;
+    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in).map_err(|error| *error)?;
     let work = async {
         let access = warehouse.place.access()?;
         let mut session = Session::new(&repository, &access)?;
