@@ -15,6 +15,7 @@ pub mod failure;
 pub mod fence;
 mod findings;
 pub mod health;
+mod memory;
 pub mod object;
 pub mod oci;
 pub mod offered;

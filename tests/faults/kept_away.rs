@@ -20,7 +20,7 @@ async fn a_registry_that_is_down_is_waited_for_by_what_needs_it_and_by_nothing_e
     kept.world.ask(&kept.world.request("to-qa", "qa", "orders", "1.4.0")).await;
     let message = kept.world.waits_for("to-qa", "RegistryUnreachable").await;
     for part in [
-        &format!("artifact orders-1.4.0 in host {} is kept in {} (the operator's --artifact-store)", kept.world.host, kept.url("orders")),
+        &format!("artifact orders-1.4.0 in host {} belongs in {} (the operator's --artifact-store)", kept.world.host, kept.url("orders")),
         &format!("registry {} can't be reached", kept.registry.host()),
         "(since 20",
         "start it, or let the operator's pods reach it",

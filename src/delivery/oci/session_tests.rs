@@ -57,7 +57,7 @@ async fn a_redirect_leads_to_https_or_nowhere_and_takes_no_token_along() {
         (format!("http://{}/x", elsewhere.host), "does not lead to https"),
         ("https://169.254.169.254/latest".to_owned(), "link-local address"),
         ("https://user:password@elsewhere.example.test/".to_owned(), "carries credentials"),
-        ("file:///etc/passwd".to_owned(), "where to can't be read"),
+        ("file:///etc/passwd".to_owned(), "the address can't be read"),
         ("/again".to_owned(), "more than 3"),
     ] {
         let to = location.clone();

@@ -25,7 +25,7 @@ pub use self::place::{Place, Wanted};
 use self::remembered::Remembered;
 use self::warehouse::Warehouse;
 use super::bundle::{Bundle, digest};
-use super::object;
+use super::{memory, object};
 use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
 use crate::api::names;
 use crate::api::reference::{GroupKind, Identity, SolutionVersion};
@@ -190,26 +190,29 @@ impl ArtifactStore {
             self.remembered().keep(payload_digest, expected, bundle.clone(), size);
             return Ok(bundle);
         };
-        let (layer_digest, layer) = warehouse::fetch(self.warehouse.as_ref(), artifact, stored_in).await?;
-        if let Some(bundle) = self.remembered().find(&layer_digest, &expected) {
-            return Ok(bundle);
-        }
-        let unpacked = tokio::task::spawn_blocking(move || package::unpack(&layer).map(|bundle| (bundle.digest(), bundle)));
-        let unpacked = unpacked.await.map_err(|_| unreadable("reading its layer was broken off".to_owned()))?;
-        let (unpacked, bundle) = unpacked.map_err(unreadable)?;
-        if unpacked != expected {
-            return Err(mismatch(stored_in, &unpacked));
-        }
-        let bundle = Arc::new(bundle);
-        self.remembered().keep(layer_digest, expected, bundle.clone(), size);
-        Ok(bundle)
+        // Unpacked before the next is fetched.
+        let read = async |layer_digest: String, layer: Vec<u8>| {
+            if let Some(bundle) = self.remembered().find(&layer_digest, &expected) {
+                return Ok(bundle);
+            }
+            let unpacked = memory::apart(move || package::unpack(&layer).map(|bundle| (bundle.digest(), bundle))).await;
+            let unpacked = unpacked.ok_or_else(|| unreadable("reading its layer was broken off".to_owned()))?;
+            let (unpacked, bundle) = unpacked.map_err(unreadable)?;
+            if unpacked != expected {
+                return Err(mismatch(stored_in, &unpacked));
+            }
+            let bundle = Arc::new(bundle);
+            self.remembered().keep(layer_digest, expected.clone(), bundle.clone(), size);
+            Ok(bundle)
+        };
+        warehouse::fetch(self.warehouse.as_ref(), artifact, stored_in, read).await
     }
 
     /// Compresses what is stored, for where its size says that it goes.
     async fn pack(&self, new: &NewArtifact) -> Result<Packed, StoreError> {
         let from = self.warehouse.as_ref().map_or(usize::MAX, Warehouse::from);
         let (bundle, what) = (new.bundle.clone(), new.solution.clone());
-        let packed = tokio::task::spawn_blocking(move || {
+        let packed = memory::apart(move || {
             let bytes = bundle.to_bytes();
             let (digest, size) = (digest(&bytes), bytes.len());
             if size > MAX_BYTES {
@@ -225,7 +228,7 @@ impl ArtifactStore {
             Ok((digest, size, Some(payload)))
         });
         let SolutionVersion { name: solution, version } = new.solution.clone();
-        match packed.await.unwrap_or_else(|_| Err(std::io::Error::other("it was broken off"))) {
+        match packed.await.unwrap_or_else(|| Err(std::io::Error::other("it was broken off"))) {
             Ok((digest, size, Some(payload))) => Ok(Packed { digest, size, payload }),
             Ok((_, size, None)) => Err(StoreError::TooLarge { solution, version, size }),
             Err(source) => Err(StoreError::Compression { solution, version, source }),

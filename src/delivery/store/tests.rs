@@ -56,3 +56,17 @@ fn what_goes_to_a_registry_has_no_chunks_and_is_pinned_before_it_is_sent() {
     assert!(!fits(Some(&Warehouse::new(place("oci://r.test/moved"), 16)), &artifact, &packed));
     assert!(!fits(None, &artifact, &packed));
 }
+
+#[tokio::test]
+async fn no_more_is_packed_at_once_than_memory_is_meant_for() {
+    let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+    let (store, bundle) = (ArtifactStore::new(client), bundle("config"));
+    let new = new(&bundle);
+    let all = memory::tests::taken().await;
+    let mut packed = Box::pin(store.pack(&new));
+    assert!(futures::poll!(&mut packed).is_pending());
+    tokio::task::yield_now().await;
+    assert!(futures::poll!(&mut packed).is_pending(), "it has not begun");
+    drop(all);
+    assert_eq!(packed.await.unwrap().digest, bundle.digest());
+}

@@ -50,12 +50,17 @@ impl Warehouse {
 
     async fn ask<T>(&self, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
         // All of it is one registry, reached in one way.
-        self.gate.ask(&Asker::default(), &repository.registry, work).await
+        self.gate.ask(&Asker::default(), repository, work).await
     }
 }
 
-/// The archive that the record names with its digest, both found to be what their digests say.
-pub async fn fetch(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(String, Vec<u8>), StoreError> {
+/// Fetches the archive that the record names, and reads it: `read` is given its digest and its bytes, which are what the digest says.
+pub async fn fetch<T>(
+    warehouse: Option<&Warehouse>,
+    artifact: &Artifact,
+    stored_in: &str,
+    read: impl AsyncFnOnce(String, Vec<u8>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
     let unreadable = |why: String| StoreError::Unreadable { artifact: name.clone(), namespace: namespace.clone(), why };
     let Some((repository, digest)) = repository::pinned(stored_in) else {
@@ -72,12 +77,15 @@ pub async fn fetch(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in
             if layer.size == size { Ok(layer) } else { Err(format!("its archive has {} bytes, not {size}", layer.size)) }
         });
         match layer {
-            Ok(layer) => Ok(Ok((layer.digest.clone(), session.blob("layer", &layer.digest, size, stored_in).await?))),
-            Err(why) => Ok(Err(why)),
+            Ok(layer) => {
+                let bytes = session.blob("layer", &layer.digest, size, stored_in).await?;
+                Ok(read(layer.digest, bytes).await)
+            }
+            Err(why) => Ok(Err(unreadable(why))),
         }
     };
     match warehouse.ask(&repository, work).await {
-        Ok(read) => read.map_err(unreadable),
+        Ok(read) => read,
         Err(source) => Err(failed(artifact, &repository, source)),
     }
 }
@@ -117,7 +125,7 @@ mod tests {
     async fn refused(store: Option<&str>, stored_in: &str) -> String {
         let place = Place::of(Wanted { store: store.map(str::to_owned), ..Wanted::default() }).unwrap();
         let warehouse = place.map(|place| Warehouse::new(place, 16));
-        let error = fetch(warehouse.as_ref(), &super::super::tests::artifact(), stored_in).await.unwrap_err();
+        let error = fetch(warehouse.as_ref(), &super::super::tests::artifact(), stored_in, async |_, _| Ok(())).await.unwrap_err();
         assert_eq!(error.of_registry(), Some("ArtifactStoreNotConfigured"));
         error.to_string()
     }
