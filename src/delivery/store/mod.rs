@@ -8,6 +8,7 @@ mod chunks;
 mod error;
 mod package;
 mod place;
+mod refusals;
 mod remembered;
 mod warehouse;
 
@@ -206,6 +207,11 @@ impl ArtifactStore {
             Ok(bundle)
         };
         warehouse::fetch(self.warehouse.as_ref(), artifact, stored_in, read).await
+    }
+
+    /// Why the registry did not take a version a while ago, where it is too soon to export it again.
+    pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
+        self.warehouse.as_ref().and_then(|warehouse| warehouse.refused(host, what))
     }
 
     /// Compresses what is stored, for where its size says that it goes.

@@ -6,7 +6,10 @@ use kube::ResourceExt;
 use super::error::StoreError;
 use super::package::{self, Package};
 use super::place::Place;
+use super::refusals::Refusals;
 use crate::api::artifact::Artifact;
+use crate::api::names;
+use crate::api::reference::SolutionVersion;
 use crate::api::repository::{self, Repository};
 use crate::delivery::bundle::digest;
 use crate::delivery::oci::{Asker, Gate, OciError, Session, manifest};
@@ -15,12 +18,13 @@ use crate::delivery::oci::{Asker, Gate, OciError, Session, manifest};
 pub struct Warehouse {
     place: Place,
     gate: Gate,
+    refusals: Refusals,
 }
 
 impl Warehouse {
     /// The one at that place, in an operator that makes so many passes at once.
     pub fn new(place: Place, concurrency: u16) -> Self {
-        Self { place, gate: Gate::to_own(concurrency) }
+        Self { place, gate: Gate::to_own(concurrency), refusals: Refusals::default() }
     }
 
     /// The compressed size from which an artifact goes there.
@@ -45,7 +49,15 @@ impl Warehouse {
             session.put_manifest(package.tag(), &digest(&manifest), Bytes::from(manifest)).await
         };
         let done = self.ask(&repository, work).await;
+        self.refusals.heard(&key(&artifact.namespace().unwrap_or_default(), &artifact.spec.solution), done.as_ref().err());
         done.map_err(|source| failed(artifact, &repository, source))
+    }
+
+    /// What the registry said a while ago when it should have taken a version: that is not exported again to hear the same.
+    pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
+        let source = self.refusals.known(&key(host, what))?;
+        let (artifact, repository) = (names::artifact_name(&what.name, &what.version), self.repository(host, &what.name).to_string());
+        Some(StoreError::Registry { artifact, namespace: host.to_owned(), repository, source })
     }
 
     async fn ask<T>(&self, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
@@ -88,6 +100,11 @@ pub async fn fetch<T>(
         Ok(read) => read,
         Err(source) => Err(failed(artifact, &repository, source)),
     }
+}
+
+/// A refusal is of one version: a small one of the same solution needs no registry.
+fn key(host: &str, what: &SolutionVersion) -> String {
+    format!("{host}/{}", names::artifact_name(&what.name, &what.version))
 }
 
 fn failed(artifact: &Artifact, repository: &Repository, source: OciError) -> StoreError {
