@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster_scoped::ClusterScopedKind;
 use super::condition::Condition;
-use super::reference::SecretKeyReference;
+use super::reference::{GroupKind, SecretKeyReference};
 
 /// The role of an environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -226,12 +226,32 @@ pub struct DeployedSolution {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub deployed_at: Option<Timestamp>,
+    /// The kinds of which there may be objects of this solution in the environment's whole cluster, from before the first of them is
+    /// written until none is left. Nobody but the operator writes it: by the record in the target namespace alone, whoever has that
+    /// namespace could keep them from being deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub cluster_scoped: Vec<GroupKind>,
     /// A later deployment that failed and was not taken back: objects of it may be there in place of those of `version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedDeployment>,
     /// The one request that may change this solution here now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
+}
+
+impl DeployedSolution {
+    /// Whether there is anything of the solution here, or may be.
+    pub fn is_anything(&self) -> bool {
+        self.claim.is_some() || self.version.is_some() || self.failed.is_some() || !self.cluster_scoped.is_empty()
+    }
+
+    /// Adds kinds to those of which there may be objects in the whole cluster.
+    pub fn may_have(&mut self, kinds: &[GroupKind]) {
+        self.cluster_scoped.extend_from_slice(kinds);
+        self.cluster_scoped.sort_unstable();
+        self.cluster_scoped.dedup();
+    }
 }
 
 /// A deployment that failed after its first write, and whose objects were left.

@@ -1,6 +1,7 @@
 //! Which objects of a bundle may go to a target namespace, or to its whole cluster, at all: judged before anything is sent there.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -25,6 +26,7 @@ pub(super) async fn admit(
     resources: &impl Resources,
     findings: &mut Findings,
 ) -> Result<Vec<Item>, PlanError> {
+    let began = Instant::now();
     let mut kinds: HashMap<(&str, &str), Option<Served>> = HashMap::new();
     let mut seen = BTreeSet::new();
     let mut items = Vec::with_capacity(input.objects.len());
@@ -42,7 +44,7 @@ pub(super) async fn admit(
         let found = if let Some(known) = kinds.get(&(api_version, kind)) {
             known.clone()
         } else {
-            let found = resources.resource(api_version, kind).await.map_err(PlanError::Transient)?.map(Served::from);
+            let found = resources.resource_since(api_version, kind, began).await.map_err(PlanError::Transient)?.map(Served::from);
             kinds.insert((api_version, kind), found.clone());
             found
         };
@@ -208,9 +210,10 @@ fn kind_not_found(key: &Key, api_version: &str, objects: &[Value]) -> String {
     };
     if let Some(definition) = objects.iter().find(defines) {
         return format!(
-            "{key}: the target's cluster does not serve {} in {api_version} yet, and a plan is made of what it serves: deploy a version with {} alone first, then this one",
+            "{key}: the target's cluster does not serve {} in {api_version} yet, and a plan is made of what it serves: deploy a version with {} and without the objects of kind {} first, then this one",
             key.kind,
-            Key::of(definition)
+            Key::of(definition),
+            key.kind
         );
     }
     if key.group.contains('.') && !key.group.ends_with(".k8s.io") {
@@ -281,7 +284,7 @@ mod tests {
     #[tokio::test]
     async fn the_whole_cluster_is_reached_only_where_the_environment_lists_the_kind() {
         let allowed = listed(&[CLASSES, ("", "Namespace")]);
-        let bounds = |allowed| ClusterBounds { environment: "qa", namespace_uid: "uid", allowed, exported: None };
+        let bounds = |allowed| ClusterBounds { environment: "qa", namespace_uid: "uid", allowed, recorded: &[], exported: None };
         let (refused, items) = judged(bounds(&[]), &[class()]).await;
         assert!(items.is_empty());
         assert_eq!(refused[0].0, "ClusterScoped");
@@ -305,7 +308,8 @@ mod tests {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
         let maps = [GroupKind { group: String::new(), kind: "ConfigMap".into() }];
         let reasons = async |exported: &[GroupKind], object: &Value| {
-            let bounds = ClusterBounds { environment: "qa", namespace_uid: "uid", allowed: &allowed, exported: Some(exported) };
+            let bounds =
+                ClusterBounds { environment: "qa", namespace_uid: "uid", allowed: &allowed, recorded: &[], exported: Some(exported) };
             judged(bounds, std::slice::from_ref(object)).await.0.into_iter().map(|(reason, _)| reason).collect::<Vec<_>>()
         };
         assert!(reasons(&exported, &class()).await.is_empty());
@@ -324,7 +328,7 @@ mod tests {
                 "spec": {"group": group, "names": {"kind": "Widget"}, "conversion": {"strategy": conversion}}})
         };
         let allowed = listed(&[("apiextensions.k8s.io", "CustomResourceDefinition")]);
-        let bounds = ClusterBounds { environment: "qa", namespace_uid: "uid", allowed: &allowed, exported: None };
+        let bounds = ClusterBounds { environment: "qa", namespace_uid: "uid", allowed: &allowed, recorded: &[], exported: None };
         for bad in [
             definition("stages.pilotage.dev", "pilotage.dev", "None"),
             definition("stages.pilotage.dev", "example.test", "None"),
@@ -336,7 +340,9 @@ mod tests {
         let (refused, items) = judged(bounds, &[definition("widgets.example.test", "example.test", "None"), widget]).await;
         assert_eq!((refused.len(), items.len()), (1, 1));
         assert!(
-            refused[0].1.contains("deploy a version with CustomResourceDefinition widgets.example.test alone first"),
+            refused[0].1.ends_with(
+                "deploy a version with CustomResourceDefinition widgets.example.test and without the objects of kind Widget first, then this one"
+            ),
             "{}",
             refused[0].1
         );

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::applyset;
+use super::applyset::{self, GroupKind};
 use super::claimed::Claimed;
 use super::errors;
 use super::fence::Fence;
@@ -17,6 +17,7 @@ use super::set::Set;
 use super::survey::config_maps;
 use super::target::Target;
 use super::write::{Failure, Writer};
+use crate::api::reference::GroupKind as Kind;
 use crate::api::request_status::ObjectError;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
@@ -50,6 +51,7 @@ pub struct Applied {
     pub(super) since: Instant,
     written: usize,
     deleted: usize,
+    left_in_cluster: BTreeSet<GroupKind>,
 }
 
 impl Applied {
@@ -61,6 +63,11 @@ impl Applied {
     /// How many objects were deleted.
     pub fn deleted(&self) -> usize {
         self.deleted
+    }
+
+    /// The kinds of which there are objects of the solution in the whole cluster now.
+    pub fn left_in_cluster(&self) -> Vec<Kind> {
+        self.left_in_cluster.iter().cloned().map(Kind::from).collect()
     }
 
     /// How many objects the solution has.
@@ -95,7 +102,7 @@ pub struct ApplyError {
 pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, concurrency: usize) -> Result<Applied, ApplyError> {
     check_claim(fence.claim(), delegate, &planned)?;
     let concurrency = concurrency.max(1);
-    let Planned { namespace, solution, set, delegate: _, force, mut parent, items, deletions, left_alone: _ } = planned;
+    let Planned { namespace, solution, set, delegate: _, force, mut parent, items, deletions, left_alone: _, left_in_cluster } = planned;
     let writer = Writer { target: Target::new(delegate, &namespace), set, force, fence };
     let writer = &writer;
 
@@ -129,7 +136,8 @@ pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, c
         writer.write_parent(&config_maps(), &manifest, parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?;
     }
     let written = objects.iter().filter(|o| o.is_written).count();
-    Ok(Applied { namespace, set: writer.set.clone(), objects, leaving, since: Instant::now(), written, deleted: deletions.len() })
+    let (set, deleted) = (writer.set.clone(), deletions.len());
+    Ok(Applied { namespace, set, objects, leaving, since: Instant::now(), written, deleted, left_in_cluster })
 }
 
 /// Deletes what an earlier version put there, and tells of what does not go.
@@ -178,6 +186,12 @@ fn check_claim(claim: &Claimed, delegate: &DelegateClient, planned: &Planned) ->
             "the plan names {} as the identity that deploys, and {} was to do it: nothing was written",
             planned.delegate.username(),
             delegate.delegate().username()
+        ));
+    }
+    if let Some(kind) = planned.kinds_of_cluster().into_iter().find(|kind| !claim.cluster_scoped().contains(kind)) {
+        return refuse(format!(
+            "the claim is not on record for {} of the target's whole cluster, and the plan has some: nothing was written",
+            GroupKind::from(&kind)
         ));
     }
     Ok(())

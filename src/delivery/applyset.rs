@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::object;
 use crate::api::names;
+use crate::api::reference::GroupKind as Kind;
 
 /// The tool in charge, as `<name>/<version>`: tools leave the sets of others alone.
 pub const TOOLING: &str = "pilotage/v1";
@@ -49,6 +50,18 @@ impl GroupKind {
         let text = text.trim();
         let (kind, group) = text.split_once('.').unwrap_or((text, ""));
         (!kind.is_empty()).then(|| Self { group: group.to_owned(), kind: kind.to_owned() })
+    }
+}
+
+impl From<&Kind> for GroupKind {
+    fn from(kind: &Kind) -> Self {
+        Self { group: kind.group.clone(), kind: kind.kind.clone() }
+    }
+}
+
+impl From<GroupKind> for Kind {
+    fn from(kind: GroupKind) -> Self {
+        Self { group: kind.group, kind: kind.kind }
     }
 }
 

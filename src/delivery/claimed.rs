@@ -1,6 +1,7 @@
 //! The right to change one solution in one environment, as the type without which nothing is applied.
 
 use crate::api::Environment;
+use crate::api::reference::GroupKind as Kind;
 
 /// Proof that the environment's record named one request as the one that may change one solution.
 ///
@@ -12,6 +13,7 @@ pub struct Claimed {
     namespace: String,
     request_uid: String,
     digest: String,
+    cluster_scoped: Vec<Kind>,
 }
 
 impl Claimed {
@@ -29,6 +31,7 @@ impl Claimed {
             namespace: environment.spec.namespace.clone(),
             request_uid: claim.request_uid.clone(),
             digest: claim.digest.clone(),
+            cluster_scoped: record.cluster_scoped.clone(),
         })
     }
 
@@ -45,6 +48,11 @@ impl Claimed {
     /// The uid of the request that holds the claim.
     pub fn request_uid(&self) -> &str {
         &self.request_uid
+    }
+
+    /// The kinds of which objects may be written to the whole cluster: those that are on record, to be found again.
+    pub fn cluster_scoped(&self) -> &[Kind] {
+        &self.cluster_scoped
     }
 
     /// The digest of the artifact that the claim was taken for.

@@ -89,22 +89,36 @@ impl Discovery {
     pub async fn resource_for(&self, api_version: &str, kind: &str) -> kube::Result<Option<ApiResource>> {
         Ok(self.resource(api_version, kind).await?.map(|(resource, _)| resource))
     }
-}
 
-impl Resources for Discovery {
-    async fn resource(&self, api_version: &str, kind: &str) -> kube::Result<Option<(ApiResource, bool)>> {
+    /// A kind that is known; one that is not, where the time of the last answer is good enough to say so.
+    async fn find(
+        &self,
+        api_version: &str,
+        kind: &str,
+        is_good: impl Fn(Instant) -> bool + Send,
+    ) -> kube::Result<Option<(ApiResource, bool)>> {
         let key = (api_version.to_owned(), kind.to_owned());
         let mut known = self.known.lock().await;
         if let Some(known) = known.as_ref().filter(|k| k.asked.elapsed() < FRESH) {
             if let Some(found) = known.versions.get(&key) {
                 return Ok(Some(found.clone()));
             }
-            if known.asked.elapsed() < ASK_AGAIN_AFTER {
+            if is_good(known.asked) {
                 return Ok(None);
             }
         }
         let fresh = ask(&self.client).await?;
         Ok(known.insert(fresh).versions.get(&key).cloned())
+    }
+}
+
+impl Resources for Discovery {
+    async fn resource(&self, api_version: &str, kind: &str) -> kube::Result<Option<(ApiResource, bool)>> {
+        self.find(api_version, kind, |asked| asked.elapsed() < ASK_AGAIN_AFTER).await
+    }
+
+    async fn resource_since(&self, api_version: &str, kind: &str, since: Instant) -> kube::Result<Option<(ApiResource, bool)>> {
+        self.find(api_version, kind, |asked| asked >= since).await
     }
 
     async fn preferred(&self, group: &str, kind: &str) -> kube::Result<Option<(ApiResource, bool)>> {

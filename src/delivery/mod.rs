@@ -16,6 +16,7 @@ pub mod fence;
 mod findings;
 pub mod health;
 mod memory;
+pub mod node_ports;
 pub mod object;
 pub mod oci;
 pub mod offered;

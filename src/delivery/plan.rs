@@ -59,6 +59,8 @@ pub struct ClusterBounds<'a> {
     pub namespace_uid: &'a str,
     /// The kinds that the Environment lists.
     pub allowed: &'a [ClusterScopedKind],
+    /// The kinds of which the solution has put objects into the whole cluster, or may have, by the operator's own record.
+    pub recorded: &'a [Kind],
     /// The kinds that belonged to the whole cluster where the objects were exported from; `None` where that is not known.
     pub exported: Option<&'a [Kind]>,
 }
@@ -100,9 +102,9 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
     let ((mut survey, mut findings), first_runs, first_parent) =
         futures::join!(scope.survey(&kinds, input.is_first), first_runs, first_parent);
     findings.merge(refused);
-    scope.survey_former(&mut survey, &kinds, input.cluster.allowed, resources, &mut findings).await?;
+    scope.survey_former(&mut survey, &kinds, &input.cluster, resources, &mut findings).await?;
 
-    let (deletions, parent) = prune(&survey, &items);
+    let (deletions, parent, left_in_cluster) = prune(&survey, &items);
     let first_parent = first_parent.filter(|_| parent == new_parent);
     let work = items.into_iter().zip(first_runs).map(|(item, run)| Task { live: member(&survey.members, &item), item, run }).collect();
     let items = finish(&scope, input.force, work, &deletions, &parent, first_parent, &mut findings).await;
@@ -117,6 +119,7 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
         items,
         deletions,
         left_alone: survey.left_alone,
+        left_in_cluster,
     })
 }
 
@@ -288,14 +291,21 @@ fn member(members: &Members, item: &Item) -> Option<Value> {
     members.get(&(item.served.resource.api_version.clone(), item.key.clone())).map(|(_, object)| object.clone())
 }
 
-fn prune<'a>(survey: &survey::Survey, items: impl IntoIterator<Item = &'a Item>) -> (Vec<Deletion>, ParentPlan) {
+/// What is deleted, what becomes of the parent, and of which kinds there are objects in the whole cluster after it.
+fn prune<'a>(survey: &survey::Survey, items: impl IntoIterator<Item = &'a Item>) -> (Vec<Deletion>, ParentPlan, BTreeSet<GroupKind>) {
     let mut keys = BTreeSet::new();
     let mut kinds = BTreeSet::new();
+    let mut of_cluster = survey.left_in_cluster();
     for item in items {
         keys.insert(&item.key);
-        kinds.insert(GroupKind::of(&item.served.resource));
+        let kind = GroupKind::of(&item.served.resource);
+        if !item.served.is_namespaced {
+            of_cluster.insert(kind.clone());
+        }
+        kinds.insert(kind);
     }
-    survey::prune(survey, &keys, kinds)
+    let (deletions, parent) = survey::prune(survey, &keys, kinds);
+    (deletions, parent, of_cluster)
 }
 
 #[cfg(test)]

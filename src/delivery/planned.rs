@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::applyset::{self, GroupKind};
-use super::object::{Item, Key, Served};
-use super::powers;
+use super::object::{Item, Key, Served, group_of};
+use super::powers::{self, Gift};
 use super::set::Set;
-use crate::api::plan::{PlannedAction, PlannedObject};
+use crate::api::plan::{Plan, PlannedAction, PlannedObject};
+use crate::api::reference::GroupKind as Kind;
 use crate::identity::delegate::Delegate;
 
 /// The most objects that a plan lists (its schema says so).
@@ -82,6 +83,8 @@ pub struct Planned {
     pub(super) items: Vec<PlannedItem>,
     pub(super) deletions: Vec<Deletion>,
     pub(super) left_alone: BTreeSet<GroupKind>,
+    /// The kinds of which there are objects of the solution in the whole cluster once this is carried out.
+    pub(super) left_in_cluster: BTreeSet<GroupKind>,
 }
 
 /// A plan for people.
@@ -97,7 +100,7 @@ pub struct PlanSummary {
     pub recreate: i32,
     /// How many objects stay as they are.
     pub unchanged: i32,
-    /// What changes: deletions first, then what is created and changed; at most [`MAX_OBJECTS`].
+    /// What changes: deletions first, then what is created and changed, in both what belongs to the whole cluster first; at most [`MAX_OBJECTS`].
     pub objects: Vec<PlannedObject>,
     /// How many further objects change that are not listed.
     pub objects_omitted: i32,
@@ -127,7 +130,8 @@ impl Planned {
                 fields: i.fields.clone(),
             }))
             .collect();
-        objects.sort_by_key(|object| !matches!(object.action, PlannedAction::Delete | PlannedAction::Recreate));
+        // What does not fit is what touches least.
+        objects.sort_by_key(|object| (!matches!(object.action, PlannedAction::Delete | PlannedAction::Recreate), !object.cluster_scoped));
         let omitted = objects.len().saturating_sub(MAX_OBJECTS);
         objects.truncate(MAX_OBJECTS);
         PlanSummary {
@@ -155,10 +159,33 @@ impl Planned {
         keys
     }
 
-    /// The Roles and their bindings that are created or changed: kind, name, and who gets what by them.
-    pub fn powers(&self) -> Vec<(String, String, String)> {
+    /// Whether it deletes anything, or creates anything anew.
+    pub fn takes_away(&self) -> bool {
+        !self.deletions.is_empty() || self.items.iter().any(|i| i.action == PlannedAction::Recreate)
+    }
+
+    /// What it deletes or creates anew and `pinned`, the plan that was asked to be approved, does not: after a part was carried out, what
+    /// is left is never more. Where `pinned` lists nothing but such objects and had to omit some, it can't be told.
+    pub fn beyond(&self, pinned: &Plan) -> Vec<Key> {
+        let takes_away = |action| matches!(action, PlannedAction::Delete | PlannedAction::Recreate);
+        if pinned.objects_omitted > 0 && pinned.objects.iter().all(|o| takes_away(o.action)) {
+            return Vec::new();
+        }
+        let is_pinned = |key: &Key, action| {
+            let same = |o: &PlannedObject| o.kind == key.kind && o.name == key.name && group_of(&o.api_version) == key.group;
+            pinned.objects.iter().any(|o| o.action == action && same(o))
+        };
+        let deleted = self.deletions.iter().map(|d| (&d.key, PlannedAction::Delete));
+        let recreated = self.items.iter().filter(|i| i.action == PlannedAction::Recreate).map(|i| (&i.item.key, PlannedAction::Recreate));
+        deleted.chain(recreated).filter(|(key, action)| !is_pinned(key, *action)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The roles and their bindings that are created or changed, and who gets what by them; in sentences; those that give most first.
+    pub fn powers(&self) -> Vec<(Key, String)> {
         let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
-        written.filter_map(|i| Some((i.item.key.kind.clone(), i.item.key.name.clone(), powers::of(&i.item.body)?))).collect()
+        let mut gifts: Vec<(Gift, &Key)> = written.filter_map(|i| Some((powers::of(&i.item.body)?, &i.item.key))).collect();
+        gifts.sort();
+        gifts.into_iter().map(|(gift, key)| (key.clone(), format!("{} {} {}", key.kind, powers::shown(&key.name), gift.said))).collect()
     }
 
     /// Whether applying it would write nothing at all.
@@ -172,6 +199,13 @@ impl Planned {
     /// Kinds of the whole cluster that an earlier version had objects of, and the Environment does not list any more: these objects stay.
     pub fn left_alone(&self) -> Vec<String> {
         self.left_alone.iter().map(ToString::to_string).collect()
+    }
+
+    /// The kinds of its objects that belong to the whole cluster: to be on record before any of them is written.
+    pub fn kinds_of_cluster(&self) -> Vec<Kind> {
+        let of_cluster = self.items.iter().filter(|i| !i.item.served.is_namespaced);
+        let kinds: BTreeSet<Kind> = of_cluster.map(|i| GroupKind::of(&i.item.served.resource).into()).collect();
+        kinds.into_iter().collect()
     }
 
     /// The identity that made the plan and must apply it.
@@ -230,6 +264,7 @@ mod tests {
             items,
             deletions,
             left_alone: BTreeSet::new(),
+            left_in_cluster: BTreeSet::new(),
         }
     }
 
@@ -260,7 +295,32 @@ mod tests {
         assert_eq!(plan.marked_for_hash(), ["recreate /ConfigMap/anew"]);
         let mut of_cluster = item("everywhere", PlannedAction::Unchanged);
         of_cluster.item.served.is_namespaced = false;
-        assert_eq!(planned(vec![of_cluster], vec![]).marked_for_hash(), ["cluster /ConfigMap/everywhere"]);
+        let plan = planned(vec![of_cluster, item("here", PlannedAction::Create)], vec![]);
+        assert_eq!(plan.marked_for_hash(), ["cluster /ConfigMap/everywhere"]);
+        assert_eq!(plan.kinds_of_cluster(), [Kind { group: String::new(), kind: "ConfigMap".into() }]);
+    }
+
+    #[test]
+    fn what_is_planned_again_midway_takes_away_no_more_than_was_approved() {
+        let deletion = |name: &str| Deletion {
+            key: key("apps", "Deployment", name),
+            served: served("apps", "Deployment"),
+            uid: "u".into(),
+            version: "7".into(),
+        };
+        let pinned = |plan: &Planned| {
+            let report = plan.report();
+            Plan { objects: report.objects, objects_omitted: report.objects_omitted, ..Plan::default() }
+        };
+        let approved =
+            pinned(&planned(vec![item("anew", PlannedAction::Recreate), item("new", PlannedAction::Create)], vec![deletion("a")]));
+        let beyond = |items, deletions| planned(items, deletions).beyond(&approved).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(beyond(vec![item("anew", PlannedAction::Create)], vec![]), [""; 0], "a part is done");
+        assert_eq!(beyond(vec![item("anew", PlannedAction::Recreate)], vec![deletion("a")]), [""; 0], "or nothing");
+        assert_eq!(beyond(vec![item("new", PlannedAction::Recreate)], vec![]), ["ConfigMap new"]);
+        assert_eq!(beyond(vec![], vec![deletion("anew"), deletion("a")]), ["Deployment anew"], "another kind, and another action");
+        let many = (0..250).map(|n| deletion(&format!("d{n}"))).collect();
+        assert_eq!(planned(vec![], vec![deletion("x")]).beyond(&pinned(&planned(vec![], many))), [], "not all of them are known");
     }
 
     #[test]

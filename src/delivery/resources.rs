@@ -1,6 +1,7 @@
 //! From a kind, as manifests name it, to the resource that the target's cluster serves.
 
 use std::future::Future;
+use std::time::Instant;
 
 use kube::core::ApiResource;
 
@@ -12,6 +13,20 @@ pub trait Resources: Send + Sync {
     /// # Errors
     /// Where the cluster can't be asked.
     fn resource(&self, api_version: &str, kind: &str) -> impl Future<Output = Result<Option<(ApiResource, bool)>, kube::Error>> + Send;
+
+    /// The same, but that the cluster does not serve it is no older than `since`: its definition may have come with the deployment before.
+    ///
+    /// # Errors
+    /// Where the cluster can't be asked.
+    fn resource_since(
+        &self,
+        api_version: &str,
+        kind: &str,
+        since: Instant,
+    ) -> impl Future<Output = Result<Option<(ApiResource, bool)>, kube::Error>> + Send {
+        let _ = since;
+        self.resource(api_version, kind)
+    }
 
     /// The resource of `kind` in the version of `group` (empty for the core group) that the cluster prefers.
     /// The `ApplySet` standard records kinds without versions, so that what an earlier version put there is

@@ -10,12 +10,13 @@ use super::applyset::{self, GroupKind};
 use super::errors::{self, Cause};
 use super::findings::{Findings, Obstacle, PlanError};
 use super::object::{self, Key, Served};
+use super::plan::ClusterBounds;
 use super::planned::{Deletion, ParentPlan};
 use super::resources::Resources;
 use super::retry::retrying;
 use super::set::Set;
 use super::target::Target;
-use crate::api::cluster_scoped::{self, ClusterScopedKind};
+use crate::api::cluster_scoped;
 use crate::api::names;
 
 /// The members of a set, by API version and key.
@@ -28,6 +29,16 @@ pub(super) struct Survey {
     pub members: Members,
     /// Kinds of the whole cluster that the parent names and the Environment does not list (any more): what there is of them is left alone.
     pub left_alone: BTreeSet<GroupKind>,
+    /// Those of them that the operator's own record names, and not the parent alone, which others write to.
+    left_on_record: BTreeSet<GroupKind>,
+}
+
+impl Survey {
+    /// The kinds of former versions' objects that stay in the whole cluster, or are there until their finalizers let them go.
+    pub fn left_in_cluster(&self) -> BTreeSet<GroupKind> {
+        let going = self.members.values().filter(|(served, object)| !served.is_namespaced && object::is_being_deleted(object));
+        self.left_on_record.iter().cloned().chain(going.map(|(served, _)| GroupKind::of(&served.resource))).collect()
+    }
 }
 
 /// Which set is looked at, and how.
@@ -77,18 +88,21 @@ impl Scope<'_> {
         (survey, findings)
     }
 
-    /// The members of kinds that only the parent names: those that no object of the bundle has.
+    /// The members of kinds that no object of the bundle has: those that the parent names and, as whoever has the namespace may take
+    /// them out of it, those of the whole cluster that are on record.
     pub async fn survey_former(
         &self,
         survey: &mut Survey,
         listed: &[Served],
-        allowed: &[ClusterScopedKind],
+        cluster: &ClusterBounds<'_>,
         resources: &impl Resources,
         findings: &mut Findings,
     ) -> Result<(), PlanError> {
         let listed: BTreeSet<GroupKind> = listed.iter().map(|served| GroupKind::of(&served.resource)).collect();
         let mut former = Vec::new();
-        for kind in survey.parent.iter().flat_map(applyset::kinds_of).filter(|kind| !listed.contains(kind)) {
+        let recorded: BTreeSet<GroupKind> = cluster.recorded.iter().map(GroupKind::from).collect();
+        let known: BTreeSet<GroupKind> = survey.parent.iter().flat_map(applyset::kinds_of).chain(recorded.iter().cloned()).collect();
+        for kind in known.into_iter().filter(|kind| !listed.contains(kind)) {
             // Solutions have no Secrets, and whoever wrote one in here shall not make us read them.
             if kind.group.is_empty() && kind.kind == "Secret" {
                 continue;
@@ -96,9 +110,14 @@ impl Scope<'_> {
             // A kind that is not served any more has no objects any more.
             let found = resources.preferred(&kind.group, &kind.kind).await.map_err(PlanError::Transient)?.map(Served::from);
             match found {
-                Some(served) if served.is_namespaced || cluster_scoped::allows(allowed, &kind.group, &kind.kind) => former.push(served),
+                Some(served) if served.is_namespaced || cluster_scoped::allows(cluster.allowed, &kind.group, &kind.kind) => {
+                    former.push(served)
+                }
                 // Whoever writes to the parent, who needs no rights in the cluster, shall not have the delegate look around there.
                 Some(_) if !cluster_scoped::is_never_allowed(&kind.group, &kind.kind) => {
+                    if recorded.contains(&kind) {
+                        survey.left_on_record.insert(kind.clone());
+                    }
                     survey.left_alone.insert(kind);
                 }
                 _ => {}

@@ -6,6 +6,7 @@
 //! for each of them, to learn of a change somewhat earlier.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,8 @@ pub struct Remotes {
     share: usize,
     passes: Arc<Semaphore>,
     known: Mutex<HashMap<Place, Known>>,
+    /// How often a cluster was forgotten: what was being read then is not remembered.
+    forgotten: AtomicU64,
 }
 
 /// A pass may be at a remote cluster for as long as this lives.
@@ -87,6 +90,7 @@ impl Remotes {
             share: (all / SHARE).max(1),
             passes: Arc::new(Semaphore::new((all / 2).max(1))),
             known: Mutex::default(),
+            forgotten: AtomicU64::new(0),
         }
     }
 
@@ -97,6 +101,7 @@ impl Remotes {
     pub async fn get(&self, host: &str, spec: &Spec, anew: bool) -> Result<Arc<Remote>, Failure> {
         let reference = &spec.kubeconfig_secret_ref;
         let place = place(host, spec);
+        let forgotten = self.forgotten.load(Ordering::Acquire);
         let known = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.get_mut(&place).map(|k| {
@@ -130,7 +135,9 @@ impl Remotes {
         };
         let now = Instant::now();
         let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(place, Known { remote: remote.clone(), read: now, used: now });
+        if self.forgotten.load(Ordering::Acquire) == forgotten {
+            all.insert(place, Known { remote: remote.clone(), read: now, used: now });
+        }
         drop(all);
         open(remote)
     }
@@ -152,7 +159,9 @@ impl Remotes {
 
     /// Forgets a cluster that no Environment is in any more, with its connections and tokens. Passes that are there end with what they have.
     pub fn forget(&self, host: &str, spec: &Spec) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&place(host, spec));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&place(host, spec));
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Forgets clusters that nobody asked for in a while, with their connections and tokens.

@@ -6,17 +6,60 @@ use std::fmt::Write as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
-use pilotage::api::DeploymentRequest;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use pilotage::api::{DeploymentRequest, Environment};
 use pilotage_harness::Registry;
 use serde_json::{Value, json};
 
 use crate::attempt::{ignored, refused, told};
+use crate::scene::{person, user};
 use crate::scoped::{
-    CLASS, ROLE, Swept, allow, berth, berths, class, cluster_role, define, grant, may_be_deployed, named, operator, versions,
+    BINDING, CLASS, ROLE, Swept, allow, berth, berths, class, cluster_binding, cluster_role, define, grant, may_be_deployed, named,
+    operator, versions,
 };
 use crate::shipped::{config, folder, request, takes_from};
 use crate::world::{World, outcome, phase};
+
+/// Versions of solution `orders` that are pushed to a registry and deployed to stage `qa` by requests that are named after them.
+struct Shipping<'w> {
+    world: &'w World,
+    registry: Registry,
+    url: String,
+}
+
+impl<'w> Shipping<'w> {
+    async fn of(world: &'w World) -> Self {
+        let registry = Registry::start(&world.plane).unwrap();
+        let url = registry.url("team/orders");
+        takes_from(world, json!([{"url": url, "plainHttp": true}])).await;
+        Self { world, registry, url }
+    }
+
+    fn push(&self, version: &str, objects: &[Value]) {
+        let mut text = config("orders", version);
+        for object in objects {
+            writeln!(text, "---\n{object}").unwrap();
+        }
+        self.registry.push_flux(&format!("team/orders:{version}"), &folder(self.world, &[("app.yaml", &text)])).unwrap();
+    }
+
+    async fn ask(&self, version: &str) -> String {
+        let name = version.replace('.', "-");
+        self.world.ask(&request(self.world, &name, version, &self.url, &json!({"tag": version}))).await;
+        name
+    }
+
+    async fn fails(&self, version: &str, reason: &str) -> String {
+        let name = self.ask(version).await;
+        self.world.fails(&name, reason).await
+    }
+
+    async fn deploys(&self, version: &str) {
+        let name = self.ask(version).await;
+        let end = self.world.approved(&name, "qa").await;
+        assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    }
+}
 
 /// What an Environment says that lists one kind.
 fn listing(world: &World, environment: &str, type_: &str, namespace: &str, group: &str, kind: &str) -> Value {
@@ -93,26 +136,10 @@ async fn rights_in_a_namespace_read_nothing_of_the_cluster() {
 async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     let world = World::new("cluster-foreign").await.provokes_refusals().await;
     let _swept = Swept::after(&world);
-    let registry = Registry::start(&world.plane).unwrap();
-    let url = registry.url("team/orders");
-    takes_from(&world, json!([{"url": url, "plainHttp": true}])).await;
-    let push = |version: &str, objects: &[Value]| {
-        let mut text = config("orders", version);
-        for object in objects {
-            writeln!(text, "---\n{object}").unwrap();
-        }
-        registry.push_flux(&format!("team/orders:{version}"), &folder(&world, &[("app.yaml", &text)])).unwrap();
-    };
-    let ask = async |version: &str| {
-        world.ask(&request(&world, &version.replace('.', "-"), version, &url, &json!({"tag": version}))).await;
-    };
-    let fails = async |version: &str, reason: &str| {
-        ask(version).await;
-        world.fails(&version.replace('.', "-"), reason).await
-    };
+    let shipping = Shipping::of(&world).await;
     let (name, foreign) = (named(&world, "orders"), named(&world, "foreign"));
-    push("1.0.0", &[class(&name, 7)]);
-    let message = fails("1.0.0", "ClusterScoped").await;
+    shipping.push("1.0.0", &[class(&name, 7)]);
+    let message = shipping.fails("1.0.0", "ClusterScoped").await;
     told(
         151,
         "an artifact of a registry brings what belongs to the cluster",
@@ -126,8 +153,8 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     let theirs = [class(&foreign, 7), cluster_role(&foreign)];
     world.apply(&theirs).await;
     let before = versions(&world, "foreign").await;
-    push("1.1.0", &[class(&foreign, 7), cluster_role(&foreign)]);
-    let message = fails("1.1.0", "DryRunRefused").await;
+    shipping.push("1.1.0", &[class(&foreign, 7), cluster_role(&foreign)]);
+    let message = shipping.fails("1.1.0", "DryRunRefused").await;
     told(
         152,
         "a solution takes over what a person has",
@@ -136,21 +163,19 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     );
     let mut widened = cluster_role(&foreign);
     widened["rules"] = json!([]);
-    push("1.1.1", &[widened]);
-    let message = fails("1.1.1", "DryRunRefused").await;
+    shipping.push("1.1.1", &[widened]);
+    let message = shipping.fails("1.1.1", "DryRunRefused").await;
     told(152, "a solution empties a role that a person has", &message, &["ExistsAlready", &format!("ClusterRole {foreign}")]);
     ignored(152, "the objects of a person", versions(&world, "foreign").await == before, &before);
 
     // The solution's own, once somebody else's namespace has them.
-    push("1.2.0", &[class(&name, 7)]);
-    ask("1.2.0").await;
-    let end = world.approved("1-2-0", "qa").await;
-    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    shipping.push("1.2.0", &[class(&name, 7)]);
+    shipping.deploys("1.2.0").await;
     let kubectl = world.plane.kubectl();
     kubectl.ok(&["label", "--overwrite", "priorityclass", &name, "pilotage.dev/target-uid=5f0c0000-0000-0000-0000-000000000000"]).unwrap();
     let before = versions(&world, "orders").await;
-    push("1.3.0", &[class(&name, 7)]);
-    let message = fails("1.3.0", "DryRunRefused").await;
+    shipping.push("1.3.0", &[class(&name, 7)]);
+    let message = shipping.fails("1.3.0", "DryRunRefused").await;
     told(
         153,
         "a namespace made anew under the name of another inherits what that one had",
@@ -167,10 +192,8 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     let patch = Patch::Merge(json!({"metadata": {"annotations": {"applyset.kubernetes.io/contains-group-kinds": kinds}}}));
     let maps: Api<ConfigMap> = Api::namespaced(world.admin.clone(), &world.qa);
     maps.patch("pilotage-orders", &PatchParams::default(), &patch).await.unwrap();
-    push("1.4.0", &[]);
-    ask("1.4.0").await;
-    let end = world.approved("1-4-0", "qa").await;
-    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    shipping.push("1.4.0", &[]);
+    shipping.deploys("1.4.0").await;
     let after = (versions(&world, "foreign").await, versions(&world, "orders").await);
     ignored(154, "the record names kinds of the cluster with objects of others", after == (lured, before), &after);
 
@@ -179,14 +202,58 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
             "spec": {"group": group, "scope": "Namespaced", "names": {"kind": "Stage", "plural": "stages", "singular": "stage", "listKind": "StageList"},
                 "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}})
     };
-    push("1.5.0", &[ours("stages.pilotage.dev", "pilotage.dev")]);
-    let message = fails("1.5.0", "DryRunRefused").await;
+    shipping.push("1.5.0", &[ours("stages.pilotage.dev", "pilotage.dev")]);
+    let message = shipping.fails("1.5.0", "DryRunRefused").await;
     told(
         155,
         "a solution brings the definition of Pilotage's own stages",
         &message,
         &["NeverDeployed", "a kind of Pilotage itself", "nothing was written"],
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_the_namespace_does_not_keep_what_a_solution_had_in_the_cluster() {
+    let world = World::new("cluster-record").await;
+    let _swept = Swept::after(&world);
+    let shipping = Shipping::of(&world).await;
+    allow(&world, "qa", &[CLASS, ROLE, BINDING]).await;
+    may_be_deployed(&world, "qa").await;
+    let administers = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "tara", "namespace": world.qa}, "subjects": [user("tara")],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"}});
+    world.apply(&[administers]).await;
+    let maps: Api<ConfigMap> = Api::namespaced(person(&world, "tara", &[]).await, &world.qa);
+    let record = "pilotage-orders";
+    world.until("tara administers the target", async || maps.list(&ListParams::default()).await.ok()).await;
+    let name = named(&world, "orders");
+    let all = [class(&name, 7), cluster_role(&name), cluster_binding(&name, &world.qa)];
+    for (round, what) in
+        ["a target's administrator takes kinds out of the record", "a target's administrator takes the record of kinds away"]
+            .iter()
+            .enumerate()
+    {
+        shipping.push(&format!("{round}.1.0"), &all);
+        shipping.deploys(&format!("{round}.1.0")).await;
+        let brought = versions(&world, "orders").await;
+        assert!(brought.iter().all(Option::is_some), "{brought:?}");
+        if round == 0 {
+            let patch = json!({"metadata": {"annotations": {"applyset.kubernetes.io/contains-group-kinds": "ConfigMap"}}});
+            maps.patch(record, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        } else {
+            maps.delete(record, &DeleteParams::default()).await.unwrap();
+        }
+        // Rights in the whole cluster are withdrawn.
+        shipping.push(&format!("{round}.2.0"), &all[..1]);
+        shipping.deploys(&format!("{round}.2.0")).await;
+        let [class, role, binding] = versions(&world, "orders").await;
+        ignored(159, what, role.is_none() && binding.is_none(), &(role, binding));
+        assert_eq!(class, brought[0], "what the new version has stays as it is");
+        let environments: Api<Environment> = Api::namespaced(world.admin.clone(), &world.host);
+        let status = environments.get("qa").await.unwrap().status.unwrap();
+        let kinds: Vec<&str> = status.solutions[0].cluster_scoped.iter().map(|k| k.kind.as_str()).collect();
+        assert_eq!(kinds, ["PriorityClass"], "what is gone is not looked for any more");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

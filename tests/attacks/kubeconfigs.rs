@@ -98,8 +98,9 @@ async fn kubeconfigs_that_do_more_than_name_a_server_are_refused_and_nothing_hap
         server("user name or password", &gate.url().replace("https://", &format!("https://dana:{CANARY}@"))),
         server("query", &format!("{}/?{CANARY}", gate.url())),
         server("metadata service", "https://169.254.169.254"),
-        server("metadata service", "https://metadata.google.internal"),
+        // Between the two, as each waits until the Environment says so.
         server("unusual spelling", "https://2852039166"),
+        server("metadata service", "https://metadata.google.internal"),
     ];
     let environment = world.host_object(
         "Environment",

@@ -1,9 +1,10 @@
 //! What belongs to the whole cluster goes along where both Environments list its kind and the delegate may; it is its solution's own, like
 //! all that this one brings, and nobody else's is touched.
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use pilotage::api::plan::{Plan, PlannedAction};
 use pilotage::api::{Artifact, DeploymentRequest, Pipeline, Stage};
@@ -331,39 +332,58 @@ async fn a_definition_comes_before_its_objects_and_the_plan_says_so() {
         registry.push_flux(&format!("team/orders:{version}"), &folder(&world, &[("app.yaml", &text.join("\n---\n"))])).unwrap();
     };
     let one = berth(&group, "one", "orders", None);
-    push("1.0.0", &[&definition, &one]);
+    let app = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders"}, "data": {"a": "b"}});
+    push("0.9.0", &[&app]);
+    world.ask(&request(&world, "runs", "0.9.0", &url, &json!({"tag": "0.9.0"}))).await;
+    succeeded(&world.approved("runs", "qa").await);
+    let maps: Api<ConfigMap> = Api::namespaced(world.admin.clone(), &world.qa);
+    let before = maps.get("orders").await.unwrap();
+    push("1.0.0", &[&app, &definition, &one]);
     world.ask(&request(&world, "both", "1.0.0", &url, &json!({"tag": "1.0.0"}))).await;
     let message = world.fails("both", "DryRunRefused").await;
     assert!(
-        message.contains(&format!("deploy a version with CustomResourceDefinition berths.{group} alone first, then this one")),
+        message.contains(&format!(
+            "deploy a version with CustomResourceDefinition berths.{group} and without the objects of kind Berth first, then this one"
+        )),
         "{message}"
     );
-    push("1.1.0", &[&definition]);
+    // By these words, and no other: what ran goes on.
+    push("1.1.0", &[&app, &definition]);
     world.ask(&request(&world, "kind", "1.1.0", &url, &json!({"tag": "1.1.0"}))).await;
     succeeded(&world.approved("kind", "qa").await);
-    push("1.2.0", &[&definition, &one]);
-    // A cluster is asked for its kinds anew a few seconds after it was asked last.
-    let requests: Api<DeploymentRequest> = Api::namespaced(world.dana().await, &world.host);
-    let mut number = 0;
-    let last = world
-        .until("the new kind is known", async || {
-            number += 1;
-            let name = format!("objects-{number}");
-            let wanted = request(&world, &name, "1.2.0", &url, &json!({"tag": "1.2.0"}));
-            requests.create(&PostParams::default(), &wanted).await.unwrap();
-            let seen = world.until_request(&name, |r| phase(r) == "AwaitingApproval" || ended(r)).await;
-            (!ended(&seen)).then_some(name)
-        })
-        .await;
-    succeeded(&world.approved(&last, "qa").await);
+    push("1.2.0", &[&app, &definition, &one]);
+    world.ask(&request(&world, "objects", "1.2.0", &url, &json!({"tag": "1.2.0"}))).await;
+    succeeded(&world.approved("objects", "qa").await);
+    assert_eq!(maps.get("orders").await.unwrap().metadata.uid, before.metadata.uid, "nothing was taken away on the way");
     // The definition goes with all that it defines, in every namespace: the approver is warned.
-    push("1.3.0", &[&serde_json::from_str(&config_json()).unwrap()]);
+    push("1.3.0", &[&app]);
     world.ask(&request(&world, "without", "1.3.0", &url, &json!({"tag": "1.3.0"}))).await;
     let waiting = world.until_request("without", |r| phase(r) == "AwaitingApproval" || ended(r)).await;
     let warned = plan(&waiting).results.into_iter().find(|r| r.reason == "DeletesKinds").expect("a warning").message;
     assert!(warned.contains("all objects of their kinds in all namespaces") && warned.contains(&format!("berths.{group}")), "{warned}");
 }
 
-fn config_json() -> String {
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders"}, "data": {"a": "b"}}).to_string()
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_is_known_from_when_it_is_served_however_lately_it_was_asked_for() {
+    let world = World::new("cluster-lately").await.provokes_refusals().await;
+    let _swept = Swept::after(&world);
+    let registry = Registry::start(&world.plane).unwrap();
+    let url = registry.url("team/orders");
+    takes_from(&world, json!([{"url": url, "plainHttp": true}])).await;
+    let (group, definition) = berths(&world, "Namespaced");
+    let verbs = ["get", "list", "patch", "delete"];
+    let rule = |verbs: Vec<String>| json!([{"apiGroups": [group], "resources": ["berths"], "verbs": verbs}]);
+    let own = verbs.iter().chain(&["create"]).map(ToString::to_string).collect();
+    grant(&world, "berths", rule(own), &crate::scoped::bot(&world, "qa")).await;
+    grant(&world, "berths-as", rule(verbs.map(|verb| format!("impersonate-on:serviceaccount:{verb}")).into()), &operator()).await;
+    let text = berth(&group, "one", "orders", None).to_string();
+    registry.push_flux("team/orders:1.0.0", &folder(&world, &[("app.yaml", &text)])).unwrap();
+    world.ask(&request(&world, "early", "1.0.0", &url, &json!({"tag": "1.0.0"}))).await;
+    let message = world.fails("early", "DryRunRefused").await;
+    for words in ["KindNotFound", &format!("the CustomResourceDefinition of group {group}"), "have its administrator install"] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    define(&world, &definition).await;
+    world.ask(&request(&world, "late", "1.0.0", &url, &json!({"tag": "1.0.0"}))).await;
+    succeeded(&world.approved("late", "qa").await);
 }

@@ -330,6 +330,19 @@ async fn what_grant_prints_is_all_that_a_delegate_without_any_right_needs_also_w
         "the artifact refers to the same"
     );
 
+    // What a connection reference stands for is called otherwise in the target.
+    let mut connected = world.solution("orders", "1.1.0");
+    connected["spec"]["connectionReferences"] = json!([{"name": "database", "secretName": "db"}]);
+    world.apply(&[connected]).await;
+    let printed = grant(&world, &[&["delegate"], &of_solution[..], &["--secret", "qa-db"]].concat());
+    assert!(printed.contains("# Secrets that connection references put in the place of db are not among this"), "{printed}");
+    assert!(printed.contains("\"qa-db\"") && printed.contains("\"registry\"") && !printed.contains("\"db\""), "{printed}");
+    // A kind is granted with all that deploying it takes, or is none.
+    let printed = grant(&world, &["delegate", "--stage", "qa", "--kind", "roles.rbac.authorization.k8s.io"]);
+    assert!(["get", "list", "patch", "create", "delete"].iter().all(|verb| printed.contains(&format!("\"{verb}\""))), "{printed}");
+    let refused = plugin(&world, &world.plane.admin_kubeconfig(), &["grant", "delegate", "--stage", "qa", "--kind", "deployment.apps"]);
+    assert!(refused.as_ref().is_err_and(|text| text.contains("does not serve deployment.apps: write its plural name")), "{refused:?}");
+
     // Who may read the artifact and not its bytes is told what they don't see.
     let olga = world.plane.user_kubeconfig("olga", &[]).unwrap();
     let printed = plugin(&world, &olga, &["grant", "delegate", "--stage", "qa", "--artifact", "orders-1.0.0"]).unwrap();

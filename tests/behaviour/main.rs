@@ -35,6 +35,7 @@ mod left_behind;
 mod limits;
 mod main_job;
 mod midway;
+mod node_ports;
 mod not_listed;
 mod oci;
 mod older;

@@ -251,12 +251,12 @@ async fn credentials_come_from_a_file_that_may_change_and_go_to_that_registry_al
     let host = kept.registry.host();
     write("elsewhere.example.test", "canary-password");
     says(format!(
-        "does not let anybody without credentials read {} (401): the file of --artifact-store-credentials has no entry for {host}",
+        "does not let anybody without credentials write to {} (401): the file of --artifact-store-credentials has no entry for {host}",
         kept.url("orders")
     ))
     .await;
     write(&host, "wrong-canary-password");
-    says(format!("does not let user keeper read {} (401): let that user push to and pull from it", kept.url("orders"))).await;
+    says(format!("does not let user keeper write to {} (401): let that user push to and pull from it", kept.url("orders"))).await;
     write(&host, "canary-password");
     let done = world.approved("to-qa", "qa").await;
     succeeded(&done);
@@ -284,7 +284,7 @@ async fn a_version_that_is_kept_in_the_registry_is_put_back_when_the_next_one_fa
     let kept = Kept::new("kept-back").await;
     let world = &kept.world;
     let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
-    stage["spec"]["deployment"] = json!({"timeout": "5s", "onFailure": "Rollback"});
+    stage["spec"]["deployment"] = json!({"timeout": "10s", "onFailure": "Rollback"});
     world.apply_as(&world.olga().await, &stage).await.unwrap();
     world.ready::<Stage>("qa").await;
     kept.develop("1.0.0", 100_000).await;
@@ -300,7 +300,33 @@ async fn a_version_that_is_kept_in_the_registry_is_put_back_when_the_next_one_fa
             "spec": {"selector": {"matchLabels": {"app": "orders"}}, "template": template},
         })])
         .await;
-    let second = world.deploy("second", "qa", "orders", "2.0.0").await;
+    let repository = kept.registry.storage().join("docker/registry/v2/repositories/kept").join(&world.host).join("orders");
+    let away = repository.with_extension("away");
+    let manifest = kept.artifact("orders-1.0.0").await.spec.stored_in.unwrap();
+    let manifest = format!("_manifests/revisions/sha256/{}", manifest.rsplit(':').next().unwrap());
+    let lose = || std::fs::rename(repository.join(&manifest), &away).unwrap();
+    let find = || std::fs::rename(&away, repository.join(&manifest)).unwrap();
+    // That there is a way back is seen to before it is needed.
+    lose();
+    world.ask(&world.request("second", "qa", "orders", "2.0.0")).await;
+    let message = world.waits_for("second", "RegistryLacksArtifact").await;
+    for part in [
+        "1.0.0, which stage qa puts back where the deployment fails (onFailure: Rollback), can't be read",
+        &format!("artifact orders-1.0.0 in host {}", world.host),
+        "set onFailure: Keep on the stage",
+    ] {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
+    assert!(world.operator_writes(&world.qa, false).iter().all(|call| call.resource != "deployments"), "nothing was written");
+    find();
+    world.until_request("second", |r| phase(r) == "AwaitingApproval").await;
+    world.decide("qa", "second", "Approved").await.unwrap();
+    world.until_request("second", |r| outcome(r).0 == "WaitingForHealth").await;
+    // A registry that is another one while it puts it back is waited for.
+    lose();
+    world.waits_for("second", "RegistryLacksArtifact").await;
+    find();
+    let second = world.end("second").await;
     let (reason, message) = outcome(&second);
     assert_eq!((phase(&second).as_str(), reason.as_str()), ("Failed", "RolledBack"), "{message}");
     assert_eq!(kept.greeting(&world.qa, "orders").await.as_deref(), Some("1.0.0"));

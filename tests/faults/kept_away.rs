@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,7 +13,7 @@ use pilotage::api::{Artifact, DeploymentRequest};
 use serde_json::{Value, json};
 
 use crate::kept::{Kept, noise, succeeded};
-use crate::world::{World, ended, outcome};
+use crate::world::{World, ended, outcome, phase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_that_is_down_is_waited_for_by_what_needs_it_and_by_nothing_else() {
@@ -125,22 +126,52 @@ async fn what_a_registry_refuses_is_exported_again_ever_more_rarely() {
     assert_eq!(world.waits_for("to-qa", "RegistryFull").await, message, "it says the same all the time");
 }
 
+/// The record of orders 1.4.0, where there is one.
+async fn record(kept: &Kept) -> Option<Artifact> {
+    Api::namespaced(kept.world.admin.clone(), &kept.world.host).get_opt("orders-1.4.0").await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_crash_left_without_its_bytes_is_completed_by_the_next_operator() {
+async fn what_could_not_be_sent_has_no_record_and_is_sent_by_the_next_operator() {
     let mut kept = Kept::new("kept-crash").await;
     kept.develop("1.4.0", 100_000).await;
     kept.registry.stop();
     kept.world.ask(&kept.world.request("to-qa", "qa", "orders", "1.4.0")).await;
     kept.world.waits_for("to-qa", "RegistryUnreachable").await;
-    let record = kept.artifact("orders-1.4.0").await;
+    assert!(record(&kept).await.is_none(), "nobody is shown what is not stored");
     drop(kept.operator.take());
     kept.registry.resume().unwrap();
     assert!(kept.registry.pull_flux(&reference(&kept.world), &kept.world.plane.dir().join("none")).is_err(), "nothing is there yet");
     kept.start();
     succeeded(&kept.world.approved("to-qa", "qa").await);
-    let completed = kept.artifact("orders-1.4.0").await;
-    assert_eq!((completed.metadata.uid, completed.spec), (record.metadata.uid, record.spec), "the same record");
     assert_eq!(kept.greeting(&kept.world.qa, "orders").await.as_deref(), Some("1.4.0"));
+    // The tag comes last, and is made up for where an operator was killed before it.
+    let tag = repository(&kept).join("_manifests/tags/1.4.0");
+    std::fs::remove_dir_all(&tag).unwrap();
+    kept.allow_redeployments().await;
+    succeeded(&kept.world.deploy("again", "qa", "orders", "1.4.0").await);
+    let revision = kept.registry.pull_flux(&reference(&kept.world), &kept.world.plane.dir().join("tagged")).unwrap();
+    assert_eq!(revision, format!("1.4.0@{}", kept.artifact("orders-1.4.0").await.spec.digest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_waits_for_the_registry_is_not_stored_with_what_the_next_one_has() {
+    let mut kept = Kept::new("kept-raised").await;
+    kept.develop("1.4.0", 100_000).await;
+    kept.registry.stop();
+    kept.world.ask(&kept.world.request("to-qa", "qa", "orders", "1.4.0")).await;
+    kept.world.waits_for("to-qa", "RegistryUnreachable").await;
+    kept.develop("1.5.0", 100_000).await;
+    kept.registry.resume().unwrap();
+    let message = kept.world.fails("to-qa", "VersionDiffers").await;
+    assert!(message.contains("is at version 1.5.0, the request is for 1.4.0, which was never exported"), "{message}");
+    assert!(record(&kept).await.is_none());
+    succeeded(&kept.world.deploy("next", "qa", "orders", "1.5.0").await);
+}
+
+/// The folder of a registry's repository.
+fn repository(kept: &Kept) -> PathBuf {
+    kept.registry.storage().join("docker/registry/v2/repositories/kept").join(&kept.world.host).join("orders")
 }
 
 fn reference(world: &World) -> String {
@@ -155,39 +186,69 @@ fn layer_of(kept: &Kept, artifact: &Artifact) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_registry_lost_is_sent_again_where_it_is_the_same_and_never_replaced_by_something_else() {
+async fn what_the_registry_lost_is_waited_for_and_sent_again_where_it_is_the_same() {
     let kept = Kept::new("kept-lost").await;
     let world = &kept.world;
     kept.develop("1.4.0", 100_000).await;
     succeeded(&world.deploy("to-qa", "qa", "orders", "1.4.0").await);
     kept.allow_redeployments().await;
     let artifact = kept.artifact("orders-1.4.0").await;
-    let repository = kept.registry.storage().join("docker/registry/v2/repositories/kept").join(&world.host).join("orders");
     let layer = layer_of(&kept, &artifact);
     let lose = || {
         // As when somebody cleans it up: the repository, and what is in it.
-        std::fs::remove_dir_all(&repository).unwrap();
+        std::fs::remove_dir_all(repository(&kept)).unwrap();
         std::fs::remove_dir_all(kept.registry.blob(&layer).parent().unwrap()).unwrap();
     };
     lose();
     world.ask(&world.request("to-prod", "prod", "orders", "1.4.0")).await;
-    let message = world.fails("to-prod", "ArtifactAltered").await;
-    let incomplete = format!(
-        "artifact orders-1.4.0 in host {} is incomplete: the registry does not have all of {}",
+    let lacks = format!(
+        "artifact orders-1.4.0 in host {} is kept in {} (the operator's --artifact-store), and the registry does not have all of {}",
         world.host,
+        kept.url("orders"),
         artifact.spec.stored_in.as_ref().unwrap()
     );
-    assert!(message.contains(&incomplete) && message.contains("completed where its export is repeated"), "{message}");
+    let message = world.waits_for("to-prod", "RegistryLacksArtifact").await;
+    for part in [&lacks, "Put it back there", "a request to the first stage sends it again", "raise the solution's version", "Waits until"]
+    {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
     succeeded(&world.deploy("again", "qa", "orders", "1.4.0").await);
-    succeeded(&world.deploy("to-prod-now", "prod", "orders", "1.4.0").await);
+    // It goes on by itself.
+    succeeded(&world.approved("to-prod", "prod").await);
 
-    lose();
+    // A registry that is another one for a moment ends nothing either.
+    let away = repository(&kept).with_extension("away");
+    std::fs::rename(repository(&kept), &away).unwrap();
+    world.ask(&world.request("for-a-moment", "prod", "orders", "1.4.0")).await;
+    world.waits_for("for-a-moment", "RegistryLacksArtifact").await;
+    std::fs::rename(&away, repository(&kept)).unwrap();
+    succeeded(&world.approved("for-a-moment", "prod").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_approve_is_not_replaced_when_the_registry_lost_it() {
+    let kept = Kept::new("kept-same").await;
+    let world = &kept.world;
+    kept.develop("1.4.0", 100_000).await;
+    world.ask(&world.request("first", "qa", "orders", "1.4.0")).await;
+    world.until_request("first", |r| phase(r) == "AwaitingApproval").await;
+    let approved = kept.artifact("orders-1.4.0").await;
+    std::fs::remove_dir_all(repository(&kept)).unwrap();
+
+    // Neither by what development has under the same version now, nor by another environment that the host develops in.
     world.apply(&[world.config("orders", "orders", json!({"greeting": "other", "bytes": noise("other", 100_000)}))]).await;
     world.ask(&world.request("other", "qa", "orders", "1.4.0")).await;
-    let message = world.fails("other", "ArtifactRefused").await;
-    assert!(message.contains(&incomplete), "{message}");
+    let message = world.waits_for("other", "RegistryLacksArtifact").await;
+    assert!(message.contains("where what it came from is still at that version and the same"), "{message}");
+    kept.develop("1.5.0", 100_000).await;
+    world.ask(&world.request("raised", "qa", "orders", "1.4.0")).await;
+    world.waits_for("raised", "RegistryLacksArtifact").await;
     let still = kept.artifact("orders-1.4.0").await;
-    assert_eq!((still.metadata.uid, still.spec), (artifact.metadata.uid, artifact.spec), "the proof of what was deployed");
+    assert_eq!((still.metadata.uid, still.spec), (approved.metadata.uid, approved.spec));
+
+    kept.develop("1.4.0", 100_000).await;
+    world.until_request("other", |r| phase(r) == "AwaitingApproval").await;
+    succeeded(&world.approved("first", "qa").await);
     assert_eq!(kept.greeting(&world.qa, "orders").await.as_deref(), Some("1.4.0"));
 }
 

@@ -11,11 +11,10 @@ use crate::proxy::Action;
 use crate::site::{self, Site};
 use crate::world::{World, ended, outcome, phase};
 
-/// A world in which the small application is on its way to QA, up to the first write to an object whose address has that part.
-async fn held_at(name: &str, part: &str) -> (World, Site) {
+/// A world in which the small application is asked to be deployed to QA, where somebody else has an object.
+async fn asked(name: &str) -> (World, Site) {
     let world = site::world(site::shared(), name).await;
     let mut site = Site::start(&world, |_| {}).await;
-    let proxy = site.proxy.clone();
     site.tending(async {
         world.configure().await;
         world.apply(&Application::small().objects(&world)).await;
@@ -24,6 +23,16 @@ async fn held_at(name: &str, part: &str) -> (World, Site) {
         world.apply(&[foreign]).await;
         world.ask(&world.request("orders-qa", "qa", "orders", "1.4.0")).await;
         world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
+    })
+    .await;
+    (world, site)
+}
+
+/// The same on its way, up to the first write to an object whose address has that part.
+async fn held_at(name: &str, part: &str) -> (World, Site) {
+    let (world, mut site) = asked(name).await;
+    let proxy = site.proxy.clone();
+    site.tending(async {
         let part = format!("/namespaces/{}/{part}", world.qa);
         let watched = part.clone();
         proxy.follow(move |call| if call.write.is_some() && call.line.contains(&watched) { Action::Hold } else { Action::Forward });
@@ -137,4 +146,45 @@ async fn a_field_that_somebody_else_takes_over_in_between_is_named_with_its_new_
     assert_eq!((phase(&request).as_str(), reason.as_str()), ("Failed", "ApplyFailed"), "{message}");
     assert!(message.contains(r#"ConfigMap orders: .data.greeting is managed by "hotfix" "#), "{message}");
     assert_eq!(serde_json::to_value(maps.get("orders").await.unwrap().data).unwrap(), json!({"greeting": "hotfix"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_labelled_as_the_solutions_midway_is_not_deleted_as_nobody_was_asked() {
+    let (world, mut site) = asked("labelled").await;
+    let proxy = site.proxy.clone();
+    let deployment = format!("/namespaces/{}/deployments/orders", world.qa);
+    let mut has_crashed = false;
+    proxy.follow(move |call| {
+        if call.write.is_some() && call.line.ends_with(&deployment) && !has_crashed {
+            has_crashed = true;
+            return Action::CrashBefore;
+        }
+        Action::Forward
+    });
+    world.decide("qa", "orders-qa", "Approved").await.unwrap();
+    // It is not started again before.
+    world.until("the operator has died midway", async || proxy.has_crashed().then_some(())).await;
+    let maps = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa);
+    let set = maps.get("orders").await.unwrap().labels()["applyset.kubernetes.io/part-of"].clone();
+    let label = Patch::Merge(json!({"metadata": {"labels": {"applyset.kubernetes.io/part-of": set}}}));
+    maps.patch("foreign", &PatchParams::default(), &label).await.unwrap();
+
+    let request = site.tending(world.end("orders-qa")).await;
+    let (reason, message) = outcome(&request);
+    assert_eq!((phase(&request).as_str(), reason.as_str()), ("Failed", "PlanChanged"), "{message}");
+    for part in ["ConfigMap foreign would be deleted", "nothing more was written", "Find out who labelled"] {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
+    assert_eq!(maps.get("foreign").await.unwrap().data.unwrap()["of"], "somebody else");
+
+    // Whoever asks again is asked for it: the plan says that it goes.
+    let again = site
+        .tending(async {
+            world.ask(&world.request("again", "qa", "orders", "1.4.0")).await;
+            world.approved("again", "qa").await
+        })
+        .await;
+    assert_eq!(phase(&again), "Succeeded", "{:?}", outcome(&again));
+    assert_eq!(again.status.unwrap().run.plan.unwrap().objects[0].name, "foreign");
+    assert!(maps.get_opt("foreign").await.unwrap().is_none());
 }

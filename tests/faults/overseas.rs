@@ -122,9 +122,11 @@ async fn an_older_version_is_deployed_again_over_there_and_what_it_does_not_have
         abroad.deploy("prod", "orders", version).await;
     }
     abroad.all_are("orders", "2.0.0", 4).await;
-    // One of somebody else's, of the same name as one that the older version lacks: it stays.
-    let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs", "namespace": abroad.world.prod}});
-    abroad.apply(&theirs).await;
+    // One that the older version lacks is somebody else's by now: it stays.
+    let theirs =
+        json!({"metadata": {"labels": {"applyset.kubernetes.io/part-of": "applyset-theirs-v1", "app.kubernetes.io/part-of": "theirs"}}});
+    let maps = Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(abroad.admin.clone(), &abroad.world.prod);
+    maps.patch("orders-3", &PatchParams::default(), &Patch::Merge(theirs)).await.unwrap();
     let olga = abroad.world.olga().await;
     let pipelines = Api::<Pipeline>::namespaced(olga, &abroad.world.host);
     pipelines.patch("standard", &PatchParams::default(), &Patch::Merge(json!({"spec": {"allowRedeployments": true}}))).await.unwrap();
@@ -134,13 +136,12 @@ async fn an_older_version_is_deployed_again_over_there_and_what_it_does_not_have
     let done = abroad.try_in_prod(&request).await;
     assert_eq!(phase(&done), "Succeeded", "{:?}", outcome(&done));
     let plan = done.status.unwrap().run.plan.unwrap();
-    assert_eq!((plan.update, plan.delete, plan.create), (2, 2, 0), "{:?}", plan.objects);
-    assert!(plan.objects[..2].iter().all(|o| o.action == PlannedAction::Delete), "{:?}", plan.objects);
+    assert_eq!((plan.update, plan.delete, plan.create), (2, 1, 0), "{:?}", plan.objects);
+    assert_eq!((plan.objects[0].action, plan.objects[0].name.as_str()), (PlannedAction::Delete, "orders-2"), "{:?}", plan.objects);
     assert!(plan.results.iter().any(|r| r.reason == "Downgrade"), "{:?}", plan.results);
     abroad.all_are("orders", "1.0.0", 2).await;
     assert_eq!(abroad.on_record("orders").await, ("1.0.0".to_owned(), abroad.bot()));
-    let maps = Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(abroad.admin.clone(), &abroad.world.prod);
-    assert!(maps.get_opt("theirs").await.unwrap().is_some());
+    assert_eq!(maps.get("orders-3").await.unwrap().data.unwrap()["version"], "2.0.0");
     abroad.check_writers();
 }
 

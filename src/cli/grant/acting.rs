@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use kube::api::ListParams;
 use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use crate::api::artifact::ArtifactObject;
@@ -97,8 +97,8 @@ pub(super) struct Target {
     pub decides: bool,
     /// The cluster of the target, where that is another than the host's.
     pub cluster: Option<RemoteCluster>,
-    /// What could not be found out.
-    pub note: Option<String>,
+    /// What could not be found out, and what is not among it.
+    pub notes: Vec<String>,
 }
 
 impl Acting {
@@ -130,7 +130,7 @@ impl Acting {
             ),
             None => "say who deploys: --service-account, --user with each --group, or --request".to_owned(),
         })?;
-        let (rights, note) = self.rights(client, host, &namespace).await?;
+        let (rights, notes) = self.rights(client, host, &namespace, cluster.is_some()).await?;
         if let Some(cluster) = &cluster
             && !matches!(&delegate, Delegate::ServicePrincipal { namespace, .. } if namespace == host)
         {
@@ -139,7 +139,7 @@ impl Acting {
                 cluster.kubeconfig_secret_ref.name
             );
         }
-        Ok(Target { delegate, namespace, rights, decides: decides && self.request.is_none(), cluster, note })
+        Ok(Target { delegate, namespace, rights, decides: decides && self.request.is_none(), cluster, notes })
     }
 
     async fn named(&self, client: &Client, host: &str) -> anyhow::Result<Option<Delegate>> {
@@ -156,10 +156,11 @@ impl Acting {
         Ok(Some(Delegate::of(&requester)))
     }
 
-    async fn rights(&self, client: &Client, host: &str, namespace: &str) -> anyhow::Result<(Vec<Right>, Option<String>)> {
+    async fn rights(&self, client: &Client, host: &str, namespace: &str, is_remote: bool) -> anyhow::Result<(Vec<Right>, Vec<String>)> {
         if self.least {
-            return Ok((Vec::new(), None));
+            return Ok((Vec::new(), Vec::new()));
         }
+        let mut notes = Vec::new();
         let mut resources: BTreeSet<Deployed> = BTreeSet::new();
         let discovery = Discovery::new(client.clone());
         if !self.kinds.is_empty() {
@@ -167,18 +168,27 @@ impl Acting {
             for kind in &self.kinds {
                 let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
                 let found = served.iter().find(|k| k.resource.plural == plural && k.resource.group == group);
+                if found.is_none() && !is_remote {
+                    bail!("the cluster does not serve {kind}: write its plural name and group, as services or deployments.apps");
+                }
+                if found.is_none() {
+                    notes.push(format!("{kind} is not known in this cluster: it is taken to be in namespaces over there"));
+                }
                 resources.insert((group.to_owned(), plural.to_owned(), found.is_none_or(|k| k.namespaced)));
             }
         }
-        let (mut objects, mut note): (Vec<Value>, Option<String>) = (Vec::new(), None);
+        let mut objects: Vec<Value> = Vec::new();
+        // What stands for a Secret of the target under another name.
+        let mut stand_ins: BTreeSet<String> = BTreeSet::new();
         if let Some(name) = &self.artifact {
             let artifact = get::<Artifact>(client, host, name).await?;
             match ArtifactStore::new(client.clone()).load(&artifact).await {
                 Ok(bundle) => objects.extend_from_slice(bundle.objects()),
-                Err(StoreError::KeptElsewhere { repository, .. }) => note = Some(kept(name, &repository)),
-                Err(error) if error.failure() == Failure::MissingRight => note = Some(unread(name, host)),
+                Err(StoreError::KeptElsewhere { repository, .. }) => notes.push(kept(name, &repository)),
+                Err(error) if error.failure() == Failure::MissingRight => notes.push(unread(name, host)),
                 Err(error) => return Err(error.into()),
             }
+            stand_ins.extend(artifact.spec.connection_references.iter().map(|c| c.secret_name.clone()));
             for ArtifactObject { api_version, kind, .. } in &artifact.spec.objects {
                 let found = discovery.resource(api_version, kind).await.context("discovering the cluster's kinds")?;
                 let (resource, namespaced) =
@@ -187,7 +197,9 @@ impl Acting {
             }
         }
         if let (Some(name), Some(from)) = (&self.solution, &self.from) {
-            let (kinds, exported): (Vec<_>, Vec<_>) = of_solution(client, &discovery, from, name).await?.into_iter().unzip();
+            let solution = get::<Solution>(client, from, name).await?;
+            let (kinds, exported): (Vec<_>, Vec<_>) = of_solution(client, &discovery, &solution, from).await?.into_iter().unzip();
+            stand_ins.extend(solution.spec.connection_references.iter().map(|c| c.secret_name.clone()));
             resources.extend(kinds);
             objects.extend(exported);
         }
@@ -200,7 +212,7 @@ impl Acting {
             namespace: namespaced.then(|| namespace.to_owned()),
             ..Right::on("get", group, plural, "")
         };
-        let mut rights: Vec<Right> = resources.iter().flat_map(|deployed| whole(right(deployed))).collect();
+        let mut rights: Vec<Right> = resources.iter().flat_map(|deployed| whole(&right(deployed))).collect();
         if !self.shares.is_empty() {
             rights.extend(share::rights(namespace, &self.shares));
         }
@@ -210,11 +222,20 @@ impl Acting {
         rights.extend(referred.into_iter().filter(|right| {
             let deployed = (right.group.clone(), right.resource.clone(), right.namespace.is_some());
             let is_whole = resources.contains(&deployed) || right.resource == "configmaps";
-            let is_named = right.resource == "secrets" && right.name.as_ref().is_some_and(|name| self.secrets.contains(name));
-            !is_whole && !is_named
+            // What a connection reference stands for has another name in the target, and it is not known here.
+            let is_said = right.resource == "secrets"
+                && right.name.as_ref().is_some_and(|name| self.secrets.contains(name) || stand_ins.contains(name));
+            !is_whole && !is_said
         }));
+        if !stand_ins.is_empty() {
+            let names: Vec<&str> = stand_ins.iter().map(String::as_str).collect();
+            notes.push(format!(
+                "Secrets that connection references put in the place of {} are not among this: name each with --secret, as the target calls it",
+                names.join(", ")
+            ));
+        }
         rights.extend(self.secrets.iter().map(|name| Right::on("get", "", "secrets", namespace).named(name)));
-        Ok((rights, note))
+        Ok((rights, notes))
     }
 }
 
@@ -224,11 +245,8 @@ const WITHOUT: &str = "what its objects refer to (Secrets, service accounts, cla
 /// A resource: its group, its plural name, and whether it is in namespaces.
 type Deployed = (String, String, bool);
 
-/// What deploying a kind takes. One right stands for the whole, where the grant does not print just what is asked for.
-fn whole(right: Right) -> Vec<Right> {
-    if right.namespace.is_some() {
-        return vec![right];
-    }
+/// What deploying a kind takes.
+fn whole(right: &Right) -> Vec<Right> {
     grants::DELEGATE_VERBS.iter().map(|verb| Right { verb: (*verb).to_owned(), ..right.clone() }).collect()
 }
 
@@ -252,9 +270,14 @@ fn kept(artifact: &str, repository: &str) -> String {
 }
 
 /// The objects of a Solution as they would be exported, each with its resource.
-async fn of_solution(client: &Client, discovery: &Discovery, namespace: &str, name: &str) -> anyhow::Result<Vec<(Deployed, Value)>> {
-    let solution = get::<Solution>(client, namespace, name).await?;
-    let selector = export::selector_text(name, &solution.spec)?;
+async fn of_solution(
+    client: &Client,
+    discovery: &Discovery,
+    solution: &Solution,
+    namespace: &str,
+) -> anyhow::Result<Vec<(Deployed, Value)>> {
+    let name = solution.name_any();
+    let selector = export::selector_text(&name, &solution.spec)?;
     let kinds = discovery.kinds().await.context("discovering the cluster's kinds")?;
     let mut found = Vec::new();
     // What the Environment allows is judged at the export and in the plan.

@@ -134,10 +134,10 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
         What::Host => grants::host(&host),
         What::Environment { given, type_ } => environment(&host, given, *type_),
         What::Delegate(acting) => {
-            let Target { delegate, namespace, rights, decides, cluster, note } = acting.resolve(&client, &host).await?;
+            let Target { delegate, namespace, rights, decides, cluster, notes } = acting.resolve(&client, &host).await?;
             if let Some(cluster) = &cluster {
                 let there = remotely::delegate(&host, &delegate, cluster, &namespace, &rights);
-                return remotely::printed(&there, cluster, args.apply).map(|text| noted(note, &text));
+                return remotely::printed(&there, cluster, args.apply).map(|text| noted(&notes, &text));
             }
             let mut parts = Vec::new();
             if decides {
@@ -147,19 +147,19 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
             if !rights.is_empty() {
                 parts.push(grants::delegate_in_target_too(&delegate.subject(), &rights));
             }
-            noted(note, &parts.join("---\n"))
+            noted(&notes, &parts.join("---\n"))
         }
         What::Operator(acting) => {
-            let Target { delegate, namespace, rights, cluster, note, .. } = acting.resolve(&client, &host).await?;
+            let Target { delegate, namespace, rights, cluster, notes, .. } = acting.resolve(&client, &host).await?;
             if let Some(cluster) = &cluster {
                 let parts = remotely::operator(&host, &delegate, cluster, &namespace);
-                return remotely::printed(&parts, cluster, args.apply).map(|text| noted(note, &text));
+                return remotely::printed(&parts, cluster, args.apply).map(|text| noted(&notes, &text));
             }
             let mut parts = vec![grants::operator_as_delegate(&namespace, &delegate)];
             if !rights.is_empty() {
                 parts.push(grants::operator_in_target_too(&delegate, &rights));
             }
-            noted(note, &parts.join("---\n"))
+            noted(&notes, &parts.join("---\n"))
         }
         What::Own { account, who } => grants::owner_of(&host, account, &who.subject(&host)),
         What::Deploy { pipeline, who } => grants::maker(&host, pipeline, &who.subject(&host)),
@@ -181,8 +181,8 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
 }
 
 /// A grant with what is to be known of it, as a comment.
-fn noted(note: Option<String>, text: &str) -> String {
-    note.map(|note| format!("# {note}\n")).unwrap_or_default() + text
+fn noted(notes: &[String], text: &str) -> String {
+    notes.iter().map(|note| format!("# {note}")).chain([text.to_owned()]).collect::<Vec<_>>().join("\n")
 }
 
 fn environment(host: &str, namespace: &str, type_: Kind) -> String {

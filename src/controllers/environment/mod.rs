@@ -183,7 +183,7 @@ fn release(status: &mut EnvironmentStatus, orphans: &[(String, String)]) {
             tracing::info!(solution = solution.name, "released a claim whose request is gone or has ended");
             solution.claim = None;
         }
-        !orphaned || solution.version.is_some() || solution.request.is_some() || solution.failed.is_some()
+        !orphaned || solution.is_anything() || solution.request.is_some()
     });
 }
 

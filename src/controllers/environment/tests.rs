@@ -1,5 +1,6 @@
 use super::*;
 use crate::api::environment::{Claim, DeployedSolution};
+use crate::api::reference::GroupKind;
 use crate::policy::check::{Check, polled};
 
 fn at(second: i64) -> Timestamp {
@@ -47,17 +48,21 @@ fn a_pass_that_finds_the_same_changes_nothing() {
 
 #[test]
 fn an_orphaned_claim_is_released_and_others_stay() {
+    // Of the whole cluster's objects nobody else knows.
+    let mut begun = solution("begun", None, Some("gone"));
+    begun.may_have(&[GroupKind { group: "scheduling.k8s.io".into(), kind: "PriorityClass".into() }]);
     let mut status = EnvironmentStatus {
         solutions: vec![
             solution("orders", Some("1.0.0"), Some("gone")),
             solution("fresh", None, Some("gone")),
+            begun,
             solution("taken", Some("1.0.0"), Some("newer")),
             solution("idle", None, None),
         ],
         ..EnvironmentStatus::default()
     };
-    let orphans = ["orders", "fresh", "taken"].map(|name| (name.to_owned(), "gone".to_owned()));
+    let orphans = ["orders", "fresh", "begun", "taken"].map(|name| (name.to_owned(), "gone".to_owned()));
     release(&mut status, &orphans);
     let left: Vec<(&str, bool)> = status.solutions.iter().map(|s| (s.name.as_str(), s.claim.is_some())).collect();
-    assert_eq!(left, [("orders", false), ("taken", true), ("idle", false)]);
+    assert_eq!(left, [("orders", false), ("begun", false), ("taken", true), ("idle", false)]);
 }

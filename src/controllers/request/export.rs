@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::observe;
 use super::pass::Pass;
-use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
+use crate::api::reference::Identity;
+use crate::api::{Artifact, Environment};
 use crate::delivery::bundle::Bundle;
 use crate::delivery::export::{self, ExportError, Exported, Source};
 use crate::delivery::failure::Failure;
-use crate::delivery::store::{NewArtifact, StoreError};
+use crate::delivery::store::{NewArtifact, StoreError, Stored};
 use crate::driver::controller::ReconcileError;
 use crate::policy::request::observed::{ExportFact, Observed, Obstacle};
 
@@ -35,75 +36,114 @@ impl Pass {
         }
         let Some(artifact) = self.around.artifact.clone() else { return self.export_anew(observed).await };
         match self.bundle(&artifact).await {
+            Ok(_) => {
+                if let Err(error) = self.cluster.artifacts.tagged(&artifact).await {
+                    return Ok(Unusable::of(&error)?.into());
+                }
+                self.reuse(observed, &artifact).await
+            }
             // Altered bytes are not exported over: the plan refuses them and says so.
-            Ok(_) | Err(StoreError::Altered { .. }) => self.reuse(observed, &artifact).await,
-            // A record without its bytes was left by a crash, and nobody was shown its digest.
-            Err(StoreError::Incomplete { .. }) => self.export_anew(observed).await,
+            Err(StoreError::Altered { .. }) => self.reuse(observed, &artifact).await,
+            Err(missing @ (StoreError::Incomplete { .. } | StoreError::Lost { .. })) => {
+                self.export_again(observed, &artifact, &missing).await
+            }
             Err(error) => Ok(Unusable::of(&error)?.into()),
         }
     }
 
+    /// What is missing of a stored version is exported again from where it came, while that is still at this version: a crash left the
+    /// record without its chunks, and nobody was shown its digest, or a registry lost what people may have approved.
+    async fn export_again(&mut self, observed: &Observed, artifact: &Artifact, missing: &StoreError) -> Result<ExportFact, ReconcileError> {
+        let other = match &artifact.spec.source.oci {
+            Some(origin) => self.taken_elsewhere(observed, artifact, origin),
+            None => self.source_of(observed, artifact).err(),
+        };
+        if let Some(other) = other {
+            return Ok(other);
+        }
+        if artifact.spec.source.oci.is_none() {
+            // Read live: what is stored under a version is what it was raised for.
+            self.around = observe::live(&self.cluster, &self.request).await?;
+            let wanted = &self.request.spec.solution;
+            if let Some(solution) = self.around.solution.as_ref().filter(|s| s.spec.version != wanted.version) {
+                return match Unusable::of(missing)? {
+                    waits @ Unusable::Waits(_) => Ok(waits.into()),
+                    Unusable::Ends(_) => Ok(ExportFact::Refused(Obstacle {
+                        reason: "VersionDiffers".into(),
+                        message: format!(
+                            "{missing}: solution {} in development environment {} is at version {} now, so that {} can't be exported again. Set the \
+                             Solution's spec.version back, or ask for {}",
+                            wanted.name,
+                            self.around.source.as_ref().map(|s| s.name_any()).unwrap_or_default(),
+                            solution.spec.version,
+                            wanted.version,
+                            solution.spec.version
+                        ),
+                    })),
+                };
+            }
+        }
+        self.export_anew(observed).await
+    }
+
     /// A stored version is used by whoever may read what it was exported from.
     async fn reuse(&mut self, observed: &Observed, artifact: &Artifact) -> Result<ExportFact, ReconcileError> {
-        let named = self.request.spec.source_environment.as_ref();
         if let Some(origin) = &artifact.spec.source.oci {
             return self.reuse_of_registry(observed, artifact, origin).await;
         }
-        if let Some(wanted) = &observed.request.registry_source {
-            return Ok(ExportFact::Refused(Obstacle {
-                reason: "ExportedElsewhere".into(),
-                message: format!(
-                    "{} {} was exported from environment {}: a version has one source for ever. Raise the version to ship {wanted}",
-                    artifact.spec.solution.name,
-                    artifact.spec.solution.version,
-                    artifact.spec.source.environment.as_deref().unwrap_or("that is not known")
-                ),
-            }));
-        }
-        let origin = artifact.spec.source.environment.as_ref();
-        if let (Some(named), Some(origin)) = (named, origin)
-            && named != origin
-        {
-            return Ok(ExportFact::Refused(Obstacle {
-                reason: "ExportedElsewhere".into(),
-                message: format!(
-                    "{} {} was exported from environment {origin}: a version has one source for ever. Raise the version to ship it from {named}",
-                    artifact.spec.solution.name, artifact.spec.solution.version
-                ),
-            }));
-        }
-        let (Some(source), Some(requester)) = (self.around.source.clone(), &observed.request.requester) else {
-            return Ok(ExportFact::Missing(Obstacle {
-                reason: "EnvironmentNotFound".into(),
-                message: "the development environment that the version was exported from does not exist any more".into(),
-            }));
+        let (source, requester) = match self.source_of(observed, artifact) {
+            Ok(found) => found,
+            Err(fact) => return Ok(fact),
         };
-        if !observed.pipeline.present().is_some_and(|p| p.development_environments.contains(&source.name_any())) {
-            return Ok(ExportFact::Refused(Obstacle {
-                reason: "ExportedElsewhere".into(),
-                message: format!(
-                    "{} {} was exported from environment {}, which is not a development environment of pipeline {}. Raise the version",
-                    artifact.spec.solution.name,
-                    artifact.spec.solution.version,
-                    source.name_any(),
-                    observed.request.pipeline
-                ),
-            }));
-        }
         let bundle = match self.bundle(artifact).await {
             Ok(bundle) => bundle,
             Err(error) => return Ok(Unusable::of(&error)?.into()),
         };
         if let Err(error) =
-            export::readable(&self.cluster.discovery, &self.cluster.access, requester, &source.spec.namespace, &bundle).await
+            export::readable(&self.cluster.discovery, &self.cluster.access, &requester, &source.spec.namespace, &bundle).await
         {
             return export_obstacle(&error);
         }
         Ok(ExportFact::Stored { digest: artifact.spec.digest.clone() })
     }
 
+    /// The development environment that a stored version was exported from, and who asks for it; else why it is not for this request.
+    fn source_of(&self, observed: &Observed, artifact: &Artifact) -> Result<(Arc<Environment>, Identity), ExportFact> {
+        let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
+        let elsewhere = |message: String| Err(ExportFact::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }));
+        let named = self.request.spec.source_environment.as_ref();
+        let origin = artifact.spec.source.environment.as_ref();
+        if let Some(wanted) = &observed.request.registry_source {
+            return elsewhere(format!(
+                "{what} was exported from environment {}: a version has one source for ever. Raise the version to ship {wanted}",
+                origin.map_or("that is not known", String::as_str)
+            ));
+        }
+        if let (Some(named), Some(origin)) = (named, origin)
+            && named != origin
+        {
+            return elsewhere(format!(
+                "{what} was exported from environment {origin}: a version has one source for ever. Raise the version to ship it from {named}"
+            ));
+        }
+        let (Some(source), Some(requester)) = (self.around.source.clone(), observed.request.requester.clone()) else {
+            return Err(ExportFact::Missing(Obstacle {
+                reason: "EnvironmentNotFound".into(),
+                message: "the development environment that the version was exported from does not exist any more".into(),
+            }));
+        };
+        if !observed.pipeline.present().is_some_and(|p| p.development_environments.contains(&source.name_any())) {
+            return elsewhere(format!(
+                "{what} was exported from environment {}, which is not a development environment of pipeline {}. Raise the version",
+                source.name_any(),
+                observed.request.pipeline
+            ));
+        }
+        Ok((source, requester))
+    }
+
     async fn export_anew(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
-        // What a crash left without its bytes is fetched again from where it came.
+        // What is missing of a stored version is fetched again from where it came.
         let left = self.around.artifact.as_ref().filter(|_| self.request.spec.source_environment.is_none());
         let left = left.and_then(|artifact| artifact.spec.source.oci.clone());
         if let Some(source) = observed.request.registry_source.clone().or(left) {
@@ -161,19 +201,19 @@ impl Pass {
     pub(super) async fn stored(
         &mut self,
         observed: &Observed,
-        stored: Result<Artifact, StoreError>,
+        stored: Result<Stored, StoreError>,
         source: &ArtifactOrigin,
         bundle: Arc<Bundle>,
     ) -> Result<ExportFact, ReconcileError> {
-        let artifact = match stored {
-            Ok(artifact) => artifact,
+        let Stored { artifact, is_same } = match stored {
+            Ok(stored) => stored,
             Err(error) if error.failure() == Failure::Refused && error.of_registry().is_none() => {
                 return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactRefused".into(), message: error.to_string() }));
             }
             Err(error) => return Ok(Unusable::of(&error)?.into()),
         };
         let digest = artifact.spec.digest.clone();
-        if digest != bundle.digest() || artifact.spec.source != *source {
+        if !is_same || artifact.spec.source != *source {
             // Somebody else stored this version first: what is deployed is theirs, by the rules for what is stored.
             self.around = observe::live(&self.cluster, &self.request).await?;
             return self.reuse(observed, &artifact).await;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
 
+use super::Way;
 use super::pass::Pass;
 use crate::api::artifact::{DeploymentRecord, Outcome};
 use crate::api::condition::whole_seconds;
@@ -86,6 +87,7 @@ impl Pass {
         let (Some(artifact), Some(plan)) = (&run.artifact, &run.plan) else { return Ok(()) };
         let approved_by = self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.by.clone());
         let target = self.around.target.as_ref();
+        let digest = artifact.digest.clone();
         let record = DeploymentRecord {
             request_uid: self.uid(),
             request: self.request.name_any(),
@@ -111,19 +113,25 @@ impl Pass {
             .records
             .artifacts
             .update(&self.host(), &artifact.name, move |artifact, status| {
+                // The proof of a deployment belongs to what was deployed, and to nothing else of that name.
+                if artifact.spec.digest != digest {
+                    return None;
+                }
                 status.observed_generation = artifact.metadata.generation.unwrap_or(-1);
                 if let Some(recorded) = status.deployments.iter().find(|d| d.request_uid == record.request_uid) {
-                    return recorded.outcome;
+                    return Some(recorded.outcome);
                 }
                 status.deployments.push(record.clone());
                 bound(&mut status.deployments);
                 status.summary = succeeded_in(&status.deployments);
-                record.outcome
+                Some(record.outcome)
             })
             .await;
         match recorded {
             // Whoever records first decides: the end is decided again, on that record.
-            Ok((outcome, _)) if (outcome == Outcome::Succeeded) != good => Err(ReconcileError::Overtaken),
+            Ok((Some(outcome), _)) if (outcome == Outcome::Succeeded) != good => Err(ReconcileError::Overtaken),
+            // Nothing succeeds without a record of it.
+            Ok((None, _)) if good => Err(ReconcileError::Overtaken),
             recorded => gone_is_fine(recorded.map(|_| ())),
         }
     }
@@ -148,9 +156,12 @@ impl Pass {
             requested_by: self.request.spec.requested_by.as_ref().map(|r| r.username.clone()),
             deployed_by: run.deployed_by.clone(),
             deployed_at: Some(end),
+            cluster_scoped: Vec::new(),
             failed: None,
             claim: None,
         };
+        let way = if restored { Way::Back } else { Way::Forth };
+        let left = self.running.get(&uid, way).filter(|_| deployed || restored).map(|applied| applied.left_in_cluster());
         let written = self
             .cluster
             .records
@@ -160,6 +171,8 @@ impl Pass {
                 if existing.claim.as_ref().is_none_or(|c| c.request_uid != uid) {
                     return;
                 }
+                // What this process does not know (any more) stays said: the next success finds that there is nothing.
+                let cluster_scoped = left.clone().unwrap_or_else(|| std::mem::take(&mut existing.cluster_scoped));
                 if deployed {
                     *existing = entry.clone();
                 } else {
@@ -170,8 +183,9 @@ impl Pass {
                         existing.failed.clone_from(&failed);
                     }
                 }
+                existing.cluster_scoped = cluster_scoped;
                 // A claim that led to nothing leaves nothing.
-                status.solutions.retain(|s| s.claim.is_some() || s.version.is_some() || s.failed.is_some());
+                status.solutions.retain(DeployedSolution::is_anything);
             })
             .await;
         gone_is_fine(written.map(|_| ()))

@@ -10,8 +10,10 @@ use super::pass::Pass;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
-use crate::api::{Artifact, Environment};
+use crate::api::stage::OnFailure;
+use crate::api::{Artifact, Environment, names};
 use crate::delivery::errors::{first_few, named};
+use crate::delivery::node_ports::{self, NodePort};
 use crate::delivery::offered;
 use crate::delivery::plan::{self, ClusterBounds, PlanError, PlanInput};
 use crate::delivery::planned::Planned;
@@ -22,7 +24,7 @@ use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
-use crate::policy::request::observed::{ApplyFact, DelegateView, Observed, Obstacle, PlanFact};
+use crate::policy::request::observed::{ApplyFact, CurrentVersion, DelegateView, Observed, Obstacle, PlanFact};
 use crate::policy::request::warnings;
 
 /// How many findings a status takes (its schema says so).
@@ -42,6 +44,7 @@ pub(super) struct DryRun {
     pub(super) planned: Planned,
     settings_digest: String,
     access: Vec<AccessedObject>,
+    node_ports: Vec<NodePort>,
 }
 
 /// Why a dry run can't be carried out.
@@ -87,6 +90,12 @@ impl Pass {
             Err(hindrance) => return Ok(self.hindered(hindrance)),
         };
         let replaces = observed.target.present().and_then(|t| t.current.clone());
+        if stage.on_failure == OnFailure::Rollback
+            && let Some(replaced) = &replaces
+            && let Some(obstacle) = self.no_way_back(&observed.request.stage, replaced).await?
+        {
+            return Ok(PlanFact::Missing(obstacle));
+        }
         let delegate = gates::deployer(observed, stage);
         let hash = plan_hash(&PlanInputs {
             request_uid: &observed.request.uid,
@@ -111,6 +120,7 @@ impl Pass {
             &report.objects,
             &dry.planned.powers(),
         );
+        let node_ports = node_ports::told(&observed.request.solution, &dry.node_ports);
         let left_alone = warnings::left_alone(&observed.request.solution, &target.name_any(), &dry.planned.left_alone());
         let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
         let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
@@ -136,10 +146,23 @@ impl Pass {
             objects: report.objects,
             objects_omitted: report.objects_omitted,
             access: dry.access,
-            results: warnings.into_iter().chain(left_alone).chain(unshared).take(MOST_RESULTS).collect(),
+            results: warnings.into_iter().chain(left_alone).chain(node_ports).chain(unshared).take(MOST_RESULTS).collect(),
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
         Ok(PlanFact::Ready { hash, summary })
+    }
+
+    /// Why what is replaced could not be put back, as the plan promises: the registry that it is kept in doesn't have it.
+    async fn no_way_back(&self, stage: &str, replaced: &CurrentVersion) -> Result<Option<Obstacle>, ReconcileError> {
+        let name = names::artifact_name(&self.request.spec.solution.name, &replaced.version.to_string());
+        let Some(artifact) = self.cluster.records.artifacts.newest(&self.host(), &name).await else { return Ok(None) };
+        let Err(error) = self.cluster.artifacts.is_there(&artifact).await else { return Ok(None) };
+        let (Unusable::Waits(obstacle) | Unusable::Ends(obstacle)) = Unusable::of(&error)?;
+        let message = format!(
+            "{}, which stage {stage} puts back where the deployment fails (onFailure: Rollback), can't be read: {}. Or set onFailure: Keep on the stage",
+            replaced.version, obstacle.message
+        );
+        Ok(Some(Obstacle { message, ..obstacle }))
     }
 
     /// Settings, what the target offers, and the dry run, as `client`. `Err` is why it can't be carried out.
@@ -172,21 +195,26 @@ impl Pass {
         client: &DelegateClient,
         target: &Environment,
         artifact: &Artifact,
-        resolved: Resolved,
+        mut resolved: Resolved,
     ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
         let namespace = &target.spec.namespace;
+        let is_beside_development = target.spec.cluster.is_none() && artifact.spec.source.environment.is_some();
+        let node_ports =
+            if is_beside_development { node_ports::leave(&mut resolved.objects, &artifact.spec.environment_variables) } else { Vec::new() };
         let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
         input.force = self.force();
         input.concurrency = self.cluster.options.apply_concurrency;
-        let runs = |s: &DeployedSolution| s.name == self.request.spec.solution.name && s.version.is_some();
+        let solutions = target.status.iter().flat_map(|status| &status.solutions);
+        let recorded = solutions.into_iter().find(|s: &&DeployedSolution| s.name == self.request.spec.solution.name);
         let environment = target.name_any();
         input.cluster = ClusterBounds {
             environment: &environment,
             namespace_uid: target.status.as_ref().and_then(|status| status.environment_id.as_deref()).unwrap_or_default(),
             allowed: &target.spec.cluster_scoped,
+            recorded: recorded.map(|solution| solution.cluster_scoped.as_slice()).unwrap_or_default(),
             exported: artifact.spec.source.environment.as_ref().map(|_| artifact.spec.cluster_scoped.as_slice()),
         };
-        input.is_first = !target.status.as_ref().is_some_and(|status| status.solutions.iter().any(runs));
+        input.is_first = recorded.is_none_or(|solution| solution.version.is_none() && solution.cluster_scoped.is_empty());
         // All that speaks against it is found out at once: whoever has to mend it wants to do so once.
         let (reader, discovery) = match &self.remote {
             None => (self.cluster.clients.operator(), &self.cluster.discovery),
@@ -222,7 +250,9 @@ impl Pass {
             return Ok(Err(Hindrance::Missing(obstacle)));
         }
         match planned {
-            Some(planned) if results.is_empty() => Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used })),
+            Some(planned) if results.is_empty() => {
+                Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used, node_ports }))
+            }
             _ => Ok(Err(Hindrance::Refused(reason, results))),
         }
     }

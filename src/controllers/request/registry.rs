@@ -92,23 +92,26 @@ impl Pass {
         artifact: &Artifact,
         origin: &str,
     ) -> Result<ExportFact, ReconcileError> {
-        let refused = |reason: &str, message: String| Ok(ExportFact::Refused(Obstacle { reason: reason.into(), message }));
-        let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
-        let wanted = match (&self.request.spec.source_environment, &observed.request.registry_source) {
-            (Some(environment), _) => Some(environment),
-            (None, Some(source)) if source != origin => Some(source),
-            _ => None,
-        };
-        if let Some(wanted) = wanted {
-            return refused(
-                "ExportedElsewhere",
-                format!("{what} was taken from {origin}: a version has one source for ever. Raise the version to ship it from {wanted}"),
-            );
+        if let Some(refusal) = self.taken_elsewhere(observed, artifact, origin) {
+            return Ok(refusal);
         }
         match self.bundle(artifact).await {
             Ok(_) => Ok(ExportFact::Stored { digest: artifact.spec.digest.clone() }),
             Err(error) => Ok(Unusable::of(&error)?.into()),
         }
+    }
+
+    /// Why a stored version that came from a registry is not what this request is about.
+    pub(super) fn taken_elsewhere(&self, observed: &Observed, artifact: &Artifact, origin: &str) -> Option<ExportFact> {
+        let wanted = match (&self.request.spec.source_environment, &observed.request.registry_source) {
+            (Some(environment), _) => environment,
+            (None, Some(source)) if source != origin => source,
+            _ => return None,
+        };
+        let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
+        let message =
+            format!("{what} was taken from {origin}: a version has one source for ever. Raise the version to ship it from {wanted}");
+        Some(ExportFact::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }))
     }
 
     /// How the pipeline lets a repository be reached, and for whom.

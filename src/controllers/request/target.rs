@@ -82,6 +82,7 @@ impl Pass {
             since: whole_seconds(now),
         };
         let solution = self.request.spec.solution.name.clone();
+        let of_cluster = prepared.planned.kinds_of_cluster();
         let planned_on =
             observed.target.present().map(|t| (t.uid.clone(), t.environment_id.clone(), t.current.as_ref().map(|c| c.digest.clone())));
         let (lost_to, environment) = self
@@ -103,10 +104,11 @@ impl Pass {
                 }
                 if planned_on.as_ref() != Some(&now_on) {
                     // Somebody else's deployment ended in between: the plan is made again.
-                    status.solutions.retain(|s| s.claim.is_some() || s.version.is_some() || s.failed.is_some());
+                    status.solutions.retain(DeployedSolution::is_anything);
                     return Some(String::new());
                 }
                 entry.claim = Some(claim.clone());
+                entry.may_have(&of_cluster);
                 None
             })
             .await?;
@@ -180,7 +182,10 @@ impl Pass {
             Some(prepared) => prepared.planned,
             // Started by a process that is gone: what it did not write is planned anew, what it wrote is unchanged.
             None => match self.dry_run(&client, &target, &artifact).await {
-                Ok(Ok(dry)) => dry.planned,
+                Ok(Ok(dry)) => match self.beyond_plan(&dry.planned).await? {
+                    None => dry.planned,
+                    Some(obstacle) => return Ok(ApplyFact::Failed(obstacle)),
+                },
                 Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
                 Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(&error.to_string()))),
             },
@@ -189,6 +194,25 @@ impl Pass {
             return Ok(ApplyFact::Failed(Obstacle { reason: "ClaimLost".into(), message: "the claim on the environment is gone".into() }));
         };
         self.carry_out(&claim, &client, planned, Way::Forth).await
+    }
+
+    /// Why what is planned anew midway is not carried out: nobody was asked for all that it would take away.
+    async fn beyond_plan(&self, planned: &Planned) -> Result<Option<Obstacle>, ReconcileError> {
+        if !planned.takes_away() {
+            return Ok(None);
+        }
+        // Read live: the cache does not keep what a plan lists.
+        let requests = Api::<DeploymentRequest>::namespaced(self.cluster.clients.operator(), &self.host());
+        let request = requests.get_opt(&self.request.name_any()).await?.filter(|request| request.uid() == self.request.uid());
+        let Some(pinned) = request.and_then(|request| request.status?.run.plan) else { return Ok(None) };
+        let beyond = planned.beyond(&pinned);
+        let named = errors::first_few(beyond.iter().map(ToString::to_string));
+        Ok((!beyond.is_empty()).then(|| Obstacle {
+            reason: "PlanChanged".into(),
+            message: format!(
+                "{named} would be deleted or created anew by now, which the plan of this request does not say: nothing more was written. Find out who labelled or changed this in the target, then ask again"
+            ),
+        }))
     }
 
     /// Carries a plan out, and keeps what was applied until it is healthy.

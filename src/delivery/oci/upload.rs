@@ -20,7 +20,7 @@ impl Session<'_> {
     /// # Errors
     /// Where it can't be stored.
     pub async fn put_blob(&mut self, what: &str, digest: &str, bytes: Bytes) -> Result<(), OciError> {
-        if self.has(&format!("blobs/{digest}"), "*/*").await? {
+        if self.has_blob(digest).await? {
             return Ok(());
         }
         let what = format!("its {what} ({} bytes)", bytes.len());
@@ -35,20 +35,16 @@ impl Session<'_> {
         self.created(&uri, &put, what).await
     }
 
-    /// Stores a manifest under a tag, and sees that it is there under its digest.
+    /// Stores a manifest under its digest, and sees that it is there.
     ///
     /// # Errors
     /// Where it can't be stored.
-    pub async fn put_manifest(&mut self, tag: &str, digest: &str, bytes: Bytes) -> Result<(), OciError> {
-        let by_digest = format!("manifests/{digest}");
-        if self.has(&by_digest, manifest::MANIFEST).await? {
+    pub async fn put_manifest(&mut self, digest: &str, bytes: Bytes) -> Result<(), OciError> {
+        if self.has_manifest(digest).await? {
             return Ok(());
         }
-        let what = format!("its manifest under the tag {tag}");
-        let uri = self.place(&format!("manifests/{tag}"))?;
-        let put = Call { method: Method::PUT, media_type: manifest::MANIFEST, body: bytes, within: RECEIVE };
-        self.created(&uri, &put, what).await?;
-        if self.has(&by_digest, manifest::MANIFEST).await? {
+        self.manifest_to(digest, bytes, "its manifest".to_owned()).await?;
+        if self.has_manifest(digest).await? {
             return Ok(());
         }
         Err(self.unwell(format!("took a manifest, and does not have it under its digest {digest}")))
@@ -67,16 +63,46 @@ impl Session<'_> {
         Err(refused(format!("it sends an upload to {there}, and what is stored goes to {own} alone: let it name itself by that address")))
     }
 
-    /// Whether the registry has something. Where it would send whoever reads it to a store of its own, it has it.
-    async fn has(&mut self, path: &str, accept: &'static str) -> Result<bool, OciError> {
+    /// Gives a manifest a tag, whatever had it before.
+    ///
+    /// # Errors
+    /// Where it can't be given.
+    pub async fn put_tag(&mut self, tag: &str, bytes: Bytes) -> Result<(), OciError> {
+        self.manifest_to(tag, bytes, format!("its manifest under the tag {tag}")).await
+    }
+
+    /// Whether the registry has a blob. Where it would send whoever reads it to a store of its own, it has it.
+    ///
+    /// # Errors
+    /// Where it does not say.
+    pub async fn has_blob(&mut self, digest: &str) -> Result<bool, OciError> {
+        self.has(&format!("blobs/{digest}"), "*/*", StatusCode::is_redirection).await
+    }
+
+    /// Whether the registry has a manifest of that tag or digest. Manifests it gives itself: who redirects what is asked of them is a
+    /// proxy, or another way to the same registry, and has nothing.
+    ///
+    /// # Errors
+    /// Where it does not say.
+    pub async fn has_manifest(&mut self, reference: &str) -> Result<bool, OciError> {
+        self.has(&format!("manifests/{reference}"), manifest::MANIFEST, |_| false).await
+    }
+
+    async fn has(&mut self, path: &str, accept: &'static str, elsewhere: fn(&StatusCode) -> bool) -> Result<bool, OciError> {
         let uri = self.place(path)?;
         let head = Call { media_type: accept, ..Call::empty(Method::HEAD) };
         let response = self.call(&uri, &head).await?;
         match response.status() {
-            status if status.is_success() || status.is_redirection() => Ok(true),
+            status if status.is_success() || elsewhere(&status) => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),
             _ => Err(self.not_taken(response, "what is to be stored".to_owned()).await),
         }
+    }
+
+    async fn manifest_to(&mut self, reference: &str, bytes: Bytes, what: String) -> Result<(), OciError> {
+        let uri = self.place(&format!("manifests/{reference}"))?;
+        let put = Call { method: Method::PUT, media_type: manifest::MANIFEST, body: bytes, within: RECEIVE };
+        self.created(&uri, &put, what).await
     }
 
     async fn created(&mut self, uri: &Uri, put: &Call, what: String) -> Result<(), OciError> {
@@ -98,7 +124,9 @@ impl Session<'_> {
             }
             429 | 500.. => return self.unwell(format!("answered {}", status.as_u16())),
             300..=399 => {
-                let why = "uploads are sent to the registry itself alone".to_owned();
+                let why =
+                    "manifests are given by the registry itself, and uploads go to it alone: name it by the address that it answers at"
+                        .to_owned();
                 return OciError::Redirect { registry: self.repository().registry.clone(), why };
             }
             _ => (

@@ -111,7 +111,7 @@ async fn what_is_not_taken_is_said_by_its_cause_and_without_the_registrys_words(
         (says(413, "x: y"), "RegistryRefused", "does not take its layer (12 bytes) for oci://"),
         (says(404, "x: y"), "RegistryRefused", "makes none by itself: create it there"),
         (says(400, "x: y"), "RegistryRefused", "its own log says why"),
-        (says(307, "location: /x"), "RegistryRedirectRefused", "uploads are sent to the registry itself alone"),
+        (says(307, "location: /x"), "RegistryRedirectRefused", "uploads go to it alone: name it by the address that it answers at"),
         (says(429, "x: y"), "RegistryUnreachable", "answered 429"),
         (says(502, "x: y"), "RegistryUnreachable", "answered 502"),
     ] {
@@ -129,8 +129,28 @@ async fn a_manifest_is_there_under_its_digest_or_is_said_not_to_be() {
     let repository = Repository::parse(&format!("oci://{}/kept/host/orders", forgets.host)).unwrap();
     let access = access(&json!({"auths": {}}));
     let mut session = Session::writing(&repository, &access).unwrap();
-    let error = session.put_manifest("1.4.0", &digest(BYTES), BYTES.into()).await.unwrap_err();
+    let error = session.put_manifest(&digest(BYTES), BYTES.into()).await.unwrap_err();
     assert!(error.reason() == "RegistryUnreachable" && error.to_string().contains("does not have it under its digest"), "{error}");
-    assert!(forgets.asked()[1].starts_with("PUT /v2/kept/host/orders/manifests/1.4.0 "));
+    assert!(forgets.asked()[1].starts_with(&format!("PUT /v2/kept/host/orders/manifests/{} ", digest(BYTES))));
     assert!(forgets.asked()[1].contains(manifest::MANIFEST));
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_said_to_be_elsewhere_is_not_stored() {
+    // As a registry does that speaks https alone, or a proxy before it that wants everybody to log in.
+    for (code, to) in [(308, "https://HOST/v2/"), (302, "https://login.example.test/")] {
+        let leads = server(move |_, host| bare(code, &format!("location: {}", to.replace("HOST", host))));
+        blob(&leads).await.unwrap();
+        let repository = Repository::parse(&format!("oci://{}/kept/host/orders", leads.host)).unwrap();
+        let access = access(&json!({"auths": {}}));
+        let mut session = Session::writing(&repository, &access).unwrap();
+        for error in [
+            session.put_manifest(&digest(BYTES), BYTES.into()).await.unwrap_err(),
+            session.put_tag("1.4.0", BYTES.into()).await.unwrap_err(),
+            session.has_manifest("1.4.0").await.unwrap_err(),
+        ] {
+            let text = error.to_string();
+            assert!(error.reason() == "RegistryRedirectRefused" && text.contains("name it by the address that it answers at"), "{text}");
+        }
+    }
 }

@@ -102,8 +102,9 @@ pub fn project(live: &Value, own: &str) -> Option<Value> {
 
     let mut object = Value::Object(object);
     let declared = Declared::of(authorship.declared.as_ref());
-    defaults::strip(&mut object, declared);
+    // First: what is declared of an item of a list is found by its keys, and a default may be one of them.
     assigned::strip(&mut object, declared);
+    defaults::strip(&mut object, declared);
     if is_tracked_by_label(live) {
         assigned::drop_tracking_label(&mut object);
     }

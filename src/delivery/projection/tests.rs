@@ -166,3 +166,23 @@ fn a_network_policy_for_all_pods_keeps_its_empty_selector() {
         "spec": {"podSelector": {}, "ingress": [{}], "policyTypes": ["Ingress"]}});
     assert_eq!(project(&live, "dev").unwrap()["spec"], json!({"podSelector": {}, "ingress": [{}], "policyTypes": ["Ingress"]}));
 }
+
+#[test]
+fn a_node_port_that_was_applied_stays_whatever_else_was_left_out_of_its_port() {
+    let keyed = json!({"f:spec": {"f:ports": {".": {}, "k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:nodePort": {}, "f:port": {}, "f:protocol": {}}}}});
+    let document =
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80, "nodePort": 30080}]}});
+    let live = |annotations: Value, managers: Value| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "annotations": annotations, "managedFields": managers},
+            "spec": {"ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}]}})
+    };
+    let kept = json!([{"port": 80, "nodePort": 30080}]);
+    let client_side =
+        live(json!({(LAST_APPLIED): document.to_string()}), json!([manager("kubectl-client-side-apply", "Update", "", &keyed)]));
+    assert_eq!(project(&client_side, "dev").unwrap()["spec"]["ports"], kept);
+    let applied = json!({"f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:nodePort": {}, "f:port": {}}}}});
+    let server_side = live(json!({}), json!([manager("test", "Apply", "", &applied)]));
+    assert_eq!(project(&server_side, "dev").unwrap()["spec"]["ports"], kept);
+    let created = live(json!({}), json!([manager("kubectl-create", "Update", "", &keyed)]));
+    assert_eq!(project(&created, "dev").unwrap()["spec"]["ports"], json!([{"port": 80}]), "the server may have chosen it");
+}

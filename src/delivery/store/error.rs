@@ -45,7 +45,23 @@ pub enum StoreError {
         /// What the flag would have to say.
         wanted: String,
     },
-    /// Some of its bytes are not there.
+    /// The registry does not have its bytes. It may be another one for a moment, or somebody cleaned it up.
+    #[error(
+        "artifact {artifact} in host {namespace} is kept in {repository} (the operator's --artifact-store), and the registry does not have all of \
+         {reference}. Put it back there, from a backup or a copy; a request to the first stage sends it again where what it came from is still at \
+         that version and the same; otherwise raise the solution's version"
+    )]
+    Lost {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// The repository.
+        repository: String,
+        /// What it does not have.
+        reference: String,
+    },
+    /// Some of its chunks are not there.
     #[error(
         "artifact {artifact} in host {namespace} is incomplete: {missing}. Nothing is deployed from it. It is completed where its export is \
          repeated; otherwise raise the solution's version"
@@ -118,8 +134,11 @@ impl StoreError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Api { source, .. } => Failure::of(source),
+            // Where the operator's own registry leads is its administrator's to mend, as that it is there at all.
+            Self::Registry { source: OciError::Redirect { .. }, .. } | Self::Lost { .. } | Self::KeptElsewhere { .. } => {
+                Failure::MissingRight
+            }
             Self::Registry { source, .. } => source.failure(),
-            Self::KeptElsewhere { .. } => Failure::MissingRight,
             Self::Busy { .. } | Self::Compression { .. } => Failure::Transient,
             Self::Incomplete { .. } | Self::Altered { .. } | Self::Unreadable { .. } | Self::TooLarge { .. } => Failure::Refused,
         }
@@ -130,6 +149,7 @@ impl StoreError {
         match self {
             Self::Registry { source, .. } => Some(source.reason()),
             Self::KeptElsewhere { .. } => Some("ArtifactStoreNotConfigured"),
+            Self::Lost { .. } => Some("RegistryLacksArtifact"),
             _ => None,
         }
     }

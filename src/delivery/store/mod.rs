@@ -1,8 +1,9 @@
 //! Artifacts in their host: the record, and its bytes in immutable `ConfigMaps` beside it or in a registry.
 //!
-//! The record is created first, so that its name decides who is the one. Chunks carry its uid in their names and are collected with
-//! it; in a registry the record names its bytes by the digest of their manifest. An artifact is complete when all of it can be read
-//! and has the record's digests, which is looked at whenever it is read.
+//! The record's name decides who is the one. Chunks carry its uid in their names, come after it, and are collected with it. What goes to
+//! a registry is there before its record, which names it by the digest of its manifest: a registry that does not have it has lost it, and
+//! a record that people were shown is never replaced for that. An artifact is complete when all of it can be read and has the record's
+//! digests, which is looked at whenever it is read.
 
 mod chunks;
 mod error;
@@ -24,7 +25,7 @@ pub use self::error::StoreError;
 use self::package::Package;
 pub use self::place::{Place, Wanted};
 use self::remembered::Remembered;
-use self::warehouse::Warehouse;
+use self::warehouse::{Sealed, Shipment, Warehouse};
 use super::bundle::{Bundle, digest};
 use super::{memory, object};
 use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
@@ -42,8 +43,6 @@ const LISTED_KINDS: usize = 20;
 const COMPRESSION_LEVEL: i32 = 3;
 /// An incomplete artifact younger than this may still be in the making: a call takes at most 30 s.
 const IN_THE_MAKING_SECONDS: i64 = 35;
-/// The same where its bytes go to a registry: that takes at most a minute.
-const ON_THE_WAY_SECONDS: i64 = 65;
 /// How often `save` starts over when others create and delete under its hands.
 const ATTEMPTS: usize = 4;
 
@@ -69,26 +68,49 @@ pub struct NewArtifact {
     pub dependencies: Vec<Dependency>,
 }
 
+/// What `save` found or made.
+pub struct Stored {
+    /// The record.
+    pub artifact: Artifact,
+    /// Whether it holds the objects that were to be stored: somebody else may have stored that version first.
+    pub is_same: bool,
+}
+
 /// Its bytes as they are stored, and what the record says of them.
-struct Packed {
+struct Packed<'a> {
     digest: String,
     size: usize,
-    payload: Payload,
+    payload: Payload<'a>,
 }
 
-enum Payload {
+enum Payload<'a> {
     /// In chunks: compressed.
     Chunks(Vec<u8>),
-    /// In a registry.
-    Package(Package),
+    /// For a registry.
+    Shipment(Shipment<'a>),
 }
 
-impl Packed {
+impl Packed<'_> {
     fn stored_size(&self) -> usize {
         match &self.payload {
             Payload::Chunks(bytes) => bytes.len(),
-            Payload::Package(package) => package.layer_size(),
+            Payload::Shipment(shipment) => shipment.size(),
         }
+    }
+
+    fn sealed(&self, exported_at: Timestamp) -> Option<Sealed> {
+        match &self.payload {
+            Payload::Chunks(_) => None,
+            Payload::Shipment(shipment) => Some(shipment.sealed(exported_at)),
+        }
+    }
+
+    /// Whether the bytes are those that the record names. Another version of a compressor may make others of the same objects.
+    fn fits(&self, artifact: &Artifact, sealed: Option<&Sealed>) -> bool {
+        let spec = &artifact.spec;
+        spec.digest == self.digest
+            && spec.stored_size == whole(self.stored_size())
+            && spec.stored_in.as_deref() == sealed.map(|sealed| sealed.stored_in.as_str())
     }
 }
 
@@ -112,54 +134,115 @@ impl ArtifactStore {
         self
     }
 
-    /// Stores a version of a solution in `host`, and returns its record. One version has one digest for ever: where a complete
-    /// artifact of that version exists, it is returned and `new` is not stored. What a crash left incomplete is completed where
-    /// its digest is that of `new`, and made anew otherwise.
-    pub async fn save(&self, host: &str, new: NewArtifact, now: Timestamp) -> Result<Artifact, StoreError> {
-        let packed = self.pack(&new).await?;
-        let draft = draft(self.warehouse.as_ref(), host, new, &packed, now);
+    /// Stores a version of a solution in `host`. One version has one digest for ever: where a complete artifact of that version exists,
+    /// it is returned and `new` is not stored. What a crash left without its chunks is completed where its digest is that of `new`, and
+    /// made anew otherwise. What a registry lost is sent again where it is the same, and is never made anew.
+    pub async fn save(&self, host: &str, new: NewArtifact, now: Timestamp) -> Result<Stored, StoreError> {
+        let packed = self.pack(host, &new).await?;
+        let exported_at = crate::api::condition::whole_seconds(now);
+        let sealed = packed.sealed(exported_at);
+        let draft = draft(host, new, &packed, sealed.as_ref(), exported_at);
         let name = draft.name_any();
         let artifacts: Api<Artifact> = Api::namespaced(self.client.clone(), host);
         let failed = |action: &str| api_error(format!("{action} artifact {name}"), host);
 
         for _ in 0..ATTEMPTS {
-            let (artifact, mine) = match artifacts.create(&written(), &draft).await {
-                Ok(created) => (created, true),
-                Err(error) if has_code(&error, 409) => match artifacts.get_opt(&name).await.map_err(failed("reading"))? {
-                    Some(existing) => (existing, false),
-                    None => continue,
-                },
-                Err(error) => return Err(failed("creating")(error)),
-            };
-            if artifact.metadata.deletion_timestamp.is_some() {
-                return Err(StoreError::Busy { artifact: name, namespace: host.to_owned() });
-            }
-            if mine {
-                self.write(&artifact, &packed).await?;
+            let artifact = if let Some(created) = self.create(&artifacts, &draft, &packed, sealed.as_ref()).await? {
+                created
             } else {
-                let missing = match self.load(&artifact).await {
-                    Ok(_) => return Ok(artifact),
-                    Err(missing @ StoreError::Incomplete { .. }) => missing,
-                    Err(other) => return Err(other),
-                };
-                if !fits(self.warehouse.as_ref(), &artifact, &packed) || artifact.spec.cluster_scoped != draft.spec.cluster_scoped {
-                    // What was deployed has been whole, and is the proof of it: its bytes were lost since.
-                    if artifact.status.as_ref().is_some_and(|s| !s.deployments.is_empty()) {
-                        return Err(missing);
-                    }
-                    self.remove_incomplete(&artifacts, &artifact, now).await?;
-                    continue;
+                let Some(existing) = artifacts.get_opt(&name).await.map_err(failed("reading"))? else { continue };
+                if existing.metadata.deletion_timestamp.is_some() {
+                    return Err(StoreError::Busy { artifact: name, namespace: host.to_owned() });
                 }
-                self.write(&artifact, &packed).await?;
-                self.load(&artifact).await?;
-            }
+                match self.load(&existing).await {
+                    Ok(_) => return Ok(Stored { is_same: existing.spec.digest == packed.digest, artifact: existing }),
+                    Err(lost @ StoreError::Lost { .. }) => {
+                        self.send_again(&existing, &packed, lost).await?;
+                        return Ok(Stored { artifact: existing, is_same: true });
+                    }
+                    Err(missing @ StoreError::Incomplete { .. }) => {
+                        let Payload::Chunks(bytes) = &packed.payload else { return Err(missing) };
+                        if !packed.fits(&existing, None) || existing.spec.cluster_scoped != draft.spec.cluster_scoped {
+                            // What was deployed has been whole, and is the proof of it: its bytes were lost since.
+                            if existing.status.as_ref().is_some_and(|s| !s.deployments.is_empty()) {
+                                return Err(missing);
+                            }
+                            self.remove_incomplete(&artifacts, &existing, now).await?;
+                            continue;
+                        }
+                        chunks::write(&self.client, &existing, bytes).await?;
+                        self.load(&existing).await?;
+                        existing
+                    }
+                    Err(other) => return Err(other),
+                }
+            };
             // Whoever was away for long between two writes may have lost the record to somebody who found it incomplete.
             let still = artifacts.get_metadata_opt(&name).await.map_err(failed("reading"))?;
             if still.is_some_and(|m| m.metadata.uid == artifact.metadata.uid && m.metadata.deletion_timestamp.is_none()) {
-                return Ok(artifact);
+                return Ok(Stored { artifact, is_same: true });
             }
         }
         Err(StoreError::Busy { artifact: name, namespace: host.to_owned() })
+    }
+
+    /// Creates the record, with its bytes: those of a registry before it, chunks after it. `None` where it exists.
+    async fn create(
+        &self,
+        artifacts: &Api<Artifact>,
+        draft: &Artifact,
+        packed: &Packed<'_>,
+        sealed: Option<&Sealed>,
+    ) -> Result<Option<Artifact>, StoreError> {
+        let (name, host) = (draft.name_any(), draft.namespace().unwrap_or_default());
+        if let (Payload::Shipment(shipment), Some(sealed)) = (&packed.payload, sealed) {
+            // Nothing is sent for what somebody else stored meanwhile.
+            let found = artifacts.get_metadata_opt(&name).await.map_err(api_error(format!("reading artifact {name}"), &host))?;
+            if found.is_some() {
+                return Ok(None);
+            }
+            shipment.push(draft, sealed).await?;
+        }
+        let created = match artifacts.create(&written(), draft).await {
+            Ok(created) => created,
+            Err(error) if has_code(&error, 409) => return Ok(None),
+            Err(error) => return Err(api_error(format!("creating artifact {name}"), &host)(error)),
+        };
+        match (&packed.payload, sealed) {
+            (Payload::Chunks(bytes), _) => chunks::write(&self.client, &created, bytes).await?,
+            // Only what has a record gets the tag: of two that were sent, one stays without.
+            (Payload::Shipment(shipment), Some(sealed)) => shipment.tag(&created, sealed).await?,
+            (Payload::Shipment(_), None) => {}
+        }
+        Ok(Some(created))
+    }
+
+    /// Sends what a registry lost, where it is the very same. People may have approved it, and it may be deploying.
+    async fn send_again(&self, artifact: &Artifact, packed: &Packed<'_>, lost: StoreError) -> Result<(), StoreError> {
+        let sealed = packed.sealed(artifact.spec.exported_at);
+        match (&packed.payload, sealed) {
+            (Payload::Shipment(shipment), Some(sealed)) if packed.fits(artifact, Some(&sealed)) => {
+                shipment.push(artifact, &sealed).await?;
+                shipment.tag(artifact, &sealed).await
+            }
+            _ => Err(lost),
+        }
+    }
+
+    /// Gives what is kept in a registry its tag, where it has none: whoever stored it may have been interrupted.
+    pub async fn tagged(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        match &artifact.spec.stored_in {
+            Some(stored_in) => warehouse::tagged(self.warehouse.as_ref(), artifact, stored_in).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sees that a registry has what is kept there, and reads none of it. Chunks go with their record alone.
+    pub async fn is_there(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        match &artifact.spec.stored_in {
+            Some(stored_in) => warehouse::is_there(self.warehouse.as_ref(), artifact, stored_in).await,
+            None => Ok(()),
+        }
     }
 
     /// Reads an artifact's bytes, checks them against the record's digests, and returns the objects.
@@ -215,7 +298,7 @@ impl ArtifactStore {
     }
 
     /// Compresses what is stored, for where its size says that it goes.
-    async fn pack(&self, new: &NewArtifact) -> Result<Packed, StoreError> {
+    async fn pack(&self, host: &str, new: &NewArtifact) -> Result<Packed<'_>, StoreError> {
         let from = self.warehouse.as_ref().map_or(usize::MAX, Warehouse::from);
         let (bundle, what) = (new.bundle.clone(), new.solution.clone());
         let packed = memory::apart(move || {
@@ -227,35 +310,34 @@ impl ArtifactStore {
             let compressed = zstd::bulk::compress(&bytes, COMPRESSION_LEVEL)?;
             drop(bytes);
             let package = if compressed.len() < from { None } else { Some(Package::of(&bundle, &what, &digest)?) };
-            let payload = match package.filter(Package::is_readable) {
-                Some(package) => Payload::Package(package),
-                None => Payload::Chunks(compressed),
+            let compressed = match package.filter(Package::is_readable) {
+                Some(package) => Err(package),
+                None => Ok(compressed),
             };
-            Ok((digest, size, Some(payload)))
+            Ok((digest, size, Some(compressed)))
         });
         let SolutionVersion { name: solution, version } = new.solution.clone();
-        match packed.await.unwrap_or_else(|| Err(std::io::Error::other("it was broken off"))) {
-            Ok((digest, size, Some(payload))) => Ok(Packed { digest, size, payload }),
-            Ok((_, size, None)) => Err(StoreError::TooLarge { solution, version, size }),
-            Err(source) => Err(StoreError::Compression { solution, version, source }),
-        }
-    }
-
-    /// Writes the bytes that are not there yet.
-    async fn write(&self, artifact: &Artifact, packed: &Packed) -> Result<(), StoreError> {
-        match (&packed.payload, &self.warehouse) {
-            (Payload::Chunks(bytes), _) => chunks::write(&self.client, artifact, bytes).await,
-            (Payload::Package(package), Some(warehouse)) => warehouse.push(artifact, package).await,
-            (Payload::Package(_), None) => Ok(()),
-        }
+        let (digest, size, packed) = match packed.await.unwrap_or_else(|| Err(std::io::Error::other("it was broken off"))) {
+            Ok((digest, size, Some(packed))) => (digest, size, packed),
+            Ok((_, size, None)) => return Err(StoreError::TooLarge { solution, version, size }),
+            Err(source) => return Err(StoreError::Compression { solution, version, source }),
+        };
+        let payload = match (packed, &self.warehouse) {
+            (Ok(compressed), _) => Payload::Chunks(compressed),
+            (Err(package), Some(warehouse)) => Payload::Shipment(warehouse.shipment(host, &solution, package)),
+            (Err(_), None) => {
+                let source = std::io::Error::other("there is no registry to send it to");
+                return Err(StoreError::Compression { solution, version, source });
+            }
+        };
+        Ok(Packed { digest, size, payload })
     }
 
     /// Deletes exactly the record that was seen, once nobody can be at work on it any more.
     async fn remove_incomplete(&self, artifacts: &Api<Artifact>, artifact: &Artifact, now: Timestamp) -> Result<(), StoreError> {
         let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
         let age = artifact.metadata.creation_timestamp.as_ref().map_or(0, |created| now.as_second() - created.0.as_second());
-        let young = if artifact.spec.stored_in.is_some() { ON_THE_WAY_SECONDS } else { IN_THE_MAKING_SECONDS };
-        if age < young {
+        if age < IN_THE_MAKING_SECONDS {
             return Err(StoreError::Busy { artifact: name, namespace });
         }
         let preconditions = Preconditions { uid: artifact.uid(), resource_version: artifact.resource_version() };
@@ -285,29 +367,11 @@ fn api_error(action: String, namespace: &str) -> impl FnOnce(kube::Error) -> Sto
     move |source| StoreError::Api { action, namespace, source: Box::new(source) }
 }
 
-/// Whether the bytes are those that the record names. Another version of a compressor may make others of the same objects.
-fn fits(warehouse: Option<&Warehouse>, artifact: &Artifact, packed: &Packed) -> bool {
-    let spec = &artifact.spec;
-    let stored_in = stored_in(warehouse, &artifact.namespace().unwrap_or_default(), &spec.solution, packed, spec.exported_at);
-    spec.digest == packed.digest && spec.stored_size == whole(packed.stored_size()) && spec.stored_in == stored_in
-}
-
-/// What the record says of where the bytes are, where that is a registry.
-fn stored_in(warehouse: Option<&Warehouse>, host: &str, solution: &SolutionVersion, packed: &Packed, at: Timestamp) -> Option<String> {
-    match (&packed.payload, warehouse) {
-        (Payload::Package(package), Some(warehouse)) => {
-            Some(format!("{}@{}", warehouse.repository(host, &solution.name), digest(&package.manifest(at))))
-        }
-        _ => None,
-    }
-}
-
-fn draft(warehouse: Option<&Warehouse>, host: &str, new: NewArtifact, packed: &Packed, now: Timestamp) -> Artifact {
+fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&Sealed>, exported_at: Timestamp) -> Artifact {
     let objects = new.bundle.objects();
-    let exported_at = crate::api::condition::whole_seconds(now);
     let chunks = match &packed.payload {
         Payload::Chunks(bytes) => bytes.len().div_ceil(CHUNK_BYTES),
-        Payload::Package(_) => 0,
+        Payload::Shipment(_) => 0,
     };
     let mut artifact = Artifact::new(
         &names::artifact_name(&new.solution.name, &new.solution.version),
@@ -330,7 +394,7 @@ fn draft(warehouse: Option<&Warehouse>, host: &str, new: NewArtifact, packed: &P
             size: whole(packed.size),
             stored_size: whole(packed.stored_size()),
             chunks: saturated(chunks),
-            stored_in: stored_in(warehouse, host, &new.solution, packed, exported_at),
+            stored_in: sealed.map(|sealed| sealed.stored_in.clone()),
             kinds_not_listed: new.not_listed.iter().take(LISTED_KINDS).cloned().collect(),
             kinds_not_listed_omitted: saturated(new.not_listed.len().saturating_sub(LISTED_KINDS)),
             environment_variables: new.environment_variables,

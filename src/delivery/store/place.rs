@@ -89,7 +89,7 @@ impl Place {
         &self.prefix
     }
 
-    /// The repository of one solution of one host: no two have the same.
+    /// The repository of one solution of one host: no two of a cluster have the same.
     pub fn repository(&self, host: &str, solution: &str) -> Repository {
         Repository { registry: self.prefix.registry.clone(), path: format!("{}/{host}/{solution}", self.prefix.path) }
     }

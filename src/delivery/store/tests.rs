@@ -24,37 +24,62 @@ fn new(bundle: &Arc<Bundle>) -> NewArtifact {
 pub fn artifact() -> Artifact {
     let bundle = bundle("config");
     let packed = Packed { digest: bundle.digest(), size: 1, payload: Payload::Chunks(vec![0]) };
-    draft(None, "host", new(&bundle), &packed, Timestamp::UNIX_EPOCH)
+    draft("host", new(&bundle), &packed, None, Timestamp::UNIX_EPOCH)
 }
 
 #[test]
 fn the_record_describes_what_is_stored() {
     let bundle = bundle("config");
     let packed = Packed { digest: bundle.digest(), size: 9, payload: Payload::Chunks(vec![0; CHUNK_BYTES + 1]) };
-    let artifact = draft(None, "host", new(&bundle), &packed, Timestamp::UNIX_EPOCH);
+    let artifact = draft("host", new(&bundle), &packed, None, Timestamp::UNIX_EPOCH);
     assert_eq!(artifact.name_any(), "orders-1.4.0");
     assert_eq!(artifact.spec.digest, digest(&bundle.to_bytes()));
     assert_eq!((artifact.spec.chunks, artifact.spec.object_count, artifact.spec.stored_in.clone()), (2, 1, None));
     assert_eq!(artifact.spec.objects[0].name, "config");
     assert_eq!(artifact.labels()[names::SOLUTION_LABEL], "orders");
-    assert!(fits(None, &artifact, &packed));
+    assert!(packed.fits(&artifact, None));
 }
 
 #[test]
 fn what_goes_to_a_registry_has_no_chunks_and_is_pinned_before_it_is_sent() {
     let place = |store: &str| Place::of(Wanted { store: Some(store.to_owned()), ..Wanted::default() }).unwrap().unwrap();
-    let warehouse = Warehouse::new(place("oci://r.test/kept"), 16);
+    let (kept, moved) = (Warehouse::new(place("oci://r.test/kept"), 16), Warehouse::new(place("oci://r.test/moved"), 16));
     let bundle = bundle("config");
+    let packed = |warehouse| {
+        let package = Package::of(&bundle, &new(&bundle).solution, &bundle.digest()).unwrap();
+        Packed { digest: bundle.digest(), size: 9, payload: Payload::Shipment(Warehouse::shipment(warehouse, "host", "orders", package)) }
+    };
+    let here = packed(&kept);
+    let sealed = here.sealed(Timestamp::UNIX_EPOCH).unwrap();
+    let artifact = draft("host", new(&bundle), &here, Some(&sealed), Timestamp::UNIX_EPOCH);
     let package = Package::of(&bundle, &new(&bundle).solution, &bundle.digest()).unwrap();
-    let packed = Packed { digest: bundle.digest(), size: 9, payload: Payload::Package(package) };
-    let artifact = draft(Some(&warehouse), "host", new(&bundle), &packed, Timestamp::UNIX_EPOCH);
-    let Payload::Package(package) = &packed.payload else { unreachable!() };
     let expected = format!("oci://r.test/kept/host/orders@{}", digest(&package.manifest(artifact.spec.exported_at)));
     assert_eq!((artifact.spec.chunks, artifact.spec.stored_in.as_ref()), (0, Some(&expected)));
-    // Whoever completes it later makes the same of it, whatever the time; elsewhere it is another.
-    assert!(fits(Some(&warehouse), &artifact, &packed));
-    assert!(!fits(Some(&Warehouse::new(place("oci://r.test/moved"), 16)), &artifact, &packed));
-    assert!(!fits(None, &artifact, &packed));
+    // Whoever sends it again makes the same of it, whatever the time; elsewhere it is another.
+    let again = |packed: &Packed<'_>| packed.fits(&artifact, packed.sealed(artifact.spec.exported_at).as_ref());
+    assert!(again(&packed(&kept)) && !again(&packed(&moved)));
+    let chunks = Packed { digest: bundle.digest(), size: 9, payload: Payload::Chunks(vec![0; here.stored_size()]) };
+    assert!(!again(&chunks));
+}
+
+#[test]
+fn what_a_registry_of_the_operators_own_lacks_or_leads_away_from_is_waited_for() {
+    use crate::delivery::failure::Failure;
+    use crate::delivery::oci::OciError;
+
+    let (artifact, namespace, repository) = ("orders-1.4.0".to_owned(), "host".to_owned(), "oci://r.test/kept/host/orders".to_owned());
+    let lost = StoreError::Lost {
+        artifact: artifact.clone(),
+        namespace: namespace.clone(),
+        repository: repository.clone(),
+        reference: format!("{repository}@sha256:aa"),
+    };
+    let redirect = OciError::Redirect { registry: "r.test".into(), why: "it does not lead to https".into() };
+    assert_eq!(redirect.failure(), Failure::Refused, "of a registry that a pipeline names");
+    let leads = StoreError::Registry { artifact, namespace, repository, source: redirect };
+    for (error, reason) in [(lost, "RegistryLacksArtifact"), (leads, "RegistryRedirectRefused")] {
+        assert_eq!((error.failure(), error.of_registry()), (Failure::MissingRight, Some(reason)));
+    }
 }
 
 #[tokio::test]
@@ -63,7 +88,7 @@ async fn no_more_is_packed_at_once_than_memory_is_meant_for() {
     let (store, bundle) = (ArtifactStore::new(client), bundle("config"));
     let new = new(&bundle);
     let all = memory::tests::taken().await;
-    let mut packed = Box::pin(store.pack(&new));
+    let mut packed = Box::pin(store.pack("host", &new));
     assert!(futures::poll!(&mut packed).is_pending());
     tokio::task::yield_now().await;
     assert!(futures::poll!(&mut packed).is_pending(), "it has not begun");

@@ -1,6 +1,7 @@
 //! The bytes of large artifacts in a registry of the operator's own.
 
 use hyper::body::Bytes;
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::error::StoreError;
@@ -32,37 +33,125 @@ impl Warehouse {
         self.place.from()
     }
 
-    /// The repository of a solution of a host.
-    pub fn repository(&self, host: &str, solution: &str) -> Repository {
-        self.place.repository(host, solution)
-    }
-
-    /// Stores what the record names, as far as it is not there yet.
-    pub async fn push(&self, artifact: &Artifact, package: &Package) -> Result<(), StoreError> {
-        let repository = self.repository(&artifact.namespace().unwrap_or_default(), &artifact.spec.solution.name);
-        let work = async {
-            let access = self.place.access()?;
-            let mut session = Session::writing(&repository, &access)?;
-            session.put_blob("layer", &package.layer_digest, package.layer.clone()).await?;
-            session.put_blob("config", &package.config_digest, package.config.clone()).await?;
-            let manifest = package.manifest(artifact.spec.exported_at);
-            session.put_manifest(package.tag(), &digest(&manifest), Bytes::from(manifest)).await
-        };
-        let done = self.ask(&repository, work).await;
-        self.refusals.heard(&key(&artifact.namespace().unwrap_or_default(), &artifact.spec.solution), done.as_ref().err());
-        done.map_err(|source| failed(artifact, &repository, source))
+    /// A package for the repository of a solution of a host.
+    pub fn shipment(&self, host: &str, solution: &str, package: Package) -> Shipment<'_> {
+        Shipment { warehouse: self, repository: self.place.repository(host, solution), package }
     }
 
     /// What the registry said a while ago when it should have taken a version: that is not exported again to hear the same.
     pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
         let source = self.refusals.known(&key(host, what))?;
-        let (artifact, repository) = (names::artifact_name(&what.name, &what.version), self.repository(host, &what.name).to_string());
+        let (artifact, repository) = (names::artifact_name(&what.name, &what.version), self.place.repository(host, &what.name).to_string());
         Some(StoreError::Registry { artifact, namespace: host.to_owned(), repository, source })
     }
 
     async fn ask<T>(&self, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
         // All of it is one registry, reached in one way.
         self.gate.ask(&Asker::default(), repository, work).await
+    }
+}
+
+/// A package, and where it goes.
+pub struct Shipment<'a> {
+    warehouse: &'a Warehouse,
+    repository: Repository,
+    package: Package,
+}
+
+/// The manifest of a package that was exported at some time, and what a record says of where it is.
+pub struct Sealed {
+    /// The repository and the digest of the manifest.
+    pub stored_in: String,
+    digest: String,
+    manifest: Bytes,
+}
+
+impl Shipment<'_> {
+    /// How many bytes its archive has.
+    pub fn size(&self) -> usize {
+        self.package.layer_size()
+    }
+
+    /// With its manifest, of an artifact that was exported then.
+    pub fn sealed(&self, exported_at: Timestamp) -> Sealed {
+        let manifest = Bytes::from(self.package.manifest(exported_at));
+        let digest = digest(&manifest);
+        Sealed { stored_in: format!("{}@{digest}", self.repository), digest, manifest }
+    }
+
+    /// Stores it, as far as it is not there yet. It has no tag then.
+    pub async fn push(&self, artifact: &Artifact, sealed: &Sealed) -> Result<(), StoreError> {
+        let work = async {
+            let access = self.warehouse.place.access()?;
+            let mut session = Session::writing(&self.repository, &access)?;
+            session.put_blob("layer", &self.package.layer_digest, self.package.layer.clone()).await?;
+            session.put_blob("config", &self.package.config_digest, self.package.config.clone()).await?;
+            session.put_manifest(&sealed.digest, sealed.manifest.clone()).await
+        };
+        let done = self.warehouse.ask(&self.repository, work).await;
+        self.warehouse.refusals.heard(&key(&artifact.namespace().unwrap_or_default(), &artifact.spec.solution), done.as_ref().err());
+        done.map_err(|source| failed(artifact, &self.repository, source))
+    }
+
+    /// Gives it its tag.
+    pub async fn tag(&self, artifact: &Artifact, sealed: &Sealed) -> Result<(), StoreError> {
+        let work = async {
+            let access = self.warehouse.place.access()?;
+            Session::writing(&self.repository, &access)?.put_tag(self.package.tag(), sealed.manifest.clone()).await
+        };
+        let done = self.warehouse.ask(&self.repository, work).await;
+        done.map_err(|source| failed(artifact, &self.repository, source))
+    }
+}
+
+/// The registry of the operator's own that a record names, the repository there, and the manifest's digest.
+fn place_of<'a>(
+    warehouse: Option<&'a Warehouse>,
+    artifact: &Artifact,
+    stored_in: &'a str,
+) -> Result<(&'a Warehouse, Repository, &'a str), StoreError> {
+    let namespace = artifact.namespace().unwrap_or_default();
+    let Some((repository, digest)) = repository::pinned(stored_in) else {
+        return Err(unreadable(artifact, "its storedIn is no repository with a digest".to_owned()));
+    };
+    match warehouse.filter(|w| w.place.repository(&namespace, &artifact.spec.solution.name) == repository) {
+        Some(own) => Ok((own, repository, digest)),
+        None => Err(kept_elsewhere(warehouse, artifact, &repository)),
+    }
+}
+
+/// Gives an artifact that has none its tag.
+pub async fn tagged(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
+    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in)?;
+    let tag = &artifact.spec.solution.version;
+    let work = async {
+        let access = warehouse.place.access()?;
+        let mut session = Session::writing(&repository, &access)?;
+        if session.has_manifest(tag).await? {
+            return Ok(());
+        }
+        let manifest = session.manifest(digest, manifest::MANIFEST).await?;
+        session.put_tag(tag, manifest.into()).await
+    };
+    warehouse.ask(&repository, work).await.map_err(|source| failed(artifact, &repository, source))
+}
+
+/// Sees that a manifest and its archive are there.
+pub async fn is_there(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
+    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in)?;
+    let work = async {
+        let access = warehouse.place.access()?;
+        let mut session = Session::new(&repository, &access)?;
+        let manifest = session.manifest(digest, manifest::MANIFEST).await?;
+        match package::layer_of(&manifest) {
+            Ok(layer) if session.has_blob(&layer.digest).await? => Ok(Ok(())),
+            Ok(_) => Err(OciError::NotFound { reference: stored_in.to_owned() }),
+            Err(why) => Ok(Err(why)),
+        }
+    };
+    match warehouse.ask(&repository, work).await {
+        Ok(found) => found.map_err(|why| unreadable(artifact, why)),
+        Err(source) => Err(failed(artifact, &repository, source)),
     }
 }
 
@@ -73,13 +162,7 @@ pub async fn fetch<T>(
     stored_in: &str,
     read: impl AsyncFnOnce(String, Vec<u8>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
-    let unreadable = |why: String| StoreError::Unreadable { artifact: name.clone(), namespace: namespace.clone(), why };
-    let Some((repository, digest)) = repository::pinned(stored_in) else {
-        return Err(unreadable("its storedIn is no repository with a digest".to_owned()));
-    };
-    let own = warehouse.filter(|w| w.repository(&namespace, &artifact.spec.solution.name) == repository);
-    let Some(warehouse) = own else { return Err(kept_elsewhere(warehouse, artifact, &repository)) };
+    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in)?;
     let work = async {
         let access = warehouse.place.access()?;
         let mut session = Session::new(&repository, &access)?;
@@ -93,7 +176,7 @@ pub async fn fetch<T>(
                 let bytes = session.blob("layer", &layer.digest, size, stored_in).await?;
                 Ok(read(layer.digest, bytes).await)
             }
-            Err(why) => Ok(Err(unreadable(why))),
+            Err(why) => Ok(Err(unreadable(artifact, why))),
         }
     };
     match warehouse.ask(&repository, work).await {
@@ -107,12 +190,16 @@ fn key(host: &str, what: &SolutionVersion) -> String {
     format!("{host}/{}", names::artifact_name(&what.name, &what.version))
 }
 
+fn unreadable(artifact: &Artifact, why: String) -> StoreError {
+    StoreError::Unreadable { artifact: artifact.name_any(), namespace: artifact.namespace().unwrap_or_default(), why }
+}
+
 fn failed(artifact: &Artifact, repository: &Repository, source: OciError) -> StoreError {
     let (artifact, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
     match source {
-        OciError::NotFound { reference } => {
-            StoreError::Incomplete { artifact, namespace, missing: format!("the registry does not have all of {reference}") }
-        }
+        OciError::NotFound { reference } => StoreError::Lost { artifact, namespace, repository: repository.to_string(), reference },
+        // An error page, or one to log in at.
+        OciError::TooLarge { reference, what } => StoreError::Altered { artifact, namespace, what: format!("{what}, for {reference}") },
         OciError::DigestMismatch { what, reference, expected, actual } => StoreError::Altered {
             artifact,
             namespace,

@@ -9,6 +9,7 @@ use super::observed::{ApplyFact, HealthFact, Observed, Obstacle};
 use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
+use crate::api::names;
 
 /// How long a deployment may take where its stage is gone.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
@@ -40,6 +41,24 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
     }
     if let Some(begun) = &o.request.rollback {
         return rollback::run(o, begun, now);
+    }
+    if let (Some(pinned), Some(stored)) = (&o.request.artifact_digest, o.artifact.present())
+        && *pinned != stored.digest
+    {
+        if !o.confirmed {
+            return Step::Confirm;
+        }
+        // The artifact of that name is no proof of what was deployed, and nothing of it is written.
+        let name = names::artifact_name(&o.request.solution, &o.request.version.to_string());
+        return failed(
+            o,
+            "ArtifactChanged",
+            &format!(
+                "Artifact {name} in host {} was deleted and made again while the request deployed: what was approved has digest {pinned}, the stored \
+                 one is {}. Find out who changed it, raise the solution's version",
+                o.request.host, stored.digest
+            ),
+        );
     }
     match &o.facts.apply {
         None => return Step::Apply,

@@ -334,6 +334,28 @@ fn an_artifact_that_is_not_the_planned_one_is_not_deployed() {
     assert_eq!(ends(decide(&o, after(9))).1, "ArtifactChanged");
 }
 
+#[test]
+fn a_deployment_whose_artifact_was_made_anew_proves_nothing() {
+    let mut o = head()
+        .asked()
+        .decided(ApprovalDecision::Approved)
+        .with_target(|t| t.claim = Some(ClaimView { request: "orders-qa".into(), request_uid: "r1".into() }));
+    o.request.start_time = Some(after(3));
+    if let Lookup::Present(artifact) = &mut o.artifact {
+        artifact.digest = "sha256:else".into();
+    }
+    o.facts.apply = Some(ApplyFact::Applied);
+    o.facts.health = Some(HealthFact::Healthy);
+    assert_eq!(decide(&o, after(9)), Step::Confirm);
+    o.confirmed = true;
+    let (end, reason, message) = ends(decide(&o, after(9)));
+    assert_eq!((end, reason.as_str()), (End::Failed, "ArtifactChanged"));
+    assert!(
+        message.contains("Artifact orders-1.4.0 in host host was deleted and made again") && message.contains("sha256:else"),
+        "{message}"
+    );
+}
+
 proptest! {
     /// Whatever is observed, a target is claimed only with every required gate decided for exactly that plan, the artifact proven
     /// in the previous stage, and nobody else's claim in the way.

@@ -5,6 +5,7 @@ use semver::Version;
 use crate::api::names;
 use crate::api::plan::{PlanResult, PlannedAction, PlannedObject};
 use crate::delivery::errors;
+use crate::delivery::object::Key;
 
 /// How many objects a warning names.
 const NAMED: usize = 10;
@@ -12,14 +13,14 @@ const NAMED: usize = 10;
 const GIVES_RIGHTS: &str = "GivesRights";
 
 /// What is said of a plan: a version that is lower than what it replaces, what it deletes or creates anew, first what loses data, and who
-/// gets which rights. `objects` names the first of `deleted` and `recreated`; `powers` has kind, name and gift of what gives rights.
+/// gets which rights. `objects` names the first of `deleted` and `recreated`; `powers` has what gives rights, what gives most first.
 pub fn of(
     solution: &str,
     version: &Version,
     replaces: Option<&Version>,
     [deleted, recreated]: [usize; 2],
     objects: &[PlannedObject],
-    powers: &[(String, String, String)],
+    powers: &[(Key, String)],
 ) -> Vec<PlanResult> {
     let warning =
         |reason: &str, message: String| PlanResult { kind: "Solution".into(), name: solution.into(), reason: reason.into(), message };
@@ -43,12 +44,10 @@ pub fn of(
     warnings.extend(named(&claims, objects.iter().filter(|o| claims(o)).count(), "DeletesData", data));
     warnings.extend(named(&goes, deleted, "Deletes", "deletes what an earlier version put there and this one does not have"));
     warnings.extend(named(&anew, recreated, "Recreates", "deletes and creates anew what can't be changed"));
-    warnings.extend(powers.iter().take(NAMED).map(|(kind, name, gift)| PlanResult {
-        kind: kind.clone(),
-        name: name.clone(),
-        reason: GIVES_RIGHTS.into(),
-        message: errors::bounded(&format!("{kind} {name} {gift}"), errors::MAX_MESSAGE),
-    }));
+    let of_cluster = |o: &PlannedObject| o.cluster_scoped && matches!(o.action, PlannedAction::Create | PlannedAction::Update);
+    let count = objects.iter().filter(|o| of_cluster(o)).count();
+    warnings.extend(named(&of_cluster, count, "InWholeCluster", "creates or changes what belongs to the whole cluster"));
+    warnings.extend(powers.iter().take(NAMED).map(|(key, gift)| errors::result(key, GIVES_RIGHTS, gift)));
     if let Some(more) = powers.len().checked_sub(NAMED).filter(|more| *more > 0) {
         warnings.push(warning(GIVES_RIGHTS, format!("{more} more roles and bindings are created or changed: read them before you decide")));
     }
@@ -59,7 +58,7 @@ pub fn of(
 pub fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option<PlanResult> {
     let message = || {
         format!(
-            "what earlier versions put into the whole cluster of these kinds stays there, and is neither looked at nor deleted, as Environment {environment} does not list them (any more) in spec.clusterScoped: {}. List them again, or have the cluster's administrator delete what is not needed and take the kinds out of the annotation {} of ConfigMap {}",
+            "what earlier versions put into the whole cluster of these kinds stays there, and is neither looked at nor deleted, as Environment {environment} does not list them (any more) in spec.clusterScoped: {}. List them again until a deployment has deleted what is not needed. Kinds that the solution never brought were written into the annotation {} of ConfigMap {} by somebody else: take them out there",
             kinds.join(", "),
             names::APPLYSET_GROUP_KINDS,
             names::applyset_parent_name(solution)
@@ -136,13 +135,24 @@ mod tests {
 
     #[test]
     fn who_gets_which_rights_is_said_of_the_first_and_counted_of_the_others() {
-        let powers: Vec<(String, String, String)> =
-            (0..12).map(|n| ("RoleBinding".into(), format!("b{n}"), format!("gives Role r to User u{n}"))).collect();
+        let key = |name: String| Key { group: "rbac.authorization.k8s.io".into(), kind: "RoleBinding".into(), name };
+        let powers: Vec<(Key, String)> =
+            (0..12).map(|n| (key(format!("b{n}")), format!("RoleBinding b{n} gives Role r to User u{n}"))).collect();
         let told = of("orders", &Version::new(1, 0, 0), None, [0, 0], &[], &powers);
         assert_eq!((told.len(), told[0].message.as_str()), (NAMED + 1, "RoleBinding b0 gives Role r to User u0"));
         assert_eq!(told[NAMED].message, "2 more roles and bindings are created or changed: read them before you decide");
         assert!(told.iter().all(|w| w.reason == "GivesRights"));
-        let long = [("Role".into(), "r".into(), "x".repeat(9000))];
-        assert_eq!(of("orders", &Version::new(1, 0, 0), None, [0, 0], &[], &long)[0].message.chars().count(), errors::MAX_MESSAGE);
+        let long = [(key("x".repeat(9000)), "x".repeat(9000))];
+        let told = of("orders", &Version::new(1, 0, 0), None, [0, 0], &[], &long);
+        assert_eq!((told[0].name.chars().count(), told[0].message.chars().count()), (253, errors::MAX_MESSAGE));
+    }
+
+    #[test]
+    fn what_goes_into_the_whole_cluster_is_named() {
+        let mut objects = [object(PlannedAction::Create, "PriorityClass", "orders"), object(PlannedAction::Create, "ConfigMap", "orders")];
+        objects[0].cluster_scoped = true;
+        let told = of("orders", &Version::new(1, 0, 0), None, [0, 0], &objects, &[]);
+        let told: Vec<(&str, &str)> = told.iter().map(|w| (w.reason.as_str(), w.message.as_str())).collect();
+        assert_eq!(told, [("InWholeCluster", "creates or changes what belongs to the whole cluster: PriorityClass orders")]);
     }
 }

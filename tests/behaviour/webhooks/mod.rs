@@ -32,15 +32,18 @@ async fn develop(world: &World, version: &str, image: &str, maps: &[&str]) {
     }
 }
 
-/// Has the API server ask it about what is written to QA, and waits until it does.
-async fn ask(world: &World, webhook: &Webhook, kind: &str, group: &str, resource: &str) {
+/// The longest that an API server waits for an answer, in seconds.
+const PATIENT: u8 = 30;
+
+/// Has the API server ask it about what is written to QA, as long as it may take (in seconds), and waits until it does.
+async fn ask(world: &World, webhook: &Webhook, kind: &str, (group, resource): (&str, &str), patience: u8) {
     let rules =
         json!([{"apiGroups": [group, ""], "apiVersions": ["v1"], "resources": [resource, "services"], "operations": ["CREATE", "UPDATE"]}]);
     world
         .apply(&[json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": world.qa},
             "webhooks": [{
-                "name": NAME, "failurePolicy": "Fail", "sideEffects": "None", "timeoutSeconds": 1, "admissionReviewVersions": ["v1"],
+                "name": NAME, "failurePolicy": "Fail", "sideEffects": "None", "timeoutSeconds": patience, "admissionReviewVersions": ["v1"],
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.qa}},
                 "rules": rules, "clientConfig": webhook.client_config(),
             }],
@@ -76,7 +79,7 @@ async fn what_a_webhook_injects_is_in_the_plan_and_not_written_a_second_time() {
 
     // From now on there is an injector: the next plan shows what it makes of a Deployment in which nothing was changed.
     let webhook = Webhook::start(&world.plane, inject).await;
-    ask(&world, &webhook, "MutatingWebhookConfiguration", "apps", "deployments").await;
+    ask(&world, &webhook, "MutatingWebhookConfiguration", ("apps", "deployments"), PATIENT).await;
     develop(&world, "1.1.0", "registry.example/orders:1", &["orders"]).await;
     let second = world.deploy("second", "qa", "orders", "1.1.0").await;
     assert_eq!(phase(&second), "Succeeded", "{:?}", outcome(&second));
@@ -149,7 +152,7 @@ async fn a_webhook_that_allows_the_dry_run_and_denies_the_write_is_named_with_it
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
     let judge = |question: &Value| if writes(question, "orders-a") { Verdict::Deny("not on Fridays".into()) } else { Verdict::Allow };
     let webhook = Webhook::start(&world.plane, judge).await;
-    ask(&world, &webhook, "ValidatingWebhookConfiguration", "", "configmaps").await;
+    ask(&world, &webhook, "ValidatingWebhookConfiguration", ("", "configmaps"), PATIENT).await;
     develop(&world, "2.0.0", "registry.example/orders:1", &["orders", "orders-a"]).await;
     let second = world.deploy("second", "qa", "orders", "2.0.0").await;
     let (reason, message) = outcome(&second);
@@ -181,7 +184,7 @@ async fn a_webhook_that_denies_the_dry_run_is_named_before_anybody_is_asked() {
     develop(&world, "1.0.0", "registry.example/orders:1", &["orders"]).await;
     let judge = |question: &Value| if question["name"] == "orders" { Verdict::Deny("no such team".into()) } else { Verdict::Allow };
     let webhook = Webhook::start(&world.plane, judge).await;
-    ask(&world, &webhook, "ValidatingWebhookConfiguration", "", "configmaps").await;
+    ask(&world, &webhook, "ValidatingWebhookConfiguration", ("", "configmaps"), PATIENT).await;
     world.ask(&world.request("first", "qa", "orders", "1.0.0")).await;
     let message = world.fails("first", "DryRunRefused").await;
     assert!(message.contains("nothing was written; ConfigMap orders: DeniedByPolicy: "), "{message}");
@@ -204,7 +207,7 @@ async fn a_webhook_that_answers_too_late_midway_is_named_and_what_it_held_up_fol
         if is_late { Verdict::Late(late) } else { Verdict::Allow }
     };
     let webhook = Webhook::start(&world.plane, judge).await;
-    ask(&world, &webhook, "ValidatingWebhookConfiguration", "", "configmaps").await;
+    ask(&world, &webhook, "ValidatingWebhookConfiguration", ("", "configmaps"), 1).await;
     develop(&world, "2.0.0", "registry.example/orders:1", &["orders", "orders-a"]).await;
     world.ask(&world.request("second", "qa", "orders", "2.0.0")).await;
     world.until_request("second", |r| phase(r) == "AwaitingApproval").await;
