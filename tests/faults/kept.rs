@@ -236,7 +236,7 @@ async fn credentials_come_from_a_file_that_may_change_and_go_to_that_registry_al
     world.ask(&world.request("to-qa", "qa", "orders", "1.4.0")).await;
     let message = world.waits_for("to-qa", "CredentialsUnreadable").await;
     for part in [
-        &format!("artifact orders-1.4.0 in host {} is kept in {} (the operator's --artifact-store)", world.host, kept.url("orders")),
+        &format!("artifact orders-1.4.0 in host {} belongs in {} (the operator's --artifact-store)", world.host, kept.url("orders")),
         &format!("the file {} of --artifact-store-credentials can't be read", file.display()),
         "mount a .dockerconfigjson there",
         "Waits until",

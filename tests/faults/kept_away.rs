@@ -1,8 +1,11 @@
 //! A registry that keeps large artifacts and fails: it is down, hangs, lost something, or is not the operator's any more.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use kube::Api;
 use kube::api::ListParams;
@@ -21,7 +24,7 @@ async fn a_registry_that_is_down_is_waited_for_by_what_needs_it_and_by_nothing_e
     kept.world.ask(&kept.world.request("to-qa", "qa", "orders", "1.4.0")).await;
     let message = kept.world.waits_for("to-qa", "RegistryUnreachable").await;
     for part in [
-        &format!("artifact orders-1.4.0 in host {} is kept in {} (the operator's --artifact-store)", kept.world.host, kept.url("orders")),
+        &format!("artifact orders-1.4.0 in host {} belongs in {} (the operator's --artifact-store)", kept.world.host, kept.url("orders")),
         &format!("registry {} can't be reached", kept.registry.host()),
         "(since 20",
         "start it, or let the operator's pods reach it",
@@ -71,6 +74,56 @@ async fn a_registry_that_hangs_holds_up_nothing_that_does_not_need_it() {
     let message = world.waits_for("large-0", "RegistryUnreachable").await;
     assert!(message.contains("did not answer within 10 seconds"), "{message}");
     drop(held);
+}
+
+/// A registry that has nothing and takes nothing, and when it was offered something.
+fn full() -> (String, Arc<Mutex<Vec<Instant>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let offers: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let offered = offers.clone();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                head.push(byte[0]);
+            }
+            let code = if head.starts_with(b"POST ") {
+                offered.lock().unwrap().push(Instant::now());
+                507
+            } else {
+                404
+            };
+            let _ = write!(stream, "HTTP/1.1 {code} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    (host, offers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_registry_refuses_is_exported_again_ever_more_rarely() {
+    let mut kept = Kept::new("kept-full").await;
+    let (host, offers) = full();
+    kept.flags[0].1 = format!("oci://{host}/kept");
+    kept.start();
+    let world = &kept.world;
+    kept.develop("1.4.0", 100_000).await;
+    kept.develop_as("web", "1.0.0", 100).await;
+    world.ask(&world.request("to-qa", "qa", "orders", "1.4.0")).await;
+    let message = world.waits_for("to-qa", "RegistryFull").await;
+    let url = format!("oci://{host}/kept/{}/orders", world.host);
+    for part in [&format!("artifact orders-1.4.0 in host {} belongs in {url}", world.host), "its quota is used up: raise it", "Waits until"]
+    {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
+    // What is small needs no registry.
+    succeeded(&world.deploy("small", "qa", "web", "1.0.0").await);
+    world.until("it was offered three times", async || (offers.lock().unwrap().len() >= 3).then_some(())).await;
+    let offers = offers.lock().unwrap().clone();
+    let pauses: Vec<u64> = offers.windows(2).map(|two| (two[1] - two[0]).as_secs()).collect();
+    assert!(pauses[0] >= 4 && pauses[1] >= 8, "a request looks every 2 seconds: {pauses:?}");
+    assert_eq!(world.waits_for("to-qa", "RegistryFull").await, message, "it says the same all the time");
 }
 
 /// The record of orders 1.4.0, where there is one.

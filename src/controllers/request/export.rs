@@ -31,6 +31,9 @@ impl Pass {
 
     /// Exports, or finds the version stored already.
     pub(super) async fn export(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
+        if let Some(refused) = self.cluster.artifacts.refused(&self.host(), &self.request.spec.solution) {
+            return Ok(Unusable::of(&refused)?.into());
+        }
         let Some(artifact) = self.around.artifact.clone() else { return self.export_anew(observed).await };
         match self.bundle(&artifact).await {
             Ok(_) => {

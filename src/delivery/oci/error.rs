@@ -7,7 +7,7 @@ use crate::delivery::failure::Failure;
 /// An artifact of a registry can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OciError {
-    /// The registry does not answer, or not as it should.
+    /// The registry does not answer.
     #[error("registry {registry} {why}")]
     Unreachable {
         /// The registry.
@@ -15,8 +15,16 @@ pub enum OciError {
         /// Why, in words that begin with a verb.
         why: String,
     },
-    /// Others ask registries already.
-    #[error("waits for its turn: as many artifacts as the operator fetches at once are being fetched")]
+    /// It answers, and not as it should, or is too slow: what is said of one repository says nothing of the others.
+    #[error("registry {registry} {why}")]
+    Unwell {
+        /// The registry.
+        registry: String,
+        /// What it does, in words that begin with a verb.
+        why: String,
+    },
+    /// Others are at registries already.
+    #[error("waits for its turn: the operator is at as many artifacts in registries as it takes at once")]
     Busy,
     /// There is no such tag, or no such manifest.
     #[error("{reference} is not in the registry: push it, or make a new request with a tag that is there")]
@@ -46,6 +54,14 @@ pub enum OciError {
         /// The registry.
         registry: String,
         /// What is wrong with them, and what to do.
+        why: String,
+    },
+    /// Its certificate authority can't be read.
+    #[error("registry {registry} is not asked: {why}")]
+    NoAuthority {
+        /// The registry.
+        registry: String,
+        /// What is wrong with it, and what to do.
         why: String,
     },
     /// It does not take what is to be stored.
@@ -143,7 +159,9 @@ impl OciError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Unreachable { .. }
+            | Self::Unwell { .. }
             | Self::Busy
+            | Self::NoAuthority { .. }
             | Self::NotFound { .. }
             | Self::Unauthorized { .. }
             | Self::NoCredentials { .. }
@@ -161,7 +179,8 @@ impl OciError {
     /// The reason in one word, for conditions.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } => "RegistryUnreachable",
+            Self::Unreachable { .. } | Self::Unwell { .. } => "RegistryUnreachable",
+            Self::NoAuthority { .. } => "CertificateAuthorityUnreadable",
             Self::Busy => "RegistryBusy",
             Self::NotFound { .. } => "ArtifactNotFound",
             Self::Unauthorized { .. } => "RegistryUnauthorized",

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::error::OciError;
+use crate::api::repository::Repository;
 
 /// How many artifacts are on their way at once: each may take a hundred MiB of memory for a moment.
 const AT_ONCE: usize = 2;
@@ -38,13 +39,22 @@ pub struct Gate {
     share: (usize, usize),
     /// What hosts that ask now have left of it.
     hosts: Mutex<HashMap<String, Arc<Seats>>>,
-    /// Those that could not be reached, by what they are reached by.
-    failing: Mutex<HashMap<String, Failing>>,
+    /// What failed a moment ago.
+    failing: Mutex<HashMap<Key, Failing>>,
 }
 
 struct Seats {
     admitted: Semaphore,
     turns: Semaphore,
+}
+
+/// What failures are remembered by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// A registry that could not be reached, by what it is reached by.
+    Entry(String),
+    /// A repository of it that was answered badly: one layer that takes too long says nothing of the others.
+    Repository(String, Repository),
 }
 
 struct Failing {
@@ -80,39 +90,56 @@ impl Gate {
     ///
     /// # Errors
     /// What the work says; and where others are before it, the registry could not be reached a moment ago, or it takes too long.
-    pub async fn ask<T>(&self, asker: &Asker, registry: &str, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
-        let entry = &asker.entry;
-        self.known(entry)?;
+    pub async fn ask<T>(
+        &self,
+        asker: &Asker,
+        repository: &Repository,
+        work: impl Future<Output = Result<T, OciError>>,
+    ) -> Result<T, OciError> {
+        let keys = &[Key::Entry(asker.entry.clone()), Key::Repository(asker.entry.clone(), repository.clone())];
+        self.known(keys)?;
         let host = self.host(&asker.host);
         let (Ok(_own), Ok(_admitted)) = (host.admitted.try_acquire(), self.all.admitted.try_acquire()) else {
-            return Err(self.busy(entry));
+            return Err(self.busy(keys));
         };
         let turn = async { (host.turns.acquire().await, self.all.turns.acquire().await) };
-        let Ok((Ok(_turn), Ok(_of_all))) = tokio::time::timeout(TURN, turn).await else { return Err(self.busy(entry)) };
+        let Ok((Ok(_turn), Ok(_of_all))) = tokio::time::timeout(TURN, turn).await else { return Err(self.busy(keys)) };
         // Whoever was before may have found out.
-        self.known(entry)?;
+        self.known(keys)?;
         let outcome = tokio::time::timeout(WHOLE, work).await.unwrap_or_else(|_| {
             let why = format!("was not done with the artifact within {} seconds", WHOLE.as_secs());
-            Err(OciError::Unreachable { registry: registry.to_owned(), why })
+            Err(OciError::Unwell { registry: repository.registry.clone(), why })
         });
         let mut failing = self.failing();
         failing.retain(|_, f| f.last.elapsed() < REMEMBERED);
-        match outcome {
-            Err(OciError::Unreachable { registry, why }) => {
-                let since = failing.get(entry).map_or_else(|| crate::api::condition::whole_seconds(Timestamp::now()), |f| f.since);
-                let why = format!(
-                    "{why} (since {since}); start it, or let the operator's pods reach it: it is asked again every {} seconds",
-                    AGAIN.as_secs()
-                );
-                let error = OciError::Unreachable { registry, why };
-                failing.insert(entry.to_owned(), Failing { since, last: Instant::now(), error: error.clone() });
-                Err(error)
+        let [entry, repository] = keys;
+        let (key, error) = match outcome {
+            Err(error @ OciError::Unreachable { .. }) => (entry, error),
+            Err(error @ OciError::Unwell { .. }) => {
+                failing.remove(entry);
+                (repository, error)
             }
             other => {
                 failing.remove(entry);
-                other
+                failing.remove(repository);
+                return other;
             }
-        }
+        };
+        let since = failing.get(key).map_or_else(|| crate::api::condition::whole_seconds(Timestamp::now()), |f| f.since);
+        let again = format!("it is asked again every {} seconds", AGAIN.as_secs());
+        let error = match error {
+            OciError::Unreachable { registry, why } => OciError::Unreachable {
+                registry,
+                why: format!("{why} (since {since}); start it, or let the operator's pods reach it: {again}"),
+            },
+            OciError::Unwell { registry, why } => {
+                let why = format!("{why} (since {since}); see what its log says, and that the line to it is fast enough: {again}");
+                OciError::Unwell { registry, why }
+            }
+            other => other,
+        };
+        failing.insert(key.clone(), Failing { since, last: Instant::now(), error: error.clone() });
+        Err(error)
     }
 
     /// What is a host's own, for as long as it asks.
@@ -122,20 +149,22 @@ impl Gate {
         hosts.entry(name.to_owned()).or_insert_with(|| Arc::new(Seats::new(self.share))).clone()
     }
 
-    /// That it could not be reached a moment ago.
-    fn known(&self, entry: &str) -> Result<(), OciError> {
-        match self.failing().get(entry).filter(|f| f.last.elapsed() < AGAIN) {
+    /// What was found out a moment ago.
+    fn known(&self, keys: &[Key]) -> Result<(), OciError> {
+        let failing = self.failing();
+        match keys.iter().filter_map(|key| failing.get(key)).find(|f| f.last.elapsed() < AGAIN) {
             Some(known) => Err(known.error.clone()),
             None => Ok(()),
         }
     }
 
-    /// What is said while others ask: where it could not be reached, still that. Else each who waits would say one thing and the other.
-    fn busy(&self, entry: &str) -> OciError {
-        self.failing().get(entry).map_or(OciError::Busy, |known| known.error.clone())
+    /// What is said while others ask: where it failed before, still that. Else each who waits would say one thing and the other.
+    fn busy(&self, keys: &[Key]) -> OciError {
+        let failing = self.failing();
+        keys.iter().find_map(|key| failing.get(key)).map_or(OciError::Busy, |known| known.error.clone())
     }
 
-    fn failing(&self) -> std::sync::MutexGuard<'_, HashMap<String, Failing>> {
+    fn failing(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Failing>> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

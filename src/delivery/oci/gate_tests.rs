@@ -9,12 +9,20 @@ fn asker(host: &str, entry: &str) -> Asker {
     Asker { host: host.to_owned(), entry: entry.to_owned() }
 }
 
+fn repository(path: &str) -> Repository {
+    Repository { registry: "r".to_owned(), path: path.to_owned() }
+}
+
+fn orders() -> Repository {
+    repository("orders")
+}
+
 fn unreachable() -> Result<(), OciError> {
     Err(OciError::Unreachable { registry: "r".into(), why: "is down".into() })
 }
 
 async fn hang(gate: &Gate, asker: Asker) -> Result<(), OciError> {
-    gate.ask(&asker, "r", pending()).await
+    gate.ask(&asker, &orders(), pending()).await
 }
 
 #[tokio::test]
@@ -27,7 +35,7 @@ async fn a_registry_that_is_down_is_asked_once_and_answers_all_who_wait() {
             tokio::task::yield_now().await;
             unreachable()
         };
-        gate.ask(&asker("host", entry), "r", work).await
+        gate.ask(&asker("host", entry), &orders(), work).await
     };
     let all = futures::join!(ask("a"), ask("a"), ask("a"), ask("b"));
     assert!([all.0, all.1, all.2, all.3].iter().all(|said| said.as_ref().is_err_and(|e| e.to_string().contains("is down (since "))));
@@ -42,7 +50,7 @@ async fn one_that_hangs_holds_no_more_than_a_share_of_the_passes() {
     assert!(poll!(&mut held).is_pending());
     assert_eq!(hang(&gate, asker("host", "a")).await, Err(OciError::Busy), "at once");
     drop(held);
-    assert_eq!(gate.ask(&asker("host", "a"), "r", async { Ok(1) }).await, Ok(1));
+    assert_eq!(gate.ask(&asker("host", "a"), &orders(), async { Ok(1) }).await, Ok(1));
 }
 
 #[tokio::test]
@@ -59,23 +67,38 @@ async fn registries_of_one_host_that_hang_hold_up_no_other_host() {
         }
     }
     assert_eq!(waiting, 2, "one has its turn, and one is next");
-    let mine = asker("mine", "a");
-    assert_eq!(poll!(Box::pin(gate.ask(&mine, "r", async { Ok(1) }))), std::task::Poll::Ready(Ok(1)), "at once");
+    let (mine, orders) = (asker("mine", "a"), orders());
+    assert_eq!(poll!(Box::pin(gate.ask(&mine, &orders, async { Ok(1) }))), std::task::Poll::Ready(Ok(1)), "at once");
     drop(held);
-    assert_eq!(gate.ask(&asker("theirs", "a"), "r", async { Ok(1) }).await, Ok(1));
+    assert_eq!(gate.ask(&asker("theirs", "a"), &orders, async { Ok(1) }).await, Ok(1));
     assert_eq!(gate.hosts.lock().unwrap().len(), 1, "who asks no more is forgotten");
 }
 
 #[tokio::test]
 async fn who_waits_for_a_registry_that_hangs_is_told_the_same_all_the_time() {
     let gate = Gate::to_any(16);
-    let first = gate.ask(&asker("host", "a"), "r", async { unreachable() }).await;
+    let first = gate.ask(&asker("host", "a"), &orders(), async { unreachable() }).await;
     // Its pause is over, and it is asked again.
-    gate.failing().get_mut("a").unwrap().last = Instant::now().checked_sub(AGAIN).unwrap();
+    gate.failing().get_mut(&Key::Entry("a".to_owned())).unwrap().last = Instant::now().checked_sub(AGAIN).unwrap();
     let mut held = [Box::pin(hang(&gate, asker("host", "a"))), Box::pin(hang(&gate, asker("host", "a")))];
     for one in &mut held {
         assert!(poll!(one).is_pending());
     }
     assert_eq!(hang(&gate, asker("host", "a")).await, first);
     assert_eq!(hang(&gate, asker("host", "b")).await, Err(OciError::Busy), "nothing is known of that one");
+}
+
+#[tokio::test]
+async fn one_repository_that_is_answered_badly_closes_no_other() {
+    let gate = Gate::to_own(16);
+    let asker = asker("host", "a");
+    let unwell = async || Err::<i32, _>(OciError::Unwell { registry: "r".into(), why: "answered 500".into() });
+    let said = gate.ask(&asker, &orders(), unwell()).await.unwrap_err();
+    assert!(said.to_string().contains("answered 500 (since ") && said.to_string().contains("see what its log says"), "{said}");
+    assert!(!said.to_string().contains("start it"), "{said}");
+    assert_eq!(gate.ask(&asker, &orders(), async { Ok(1) }).await, Err(said), "a moment later");
+    assert_eq!(gate.ask(&asker, &repository("web"), async { Ok(1) }).await, Ok(1));
+    // One that can't be reached can't be for any of them.
+    let down = gate.ask(&asker, &repository("web"), async { unreachable().map(|()| 1) }).await;
+    assert!(down.is_err() && gate.ask(&asker, &repository("more"), async { Ok(1) }).await == down);
 }

@@ -9,6 +9,7 @@ mod documents;
 mod error;
 mod gate;
 pub(in crate::delivery) mod limits;
+mod location;
 pub(in crate::delivery) mod manifest;
 #[cfg(test)]
 mod scripted;
@@ -28,6 +29,7 @@ pub use self::session::{Access, Origin};
 use crate::api::reference::SolutionVersion;
 use crate::api::repository::Repository;
 use crate::delivery::bundle::digest;
+use crate::delivery::memory;
 
 /// Fetches artifacts from registries.
 pub struct Registries {
@@ -51,7 +53,7 @@ impl Registries {
             manifest::read(&bytes, &format!("{repository}:{tag}"))?;
             Ok(digest(&bytes))
         };
-        self.gate.ask(asker, &repository.registry, work).await
+        self.gate.ask(asker, repository, work).await
     }
 
     /// The objects of the artifact with that digest.
@@ -78,13 +80,13 @@ impl Registries {
                 layers.push(session.blob("layer", &layer.blob.digest, layer.blob.size, &reference).await?);
             }
             let (wanted, reference) = (wanted.clone(), reference.clone());
-            let read = tokio::task::spawn_blocking(move || read(&contents, &layers, &wanted, &reference));
-            read.await.unwrap_or_else(|_| {
+            let read = memory::apart(move || read(&contents, &layers, &wanted, &reference)).await;
+            read.unwrap_or_else(|| {
                 let registry = repository.registry.clone();
-                Err(OciError::Unreachable { registry, why: "was asked in vain: reading what it sent was broken off".to_owned() })
+                Err(OciError::Unwell { registry, why: "was asked in vain: reading what it sent was broken off".to_owned() })
             })
         };
-        self.gate.ask(asker, &repository.registry, work).await
+        self.gate.ask(asker, repository, work).await
     }
 }
 

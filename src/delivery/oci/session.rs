@@ -2,11 +2,12 @@
 //!
 //! No proxy is used, and no redirect takes credentials anywhere.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -20,7 +21,7 @@ use serde::Deserialize;
 use super::challenge::{self, Challenge};
 use super::credentials::Credentials;
 use super::error::OciError;
-use super::limits;
+use super::{limits, location};
 use crate::api::repository::Repository;
 use crate::delivery::bundle::digest;
 use crate::egress::{self, Guarded};
@@ -149,24 +150,24 @@ impl<'a> Session<'a> {
         let mut http = HttpConnector::new_with_resolver(Guarded::default());
         http.set_connect_timeout(Some(CONNECT));
         http.enforce_http(false);
-        let unreachable = |why: String| OciError::Unreachable { registry: repository.registry.clone(), why };
+        let unread = |why: String| OciError::NoAuthority { registry: repository.registry.clone(), why };
+        let corrected = "correct it, or leave it out where the machine trusts the registry's certificate";
         let tls = match &access.authority {
             Some(pem) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
                     let added = certificate.map_err(|_| ()).and_then(|der| roots.add(der).map_err(|_| ()));
-                    added.map_err(|()| unreachable(format!("is not asked: {} is not PEM", access.origin.authority())))?;
+                    added.map_err(|()| unread(format!("{} is not PEM: {corrected}", access.origin.authority())))?;
                 }
                 if roots.is_empty() {
-                    return Err(unreachable(format!("is not asked: {} has no certificate", access.origin.authority())));
+                    return Err(unread(format!("{} has no certificate: {corrected}", access.origin.authority())));
                 }
                 ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
             }
             None if access.plain_http => ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth(),
-            None => ClientConfig::builder()
-                .with_native_roots()
-                .map_err(|_| unreachable("is not asked: the operator's machine has no certificate authorities".to_owned()))?
-                .with_no_client_auth(),
+            None => of_the_machine().ok_or_else(|| {
+                unread(format!("the operator's machine has no certificate authorities: install them, or set {}", access.origin.authority()))
+            })?,
         };
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
         let client = Client::builder(TokioExecutor::new()).build(connector);
@@ -240,7 +241,7 @@ impl<'a> Session<'a> {
                 }
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(self.unauthorized(status.as_u16())),
                 StatusCode::NOT_FOUND => return Err(OciError::NotFound { reference: reference.to_owned() }),
-                other => return Err(self.unreachable(format!("answered {}", other.as_u16()))),
+                other => return Err(self.unwell(format!("answered {}", other.as_u16()))),
             }
         }
     }
@@ -308,12 +309,12 @@ impl<'a> Session<'a> {
         match status.as_u16() {
             200 => {}
             401 | 403 => return Err(self.unauthorized(status.as_u16())),
-            other => return Err(self.unreachable(format!("sends to {host} for a token, which answered {other}"))),
+            other => return Err(self.unwell(format!("sends to {host} for a token, which answered {other}"))),
         }
         let bytes = self.body(response, TOKEN, "token", &self.repository.to_string()).await?;
         let token: Option<Token> = serde_json::from_slice(&bytes).ok();
         let token = token.and_then(|t| t.token.or(t.access_token)).filter(|t| !t.is_empty());
-        token.map(|t| format!("Bearer {t}")).ok_or_else(|| self.unreachable(format!("sends to {host} for a token, which gave none")))
+        token.map(|t| format!("Bearer {t}")).ok_or_else(|| self.unwell(format!("sends to {host} for a token, which gave none")))
     }
 
     fn follow(&self, response: &Response<Incoming>, from: &Uri, count: usize) -> Result<Uri, OciError> {
@@ -321,45 +322,14 @@ impl<'a> Session<'a> {
         if count > REDIRECTS {
             return Err(refused(format!("there were more than {REDIRECTS}")));
         }
-        let target = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()).unwrap_or_default();
-        let target = if target.starts_with('/') && !target.starts_with("//") {
-            format!("{}://{}{target}", from.scheme_str().unwrap_or("https"), from.authority().map_or("", |a| a.as_str()))
-        } else {
-            target.to_owned()
-        };
-        let uri: Uri = target.parse().map_err(|_| refused("where to can't be read".to_owned()))?;
+        let uri = location::of(response, from).map_err(|why| refused(format!("the address {why}")))?;
         let own = uri.authority().is_some_and(|a| a.as_str() == self.repository.registry);
         match uri.scheme_str() {
             Some("https") => {}
             Some("http") if self.access.plain_http && own => {}
             _ => return Err(refused("it does not lead to https".to_owned())),
         }
-        if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
-            return Err(refused("it carries credentials".to_owned()));
-        }
         egress::check(&uri).map_err(|why| refused(format!("it {why}")))?;
-        Ok(uri)
-    }
-
-    /// The address of a blob's upload, which is the registry's to say: no other host is sent what is stored here.
-    pub(super) fn upload(&self, response: &Response<Incoming>, from: &Uri) -> Result<Uri, OciError> {
-        let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()).unwrap_or_default();
-        let (scheme, own) = (from.scheme_str().unwrap_or("https"), from.authority().map_or("", |a| a.as_str()));
-        let target = if location.starts_with('/') && !location.starts_with("//") {
-            format!("{scheme}://{own}{location}")
-        } else {
-            location.to_owned()
-        };
-        let refused = |why: String| Err(OciError::Redirect { registry: self.repository.registry.clone(), why });
-        let Ok(uri) = target.parse::<Uri>() else { return refused("where an upload is to go can't be read".to_owned()) };
-        let there = uri.authority().map_or("", |a| a.as_str());
-        if uri.scheme_str() != Some(scheme) || there != own {
-            let there = super::error::shown(there.rsplit('@').next().unwrap_or_default());
-            return refused(format!(
-                "it sends an upload to {}://{there}, and what is stored goes to {scheme}://{own} alone: let it name itself by that address",
-                uri.scheme_str().unwrap_or_default()
-            ));
-        }
         Ok(uri)
     }
 
@@ -384,7 +354,12 @@ impl<'a> Session<'a> {
             .map_err(|_| self.unreachable("can't be asked: its address can't be read".to_owned()))?;
         match tokio::time::timeout(call.within, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(self.unreachable(described(&error))),
+            Ok(Err(error)) if error.is_connect() => Err(self.unreachable(format!("can't be reached: {}", root(&error)))),
+            Ok(Err(error)) => Err(self.unwell(format!("broke off: {}", root(&error)))),
+            // What takes long to send may be as long as the line is slow.
+            Err(_) if !call.body.is_empty() => {
+                Err(self.unwell(format!("did not take {} bytes within {} seconds", call.body.len(), call.within.as_secs())))
+            }
             Err(_) => Err(self.unreachable(format!("did not answer within {} seconds", call.within.as_secs()))),
         }
     }
@@ -393,7 +368,7 @@ impl<'a> Session<'a> {
         let mut bytes = Vec::new();
         let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.unreachable(format!("broke off: {}", root(&error))))?;
+            let frame = frame.map_err(|error| self.unwell(format!("broke off: {}", root(&error))))?;
             let Ok(data) = frame.into_data() else { continue };
             bytes.extend_from_slice(&data);
             if bytes.len() as u64 > most {
@@ -406,6 +381,10 @@ impl<'a> Session<'a> {
 
     pub(super) fn unreachable(&self, why: String) -> OciError {
         OciError::Unreachable { registry: self.repository.registry.clone(), why }
+    }
+
+    pub(super) fn unwell(&self, why: String) -> OciError {
+        OciError::Unwell { registry: self.repository.registry.clone(), why }
     }
 
     pub(super) fn unauthorized(&self, code: u16) -> OciError {
@@ -446,8 +425,14 @@ fn same(what: &str, expected: &str, bytes: &[u8], reference: &str) -> Result<(),
     Err(OciError::DigestMismatch { what: what.to_owned(), reference: reference.to_owned(), expected: expected.to_owned(), actual })
 }
 
-fn described(error: &hyper_util::client::legacy::Error) -> String {
-    if error.is_connect() { format!("can't be reached: {}", root(error)) } else { format!("broke off: {}", root(error)) }
+/// To trust whom the machine trusts. That is read once: it is many files, or a large one.
+fn of_the_machine() -> Option<ClientConfig> {
+    static READ: OnceLock<ClientConfig> = OnceLock::new();
+    if READ.get().is_none() {
+        // Where there are none, they may be there later.
+        let _ = READ.set(ClientConfig::builder().with_native_roots().ok()?.with_no_client_auth());
+    }
+    READ.get().cloned()
 }
 
 /// The innermost cause. It is about connections and certificates, and holds nothing that was sent.

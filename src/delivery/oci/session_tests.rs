@@ -57,7 +57,7 @@ async fn a_redirect_leads_to_https_or_nowhere_and_takes_no_token_along() {
         (format!("http://{}/x", elsewhere.host), "does not lead to https"),
         ("https://169.254.169.254/latest".to_owned(), "link-local address"),
         ("https://user:password@elsewhere.example.test/".to_owned(), "carries credentials"),
-        ("file:///etc/passwd".to_owned(), "where to can't be read"),
+        ("file:///etc/passwd".to_owned(), "the address can't be read"),
         ("/again".to_owned(), "more than 3"),
     ] {
         let to = location.clone();
@@ -97,5 +97,34 @@ async fn what_a_registry_answers_is_repeated_nowhere() {
         let server = server(move |_, _| says(code, "x-canary: canary"));
         let error = manifest(&server, &access(false, ""), "1").await.unwrap_err();
         assert!(error.reason() == reason && !error.to_string().contains("canary"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_answers_badly_is_not_said_to_be_down() {
+    let broken = "HTTP/1.1 200 OK\r\ncontent-length: 20\r\nconnection: close\r\n\r\nhalf";
+    for answer in [says(500, "x: y"), says(429, "x: y"), broken.to_owned()] {
+        let server = server(move |_, _| answer.clone());
+        let error = manifest(&server, &access(false, ""), "1").await.unwrap_err();
+        assert!(matches!(error, OciError::Unwell { .. }), "{error}");
+    }
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let repository = Repository::parse(&format!("oci://{gone}/team/orders")).unwrap();
+    let access = access(false, "");
+    let error = Session::new(&repository, &access).unwrap().manifest("1", "x/y").await.unwrap_err();
+    assert!(matches!(error, OciError::Unreachable { .. }), "{error}");
+}
+
+#[test]
+fn a_wrong_certificate_authority_is_said_to_be_that() {
+    let repository = Repository::parse("oci://r.test/team/orders").unwrap();
+    for (authority, words) in
+        [("canary", "has no certificate"), ("-----BEGIN CERTIFICATE-----\ncanary\n-----END CERTIFICATE-----\n", "is not PEM")]
+    {
+        let access = Access { authority: Some(authority.to_owned()), ..Access::default() };
+        let error = Session::new(&repository, &access).err().unwrap();
+        let text = error.to_string();
+        assert_eq!(error.reason(), "CertificateAuthorityUnreadable", "{text}");
+        assert!(text.contains(words) && text.contains("its certificateAuthority in the pipeline") && !text.contains("canary"), "{text}");
     }
 }

@@ -6,8 +6,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Response, StatusCode, Uri};
 
 use super::error::OciError;
-use super::manifest;
 use super::session::{Call, Session};
+use super::{location, manifest};
 
 /// How long the registry may take to receive something and to answer.
 const RECEIVE: Duration = Duration::from_secs(45);
@@ -30,7 +30,7 @@ impl Session<'_> {
             return Err(self.not_taken(response, what).await);
         }
         let uri = with_digest(&self.upload(&response, &begin)?, digest);
-        let uri = uri.ok_or_else(|| self.unreachable("answered with an upload's address that can't be read".to_owned()))?;
+        let uri = uri.ok_or_else(|| self.unwell("answered with an upload's address that can't be read".to_owned()))?;
         let put = Call { method: Method::PUT, media_type: "application/octet-stream", body: bytes, within: RECEIVE };
         self.created(&uri, &put, what).await
     }
@@ -47,7 +47,20 @@ impl Session<'_> {
         if self.has_manifest(digest).await? {
             return Ok(());
         }
-        Err(self.unreachable(format!("took a manifest, and does not have it under its digest {digest}")))
+        Err(self.unwell(format!("took a manifest, and does not have it under its digest {digest}")))
+    }
+
+    /// The address of a blob's upload, which is the registry's to say: no other host is sent what is stored here.
+    fn upload(&self, response: &Response<Incoming>, from: &Uri) -> Result<Uri, OciError> {
+        let refused = |why: String| OciError::Redirect { registry: self.repository().registry.clone(), why };
+        let uri = location::of(response, from).map_err(|why| refused(format!("the address of an upload {why}")))?;
+        let address = |uri: &Uri| format!("{}://{}", uri.scheme_str().unwrap_or("https"), uri.authority().map_or("", |a| a.as_str()));
+        let (own, there) = (address(from), address(&uri));
+        if there == own {
+            return Ok(uri);
+        }
+        let there = super::error::shown(&there);
+        Err(refused(format!("it sends an upload to {there}, and what is stored goes to {own} alone: let it name itself by that address")))
     }
 
     /// Gives a manifest a tag, whatever had it before.
@@ -109,7 +122,7 @@ impl Session<'_> {
             413 => {
                 ("RegistryRefused", "it, or a proxy before it, takes no body of that size: raise that limit (nginx: client_max_body_size)")
             }
-            429 | 500.. => return self.unreachable(format!("answered {}", status.as_u16())),
+            429 | 500.. => return self.unwell(format!("answered {}", status.as_u16())),
             300..=399 => {
                 let why =
                     "manifests are given by the registry itself, and uploads go to it alone: name it by the address that it answers at"

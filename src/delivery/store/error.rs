@@ -18,7 +18,7 @@ pub enum StoreError {
         source: Box<kube::Error>,
     },
     /// The registry that its bytes are kept in, or go to, can't be used now.
-    #[error("artifact {artifact} in host {namespace} is kept in {repository} (the operator's --artifact-store): {source}")]
+    #[error("artifact {artifact} in host {namespace} belongs in {repository} (the operator's --artifact-store): {source}")]
     Registry {
         /// The artifact.
         artifact: String,

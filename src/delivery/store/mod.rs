@@ -9,6 +9,7 @@ mod chunks;
 mod error;
 mod package;
 mod place;
+mod refusals;
 mod remembered;
 mod warehouse;
 
@@ -26,7 +27,7 @@ pub use self::place::{Place, Wanted};
 use self::remembered::Remembered;
 use self::warehouse::{Sealed, Shipment, Warehouse};
 use super::bundle::{Bundle, digest};
-use super::object;
+use super::{memory, object};
 use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
 use crate::api::names;
 use crate::api::reference::{GroupKind, Identity, SolutionVersion};
@@ -273,26 +274,34 @@ impl ArtifactStore {
             self.remembered().keep(payload_digest, expected, bundle.clone(), size);
             return Ok(bundle);
         };
-        let (layer_digest, layer) = warehouse::fetch(self.warehouse.as_ref(), artifact, stored_in).await?;
-        if let Some(bundle) = self.remembered().find(&layer_digest, &expected) {
-            return Ok(bundle);
-        }
-        let unpacked = tokio::task::spawn_blocking(move || package::unpack(&layer).map(|bundle| (bundle.digest(), bundle)));
-        let unpacked = unpacked.await.map_err(|_| unreadable("reading its layer was broken off".to_owned()))?;
-        let (unpacked, bundle) = unpacked.map_err(unreadable)?;
-        if unpacked != expected {
-            return Err(mismatch(stored_in, &unpacked));
-        }
-        let bundle = Arc::new(bundle);
-        self.remembered().keep(layer_digest, expected, bundle.clone(), size);
-        Ok(bundle)
+        // Unpacked before the next is fetched.
+        let read = async |layer_digest: String, layer: Vec<u8>| {
+            if let Some(bundle) = self.remembered().find(&layer_digest, &expected) {
+                return Ok(bundle);
+            }
+            let unpacked = memory::apart(move || package::unpack(&layer).map(|bundle| (bundle.digest(), bundle))).await;
+            let unpacked = unpacked.ok_or_else(|| unreadable("reading its layer was broken off".to_owned()))?;
+            let (unpacked, bundle) = unpacked.map_err(unreadable)?;
+            if unpacked != expected {
+                return Err(mismatch(stored_in, &unpacked));
+            }
+            let bundle = Arc::new(bundle);
+            self.remembered().keep(layer_digest, expected.clone(), bundle.clone(), size);
+            Ok(bundle)
+        };
+        warehouse::fetch(self.warehouse.as_ref(), artifact, stored_in, read).await
+    }
+
+    /// Why the registry did not take a version a while ago, where it is too soon to export it again.
+    pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
+        self.warehouse.as_ref().and_then(|warehouse| warehouse.refused(host, what))
     }
 
     /// Compresses what is stored, for where its size says that it goes.
     async fn pack(&self, host: &str, new: &NewArtifact) -> Result<Packed<'_>, StoreError> {
         let from = self.warehouse.as_ref().map_or(usize::MAX, Warehouse::from);
         let (bundle, what) = (new.bundle.clone(), new.solution.clone());
-        let packed = tokio::task::spawn_blocking(move || {
+        let packed = memory::apart(move || {
             let bytes = bundle.to_bytes();
             let (digest, size) = (digest(&bytes), bytes.len());
             if size > MAX_BYTES {
@@ -308,7 +317,7 @@ impl ArtifactStore {
             Ok((digest, size, Some(compressed)))
         });
         let SolutionVersion { name: solution, version } = new.solution.clone();
-        let (digest, size, packed) = match packed.await.unwrap_or_else(|_| Err(std::io::Error::other("it was broken off"))) {
+        let (digest, size, packed) = match packed.await.unwrap_or_else(|| Err(std::io::Error::other("it was broken off"))) {
             Ok((digest, size, Some(packed))) => (digest, size, packed),
             Ok((_, size, None)) => return Err(StoreError::TooLarge { solution, version, size }),
             Err(source) => return Err(StoreError::Compression { solution, version, source }),

@@ -125,9 +125,11 @@ impl Place {
         };
         let read = self.authority.as_ref().map(|path| {
             std::fs::read_to_string(path).map_err(|error| {
-                let why =
-                    format!("is not asked: the file {} of --artifact-store-certificate-authority can't be read: {error}", path.display());
-                OciError::Unreachable { registry: registry(), why }
+                let why = format!(
+                    "the file {} of --artifact-store-certificate-authority can't be read: {error}: mount a certificate authority (PEM) there",
+                    path.display()
+                );
+                OciError::NoAuthority { registry: registry(), why }
             })
         });
         Ok(Access { credentials, authority: read.transpose()?, plain_http: self.plain_http, origin: Origin::Operator })
@@ -225,6 +227,11 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         let place = Place::of(Wanted { authority: Some(path), ..at("oci://r.test/x") }).unwrap().unwrap();
-        assert!(place.access().unwrap_err().to_string().contains("--artifact-store-certificate-authority can't be read"));
+        let error = place.access().unwrap_err();
+        assert_eq!(error.reason(), "CertificateAuthorityUnreadable");
+        assert!(
+            error.to_string().contains("is not asked: the file ") && error.to_string().contains("mount a certificate authority"),
+            "{error}"
+        );
     }
 }

@@ -82,3 +82,17 @@ fn what_a_registry_of_the_operators_own_lacks_or_leads_away_from_is_waited_for()
         assert_eq!((error.failure(), error.of_registry()), (Failure::MissingRight, Some(reason)));
     }
 }
+
+#[tokio::test]
+async fn no_more_is_packed_at_once_than_memory_is_meant_for() {
+    let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+    let (store, bundle) = (ArtifactStore::new(client), bundle("config"));
+    let new = new(&bundle);
+    let all = memory::tests::taken().await;
+    let mut packed = Box::pin(store.pack("host", &new));
+    assert!(futures::poll!(&mut packed).is_pending());
+    tokio::task::yield_now().await;
+    assert!(futures::poll!(&mut packed).is_pending(), "it has not begun");
+    drop(all);
+    assert_eq!(packed.await.unwrap().digest, bundle.digest());
+}

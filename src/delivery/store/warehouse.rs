@@ -7,7 +7,10 @@ use kube::ResourceExt;
 use super::error::StoreError;
 use super::package::{self, Package};
 use super::place::Place;
+use super::refusals::Refusals;
 use crate::api::artifact::Artifact;
+use crate::api::names;
+use crate::api::reference::SolutionVersion;
 use crate::api::repository::{self, Repository};
 use crate::delivery::bundle::digest;
 use crate::delivery::oci::{Asker, Gate, OciError, Session, manifest};
@@ -16,12 +19,13 @@ use crate::delivery::oci::{Asker, Gate, OciError, Session, manifest};
 pub struct Warehouse {
     place: Place,
     gate: Gate,
+    refusals: Refusals,
 }
 
 impl Warehouse {
     /// The one at that place, in an operator that makes so many passes at once.
     pub fn new(place: Place, concurrency: u16) -> Self {
-        Self { place, gate: Gate::to_own(concurrency) }
+        Self { place, gate: Gate::to_own(concurrency), refusals: Refusals::default() }
     }
 
     /// The compressed size from which an artifact goes there.
@@ -34,9 +38,16 @@ impl Warehouse {
         Shipment { warehouse: self, repository: self.place.repository(host, solution), package }
     }
 
+    /// What the registry said a while ago when it should have taken a version: that is not exported again to hear the same.
+    pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
+        let source = self.refusals.known(&key(host, what))?;
+        let (artifact, repository) = (names::artifact_name(&what.name, &what.version), self.place.repository(host, &what.name).to_string());
+        Some(StoreError::Registry { artifact, namespace: host.to_owned(), repository, source })
+    }
+
     async fn ask<T>(&self, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
         // All of it is one registry, reached in one way.
-        self.gate.ask(&Asker::default(), &repository.registry, work).await
+        self.gate.ask(&Asker::default(), repository, work).await
     }
 }
 
@@ -78,6 +89,7 @@ impl Shipment<'_> {
             session.put_manifest(&sealed.digest, sealed.manifest.clone()).await
         };
         let done = self.warehouse.ask(&self.repository, work).await;
+        self.warehouse.refusals.heard(&key(&artifact.namespace().unwrap_or_default(), &artifact.spec.solution), done.as_ref().err());
         done.map_err(|source| failed(artifact, &self.repository, source))
     }
 
@@ -143,8 +155,13 @@ pub async fn is_there(warehouse: Option<&Warehouse>, artifact: &Artifact, stored
     }
 }
 
-/// The archive that the record names with its digest, both found to be what their digests say.
-pub async fn fetch(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(String, Vec<u8>), StoreError> {
+/// Fetches the archive that the record names, and reads it: `read` is given its digest and its bytes, which are what the digest says.
+pub async fn fetch<T>(
+    warehouse: Option<&Warehouse>,
+    artifact: &Artifact,
+    stored_in: &str,
+    read: impl AsyncFnOnce(String, Vec<u8>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in).map_err(|error| *error)?;
     let work = async {
         let access = warehouse.place.access()?;
@@ -155,14 +172,22 @@ pub async fn fetch(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in
             if layer.size == size { Ok(layer) } else { Err(format!("its archive has {} bytes, not {size}", layer.size)) }
         });
         match layer {
-            Ok(layer) => Ok(Ok((layer.digest.clone(), session.blob("layer", &layer.digest, size, stored_in).await?))),
-            Err(why) => Ok(Err(why)),
+            Ok(layer) => {
+                let bytes = session.blob("layer", &layer.digest, size, stored_in).await?;
+                Ok(read(layer.digest, bytes).await)
+            }
+            Err(why) => Ok(Err(unreadable(artifact, why))),
         }
     };
     match warehouse.ask(&repository, work).await {
-        Ok(read) => read.map_err(|why| unreadable(artifact, why)),
+        Ok(read) => read,
         Err(source) => Err(failed(artifact, &repository, source)),
     }
+}
+
+/// A refusal is of one version: a small one of the same solution needs no registry.
+fn key(host: &str, what: &SolutionVersion) -> String {
+    format!("{host}/{}", names::artifact_name(&what.name, &what.version))
 }
 
 fn unreadable(artifact: &Artifact, why: String) -> StoreError {
@@ -204,7 +229,7 @@ mod tests {
     async fn refused(store: Option<&str>, stored_in: &str) -> String {
         let place = Place::of(Wanted { store: store.map(str::to_owned), ..Wanted::default() }).unwrap();
         let warehouse = place.map(|place| Warehouse::new(place, 16));
-        let error = fetch(warehouse.as_ref(), &super::super::tests::artifact(), stored_in).await.unwrap_err();
+        let error = fetch(warehouse.as_ref(), &super::super::tests::artifact(), stored_in, async |_, _| Ok(())).await.unwrap_err();
         assert_eq!(error.of_registry(), Some("ArtifactStoreNotConfigured"));
         error.to_string()
     }
