@@ -111,7 +111,7 @@ impl Scope<'_> {
             let found = resources.preferred(&kind.group, &kind.kind).await.map_err(PlanError::Transient)?.map(Served::from);
             match found {
                 Some(served) if served.is_namespaced || cluster_scoped::allows(cluster.allowed, &kind.group, &kind.kind) => {
-                    former.push(served)
+                    former.push(served);
                 }
                 // Whoever writes to the parent, who needs no rights in the cluster, shall not have the delegate look around there.
                 Some(_) if !cluster_scoped::is_never_allowed(&kind.group, &kind.kind) => {
