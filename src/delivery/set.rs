@@ -107,6 +107,15 @@ impl Set {
         let labels: Vec<String> = self.labels(false).iter().map(|(key, value)| format!("{key}={value}")).collect();
         let hand_over = format!("kubectl label --overwrite {plural} {} {}", key.name, labels.join(" "));
         let (reason, whose) = match (label(names::TARGET_NAMESPACE_LABEL), label(names::SOLUTION_LABEL), label(names::APPLYSET_PART_OF)) {
+            (Some(namespace), Some(solution), set)
+                if namespace == self.namespace
+                    && solution == self.solution
+                    && set != Some(&self.id)
+                    && label(names::TARGET_UID_LABEL) == Some(&self.namespace_uid) =>
+            {
+                let was = format!("was put there by this solution, but carries its label {} no more", names::APPLYSET_PART_OF);
+                ("OwnedByAnotherSet", was)
+            }
             (Some(namespace), Some(solution), _) if namespace == self.namespace && solution == self.solution => {
                 ("OwnedByAnotherSet", format!("was put there for a namespace {namespace} that had another uid and is gone"))
             }
@@ -177,6 +186,18 @@ mod tests {
             let (reason, message) = check(&live).unwrap_err();
             assert_eq!(reason, "OwnedByAnotherSet");
             assert!(message.contains(words), "{message}");
+        }
+        for part_of in [None, Some("applyset-other-v1")] {
+            let mut taken = own.clone();
+            let labels = taken["metadata"]["labels"].as_object_mut().unwrap();
+            labels.remove(names::APPLYSET_PART_OF);
+            labels.extend(part_of.map(|set| (names::APPLYSET_PART_OF.to_owned(), json!(set))));
+            let (reason, message) = check(&taken).unwrap_err();
+            assert!(
+                reason == "OwnedByAnotherSet" && message.contains("carries its label applyset.kubernetes.io/part-of no more"),
+                "{message}"
+            );
+            assert!(!message.contains("another uid"), "{message}");
         }
         let foreign = json!({"metadata": {"name": "reader", "labels": {(names::APPLYSET_PART_OF): "applyset-x-v1"}}});
         assert!(check(&foreign).unwrap_err().1.contains("the ApplySet applyset-x-v1"));
