@@ -8,12 +8,12 @@ use serde_json::Value;
 use super::errors;
 use super::findings::{Findings, PlanError};
 use super::object::{self, Item, Key, Served};
+use super::of_cluster;
 use super::plan::PlanInput;
 use super::projection::namespace;
 use super::resources::Resources;
 use super::set::Set;
-use crate::api::cluster_scoped::{self, entry};
-use crate::api::{GROUP, names};
+use crate::api::names;
 
 /// The most bytes that etcd takes in one request where nobody has set it otherwise. A dry run never gets there, so that it would be found
 /// out midway.
@@ -118,49 +118,18 @@ fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static
 /// What speaks against an object that belongs to the target's whole cluster.
 fn of_the_cluster(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static str, String)> {
     let bounds = input.cluster;
-    if cluster_scoped::is_never_allowed(&key.group, &key.kind) {
-        return Some((
-            "ClusterScoped",
-            format!(
-                "{key} belongs to the whole cluster and not to a namespace, and is of a kind that no solution ever brings: have the target cluster's administrator install it, and leave it out of the solution"
-            ),
-        ));
+    // What would be nobody's namespace's is not let in, whatever is listed.
+    let allowed = if bounds.namespace_uid.is_empty() { &[] } else { bounds.allowed };
+    if let Some(unwelcome) = of_cluster::judge(object, bounds.environment, allowed) {
+        return Some((unwelcome.reason, unwelcome.message));
     }
-    if bounds.namespace_uid.is_empty() || !cluster_scoped::allows(bounds.allowed, &key.group, &key.kind) {
-        return Some((
-            "ClusterScoped",
-            format!(
-                "{key} belongs to the whole cluster and not to a namespace, and Environment {} does not allow its kind: have the target cluster's administrator install it, and leave it out of the solution; or have somebody who holds {} on environments.{GROUP} in the whole cluster add {} to spec.clusterScoped of Environment {}",
-                bounds.environment,
-                names::ALLOW_CLUSTER_SCOPED,
-                entry(&key.group, &key.kind),
-                bounds.environment,
-            ),
-        ));
-    }
-    if object::metadata(object, "namespace").is_some() {
-        return Some((
+    object::metadata(object, "namespace").is_some().then(|| {
+        (
             "ScopeDiffers",
             format!(
                 "{key} names a namespace, and the target's cluster serves {} outside of namespaces: leave metadata.namespace out",
                 key.kind
             ),
-        ));
-    }
-    if (key.group.as_str(), key.kind.as_str()) != ("apiextensions.k8s.io", "CustomResourceDefinition") {
-        return None;
-    }
-    let field = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    if field("/spec/group") == GROUP || key.name.ends_with(&format!(".{GROUP}")) {
-        return Some((
-            "NeverDeployed",
-            format!("{key} defines a kind of Pilotage itself, which no solution ever brings: leave it out of the solution"),
-        ));
-    }
-    (field("/spec/conversion/strategy") == "Webhook").then(|| {
-        (
-            "NeverDeployed",
-            format!("{key} has its objects converted by a webhook, which would see those of all namespaces: no solution ever brings that. Have the target cluster's administrator install it, and leave it out of the solution"),
         )
     })
 }
@@ -378,7 +347,7 @@ mod tests {
                 "InvalidName",
                 "ReservedName",
                 "SecretNotAllowed",
-                "ClusterScoped",
+                "NeverDeployed",
                 "KindNotFound",
                 "Malformed",
                 "TooLarge"

@@ -19,6 +19,7 @@ mod memory;
 pub mod node_ports;
 pub mod object;
 pub mod oci;
+pub mod of_cluster;
 pub mod offered;
 pub mod order;
 pub mod plan;

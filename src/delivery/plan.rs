@@ -218,6 +218,10 @@ async fn settle(
             Err(error) => match errors::classify(&error) {
                 Cause::Stale => continue,
                 _ if live.is_none() && provided.will_satisfy(&item, &error) => {
+                    // Of the whole cluster it may be somebody's who would get back what the role that comes with it once gave them.
+                    if !item.served.is_namespaced {
+                        set.check_owner(&item.key, &item.served, read(target, &item).await?.as_ref())?;
+                    }
                     return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, fields: Vec::new() });
                 }
                 cause => {

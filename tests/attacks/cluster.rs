@@ -80,6 +80,25 @@ async fn who_runs_a_host_does_not_open_the_cluster() {
         let attempt = listing(&world, environment, type_, namespace, CLASS.0, CLASS.1);
         refused(148, what, world.apply_as(&olga, &attempt), 403, &words).await;
     }
+    // Beside what somebody else listed too, and for another namespace than it was listed for.
+    let other = Patch::Merge(json!({"spec": {"environmentId": "5f0c0000-0000-0000-0000-000000000000"}}));
+    let environments: Api<Environment> = Api::namespaced(olga.clone(), &world.host);
+    allow(&world, "qa", &[CLASS, BINDING]).await;
+    let mut wider = listing(&world, "qa", "Target", &world.qa, CLASS.0, CLASS.1);
+    let narrower = wider.clone();
+    wider["spec"]["clusterScoped"].as_array_mut().unwrap().push(json!({"group": ROLE.0, "kind": ROLE.1}));
+    refused(148, "a host's administrator lists a kind beside one that is listed", world.apply_as(&olga, &wider), 403, &words).await;
+    let params = PatchParams::default();
+    let attempt = environments.patch("qa", &params, &other);
+    refused(148, "a host's administrator has the list hold for another namespace", attempt, 403, &words).await;
+    // To narrow the list, and to apply it again, takes nothing; nor does another namespace that nothing is listed for.
+    for _ in 0..2 {
+        world.apply_as(&olga, &narrower).await.unwrap();
+    }
+    environments.patch("prod", &params, &other).await.unwrap();
+    let verb = json!([{"apiGroups": ["pilotage.dev"], "resources": ["environments"], "verbs": ["allow-cluster-scoped"]}]);
+    grant(&world, "allows", verb, &user("olga")).await;
+    world.until("olga may list kinds", async || world.apply_as(&olga, &wider).await.ok()).await;
     for (group, kind, words) in [
         ("*", "*", ["no wildcards", "by its group and kind"]),
         ("", "Namespace", ["no wildcards", "nothing of the core group"]),
@@ -103,7 +122,7 @@ async fn rights_in_a_namespace_read_nothing_of_the_cluster() {
     solution["spec"]["components"] = components;
     world.apply(&[solution, berth(&group, "secret-berth", "spy", None)]).await;
     world.ask(&world.request("closed", "qa", "spy", "1.0.0")).await;
-    let message = world.fails("closed", "ClusterScoped").await;
+    let message = world.waits_for("closed", "ClusterScoped").await;
     told(38, "a component of the whole cluster", &message, &["Berth", "a solution is what is in its namespace", "Environment dev"]);
 
     allow(&world, "dev", &[(&group, "Berth")]).await;
@@ -139,7 +158,8 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     let shipping = Shipping::of(&world).await;
     let (name, foreign) = (named(&world, "orders"), named(&world, "foreign"));
     shipping.push("1.0.0", &[class(&name, 7)]);
-    let message = shipping.fails("1.0.0", "ClusterScoped").await;
+    shipping.ask("1.0.0").await;
+    let message = world.waits_for("1-0-0", "ClusterScoped").await;
     told(
         151,
         "an artifact of a registry brings what belongs to the cluster",
@@ -148,7 +168,8 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     );
 
     // The delegate may do everything that is tried from here on.
-    allow(&world, "qa", &[CLASS, ROLE, ("apiextensions.k8s.io", "CustomResourceDefinition")]).await;
+    world.plane.kubectl().ok(&["delete", "deploymentrequest", "1-0-0", "-n", &world.host]).unwrap();
+    allow(&world, "qa", &[CLASS, ROLE, BINDING, ("apiextensions.k8s.io", "CustomResourceDefinition")]).await;
     may_be_deployed(&world, "qa").await;
     let theirs = [class(&foreign, 7), cluster_role(&foreign)];
     world.apply(&theirs).await;
@@ -168,10 +189,21 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     told(152, "a solution empties a role that a person has", &message, &["ExistsAlready", &format!("ClusterRole {foreign}")]);
     ignored(152, "the objects of a person", versions(&world, "foreign").await == before, &before);
 
+    // A binding that was without effect, as its role is gone.
+    world.apply(&[cluster_binding(&foreign, &world.host)]).await;
+    let kubectl = world.plane.kubectl();
+    kubectl.ok(&["delete", "clusterrole", &foreign]).unwrap();
+    shipping.push("1.1.2", &[cluster_role(&foreign), cluster_binding(&foreign, &world.qa)]);
+    let message = shipping.fails("1.1.2", "DryRunRefused").await;
+    let words = ["ExistsAlready", &format!("ClusterRoleBinding {foreign}"), "it stays as it is", "nothing was written"];
+    told(152, "a role gives a person's binding its effect back", &message, &words);
+    let [_, role, _] = versions(&world, "foreign").await;
+    ignored(152, "the role that a person's binding names", role.is_none(), &role);
+    world.apply(&[cluster_role(&foreign)]).await;
+
     // The solution's own, once somebody else's namespace has them.
     shipping.push("1.2.0", &[class(&name, 7)]);
     shipping.deploys("1.2.0").await;
-    let kubectl = world.plane.kubectl();
     kubectl.ok(&["label", "--overwrite", "priorityclass", &name, "pilotage.dev/target-uid=5f0c0000-0000-0000-0000-000000000000"]).unwrap();
     let before = versions(&world, "orders").await;
     shipping.push("1.3.0", &[class(&name, 7)]);

@@ -279,7 +279,7 @@ async fn what_can_not_be_deployed_is_refused_with_what_to_do_and_takes_no_versio
         registry.push_flux(&format!("team/orders:{name}"), &folder(&world, files)).unwrap();
     };
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {password: canary}\n";
-    let cluster = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: everything}\nrules: []\n";
+    let cluster = "apiVersion: storage.k8s.io/v1\nkind: CSINode\nmetadata: {name: everything}\nspec: {drivers: []}\n";
     flux("secret", &[("a.yaml", &config("orders", "x")), ("s.yaml", secret)]);
     flux("cluster", &[("a.yaml", &config("orders", "x")), ("c.yaml", cluster)]);
     flux("stage", &[("s.yaml", "apiVersion: pilotage.dev/v1alpha1\nkind: Stage\nmetadata: {name: prod}\n")]);
@@ -323,8 +323,8 @@ async fn what_can_not_be_deployed_is_refused_with_what_to_do_and_takes_no_versio
         },
         Refusal {
             name: "cluster",
-            reason: "ClusterScoped",
-            words: &["holds ClusterRole everything, which belongs to the whole cluster", "leave it out"],
+            reason: "NeverDeployed",
+            words: &["CSINode everything belongs to the whole cluster", "no solution ever brings", "leave it out"],
         },
         Refusal { name: "stage", reason: "NeverDeployed", words: &["s.yaml is Stage prod of pilotage.dev/v1alpha1", "leave it out"] },
         Refusal {

@@ -14,6 +14,7 @@ use crate::api::stage::OnFailure;
 use crate::api::{Artifact, Environment, names};
 use crate::delivery::errors::{first_few, named};
 use crate::delivery::node_ports::{self, NodePort};
+use crate::delivery::of_cluster;
 use crate::delivery::offered;
 use crate::delivery::plan::{self, ClusterBounds, PlanError, PlanInput};
 use crate::delivery::planned::Planned;
@@ -252,6 +253,11 @@ impl Pass {
         match planned {
             Some(planned) if results.is_empty() => {
                 Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used, node_ports }))
+            }
+            // Whoever asks may have applied the Environment that lists the kinds a moment later.
+            None if !results.is_empty() && of_cluster::all_may_be_listed(results.iter().map(|r| r.reason.as_str())) => {
+                let message = format!("nothing was written; {}", said(&results));
+                Ok(Err(Hindrance::Missing(Obstacle { reason: of_cluster::NOT_LISTED.into(), message })))
             }
             _ => Ok(Err(Hindrance::Refused(reason, results))),
         }

@@ -9,16 +9,15 @@ use kube::{Api, ResourceExt};
 
 use super::export::Unusable;
 use super::pass::Pass;
+use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
-use crate::api::cluster_scoped;
-use crate::api::names::ALLOW_CLUSTER_SCOPED;
 use crate::api::pipeline::ArtifactRepository;
 use crate::api::repository::{self, Repository};
-use crate::api::{Artifact, GROUP};
 use crate::delivery::failure::Failure;
 use crate::delivery::object;
 use crate::delivery::oci::credentials::{Credentials, KEY};
 use crate::delivery::oci::{Access, Asker, OciError, Origin, Written};
+use crate::delivery::of_cluster;
 use crate::delivery::resources::Resources;
 use crate::delivery::store::NewArtifact;
 use crate::driver::controller::ReconcileError;
@@ -65,8 +64,8 @@ impl Pass {
             Err(error) if error.failure() == Failure::Refused => return Ok(ExportFact::Refused(obstacle(&error))),
             Err(error) => return Ok(ExportFact::Missing(obstacle(&error))),
         };
-        if let Some(refusal) = self.cluster_scoped(source, &written).await? {
-            return Ok(ExportFact::Refused(refusal));
+        if let Some(unwelcome) = self.cluster_scoped(source, &written).await? {
+            return Ok(unwelcome);
         }
         let bundle = Arc::new(written.bundle);
         let origin = ArtifactOrigin { environment: None, environment_id: None, oci: Some(source.to_owned()) };
@@ -183,32 +182,15 @@ impl Pass {
 
     /// What is known to belong to the whole cluster, and may not in this target, is refused before the version is taken by it. Kinds that
     /// only the target has are judged there.
-    async fn cluster_scoped(&self, source: &str, written: &Written) -> Result<Option<Obstacle>, ReconcileError> {
-        let target = self.around.target.clone();
-        let allowed = target.as_ref().map(|target| target.spec.cluster_scoped.as_slice()).unwrap_or_default();
+    async fn cluster_scoped(&self, source: &str, written: &Written) -> Result<Option<ExportFact>, ReconcileError> {
+        let Some(target) = self.around.target.clone() else { return Ok(None) };
         for held in written.bundle.objects() {
-            let (group, kind) = (object::group(held), object::kind(held));
-            if cluster_scoped::allows(allowed, group, kind) {
-                continue;
-            }
+            let Some(unwelcome) = of_cluster::judge(held, &target.name_any(), &target.spec.cluster_scoped) else { continue };
             let found = self.cluster.discovery.resource(object::api_version(held), object::kind(held)).await?;
             if let Some((_, false)) = found {
-                let otherwise = if cluster_scoped::is_never_allowed(group, kind) {
-                    String::new()
-                } else {
-                    format!(
-                        "; or have somebody who holds {ALLOW_CLUSTER_SCOPED} on environments.{GROUP} in the whole cluster add {} to spec.clusterScoped of \
-                         Environment {}",
-                        cluster_scoped::entry(group, kind),
-                        target.as_ref().map(|target| target.name_any()).unwrap_or_default()
-                    )
-                };
-                let message = format!(
-                    "{source} holds {kind} {}, which belongs to the whole cluster and not to a namespace: have the target cluster's administrator \
-                     install it, and leave it out of the artifact{otherwise}",
-                    object::name(held)
-                );
-                return Ok(Some(Obstacle { reason: "ClusterScoped".into(), message }));
+                let message = format!("{source} can't be deployed: {}", unwelcome.message);
+                let obstacle = Obstacle { reason: unwelcome.reason.into(), message };
+                return Ok(Some(if unwelcome.may_be_listed() { ExportFact::Missing(obstacle) } else { ExportFact::Refused(obstacle) }));
             }
         }
         Ok(None)

@@ -150,16 +150,17 @@ impl ExportError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Api { source, .. } => Failure::of(source),
-            Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } | Self::RequesterMayNotRead { .. } => {
-                Failure::MissingRight
-            }
+            // Whoever may list the kind can do so while a request waits.
+            Self::ClusterScoped { .. }
+            | Self::OperatorMayNotRead { .. }
+            | Self::OperatorMayReadNothing { .. }
+            | Self::RequesterMayNotRead { .. } => Failure::MissingRight,
             Self::BeingDeleted { .. }
             | Self::Nothing { .. }
             | Self::TooLarge { .. }
             | Self::NeverExported { .. }
             | Self::UnknownComponent { .. }
             | Self::NotNamespaced { .. }
-            | Self::ClusterScoped { .. }
             | Self::InvalidSelector { .. } => Failure::Refused,
         }
     }

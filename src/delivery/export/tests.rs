@@ -63,7 +63,7 @@ fn what_belongs_to_the_cluster_is_exported_where_it_is_named_and_allowed() {
     let cluster = cluster();
     let class = component("scheduling.k8s.io", "PriorityClass");
     let Err(error) = chosen(&cluster, std::slice::from_ref(&class), &NOTHING) else { panic!() };
-    assert_eq!((error.reason(), error.failure()), ("ClusterScoped", Failure::Refused));
+    assert_eq!((error.reason(), error.failure()), ("ClusterScoped", Failure::MissingRight));
     let words = "add {group: scheduling.k8s.io, kind: PriorityClass} to spec.clusterScoped of Environment dev";
     assert!(error.to_string().contains(words), "{error}");
     let listed = |group: &str, kind: &str| ClusterScopedKind { group: group.into(), kind: kind.into() };
