@@ -80,6 +80,25 @@ async fn who_runs_a_host_does_not_open_the_cluster() {
         let attempt = listing(&world, environment, type_, namespace, CLASS.0, CLASS.1);
         refused(148, what, world.apply_as(&olga, &attempt), 403, &words).await;
     }
+    // Beside what somebody else listed too, and for another namespace than it was listed for.
+    let other = Patch::Merge(json!({"spec": {"environmentId": "5f0c0000-0000-0000-0000-000000000000"}}));
+    let environments: Api<Environment> = Api::namespaced(olga.clone(), &world.host);
+    allow(&world, "qa", &[CLASS, BINDING]).await;
+    let mut wider = listing(&world, "qa", "Target", &world.qa, CLASS.0, CLASS.1);
+    let narrower = wider.clone();
+    wider["spec"]["clusterScoped"].as_array_mut().unwrap().push(json!({"group": ROLE.0, "kind": ROLE.1}));
+    refused(148, "a host's administrator lists a kind beside one that is listed", world.apply_as(&olga, &wider), 403, &words).await;
+    let params = PatchParams::default();
+    let attempt = environments.patch("qa", &params, &other);
+    refused(148, "a host's administrator has the list hold for another namespace", attempt, 403, &words).await;
+    // To narrow the list, and to apply it again, takes nothing; nor does another namespace that nothing is listed for.
+    for _ in 0..2 {
+        world.apply_as(&olga, &narrower).await.unwrap();
+    }
+    environments.patch("prod", &params, &other).await.unwrap();
+    let verb = json!([{"apiGroups": ["pilotage.dev"], "resources": ["environments"], "verbs": ["allow-cluster-scoped"]}]);
+    grant(&world, "allows", verb, &user("olga")).await;
+    world.until("olga may list kinds", async || world.apply_as(&olga, &wider).await.ok()).await;
     for (group, kind, words) in [
         ("*", "*", ["no wildcards", "by its group and kind"]),
         ("", "Namespace", ["no wildcards", "nothing of the core group"]),
