@@ -35,7 +35,7 @@ impl Target {
     /// The right that a call with `verb` on the kind needs: in the namespace, or in the whole cluster.
     pub fn right(&self, verb: &str, served: &Served) -> Right {
         let resource = &served.resource;
-        Right { namespace: self.place(served).map(str::to_owned), ..Right::on(verb, &resource.group, &resource.plural, "") }
+        Right::within(verb, &resource.group, &resource.plural, self.place(served))
     }
 
     /// The rights that an apply, which was refused with this error, needs. Where the object does not exist

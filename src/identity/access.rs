@@ -32,6 +32,19 @@ impl Right {
         Self { verb: verb.into(), group: group.into(), resource: resource.into(), namespace: Some(namespace.into()), ..Self::default() }
     }
 
+    /// The same right, wherever objects of the resource are.
+    #[must_use]
+    pub fn everywhere(mut self) -> Self {
+        self.namespace = None;
+        self
+    }
+
+    /// `verb` on all `resource` of `group` in `namespace`, or everywhere where there is none.
+    pub fn within(verb: &str, group: &str, resource: &str, namespace: Option<&str>) -> Self {
+        let right = Self::on(verb, group, resource, namespace.unwrap_or_default());
+        if namespace.is_some() { right } else { right.everywhere() }
+    }
+
     /// The same right, on the one object `name`.
     #[must_use]
     pub fn named(mut self, name: &str) -> Self {

@@ -227,7 +227,7 @@ pub fn operator_exports_of_cluster(rights: &[Right]) -> String {
 
 /// How somebody may let solutions bring objects that belong to a whole cluster.
 pub fn allows_cluster_scoped(who: &Subject) -> String {
-    let right = Right { namespace: None, ..Right::on(ALLOW_CLUSTER_SCOPED, GROUP, "environments", "") };
+    let right = Right::on(ALLOW_CLUSTER_SCOPED, GROUP, "environments", "").everywhere();
     cluster_role_and_binding(&about("pilotage-allow-cluster-scoped", who), who, &[right])
 }
 
@@ -471,7 +471,7 @@ mod tests {
     #[test]
     fn what_lies_in_no_namespace_is_granted_in_the_whole_cluster_and_the_rest_is_not() {
         let bot = Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() };
-        let everywhere = |verb: &str| Right { namespace: None, ..Right::on(verb, "scheduling.k8s.io", "priorityclasses", "") };
+        let everywhere = |verb: &str| Right::on(verb, "scheduling.k8s.io", "priorityclasses", "").everywhere();
         let rights = [Right::on("patch", "", "services", "qa"), everywhere("create"), everywhere("patch")];
         let kinds = |text: &str| documents(text).iter().map(|d| d["kind"].as_str().unwrap_or("?").to_owned()).collect::<Vec<_>>();
         let delegates = delegate_in_target_too(&bot.subject(), &rights);

@@ -235,12 +235,12 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
                 "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}})
     };
     shipping.push("1.5.0", &[ours("stages.pilotage.dev", "pilotage.dev")]);
-    let message = shipping.fails("1.5.0", "DryRunRefused").await;
+    let message = shipping.fails("1.5.0", "NeverDeployed").await;
     told(
         155,
         "a solution brings the definition of Pilotage's own stages",
         &message,
-        &["NeverDeployed", "a kind of Pilotage itself", "nothing was written"],
+        &["stages.pilotage.dev", "a kind of Pilotage itself", "leave it out"],
     );
 }
 

@@ -46,6 +46,18 @@ fn run(plane: &ControlPlane, commands: &str) -> Result<String, String> {
     if output.status.success() { Ok(out) } else { Err(format!("{commands}\n{out}{err}")) }
 }
 
+/// Applies again where the API server says what the page quotes, and nothing else.
+fn apply_again_while_kinds_are_new(plane: &ControlPlane, commands: &str) {
+    let is_applied = || match run(plane, commands) {
+        Ok(_) => true,
+        Err(answer) => {
+            assert!(answer.contains("There can be a delay") && answer.contains("not found"), "{answer}");
+            false
+        }
+    };
+    pilotage_harness::process::wait_until("the API server knows the kinds in its policies", PATIENCE, is_applied).unwrap();
+}
+
 /// Rules of the page as a Role of the host, bound to somebody.
 fn bound(rules: &str, name: &str, user: &str) -> String {
     format!(
@@ -92,7 +104,7 @@ fn the_page_on_installing_does_what_it_says() {
         kubectl.ok(&["wait", &format!("{kind}/{name}"), "-n", "contoso-host", "--for=condition=Ready", &wait]).unwrap()
     };
     let pipeline = "kubectl apply --server-side --as=olga -f examples/contoso/pipeline.yaml";
-    run(&plane, pipeline).unwrap();
+    apply_again_while_kinds_are_new(&plane, pipeline);
     ready("stage", "standard-qa");
     let then = with(&commands, "platform.yaml");
     assert!(then.contains(pipeline), "{then}");

@@ -25,6 +25,7 @@ mod behind;
 mod comings;
 mod connection;
 mod gate;
+mod handed_on;
 mod idle;
 mod kept;
 mod kept_away;

@@ -208,10 +208,7 @@ impl Acting {
         }
         // Every deployment's own; one grant says it.
         resources.remove(&(String::new(), "configmaps".to_owned(), true));
-        let right = |(group, plural, namespaced): &Deployed| Right {
-            namespace: namespaced.then(|| namespace.to_owned()),
-            ..Right::on("get", group, plural, "")
-        };
+        let right = |(group, plural, namespaced): &Deployed| Right::within("get", group, plural, namespaced.then_some(namespace));
         let mut rights: Vec<Right> = resources.iter().flat_map(|deployed| whole(&right(deployed))).collect();
         if !self.shares.is_empty() {
             rights.extend(share::rights(namespace, &self.shares));

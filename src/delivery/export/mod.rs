@@ -315,7 +315,7 @@ fn right(verb: &str, kind: &KindInfo, namespace: &str) -> Right {
 }
 
 fn right_on(verb: &str, resource: &ApiResource, namespace: Option<&str>) -> Right {
-    Right { namespace: namespace.map(str::to_owned), ..Right::on(verb, &resource.group, &resource.plural, "") }
+    Right::within(verb, &resource.group, &resource.plural, namespace)
 }
 
 /// What somebody must hold to see what is exported of a kind. Of the whole cluster also the list: it is all namespaces' business.

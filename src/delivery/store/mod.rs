@@ -112,6 +112,12 @@ impl Packed<'_> {
             && spec.stored_size == whole(self.stored_size())
             && spec.stored_in.as_deref() == sealed.map(|sealed| sealed.stored_in.as_str())
     }
+
+    /// Whether the chunks are those that a record without them was made for, where `draft` is what the record would be now. Which kinds
+    /// belong to the whole cluster is not among the bytes.
+    fn completes(&self, left: &Artifact, draft: &Artifact) -> bool {
+        self.fits(left, None) && left.spec.cluster_scoped == draft.spec.cluster_scoped
+    }
 }
 
 /// Stores artifacts, and reads them back.
@@ -162,7 +168,7 @@ impl ArtifactStore {
                     }
                     Err(missing @ StoreError::Incomplete { .. }) => {
                         let Payload::Chunks(bytes) = &packed.payload else { return Err(missing) };
-                        if !packed.fits(&existing, None) || existing.spec.cluster_scoped != draft.spec.cluster_scoped {
+                        if !packed.completes(&existing, &draft) {
                             // What was deployed has been whole, and is the proof of it: its bytes were lost since.
                             if existing.status.as_ref().is_some_and(|s| !s.deployments.is_empty()) {
                                 return Err(missing);

@@ -41,6 +41,19 @@ fn the_record_describes_what_is_stored() {
 }
 
 #[test]
+fn what_a_crash_left_is_completed_where_it_is_the_same_of_the_same_scope() {
+    let bundle = bundle("config");
+    let packed = Packed { digest: bundle.digest(), size: 9, payload: Payload::Chunks(vec![0]) };
+    let left = draft("host", new(&bundle), &packed, None, Timestamp::UNIX_EPOCH);
+    assert!(packed.completes(&left, &left));
+    let class = GroupKind { group: "scheduling.k8s.io".into(), kind: "PriorityClass".into() };
+    let of_cluster = draft("host", NewArtifact { cluster_scoped: vec![class], ..new(&bundle) }, &packed, None, Timestamp::UNIX_EPOCH);
+    assert!(!packed.completes(&left, &of_cluster) && packed.completes(&of_cluster, &of_cluster));
+    let other = Packed { digest: digest(b"other"), ..packed };
+    assert!(!other.completes(&left, &left));
+}
+
+#[test]
 fn what_goes_to_a_registry_has_no_chunks_and_is_pinned_before_it_is_sent() {
     let place = |store: &str| Place::of(Wanted { store: Some(store.to_owned()), ..Wanted::default() }).unwrap().unwrap();
     let (kept, moved) = (Warehouse::new(place("oci://r.test/kept"), 16), Warehouse::new(place("oci://r.test/moved"), 16));

@@ -14,8 +14,8 @@ use crate::api::repository::{self, Repository};
 
 /// For this long after a request's creation its refusal waits for other objects of the same `kubectl apply` to arrive.
 const SETTLING: Duration = Duration::from_secs(2);
-/// How often a right that is missing is asked for again.
-const RIGHT_POLL: Duration = Duration::from_secs(2);
+/// How often at first, and how often later, what is missing and not watched is asked for again: rights, registries, other clusters.
+const ASKED_AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
 /// What an accepted request is about.
 pub struct Subject<'a> {
@@ -365,11 +365,14 @@ fn gone_or_awaited(o: &Observed, reason: &str, message: &str, now: Timestamp) ->
     Ending::step(End::Failed, at(o), reason, format!("{message} any more; nothing was written"))
 }
 
-/// A right that may be granted is asked for until the deadline; the message is the rule to grant.
+/// A right that may be granted is asked for until the deadline, the less often the longer it has been missing; the message is the rule
+/// to grant.
 pub(super) fn wait_for_right(o: &Observed, at: Progress, obstacle: &Obstacle, now: Timestamp) -> Step {
     let deadline = deadline(o);
     if now < deadline {
-        return Waiting::polled(at, &obstacle.reason, waits(&obstacle.message, deadline), Some(deadline), RIGHT_POLL);
+        let waited = Duration::try_from(now.duration_since(deadline - o.accept_timeout)).unwrap_or_default();
+        let poll = (waited / 20).clamp(ASKED_AGAIN_AFTER.0, ASKED_AGAIN_AFTER.1);
+        return Waiting::polled(at, &obstacle.reason, waits(&obstacle.message, deadline), Some(deadline), poll);
     }
     Ending::step(End::Failed, at, &obstacle.reason, waited(&obstacle.message, deadline))
 }

@@ -207,13 +207,18 @@ fn a_stored_version_needs_development_no_longer() {
 }
 
 #[test]
-fn a_missing_right_is_waited_for_and_asked_for_again() {
+fn a_missing_right_is_waited_for_and_asked_for_again_and_less_often_later() {
     let obstacle = Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this".into() };
     let mut o = head().exported();
     o.facts.plan = Some(PlanFact::Missing(obstacle));
-    match decide(&o, after(5)) {
-        Step::Wait(wait) => assert!(wait.poll.is_some() && wait.message.contains("grant this")),
-        other => panic!("{other:?}"),
+    for (waited, again) in [(5, 2), (40, 2), (200, 10), (300, 15), (3000, 15)] {
+        match decide(&o, after(waited)) {
+            Step::Wait(wait) => {
+                assert!(wait.message.contains("grant this"), "{wait:?}");
+                assert_eq!(wait.poll, Some(Duration::from_secs(again)), "after {waited} s");
+            }
+            other => panic!("{other:?}"),
+        }
     }
     assert_eq!(ends(decide(&o, after(3601))).1, "DelegateLacksTargetAccess");
 }
