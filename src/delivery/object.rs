@@ -5,6 +5,8 @@ use std::fmt;
 use kube::core::ApiResource;
 use serde_json::Value;
 
+use crate::api::artifact::ArtifactObject;
+
 /// What names an object in a namespace, whatever API version it is read in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -20,6 +22,12 @@ impl Key {
     /// The key of an object; parts that it lacks are empty.
     pub fn of(object: &Value) -> Self {
         Self { group: group(object).to_owned(), kind: kind(object).to_owned(), name: name(object).to_owned() }
+    }
+}
+
+impl From<ArtifactObject> for Key {
+    fn from(object: ArtifactObject) -> Self {
+        Self { group: group_of(&object.api_version).to_owned(), kind: object.kind, name: object.name }
     }
 }
 

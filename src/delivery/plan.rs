@@ -12,7 +12,7 @@ use super::diff;
 use super::errors::{self, Cause};
 pub use super::findings::PlanError;
 use super::findings::{Findings, Obstacle};
-use super::object::{self, Item};
+use super::object::{self, Item, Key};
 use super::planned::{Deletion, ParentPlan, Planned, PlannedItem};
 use super::resources::Resources;
 use super::retry::retrying;
@@ -48,6 +48,8 @@ pub struct PlanInput<'a> {
     pub is_first: bool,
     /// What may belong to the target's whole cluster.
     pub cluster: ClusterBounds<'a>,
+    /// The objects that alone may be deleted; `None`: all of the set that are not in `objects`.
+    pub may_delete: Option<&'a BTreeSet<Key>>,
 }
 
 /// What a solution may bring that belongs to its target's whole cluster, and as whose.
@@ -68,7 +70,16 @@ pub struct ClusterBounds<'a> {
 impl<'a> PlanInput<'a> {
     /// A plan without force, with the usual concurrency ([`CONCURRENCY`]), and with nothing that belongs to the whole cluster.
     pub fn new(namespace: &'a str, solution: &'a str, objects: &'a [Value]) -> Self {
-        Self { namespace, solution, objects, force: false, concurrency: CONCURRENCY, is_first: false, cluster: ClusterBounds::default() }
+        Self {
+            namespace,
+            solution,
+            objects,
+            force: false,
+            concurrency: CONCURRENCY,
+            is_first: false,
+            cluster: ClusterBounds::default(),
+            may_delete: None,
+        }
     }
 }
 
@@ -104,7 +115,7 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
     findings.merge(refused);
     scope.survey_former(&mut survey, &kinds, &input.cluster, resources, &mut findings).await?;
 
-    let (deletions, parent, left_in_cluster) = prune(&survey, &items);
+    let (deletions, parent, left_in_cluster) = prune(&survey, &items, input.may_delete);
     let first_parent = first_parent.filter(|_| parent == new_parent);
     let work = items.into_iter().zip(first_runs).map(|(item, run)| Task { live: member(&survey.members, &item), item, run }).collect();
     let items = finish(&scope, input.force, work, &deletions, &parent, first_parent, &mut findings).await;
@@ -296,10 +307,14 @@ fn member(members: &Members, item: &Item) -> Option<Value> {
 }
 
 /// What is deleted, what becomes of the parent, and of which kinds there are objects in the whole cluster after it.
-fn prune<'a>(survey: &survey::Survey, items: impl IntoIterator<Item = &'a Item>) -> (Vec<Deletion>, ParentPlan, BTreeSet<GroupKind>) {
+fn prune<'a>(
+    survey: &survey::Survey,
+    items: impl IntoIterator<Item = &'a Item>,
+    may_delete: Option<&BTreeSet<Key>>,
+) -> (Vec<Deletion>, ParentPlan, BTreeSet<GroupKind>) {
     let mut keys = BTreeSet::new();
     let mut kinds = BTreeSet::new();
-    let mut of_cluster = survey.left_in_cluster();
+    let mut of_cluster = survey.left_in_cluster(may_delete);
     for item in items {
         keys.insert(&item.key);
         let kind = GroupKind::of(&item.served.resource);
@@ -308,7 +323,7 @@ fn prune<'a>(survey: &survey::Survey, items: impl IntoIterator<Item = &'a Item>)
         }
         kinds.insert(kind);
     }
-    let (deletions, parent) = survey::prune(survey, &keys, kinds);
+    let (deletions, parent) = survey::prune(survey, &keys, kinds, may_delete);
     (deletions, parent, of_cluster)
 }
 

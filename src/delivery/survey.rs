@@ -35,9 +35,10 @@ pub(super) struct Survey {
 
 impl Survey {
     /// The kinds of former versions' objects that stay in the whole cluster, or are there until their finalizers let them go.
-    pub fn left_in_cluster(&self) -> BTreeSet<GroupKind> {
-        let going = self.members.values().filter(|(served, object)| !served.is_namespaced && object::is_being_deleted(object));
-        self.left_on_record.iter().cloned().chain(going.map(|(served, _)| GroupKind::of(&served.resource))).collect()
+    pub fn left_in_cluster(&self, may_delete: Option<&BTreeSet<Key>>) -> BTreeSet<GroupKind> {
+        let stays = |key: &Key, object: &Value| object::is_being_deleted(object) || is_spared(key, may_delete);
+        let staying = self.members.iter().filter(|((_, key), (served, object))| !served.is_namespaced && stays(key, object));
+        self.left_on_record.iter().cloned().chain(staying.map(|(_, (served, _))| GroupKind::of(&served.resource))).collect()
     }
 }
 
@@ -192,9 +193,19 @@ pub(super) fn distinct<'a>(kinds: impl Iterator<Item = &'a Served>) -> Vec<Serve
     found
 }
 
-/// What is to be deleted, and what becomes of the parent. Members that are being deleted already, and those
-/// that a controller made, are left alone; the parent goes on to name the kinds of the former, and those that are not looked at.
-pub(super) fn prune(survey: &Survey, desired: &BTreeSet<&Key>, desired_kinds: BTreeSet<GroupKind>) -> (Vec<Deletion>, ParentPlan) {
+/// Whether an object is not among those that alone may be deleted.
+fn is_spared(key: &Key, may_delete: Option<&BTreeSet<Key>>) -> bool {
+    may_delete.is_some_and(|all| !all.contains(key))
+}
+
+/// What is to be deleted, and what becomes of the parent. Members that are being deleted already, those that a controller made, and those
+/// that may not be deleted are left alone; the parent goes on to name the kinds of the first and the last, and those that are not looked at.
+pub(super) fn prune(
+    survey: &Survey,
+    desired: &BTreeSet<&Key>,
+    desired_kinds: BTreeSet<GroupKind>,
+    may_delete: Option<&BTreeSet<Key>>,
+) -> (Vec<Deletion>, ParentPlan) {
     let mut deletions: BTreeMap<Key, Deletion> = BTreeMap::new();
     let mut kinds = desired_kinds;
     kinds.extend(survey.left_alone.iter().cloned());
@@ -202,7 +213,7 @@ pub(super) fn prune(survey: &Survey, desired: &BTreeSet<&Key>, desired_kinds: BT
         if desired.contains(key) || object::is_controlled(object) {
             continue;
         }
-        if object::is_being_deleted(object) {
+        if object::is_being_deleted(object) || is_spared(key, may_delete) {
             kinds.insert(GroupKind::of(&served.resource));
         } else if let Some(uid) = object::metadata(object, "uid") {
             let version = object::metadata(object, "resourceVersion").unwrap_or_default().to_owned();
@@ -231,8 +242,25 @@ mod tests {
             survey.members.insert(("v1".into(), key(name)), (config_maps(), json!({"metadata": metadata})));
         }
         let kept = key("kept");
-        let (deletions, parent) = prune(&survey, &[&kept].into(), BTreeSet::new());
+        let (deletions, parent) = prune(&survey, &[&kept].into(), BTreeSet::new(), None);
         assert_eq!(deletions.iter().map(|d| (d.key.name.as_str(), d.uid.as_str())).collect::<Vec<_>>(), [("old", "2")]);
         assert_eq!(parent.after.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ConfigMap"]);
+    }
+
+    #[test]
+    fn what_may_not_be_deleted_stays_and_is_still_looked_for() {
+        let key = |name: &str| Key { group: String::new(), kind: "ConfigMap".into(), name: name.into() };
+        let mut survey = Survey::default();
+        for name in ["brought", "labelled"] {
+            let object = json!({"metadata": {"name": name, "uid": name}});
+            survey.members.insert(("v1".into(), key(name)), (Served { is_namespaced: false, ..config_maps() }, object));
+        }
+        let named = |may_delete: Option<&BTreeSet<Key>>| {
+            let (deletions, parent) = prune(&survey, &BTreeSet::new(), BTreeSet::new(), may_delete);
+            let names: Vec<String> = deletions.iter().map(|d| d.key.name.clone()).collect();
+            (names, parent.after.len(), survey.left_in_cluster(may_delete).len())
+        };
+        assert_eq!(named(None), (vec!["brought".into(), "labelled".into()], 0, 0));
+        assert_eq!(named(Some(&[key("brought")].into())), (vec!["brought".into()], 1, 1));
     }
 }

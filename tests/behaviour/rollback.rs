@@ -2,14 +2,15 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use pilotage::api::artifact::{DeploymentRecord, Outcome};
 use pilotage::api::environment::DeployedSolution;
+use pilotage::api::plan::PlannedAction;
 use pilotage::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
 use serde_json::{Value, json};
 
-use crate::world::{World, outcome, phase};
+use crate::world::{World, ended, outcome, phase};
 
 /// Stage `qa` with what is done when a deployment fails.
 async fn stage(world: &World, timeout: &str, on_failure: &str) {
@@ -127,6 +128,36 @@ async fn an_upgrade_that_does_not_become_healthy_is_taken_back_with_the_settings
     develop(&world, "2.0.1", json!({})).await;
     let third = world.deploy("third", "qa", "orders", "2.0.1").await;
     assert_eq!(phase(&third), "Succeeded", "{:?}", outcome(&third));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_labels_as_the_solutions_meanwhile_is_not_deleted_on_the_way_back() {
+    let world = deployed("labelled").await;
+    stage(&world, "8s", "Rollback").await;
+    develop(&world, "2.0.0", stuck()).await;
+    world.ask(&greeting(&world, "second", "2.0.0", "good morning")).await;
+    world.until_request("second", |r| phase(r) == "AwaitingApproval").await;
+    world.decide("qa", "second", "Approved").await.unwrap();
+    world.until_request("second", |r| outcome(r).0 == "WaitingForHealth").await;
+    let maps = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa);
+    let ours = maps.get("orders").await.unwrap();
+    let mut theirs = ConfigMap::default();
+    theirs.metadata.name = Some("theirs".into());
+    theirs.metadata.labels = ours.metadata.labels;
+    let theirs = maps.create(&PostParams::default(), &theirs).await.unwrap();
+    let begun = world.until_request("second", |_| true).await.status.unwrap().run.rollback;
+    assert_eq!(begun, None, "it is there before the way back begins");
+
+    let second = world.until_request("second", ended).await;
+    assert_eq!(outcome(&second).0, "RolledBack", "{:?}", outcome(&second));
+    first_is_back(&world, "second").await;
+    assert_eq!(maps.get("theirs").await.unwrap().metadata.uid, theirs.metadata.uid);
+    // It is shown to whoever decides on the next version.
+    develop(&world, "2.0.1", json!({})).await;
+    world.ask(&world.request("third", "qa", "orders", "2.0.1")).await;
+    let third = world.until_request("third", |r| phase(r) == "AwaitingApproval").await;
+    let planned = third.status.unwrap().run.plan.unwrap().objects;
+    assert!(planned.iter().any(|o| o.name == "theirs" && o.action == PlannedAction::Delete), "{planned:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

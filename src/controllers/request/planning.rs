@@ -14,6 +14,7 @@ use crate::api::stage::OnFailure;
 use crate::api::{Artifact, Environment, names};
 use crate::delivery::errors::{first_few, named};
 use crate::delivery::node_ports::{self, NodePort};
+use crate::delivery::object::Key;
 use crate::delivery::of_cluster;
 use crate::delivery::offered;
 use crate::delivery::plan::{self, ClusterBounds, PlanError, PlanInput};
@@ -185,7 +186,7 @@ impl Pass {
         let wanted = self.request.spec.deployment_settings.clone().unwrap_or_default();
         let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
         match settings::resolve(bundle.objects(), variables, connections, &wanted) {
-            Ok(resolved) => self.dry_run_resolved(client, target, artifact, resolved).await,
+            Ok(resolved) => self.dry_run_resolved(client, target, artifact, resolved, None).await,
             Err(results) => Ok(Err(Hindrance::Refused("SettingsRefused", results))),
         }
     }
@@ -197,6 +198,7 @@ impl Pass {
         target: &Environment,
         artifact: &Artifact,
         mut resolved: Resolved,
+        may_delete: Option<&BTreeSet<Key>>,
     ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
         let namespace = &target.spec.namespace;
         let is_beside_development = target.spec.cluster.is_none() && artifact.spec.source.environment.is_some();
@@ -204,6 +206,7 @@ impl Pass {
             if is_beside_development { node_ports::leave(&mut resolved.objects, &artifact.spec.environment_variables) } else { Vec::new() };
         let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
         input.force = self.force();
+        input.may_delete = may_delete;
         input.concurrency = self.cluster.options.apply_concurrency;
         let solutions = target.status.iter().flat_map(|status| &status.solutions);
         let recorded = solutions.into_iter().find(|s: &&DeployedSolution| s.name == self.request.spec.solution.name);

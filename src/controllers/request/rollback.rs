@@ -1,5 +1,7 @@
 //! Steps `BeginRollback` and `Rollback`: the version that was replaced is put back with the settings that it was deployed with.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
@@ -14,6 +16,7 @@ use crate::api::settings::DeploymentSettings;
 use crate::api::{Artifact, DeploymentRequest, Environment, names};
 use crate::delivery::claimed::Claimed;
 use crate::delivery::errors;
+use crate::delivery::object::Key;
 use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
 use crate::policy::request::observed::{ApplyFact, Observed, Obstacle};
@@ -79,12 +82,25 @@ impl Pass {
             Ok(client) => client,
             Err(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
         };
-        let planned = match self.dry_run_resolved(&client, &target, &artifact, resolved).await {
+        let brought = self.brought().await?;
+        let planned = match self.dry_run_resolved(&client, &target, &artifact, resolved, brought.as_ref()).await {
             Ok(Ok(dry)) => dry.planned,
             Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
             Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(&error.to_string()))),
         };
         self.carry_out(&claim, &client, planned, Way::Back).await
+    }
+
+    /// What the version that failed brought. Nothing else is deleted on the way back: what somebody else made the solution's meanwhile, no
+    /// plan has shown to anybody. `None` where its artifact does not name all of its objects.
+    async fn brought(&self) -> Result<Option<BTreeSet<Key>>, ReconcileError> {
+        let Some(failed) = self.status().artifact else { return Ok(None) };
+        // Read live: the cache does not keep what an artifact lists.
+        let artifacts: Api<Artifact> = Api::namespaced(self.cluster.clients.operator(), &self.host());
+        let artifact = artifacts.get_opt(&failed.name).await?.filter(|artifact| artifact.spec.digest == failed.digest);
+        let Some(spec) = artifact.map(|artifact| artifact.spec) else { return Ok(None) };
+        let is_whole = usize::try_from(spec.object_count).is_ok_and(|count| count == spec.objects.len());
+        Ok(is_whole.then(|| spec.objects.into_iter().map(Key::from).collect()))
     }
 
     /// The replaced version, and its objects with the settings that the record says it was deployed with. `Err` is why they can't be had.

@@ -227,6 +227,9 @@ impl<'a> Session<'a> {
             let response = self.send(&uri, &call, authorization).await?;
             let status = response.status();
             if status.is_success() {
+                if is_web_page(&response) {
+                    return Err(self.unwell(format!("answered with a web page in place of the {what}, as what asks people to log in does")));
+                }
                 return self.body(response, most, what, reference).await;
             }
             if status.is_redirection() {
@@ -415,6 +418,13 @@ impl<'a> Session<'a> {
     pub(super) fn repository(&self) -> &Repository {
         self.repository
     }
+}
+
+/// Whether it is for people. Nothing that a registry holds is, and something between us and it may ask them to log in for a moment: that
+/// alters no artifact.
+fn is_web_page(response: &Response<Incoming>) -> bool {
+    let media_type = response.headers().get(CONTENT_TYPE).and_then(|header| header.to_str().ok()).unwrap_or_default();
+    media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/html"))
 }
 
 fn same(what: &str, expected: &str, bytes: &[u8], reference: &str) -> Result<(), OciError> {

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use crate::delivery::failure::Failure;
+
 use super::super::scripted::{Server, ok, says, server};
 use super::*;
 
@@ -48,6 +50,26 @@ async fn credentials_are_sent_neither_over_http_nor_to_whom_they_are_not_for() {
     assert!(elsewhere.asked().is_empty());
     let sent = [basic.asked(), bearer.asked(), secure.asked()].concat().join("").to_ascii_lowercase();
     assert!(!sent.contains("authorization") && !error.to_string().contains("canary"), "{sent}");
+}
+
+#[tokio::test]
+async fn a_page_to_log_in_is_waited_out_and_is_no_altered_artifact() {
+    for (media_type, reason) in [
+        ("text/html; charset=utf-8", "RegistryUnreachable"),
+        ("TEXT/HTML", "RegistryUnreachable"),
+        ("application/octet-stream", "DigestMismatch"),
+    ] {
+        let server = server(move |_, _| says(200, &format!("content-type: {media_type}")));
+        let error = manifest(&server, &access(false, ""), &format!("sha256:{}", "a".repeat(64))).await.unwrap_err();
+        assert_eq!(error.reason(), reason, "{error}");
+        if reason == "RegistryUnreachable" {
+            assert!(
+                error.failure() == Failure::MissingRight && error.to_string().contains("a web page in place of the manifest"),
+                "{error}"
+            );
+        }
+        assert!(!error.to_string().contains("canary"), "{error}");
+    }
 }
 
 #[tokio::test]
