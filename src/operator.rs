@@ -18,6 +18,7 @@ use crate::controllers::request::RequestController;
 use crate::controllers::solution::SolutionController;
 use crate::controllers::stage::StageController;
 use crate::controllers::wiring::Wiring;
+use crate::delivery::plan_input::CONCURRENCY;
 use crate::delivery::store::{Place, Wanted};
 use crate::driver::controller::{Queue, Reconciler};
 use crate::driver::in_force::InForce;
@@ -48,7 +49,7 @@ pub struct OperatorArgs {
     #[arg(long, default_value_t = 16, env = "PILOTAGE_CONCURRENCY")]
     pub concurrency: u16,
     /// How many calls one deployment makes to its target at once.
-    #[arg(long, default_value_t = 8, env = "PILOTAGE_APPLY_CONCURRENCY")]
+    #[arg(long, default_value_t = CONCURRENCY, env = "PILOTAGE_APPLY_CONCURRENCY")]
     pub apply_concurrency: usize,
     /// Where health and metrics are served.
     #[arg(long, default_value = "127.0.0.1:8080", env = "PILOTAGE_ADMIN_ADDRESS")]

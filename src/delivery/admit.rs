@@ -9,7 +9,7 @@ use super::errors;
 use super::findings::{Findings, PlanError};
 use super::object::{self, Item, Key, Served};
 use super::of_cluster;
-use super::plan::PlanInput;
+use super::plan_input::PlanInput;
 use super::projection::namespace;
 use super::resources::Resources;
 use super::set::Set;
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::api::cluster_scoped::ClusterScopedKind;
     use crate::api::reference::GroupKind;
-    use crate::delivery::plan::ClusterBounds;
+    use crate::delivery::plan_input::ClusterBounds;
 
     struct Cluster;
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, stream};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::applyset::{self, GroupKind};
@@ -16,21 +15,11 @@ use super::planned::{Deletion, Planned, PlannedItem};
 use super::set::Set;
 use super::survey::config_maps;
 use super::target::Target;
-use super::write::{Failure, Writer};
+use super::write::{AppliedObject, Failure, Writer};
 use crate::api::reference::GroupKind as Kind;
 use crate::api::request_status::ObjectError;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
-
-/// What was applied: an object as the API server returned it last.
-#[derive(Clone, Debug)]
-pub(super) struct AppliedObject {
-    pub key: Key,
-    pub served: Served,
-    pub object: Value,
-    /// Whether this run wrote it.
-    pub is_written: bool,
-}
 
 /// An object that was deleted and is still there.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use kube::core::ApiResource;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::apply::{Applied, AppliedObject};
+use super::apply::Applied;
 use super::applyset::GroupKind;
 pub use super::assess::{Health, assess};
 use super::assess::{assess_as, is_settled_by_writing, tells_generation};
@@ -18,6 +18,7 @@ use super::pods;
 use super::retry::retrying;
 use super::set::Set;
 use super::target::Target;
+use super::write::AppliedObject;
 use crate::api::request_status::ObjectError;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;

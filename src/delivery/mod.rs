@@ -23,6 +23,7 @@ pub mod of_cluster;
 pub mod offered;
 pub mod order;
 pub mod plan;
+pub mod plan_input;
 pub mod planned;
 pub mod pods;
 mod powers;

@@ -10,7 +10,7 @@ use super::applyset::{self, GroupKind};
 use super::errors::{self, Cause};
 use super::findings::{Findings, Obstacle, PlanError};
 use super::object::{self, Key, Served};
-use super::plan::ClusterBounds;
+use super::plan_input::ClusterBounds;
 use super::planned::{Deletion, ParentPlan};
 use super::resources::Resources;
 use super::retry::retrying;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::apply::AppliedObject;
 use super::diff;
 use super::errors::{self, Cause};
 use super::fence::Fence;
@@ -30,6 +29,16 @@ const GONE_ATTEMPTS: u32 = 16;
 /// A version that no object has: the first write to a cluster makes the second. An apply that names it creates, and changes nothing that
 /// is there.
 const NO_VERSION: &str = "1";
+
+/// What was applied: an object as the API server returned it last.
+#[derive(Clone, Debug)]
+pub(super) struct AppliedObject {
+    pub key: Key,
+    pub served: Served,
+    pub object: Value,
+    /// Whether this run wrote it.
+    pub is_written: bool,
+}
 
 /// Why one object could not be written.
 pub(super) struct Failure {
