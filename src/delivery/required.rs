@@ -119,11 +119,15 @@ fn each(object: &Value, show: &mut dyn FnMut(Kind, &str)) {
             list(container, "/envFrom").for_each(|source| map(source.get("configMapRef")));
         }
     }
-    for volume in list(pod, "/volumes") {
+    // A `StatefulSet` replaces what its template says of a volume by the claim that it makes under the same name.
+    let is_replaced =
+        |volume: &&Value| list(object, "/spec/volumeClaimTemplates").any(|claim| object::name(claim) == text(volume, "/name"));
+    let volumes: Vec<&Value> = list(pod, "/volumes").filter(|volume| !is_replaced(volume)).collect();
+    for volume in &volumes {
         map(volume.get("configMap"));
         list(volume, "/projected/sources").for_each(|source| map(source.get("configMap")));
     }
-    for volume in list(pod, "/volumes") {
+    for volume in volumes {
         show(Kind::PersistentVolumeClaim, &text(volume, "/persistentVolumeClaim/claimName"));
         show(Kind::StorageClass, &text(volume, "/ephemeral/volumeClaimTemplate/spec/storageClassName"));
     }
@@ -186,8 +190,11 @@ fn absent(kind: Kind, what: &str, name: &str, user: &str, namespace: &str) -> Pl
             "{user} uses {what} {name}, which does not come with the solution and does not exist in namespace {namespace}: label it in development as part of the solution and raise the version, or create it there"
         )
     } else {
+        // Volumes that are made by hand are bound to claims without a class of that name too. That one comes is not to be seen from here.
+        let by_hand =
+            if kind == Kind::StorageClass { " (with provisioner kubernetes.io/no-provisioner where volumes are made by hand)" } else { "" };
         format!(
-            "{user} names {what} {name}, which the target's cluster does not have: set the name of one that it has by an environment variable, or have its administrator create it"
+            "{user} names {what} {name}, which the target's cluster does not have: set the name of one that it has by an environment variable, or have its administrator create it{by_hand}"
         )
     };
     let key = Key { group: String::new(), kind: what.to_owned(), name: name.to_owned() };
@@ -265,6 +272,17 @@ mod tests {
                 ((Kind::StorageClass, "fast".to_owned()), "StatefulSet store".to_owned()),
             ])
         );
+    }
+
+    #[test]
+    fn a_volume_that_a_claim_template_replaces_is_not_needed() {
+        let set = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "store"}, "spec": {
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}}, {"metadata": {"name": "index"}}],
+            "template": {"spec": {"containers": [{"name": "c"}], "volumes": [
+                {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "index", "configMap": {"name": "index"}},
+                {"name": "backup", "persistentVolumeClaim": {"claimName": "backup"}}]}}}});
+        assert_eq!(needs(&[set]), [(Kind::PersistentVolumeClaim, "backup".to_owned())]);
     }
 
     #[test]

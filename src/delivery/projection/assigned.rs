@@ -23,8 +23,9 @@ const CONTROLLER_KEYS: [&str; 8] = [
 /// Labels that the job controller gives to a job and its pods.
 const JOB_LABELS: [&str; 4] = ["controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
 
-/// Whether a label or annotation belongs to the server, a controller, or a tool that owns the object here.
-fn is_assigned(key: &str, value: &Value) -> bool {
+/// Whether a label or annotation belongs to the server, a controller, or a tool that owns the object here. What charts write on their
+/// objects is a person's where it was Helm who only rendered them: many applications are published so.
+fn is_assigned(key: &str, value: &Value, by_helm: bool) -> bool {
     if CONTROLLER_KEYS.contains(&key) {
         return true;
     }
@@ -32,16 +33,16 @@ fn is_assigned(key: &str, value: &Value) -> bool {
         return false;
     }
     if key == "app.kubernetes.io/managed-by" {
-        return value == "Helm" || value == "pilotage";
+        return value == "Helm" && by_helm || value == "pilotage";
     }
     let Some((domain, name)) = key.split_once('/') else { return false };
     match domain {
         // The older way to ask for a storage class is a person's.
         "volume.beta.kubernetes.io" => name != "storage-class",
+        "helm.sh" => by_helm,
         "pv.kubernetes.io"
         | "volume.kubernetes.io"
         | "meta.helm.sh"
-        | "helm.sh"
         | "applyset.kubernetes.io"
         | "kapp.k14s.io"
         | "autoscaling.alpha.kubernetes.io" => true,
@@ -51,11 +52,18 @@ fn is_assigned(key: &str, value: &Value) -> bool {
     }
 }
 
+/// Whether Helm installed an object: all of a release name it, but for its hooks.
+fn is_of_helm(object: &Value) -> bool {
+    let annotations = object.pointer("/metadata/annotations");
+    ["meta.helm.sh/release-name", "helm.sh/hook"].iter().any(|key| annotations.is_some_and(|held| held.get(key).is_some()))
+}
+
 /// Takes out what was assigned.
 pub fn strip(object: &mut Value, declared: Declared<'_>) {
+    let by_helm = is_of_helm(object);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         for map in ["labels", "annotations"] {
-            retain(metadata, map, |key, value| !is_assigned(key, value));
+            retain(metadata, map, |key, value| !is_assigned(key, value, by_helm));
         }
     }
     // Labels of pods stay: selectors are made of them.
@@ -188,6 +196,21 @@ mod tests {
             "annotations": {"meta.helm.sh/release-name": "r", "applyset.kubernetes.io/part-of": "p", "volume.kubernetes.io/selected-node": "n"}}});
         strip(&mut object, Declared::Nothing);
         assert_eq!(object["metadata"], json!({"name": "x", "labels": {"app.kubernetes.io/part-of": "orders", "notfluxcd.io/x": "stays"}}));
+    }
+
+    #[test]
+    fn what_a_chart_wrote_is_the_authors_where_helm_installed_nothing() {
+        let labels = json!({"app.kubernetes.io/managed-by": "Helm", "helm.sh/chart": "orders-1.0.0"});
+        let mut rendered = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "labels": labels,
+            "annotations": {"helm.sh/resource-policy": "keep"}}});
+        let before = rendered.clone();
+        strip(&mut rendered, Declared::Nothing);
+        assert_eq!(rendered, before);
+        // Hooks are of a release too, although Helm does not write its name on them.
+        let mut hook = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x", "labels": labels,
+            "annotations": {"helm.sh/hook": "pre-install"}}});
+        strip(&mut hook, Declared::Nothing);
+        assert_eq!(hook["metadata"], json!({"name": "x"}));
     }
 
     #[test]

@@ -80,6 +80,13 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
     let of_orders = json!({"app.kubernetes.io/part-of": "orders"});
     let claim = json!({"storageClassName": "no-storage", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     let rules = json!([{"host": "a.example.test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "a", "port": {"number": 80}}}}]}}]);
+    // What its template says of this volume is replaced by the claims that it makes: nothing is missing.
+    let mut shadowed =
+        deployment(&world, "store", &json!({"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-here"}}]}));
+    shadowed["kind"] = "StatefulSet".into();
+    shadowed["spec"]["serviceName"] = "store".into();
+    shadowed["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
     world.may_look_at(&["no-secret"]).await;
     world
         .apply(&[
@@ -87,6 +94,7 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
             deployment(&world, "second", &json!({"runtimeClassName": "no-runtime", "imagePullSecrets": [{"name": "no-secret"}]})),
             json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": claim,
                 "metadata": {"name": "data", "namespace": world.dev, "labels": of_orders}}),
+            shadowed,
             json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": {"ingressClassName": "no-ingress", "rules": rules},
                 "metadata": {"name": "web", "namespace": world.dev, "labels": of_orders}}),
             // Somebody else's, of the name of an object of the solution.
@@ -96,6 +104,14 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
         .await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
     world.fails("to-qa", "NotOffered").await;
+    let results = world.end("to-qa").await.status.unwrap().run.plan.unwrap().results;
+    let class = results.iter().find(|result| result.kind == "StorageClass").map(|result| result.message.as_str());
+    assert_eq!(
+        class,
+        Some(
+            "PersistentVolumeClaim data names StorageClass no-storage, which the target's cluster does not have: set the name of one that it has by an environment variable, or have its administrator create it (with provisioner kubernetes.io/no-provisioner where volumes are made by hand)"
+        )
+    );
     let expected = set(&[
         "ConfigMap orders OwnedByAnotherSet",
         "IngressClass no-ingress NotFound",
