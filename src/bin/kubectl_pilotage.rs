@@ -1,9 +1,12 @@
 //! The `kubectl` plugin: `kubectl pilotage …`.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use pilotage::cli;
+use pilotage::delivery::errors::message;
 
 /// Delegated deployments: ask, watch, understand.
 #[derive(Parser)]
@@ -32,8 +35,30 @@ enum Command {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", said(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with its causes, up to what the API server says.
+fn said(error: &anyhow::Error) -> String {
+    let mut words = Vec::new();
+    for cause in error.chain() {
+        if let Some(answer) = cause.downcast_ref::<kube::Error>() {
+            words.push(message(answer));
+            break;
+        }
+        words.push(cause.to_string());
+    }
+    words.join(": ")
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     match cli.command {
         Command::Version => println!("kubectl-pilotage {}", env!("CARGO_PKG_VERSION")),

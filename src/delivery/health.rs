@@ -163,9 +163,19 @@ fn may_be_believed_too_early(object: &AppliedObject, now: &Value) -> bool {
     object.is_written && is_custom && !tells_generation(now)
 }
 
+/// Whether the cluster deletes an object when it has finished: of such a Job that is gone nothing more is to be seen.
+fn removes_itself(object: &AppliedObject) -> bool {
+    object.key.group == "batch"
+        && object.key.kind == "Job"
+        && object.object.pointer("/spec/ttlSecondsAfterFinished").is_some_and(Value::is_u64)
+}
+
 fn judge(object: &AppliedObject, found: Option<&Value>, elapsed: Duration, report: &mut HealthReport) {
     let key = &object.key;
     let Some(found) = found else {
+        if removes_itself(object) {
+            return;
+        }
         report.failed.push(errors::failure(
             key,
             "Missing",
@@ -266,6 +276,17 @@ mod tests {
         assert_eq!(judged(true, Duration::ZERO), (1, 0));
         assert_eq!(judged(true, SETTLING), (0, 1));
         assert_eq!(judged(false, Duration::ZERO), (0, 1));
+    }
+
+    #[test]
+    fn a_job_that_removes_itself_is_not_missed() {
+        let judged = |spec: Value| {
+            let mut report = report();
+            judge(&applied_object("batch", "Job", true, json!({"spec": spec})), None, SETTLING, &mut report);
+            (report.pending.len(), report.failed.len())
+        };
+        assert_eq!(judged(json!({"ttlSecondsAfterFinished": 0})), (0, 0));
+        assert_eq!(judged(json!({})), (0, 1));
     }
 
     #[test]

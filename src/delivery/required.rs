@@ -142,6 +142,8 @@ fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> 
 pub struct Missing {
     /// What is not there, one entry each.
     pub results: Vec<PlanResult>,
+    /// The same of what objects are without effect without, but deployed.
+    pub warnings: Vec<PlanResult>,
     /// What the delegate would need to look.
     pub rights: Vec<Right>,
 }
@@ -171,6 +173,8 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
     for (kind, resource, name, user, found) in looked {
         match found {
             Ok(Some(_)) => {}
+            // Nothing waits for a class of ingresses: until there is one, nothing serves them, as in development.
+            Ok(None) if kind == Kind::IngressClass => missing.warnings.push(unserved(&name, &user)),
             Ok(None) => missing.results.push(absent(kind, &resource.kind, &name, &user, namespace)),
             Err(error) if errors::classify(&error) == Cause::Unauthorized => {
                 // An operator that may not see classes, as its administrator decided, says nothing of them.
@@ -182,6 +186,14 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
         }
     }
     Ok(missing)
+}
+
+fn unserved(name: &str, user: &str) -> PlanResult {
+    let key = Key { group: String::new(), kind: "IngressClass".into(), name: name.to_owned() };
+    let message = format!(
+        "{user} names IngressClass {name}, which the target's cluster does not have: nothing serves it until its administrator creates that. Or set the name of one that it has by an environment variable"
+    );
+    errors::result(&key, "NotFound", &message)
 }
 
 fn absent(kind: Kind, what: &str, name: &str, user: &str, namespace: &str) -> PlanResult {

@@ -6,7 +6,7 @@ use kube::{Api, ResourceExt};
 use pilotage::api::Stage;
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{World, ended, outcome, phase};
 
 /// A Deployment of the solution in development that asks for so much of a processor, and for nodes with such a label.
 fn deployment(world: &World, name: &str, cpu: &str, nodes: &Value) -> Value {
@@ -53,7 +53,7 @@ async fn a_time_out_names_images_crashes_nodes_and_quotas() {
         ])
         .await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
-    world.until_request("to-qa", |r| crate::world::phase(r) == "AwaitingApproval").await;
+    world.until_request("to-qa", |r| phase(r) == "AwaitingApproval").await;
     world.decide("qa", "to-qa", "Approved").await.unwrap();
     let waiting = |reason: &str, message: &str| json!({"state": {"waiting": {"reason": reason, "message": message}}});
     reported(&world, "pulls", waiting("ImagePullBackOff", "Back-off pulling image \"registry.example.test/app:1\"")).await;
@@ -77,4 +77,39 @@ async fn a_time_out_names_images_crashes_nodes_and_quotas() {
         assert!(!text.contains("canary"), "what containers print may be anything: {text}");
     }
     assert_eq!(said("fine"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_the_cluster_removes_when_it_has_finished_is_not_missed_while_the_rest_comes_up() {
+    let world = World::new("removes-itself").await;
+    let of_orders = |name: &str| json!({"name": name, "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}});
+    let claim = json!({"storageClassName": "", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let pod = json!({"restartPolicy": "Never", "containers": [{"name": "app", "image": "registry.example.test/app:1"}]});
+    // In development it stays, to be exported.
+    let mut solution = world.solution("orders", "1.0.0");
+    solution["spec"]["environmentVariables"] = json!([{"name": "TTL", "type": "Number", "default": "0",
+        "target": {"apiVersion": "batch/v1", "kind": "Job", "name": "migrate", "path": "/spec/ttlSecondsAfterFinished"}}]);
+    world
+        .apply(&[
+            solution,
+            json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": of_orders("migrate"), "spec": {"template": {"spec": pod}}}),
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": of_orders("data"), "spec": claim}),
+        ])
+        .await;
+    world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
+    world.until_request("to-qa", |r| phase(r) == "AwaitingApproval").await;
+    world.decide("qa", "to-qa", "Approved").await.unwrap();
+    // The Job has gone, and only the claim is waited for.
+    world.until_request("to-qa", |r| ended(r) || outcome(r).1.contains("for 1 of its objects: PersistentVolumeClaim data")).await;
+    let jobs = Api::<k8s_openapi::api::batch::v1::Job>::namespaced(world.admin.clone(), &world.qa);
+    world.until("the Job has removed itself", async || jobs.get_opt("migrate").await.unwrap().is_none().then_some(())).await;
+    let volume = format!("{}-data", world.qa);
+    world
+        .apply(&[json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/tmp"},
+            "claimRef": {"namespace": world.qa, "name": "data"}}})])
+        .await;
+    let end = world.end("to-qa").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    world.plane.kubectl().ok(&["delete", "pv", &volume, "--wait=false"]).unwrap();
 }

@@ -48,6 +48,8 @@ pub(super) struct DryRun {
     settings_digest: String,
     access: Vec<AccessedObject>,
     node_ports: Vec<NodePort>,
+    /// Ingresses of classes that are not there.
+    unserved: Vec<PlanResult>,
 }
 
 /// Why a dry run can't be carried out.
@@ -149,7 +151,14 @@ impl Pass {
             objects: report.objects,
             objects_omitted: report.objects_omitted,
             access: dry.access,
-            results: warnings.into_iter().chain(left_alone).chain(node_ports).chain(unshared).take(MOST_RESULTS).collect(),
+            results: warnings
+                .into_iter()
+                .chain(left_alone)
+                .chain(node_ports)
+                .chain(dry.unserved)
+                .chain(unshared)
+                .take(MOST_RESULTS)
+                .collect(),
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
         Ok(PlanFact::Ready { hash, summary })
@@ -230,7 +239,7 @@ impl Pass {
             required::check(client, &reader, namespace, &resolved.objects),
             plan::plan(&input, client, discovery.as_ref())
         );
-        let (offers, missing) = (offers?, missing?);
+        let (offers, mut missing) = (offers?, missing?);
         let (planned, refused, rights) = match planned {
             Ok(planned) => (Some(planned), Vec::new(), Vec::new()),
             Err(PlanError::Transient(error)) => return Err(error.into()),
@@ -256,7 +265,8 @@ impl Pass {
         }
         match planned {
             Some(planned) if results.is_empty() => {
-                Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used, node_ports }))
+                let unserved = std::mem::take(&mut missing.warnings);
+                Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used, node_ports, unserved }))
             }
             // Whoever asks may have applied the Environment that lists the kinds a moment later.
             None if !results.is_empty() && of_cluster::all_may_be_listed(results.iter().map(|r| r.reason.as_str())) => {

@@ -79,7 +79,6 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
     let world = world("nowhere").await;
     let of_orders = json!({"app.kubernetes.io/part-of": "orders"});
     let claim = json!({"storageClassName": "no-storage", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
-    let rules = json!([{"host": "a.example.test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "a", "port": {"number": 80}}}}]}}]);
     // What its template says of this volume is replaced by the claims that it makes: nothing is missing.
     let mut shadowed =
         deployment(&world, "store", &json!({"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-here"}}]}));
@@ -95,8 +94,6 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
             json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": claim,
                 "metadata": {"name": "data", "namespace": world.dev, "labels": of_orders}}),
             shadowed,
-            json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": {"ingressClassName": "no-ingress", "rules": rules},
-                "metadata": {"name": "web", "namespace": world.dev, "labels": of_orders}}),
             // Somebody else's, of the name of an object of the solution.
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders", "namespace": world.qa,
                 "labels": {"applyset.kubernetes.io/part-of": "another"}}}),
@@ -114,7 +111,6 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
     );
     let expected = set(&[
         "ConfigMap orders OwnedByAnotherSet",
-        "IngressClass no-ingress NotFound",
         "PriorityClass no-priority NotFound",
         "RuntimeClass no-runtime NotFound",
         "Secret no-secret NotFound",
@@ -122,6 +118,26 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
         "StorageClass no-storage NotFound",
     ]);
     assert_eq!(against(&world, "to-qa").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_of_ingresses_that_is_not_there_is_told_and_holds_up_nothing() {
+    let world = world("unserved").await;
+    let rules = json!([{"host": "a.example.test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "a", "port": {"number": 80}}}}]}}]);
+    let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "spec": {"ingressClassName": "no-ingress", "rules": rules},
+        "metadata": {"name": "web", "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}}});
+    world.apply(&[ingress]).await;
+    world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
+    let waiting = world.until_request("to-qa", |r| phase(r) == "AwaitingApproval" || crate::world::ended(r)).await;
+    let results = waiting.status.unwrap().run.plan.unwrap().results;
+    let [told] = &results[..] else { panic!("{results:?}") };
+    assert_eq!((told.kind.as_str(), told.name.as_str(), told.reason.as_str()), ("IngressClass", "no-ingress", "NotFound"));
+    assert!(
+        told.message.starts_with("Ingress web names IngressClass no-ingress") && told.message.contains("nothing serves it"),
+        "{told:?}"
+    );
+    let end = world.approved("to-qa", "qa").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
 }
 
 #[tokio::test(flavor = "multi_thread")]
