@@ -177,7 +177,7 @@ async fn settle(
                     if !item.served.is_namespaced {
                         set.check_owner(&item.key, &item.served, read(target, &item).await?.as_ref())?;
                     }
-                    return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, fields: Vec::new() });
+                    return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, would_be: None, fields: Vec::new() });
                 }
                 cause => {
                     // Whose it is comes before what is wrong with writing to it.
@@ -195,20 +195,20 @@ async fn settle(
         };
         // What a dry run creates has a uid, but no version.
         if object::metadata(&would_be, "resourceVersion").is_none_or(str::is_empty) {
-            return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, fields: Vec::new() });
+            return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, would_be: Some(would_be), fields: Vec::new() });
         }
         if !live.as_ref().is_some_and(|live| object::same_state(live, &would_be)) {
             live = read(target, &item).await?;
         }
         set.check_owner(&item.key, &item.served, live.as_ref())?;
         match &live {
-            Some(found) if object::same_state(found, &would_be) => return Ok(compared(item, live, &would_be)),
+            Some(found) if object::same_state(found, &would_be) => return Ok(compared(item, live, would_be)),
             _ => last = Some(would_be),
         }
     }
     // Its status changes faster than it can be read; what is applied carries the version that it is made for.
     if let (Some(_), Some(would_be)) = (&live, last) {
-        return Ok(compared(item, live, &would_be));
+        return Ok(compared(item, live, would_be));
     }
     let key = &item.key;
     let message = format!("{key} is deleted and created again all the time in the target: find out by whom, then ask again");
@@ -227,13 +227,13 @@ async fn recreated(target: &Target, item: Item, live: Option<Value>) -> Result<P
     retrying(|| target.delete(&item.served, &item.key.name, uid, None, Mode::DryRun))
         .await
         .map_err(|error| Obstacle::Call { error, rights: vec![target.right("delete", &item.served)] })?;
-    Ok(PlannedItem { item, action: PlannedAction::Recreate, live, fields: Vec::new() })
+    Ok(PlannedItem { item, action: PlannedAction::Recreate, live, would_be: None, fields: Vec::new() })
 }
 
-fn compared(item: Item, live: Option<Value>, would_be: &Value) -> PlannedItem {
-    let fields = live.as_ref().map(|live| diff::changed_fields(live, would_be)).unwrap_or_default();
+fn compared(item: Item, live: Option<Value>, would_be: Value) -> PlannedItem {
+    let fields = live.as_ref().map(|live| diff::changed_fields(live, &would_be)).unwrap_or_default();
     let action = if fields.is_empty() { PlannedAction::Unchanged } else { PlannedAction::Update };
-    PlannedItem { item, action, live, fields }
+    PlannedItem { item, action, live, would_be: Some(would_be), fields }
 }
 
 async fn dry_run(target: &Target, item: &Item, force: bool) -> Result<Value, kube::Error> {

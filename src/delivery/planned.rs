@@ -22,7 +22,16 @@ pub(super) struct PlannedItem {
     pub action: PlannedAction,
     /// The object as the plan saw it; `None` for one that does not exist.
     pub live: Option<Value>,
+    /// The object as the API server would leave it, by the dry run; `None` where that could not be tried: what it needs comes with it.
+    pub would_be: Option<Value>,
     pub fields: Vec<String>,
+}
+
+impl PlannedItem {
+    /// What will be there, as far as it is known: what the server makes of it, or else the manifest.
+    pub fn outcome(&self) -> &Value {
+        self.would_be.as_ref().unwrap_or(&self.item.body)
+    }
 }
 
 /// An object that an earlier version put there and this one does not have.
@@ -183,7 +192,7 @@ impl Planned {
     /// The roles and their bindings that are created or changed, and who gets what by them; in sentences; those that give most first.
     pub fn powers(&self) -> Vec<(Key, String)> {
         let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
-        let mut gifts: Vec<(Gift, &Key)> = written.filter_map(|i| Some((powers::of(&i.item.body)?, &i.item.key))).collect();
+        let mut gifts: Vec<(Gift, &Key)> = written.filter_map(|i| Some((powers::of(i.outcome())?, &i.item.key))).collect();
         gifts.sort();
         gifts.into_iter().map(|(gift, key)| (key.clone(), format!("{} {} {}", key.kind, powers::shown(&key.name), gift.said))).collect()
     }
@@ -248,6 +257,7 @@ mod tests {
             item: Item { key: key("", "ConfigMap", name), served: served("", "ConfigMap"), body: json!({}) },
             action,
             live: None,
+            would_be: None,
             fields: vec![],
         }
     }
