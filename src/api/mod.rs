@@ -1,6 +1,7 @@
 //! The custom resources: one file per kind, each with its spec, status, schema rules and the words
 //! that `kubectl explain` prints. `crds/` is generated from here (`pilotage crd`).
 
+pub mod approvers;
 pub mod artifact;
 pub mod cluster_scoped;
 pub mod condition;

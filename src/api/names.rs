@@ -70,6 +70,11 @@ pub fn service_account_username(namespace: &str, name: &str) -> String {
     format!("system:serviceaccount:{namespace}:{name}")
 }
 
+/// Namespace and name of the `ServiceAccount` that has this user name; `None` for anybody else.
+pub fn service_account(username: &str) -> Option<(&str, &str)> {
+    username.strip_prefix("system:serviceaccount:")?.split_once(':')
+}
+
 /// Eight hexadecimal digits that tell texts apart where a name has no room for the whole of them. Not for secrets.
 pub fn short_hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::approvers::Approver;
 use super::condition::Condition;
 use super::plan::Plan;
 
@@ -45,7 +46,7 @@ pub struct DeploymentRequestStatus {
     /// Gate 1, decided by a holder of `approve` on the stage. Written once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_export_step: Option<StepDecision>,
-    /// Gate 2, decided by the delegate. Written once.
+    /// Gate 2, decided by the delegate, or by whom the stage names. Written once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
     /// Gate 3, decided by a holder of `approve` on the stage. Written once.
@@ -164,7 +165,7 @@ pub struct GateStatus {
     /// Gate 1, before the export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_export_step: Option<Gate>,
-    /// Gate 2, the delegate's approval.
+    /// Gate 2, the approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Gate>,
     /// Gate 3, before the deployment.
@@ -183,7 +184,7 @@ impl GateStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Gate {
-    /// The one user that may decide. Left out where any holder of `approve` on the stage may.
+    /// The delegate, where it may decide. Left out at the other gates, which any holder of `approve` on the stage decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub approver: Option<String>,
@@ -191,6 +192,10 @@ pub struct Gate {
     #[serde(rename = "approverUID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub approver_uid: Option<String>,
+    /// Who else may decide, as the stage named them when the gate opened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub approvers: Vec<Approver>,
     /// The hash of the plan that is decided on; left out before there is a plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
@@ -206,9 +211,9 @@ pub struct Gate {
 /// The outcome of gate 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum ApprovalDecision {
-    /// The delegate lends its authority to this plan.
+    /// This plan may be carried out with the delegate's authority.
     Approved,
-    /// It does not; the request ends.
+    /// It may not; the request ends.
     Rejected,
 }
 

@@ -3,6 +3,7 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::approvers::StageApproval;
 use super::condition::Condition;
 use super::reference::{Identity, SubjectKind};
 
@@ -57,6 +58,8 @@ use super::reference::{Identity, SubjectKind};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!self.preExportStepRequired || !has(self.previousStage)")
     .message("preExportStepRequired is for the first stage: later stages deploy what the first exported"))]
+#[x_kube(validation = Rule::new("!has(self.approval) || has(self.delegatedDeployment)")
+    .message("approval says who approves in the delegate's place: without delegatedDeployment the requester deploys, and nobody is asked"))]
 pub struct StageSpec {
     /// The Pipeline that the stage is part of.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
@@ -75,9 +78,12 @@ pub struct StageSpec {
     /// Whether a request waits before the export for a holder of `approve` on this stage. First stages only.
     #[serde(default)]
     pub pre_export_step_required: bool,
-    /// Who deploys in place of the requester. Where it is set, a request waits for that delegate's approval.
+    /// Who deploys in place of the requester. Where it is set, a request waits for that delegate's approval, unless `approval` says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegated_deployment: Option<DelegatedDeployment>,
+    /// Who approves, where that is not the delegate alone; whoever approves, the delegate deploys. For stages with `delegatedDeployment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<StageApproval>,
     /// Whether a request waits before the deployment for a holder of `approve` on this stage.
     #[serde(default)]
     pub pre_deployment_step_required: bool,

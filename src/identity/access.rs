@@ -7,6 +7,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
+use crate::api::names;
 use crate::api::reference::Identity;
 
 /// A right: a verb on a resource, in a namespace or everywhere.
@@ -141,7 +142,7 @@ pub fn service_account(namespace: &str, name: &str) -> Identity {
 
 /// An identity as the API server will know it when it acts: with the groups that the API server adds itself, which records leave out.
 pub fn as_authenticated(who: &Identity) -> Identity {
-    let mut whole = match who.username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+    let mut whole = match names::service_account(&who.username) {
         Some((namespace, name)) => Identity { uid: who.uid.clone(), ..service_account(namespace, name) },
         None => Identity { groups: vec!["system:authenticated".into()], ..who.clone() },
     };

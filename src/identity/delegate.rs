@@ -33,7 +33,7 @@ impl Delegate {
     /// Whoever it is, as the API server lets others act as them: a `ServiceAccount` as one, as in user mode the API server refuses
     /// it; a person with their groups, but for those of `system:*`, which the API server adds itself and refuses to be sent.
     pub fn of(who: &Identity) -> Self {
-        match who.username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+        match names::service_account(&who.username) {
             Some((namespace, name)) => Self::ServicePrincipal { namespace: namespace.to_owned(), name: name.to_owned() },
             None => Self::User {
                 username: who.username.clone(),

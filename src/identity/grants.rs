@@ -6,7 +6,7 @@ use super::access::Right;
 use super::delegate::Delegate;
 use super::{OPERATOR_NAME, OPERATOR_NAMESPACE};
 use crate::api::GROUP;
-use crate::api::names::{ALLOW_CLUSTER_SCOPED, short_hash};
+use crate::api::names::{self, ALLOW_CLUSTER_SCOPED, short_hash};
 use crate::api::reference::{Subject, SubjectKind};
 
 /// What a delegate does with the kinds that it deploys. It deletes what a later version has no more.
@@ -29,7 +29,7 @@ pub fn described(kind: SubjectKind, name: &str, namespace: Option<&str>) -> Stri
 
 /// The subject of a binding that has this user name: a `ServiceAccount` where it is the name of one, else a user.
 pub fn subject_of(username: &str) -> Subject {
-    match username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
+    match names::service_account(username) {
         Some((namespace, name)) => service_account(namespace, name),
         None => Subject { kind: SubjectKind::User, name: username.to_owned(), namespace: None },
     }

@@ -32,6 +32,8 @@ pub struct View {
     pub owner: Option<Identity>,
     /// Who deploys.
     pub delegate: DelegateView,
+    /// Whether the delegate may decide the approval, and not others in its place.
+    pub delegate_approves: bool,
     /// Why the target's cluster gives no token of the delegate; nothing where it does, or is the host's own.
     pub not_lent: Option<Failure>,
 }
@@ -162,7 +164,9 @@ pub fn reviews(view: &View) -> Vec<Review> {
     let in_target = grants::rights_in_every_target(&target.namespace);
     let identity = delegate.identity();
     let approve = Right::on("patch", GROUP, "deploymentrequests", host).of_subresource("status");
-    reviews.push(Review { need: Need::DelegateApproves, who: Some(identity.clone()), right: approve });
+    if view.delegate_approves {
+        reviews.push(Review { need: Need::DelegateApproves, who: Some(identity.clone()), right: approve });
+    }
     if target.cluster.is_some() {
         // Over there nobody is impersonated: the delegate asks for itself, with its own token.
         reviews.extend(in_target.into_iter().map(|right| Review { need: Need::DelegateDeploysThere, who: None, right }));

@@ -119,6 +119,9 @@ fn details(trigger: Trigger, request: &DeploymentRequest, gone: bool) -> Map<Str
             if let Some(gate) = &run.gates.approval {
                 more.insert("planHash".into(), json!(gate.plan_hash));
                 more.insert("approver".into(), json!(gate.approver));
+                if !gate.approvers.is_empty() {
+                    more.insert("approvers".into(), json!(gate.approvers));
+                }
                 more.insert("plan".into(), plan(request));
             }
         }

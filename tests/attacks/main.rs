@@ -23,6 +23,7 @@ mod gate;
 mod scoped;
 
 mod altered;
+mod approvers;
 mod attempt;
 mod carried;
 mod changes;

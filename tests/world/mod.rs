@@ -492,7 +492,7 @@ pub fn target_rules(prefix: &str) -> Value {
     kinds.iter().map(|(group, resources)| json!({"apiGroups": [group], "resources": resources, "verbs": verbs})).collect()
 }
 
-fn binding(namespace: &str, name: &str, kind: &str, role: &str, subjects: &Value) -> Value {
+pub fn binding(namespace: &str, name: &str, kind: &str, role: &str, subjects: &Value) -> Value {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name, "namespace": namespace},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role}, "subjects": subjects,

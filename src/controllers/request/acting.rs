@@ -1,5 +1,6 @@
 //! Who acts in the target, and what that identity lacks.
 
+use futures::future::try_join_all;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
@@ -13,6 +14,7 @@ use crate::identity::access::{self, Access, Right};
 use crate::identity::delegate::{Delegate, DelegateClient};
 use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, grants, remote};
 use crate::policy::check::Failure;
+use crate::policy::request::approvers;
 use crate::policy::request::observed::{DelegateView, Observed, Obstacle, StageView};
 use crate::policy::request::rights::{self, Lacking};
 
@@ -159,16 +161,11 @@ pub(super) fn unanswered(remote: &Remote, error: &kube::Error) -> Obstacle {
     Obstacle { reason: failure.reason.into(), message: failure.message }
 }
 
-/// Whether the requester could decide in the delegate's place: as it, or with a token of it.
+/// Whether the requester could decide in an approver's place: as them, or with a token of theirs.
 pub(super) async fn requester_could_approve(access: Access, observed: &Observed) -> Result<bool, ReconcileError> {
     let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(false) };
-    let DelegateView::ServicePrincipal { name } = &stage.delegate else {
-        // The owner's own request is refused at the gate by name; nobody else mints a person's credentials.
-        return Ok(false);
-    };
-    let host = &observed.request.host;
-    let impersonate = Right::on("impersonate", "", "serviceaccounts", host).named(name);
-    let token = Right::on("create", "", "serviceaccounts", host).named(name).of_subresource("token");
-    let (impersonate, token) = tokio::try_join!(access.may(requester, &impersonate), access.may(requester, &token))?;
-    Ok(impersonate || token)
+    // An owner's or an approver's own request is refused at the gate by name.
+    let rights = approvers::rights_to_become(observed, stage);
+    let answers = try_join_all(rights.iter().map(|right| access.may(requester, right))).await?;
+    Ok(answers.into_iter().any(|held| held))
 }

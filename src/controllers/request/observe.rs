@@ -272,6 +272,7 @@ fn stage_view(stage: &Stage, around: &Surroundings) -> StageView {
         previous: spec.previous_stage.clone().map(|name| PreviousStage { name, uids }),
         target_environment: spec.target_environment.clone(),
         delegate,
+        approval: spec.approval.clone().unwrap_or_default(),
         owner: spec.owner.clone(),
         pre_export_step: spec.pre_export_step_required,
         pre_deployment_step: spec.pre_deployment_step_required,

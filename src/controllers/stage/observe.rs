@@ -30,6 +30,7 @@ pub fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
         pinned: stage.status.as_ref().and_then(|s| s.pinned.clone()),
         owner: spec.owner.clone(),
         delegate: spec.delegated_deployment.as_ref().map_or(DelegateView::Requester, delegate),
+        delegate_approves: spec.approval.as_ref().is_none_or(|approval| approval.by.is_by_delegate()),
         not_lent: None,
         host,
     }

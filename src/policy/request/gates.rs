@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::acceptance::Subject;
+use super::approvers;
 use super::observed::{DelegateView, Observed, StageView};
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use crate::api::names;
@@ -14,7 +15,7 @@ use crate::identity::remote;
 pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp) -> Result<(), Step> {
     let Some(gate) = opened(o, kind) else {
         if !asked_for(subject.stage, kind) {
-            return Ok(());
+            return if kind == GateKind::Approval { approvers::automatic(o, subject.stage) } else { Ok(()) };
         }
         if kind == GateKind::Approval && !subject.stage.allow_self_approval {
             // Asked with the plan, see `will_ask_approver`.
@@ -26,10 +27,9 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
                         Progress::Approval,
                         "RequesterCouldApprove",
                         format!(
-                            "{} may impersonate {} or create its token in host {}, and so could approve their own request; take that right away, or set gates.allowSelfApproval on stage {}",
+                            "{} may impersonate {}, or create a token of such a ServiceAccount, and so could approve their own request; take that right away, or set gates.allowSelfApproval on stage {}",
                             requester(o),
-                            approver(o, subject.stage),
-                            o.request.host,
+                            approvers::whom(o, subject.stage),
                             o.request.stage
                         ),
                     ));
@@ -58,7 +58,7 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
             End::Failed,
             at,
             "GateTimedOut",
-            format!("the {} was not decided between {} and {deadline} by {}; make a new request", word(kind), gate.opened_at, who(o, gate)),
+            format!("the {} was not decided between {} and {deadline} by {}; make a new request", word(kind), gate.opened_at, approvers::said(o, gate)),
         ));
     }
     Err(Waiting::watched(
@@ -68,7 +68,7 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
             GateKind::Approval => "AwaitingApproval",
             GateKind::PreDeploymentStep => "AwaitingPreDeploymentStep",
         },
-        format!("waits since {} for the {} by {}, until {deadline}", gate.opened_at, word(kind), who(o, gate)),
+        format!("waits since {} for the {} by {}, until {deadline}", gate.opened_at, word(kind), approvers::said(o, gate)),
         Some(deadline),
     ))
 }
@@ -125,15 +125,16 @@ pub fn first_after_plan(stage: &StageView) -> Option<GateKind> {
 /// The gate as it is opened now: who may decide is pinned, so that admission need not look it up.
 pub fn open(o: &Observed, stage: &StageView, kind: GateKind, plan_hash: Option<String>, now: Timestamp) -> Gate {
     Gate {
-        approver: (kind == GateKind::Approval).then(|| approver(o, stage)),
+        approver: (kind == GateKind::Approval && approvers::delegate_decides(stage)).then(|| approver(o, stage)),
         approver_uid: None,
+        approvers: if kind == GateKind::Approval { approvers::named(stage) } else { Vec::new() },
         plan_hash: if kind == GateKind::PreExportStep { None } else { plan_hash },
         allow_self_approval: stage.allow_self_approval,
         opened_at: crate::api::condition::whole_seconds(now),
     }
 }
 
-/// The user name of the delegate, who approves.
+/// The user name of the delegate.
 pub fn approver(o: &Observed, stage: &StageView) -> String {
     match &stage.delegate {
         DelegateView::ServicePrincipal { name } => names::service_account_username(&o.request.host, name),
@@ -189,6 +190,3 @@ fn word(kind: GateKind) -> &'static str {
     }
 }
 
-fn who(o: &Observed, gate: &Gate) -> String {
-    gate.approver.clone().unwrap_or_else(|| format!("a holder of the verb approve on stage {}", o.request.stage))
-}

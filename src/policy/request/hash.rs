@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 use super::observed::{DelegateView, StageView};
+use crate::api::approvers::{ApprovalBy, Approver};
 use crate::api::stage::OnFailure;
 
 /// What a plan's hash is made of.
@@ -55,6 +56,12 @@ pub fn plan_hash(inputs: &PlanInputs<'_>) -> String {
             DelegateView::Requester => "Requester",
         },
     );
+    // The default adds nothing: who decides is then said by the delegate.
+    if inputs.stage.approval.by != ApprovalBy::Delegate {
+        let approval = &inputs.stage.approval;
+        let named: Vec<String> = approval.approvers.iter().map(|subject| Approver::from(subject).to_string()).collect();
+        field("approval", &format!("{:?} {}", approval.by, named.join(",")));
+    }
     field("timeout", &inputs.stage.deployment_timeout.as_secs().to_string());
     field("onFailure", if inputs.stage.on_failure == OnFailure::Rollback { "Rollback" } else { "Keep" });
     if let Some(sharing) = &inputs.stage.sharing {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use semver::Version;
 
+use crate::api::approvers::{ApprovalBy, StageApproval};
 use crate::api::artifact::Outcome;
 use crate::api::reference::Identity;
 use crate::api::request::ShareGrant;
@@ -192,6 +193,8 @@ pub struct StageView {
     pub target_environment: String,
     /// Who deploys.
     pub delegate: DelegateView,
+    /// Who approves.
+    pub approval: StageApproval,
     /// Who answers for it.
     pub owner: Option<Identity>,
     /// Whether gate 1 is asked for.
@@ -217,7 +220,7 @@ pub struct StageView {
 impl StageView {
     /// Whether gate 2 is asked for.
     pub fn needs_approval(&self) -> bool {
-        self.delegate != DelegateView::Requester
+        self.delegate != DelegateView::Requester && self.approval.by != ApprovalBy::Automatic
     }
 }
 

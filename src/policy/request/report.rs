@@ -1,5 +1,6 @@
 //! How a request's state is told: conditions, phase and the message that people read.
 
+use super::approvers;
 use super::observed::{ArtifactView, Observed, PlanFact};
 use super::sharing;
 use super::step::{End, Ending, Progress, Waiting};
@@ -100,6 +101,12 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
         && let Some(decided) = &request.approval
     {
         conditions.push(Observation::new(types::APPROVED, true, "Approved", said("approved", &decided.by, decided.comments.as_deref())));
+    }
+    if at > Progress::Approval
+        && request.approval.is_none()
+        && let Some(message) = approvers::answered_for(o)
+    {
+        conditions.push(Observation::new(types::APPROVED, true, "ApprovedByStage", message));
     }
     if at > Progress::PreDeploymentStep
         && let Some(decided) = &request.pre_deployment

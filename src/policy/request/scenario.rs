@@ -9,6 +9,7 @@ use super::observed::{
     ArtifactView, DelegateView, DeploymentView, ExportFact, Facts, Lookup, Observed, PipelineView, PlanFact, PreviousStage, RequestView,
     RightsFact, SolutionView, SourceView, StageView, TargetView,
 };
+use crate::api::approvers::StageApproval;
 use crate::api::artifact::Outcome;
 use crate::api::reference::Identity;
 use crate::api::request_status::{ApprovalDecision, Gate, GateStatus};
@@ -69,6 +70,7 @@ pub(super) fn head() -> Observed {
             previous: None,
             target_environment: "qa".into(),
             delegate: DelegateView::ServicePrincipal { name: "bot".into() },
+            approval: StageApproval::default(),
             owner: None,
             pre_export_step: false,
             pre_deployment_step: false,
@@ -195,6 +197,7 @@ impl Observed {
         self.request.gates.approval = Some(Gate {
             approver: Some("system:serviceaccount:host:bot".into()),
             approver_uid: None,
+            approvers: Vec::new(),
             plan_hash: Some(HASH.into()),
             allow_self_approval: false,
             opened_at: after(1),

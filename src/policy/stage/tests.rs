@@ -19,6 +19,7 @@ fn view(delegate: DelegateView) -> View {
         pinned: None,
         owner: Some(Identity { username: "olga".into(), uid: None, groups: vec!["leads".into()] }),
         delegate,
+        delegate_approves: true,
         not_lent: None,
     }
 }
