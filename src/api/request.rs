@@ -1,11 +1,19 @@
 //! `DeploymentRequest`: one request to bring one version of one solution to one stage.
 
+use kube::core::Message;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::reference::{Identity, SolutionVersion, SubjectKind};
 use super::request_status::DeploymentRequestStatus;
 use super::settings::DeploymentSettings;
+
+/// What is said of a second decision: that a decision is final, who made it, and what it was.
+fn decided(key: &str) -> Message {
+    Message::Expression(format!(
+        "'status.{key} is written once, and it was decided already: ' + oldSelf.status.{key}.decision + ' by ' + oldSelf.status.{key}.?by.orValue('somebody')"
+    ))
+}
 
 /// What is asked for. It can't be changed afterwards, but for `cancel` and `scheduledTime`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -27,19 +35,20 @@ use super::settings::DeploymentSettings;
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.solution.version", description = "The version that is deployed"),
     printcolumn(name = "Stage", type_ = "string", json_path = ".spec.stage", description = "The stage it is deployed to"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where it is, in one word"),
-    printcolumn(name = "Waiting for", type_ = "string", json_path = ".status.conditions[?(@.type==\"Succeeded\")].message", description = "What it waits for, or how it ended"),
+    printcolumn(name = "Waiting for", type_ = "string", json_path = ".status.waitingFor", description = "What it waits for, or how it ended, in a line"),
     printcolumn(name = "Requested by", type_ = "string", json_path = ".spec.requestedBy.username", description = "Who asked", priority = 1),
     printcolumn(name = "Deployed by", type_ = "string", json_path = ".status.deployedBy", description = "The identity that deploys", priority = 1),
     printcolumn(name = "Approved by", type_ = "string", json_path = ".status.approval.by", description = "Who approved", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Succeeded\")].message", description = "What it waits for, or how it ended, in full", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.endTime) || (has(self.status) && self.status == oldSelf.status)")
         .message("the request has ended: its status is frozen"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.approval) || (has(self.status) && has(self.status.approval) && self.status.approval == oldSelf.status.approval)")
-        .message("status.approval is written once"),
+        .message(decided("approval")),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.preExportStep) || (has(self.status) && has(self.status.preExportStep) && self.status.preExportStep == oldSelf.status.preExportStep)")
-        .message("status.preExportStep is written once"),
+        .message(decided("preExportStep")),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.preDeploymentStep) || (has(self.status) && has(self.status.preDeploymentStep) && self.status.preDeploymentStep == oldSelf.status.preDeploymentStep)")
-        .message("status.preDeploymentStep is written once"),
+        .message(decided("preDeploymentStep")),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.gates) || !has(oldSelf.status.gates.preExportStep) || (has(self.status) && has(self.status.gates) && has(self.status.gates.preExportStep) && self.status.gates.preExportStep == oldSelf.status.gates.preExportStep)")
         .message("status.gates.preExportStep is written once"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.gates) || !has(oldSelf.status.gates.approval) || (has(self.status) && has(self.status.gates) && has(self.status.gates.approval) && self.status.gates.approval == oldSelf.status.gates.approval)")

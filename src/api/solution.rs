@@ -5,7 +5,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::condition::Condition;
 use super::reference::GroupKind;
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
@@ -120,11 +119,6 @@ pub struct SolutionStatus {
     #[schemars(length(max = 128))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into(), "stage".into()]))]
     pub deployments: Vec<SolutionDeployment>,
-    /// `Ready`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
 }
 
 /// The newest request of one stage.
