@@ -97,9 +97,10 @@ pub fn set(conditions: &mut Vec<Condition>, observation: &Observation, generatio
 pub fn in_a_line(message: &str) -> String {
     const ROOM: usize = 96;
     let line = message.lines().next().unwrap_or_default().trim_end_matches([':', ' ']);
-    let sentence = line.split_once(". ").map_or(line, |(first, _)| first);
+    // An account is known by its namespace and name, and by what it is to the full message.
+    let sentence = line.split_once(". ").map_or(line, |(first, _)| first).replace("system:serviceaccount:", "");
     if sentence.chars().count() <= ROOM {
-        return sentence.to_owned();
+        return sentence;
     }
     let cut: String = sentence.chars().take(ROOM - 2).collect();
     let whole = cut.rsplit_once(' ').map_or(cut.as_str(), |(words, _)| words);
@@ -164,6 +165,7 @@ mod tests {
     #[test]
     fn a_line_is_the_first_sentence_as_far_as_it_fits() {
         assert_eq!(in_a_line("waits for eve. She has until noon"), "waits for eve");
+        assert_eq!(in_a_line("waits for the approval by system:serviceaccount:host:bot"), "waits for the approval by host:bot");
         assert_eq!(in_a_line("an administrator applies:\nkind: Role"), "an administrator applies");
         assert_eq!(in_a_line("pilotage.dev/host and 1.4.0 stay whole"), "pilotage.dev/host and 1.4.0 stay whole");
         let long = in_a_line(&"wörter ".repeat(40));

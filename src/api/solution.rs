@@ -25,7 +25,7 @@ use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
     printcolumn(name = "Deployments", type_ = "string", json_path = ".status.summary", description = "For each stage the newest version asked for, and what became of it"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')")
-        .message("a solution's name is a DNS label: at most 63 characters, no dots")
+        .message("a solution's name is a DNS label: at most 63 characters, no dots").field_path(".spec")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SolutionSpec {

@@ -3,14 +3,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
 use super::stores::{News, Stores};
+
+/// How often it is looked whether a namespace is a host still. A watch is begun again every few minutes, and must not be where the
+/// operator has no business any more.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The accounts of all hosts that are watched.
 pub struct Accounts {
@@ -53,7 +59,11 @@ impl Accounts {
                 *hosts.lock().unwrap_or_else(PoisonError::into_inner).changes.entry((host.clone(), name.to_owned())).or_default() += 1;
                 news.account(&host, name);
             };
-            follow(watcher(accounts, watcher::Config::default()), || stores.is_host(&host), changed).await;
+            let is_host = || {
+                let namespace = stores.namespaces.get(&ObjectRef::new(&host));
+                stores.is_host(&host) && namespace.is_some_and(|n| n.metadata.deletion_timestamp.is_none())
+            };
+            follow(watcher(accounts, watcher::Config::default()), is_host, changed).await;
             // Where the right was taken away, or the host is none any more. The next stage that is found in order begins again.
             hosts.lock().unwrap_or_else(PoisonError::into_inner).watched.remove(&host);
         });
@@ -69,9 +79,13 @@ async fn follow(
     let mut known: Option<HashMap<String, String>> = None;
     let mut listed = HashMap::new();
     let mut stream = std::pin::pin!(stream.default_backoff());
-    while let Some(event) = stream.next().await {
+    loop {
+        let event = tokio::select! {
+            event = stream.next() => event,
+            () = tokio::time::sleep(LOOK) => if is_host() { continue } else { return },
+        };
+        let Some(event) = event else { return };
         match event {
-            Ok(watcher::Event::Init) if !is_host() => return,
             Ok(watcher::Event::Init) => listed = HashMap::new(),
             Ok(watcher::Event::InitApply(account)) => {
                 listed.insert(account.name_any(), account.uid().unwrap_or_default());

@@ -46,3 +46,4 @@ mod scene;
 mod sinks;
 mod stolen;
 mod twins;
+mod words;
