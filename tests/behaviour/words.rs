@@ -27,47 +27,48 @@ async fn label(world: &World, namespace: &str, labels: Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_written_outside_of_a_host_is_warned_of_and_not_current() {
     let world = World::bare("silent").await;
-    label(&world, &world.host, json!({"pilotage.dev/host": null})).await;
-    world
-        .until("the namespace is no host any more", async || {
-            let found = Api::<Namespace>::all(world.admin.clone()).get(&world.host).await.ok()?;
-            (!found.metadata.labels?.contains_key("pilotage.dev/host")).then_some(())
-        })
-        .await;
+    let aside = format!("{}-aside", world.host);
+    world.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": aside}})]).await;
     let request = serde_json::to_value(world.request("orders", "qa", "orders", "1.0.0")).unwrap();
     let mut objects: Vec<Value> =
         world.pipeline().into_iter().filter(|o| o["metadata"]["name"] != "dev" && o["metadata"]["name"] != "prod").collect();
     objects.push(request);
+    objects.iter_mut().for_each(|object| object["metadata"]["namespace"] = aside.as_str().into());
     let kubectl = world.plane.kubectl();
     for object in &objects {
         let kind = object["kind"].as_str().unwrap();
-        // Policies take a moment to know that a namespace has changed.
-        let warned = async || {
-            let answer = kubectl.run_with(&["apply", "-f", "-"], &object.to_string()).unwrap();
-            let told =
-                answer.stderr.contains(&format!("namespace {} is not a host, so that Pilotage does not look at this {kind}", world.host));
-            told.then_some(answer)
-        };
-        let answer = world.until(&format!("{kind} is warned of"), warned).await;
-        assert!(
-            answer.ok && answer.stderr.contains(&format!("kubectl label namespace {} pilotage.dev/host=true", world.host)),
-            "{answer:?}"
-        );
+        let answer = kubectl.run_with(&["apply", "-f", "-"], &object.to_string()).unwrap();
+        let warning = format!("namespace {aside} is not a host, so that Pilotage does not look at this {kind}");
+        assert!(answer.ok && answer.stderr.contains(&warning), "{answer:?}");
+        assert!(answer.stderr.contains(&format!("kubectl label namespace {aside} pilotage.dev/host=true")), "{answer:?}");
         let name = object["metadata"]["name"].as_str().unwrap();
-        let stored = kubectl.json(&["get", kind, name, "-n", &world.host]).unwrap();
+        let stored = kubectl.json(&["get", kind, name, "-n", &aside]).unwrap();
         // kstatus: what was observed is not what is there.
         assert_eq!(stored["status"]["observedGeneration"], -1, "{stored}");
         assert_eq!(stored["status"]["conditions"][0]["reason"], "NotLookedAt", "{stored}");
         assert_eq!(stored["status"]["conditions"][0]["status"], "Unknown", "{stored}");
     }
-    let said = plugin(&world, &world.plane.admin_kubeconfig(), &["status"]).unwrap();
+    let mut status = std::process::Command::new(env!("CARGO_BIN_EXE_kubectl-pilotage"));
+    let output = status.args(["-n", &aside, "status"]).env("KUBECONFIG", world.plane.admin_kubeconfig()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("it looks only into hosts, which carry the label pilotage.dev/host=true"), "{said}");
 
     // The label may come later, and then nothing more is said.
-    label(&world, &world.host, json!({"pilotage.dev/host": "true"})).await;
-    world.until_condition::<Environment>("qa", "Ready", "Validated").await;
-    let again = kubectl.run_with(&["apply", "-f", "-"], &objects[0].to_string()).unwrap();
-    assert!(again.ok && !again.stderr.contains("is not a host"), "{again:?}");
+    // Nobody has let the operator share a pipeline there.
+    label(&world, &aside, json!({"pilotage.dev/host": "true", (pilotage_harness::witness::PROVOKES): "true"})).await;
+    world
+        .until("the operator looks", async || {
+            let stored = kubectl.json(&["get", "environment", "qa", "-n", &aside]).unwrap();
+            (stored["status"]["conditions"].to_string().contains("NotManaged") && stored["status"]["observedGeneration"] == 1).then_some(())
+        })
+        .await;
+    let again = async || {
+        let answer = kubectl.run_with(&["apply", "-f", "-"], &objects[0].to_string()).unwrap();
+        (answer.ok && !answer.stderr.contains("is not a host")).then_some(())
+    };
+    world.until("nothing is warned of any more", again).await;
+    kubectl.ok(&["annotate", "namespace", &aside, &format!("pilotage.dev/confirm-delete={aside}")]).unwrap();
+    kubectl.ok(&["delete", "namespace", &aside, "--wait=false"]).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
