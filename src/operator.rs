@@ -140,7 +140,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         start.controller(EnvironmentController::new(cluster.clone()), &caches.environments, queues.environments),
         start.controller(PipelineController::new(cluster.clone()), &caches.pipelines, queues.pipelines),
         start.controller(
-            StageController::new(cluster.clone(), Box::new(move |stores| policies.by_caches(stores))),
+            StageController::new(cluster.clone(), Box::new(move |stores| policies.by_caches(stores)), news),
             &caches.stages,
             queues.stages,
         ),

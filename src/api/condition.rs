@@ -73,7 +73,8 @@ pub fn set(conditions: &mut Vec<Condition>, observation: &Observation, generatio
     let message = truncate(&observation.message);
     match conditions.iter_mut().find(|c| c.type_ == observation.type_) {
         Some(existing) => {
-            if existing.status != observation.status {
+            // What a definition holds by default was said of no moment.
+            if existing.status != observation.status || existing.last_transition_time == Timestamp::UNIX_EPOCH {
                 existing.last_transition_time = whole_seconds(now);
             }
             existing.status = observation.status;
@@ -90,6 +91,20 @@ pub fn set(conditions: &mut Vec<Condition>, observation: &Observation, generatio
             message,
         }),
     }
+}
+
+/// The first line of a message as far as a table has room for it: its first sentence, or as many of its words as fit.
+pub fn in_a_line(message: &str) -> String {
+    const ROOM: usize = 96;
+    let line = message.lines().next().unwrap_or_default().trim_end_matches([':', ' ']);
+    // An account is known by its namespace and name, and by what it is to the full message.
+    let sentence = line.split_once(". ").map_or(line, |(first, _)| first).replace("system:serviceaccount:", "");
+    if sentence.chars().count() <= ROOM {
+        return sentence;
+    }
+    let cut: String = sentence.chars().take(ROOM - 2).collect();
+    let whole = cut.rsplit_once(' ').map_or(cut.as_str(), |(words, _)| words);
+    format!("{} …", whole.trim_end_matches([',', ';', ':']))
 }
 
 /// The condition of that type, where there is one.
@@ -136,6 +151,26 @@ mod tests {
         set(&mut conditions, &Observation::new("Ready", true, "C", "c"), Some(2), at(30));
         assert_eq!(conditions[0].last_transition_time, at(30));
         assert_eq!(conditions.len(), 1);
+    }
+
+    #[test]
+    fn what_nobody_looked_at_before_changes_when_somebody_does() {
+        let mut conditions = Vec::new();
+        set(&mut conditions, &Observation::new("Succeeded", ConditionStatus::Unknown, "NotLookedAt", ""), None, Timestamp::UNIX_EPOCH);
+        set(&mut conditions, &Observation::new("Succeeded", ConditionStatus::Unknown, "Waits", ""), Some(1), at(10));
+        set(&mut conditions, &Observation::new("Succeeded", ConditionStatus::Unknown, "Waits", ""), Some(1), at(20));
+        assert_eq!(conditions[0].last_transition_time, at(10));
+    }
+
+    #[test]
+    fn a_line_is_the_first_sentence_as_far_as_it_fits() {
+        assert_eq!(in_a_line("waits for eve. She has until noon"), "waits for eve");
+        assert_eq!(in_a_line("waits for the approval by system:serviceaccount:host:bot"), "waits for the approval by host:bot");
+        assert_eq!(in_a_line("an administrator applies:\nkind: Role"), "an administrator applies");
+        assert_eq!(in_a_line("pilotage.dev/host and 1.4.0 stay whole"), "pilotage.dev/host and 1.4.0 stay whole");
+        let long = in_a_line(&"wörter ".repeat(40));
+        assert!(long.chars().count() <= 96 && long.ends_with("wörter …"), "{long}");
+        assert_eq!(in_a_line(&"x".repeat(200)).chars().count(), 96);
     }
 
     #[test]

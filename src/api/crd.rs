@@ -1,7 +1,8 @@
 //! The `CustomResourceDefinitions` of all kinds, as `crds/` holds them.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
+use serde_json::json;
 
 use super::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 
@@ -9,12 +10,37 @@ use super::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage}
 pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {
     vec![
         ("artifacts.yaml", Artifact::crd()),
-        ("deploymentrequests.yaml", DeploymentRequest::crd()),
-        ("environments.yaml", Environment::crd()),
-        ("pipelines.yaml", Pipeline::crd()),
+        ("deploymentrequests.yaml", silent(DeploymentRequest::crd(), "Succeeded")),
+        ("environments.yaml", silent(Environment::crd(), "Ready")),
+        ("pipelines.yaml", silent(Pipeline::crd(), "Ready")),
         ("solutions.yaml", Solution::crd()),
-        ("stages.yaml", Stage::crd()),
+        ("stages.yaml", silent(Stage::crd(), "Ready")),
     ]
+}
+
+/// The reason of the summary before an operator has looked at an object.
+pub const NOT_LOOKED_AT: &str = "NotLookedAt";
+
+/// What is said of an object before an operator has looked at it, which it never does outside of a host. Without it nothing would be
+/// said at all, and kstatus takes an object without a status for current.
+fn silent(mut definition: CustomResourceDefinition, summary: &str) -> CustomResourceDefinition {
+    let message = "no operator has looked at this yet: it looks only into namespaces with the label pilotage.dev/host=true";
+    let mut unseen = json!({
+        "observedGeneration": -1,
+        "conditions": [{
+            "type": summary, "status": "Unknown", "reason": NOT_LOOKED_AT, "message": message, "lastTransitionTime": "1970-01-01T00:00:00Z",
+        }],
+    });
+    if summary == "Succeeded" {
+        unseen["waitingFor"] = "an operator that looks at it, which it does in hosts alone".into();
+    }
+    for version in &mut definition.spec.versions {
+        let root = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()).and_then(|s| s.properties.as_mut());
+        if let Some(status) = root.and_then(|properties| properties.get_mut("status")) {
+            status.default = Some(JSON(unseen.clone()));
+        }
+    }
+    definition
 }
 
 /// One definition as YAML.

@@ -15,6 +15,7 @@ pub mod reference;
 pub mod repository;
 pub mod request;
 pub mod request_status;
+pub mod schedule;
 pub mod settings;
 pub mod solution;
 pub mod stage;

@@ -33,12 +33,12 @@ use super::reference::{SecretKeyReference, SecretReference, Subject};
         description = "Why it is ready or not"
     ),
     printcolumn(name = "Stages", type_ = "string", json_path = ".status.summary", description = "The stages in order"),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", description = "Whether new deployments are held"),
     printcolumn(
-        name = "Suspended",
-        type_ = "boolean",
-        json_path = ".spec.suspend",
-        description = "Whether new deployments are held",
-        priority = 1
+        name = "Sinks",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"SinksDelivering\")].reason",
+        description = "Whether its sinks take what is sent; empty without sinks"
     ),
     printcolumn(
         name = "Message",
@@ -83,7 +83,7 @@ pub struct PipelineSpec {
     /// Emergency stop: while true nothing new starts deploying; what deploys already, finishes.
     #[serde(default)]
     pub suspend: bool,
-    /// How long ended requests and artifacts are kept; left out, they are kept for ever.
+    /// How long ended requests and artifacts shall be kept. Reserved: it is checked and stored, and not acted on yet; all are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
 }
@@ -161,44 +161,46 @@ pub enum Trigger {
     OnDeploymentCompleted,
 }
 
-/// How long records are kept.
+/// How long records shall be kept. Reserved: not acted on yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(super::schedule::rule("self.schedule")).message(super::schedule::FORM))]
+#[x_kube(validation = Rule::new(super::schedule::zone_rule("self.timeZone")).message(super::schedule::ZONE_FORM))]
 pub struct Retention {
-    /// When old records are removed, as a cron expression.
+    /// When old records would be removed, as a cron expression of five fields.
     #[schemars(length(min = 9, max = 128))]
     pub schedule: String,
     /// The IANA time zone of the schedule; UTC where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
-    /// Which ended requests are kept.
+    /// Which ended requests would be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<RequestRetention>,
-    /// Which artifacts are kept.
+    /// Which artifacts would be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<ArtifactRetention>,
 }
 
-/// Which ended requests are kept.
+/// Which ended requests would be kept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestRetention {
-    /// The age since their end up to which they are kept, for example `2160h`.
+    /// The age since their end up to which they would be kept, for example `2160h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,9}[hms])+$"))]
     pub max_age: Option<String>,
-    /// How many are kept at most.
+    /// How many would be kept at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_count: Option<i32>,
 }
 
-/// Which artifacts are kept.
+/// Which artifacts would be kept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactRetention {
-    /// How many versions of each solution are kept at least.
+    /// How many versions of each solution would be kept at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub keep_versions: Option<i32>,
@@ -289,16 +291,13 @@ pub struct SinkCursor {
     pub done: Vec<String>,
 }
 
-/// A request that a sink has been told of in part.
+/// A request that a sink has been told of in part. By its uid alone: makers read their pipeline, and not the requests of others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenRequest {
     /// Its uid.
     #[schemars(length(max = 64))]
     pub uid: String,
-    /// Its name.
-    #[schemars(length(max = 253))]
-    pub name: String,
     /// The trigger that was delivered last; left out where none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Trigger>,

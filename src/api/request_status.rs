@@ -67,6 +67,10 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub phase: String,
+    /// What it waits for, or how it ended, in one short line for tables; the message of the condition `Succeeded` says it in full.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub waiting_for: String,
     /// What the tag of `spec.artifact.oci` means for this request: the repository and a digest. Written once, before anybody is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1200))]
@@ -229,6 +233,8 @@ pub enum StepOutcome {
 /// A decision at gate 2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+// A decision can't be taken back: what the schema does not know is not dropped, so that admission sees it and refuses.
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct Approval {
     /// `Approved` or `Rejected`.
     pub decision: ApprovalDecision,
@@ -257,6 +263,8 @@ pub struct Approval {
 /// A decision at gates 1 and 3.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+// A decision can't be taken back: what the schema does not know is not dropped, so that admission sees it and refuses.
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct StepDecision {
     /// `Completed` or `Rejected`.
     pub decision: StepOutcome,

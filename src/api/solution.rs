@@ -5,7 +5,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::condition::Condition;
 use super::reference::GroupKind;
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
@@ -26,7 +25,7 @@ use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
     printcolumn(name = "Deployments", type_ = "string", json_path = ".status.summary", description = "For each stage the newest version asked for, and what became of it"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')")
-        .message("a solution's name is a DNS label: at most 63 characters, no dots")
+        .message("a solution's name is a DNS label: at most 63 characters, no dots").field_path(".spec")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SolutionSpec {
@@ -120,11 +119,6 @@ pub struct SolutionStatus {
     #[schemars(length(max = 128))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into(), "stage".into()]))]
     pub deployments: Vec<SolutionDeployment>,
-    /// `Ready`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
 }
 
 /// The newest request of one stage.

@@ -168,6 +168,9 @@ pub enum WindowType {
 /// A recurring span of time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(super::schedule::rule("self.schedule")).message(super::schedule::FORM))]
+#[x_kube(validation = Rule::new(super::schedule::zone_rule("self.timeZone")).message(super::schedule::ZONE_FORM))]
+#[x_kube(validation = Rule::new("self.duration.matches('[1-9]')").message("a window lasts some time: duration is more than zero, for example 60h"))]
 pub struct Window {
     /// `Allow` or `Deny`.
     #[serde(rename = "type")]

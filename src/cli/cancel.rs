@@ -9,6 +9,7 @@ use serde_json::json;
 use super::ask::is_forbidden;
 use super::ask::window::{self, Window};
 use crate::api::DeploymentRequest;
+use crate::delivery::errors::message;
 
 /// Withdraw a request before it deploys. It can't be taken back. The namespace (-n) is the host.
 #[derive(Args, Debug)]
@@ -32,7 +33,7 @@ pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) ->
     match requests.patch(name, &PatchParams::default(), &patch).await {
         Ok(_) => return Ok(format!("request {name} of host {host} is withdrawn\n")),
         Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("cannot patch resource") => {}
-        Err(kube::Error::Api(status)) => bail!("request {name} of host {host} was not canceled: {}", status.message),
+        Err(error @ kube::Error::Api(_)) => bail!("request {name} of host {host} was not canceled: {}", message(&error)),
         Err(error) => return Err(error).with_context(|| format!("canceling request {name} of host {host}")),
     }
     // To delete what has ended would withdraw nothing, and lose it.
@@ -43,6 +44,10 @@ pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) ->
     };
     let window = Window::open_all(&client, args.from.as_deref()).await.with_context(unseen)?;
     let Some(entry) = window.of_request(namespace.as_deref(), name) else {
+        if window.of_request(None, name).is_some() {
+            let hint = window::whereabouts(&client, &host, args.from.as_deref(), |e| e.request == *name).await;
+            bail!("request {name} is not one of host {host}: {hint}");
+        }
         bail!(
             "{}. It is not among the newest requests of each stage in namespace {}; what waits still is deleted, which cancels it, with: kubectl delete dr {name} -n {host}",
             unseen(),
@@ -56,7 +61,7 @@ pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) ->
     match requests.delete(name, &DeleteParams::default()).await {
         Ok(_) => Ok(format!("request {name} of host {} is deleted, which withdraws it\n", entry.host)),
         Err(error) if is_forbidden(&error) => Err(error).with_context(|| format!("request {name} of host {} was not canceled", entry.host)),
-        Err(kube::Error::Api(status)) => bail!("request {name} of host {} was not canceled: {}", entry.host, status.message),
+        Err(error @ kube::Error::Api(_)) => bail!("request {name} of host {} was not canceled: {}", entry.host, message(&error)),
         Err(error) => Err(error).with_context(|| format!("canceling request {name} of host {}", entry.host)),
     }
 }

@@ -41,7 +41,10 @@ pub async fn run(client: Client, namespace: Option<String>, args: RetryArgs, out
             }
             (host, found.spec)
         }
-        Ok(None) if namespace.is_some() => bail!("request {name} does not exist in host {host}"),
+        Ok(None) if namespace.is_some() => {
+            let hint = window::whereabouts(&client, &host, asking.from.as_deref(), |e| e.request == *name).await;
+            bail!("request {name} does not exist in host {host}: {hint}")
+        }
         Ok(None) => of_window(&client, None, name, settings, asking).await?,
         Err(error) if is_forbidden(&error) => of_window(&client, namespace.as_deref(), name, settings, asking).await?,
         Err(error) => return Err(error).with_context(|| format!("reading request {name} of host {host}")),
@@ -77,6 +80,10 @@ async fn of_window(
 ) -> anyhow::Result<(String, DeploymentRequestSpec)> {
     let unseen = || format!("you may not read request {name}: name the namespace of your Solution with --from, whose status tells of it");
     let window = Window::open_all(client, asking.from.as_deref()).await.with_context(unseen)?;
+    if let Some(host) = host.filter(|host| window.of_request(Some(host), name).is_none()) {
+        let hint = window::whereabouts(client, host, asking.from.as_deref(), |e| e.request == name).await;
+        bail!("you may not read request {name} in host {host}, and your Solutions tell of none there: {hint}");
+    }
     let (Some(entry), Some(solution)) = (window.of_request(host, name), window.solution_of(name)) else {
         bail!(
             "{}. It is not among the newest requests of each stage in namespace {}; what was asked for before is asked for again with kubectl pilotage redeploy",

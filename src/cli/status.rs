@@ -4,6 +4,8 @@ use comfy_table::{Table, presets};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
+use crate::api::crd::NOT_LOOKED_AT;
+use crate::api::names::HOST_LABEL;
 use crate::api::{DeploymentRequest, Solution, condition};
 
 /// Shows the Solutions of a namespace (a developer's window), or the requests of a host.
@@ -41,16 +43,8 @@ fn of_solutions(solutions: &[Solution]) -> String {
             rows.add_row([solution.name_any(), solution.spec.version.clone()]);
         }
         for d in deployments {
-            let message = d.message.clone().unwrap_or_default();
-            rows.add_row([
-                &solution.name_any(),
-                &solution.spec.version,
-                &d.stage,
-                &d.version,
-                &d.phase,
-                &d.requester,
-                first_line(&message),
-            ]);
+            let message = d.message.as_deref().map(condition::in_a_line).unwrap_or_default();
+            rows.add_row([&solution.name_any(), &solution.spec.version, &d.stage, &d.version, &d.phase, &d.requester, &message]);
         }
     }
     rows.to_string()
@@ -58,9 +52,11 @@ fn of_solutions(solutions: &[Solution]) -> String {
 
 fn of_requests(requests: &[DeploymentRequest]) -> String {
     let mut rows = table(&["REQUEST", "SOLUTION", "VERSION", "STAGE", "PHASE", "DEPLOYED BY", "WAITING FOR"]);
+    let mut silent = false;
     for request in requests {
         let run = request.status.as_ref().map(|s| &s.run);
-        let message = run.and_then(|r| condition::find(&r.conditions, "Succeeded")).map(|c| c.message.clone()).unwrap_or_default();
+        let summary = run.and_then(|r| condition::find(&r.conditions, "Succeeded"));
+        silent |= summary.is_none_or(|c| c.reason == NOT_LOOKED_AT);
         rows.add_row([
             request.name_any().as_str(),
             &request.spec.solution.name,
@@ -68,12 +64,14 @@ fn of_requests(requests: &[DeploymentRequest]) -> String {
             &request.spec.stage,
             run.map(|r| r.phase.as_str()).unwrap_or_default(),
             run.and_then(|r| r.deployed_by.as_deref()).unwrap_or_default(),
-            first_line(&message),
+            &summary.map(|c| condition::in_a_line(&c.message)).unwrap_or_default(),
         ]);
     }
+    if silent {
+        return format!(
+            "{rows}\n\nno operator has looked at some of these: it looks only into hosts, which carry the label {HOST_LABEL}=true (kubectl get \
+             namespaces -l {HOST_LABEL}=true)"
+        );
+    }
     rows.to_string()
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }

@@ -141,6 +141,11 @@ fn namespace<K: Resource>(object: &K) -> Option<&str> {
     object.meta().namespace.as_deref()
 }
 
+/// The `ServiceAccount` that a stage delegates to.
+fn service_account(stage: &Stage) -> Option<&str> {
+    stage.spec.delegated_deployment.as_ref()?.service_account_name.as_deref()
+}
+
 impl News for Wiring {
     fn environment(&self, object: &Environment) {
         let (host, name) = (namespace(object), object.name_any());
@@ -223,5 +228,9 @@ impl News for Wiring {
 
     fn policy(&self) {
         self.wake_stages(|_| true);
+    }
+
+    fn account(&self, host: &str, name: &str) {
+        self.wake_stages(|s| namespace(s) == Some(host) && service_account(s) == Some(name));
     }
 }

@@ -165,12 +165,20 @@ pub fn retry_after(error: &kube::Error) -> Option<Duration> {
 pub fn message(error: &kube::Error) -> String {
     let text = match error {
         kube::Error::Api(status) if status.message.is_empty() => format!("the API server answered {} {}", status.code, status.reason),
-        kube::Error::Api(status) => conflicts(status.details.as_ref()).unwrap_or_else(|| redact(&status.message)),
+        kube::Error::Api(status) => conflicts(status.details.as_ref()).unwrap_or_else(|| redact(&without_asides(&status.message))),
         // A parser's error may quote what it could not parse.
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "the API server's reply was cut off".to_owned(),
         other => redact(&other.to_string()),
     };
     bounded(&text, MAX_MESSAGE)
+}
+
+/// A message without what the server adds where it did not get to all rules of a definition, which names no field (`<nil>`) and nothing
+/// to correct; and without Go's word for nothing.
+fn without_asides(text: &str) -> String {
+    const ASIDE: &str = "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing \
+        errors to complete validation";
+    text.replace(&format!(", {ASIDE}"), "").replace(&format!("{ASIDE}, "), "").replace("<nil>", "nothing")
 }
 
 /// The fields in conflict and who owns them, in place of the server's sentence.
@@ -322,6 +330,14 @@ mod tests {
             "Deployment orders: .spec.replicas is managed by \"kubectl\" using apps/v1 (leave these fields out of the solution, let their manager give them up, or have the stage take them with spec.deployment.force)"
         );
         assert_eq!(classify(&refusal(409, "Operation cannot be fulfilled: the object has been modified")), Cause::Stale);
+    }
+
+    #[test]
+    fn nothing_is_called_by_its_name() {
+        let aside = "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        let said = message(&refusal(422, &format!("Stage \"b\" is invalid: [spec.targetEnvironment: Required value, {aside}]")));
+        assert_eq!(said, "Stage \"b\" is invalid: [spec.targetEnvironment: Required value]");
+        assert!(!message(&refusal(500, "lookup failed: <nil>")).contains("<nil>"));
     }
 
     #[test]

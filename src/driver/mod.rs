@@ -1,6 +1,7 @@
 //! What all controllers share: caches, queues with back-off, the lease, the panic guard, and the one
 //! path by which status is written.
 
+pub mod accounts;
 pub mod controller;
 pub mod events;
 pub mod freshness;

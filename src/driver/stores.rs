@@ -161,6 +161,8 @@ pub trait News: Send + Sync + 'static {
     fn namespace(&self, object: &PartialObjectMeta<Namespace>);
     /// An admission policy or binding changed.
     fn policy(&self);
+    /// A `ServiceAccount` of a host went or came.
+    fn account(&self, host: &str, name: &str);
 }
 
 /// Fills the caches for as long as it is polled. Each watch has its own back-off, so that one that fails holds up no other.

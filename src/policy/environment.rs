@@ -299,20 +299,44 @@ fn opted_in(view: &View) -> Check {
     )
 }
 
+/// The same region is the same label on both namespaces, or none on both. Where one of them says nothing, nobody knows.
 fn region_agrees(view: &View, found: &NamespaceView) -> Check {
-    match (&view.host_region, &found.region) {
-        (Some(host), Some(region)) if host != region && !view.cross_region => watched(
-            "RegionMismatch",
-            format!(
-                "namespace {} is in region {region} and host {} in {host} (label {REGION_LABEL}): use a host of that region, or let a cluster \
-                 administrator label the host namespace:\nkubectl label namespace {} {CROSS_REGION_LABEL}=allowed",
-                view.place(),
-                view.me.host,
-                view.me.host
-            ),
-        ),
-        _ => Ok(()),
+    if view.host_region == found.region || view.cross_region {
+        return Ok(());
     }
+    let (namespace, host) = (view.place(), &view.me.host);
+    let (what, label) = match (&view.host_region, &found.region) {
+        (Some(ours), Some(theirs)) => {
+            (format!("namespace {namespace} is in region {theirs} and host {host} in {ours}: use a host of that region"), None)
+        }
+        (Some(ours), None) => (
+            format!(
+                "namespace {namespace} does not say in which region it is, and host {host} is in {ours}: where it is there too, label it{}",
+                view.there()
+            ),
+            Some((&view.namespace, ours)),
+        ),
+        (None, theirs) => {
+            let theirs = theirs.as_ref().unwrap_or(&view.namespace);
+            (
+                format!(
+                    "namespace {namespace} is in region {theirs}, and host {host} does not say in which it is: where it is there too, label it"
+                ),
+                Some((host, theirs)),
+            )
+        }
+    };
+    let label =
+        label.map(|(namespace, region)| format!(":\nkubectl label namespace {namespace} {REGION_LABEL}={region}\n")).unwrap_or_default();
+    let or = if label.is_empty() { ", or let" } else { "Or let" };
+    Err(Failure {
+        reason: "RegionMismatch",
+        message: format!(
+            "{what}{label}{or} a cluster administrator label the host namespace, where solutions may cross regions (labels {REGION_LABEL}):\n\
+             kubectl label namespace {host} {CROSS_REGION_LABEL}=allowed"
+        ),
+        remedy: remedy(view),
+    })
 }
 
 fn prerequisite_is_ready(view: &View, prerequisite: &PrerequisiteView) -> Check {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{Check, Failure, Good, Remedy, edit, watched};
+use super::windows;
 use crate::api::environment::EnvironmentType;
 use crate::api::pipeline::StageSummary;
 
@@ -22,6 +23,8 @@ pub struct View {
     pub stages: Vec<StageView>,
     /// The stages of the same host that name other pipelines.
     pub foreign: BTreeSet<String>,
+    /// `spec.retention.schedule` and `spec.retention.timeZone`.
+    pub retention: Option<(String, Option<String>)>,
 }
 
 /// A development environment as a pipeline links it.
@@ -69,7 +72,8 @@ pub struct Verdict {
 pub fn judge(view: &View) -> Verdict {
     let order = order(&view.stages, &view.foreign);
     let listed: Vec<&StageView> = order.as_ref().map_or_else(|_| by_name(view), Clone::clone);
-    let checked = development_is_linked(view)
+    let checked = retention_is_possible(view)
+        .and_then(|()| development_is_linked(view))
         .and_then(|()| development_exists(view))
         .and_then(|()| development_has_its_type(view))
         .and_then(|()| stage_count(view))
@@ -175,6 +179,12 @@ fn cycle(known: &BTreeMap<&str, &StageView>) -> Failure {
         ),
         remedy: Remedy::Watched,
     }
+}
+
+fn retention_is_possible(view: &View) -> Check {
+    let Some((schedule, zone)) = &view.retention else { return Ok(()) };
+    windows::check_schedule(schedule, zone.as_deref())
+        .or_else(|why| edit("RetentionInvalid", format!("schedule \"{schedule}\": {why}; correct spec.retention")))
 }
 
 fn development_is_linked(view: &View) -> Check {

@@ -8,6 +8,7 @@ use crate::api::stage::PinnedTarget;
 use crate::identity::access::{self, Right};
 use crate::identity::delegate::Delegate;
 use crate::identity::grants;
+use crate::policy::windows::WindowError;
 
 /// A stage and what it refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct View {
     pub pinned: Option<PinnedTarget>,
     /// `spec.owner`.
     pub owner: Option<Identity>,
+    /// Why one of `spec.windows` can't be kept; nothing where all can.
+    pub window: Option<WindowError>,
     /// Who deploys.
     pub delegate: DelegateView,
     /// Whether the delegate may decide the approval, and not others in its place.
@@ -135,6 +138,7 @@ pub type Answer = (Review, bool);
 /// The first check that failed.
 pub fn structure(view: &View) -> Check {
     policies_in_force(view)?;
+    windows_are_possible(view)?;
     pipeline_exists(view)?;
     let target = target_exists(view)?;
     target_is_a_target(view, target)?;
@@ -262,9 +266,16 @@ fn policies_in_force(view: &View) -> Check {
     }
     watched(
         "PoliciesMissing",
-        "the admission policies that keep approvals honest are not in force, so that nothing is deployed: a cluster administrator applies \
-         the policies and bindings that come with Pilotage (deploy/admission)",
+        "the admission policies that keep approvals honest are not in force, so that nothing is deployed: a cluster administrator runs \
+         kubectl apply --server-side --force-conflicts -f deploy/admission/ and then kubectl replace -f deploy/admission/",
     )
+}
+
+fn windows_are_possible(view: &View) -> Check {
+    match &view.window {
+        None => Ok(()),
+        Some(error) => edit("WindowInvalid", format!("{error}; correct spec.windows, as nothing could be deployed by it")),
+    }
 }
 
 fn pipeline_exists(view: &View) -> Check {

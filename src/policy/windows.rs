@@ -61,6 +61,49 @@ pub fn opening(windows: &[Window], now: Timestamp) -> Result<Opening, WindowErro
     Ok(Opening::Open)
 }
 
+/// Whether a window can ever do what it says.
+///
+/// # Errors
+/// Where its schedule, time zone or duration can't be read, or never comes.
+pub fn check(window: &Window) -> Result<(), WindowError> {
+    let error = |cause: String| WindowError { schedule: window.schedule.clone(), cause };
+    match duration::parse(&window.duration) {
+        None => return Err(error(format!("duration {} can't be read", window.duration))),
+        Some(length) if length.is_zero() => return Err(error("its duration is zero".to_owned())),
+        Some(_) => {}
+    }
+    check_schedule(&window.schedule, window.time_zone.as_deref()).map_err(error)
+}
+
+/// Whether a schedule can be read, and comes at all.
+///
+/// # Errors
+/// Why not.
+pub fn check_schedule(schedule: &str, zone: Option<&str>) -> Result<(), String> {
+    // From here every day of a year comes within the four years that are looked at, the 29th of February too.
+    const START: &str = "2024-01-01T00:00:00Z";
+    let crontab = read(schedule, zone)?;
+    crontab.find_next(START).map(|_| ()).map_err(|_| "it never comes: no month has that day".to_owned())
+}
+
+/// Reads a schedule, or says in one line why it can't be.
+fn read(schedule: &str, zone: Option<&str>) -> Result<cronexpr::Crontab, String> {
+    let zone = zone.unwrap_or("UTC");
+    let fields = schedule.split_whitespace().count();
+    if fields != 5 {
+        return Err(format!("it has {fields} fields, and a schedule has five: minute, hour, day of month, month and day of week"));
+    }
+    // Alone, so that what is said of it is not said of the schedule.
+    if cronexpr::parse_crontab(&format!("* * * * * {zone}")).is_err() {
+        return Err(format!("{zone} is not a time zone of the IANA database, as Europe/Prague is"));
+    }
+    cronexpr::parse_crontab(&format!("{schedule} {zone}")).map_err(|error| {
+        // The first lines show the place with a mark below it; the last one says what is wrong there.
+        let text = error.to_string();
+        text.lines().last().unwrap_or_default().trim_start_matches([' ', '^']).to_owned()
+    })
+}
+
 struct Occurrence {
     inside: Option<Timestamp>,
     next: Option<Timestamp>,
@@ -69,8 +112,7 @@ struct Occurrence {
 fn occurrence(window: &Window, now: Timestamp) -> Result<Occurrence, WindowError> {
     let error = |cause: String| WindowError { schedule: window.schedule.clone(), cause };
     let length = duration::parse(&window.duration).ok_or_else(|| error(format!("duration {} can't be read", window.duration)))?;
-    let zone = window.time_zone.as_deref().unwrap_or("UTC");
-    let crontab = cronexpr::parse_crontab(&format!("{} {zone}", window.schedule)).map_err(|e| error(e.to_string()))?;
+    let crontab = read(&window.schedule, window.time_zone.as_deref()).map_err(error)?;
     let find = |after: Timestamp| -> Result<Option<Timestamp>, WindowError> {
         let next = crontab.find_next(after.to_string().as_str()).map_err(|e| error(e.to_string()))?;
         Ok(Some(next.timestamp()))
@@ -122,6 +164,26 @@ mod tests {
     fn deny_wins_over_allow() {
         let both = [window(WindowType::Allow, "0 9 * * *", "8h", None), window(WindowType::Deny, "0 12 * * *", "1h", None)];
         assert!(matches!(opening(&both, at("2026-11-20T12:30:00Z")), Ok(Opening::Closed { .. })));
+    }
+
+    #[test]
+    fn an_impossible_window_is_told_before_anybody_waits_for_it() {
+        let said = |schedule: &str, duration: &str, zone: Option<&str>| {
+            check(&window(WindowType::Deny, schedule, duration, zone)).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        for good in ["0 17 * * 5", "*/5 0-6,22 1,15 JAN-jun mon", "0 0 29 2 *", "0 0 L * 5L", "00 09 15W * 1#2"] {
+            assert_eq!(said(good, "1h", Some("Europe/Prague")), "", "{good}");
+        }
+        for (schedule, duration, zone, why) in [
+            ("0 25 * * *", "1h", None, "must be in range 0..=23; found 25"),
+            ("0 0 9 * * 1", "1h", None, "it has 6 fields"),
+            ("0 9 * * 1", "1h", Some("Europe/Pragu"), "Europe/Pragu is not a time zone"),
+            ("0 0 31 2 *", "1h", None, "it never comes"),
+            ("0 9 * * 1", "0h", None, "its duration is zero"),
+        ] {
+            let said = said(schedule, duration, zone);
+            assert!(said.contains(why) && !said.contains('\n'), "{schedule}: {said}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::sender::{Delivery, Sender};
 use super::{event, report};
 use crate::api::condition;
 use crate::api::pipeline::Trigger;
-use crate::api::{DeploymentRequest, Pipeline};
+use crate::api::{DeploymentRequest, Pipeline, Solution};
 use crate::driver::Cluster;
 use crate::driver::records::RecordError;
 
@@ -218,10 +218,21 @@ impl Desk {
         self.outlets.iter().map(|o| o.progress.since()).min().unwrap_or(Timestamp::MAX)
     }
 
+    /// The name of a request that was deleted while nobody looked, as its Solution tells of it; empty where none does.
+    fn name_in_a_window(&self, uid: &str) -> String {
+        let of = |solution: &Solution| {
+            let told = solution.status.iter().flat_map(|s| &s.deployments);
+            told.into_iter().find(|d| d.request_uid == uid && d.host == self.host).map(|d| d.request.clone())
+        };
+        let found = self.cluster.stores.solutions.find(|solution| of(solution).is_some());
+        found.and_then(|solution| of(&solution)).unwrap_or_default()
+    }
+
     fn take_requests(&mut self) {
         let existing = self.existing(self.since());
-        let mut gone: BTreeMap<String, String> = self.requests.values().map(|r| (r.view.uid.clone(), r.view.name.clone())).collect();
-        gone.extend(self.outlets.iter().flat_map(|o| o.progress.open()).map(|(uid, name)| (uid.to_owned(), name.to_owned())));
+        let open = self.outlets.iter().flat_map(|o| o.progress.open()).map(|(uid, name)| (uid.to_owned(), name.to_owned()));
+        let mut gone: BTreeMap<String, String> = open.collect();
+        gone.extend(self.requests.values().map(|r| (r.view.uid.clone(), r.view.name.clone())));
         for request in &existing {
             let view = view(request);
             gone.remove(&view.uid);
@@ -245,6 +256,7 @@ impl Desk {
         }
         let now = Timestamp::now();
         for (uid, name) in gone {
+            let name = if name.is_empty() { self.name_in_a_window(&uid) } else { name };
             let tracked = self.requests.entry(uid.clone()).or_insert_with(|| Tracked {
                 view: View { uid, name, created: Timestamp::UNIX_EPOCH, ended: None },
                 full: None,

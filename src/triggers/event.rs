@@ -44,13 +44,15 @@ pub fn of_request(happened: Happened, request: &DeploymentRequest, stage: Option
     envelope(happened, &host, &spec.pipeline, &request.name_any(), &uid, &data)
 }
 
-/// What is told of a request that was deleted while nobody looked: nothing is known of it but its name.
+/// What is told of a request that was deleted while nobody looked: nothing is known of it but its uid, and its name where its Solution
+/// still tells of it.
 pub fn of_unknown(at: Timestamp, host: &str, pipeline: &str, name: &str, uid: &str) -> Value {
     let trigger = Trigger::OnDeploymentCompleted;
     let mut data = Map::new();
     data.insert("trigger".into(), json!(format!("{trigger:?}")));
     data.insert("host".into(), json!(host));
-    data.insert("request".into(), json!({"name": name, "uid": uid}));
+    data.insert("request".into(), if name.is_empty() { json!({"uid": uid}) } else { json!({"name": name, "uid": uid}) });
+    let name = if name.is_empty() { uid } else { name };
     data.insert("pipeline".into(), json!(pipeline));
     data.insert(
         "outcome".into(),

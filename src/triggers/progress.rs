@@ -40,6 +40,7 @@ pub enum Told {
 /// A request that is told in part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Open {
+    /// Empty where it is not known: what the status keeps has no names.
     name: String,
     last: Option<Trigger>,
 }
@@ -55,7 +56,7 @@ pub struct Progress {
 impl Progress {
     /// Where a leader left off.
     pub fn resume(cursor: &SinkCursor) -> Self {
-        let open = cursor.open.iter().map(|o| (o.uid.clone(), Open { name: o.name.clone(), last: o.last }));
+        let open = cursor.open.iter().map(|o| (o.uid.clone(), Open { name: String::new(), last: o.last }));
         Self { since: cursor.since, open: open.collect(), done: cursor.done.iter().cloned().collect() }
     }
 
@@ -72,7 +73,7 @@ impl Progress {
         self.since
     }
 
-    /// The requests that are told in part, by uid and name.
+    /// The requests that are told in part, by uid and name; the name is empty where it is not known.
     pub fn open(&self) -> impl Iterator<Item = (&str, &str)> {
         self.open.iter().map(|(uid, open)| (uid.as_str(), open.name.as_str()))
     }
@@ -131,7 +132,7 @@ impl Progress {
 
     /// What the pipeline's status keeps. What finds no room is told again by whoever leads next.
     pub fn cursor(&self) -> SinkCursor {
-        let open = self.open.iter().take(MOST).map(|(uid, o)| OpenRequest { uid: uid.clone(), name: o.name.clone(), last: o.last });
+        let open = self.open.iter().take(MOST).map(|(uid, o)| OpenRequest { uid: uid.clone(), last: o.last });
         SinkCursor { since: self.since, open: open.collect(), done: self.done.iter().take(MOST).cloned().collect() }
     }
 }

@@ -47,3 +47,4 @@ mod scene;
 mod sinks;
 mod stolen;
 mod twins;
+mod words;

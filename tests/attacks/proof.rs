@@ -31,8 +31,6 @@ enum Guard {
     Escalation { user: String },
     /// One validation of a policy.
     Validation { policy: String, index: usize, says: String },
-    /// A mutating policy, which fails strangers.
-    Mutation { policy: String },
     /// What a schema says of one field: its length, its pattern.
     Field { kind: String, path: String },
     /// A rule of a schema.
@@ -50,7 +48,6 @@ impl fmt::Display for Guard {
             }
             Self::Escalation { .. } => f.write_str("RBAC: nobody hands on what they don't have"),
             Self::Validation { policy, says, .. } => write!(f, "policy {policy}: {says}"),
-            Self::Mutation { policy } => write!(f, "mutating policy {policy}"),
             Self::Field { kind, path } => write!(f, "schema of {kind}: what {path} may be"),
             Self::Rule { kind, says } => write!(f, "schema of {kind}: {says}"),
             Self::BuiltIn(what) => write!(f, "Kubernetes: {what}"),
@@ -107,6 +104,27 @@ pub async fn prove(attack: u8, what: &str) {
     for (at, guard) in guards.iter().enumerate() {
         write!(line, "{}{guard}", if at == 0 { "" } else { " + " }).unwrap();
     }
+    known(mode, &line);
+}
+
+/// Proves, where proofs are asked for, that the last call would be answered with what is hidden, were it not for a mutating policy that
+/// undoes what a stranger wrote.
+pub async fn undone(attack: u8, what: &str, policy: &str, hidden: &str) {
+    let Some(mode) = recorder::MODE.as_deref() else { return };
+    let call = recorder::last().expect("a call that was recorded");
+    let admin = client(ControlPlane::from_env().expect("a control plane").admin_kubeconfig()).await;
+    let api = Api::<MutatingAdmissionPolicyBinding>::all(admin.clone());
+    let was = api.get(policy).await.unwrap();
+    api.delete(policy, &DeleteParams::default()).await.unwrap();
+    let shows = async || call.repeat().await.err().is_some_and(|error| error.to_string().contains(hidden));
+    until(&format!("attack {attack} ({what}) shows what is hidden"), async || shows().await.then_some(())).await;
+    put_back(&admin, Taken::Binding(Box::new(was))).await;
+    until(&format!("attack {attack} ({what}) shows nothing any more"), async || (!shows().await).then_some(())).await;
+    known(mode, &format!("{attack} | {what} | mutating policy {policy}, without which the answer shows it"));
+}
+
+/// A line of the proof is written, or has to be known.
+fn known(mode: &str, line: &str) {
     println!("proof: {line}");
     if mode == "write" {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/guards.txt");
@@ -121,19 +139,13 @@ pub async fn prove(attack: u8, what: &str) {
 /// What guards, as it is installed.
 struct Installed {
     policies: Vec<ValidatingAdmissionPolicy>,
-    mutations: Vec<String>,
     kinds: Vec<CustomResourceDefinition>,
 }
 
 impl Installed {
     async fn read(admin: &Client) -> Self {
         let (all, admin) = (ListParams::default(), || admin.clone());
-        let mutations = Api::<MutatingAdmissionPolicyBinding>::all(admin()).list(&all).await.unwrap();
-        Self {
-            policies: Api::all(admin()).list(&all).await.unwrap().items,
-            mutations: mutations.iter().map(ResourceExt::name_any).collect(),
-            kinds: Api::all(admin()).list(&all).await.unwrap().items,
-        }
+        Self { policies: Api::all(admin()).list(&all).await.unwrap().items, kinds: Api::all(admin()).list(&all).await.unwrap().items }
     }
 }
 
@@ -146,10 +158,6 @@ fn recognize(installed: &Installed, error: &Error) -> Guard {
         return speaks
             .and_then(|policy| validation(policy, message))
             .unwrap_or_else(|| panic!("no validation of {policy} says: {message}"));
-    }
-    if message.contains("no such key") {
-        let named = installed.mutations.iter().find(|name| message.contains(&format!("'{name}'")));
-        return Guard::Mutation { policy: named.unwrap_or_else(|| panic!("whose is this: {message}")).clone() };
     }
     if message.contains("attempting to grant RBAC permissions not currently held") {
         return Guard::Escalation { user: between(message, "user \"", "\"").unwrap_or_default().to_owned() };
@@ -169,10 +177,9 @@ fn recognize(installed: &Installed, error: &Error) -> Guard {
             continue;
         }
         let mut rules = Vec::new();
-        visit_rules(&mut serde_json::to_value(&definition.spec).unwrap(), &mut |rule| rules.push(rule["message"].clone()));
-        let says = rules.iter().filter_map(Value::as_str).find(|says| message.contains(says));
-        if let Some(says) = says {
-            return Guard::Rule { kind: kind.clone(), says: says.to_owned() };
+        visit_rules(&mut serde_json::to_value(&definition.spec).unwrap(), &mut |rule| rules.extend(says(rule)));
+        if let Some(says) = rules.into_iter().find(|says| message.contains(says)) {
+            return Guard::Rule { kind: kind.clone(), says };
         }
         let path = between(message, "is invalid: ", ": ").unwrap_or_default().trim_start_matches('[');
         // That a list is a set is part of how it is merged, which the API server lets nobody change.
@@ -185,6 +192,15 @@ fn recognize(installed: &Installed, error: &Error) -> Guard {
         return Guard::BuiltIn(format!("what {path} may be"));
     }
     Guard::BuiltIn(message.chars().take(60).collect())
+}
+
+/// What a rule of a schema says, up to what it puts in.
+fn says(rule: &Value) -> Option<String> {
+    if let Some(fixed) = rule["message"].as_str() {
+        return Some(fixed.to_owned());
+    }
+    let text = rule["messageExpression"].as_str()?.split('\'').nth(1)?;
+    Some(text.split(':').next().unwrap_or_default().to_owned())
 }
 
 /// The validation whose message this is: by its fixed text, or by a text in its expression.
@@ -222,21 +238,14 @@ async fn take_away(admin: &Client, kubectl: &Kubectl, guard: &Guard, number: usi
             api.replace(policy, &PostParams::default(), &without).await.unwrap();
             Some(Taken::Policy(Box::new(was)))
         }
-        Guard::Mutation { policy } => {
-            let api = Api::<MutatingAdmissionPolicyBinding>::all(admin.clone());
-            let was = api.get(policy).await.unwrap();
-            api.delete(policy, &DeleteParams::default()).await.unwrap();
-            Some(Taken::Binding(Box::new(was)))
-        }
         Guard::Rule { kind, says } => {
             let api = Api::<CustomResourceDefinition>::all(admin.clone());
             let all = api.list(&ListParams::default()).await.unwrap();
             let was = all.into_iter().find(|d| d.spec.names.kind == *kind)?;
             let mut spec = serde_json::to_value(&was.spec).unwrap();
             visit_rules(&mut spec, &mut |rule| {
-                if rule["message"] == says.as_str() {
-                    rule["rule"] = "true".into();
-                    rule["message"] = "taken away for a proof".into();
+                if self::says(rule).as_ref() == Some(says) {
+                    *rule = json!({"rule": "true", "message": "taken away for a proof"});
                 }
             });
             let without = CustomResourceDefinition { spec: serde_json::from_value(spec).unwrap(), ..was.clone() };

@@ -134,6 +134,25 @@ fn the_page_on_installing_does_what_it_says() {
     assert!(flags.contains("oci://registry.contoso.test/pilotage") && flags.contains("PILOTAGE_ADMIN_ADDRESS"), "{flags}");
     assert!(mounts.contains("/var/run/artifact-store") && pod["volumes"].to_string().contains("pilotage-artifact-store"), "{pod}");
 
+    // A policy that somebody changed, and one that is gone, are put back as the page says; then the same is applied as ever.
+    let change = r#"[{"op": "add", "path": "/spec/matchConditions/-", "value": {"name": "never", "expression": "false"}}]"#;
+    kubectl.ok(&["patch", "validatingadmissionpolicy", "pilotage-stage", "--type=json", "-p", change]).unwrap();
+    kubectl.ok(&["delete", "validatingadmissionpolicybinding", "pilotage-status"]).unwrap();
+    let missing = "--for=jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=PoliciesMissing";
+    kubectl.ok(&["wait", "stage/standard-qa", "-n", "contoso-host", missing, "--timeout=60s"]).unwrap();
+    run(&plane, with(&commands, "kubectl replace -f deploy/admission/")).unwrap();
+    ready("stage", "standard-qa");
+    run(&plane, "kubectl apply --server-side -f deploy/admission/").unwrap();
+    // Whoever went further than the page is not stuck either.
+    run(&plane, "kubectl replace --force -f deploy/admission/").unwrap();
+    run(&plane, "kubectl apply --server-side -f deploy/admission/").unwrap();
+
+    // A cluster with Pilotage can be a remote one too: what that needs takes nothing of it away.
+    run(&plane, "kubectl apply --server-side -f deploy/remote/").unwrap();
+    let offers = kubectl.json(&["get", "clusterrole", "pilotage-aggregate-to-admin"]).unwrap()["rules"].to_string();
+    assert!(offers.contains("develop") && offers.contains("manage"), "{offers}");
+    kubectl.ok(&["delete", "-f", "deploy/remote/"]).unwrap();
+
     let end = with(&commands, "confirm-delete");
     let unconfirmed = end.lines().find(|line| line.starts_with("kubectl delete namespace")).unwrap();
     assert!(run(&plane, unconfirmed).unwrap_err().contains("holds pipeline contoso-standard"));

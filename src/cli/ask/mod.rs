@@ -48,6 +48,9 @@ pub async fn ask(
     asking: &Asking,
     out: &mut (impl Write + Send),
 ) -> anyhow::Result<()> {
+    // Whatever is wrong with a flag is said before anything is made.
+    let timeout = duration::parse(&asking.timeout)
+        .with_context(|| format!("--timeout {} is not a duration such as 15m; no request was made", asking.timeout))?;
     let what = format!("{} {} to stage {} of pipeline {}", spec.solution.name, spec.solution.version, spec.stage, spec.pipeline);
     let mut request = DeploymentRequest::new("", spec);
     request.metadata.name = None;
@@ -62,8 +65,6 @@ pub async fn ask(
     if !asking.wait {
         return Ok(());
     }
-    let timeout =
-        duration::parse(&asking.timeout).with_context(|| format!("--timeout {} is not a duration such as 15m", asking.timeout))?;
     wait(client, host, &made, asking, timeout, out).await
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use kube::{Api, Client, ResourceExt};
 
 use super::is_forbidden;
-use super::window::Window;
+use super::window::{Window, whereabouts};
 use crate::api::environment::DeployedSolution;
 use crate::api::{Environment, Stage};
 
@@ -45,7 +45,10 @@ impl Place {
                     running,
                 });
             }
-            Ok(None) if namespace.is_some() => bail!("stage {stage} does not exist in host {host}: see kubectl get stages -n {host}"),
+            Ok(None) if namespace.is_some() => {
+                let hint = whereabouts(client, host, from, |e| e.stage == stage).await;
+                bail!("stage {stage} does not exist in host {host}: see kubectl get stages -n {host}; {hint}")
+            }
             Ok(None) => {}
             Err(error) if is_forbidden(&error) => {}
             Err(error) => return Err(error).with_context(|| format!("reading stage {stage} of namespace {host}")),
@@ -57,6 +60,9 @@ impl Place {
         let window = Window::open(client, from, solution).await.with_context(|| cannot_tell(host, stage))?;
         match window.of_stage(namespace, stage)[..] {
             [entry] => Ok(unseen(entry.host.clone(), &entry.pipeline)),
+            [] if namespace.is_some() && !window.of_stage(None, stage).is_empty() => {
+                bail!("stage {stage} is not one of host {host}: {}", whereabouts(client, host, from, |e| e.stage == stage).await)
+            }
             [] => bail!("{}: Solution {solution} of namespace {} was not asked for there yet", cannot_tell(host, stage), window.namespace),
             _ => bail!("Solution {solution} goes to a stage {stage} in several hosts: name the one you mean with -n"),
         }

@@ -59,6 +59,20 @@ impl Window {
     }
 }
 
+/// What is said of something that is not in the namespace that was named as the host: where it is, as far as the Solutions that the
+/// caller may read tell of it.
+pub async fn whereabouts(client: &Client, named: &str, from: Option<&str>, is_it: impl Fn(&SolutionDeployment) -> bool) -> String {
+    let own = from.unwrap_or_else(|| client.default_namespace());
+    for namespace in [own, named] {
+        // Whoever may not look there is told nothing of it.
+        let Ok(window) = Window::open_all(client, Some(namespace)).await else { continue };
+        if let Some((_, entry)) = window.with_solutions().find(|(_, entry)| entry.host != named && is_it(entry)) {
+            return format!("it is in host {}: name that with -n {} (and --from {namespace} for the Solution)", entry.host, entry.host);
+        }
+    }
+    "-n names the host, the namespace with the pipeline and its stages; the namespace of the Solution is named with --from".to_owned()
+}
+
 /// Whether a phase is one that is never left.
 pub fn has_ended(phase: &str) -> bool {
     ["Succeeded", "Failed", "Rejected", "Canceled"].contains(&phase)

@@ -19,7 +19,8 @@ pub fn view(stores: &Stores, pipeline: &Pipeline, host: &str) -> View {
             .get(&ObjectRef::new(name).within(host))
             .map(|e| EnvironmentView { type_: e.spec.type_, validated: validated(&e) }),
     });
-    let mut view = View { development: development.collect(), ..View::default() };
+    let retention = pipeline.spec.retention.as_ref().map(|r| (r.schedule.clone(), r.time_zone.clone()));
+    let mut view = View { development: development.collect(), retention, ..View::default() };
     for stage in stores.stages.state().iter().filter(|s| s.metadata.namespace.as_deref() == Some(host)) {
         if stage.spec.pipeline == pipeline.name_any() {
             view.stages.push(self::stage(stage));

@@ -165,6 +165,8 @@ impl Pass {
         for observation in &report.conditions {
             condition::set(&mut status.conditions, observation, generation, now);
         }
+        let summary = condition::find(&status.conditions, condition_types::SUCCEEDED);
+        status.waiting_for = summary.map(|c| condition::in_a_line(&c.message)).unwrap_or_default();
     }
 
     async fn open_gate(&mut self, observed: &Observed, kind: GateKind, now: Timestamp) -> Result<(), ReconcileError> {

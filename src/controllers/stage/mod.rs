@@ -15,29 +15,33 @@ use crate::api::stage::StageStatus;
 use crate::controllers::BEHIND;
 use crate::controllers::environment::CROWDED;
 use crate::controllers::seen::Seen;
+use crate::driver::accounts::Accounts;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
-use crate::driver::stores::Stores;
+use crate::driver::stores::{News, Stores};
 use crate::driver::{Cluster, status};
 use crate::policy::check::{self, Good, READY};
-use crate::policy::stage as policy;
+use crate::policy::stage::{self as policy, Account, DelegateView};
 
 /// Says whether Pilotage's admission policies are in force, by what the caches hold.
 pub type PoliciesInForce = Box<dyn Fn(&Stores) -> bool + Send + Sync>;
 
-/// What a judgement is made from. Annotations are part of it so that an administrator can ask for a new one at once.
-type Grounds = (Option<BTreeMap<String, String>>, policy::View);
+/// What a judgement is made from. Annotations are part of it so that an administrator can ask for a new one at once, and how often the
+/// delegate's `ServiceAccount` went or came.
+type Grounds = (Option<BTreeMap<String, String>>, policy::View, u64);
 
 /// Judges Stages.
 pub struct StageController {
     cluster: Arc<Cluster>,
     policies_in_force: PoliciesInForce,
     seen: Seen<Grounds>,
+    accounts: Accounts,
 }
 
 impl StageController {
-    /// A controller for the Stages of that cluster.
-    pub fn new(cluster: Arc<Cluster>, policies_in_force: PoliciesInForce) -> Self {
-        Self { cluster, policies_in_force, seen: Seen::default() }
+    /// A controller for the Stages of that cluster; `news` is told of `ServiceAccounts` that go or come.
+    pub fn new(cluster: Arc<Cluster>, policies_in_force: PoliciesInForce, news: Arc<dyn News>) -> Self {
+        let accounts = Accounts::new(cluster.clients.watch(), cluster.stores.clone(), news);
+        Self { cluster, policies_in_force, seen: Seen::default(), accounts }
     }
 }
 
@@ -54,7 +58,11 @@ impl Reconciler for StageController {
         }
         let uid = object.uid().unwrap_or_default();
         let cached = observe::view(&self.cluster.stores, &object, (self.policies_in_force)(&self.cluster.stores));
-        let mut grounds = (object.metadata.annotations.clone(), cached);
+        let delegate = match &cached.delegate {
+            DelegateView::ServicePrincipal { name, .. } => name.clone(),
+            DelegateView::Requester | DelegateView::StageOwner => String::new(),
+        };
+        let mut grounds = (object.metadata.annotations.clone(), cached, self.accounts.changes(&host, &delegate));
         if let Some(left) = self.seen.holds(&uid, &grounds) {
             return Ok(Next::After(left));
         }
@@ -70,6 +78,9 @@ impl Reconciler for StageController {
             let answers = observe::answers(&self.cluster, view, remote);
             let (mut view, (answers, not_lent)) = futures::try_join!(observe::with_account(&self.cluster, view.clone()), answers)?;
             view.not_lent = not_lent;
+            if matches!(view.delegate, DelegateView::ServicePrincipal { account: Account::Present, .. }) {
+                self.accounts.watch(&host);
+            }
             checked = policy::delegation(&view, &answers);
         }
         let outcome = checked.map(|()| Good { reason: "Ready", message: format!("deploys to {}", view.target_environment) });

@@ -14,6 +14,7 @@ use crate::driver::stores::Stores;
 use crate::identity::access::Access;
 use crate::policy::check::Failure;
 use crate::policy::stage::{self as policy, Account, Answer, DelegateView, Need, Review, Target, TargetCluster, View};
+use crate::policy::windows;
 
 /// The stage and what it refers to, by the caches alone.
 pub fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
@@ -29,6 +30,7 @@ pub fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
         target: environment.as_deref().map(target),
         pinned: stage.status.as_ref().and_then(|s| s.pinned.clone()),
         owner: spec.owner.clone(),
+        window: spec.windows.iter().find_map(|window| windows::check(window).err()),
         delegate: spec.delegated_deployment.as_ref().map_or(DelegateView::Requester, delegate),
         delegate_approves: spec.approval.as_ref().is_none_or(|approval| approval.by.is_by_delegate()),
         not_lent: None,

@@ -198,8 +198,18 @@ fn regions_agree_unless_the_host_allows_otherwise() {
         v.cross_region = true;
     });
     assert!(from_outside(&allowed).is_ok());
-    assert_eq!(outside(|v| namespace(v, |n| n.region = None)).0, "");
-    assert_eq!(outside(|v| v.host_region = None).0, "");
+    let nowhere = |v: &mut View| namespace(v, |n| n.region = None);
+    let (reason, message) = outside(nowhere);
+    assert_eq!(reason, "RegionMismatch", "nobody knows that it is the same");
+    assert!(message.contains("kubectl label namespace contoso-qa topology.kubernetes.io/region=eu"), "{message}");
+    let (reason, message) = outside(|v| v.host_region = None);
+    assert_eq!(reason, "RegionMismatch");
+    assert!(message.contains("kubectl label namespace host topology.kubernetes.io/region=eu"), "{message}");
+    let neither = with(|v| {
+        nowhere(v);
+        v.host_region = None;
+    });
+    assert!(from_outside(&neither).is_ok(), "where nobody speaks of regions there is one");
 }
 
 #[test]

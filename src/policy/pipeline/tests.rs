@@ -16,6 +16,7 @@ fn view(stages: &[(&str, Option<&str>)]) -> View {
         development: vec![development("dev", Some((EnvironmentType::Development, Ok(()))))],
         stages: stages.iter().map(|(name, previous)| stage(name, *previous)).collect(),
         foreign: BTreeSet::from(["elsewhere".to_owned()]),
+        retention: None,
     }
 }
 
@@ -47,6 +48,15 @@ fn a_pipeline_needs_a_development_environment() {
     let (reason, message) = with(vec![development("dev", Some((EnvironmentType::Development, Err("NotManaged"))))]);
     assert_eq!(reason, "EnvironmentNotValidated");
     assert!(message.contains("dev (NotManaged)"), "{message}");
+}
+
+#[test]
+fn an_impossible_retention_is_told() {
+    let with =
+        |schedule: &str, zone: Option<&str>| judged(&View { retention: Some((schedule.into(), zone.map(Into::into))), ..view(STANDARD) });
+    assert_eq!(with("0 3 * * *", Some("Europe/Prague")).0, "Ready");
+    assert_eq!(with("0 3 31 2 *", None).0, "RetentionInvalid");
+    assert!(with("0 3 * * *", Some("Europe/Pragu")).1.contains("Europe/Pragu is not a time zone"));
 }
 
 #[test]

@@ -18,6 +18,7 @@ fn view(delegate: DelegateView) -> View {
         }),
         pinned: None,
         owner: Some(Identity { username: "olga".into(), uid: None, groups: vec!["leads".into()] }),
+        window: None,
         delegate,
         delegate_approves: true,
         not_lent: None,
@@ -62,6 +63,8 @@ fn a_stage_needs_its_policies_pipeline_and_target() {
     assert_eq!(broken(|_| ()), "");
     assert_eq!(broken(|v| v.policies_in_force = false), "PoliciesMissing");
     assert_eq!(broken(|v| v.pipeline_exists = false), "UnknownPipeline");
+    let error = WindowError { schedule: "0 25 * * *".into(), cause: "hours".into() };
+    assert_eq!(broken(|v| v.window = Some(error)), "WindowInvalid");
     assert_eq!(broken(|v| v.target = None), "UnknownEnvironment");
     assert_eq!(broken(|v| target(v, |t| t.type_ = EnvironmentType::Development)), "WrongEnvironmentType");
     assert_eq!(broken(|v| target(v, |t| t.validated = Err("NotManaged".into()))), "EnvironmentNotValidated");
