@@ -3,6 +3,7 @@
 pub mod acceptance;
 pub mod decide;
 pub mod deployment;
+pub mod difference;
 pub mod gates;
 pub mod hash;
 pub mod observed;
