@@ -133,7 +133,8 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), S
         return Ok(());
     }
     if let Some(repository) = from_registry(o) {
-        return listed(o, pipeline, &repository, now);
+        listed(o, pipeline, &repository, now)?;
+        return if o.request.repository.is_some() { Ok(()) } else { nothing_developed(o, now) };
     }
     let name = match (&o.request.source_environment, pipeline.development_environments.as_slice()) {
         (Some(name), linked) if !linked.contains(name) => {
@@ -195,6 +196,17 @@ fn from_registry(o: &Observed) -> Option<Repository> {
         None if o.request.source_environment.is_none() && o.developed_in.is_empty() => stored(),
         None => None,
     }
+}
+
+/// What is stored from a registry is meant by a request that names nothing only where nobody develops the solution: a Solution of the
+/// same `kubectl apply` may still be on its way, or not be in the cache yet.
+fn nothing_developed(o: &Observed, now: Timestamp) -> Result<(), Step> {
+    let settled = o.request.created_at + SETTLING;
+    if now < settled {
+        let message = format!("names no source: waits until {settled} for a Solution {} that may come with it", o.request.solution);
+        return Err(Waiting::watched(Progress::Acceptance, "SourceNotNamed", message, Some(settled)));
+    }
+    if o.confirmed { Ok(()) } else { Err(Step::Confirm) }
 }
 
 /// What the operator fetches, and with which credentials, is the pipeline's administrator's to say, not a maker's.
