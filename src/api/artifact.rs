@@ -193,6 +193,10 @@ pub struct DeploymentRecord {
     /// The uid of the target namespace.
     #[schemars(length(max = 128))]
     pub environment_id: String,
+    /// The cluster of the target, by the name of its kubeconfig's Secret; absent for the host's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub cluster: Option<String>,
     /// The digest of the settings.
     #[schemars(length(max = 71))]
     pub settings_digest: String,

@@ -142,6 +142,13 @@ pub enum ValidationStatus {
     Failed,
 }
 
+impl Environment {
+    /// The cluster that it is in, by the name of its kubeconfig's Secret; `None` for the host's own.
+    pub fn cluster_name(&self) -> Option<String> {
+        self.spec.cluster.as_ref().map(|cluster| cluster.kubeconfig_secret_ref.name.clone())
+    }
+}
+
 /// Why a `Development` environment is never in another cluster, and what is done instead.
 pub const REMOTE_TARGETS_ONLY: &str = "only targets can be in another cluster: a version is exported for the person who asks for it, by what they \
     may read, and who somebody is in this cluster says nothing about the other one. Have CI there push each version as an OCI artifact, list its \

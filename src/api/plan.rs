@@ -40,6 +40,18 @@ pub struct Plan {
     /// What is done when the deployment fails, as the stage asked for it when the plan was made.
     #[serde(default, skip_serializing_if = "is_keep")]
     pub on_failure: OnFailure,
+    /// The uid of the Environment.
+    #[serde(rename = "environmentUID", default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub environment_uid: String,
+    /// What else of the stage the hash covers, in words: how it delegates, its target, time-out, force and sharing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub terms: String,
+    /// The digest of the list of all objects that are deleted, created anew or belong to the whole cluster.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 71))]
+    pub marked_digest: String,
     /// How many objects will be created.
     #[serde(default)]
     pub create: i32,

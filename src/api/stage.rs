@@ -267,4 +267,8 @@ pub struct PinnedTarget {
     /// The uid of its namespace.
     #[schemars(length(max = 128))]
     pub environment_id: String,
+    /// The cluster that it is in, by the name of its kubeconfig's Secret; absent for the host's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub cluster: Option<String>,
 }

@@ -11,7 +11,8 @@ use super::ask::place::Place;
 use super::ask::settings::SettingsArgs;
 use super::ask::{self, Asking, is_forbidden};
 use crate::api::reference::SolutionVersion;
-use crate::api::request::DeploymentRequestSpec;
+use crate::api::repository;
+use crate::api::request::{ArtifactSource, DeploymentRequestSpec, OciSource};
 use crate::api::settings::DeploymentSettings;
 use crate::api::{Artifact, DeploymentRequest, names};
 
@@ -62,13 +63,18 @@ pub async fn run(client: Client, namespace: Option<String>, args: RedeployArgs, 
     {
         writeln!(out, "downgrade: stage {stage} runs {solution} {running}")?;
     }
-    let stored_from = artifact.filter(|_| place.is_first).and_then(|a| a.spec.source.environment);
+    let stored_from = artifact.filter(|_| place.is_first).map(|a| a.spec.source);
+    // Where the solution is developed, what is stored from a registry is meant only by its name.
+    let stored_in = stored_from.as_ref().filter(|_| source_environment.is_none()).and_then(|source| source.oci.as_deref());
+    let stored_in = stored_in.and_then(repository::pinned).map(|(repository, digest)| ArtifactSource {
+        oci: OciSource { url: repository.to_string(), tag: None, digest: Some(digest.to_owned()) },
+    });
     let spec = DeploymentRequestSpec {
         pipeline: place.pipeline.clone(),
         stage: stage.clone(),
         solution: SolutionVersion { name: solution.clone(), version: version.clone() },
-        source_environment: source_environment.clone().or(stored_from),
-        artifact: None,
+        source_environment: source_environment.clone().or(stored_from.and_then(|source| source.environment)),
+        artifact: stored_in,
         deployment_settings: settings.over(before)?,
         share_with: Vec::new(),
         notes: asking.notes.clone(),

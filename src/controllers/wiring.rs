@@ -9,6 +9,8 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
+use crate::api::condition;
+use crate::api::request_status::condition_types;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 use crate::driver::controller::{Queue, Waker};
 use crate::driver::remotes::Remotes;
@@ -137,6 +139,12 @@ impl Wiring {
     }
 }
 
+/// Whether a request waits for a solution that its own depends on.
+fn waits_for_another_solution(request: &DeploymentRequest) -> bool {
+    let conditions = request.status.as_ref().map_or(&[][..], |status| &status.run.conditions);
+    condition::find(conditions, condition_types::SUCCEEDED).is_some_and(|summary| summary.reason == "DependencyMissing")
+}
+
 fn namespace<K: Resource>(object: &K) -> Option<&str> {
     object.meta().namespace.as_deref()
 }
@@ -194,6 +202,7 @@ impl News for Wiring {
             // Requests that wait for it, in the next stage or for the same target; and a claim that it left behind.
             let (host, solution) = (namespace(object), &object.spec.solution.name);
             self.wake_requests_for(host, solution, |_| true);
+            self.wake_requests(|r| namespace(r) == host && waits_for_another_solution(r));
             let uid = object.uid().unwrap_or_default();
             self.wake_environments(|e| {
                 e.status.as_ref().is_some_and(|s| s.solutions.iter().filter_map(|d| d.claim.as_ref()).any(|c| c.request_uid == uid))

@@ -121,6 +121,13 @@ pub fn operator_as_delegate(target: &str, delegate: &Delegate) -> String {
     operator_may(&about("pilotage-as", &delegate.subject()), &rights)
 }
 
+/// The same of those places alone where one of these rights is missing; a place gets the whole of what is needed there.
+pub fn operator_as_delegate_where(target: &str, delegate: &Delegate, is_missing: impl Fn(&Right) -> bool) -> String {
+    let all = [delegate.to_become(), uses(delegate, &rights_in_every_target(target))];
+    let rights: Vec<Right> = all.into_iter().filter(|rights| rights.iter().any(&is_missing)).flatten().collect();
+    operator_may(&about("pilotage-as", &delegate.subject()), &rights)
+}
+
 /// What the operator needs in a target, or in its whole cluster, to use these rights of a delegate there, beyond what it has.
 pub fn operator_in_target_too(delegate: &Delegate, rights: &[Right]) -> String {
     let rights = uses(delegate, &whole_kinds(rights));
@@ -246,6 +253,44 @@ pub fn operator_reads(namespace: &str, right: &Right) -> String {
 pub fn reads(namespace: &str, right: &Right, who: &Subject) -> String {
     let what = format!("{}-{}", right.resource, right.name.as_deref().unwrap_or("all"));
     role_and_binding(&object_name("pilotage-read", &what), namespace, who, std::slice::from_ref(right))
+}
+
+/// How somebody gets one right on an object of a namespace.
+pub fn may(right: &Right, who: &Subject) -> String {
+    let what = format!("{}-{}", right.resource, right.name.as_deref().unwrap_or("all"));
+    let name = about(&object_name(&format!("pilotage-{}", right.verb), &what), who);
+    role_and_binding(&name, right.namespace.as_deref().unwrap_or_default(), who, std::slice::from_ref(right))
+}
+
+/// How somebody may read what they have deployed, where it was exported from.
+pub fn reads_source(who: &Subject, rights: &[Right]) -> String {
+    where_they_lie(|rights| with_rights(&about("pilotage-read", who), rights), who, rights)
+}
+
+/// Several messages as one. Each begins with a line that says what is missing, and most go on with what is to be applied. The first line
+/// stays the first; all that follows can be applied as it stands, as what is said there is a comment.
+pub fn together(messages: impl IntoIterator<Item = String>) -> String {
+    let mut all = String::new();
+    let mut applies = false;
+    for message in messages {
+        for (index, line) in message.lines().enumerate() {
+            if index == 0 && all.is_empty() {
+                all.push_str(line);
+                continue;
+            }
+            if index == 0 && applies {
+                all.push_str("\n---");
+            }
+            applies &= index > 0;
+            applies |= line.starts_with("apiVersion:");
+            let comment = if applies || line.is_empty() { "" } else { "# " };
+            let _ = write!(all, "\n{comment}{line}");
+        }
+    }
+    if applies || all.contains('\n') {
+        all.push('\n');
+    }
+    all
 }
 
 /// Rights of the operator.
@@ -481,6 +526,20 @@ mod tests {
         let operators = operator_in_target_too(&bot, &rights[1..]);
         assert_eq!(kinds(&operators), ["ClusterRole", "ClusterRoleBinding"]);
         assert!(operators.contains("\"impersonate-on:serviceaccount:patch\"") && !operators.contains("create\""), "{operators}");
+    }
+
+    #[test]
+    fn several_grants_can_be_applied_at_once_and_what_is_said_of_them_is_a_comment() {
+        let bot = service_account("host", "bot");
+        let grant = |why: &str| format!("{why}; apply:\n{}", delegate_in_host("host", &bot));
+        let all = together([grant("the first"), "no token: see the docs\nand ask".to_owned(), grant("the last")]);
+        assert!(all.starts_with("the first; apply:\napiVersion") && all.ends_with('\n'), "{all}");
+        let (_, text) = all.split_once('\n').unwrap();
+        let kinds: Vec<String> = documents(text).iter().map(|d| d["kind"].as_str().unwrap_or("?").to_owned()).collect();
+        assert_eq!(kinds, ["RoleBinding", "RoleBinding"], "{all}");
+        assert!(all.contains("\n---\n# no token: see the docs\n# and ask\n# the last; apply:\napiVersion"), "{all}");
+        assert_eq!(together([grant("alone")]), grant("alone"));
+        assert_eq!(together(["alone".to_owned()]), "alone");
     }
 
     #[test]

@@ -147,18 +147,20 @@ pub fn opt_in_label(type_: EnvironmentType) -> &'static str {
     }
 }
 
-/// The checks that look at the namespace from outside, and the namespace that passes them. Nothing is read inside one before.
+/// The checks that look at the namespace from outside, and the namespace that passes them. Nothing is read inside one before, and nothing
+/// is told of one that did not give itself to the host, not even whether it exists.
 ///
 /// # Errors
 /// The first check that failed.
 pub fn from_outside(view: &View) -> Result<&NamespaceView, Failure> {
-    let found = exists(view)?;
+    not_own_host(view)?;
+    not_taken(view)?;
+    was_given_and_goes(view)?;
+    let found = given(view)?;
     not_terminating(view, found)?;
     no_host(view, found)?;
     identity_matches(view, found)?;
     not_recreated(view, found)?;
-    not_taken(view)?;
-    opted_in(view)?;
     region_agrees(view, found)?;
     Ok(found)
 }
@@ -189,12 +191,26 @@ fn remedy(view: &View) -> Remedy {
     if view.cluster.is_some() { Remedy::Polled } else { Remedy::Watched }
 }
 
-fn exists(view: &View) -> Result<&NamespaceView, Failure> {
-    view.found.as_ref().ok_or_else(|| Failure {
-        reason: "NamespaceNotFound",
-        message: format!("namespace {} does not exist: create it, or delete this Environment", view.place()),
-        remedy: remedy(view),
-    })
+/// The namespace, where it gave itself to the host. Of one that never did it is not told whether it exists; another cluster tells that
+/// to the user of the kubeconfig anyway.
+fn given(view: &View) -> Result<&NamespaceView, Failure> {
+    match &view.found {
+        None if view.recorded_id.is_some() || view.cluster.is_some() => Err(Failure {
+            reason: "NamespaceNotFound",
+            message: format!("namespace {} does not exist: create it, or delete this Environment", view.place()),
+            remedy: remedy(view),
+        }),
+        None => Err(not_given(view)),
+        Some(found) => opted_in(view).map(|()| found),
+    }
+}
+
+/// What goes takes its grants along: of the very namespace that was validated before it is told why.
+fn was_given_and_goes(view: &View) -> Check {
+    match &view.found {
+        Some(found) if view.recorded_id.as_ref() == Some(&found.uid) => not_terminating(view, found),
+        _ => Ok(()),
+    }
 }
 
 fn not_terminating(view: &View, found: &NamespaceView) -> Check {
@@ -211,18 +227,23 @@ fn not_terminating(view: &View, found: &NamespaceView) -> Check {
     Ok(())
 }
 
+fn not_own_host(view: &View) -> Check {
+    if view.cluster.is_none() && view.namespace == view.me.host { host_is_environment(view) } else { Ok(()) }
+}
+
 fn no_host(view: &View, found: &NamespaceView) -> Check {
-    if found.is_host || view.cluster.is_none() && view.namespace == view.me.host {
-        return edit(
-            "HostIsEnvironment",
-            format!(
-                "namespace {} is a host: a host, a development environment and a target are three different namespaces; delete this \
-                 Environment and create it for another namespace",
-                view.place()
-            ),
-        );
-    }
-    Ok(())
+    if found.is_host { host_is_environment(view) } else { Ok(()) }
+}
+
+fn host_is_environment(view: &View) -> Check {
+    edit(
+        "HostIsEnvironment",
+        format!(
+            "namespace {} is a host: a host, a development environment and a target are three different namespaces; delete this \
+             Environment and create it for another namespace",
+            view.place()
+        ),
+    )
 }
 
 fn identity_matches(view: &View, found: &NamespaceView) -> Check {
@@ -258,10 +279,11 @@ fn not_recreated(view: &View, found: &NamespaceView) -> Check {
 }
 
 /// One Environment holds a namespace: of those that it gave itself to the oldest, and among equals of one host the oldest too. An
-/// Environment of another host counts only where the namespace opted in to that host, or anybody could block a namespace of others.
+/// Environment of another host counts only where the namespace opted in to that host, or anybody could block a namespace of others; and
+/// it is told of only where the namespace opted in to this host too.
 fn not_taken(view: &View) -> Check {
     let rank = |holder: &Holder| (!holder.opted_in, holder.created, holder.uid.clone());
-    let rivals = view.rivals.iter().filter(|r| r.opted_in || r.host == view.me.host);
+    let rivals = view.rivals.iter().filter(|r| r.host == view.me.host || r.opted_in && view.me.opted_in);
     let Some(first) = rivals.min_by_key(|r| rank(r)).filter(|r| rank(r) < rank(&view.me)) else { return Ok(()) };
     let holder = if first.host == view.me.host {
         format!("Environment {} ({:?})", first.name, first.type_)
@@ -281,22 +303,26 @@ fn opted_in(view: &View) -> Check {
     if view.me.opted_in {
         return Ok(());
     }
+    Err(not_given(view))
+}
+
+fn not_given(view: &View) -> Failure {
     let Holder { host, type_, .. } = &view.me;
     let (namespace, label) = (&view.namespace, opt_in_label(*type_));
     let grant = match &view.cluster {
         None => grants::opt_in(host, namespace, opt_in_verb(*type_)),
         Some(there) => grants::opt_in_remotely(host, namespace, opt_in_verb(*type_), &grants::subject_of(&there.user)),
     };
-    polled(
-        "NotManaged",
-        format!(
-            "namespace {} has not given itself to host {host} as a {type_:?} environment. Either a cluster administrator labels \
-             it{}:\nkubectl label namespace {namespace} {label}={host}\nor an administrator of {namespace} applies{}:\n{grant}",
+    Failure {
+        reason: "NotManaged",
+        message: format!(
+            "namespace {} has not given itself to host {host} as a {type_:?} environment, or does not exist. An administrator of it applies{} \
+             what follows, or a cluster administrator labels it (kubectl label namespace {namespace} {label}={host}):\n{grant}",
             view.place(),
             view.there(),
-            view.there(),
         ),
-    )
+        remedy: Remedy::Polled,
+    }
 }
 
 /// The same region is the same label on both namespaces, or none on both. Where one of them says nothing, nobody knows.

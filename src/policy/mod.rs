@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod environment;
+pub mod made_again;
 pub mod pipeline;
 pub mod readiness;
 pub mod request;

@@ -150,8 +150,13 @@ pub fn structure(view: &View) -> Check {
 pub fn pin(view: &View) -> Option<PinnedTarget> {
     let confirmed = view.pinned.as_ref().is_some_and(|p| p.generation == view.generation);
     match &view.target {
-        Some(Target { validated: Ok(()), environment_id: Some(id), uid, type_: EnvironmentType::Target, .. }) if !confirmed => {
-            Some(PinnedTarget { generation: view.generation, environment_uid: uid.clone(), environment_id: id.clone() })
+        Some(Target { validated: Ok(()), environment_id: Some(id), uid, type_: EnvironmentType::Target, cluster, .. }) if !confirmed => {
+            Some(PinnedTarget {
+                generation: view.generation,
+                environment_uid: uid.clone(),
+                environment_id: id.clone(),
+                cluster: cluster.as_ref().map(|cluster| cluster.name.clone()),
+            })
         }
         _ => view.pinned.clone(),
     }
@@ -210,14 +215,10 @@ pub fn delegation(view: &View, answers: &[Answer]) -> Check {
         delegate_may_deploy(view, target, answers),
         delegate_may_deploy_there(target, &view.delegate, answers),
     ];
-    let mut failures = checks.into_iter().filter_map(Check::err);
-    match failures.next() {
+    let failures: Vec<Failure> = checks.into_iter().filter_map(Check::err).collect();
+    match failures.first() {
         None => Ok(()),
-        Some(first) => Err(failures.fold(first, |mut all, next| {
-            all.message.push_str("\n\n");
-            all.message.push_str(&next.message);
-            all
-        })),
+        Some(first) => Err(Failure { message: grants::together(failures.iter().map(|failure| failure.message.clone())), ..first.clone() }),
     }
 }
 
@@ -324,15 +325,20 @@ fn target_is_validated(view: &View, target: &Target) -> Check {
 
 fn target_is_the_confirmed_one(view: &View, target: &Target) -> Check {
     let Some(pinned) = view.pinned.as_ref().filter(|p| p.generation == view.generation) else { return Ok(()) };
-    if pinned.environment_uid == target.uid && target.environment_id.as_ref() == Some(&pinned.environment_id) {
+    // An Environment that was deleted and applied again is the same target where it is the same namespace of the same cluster. A uid is a
+    // cluster's own word: another cluster could say the same one.
+    let same_cluster = pinned.environment_uid == target.uid || pinned.cluster.as_ref() == target.cluster.as_ref().map(|c| &c.name);
+    if same_cluster && target.environment_id.as_ref() == Some(&pinned.environment_id) {
         return Ok(());
     }
     edit(
         "TargetChanged",
         format!(
-            "Environment {} or its namespace {} was deleted and created again since the owner wrote this stage: if it is still meant, the \
-             owner confirms it by changing the stage's spec, for example its description (an annotation is not enough)",
-            view.target_environment, target.namespace
+            "Environment {} leads to another namespace than when the owner wrote this stage: it, or namespace {}, was deleted and created \
+             again. If it is still meant, the owner confirms it by changing the stage's spec, for example its description (an annotation is \
+             not enough)",
+            view.target_environment,
+            target.place()
         ),
     )
 }
@@ -415,7 +421,9 @@ fn operator_may_act_as_delegate(view: &View, target: &Target, answers: &[Answer]
              solutions hold: kubectl pilotage grant operator prints them all):\n{}",
             delegate.username(),
             target.namespace,
-            grants::operator_as_delegate(&target.namespace, &delegate),
+            grants::operator_as_delegate_where(&target.namespace, &delegate, |right| {
+                answers.iter().any(|(review, held)| review.need == Need::OperatorActsAsDelegate && review.right == *right && !held)
+            }),
         ),
     )
 }

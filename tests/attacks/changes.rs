@@ -47,7 +47,7 @@ async fn an_approval_covers_what_was_shown_and_nothing_else() {
         32,
         "the stage's deployment settings changed after the approval",
         &message,
-        &["no longer what was planned", "nothing was written", "Make a new request"],
+        &["no longer what was planned", "within 120 s", "within 180 s", "nothing was written", "Make a new request"],
     );
 
     approved(&world, "other").await;
@@ -59,7 +59,12 @@ async fn an_approval_covers_what_was_shown_and_nothing_else() {
     world.ready::<Stage>("qa").await;
     complete(&world, "other").await.unwrap();
     let message = world.fails("other", "PlanChanged").await;
-    told(32, "another delegate after the approval", &message, &["no longer what was planned", "nothing was written"]);
+    told(
+        32,
+        "another delegate after the approval",
+        &message,
+        &["no longer what was planned", "who deploys, which was", "nothing was written"],
+    );
     assert!(untouched(&world, &world.qa));
 }
 

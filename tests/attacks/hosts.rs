@@ -34,7 +34,11 @@ async fn a_host_gets_no_namespace_that_did_not_give_itself_to_it() {
     let world = World::bare("hosts").await;
     let (other, theirs) = (format!("{}-other", world.host), format!("{}-theirs", world.qa));
     world
-        .apply(&[namespace(&other, &json!({"pilotage.dev/host": "true"})), namespace(&theirs, &json!({"pilotage.dev/managed-by": other}))])
+        .apply(&[
+            // It gave itself away, so that it is told what it is.
+            namespace(&other, &json!({"pilotage.dev/host": "true", "pilotage.dev/managed-by": world.host})),
+            namespace(&theirs, &json!({"pilotage.dev/managed-by": other})),
+        ])
         .await;
     // The other host wants this host's namespace, and was first.
     let mut blocks = environment(&world, "blocks", "Target", &world.qa);
@@ -208,7 +212,7 @@ async fn another_team_neither_ships_nor_reads_what_is_not_theirs() {
         58,
         "a stored version, by who may not read what it was exported from",
         &message,
-        &["dan asked for an export", "may not read all of it", &world.dev],
+        &["dan, who asks, may not read all that is exported", &world.dev],
     );
     assert!(world.operator_writes(&world.qa, false).is_empty());
     Api::<Namespace>::all(world.admin.clone()).delete(&second, &DeleteParams::default()).await.unwrap();

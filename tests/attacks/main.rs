@@ -30,6 +30,7 @@ mod changes;
 mod cluster;
 mod configuration;
 mod decisions;
+mod entry;
 mod hosts;
 mod kept;
 mod kubeconfigs;

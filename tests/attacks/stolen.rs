@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::rbac::v1::{ClusterRole, Role, RoleBinding};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use pilotage::api::Stage;
@@ -43,6 +44,37 @@ async fn it_hands_on_no_rights_but_those_of_makers() {
         )
         .await;
     }
+    // What it holds itself it could hand on, as far as RBAC goes.
+    let words = ["the operator binds nothing but pilotage-user, pilotage-user-shared and the Role that it made"];
+    for (kind, role) in [("ClusterRole", "pilotage-host"), ("Role", "pilotage-delegates")] {
+        let attempt = to(kind, role);
+        let what = format!("the operator binds {kind} {role}, which it holds itself, to somebody");
+        refused(205, &what, bindings.create(&PostParams::default(), &attempt), 403, &words).await;
+    }
+    let made: Api<Role> = Api::namespaced(own.clone(), &world.host);
+    let role = |rules: Value| -> Role {
+        let metadata = json!({"name": "pilotage-deploy-stolen", "labels": {"pilotage.dev/pipeline": "standard"}});
+        serde_json::from_value(json!({"metadata": metadata, "rules": rules})).unwrap()
+    };
+    let words = ["the operator makes Roles that let somebody get and deploy one pipeline, and no others"];
+    for (what, rules) in [
+        (
+            "to act as a delegate",
+            json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["serviceaccounts"], "resourceNames": ["bot-qa"], "verbs": ["impersonate:serviceaccount"]}]),
+        ),
+        ("to store artifacts", json!([{"apiGroups": ["pilotage.dev"], "resources": ["artifacts"], "verbs": ["create"]}])),
+        ("to deploy through any pipeline", json!([{"apiGroups": ["pilotage.dev"], "resources": ["pipelines"], "verbs": ["deploy"]}])),
+    ] {
+        let attempt = role(rules);
+        refused(205, &format!("the operator makes a Role {what}"), made.create(&PostParams::default(), &attempt), 403, &words).await;
+    }
+    let events: Api<Event> = Api::namespaced(own.clone(), "kube-system");
+    let event: Event = serde_json::from_value(json!({"metadata": {"name": "forged"}, "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingController": "pilotage", "reportingInstance": "pilotage", "action": "forged", "reason": "Forged", "type": "Normal"}))
+    .unwrap();
+    let words = ["pilotage-system:pilotage", "cannot create", "events"];
+    refused(206, "the operator writes an Event outside of hosts", events.create(&PostParams::default(), &event), 403, &words).await;
+
     let roles: Api<ClusterRole> = Api::all(own.clone());
     let more = Patch::Merge(json!({"rules": []}));
     let words = ["pilotage-system:pilotage", "cannot patch", "clusterroles"];

@@ -34,6 +34,7 @@ mod identities;
 mod install;
 mod left_behind;
 mod limits;
+mod made_again;
 mod main_job;
 mod midway;
 mod node_ports;

@@ -237,10 +237,14 @@ async fn a_version_has_one_source_for_ever_and_is_deployed_again_without_the_reg
         "{message}"
     );
 
-    // A moved tag is another source too; without a source the stored version is meant, and needs the list, not the registry.
+    // A moved tag is another source too. Without a source what is developed is meant, and where it is not developed the stored version,
+    // which needs the list, not the registry.
     registry.push_flux("team/orders:1.4.0", &folder(&world, &[("app.yaml", &config("orders", "moved"))])).unwrap();
     world.ask(&request(&world, "moved", "1.4.0", &url, &tag)).await;
     assert!(world.fails("moved", "ExportedElsewhere").await.contains("a version has one source for ever"));
+    world.ask(&world.request("nameless", "qa", "orders", "1.4.0")).await;
+    assert!(world.fails("nameless", "SourceDiffers").await.contains("means what is developed in environment dev"));
+    world.plane.kubectl().ok(&["delete", "solution", "orders", "-n", &world.dev]).unwrap();
     drop(registry);
     succeeded(&world.deploy("again", "qa", "orders", "1.4.0").await);
     takes_from(&world, json!([])).await;

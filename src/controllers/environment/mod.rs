@@ -2,6 +2,7 @@
 
 mod observe;
 mod prerequisites;
+mod rebuilt;
 mod remotely;
 
 use std::collections::BTreeMap;
@@ -119,12 +120,19 @@ impl Reconciler for EnvironmentController {
             return Ok(Next::After(left));
         }
 
+        let past = match &validation {
+            Some(Validation { facts: Some(facts), .. }) => rebuilt::past(&self.cluster, &environment, &facts.environment_id).await,
+            _ => Vec::new(),
+        };
         let now = Timestamp::now();
         let validation = Arc::new(validation);
         let found = validation.clone();
         let written = environments.update(&host, &name, move |current, status| {
             // Another object of that name, or another specification, has its own pass.
             if current.uid() == uid && current.metadata.generation == generation {
+                if status.environment_id.is_none() && status.solutions.is_empty() {
+                    status.solutions.clone_from(&past);
+                }
                 found.iter().for_each(|found| record(status, found, generation, now));
                 release(status, &orphans);
             }

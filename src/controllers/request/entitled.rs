@@ -3,15 +3,22 @@
 use futures::future::{OptionFuture, join_all};
 use kube::Error;
 
+use super::export::Unusable;
+use super::origin::Origin;
 use crate::driver::controller::ReconcileError;
 use crate::identity::access::{self, Access, Right};
 use crate::policy::request::observed::{DelegateView, Observed, RightsFact};
 use crate::policy::request::rights;
 use crate::policy::stage;
 
-/// Asks for the rights that admission asked for when request and stage were written. It borrows nothing of a pass, so that it is asked
-/// beside what takes longer.
-pub(super) async fn entitled(access: Access, observed: &Observed) -> Result<RightsFact, ReconcileError> {
+/// Asks for the rights that admission asked for when request and stage were written, and for those on what is deployed. It borrows
+/// nothing of a pass, so that it is asked beside what takes longer.
+pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin) -> Result<RightsFact, ReconcileError> {
+    match origin.unusable() {
+        Some(Unusable::Waits(obstacle)) => return Ok(RightsFact::Missing(obstacle.clone())),
+        Some(Unusable::Ends(obstacle)) => return Ok(RightsFact::Refused(obstacle.clone())),
+        None => {}
+    }
     let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(RightsFact::Held) };
     let (host, pipeline) = (&observed.request.host, &observed.request.pipeline);
     let deploys = Right::on("deploy", crate::api::GROUP, "pipelines", host).named(pipeline);
@@ -31,12 +38,14 @@ pub(super) async fn entitled(access: Access, observed: &Observed) -> Result<Righ
             }
         })
         .into();
-    let (may_deploy, answers) = futures::join!(access.may(&requester, &deploys), answering);
+    let (may_deploy, answers, lacking) = futures::join!(access.may(&requester, &deploys), answering, origin.lacking(&access, &requester));
+    let mut missing = Vec::new();
     if !may_deploy? {
-        return Ok(RightsFact::Missing(rights::unshared(host, pipeline, &requester)));
+        missing.push(rights::unshared(host, pipeline, &requester));
     }
     if let (Some(false), Some((name, owner))) = (answers.transpose()?, &delegate) {
-        return Ok(RightsFact::Missing(rights::disowned(&observed.request.stage, host, name, owner)));
+        missing.push(rights::disowned(&observed.request.stage, host, name, owner));
     }
-    Ok(RightsFact::Held)
+    missing.extend(lacking?);
+    Ok(rights::together(missing).map_or(RightsFact::Held, RightsFact::Missing))
 }

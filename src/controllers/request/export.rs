@@ -35,6 +35,9 @@ impl Pass {
             return Ok(Unusable::of(&refused)?.into());
         }
         let Some(artifact) = self.around.artifact.clone() else { return self.export_anew(observed).await };
+        if self.means_development(observed) && artifact.spec.source.oci.is_some() {
+            return self.instead_of_foreign(observed).await;
+        }
         match self.bundle(&artifact).await {
             Ok(_) => {
                 if let Err(error) = self.cluster.artifacts.tagged(&artifact).await {
@@ -142,7 +145,7 @@ impl Pass {
         Ok((source, requester))
     }
 
-    async fn export_anew(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
+    pub(super) async fn export_anew(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
         // What is missing of a stored version is fetched again from where it came.
         let left = self.around.artifact.as_ref().filter(|_| self.request.spec.source_environment.is_none());
         let left = left.and_then(|artifact| artifact.spec.source.oci.clone());
@@ -216,6 +219,11 @@ impl Pass {
         if !is_same || artifact.spec.source != *source {
             // Somebody else stored this version first: what is deployed is theirs, by the rules for what is stored.
             self.around = observe::live(&self.cluster, &self.request).await?;
+            if self.means_development(observed)
+                && let Some(origin) = &artifact.spec.source.oci
+            {
+                return Ok(self.foreign(&artifact, origin, ""));
+            }
             return self.reuse(observed, &artifact).await;
         }
         self.bundle = Some((digest.clone(), bundle));

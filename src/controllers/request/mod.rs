@@ -3,7 +3,9 @@
 mod acting;
 mod entitled;
 mod export;
+mod foreign;
 mod observe;
+mod origin;
 mod outcome;
 mod pass;
 mod planning;

@@ -10,6 +10,7 @@ use kube::{Api, Resource, ResourceExt};
 use semver::{Version, VersionReq};
 use serde::de::DeserializeOwned;
 
+use super::origin;
 use crate::api::condition::{self, Condition, ConditionStatus};
 use crate::api::names;
 use crate::api::request_status::{Approval, StepDecision, condition_types};
@@ -44,6 +45,10 @@ pub struct Surroundings {
     pub artifact: Option<Arc<Artifact>>,
     /// All requests for the same solution that have not ended, with the environment that each goes to.
     pub others: Vec<(Arc<DeploymentRequest>, Option<String>)>,
+    /// The development environments of the pipeline that have a Solution of that name; heads only.
+    pub developed_in: Vec<Arc<Environment>>,
+    /// A request that brings a solution which this one depends on to the same target, and was accepted.
+    pub dependency: Option<Arc<DeploymentRequest>>,
     /// Whether all this was read live.
     pub confirmed: bool,
 }
@@ -66,7 +71,8 @@ pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Surroundi
         None => None,
     };
     let artifact = cluster.records.artifacts.newest(&host, &artifact_name(request)).await;
-    let source = match source_name(request, pipeline.as_deref(), artifact.as_deref()) {
+    let developed_in = origin::developed_in(stores, request, pipeline.as_deref(), stage.as_deref());
+    let source = match source_name(request, pipeline.as_deref(), artifact.as_deref(), &developed_in) {
         Some(name) => environments.newest(&host, &name).await,
         None => None,
     };
@@ -82,7 +88,21 @@ pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Surroundi
             (other, environment)
         })
         .collect();
-    Surroundings { pipeline, stage, previous, previous_environment, target, source, solution, artifact, others, confirmed: false }
+    let dependency = origin::dependency(stores, &host, stage.as_deref(), artifact.as_deref());
+    Surroundings {
+        pipeline,
+        stage,
+        previous,
+        previous_environment,
+        target,
+        source,
+        solution,
+        artifact,
+        others,
+        developed_in,
+        dependency,
+        confirmed: false,
+    }
 }
 
 /// Reads everything live.
@@ -94,7 +114,9 @@ pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<Surr
     let previous_environment = get::<Environment>(cluster, &host, previous.as_ref().map(|s| s.spec.target_environment.as_str())).await?;
     let target = get::<Environment>(cluster, &host, stage.as_ref().map(|s| s.spec.target_environment.as_str())).await?;
     let artifact = get::<Artifact>(cluster, &host, Some(&artifact_name(request))).await?;
-    let source = get::<Environment>(cluster, &host, source_name(request, pipeline.as_deref(), artifact.as_deref()).as_deref()).await?;
+    let developed_in = origin::developed_in_live(cluster, request, pipeline.as_deref(), stage.as_deref()).await?;
+    let source = source_name(request, pipeline.as_deref(), artifact.as_deref(), &developed_in);
+    let source = get::<Environment>(cluster, &host, source.as_deref()).await?;
     let solution = match &source {
         Some(source) => get::<Solution>(cluster, &source.spec.namespace, Some(&request.spec.solution.name)).await?,
         None => None,
@@ -112,10 +134,24 @@ pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<Surr
             (Arc::new(other), environment)
         })
         .collect();
-    Ok(Surroundings { pipeline, stage, previous, previous_environment, target, source, solution, artifact, others, confirmed: true })
+    let dependency = origin::dependency(&cluster.stores, &host, stage.as_deref(), artifact.as_deref());
+    Ok(Surroundings {
+        pipeline,
+        stage,
+        previous,
+        previous_environment,
+        target,
+        source,
+        solution,
+        artifact,
+        others,
+        developed_in,
+        dependency,
+        confirmed: true,
+    })
 }
 
-async fn get<K>(cluster: &Cluster, namespace: &str, name: Option<&str>) -> kube::Result<Option<Arc<K>>>
+pub(super) async fn get<K>(cluster: &Cluster, namespace: &str, name: Option<&str>) -> kube::Result<Option<Arc<K>>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
@@ -137,9 +173,15 @@ fn competes(request: &DeploymentRequest, other: &DeploymentRequest) -> bool {
 }
 
 /// The development environment: the one that the request names, or that the artifact came from, or the pipeline's only one. What comes from a
-/// registry comes from none.
-fn source_name(request: &DeploymentRequest, pipeline: Option<&Pipeline>, artifact: Option<&Artifact>) -> Option<String> {
-    let from_registry = request.spec.artifact.is_some() || artifact.is_some_and(|a| a.spec.source.oci.is_some());
+/// registry comes from none, and is not meant where the solution is developed and nothing is named.
+fn source_name(
+    request: &DeploymentRequest,
+    pipeline: Option<&Pipeline>,
+    artifact: Option<&Artifact>,
+    developed_in: &[Arc<Environment>],
+) -> Option<String> {
+    let stored = developed_in.is_empty() && artifact.is_some_and(|a| a.spec.source.oci.is_some());
+    let from_registry = request.spec.artifact.is_some() || stored;
     if from_registry && request.spec.source_environment.is_none() {
         return None;
     }
@@ -184,6 +226,8 @@ pub fn views(
         artifact: around.artifact.as_deref().map(artifact_view).into(),
         rivals,
         previous_in_flight,
+        dependency_in_flight: around.dependency.as_ref().map(|other| other.name_any()),
+        developed_in: around.developed_in.iter().map(|environment| environment.name_any()).collect(),
         confirmed: around.confirmed,
         facts: facts.clone(),
         accept_timeout,
@@ -259,17 +303,14 @@ fn stage_view(stage: &Stage, around: &Surroundings) -> StageView {
         Some(_) => DelegateView::StageOwner { owner: spec.owner.clone().unwrap_or_default() },
         None => DelegateView::Requester,
     };
-    let uids = around
-        .previous
-        .as_ref()
-        .zip(around.previous_environment.as_ref())
-        .map(|(s, e)| (s.uid().unwrap_or_default(), e.uid().unwrap_or_default()));
+    let previous = around.previous.as_deref().zip(around.previous_environment.as_deref());
+    let place = previous.map(|(stage, environment)| origin::place(stage, environment));
     let lasting = |text: &str| duration::parse(text).unwrap_or_default();
     StageView {
         uid: stage.uid().unwrap_or_default(),
         pipeline: spec.pipeline.clone(),
         not_ready: not_ready(stage.metadata.generation, status.map(|s| (s.observed_generation, s.conditions.as_slice()))),
-        previous: spec.previous_stage.clone().map(|name| PreviousStage { name, uids }),
+        previous: spec.previous_stage.clone().map(|name| PreviousStage { name, place }),
         target_environment: spec.target_environment.clone(),
         delegate,
         approval: spec.approval.clone().unwrap_or_default(),
@@ -350,8 +391,13 @@ fn artifact_view(artifact: &Artifact) -> ArtifactView {
             .map(|d| DeploymentView {
                 request: d.request.clone(),
                 request_uid: d.request_uid.clone(),
+                pipeline: d.pipeline.clone(),
+                stage: d.stage.clone(),
                 stage_uid: d.stage_uid.clone(),
+                environment: d.environment.clone(),
                 environment_uid: d.environment_uid.clone(),
+                environment_id: d.environment_id.clone(),
+                cluster: d.cluster.clone(),
                 ended_at: d.ended_at,
                 outcome: d.outcome,
                 failure: d.reason.clone().zip(d.message.clone()),

@@ -15,6 +15,7 @@ use crate::api::solution::{self, SolutionDeployment};
 use crate::delivery::errors;
 use crate::driver::controller::ReconcileError;
 use crate::driver::records::RecordError;
+use crate::policy::request::decide::ALREADY_DEPLOYED;
 use crate::policy::request::observed::Observed;
 use crate::policy::request::report;
 use crate::policy::request::step::{End, Ending};
@@ -49,7 +50,11 @@ impl Pass {
             new.plan.get_or_insert_default().results = self.results.iter().take(MOST_ENTRIES).cloned().collect();
         }
         let holds_claim = observed.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == self.uid());
-        let in_solution = self.record_in_solution(&new.phase, &ending.message, now);
+        // A window says what a stage runs: of a request that did nothing, and whose version runs no more, it has nothing to say.
+        let current = observed.target.present().and_then(|target| target.current.as_ref()).map(|current| &current.digest);
+        let overtaken = ending.reason == ALREADY_DEPLOYED && current != observed.artifact.present().map(|artifact| &artifact.digest);
+        let window = self.record_in_solution(&new.phase, &ending.message, now);
+        let in_solution = async { if overtaken { Ok(()) } else { window.await } };
         if let Some(started) = started {
             let (in_artifact, in_solution) = futures::join!(self.record_in_artifact(&new, started, end, ending), in_solution);
             in_artifact?;
@@ -97,6 +102,7 @@ impl Pass {
             environment: target.map(|e| e.name_any()).unwrap_or_default(),
             environment_uid: target.and_then(|e| e.uid()).unwrap_or_default(),
             environment_id: plan.environment_id.clone(),
+            cluster: target.and_then(|environment| environment.cluster_name()),
             settings_digest: plan.settings_digest.clone(),
             requested_by: self.request.spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
             approved_by,
@@ -270,6 +276,15 @@ fn succeeded_in(records: &[DeploymentRecord]) -> String {
     shortened(&stages.join(", "), MAX_SUMMARY)
 }
 
+/// Whether two deployments were to the same stage and target; one that was deleted and applied again under its name is the same.
+fn is_of_same_place(one: &DeploymentRecord, other: &DeploymentRecord) -> bool {
+    let place = |record: &DeploymentRecord| {
+        let DeploymentRecord { pipeline, stage, environment_id, cluster, .. } = record.clone();
+        (pipeline, stage, environment_id, cluster)
+    };
+    place(one) == place(other)
+}
+
 /// Keeps the latest success of each stage and environment, and the last of all.
 fn bound(records: &mut Vec<DeploymentRecord>) {
     let total = records.len();
@@ -278,11 +293,7 @@ fn bound(records: &mut Vec<DeploymentRecord>) {
         .enumerate()
         .map(|(index, record)| {
             let latest_success = record.outcome == Outcome::Succeeded
-                && !records[index + 1..].iter().any(|later| {
-                    later.outcome == Outcome::Succeeded
-                        && later.stage_uid == record.stage_uid
-                        && later.environment_uid == record.environment_uid
-                });
+                && !records[index + 1..].iter().any(|later| later.outcome == Outcome::Succeeded && is_of_same_place(record, later));
             latest_success || index + LATEST_RECORDS >= total
         })
         .collect();
@@ -304,6 +315,7 @@ mod tests {
             environment: "e".into(),
             environment_uid: "e".into(),
             environment_id: "i".into(),
+            cluster: None,
             settings_digest: String::new(),
             requested_by: "dana".into(),
             approved_by: None,

@@ -11,6 +11,7 @@ use super::Running;
 use super::acting;
 use super::entitled::entitled;
 use super::observe::{self, Surroundings};
+use super::origin::Origin;
 use super::planning::Prepared;
 use super::target::Live;
 use crate::api::DeploymentRequest;
@@ -79,8 +80,10 @@ impl Pass {
             match step {
                 Step::Confirm => self.around = observe::live(&self.cluster, &self.request).await?,
                 Step::Resolve => self.facts.resolve = self.resolve().await?,
+                Step::Export if self.facts.rights.is_some() => self.facts.export = Some(self.export(&observed).await?),
                 Step::Export => {
-                    let asking = entitled(self.cluster.access.clone(), &observed);
+                    // What may be read of it the export asks itself.
+                    let asking = entitled(self.cluster.access.clone(), &observed, Origin::default());
                     let (export, rights) = tokio::try_join!(self.export(&observed), asking)?;
                     self.facts.export = Some(export);
                     self.facts.rights = Some(rights);
@@ -95,14 +98,18 @@ impl Pass {
                 Step::Plan if gates::are_passed(&observed) => {
                     // The claim is next: what it reads live is read meanwhile.
                     let reading = Live::read(self.cluster.clone(), self.request.clone(), self.around.target.clone());
-                    let asking = entitled(self.cluster.access.clone(), &observed);
+                    let deployed = self.origin(&observed).await?;
+                    let asking = entitled(self.cluster.access.clone(), &observed, deployed);
                     let (plan, live, rights) = tokio::try_join!(self.plan(&observed), reading, asking)?;
                     self.facts.plan = Some(plan);
                     self.live = Some(live);
                     self.facts.rights = Some(rights);
                 }
                 Step::Plan => self.facts.plan = Some(self.plan(&observed).await?),
-                Step::AskRights => self.facts.rights = Some(entitled(self.cluster.access.clone(), &observed).await?),
+                Step::AskRights => {
+                    let origin = self.origin(&observed).await?;
+                    self.facts.rights = Some(entitled(self.cluster.access.clone(), &observed, origin).await?);
+                }
                 Step::AskApprover => {
                     let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
                     self.facts.requester_could_approve = Some(asking.await?);

@@ -25,6 +25,7 @@ use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
+use crate::policy::request::difference;
 use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
 use crate::policy::request::observed::{ApplyFact, CurrentVersion, DelegateView, Observed, Obstacle, PlanFact};
@@ -102,6 +103,7 @@ impl Pass {
             return Ok(PlanFact::Missing(obstacle));
         }
         let delegate = gates::deployer(observed, stage);
+        let marked = dry.planned.marked_for_hash();
         let hash = plan_hash(&PlanInputs {
             request_uid: &observed.request.uid,
             artifact_digest: &artifact.spec.digest,
@@ -112,7 +114,7 @@ impl Pass {
             stage,
             force: self.force(),
             replaces: replaces.as_ref().map(|r| r.digest.as_str()),
-            marked: &dry.planned.marked_for_hash(),
+            marked: &marked,
         });
         let report = dry.planned.report();
         let unshared = self.preflight_shares(&client, &target).await?;
@@ -143,6 +145,9 @@ impl Pass {
             replaces: replaces.as_ref().map(|r| r.digest.clone()),
             replaces_version: replaces.as_ref().map(|r| r.version.to_string()),
             on_failure: stage.on_failure,
+            environment_uid: observed.target.present().map(|t| t.uid.clone()).unwrap_or_default(),
+            terms: difference::terms(stage, self.force()),
+            marked_digest: difference::marked_digest(&marked),
             create: report.create,
             update: report.update,
             delete: report.delete,
@@ -159,6 +164,10 @@ impl Pass {
                 .chain(unshared)
                 .take(MOST_RESULTS)
                 .collect(),
+        };
+        let summary = match self.status().plan.filter(|pinned| pinned.hash != hash) {
+            Some(pinned) => difference::told(&pinned, &plan, &first_few(marked.into_iter()), &summary),
+            None => summary,
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
         Ok(PlanFact::Ready { hash, summary })

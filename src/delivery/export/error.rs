@@ -1,7 +1,5 @@
 //! Why an export ended without a bundle.
 
-use std::fmt::Write as _;
-
 use super::MAX_BYTES;
 use crate::api::GROUP;
 use crate::api::cluster_scoped::entry;
@@ -42,7 +40,11 @@ pub enum ExportError {
         namespace: String,
     },
     /// The requester may not read what would be exported for them.
-    #[error("{requester} asked for an export from namespace {namespace} and may not read all of it{}", requester_needs(rights))]
+    #[error(
+        "{requester}, who asks, may not read all that is exported from namespace {namespace}. An administrator there applies (or binds the ClusterRole \
+         view; nothing is deployed, at any stage, for who may not read it):\n{}",
+        grants::reads_source(&grants::subject_of(requester), rights)
+    )]
     RequesterMayNotRead {
         /// The development namespace.
         namespace: String,
@@ -199,19 +201,6 @@ fn operator_needs(rights: &[Right]) -> String {
     if !everywhere.is_empty() {
         text.push_str("; what belongs to the whole cluster it reads once this is applied:\n");
         text.push_str(&grants::operator_exports_of_cluster(&everywhere));
-    }
-    text
-}
-
-/// What a requester lacks.
-fn requester_needs(rights: &[Right]) -> String {
-    let (here, everywhere) = divided(rights);
-    let mut text = String::new();
-    for (rights, place) in [(here, "there"), (everywhere, "in the whole cluster")] {
-        if !rights.is_empty() {
-            // Writing to a String can't fail.
-            let _ = write!(text, "; what is missing {place}:\n{}", grants::rules(&rights));
-        }
     }
     text
 }

@@ -85,8 +85,9 @@ fn the_whole_cluster_is_read_by_who_may_list_it_everywhere() {
     let rights = [wanted, to_read(&kind("", "ConfigMap", "configmaps", true, &["list"]).resource, Some("dev"))].concat();
     let missing = ExportError::RequesterMayNotRead { namespace: "dev".into(), requester: "dana".into(), rights };
     let said = missing.to_string();
-    let (here, everywhere) = said.split_once("in the whole cluster:").unwrap();
-    assert!(here.contains("configmaps") && !here.contains("priorityclasses") && everywhere.contains("priorityclasses"), "{said}");
+    let (everywhere, here) = said.split_once("kind: Role\n").unwrap();
+    assert!(here.contains("configmaps") && !here.contains("priorityclasses") && here.contains("name: \"dana\""), "{said}");
+    assert!(everywhere.contains("kind: ClusterRole\n") && everywhere.contains("priorityclasses"), "{said}");
     let denied = ExportError::OperatorMayNotRead { namespace: "dev".into(), rights: vec![right("list", &class, "dev")] };
     assert!(denied.to_string().contains("kind: ClusterRoleBinding"), "{denied}");
 }

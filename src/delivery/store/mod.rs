@@ -346,12 +346,23 @@ impl ArtifactStore {
         if age < IN_THE_MAKING_SECONDS {
             return Err(StoreError::Busy { artifact: name, namespace });
         }
+        self.remove(artifacts, artifact).await
+    }
+
+    /// Gives up a version that nothing was ever deployed from: exactly the record that was seen.
+    pub async fn give_up(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        let host = artifact.namespace().unwrap_or_default();
+        self.remove(&Api::namespaced(self.client.clone(), &host), artifact).await
+    }
+
+    async fn remove(&self, artifacts: &Api<Artifact>, artifact: &Artifact) -> Result<(), StoreError> {
+        let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
         let preconditions = Preconditions { uid: artifact.uid(), resource_version: artifact.resource_version() };
         match artifacts.delete(&name, &DeleteParams::background().preconditions(preconditions)).await {
             Ok(_) => Ok(()),
             Err(error) if has_code(&error, 404) => Ok(()),
             Err(error) if has_code(&error, 409) => Err(StoreError::Busy { artifact: name, namespace }),
-            Err(error) => Err(api_error(format!("deleting the incomplete artifact {name}"), &namespace)(error)),
+            Err(error) => Err(api_error(format!("deleting artifact {name}"), &namespace)(error)),
         }
     }
 

@@ -93,7 +93,12 @@ fn what_is_wrong_in_another_cluster_names_it_and_grants_to_its_own_user() {
     said(remotely(|v| namespace(v, |n| n.terminating = true)), "NamespaceTerminating");
     let user = "{kind: ServiceAccount, name: \"pilotage\", namespace: delegates}";
     let message = said(remotely(|v| v.me.opted_in = false), "NotManaged");
-    assert!(message.contains(user) && message.contains("it in cluster eu-prod:\nkubectl label namespace contoso-qa"), "{message}");
+    assert!(
+        message.contains(user)
+            && message.contains("applies in cluster eu-prod what follows")
+            && message.contains("(kubectl label namespace contoso-qa"),
+        "{message}"
+    );
     let message = said(remotely(|_| ()), "PrerequisiteNotReadable");
     assert!(message.contains(user) && message.contains("namespace: contoso-qa}"), "{message}");
     // Names are a cluster's own.
@@ -102,7 +107,11 @@ fn what_is_wrong_in_another_cluster_names_it_and_grants_to_its_own_user() {
 
 #[test]
 fn a_namespace_must_exist_and_stay() {
-    assert_eq!(outside(|v| v.found = None).0, "NamespaceNotFound");
+    let was_there = |v: &mut View| {
+        v.recorded_id = Some("n1".into());
+        v.found = None;
+    };
+    assert_eq!(outside(was_there).0, "NamespaceNotFound");
     assert_eq!(outside(|v| namespace(v, |n| n.terminating = true)).0, "NamespaceTerminating");
 }
 
@@ -176,6 +185,36 @@ fn of_two_environments_exactly_one_holds_the_namespace() {
             }
         }
     }
+}
+
+#[test]
+fn of_a_namespace_that_did_not_opt_in_nothing_is_told() {
+    let strange = |v: &mut View| v.me.opted_in = false;
+    let said = outside(strange);
+    assert!(said.0 == "NotManaged" && !said.1.contains("n1"), "{said:?}");
+    type Change = fn(&mut View);
+    let states: [Change; 6] = [
+        |v| v.found = None,
+        |v| namespace(v, |n| n.terminating = true),
+        |v| namespace(v, |n| n.is_host = true),
+        |v| namespace(v, |n| n.region = Some("us".into())),
+        |v| v.environment_id = Some("n0".into()),
+        |v| v.rivals = vec![holder("other", "theirs", 1, true)],
+    ];
+    for state in states {
+        let same = outside(|v| {
+            strange(v);
+            state(v);
+        });
+        assert_eq!(same, said, "whether it exists, and what it is");
+    }
+    // What it was validated as before is known, and that it goes may be why its grants are gone.
+    let goes = outside(|v| {
+        strange(v);
+        v.recorded_id = Some("n1".into());
+        namespace(v, |n| n.terminating = true);
+    });
+    assert_eq!(goes.0, "NamespaceTerminating");
 }
 
 #[test]

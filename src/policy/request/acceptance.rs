@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::decide::known;
-use super::observed::{Observed, Obstacle, PipelineView, SourceView, StageView, TargetView};
+use super::observed::{Observed, Obstacle, PipelineView, Place, SourceView, StageView, TargetView};
 use super::sharing;
 use super::step::{End, Ending, Progress, Step, Waiting};
 use crate::api::artifact::Outcome;
@@ -133,7 +133,8 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), S
         return Ok(());
     }
     if let Some(repository) = from_registry(o) {
-        return listed(o, pipeline, &repository, now);
+        listed(o, pipeline, &repository, now)?;
+        return if o.request.repository.is_some() { Ok(()) } else { nothing_developed(o, now) };
     }
     let name = match (&o.request.source_environment, pipeline.development_environments.as_slice()) {
         (Some(name), linked) if !linked.contains(name) => {
@@ -182,7 +183,7 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), S
 }
 
 /// The repository that a request of a first stage is about: the one that it names, or that the stored version came from, where it names
-/// nothing.
+/// nothing and nobody develops that solution in the pipeline's own environments.
 fn from_registry(o: &Observed) -> Option<Repository> {
     let stored = || {
         let source = o.artifact.present()?.registry_source.as_deref()?;
@@ -191,9 +192,21 @@ fn from_registry(o: &Observed) -> Option<Repository> {
     match &o.request.repository {
         // The schema lets no other through.
         Some(url) => Some(Repository::parse(url).unwrap_or_else(|| Repository { registry: url.clone(), path: String::new() })),
-        None if o.request.source_environment.is_none() => stored(),
+        // Where the solution is developed, that is what is meant.
+        None if o.request.source_environment.is_none() && o.developed_in.is_empty() => stored(),
         None => None,
     }
+}
+
+/// What is stored from a registry is meant by a request that names nothing only where nobody develops the solution: a Solution of the
+/// same `kubectl apply` may still be on its way, or not be in the cache yet.
+fn nothing_developed(o: &Observed, now: Timestamp) -> Result<(), Step> {
+    let settled = o.request.created_at + SETTLING;
+    if now < settled {
+        let message = format!("names no source: waits until {settled} for a Solution {} that may come with it", o.request.solution);
+        return Err(Waiting::watched(Progress::Acceptance, "SourceNotNamed", message, Some(settled)));
+    }
+    if o.confirmed { Ok(()) } else { Err(Step::Confirm) }
 }
 
 /// What the operator fetches, and with which credentials, is the pipeline's administrator's to say, not a maker's.
@@ -262,7 +275,7 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> Result<(),
             now,
         ));
     }
-    let Some((stage_uid, environment_uid)) = &previous.uids else {
+    let Some(place) = &previous.place else {
         return Err(gone_or_awaited(
             o,
             "PreviousStageNotFound",
@@ -270,30 +283,49 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> Result<(),
             now,
         ));
     };
-    let proven = o.artifact.present().is_some_and(|a| {
-        a.deployments.iter().any(|d| d.outcome == Outcome::Succeeded && d.stage_uid == *stage_uid && d.environment_uid == *environment_uid)
-    });
-    if proven {
+    if o.artifact.present().is_some_and(|artifact| place.first_success(artifact).is_some()) {
         return Ok(());
     }
     let what = format!("{} {}", o.request.solution, o.request.version);
     if let Some(request) = &o.previous_in_flight {
-        return Err(wait(
-            o,
+        // As long as that takes: it ends by time-outs of its own, and then this one goes on or is refused.
+        return Err(Waiting::watched(
+            at(o),
             "PreviousStageInProgress",
-            &format!("{what} is on its way to stage {} with request {request}; it must succeed there first", previous.name),
-            now,
+            format!(
+                "{what} is on its way to stage {} with request {request}; it must succeed there first, and is waited for",
+                previous.name
+            ),
+            None,
         ));
     }
-    Err(refuse(
-        o,
-        "PreviousStageNotSucceeded",
-        &format!(
-            "{what} has not succeeded in stage {}, which comes before {}; ask for a deployment to {} first, then make a new request",
-            previous.name, o.request.stage, previous.name
-        ),
-        now,
-    ))
+    let first = format!("ask for a deployment to {} first, then make a new request", previous.name);
+    let message = match succeeded_elsewhere(o, place) {
+        Some(elsewhere) => format!("{what} succeeded in stage {} when {elsewhere}; {first}", previous.name),
+        None => format!("{what} has not succeeded in stage {}, which comes before {}; {first}", previous.name, o.request.stage),
+    };
+    Err(refuse(o, "PreviousStageNotSucceeded", &message, now))
+}
+
+/// How the success in a stage of the same name is not that of the stage as it is now.
+fn succeeded_elsewhere(o: &Observed, place: &Place) -> Option<String> {
+    let records = &o.artifact.present()?.deployments;
+    let last = records.iter().rfind(|d| d.outcome == Outcome::Succeeded && d.stage == place.stage)?;
+    Some(if last.pipeline == place.pipeline {
+        let cluster = |name: &Option<String>| name.as_ref().map_or(String::new(), |name| format!(" of cluster {name}"));
+        format!(
+            "that led to environment {}, a namespace with the uid {}{}; it leads to environment {} now, a namespace with the uid {}{} (request {})",
+            last.environment,
+            last.environment_id,
+            cluster(&last.cluster),
+            place.environment,
+            place.environment_id,
+            cluster(&place.cluster),
+            last.request
+        )
+    } else {
+        format!("that was a stage of pipeline {} (request {})", last.pipeline, last.request)
+    })
 }
 
 /// Higher than what runs, unless the pipeline allows otherwise.
@@ -322,12 +354,14 @@ fn dependencies(o: &Observed, target: &TargetView, now: Timestamp) -> Result<(),
     if target.missing_dependencies.is_empty() {
         return Ok(());
     }
-    Err(wait(
-        o,
-        "DependencyMissing",
-        &format!("solutions that {} depends on do not run in the target: {}", o.request.solution, target.missing_dependencies.join("; ")),
-        now,
-    ))
+    let missing = target.missing_dependencies.join("; ");
+    let message = format!("solutions that {} depends on do not run in the target: {missing}", o.request.solution);
+    // What is not accepted itself holds up no other: two that wait for each other both have an end.
+    if let Some(request) = o.dependency_in_flight.as_ref().filter(|_| o.request.plan_hash.is_none()) {
+        let message = format!("{message}. Request {request} brings one of them, and is waited for");
+        return Err(Waiting::watched(at(o), "DependencyMissing", message, None));
+    }
+    Err(wait(o, "DependencyMissing", &message, now))
 }
 
 /// Refuses, once it is sure that nothing of the same `kubectl apply` is still to come and caches told the truth.
@@ -392,8 +426,8 @@ fn at(o: &Observed) -> Progress {
     super::decide::reached(o)
 }
 
-/// Until when a request waits for what is not there: the accept time-out, counted anew from the last gate or the scheduled time,
-/// which may be long after its creation.
+/// Until when a request waits for what is not there: the accept time-out, counted anew from the last gate, the scheduled time, or the
+/// success in the stage before, which may be long after its creation.
 fn deadline(o: &Observed) -> Timestamp {
     let gates = &o.request.gates;
     let stage_timeout = o.stage.present().map_or(Duration::ZERO, |s| s.gate_timeout);
@@ -403,5 +437,8 @@ fn deadline(o: &Observed) -> Timestamp {
         .map(|g| g.opened_at + stage_timeout)
         .max();
     let scheduled = o.request.scheduled_time.clone().ok().flatten();
-    [Some(o.request.created_at), opened, scheduled].into_iter().flatten().max().unwrap_or(o.request.created_at) + o.accept_timeout
+    // So long it may have waited for the request to the stage before.
+    let previous = o.stage.present().and_then(|stage| stage.previous.as_ref()?.place.as_ref());
+    let proven = previous.zip(o.artifact.present()).and_then(|(place, artifact)| place.first_success(artifact));
+    [Some(o.request.created_at), opened, scheduled, proven].into_iter().flatten().max().unwrap_or(o.request.created_at) + o.accept_timeout
 }

@@ -5,15 +5,22 @@ use jiff::Timestamp;
 use super::acceptance;
 use super::deployment;
 use super::gates;
-use super::observed::{ExportFact, Lookup, Observed, PlanFact, ResolveFact, RightsFact};
+use super::observed::{ExportFact, Lookup, Observed, Place, PlanFact, ResolveFact, RightsFact, StageView, TargetView};
 use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use super::timing;
 
+/// The reason of a request whose name the record shows as done.
+pub const ALREADY_DEPLOYED: &str = "AlreadyDeployed";
+
 /// What is done next about the request.
 pub fn decide(o: &Observed, now: Timestamp) -> Step {
-    chain(o, now).unwrap_or_else(|step| step)
+    match chain(o, now).unwrap_or_else(|step| step) {
+        // Nobody goes through grants, or waits, for a request that could not be asked for anyway.
+        Step::Wait(wait) if wait.at <= Progress::Validation => gates::could_be_decided_by_requester(o).err().unwrap_or(Step::Wait(wait)),
+        step => step,
+    }
 }
 
 /// `Err` is a decision: the chain is left with `?` by whoever has something to say.
@@ -62,6 +69,7 @@ fn entitled(o: &Observed, now: Timestamp) -> Result<(), Step> {
         None => Err(Step::AskRights),
         Some(RightsFact::Held) => Ok(()),
         Some(RightsFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, reached(o), obstacle, now)),
+        Some(RightsFact::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message)),
     }
 }
 
@@ -81,23 +89,45 @@ fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
         });
     }
     let Some(stage) = o.stage.present() else { return Ok(()) };
+    let place = o.target.present().map(|target| place(o, stage, target));
     let same_name = |d: &&super::observed::DeploymentView| {
-        d.request == o.request.name && d.stage_uid == stage.uid && d.outcome == crate::api::artifact::Outcome::Succeeded
+        let is_here = d.stage_uid == stage.uid || place.as_ref().is_some_and(|place| place.saw(d));
+        d.request == o.request.name && is_here && d.outcome == crate::api::artifact::Outcome::Succeeded
     };
     if o.request.start_time.is_none()
         && let Some(done) = artifact.deployments.iter().find(same_name)
     {
+        let runs = match o.target.present().and_then(|target| target.current.as_ref()) {
+            Some(current) if current.digest != artifact.digest => format!(
+                ". Stage {} runs {} {} by now (request {}): to have {} there again, make a request of another name",
+                o.request.stage, o.request.solution, current.version, current.request, o.request.version
+            ),
+            _ => String::new(),
+        };
         return Err(Ending::step(
             End::Succeeded,
             Progress::Deployment,
-            "AlreadyDeployed",
+            ALREADY_DEPLOYED,
             format!(
-                "{} {} was deployed to stage {} by a request of this name at {}; nothing was written",
+                "{} {} was deployed to stage {} by a request of this name at {}; nothing was written{runs}",
                 o.request.solution, o.request.version, o.request.stage, done.ended_at
             ),
         ));
     }
     Ok(())
+}
+
+/// The stage of a request and the target that it leads to.
+fn place(o: &Observed, stage: &StageView, target: &TargetView) -> Place {
+    Place {
+        stage_uid: stage.uid.clone(),
+        environment_uid: target.uid.clone(),
+        pipeline: stage.pipeline.clone(),
+        stage: o.request.stage.clone(),
+        environment: stage.target_environment.clone(),
+        environment_id: target.environment_id.clone(),
+        cluster: target.cluster.as_ref().map(|cluster| cluster.name.clone()),
+    }
 }
 
 /// Withdrawn by its requester, or by an administrator.
@@ -131,11 +161,14 @@ pub(super) fn reached(o: &Observed) -> Progress {
 
 /// What a tag means is found out once, before anybody is asked anything; from then on it may move.
 fn resolved(o: &Observed, now: Timestamp) -> Result<(), Step> {
-    if o.request.repository.is_none() || o.request.registry_source.is_some() || o.request.artifact_digest.is_some() {
+    if o.request.repository.is_none() || o.request.artifact_digest.is_some() {
         return Ok(());
     }
-    // Nothing is fetched for somebody who may not deploy.
+    // Nothing is fetched, nor a version taken by it, for somebody who may not deploy.
     entitled(o, now)?;
+    if o.request.registry_source.is_some() {
+        return Ok(());
+    }
     match &o.facts.resolve {
         None => Err(Step::Resolve),
         Some(ResolveFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Acceptance, obstacle, now)),
@@ -187,7 +220,7 @@ fn plan(o: &Observed, now: Timestamp) -> Result<(), Step> {
                 reached(o),
                 "PlanChanged",
                 format!(
-                    "what would be deployed is no longer what was planned and asked to be approved (now: {summary}); nothing was written. Make a new request: it starts from the stored artifact"
+                    "what would be deployed is no longer what was planned and asked to be approved: {summary}; nothing was written. Make a new request: it starts from the stored artifact"
                 ),
             )),
             _ => Ok(()),

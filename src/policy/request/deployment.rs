@@ -22,6 +22,15 @@ const RIGHT_POLL: Duration = Duration::from_secs(2);
 pub fn run(o: &Observed, now: Timestamp) -> Step {
     let started = o.request.start_time.unwrap_or(now);
     let deadline = started + timeout(o);
+    if o.target.present().is_some_and(|target| target.environment_id.is_empty() && target.claim.is_none()) && now < deadline {
+        // It was deleted and applied again: once it is validated, it has what it had, this request's claim too.
+        return Waiting::watched(
+            Progress::Deployment,
+            "EnvironmentNotReady",
+            format!("waits until {deadline} for the Environment, which was made again while the request deployed, to be validated"),
+            Some(deadline),
+        );
+    }
     if let Some(target) = o.target.present()
         && target.claim.as_ref().is_none_or(|c| c.request_uid != o.request.uid)
     {
@@ -30,7 +39,7 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
         }
         return lost(
             "ClaimLost",
-            "the claim on the environment is gone: the Environment was deleted and made again while the request deployed. Make a new request",
+            "the claim on the environment is gone: the Environment was deleted and made again for another namespace while the request deployed. Make a new request",
         );
     }
     if matches!(o.target, super::observed::Lookup::Absent) {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::acceptance::Subject;
 use super::approvers;
-use super::observed::{DelegateView, Observed, StageView};
+use super::observed::{DelegateView, Observed, PlanFact, StageView};
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use crate::api::names;
 use crate::api::request_status::{ApprovalDecision, Gate, StepOutcome};
@@ -17,25 +17,9 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
         if !asked_for(subject.stage, kind) {
             return if kind == GateKind::Approval { approvers::automatic(o, subject.stage) } else { Ok(()) };
         }
-        if kind == GateKind::Approval && !subject.stage.allow_self_approval {
+        if kind == GateKind::Approval {
             // Asked with the plan, see `will_ask_approver`.
-            match o.facts.requester_could_approve {
-                None => return Err(Step::AskApprover),
-                Some(true) => {
-                    return Err(Ending::step(
-                        End::Failed,
-                        Progress::Approval,
-                        "RequesterCouldApprove",
-                        format!(
-                            "{} may impersonate {}, or create a token of such a ServiceAccount, and so could approve their own request; take that right away, or set gates.allowSelfApproval on stage {}",
-                            requester(o),
-                            approvers::whom(o, subject.stage),
-                            o.request.stage
-                        ),
-                    ));
-                }
-                Some(false) => {}
-            }
+            could_be_decided_by_requester(o)?;
         }
         return Err(Step::OpenGate(kind));
     };
@@ -71,6 +55,31 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
         format!("waits since {} for the {} by {}, until {deadline}", gate.opened_at, word(kind), approvers::said(o, gate)),
         Some(deadline),
     ))
+}
+
+/// The approval is not asked for where the requester could decide it in the delegate's place. That does not depend on anything else that
+/// a request waits for, and is found before people grant things for it.
+pub fn could_be_decided_by_requester(o: &Observed) -> Result<(), Step> {
+    let Some(stage) = o.stage.present() else { return Ok(()) };
+    let to_be_opened = asked_for(stage, GateKind::Approval) && opened(o, GateKind::Approval).is_none();
+    if stage.allow_self_approval || !to_be_opened || stage.pipeline != o.request.pipeline {
+        return Ok(());
+    }
+    match o.facts.requester_could_approve {
+        None => Err(Step::AskApprover),
+        Some(true) => Err(Ending::step(
+            End::Failed,
+            if matches!(o.facts.plan, Some(PlanFact::Ready { .. })) { Progress::Approval } else { super::decide::reached(o) },
+            "RequesterCouldApprove",
+            format!(
+                "{} may impersonate {}, or create a token of such a ServiceAccount, and so could approve their own request; take that right away, or set gates.allowSelfApproval on stage {}",
+                requester(o),
+                approvers::whom(o, stage),
+                o.request.stage
+            ),
+        )),
+        Some(false) => Ok(()),
+    }
 }
 
 /// Whether the approval gate is yet to be opened, and only if the requester can't decide there.

@@ -4,6 +4,7 @@ pub mod acceptance;
 pub mod approvers;
 pub mod decide;
 pub mod deployment;
+pub mod difference;
 pub mod gates;
 pub mod hash;
 pub mod observed;

@@ -59,6 +59,10 @@ pub struct Observed {
     pub rivals: Vec<Rival>,
     /// A request for the same solution and version in the previous stage that has not ended.
     pub previous_in_flight: Option<String>,
+    /// A request that brings a solution which this one depends on to the same target, that was accepted and has not ended.
+    pub dependency_in_flight: Option<String>,
+    /// The development environments of the pipeline that have a Solution of that name; heads only.
+    pub developed_in: Vec<String>,
     /// Whether absences and rivals were confirmed by reading them live in this pass.
     pub confirmed: bool,
     /// What the steps of this pass found.
@@ -229,8 +233,44 @@ impl StageView {
 pub struct PreviousStage {
     /// Its name.
     pub name: String,
-    /// Its uid and that of its environment; `None` where it does not exist.
-    pub uids: Option<(String, String)>,
+    /// Where it leads; `None` where it or its environment does not exist.
+    pub place: Option<Place>,
+}
+
+/// A stage and the target that it leads to: what a record has to be of to count for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The stage's uid.
+    pub stage_uid: String,
+    /// The Environment's uid.
+    pub environment_uid: String,
+    /// The name of the stage's pipeline.
+    pub pipeline: String,
+    /// The stage's name.
+    pub stage: String,
+    /// The Environment's name.
+    pub environment: String,
+    /// The uid of the target namespace; empty before it was validated.
+    pub environment_id: String,
+    /// The cluster that the namespace is in; `None` for the host's own.
+    pub cluster: Option<String>,
+}
+
+impl Place {
+    /// Whether a deployment was to this very stage and Environment; or to one of their names in the same namespace of the same cluster,
+    /// where they were deleted and applied again.
+    pub fn saw(&self, deployment: &DeploymentView) -> bool {
+        let same_objects = deployment.stage_uid == self.stage_uid && deployment.environment_uid == self.environment_uid;
+        let same_names = deployment.pipeline == self.pipeline && deployment.stage == self.stage;
+        let same_namespace =
+            !self.environment_id.is_empty() && deployment.environment_id == self.environment_id && deployment.cluster == self.cluster;
+        same_objects || (same_names && same_namespace)
+    }
+
+    /// When something succeeded here for the first time.
+    pub fn first_success(&self, artifact: &ArtifactView) -> Option<Timestamp> {
+        artifact.deployments.iter().filter(|d| d.outcome == Outcome::Succeeded && self.saw(d)).map(|d| d.ended_at).min()
+    }
 }
 
 /// The target environment.
@@ -316,10 +356,20 @@ pub struct DeploymentView {
     pub request: String,
     /// The request's uid.
     pub request_uid: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The stage's name.
+    pub stage: String,
     /// The stage's uid.
     pub stage_uid: String,
+    /// The environment's name.
+    pub environment: String,
     /// The environment's uid.
     pub environment_uid: String,
+    /// The uid of the target namespace.
+    pub environment_id: String,
+    /// The cluster that it was in; `None` for the host's own.
+    pub cluster: Option<String>,
     /// When it ended.
     pub ended_at: Timestamp,
     /// How it ended.
@@ -384,6 +434,8 @@ pub enum RightsFact {
     Held,
     /// A right was taken away.
     Missing(Obstacle),
+    /// What they would have to be asked about can't be read, and never will be.
+    Refused(Obstacle),
 }
 
 /// Why a registry did not say what a tag means. What it said is in the status.

@@ -85,6 +85,9 @@ fn a_stored_version_is_asked_for_without_naming_where_it_came_from() {
         artifact.source_environment = None;
         artifact.registry_source = Some(pinned());
     }
+    assert_eq!(waits(decide(&o, after(1))).1, "SourceNotNamed", "a Solution may come with it, and would be meant");
+    assert_eq!(decide(&o, after(5)), Step::Confirm, "nor is a Solution missing because a cache lacks it");
+    o.confirmed = true;
     assert_eq!(decide(&o, after(5)), Step::Export);
     let unlisted = o.clone().with_pipeline(|p| p.artifact_repositories = Vec::new());
     let unlisted = Observed { confirmed: true, ..unlisted };

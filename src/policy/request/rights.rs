@@ -134,6 +134,26 @@ pub fn disowned(stage: &str, host: &str, account: &str, owner: &Identity) -> Obs
     Obstacle { reason: "NotOwnerOfServicePrincipal".into(), message: format!("stage {stage}: {said}") }
 }
 
+/// A requester who would have a version stored of what others develop: it would be taken for theirs, and can't be stored again.
+pub fn developed_elsewhere(solution: &str, version: &str, environment: &str, requester: &Identity, right: &Right) -> Obstacle {
+    let (who, namespace) = (&requester.username, right.namespace.as_deref().unwrap_or_default());
+    Obstacle {
+        reason: "SolutionIsDevelopedElsewhere".into(),
+        message: format!(
+            "solution {solution} is developed in environment {environment}, and {who}, who asks for {solution} {version} from a registry, may \
+             not update it there: a version is one development's. Ask under another name of a solution; or an administrator of namespace \
+             {namespace} applies:\n{}",
+            grants::may(right, &grants::subject_of(who))
+        ),
+    }
+}
+
+/// All that is missing as one: the reason is that of the first, and what is to be granted can be applied at once.
+pub fn together(missing: Vec<Obstacle>) -> Option<Obstacle> {
+    let reason = missing.first()?.reason.clone();
+    Some(Obstacle { reason, message: grants::together(missing.into_iter().map(|obstacle| obstacle.message)) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use semver::Version;
 
 use super::observed::{
-    ArtifactView, DelegateView, DeploymentView, ExportFact, Facts, Lookup, Observed, PipelineView, PlanFact, PreviousStage, RequestView,
-    RightsFact, SolutionView, SourceView, StageView, TargetView,
+    ArtifactView, DelegateView, DeploymentView, ExportFact, Facts, Lookup, Observed, PipelineView, Place, PlanFact, PreviousStage,
+    RequestView, RightsFact, SolutionView, SourceView, StageView, TargetView,
 };
 use crate::api::approvers::StageApproval;
 use crate::api::artifact::Outcome;
@@ -97,9 +97,43 @@ pub(super) fn head() -> Observed {
         artifact: Lookup::Absent,
         rivals: Vec::new(),
         previous_in_flight: None,
+        dependency_in_flight: None,
+        developed_in: Vec::new(),
         confirmed: false,
-        facts: Facts { rights: Some(RightsFact::Held), ..Facts::default() },
+        facts: Facts { rights: Some(RightsFact::Held), requester_could_approve: Some(false), ..Facts::default() },
         accept_timeout: Duration::from_hours(1),
+    }
+}
+
+/// The first stage and its target.
+fn qa() -> Place {
+    Place {
+        stage_uid: "s-qa".into(),
+        environment_uid: "e-qa".into(),
+        pipeline: "standard".into(),
+        stage: "qa".into(),
+        environment: "qa".into(),
+        environment_id: "ns-qa".into(),
+        cluster: None,
+    }
+}
+
+/// A success in the first stage, by a request of that uid.
+pub(super) fn deployed(request_uid: &str, ended_at: Timestamp) -> DeploymentView {
+    DeploymentView {
+        request: "orders-qa".into(),
+        request_uid: request_uid.into(),
+        pipeline: "standard".into(),
+        stage: "qa".into(),
+        stage_uid: "s-qa".into(),
+        environment: "qa".into(),
+        environment_uid: "e-qa".into(),
+        environment_id: "ns-qa".into(),
+        cluster: None,
+        ended_at,
+        outcome: Outcome::Succeeded,
+        failure: None,
+        restored: None,
     }
 }
 
@@ -111,7 +145,7 @@ pub(super) fn second() -> Observed {
     if let Lookup::Present(stage) = &mut o.stage {
         stage.uid = "s-prod".into();
         stage.target_environment = "prod".into();
-        stage.previous = Some(PreviousStage { name: "qa".into(), uids: Some(("s-qa".into(), "e-qa".into())) });
+        stage.previous = Some(PreviousStage { name: "qa".into(), place: Some(qa()) });
     }
     if let Lookup::Present(target) = &mut o.target {
         target.uid = "e-prod".into();
@@ -123,16 +157,7 @@ pub(super) fn second() -> Observed {
         not_listed: (Vec::new(), 0),
         source_environment: Some("dev".into()),
         registry_source: None,
-        deployments: vec![DeploymentView {
-            request: "orders-qa".into(),
-            request_uid: "r0".into(),
-            stage_uid: "s-qa".into(),
-            environment_uid: "e-qa".into(),
-            ended_at: after(-60),
-            outcome: Outcome::Succeeded,
-            failure: None,
-            restored: None,
-        }],
+        deployments: vec![deployed("r0", after(-60))],
     });
     o
 }

@@ -158,16 +158,7 @@ mod tests {
     fn a_crash_between_the_record_and_the_end_shares_again_while_the_claim_is_held() {
         let mut o = healthy();
         if let super::super::observed::Lookup::Present(artifact) = &mut o.artifact {
-            artifact.deployments.push(super::super::observed::DeploymentView {
-                request: "orders-qa".into(),
-                request_uid: "r1".into(),
-                stage_uid: "s-qa".into(),
-                environment_uid: "e-qa".into(),
-                ended_at: after(15),
-                outcome: crate::api::artifact::Outcome::Succeeded,
-                failure: None,
-                restored: None,
-            });
+            artifact.deployments.push(super::super::scenario::deployed("r1", after(15)));
         }
         assert_eq!(decide(&o, after(20)), Step::Share);
         let unclaimed = o.with_target(|t| t.claim = None);

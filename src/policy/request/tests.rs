@@ -102,10 +102,14 @@ fn what_may_still_arrive_with_the_same_apply_is_not_refused_at_once() {
 
 #[test]
 fn a_success_of_another_digest_stage_or_environment_proves_nothing() {
-    let proofs: [fn(&mut super::observed::DeploymentView); 3] = [
+    let proofs: [fn(&mut super::observed::DeploymentView); 7] = [
         |d| d.outcome = Outcome::Failed,
-        |d| d.stage_uid = "a stage deleted and made again".into(),
-        |d| d.environment_uid = "another environment".into(),
+        |d| (d.stage_uid, d.environment_id) = ("a stage made again".into(), "for another namespace".into()),
+        |d| (d.environment_uid, d.environment_id) = ("another environment".into(), "another namespace".into()),
+        |d| (d.stage_uid, d.environment_id) = ("a stage made again".into(), String::new()),
+        |d| (d.stage_uid, d.stage) = ("another stage".into(), "uat".into()),
+        |d| (d.stage_uid, d.pipeline) = ("a stage made again".into(), "in another pipeline".into()),
+        |d| (d.stage_uid, d.cluster) = ("a stage made again".into(), Some("that says it has that namespace".into())),
     ];
     for spoil in proofs {
         let mut o = second();
@@ -114,6 +118,119 @@ fn a_success_of_another_digest_stage_or_environment_proves_nothing() {
             spoil(&mut artifact.deployments[0]);
         }
         assert_eq!(ends(decide(&o, after(5))).1, "PreviousStageNotSucceeded");
+    }
+}
+
+#[test]
+fn a_success_counts_though_stage_and_environment_were_applied_again_and_so_does_its_soak_time() {
+    let made_again = |environment_id: &str| {
+        let mut o = second().with_stage(|stage| {
+            stage.soak = Duration::from_secs(100);
+            let place = stage.previous.as_mut().and_then(|previous| previous.place.as_mut()).unwrap();
+            (place.stage_uid, place.environment_uid) = ("made again".into(), "made again".into());
+            place.environment_id = environment_id.into();
+        });
+        o.confirmed = true;
+        o
+    };
+    assert_eq!(decide(&made_again("ns-qa"), after(5)), Step::Plan);
+    let approved = made_again("ns-qa").asked().decided(ApprovalDecision::Approved).planned(HASH);
+    assert_eq!(waits(decide(&approved, after(9))).1, "Soaking");
+    assert_eq!(decide(&approved, after(40)), Step::Claim);
+    // Of one that leads elsewhere it is said that it did succeed, and where.
+    let (_, reason, message) = ends(decide(&made_again("ns-uat"), after(5)));
+    assert_eq!(reason, "PreviousStageNotSucceeded");
+    assert!(
+        message.starts_with("orders 1.4.0 succeeded in stage qa when that led to environment qa, a namespace with the uid ns-qa"),
+        "{message}"
+    );
+    assert!(message.contains("with the uid ns-uat now") || message.contains("a namespace with the uid ns-uat"), "{message}");
+    assert!(!message.contains("has not succeeded"), "{message}");
+    // One whose namespace is not known yet proves nothing.
+    assert_eq!(ends(decide(&made_again(""), after(5))).1, "PreviousStageNotSucceeded");
+}
+
+#[test]
+fn who_waits_for_the_stage_before_waits_as_long_as_that_takes_and_then_has_its_own_time() {
+    let mut o = second();
+    o.previous_in_flight = Some("orders-qa-7".into());
+    let deployments = match &mut o.artifact {
+        Lookup::Present(artifact) => std::mem::take(&mut artifact.deployments),
+        _ => Vec::new(),
+    };
+    let days = 3 * 24 * 3600;
+    assert_eq!(waits(decide(&o, after(days))).1, "PreviousStageInProgress");
+    if let Lookup::Present(artifact) = &mut o.artifact {
+        artifact.deployments = deployments;
+        artifact.deployments[0].ended_at = after(days);
+    }
+    o.previous_in_flight = None;
+    o.facts.plan = Some(PlanFact::Missing(Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this".into() }));
+    assert_eq!(waits(decide(&o, after(days + 3500))).1, "DelegateLacksTargetAccess");
+    assert_eq!(ends(decide(&o, after(days + 3600))).1, "DelegateLacksTargetAccess");
+}
+
+#[test]
+fn a_dependency_that_is_on_its_way_is_waited_for_unless_this_request_may_be_waited_for_itself() {
+    let lacking = |o: Observed| o.with_target(|t| t.missing_dependencies = vec!["base >=1 (does not run there)".into()]);
+    let mut o = lacking(head());
+    o.confirmed = true;
+    assert_eq!(ends(decide(&o, after(3600))).1, "DependencyMissing");
+    o.dependency_in_flight = Some("base-qa".into());
+    let (_, reason, message) = waits(decide(&o, after(1_000_000)));
+    assert!(reason == "DependencyMissing" && message.contains("Request base-qa brings one of them"), "{message}");
+    let mut accepted = lacking(head().asked());
+    accepted.confirmed = true;
+    accepted.dependency_in_flight = Some("base-qa".into());
+    assert_eq!(ends(decide(&accepted, after(1_000_000))).1, "DependencyMissing", "two that wait for each other both end");
+}
+
+#[test]
+fn what_is_stored_from_a_registry_is_not_meant_where_the_solution_is_developed() {
+    let stored = || {
+        let mut o = head();
+        o.artifact = second().artifact;
+        if let Lookup::Present(artifact) = &mut o.artifact {
+            artifact.deployments.clear();
+            artifact.source_environment = None;
+            artifact.registry_source = Some(format!("oci://elsewhere.test/x@sha256:{}", "a".repeat(64)));
+        }
+        o.confirmed = true;
+        o
+    };
+    assert_eq!(ends(decide(&stored(), after(5))).1, "RepositoryNotAllowed");
+    let mut developed = stored();
+    developed.developed_in = vec!["dev".into()];
+    assert_eq!(decide(&developed, after(5)), Step::Export, "which says that the sources differ, or exports");
+    // With several environments one has to be named.
+    let several = developed.with_pipeline(|p| p.development_environments.push("dev-2".into()));
+    assert_eq!(ends(decide(&several, after(5))).1, "SourceAmbiguous");
+}
+
+#[test]
+fn a_requester_who_could_approve_is_found_out_before_anybody_goes_through_grants() {
+    let unready = |o: Observed| o.with_stage(|s| s.not_ready = Some("OperatorMayNotActAsDelegate: grant this".into()));
+    let mut o = unready(head());
+    o.facts.requester_could_approve = None;
+    assert_eq!(decide(&o, after(5)), Step::AskApprover);
+    o.facts.requester_could_approve = Some(false);
+    assert_eq!(waits(decide(&o, after(5))).1, "StageNotReady");
+    o.facts.requester_could_approve = Some(true);
+    assert_eq!(ends(decide(&o, after(5))).1, "RequesterCouldApprove");
+    let obstacle = || Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this".into() };
+    let mut planned = head().exported();
+    planned.facts.plan = Some(PlanFact::Missing(obstacle()));
+    planned.facts.requester_could_approve = Some(true);
+    assert_eq!(ends(decide(&planned, after(5))).1, "RequesterCouldApprove");
+    // Where it doesn't matter nobody asks.
+    for free in [
+        unready(head()).with_stage(|s| s.allow_self_approval = true),
+        unready(head().asked()),
+        unready(head()).with_stage(|s| s.pipeline = "other".into()),
+    ] {
+        let mut free = free;
+        free.facts.requester_could_approve = None;
+        assert!(matches!(decide(&free, after(5)), Step::Wait(_) | Step::Confirm), "{:?}", decide(&free, after(5)));
     }
 }
 
@@ -328,6 +445,12 @@ fn a_request_of_a_name_that_is_done_ends_already_deployed() {
     }
     let (end, reason, _) = ends(decide(&o, after(9)));
     assert_eq!((end, reason.as_str()), (End::Succeeded, "AlreadyDeployed"));
+    // After a downgrade it says what really runs.
+    let downgraded = o.with_target(|t| {
+        t.current = Some(CurrentVersion { version: Version::new(1, 3, 0), digest: "sha256:cc".into(), request: "back".into() });
+    });
+    let (end, _, message) = ends(decide(&downgraded, after(9)));
+    assert!(end == End::Succeeded && message.contains("Stage prod runs orders 1.3.0 by now (request back)"), "{message}");
 }
 
 #[test]
@@ -368,7 +491,7 @@ proptest! {
     fn nothing_is_claimed_that_may_not_be(
         later in any::<bool>(), proven in any::<bool>(), asked in any::<bool>(), decision in 0..3u8, bound in any::<bool>(),
         same_plan in any::<bool>(), suspended in any::<bool>(), claim in 0..3u8, cancel in any::<bool>(), pre_deployment in any::<bool>(),
-        rights in 0..3u8, age in 0..100_000i64,
+        rights in 0..3u8, made_again in 0..3u8, age in 0..100_000i64,
     ) {
         let mut o = if later { second() } else { head() };
         if asked { o = o.asked(); }
@@ -383,6 +506,11 @@ proptest! {
         if !proven && let Lookup::Present(artifact) = &mut o.artifact {
             artifact.deployments.clear();
         }
+        // The stage before and its Environment were deleted and applied again, for the same namespace or for another.
+        o = o.with_stage(|s| if let Some(place) = s.previous.as_mut().and_then(|p| p.place.as_mut()).filter(|_| made_again > 0) {
+            (place.stage_uid, place.environment_uid) = ("made again".into(), "made again".into());
+            if made_again == 2 { place.environment_id = "another namespace".into(); }
+        });
         o = o.exported().planned(if same_plan { HASH } else { "sha256:changed" });
         o = o.with_pipeline(|p| p.suspended = suspended).with_stage(|s| s.pre_deployment_step = pre_deployment);
         o = o.with_target(|t| t.claim = match claim {
@@ -399,7 +527,7 @@ proptest! {
         };
         if decide(&o, after(age)) == Step::Claim {
             prop_assert!(rights == 1 && asked && decision == 1 && bound && same_plan && !suspended && claim != 2 && !cancel && !pre_deployment);
-            prop_assert!(!later || proven);
+            prop_assert!(!later || (proven && made_again < 2));
             prop_assert_eq!(o.artifact.present().map(|a| a.digest.as_str()), Some(DIGEST));
         }
     }

@@ -5,7 +5,6 @@ use jiff::Timestamp;
 use super::acceptance::Subject;
 use super::observed::Observed;
 use super::step::{End, Ending, Progress, Step, Waiting};
-use crate::api::artifact::Outcome;
 use crate::policy::windows::{self, Opening};
 
 /// The scheduled time has come, the soak time is over, and no window forbids the start.
@@ -16,12 +15,10 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Result<(), St
         return Err(Waiting::watched(Progress::Queue, "Scheduled", format!("waits for its scheduled time, {scheduled}"), Some(scheduled)));
     }
     if let Some(previous) = &subject.stage.previous
-        && let Some((stage_uid, _)) = &previous.uids
+        && let Some(place) = &previous.place
         && let Some(artifact) = o.artifact.present()
     {
-        let succeeded =
-            artifact.deployments.iter().filter(|d| d.stage_uid == *stage_uid && d.outcome == Outcome::Succeeded).map(|d| d.ended_at).min();
-        if let Some(ripe) = succeeded.map(|at| at + subject.stage.soak)
+        if let Some(ripe) = place.first_success(artifact).map(|at| at + subject.stage.soak)
             && now < ripe
         {
             return Err(Waiting::watched(

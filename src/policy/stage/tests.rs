@@ -55,7 +55,7 @@ fn judged(view: &View, lacks: impl Fn(&Review) -> bool) -> (&'static str, String
 }
 
 fn pinned(generation: i64, environment: &str, namespace: &str) -> PinnedTarget {
-    PinnedTarget { generation, environment_uid: environment.into(), environment_id: namespace.into() }
+    PinnedTarget { generation, environment_uid: environment.into(), environment_id: namespace.into(), cluster: None }
 }
 
 #[test]
@@ -91,10 +91,26 @@ fn a_target_is_pinned_once_for_each_write_of_the_stage() {
 
 #[test]
 fn a_recreated_target_waits_for_the_owner() {
-    assert_eq!(broken(|v| v.pinned = Some(pinned(3, "e0", "n1"))), "TargetChanged");
     assert_eq!(broken(|v| v.pinned = Some(pinned(3, "e1", "n0"))), "TargetChanged");
+    assert_eq!(broken(|v| v.pinned = Some(pinned(3, "e0", "n0"))), "TargetChanged");
     assert_eq!(broken(|v| v.pinned = Some(pinned(2, "e0", "n0"))), "", "written since");
     assert_eq!(broken(|v| v.pinned = Some(pinned(3, "e1", "n1"))), "");
+}
+
+#[test]
+fn an_environment_that_was_applied_again_for_its_namespace_is_the_same_target() {
+    assert_eq!(broken(|v| v.pinned = Some(pinned(3, "e0", "n1"))), "");
+    // What another cluster says of its uids is its own word.
+    let in_cluster = |pin: Option<&str>| {
+        let mut view = bot_there();
+        view.pinned = Some(PinnedTarget { cluster: pin.map(str::to_owned), ..pinned(3, "e0", "n1") });
+        structure(&view).err().map_or("", |failure| failure.reason)
+    };
+    assert_eq!(in_cluster(Some("eu-prod")), "");
+    assert_eq!(in_cluster(Some("us-prod")), "TargetChanged");
+    assert_eq!(in_cluster(None), "TargetChanged");
+    let remote = PinnedTarget { cluster: Some("eu-prod".into()), ..pinned(3, "e0", "n1") };
+    assert_eq!(broken(|v| v.pinned = Some(remote)), "TargetChanged");
 }
 
 #[test]
@@ -123,12 +139,15 @@ fn the_owner_is_asked_about_with_the_groups_that_the_api_server_adds() {
 
 #[test]
 fn the_operator_must_be_let_act_as_the_delegate_in_host_and_target() {
-    for verb in ["impersonate:serviceaccount", "impersonate-on:serviceaccount:patch"] {
+    for (verb, place, other) in [
+        ("impersonate:serviceaccount", "namespace: host}", "namespace: contoso-qa}"),
+        ("impersonate-on:serviceaccount:patch", "namespace: contoso-qa}", "namespace: host}"),
+    ] {
         let (reason, message) = judged(&bot(), |r| r.right.verb == verb);
         assert_eq!(reason, "OperatorMayNotActAsDelegate", "{verb}");
-        assert!(message.contains("namespace: host") && message.contains("namespace: contoso-qa"), "{message}");
-        assert!(message.contains("\"impersonate-on:serviceaccount:get\""), "applied again, the whole grant stays: {message}");
-        assert!(!message.contains("verbs: [\"*\"]"), "{message}");
+        assert!(message.contains(place) && !message.contains(other), "what is there is not printed: {message}");
+        let whole = verb == "impersonate:serviceaccount" || message.contains("\"impersonate-on:serviceaccount:get\"");
+        assert!(whole && !message.contains("verbs: [\"*\"]"), "applied again, the whole grant stays: {message}");
     }
 }
 
@@ -151,6 +170,9 @@ fn all_that_is_missing_is_said_at_once() {
     {
         assert!(message.contains(part), "{part} in {message}");
     }
+    let (_, applied) = message.split_once('\n').unwrap();
+    let documents: Vec<serde_json::Value> = applied.split("---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect();
+    assert!(documents.len() > 5 && documents.iter().all(|document| document["kind"].is_string()), "it is applied as it stands: {message}");
 }
 
 #[test]
@@ -211,5 +233,5 @@ fn a_token_that_is_not_given_is_said_beside_what_else_is_missing() {
     view.not_lent = polled("TokenNotGranted", "no token").err();
     assert_eq!(judged(&view, |_| false).0, "TokenNotGranted");
     let (reason, message) = judged(&view, |review| review.need == Need::DelegateApproves);
-    assert!(reason == "DelegateLacksHostRole" && message.ends_with("no token"), "{message}");
+    assert!(reason == "DelegateLacksHostRole" && message.ends_with("\n# no token\n"), "{message}");
 }

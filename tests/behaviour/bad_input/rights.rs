@@ -114,7 +114,7 @@ async fn nobody_gets_exported_what_they_may_not_read() {
     let request = world.request("to-qa", "qa", "orders", "1.0.0");
     world.until("the pipeline is shared with carl", async || requests.create(&PostParams::default(), &request).await.ok()).await;
     let message = world.waits_for("to-qa", "RequesterMayNotRead").await;
-    let who = format!("carl asked for an export from namespace {} and may not read all of it; what is missing there:\n", world.dev);
+    let who = format!("carl, who asks, may not read all that is exported from namespace {}. An administrator there applies", world.dev);
     assert!(message.contains(&who), "{message}");
     assert!(message.contains("- {apiGroups: [\"\"], resources: [services], verbs: ["), "{message}");
     assert!(!message.contains("configmaps"), "what he may read is not missing: {message}");

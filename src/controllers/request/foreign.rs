@@ -1,0 +1,97 @@
+//! A version that is stored from elsewhere than where the request means: what somebody pushed to a registry is not deployed in the name of
+//! who develops the solution, nor does it keep their version from them.
+
+use kube::ResourceExt;
+use kube::api::ListParams;
+use kube::{Api, Client};
+
+use super::export::Unusable;
+use super::observe;
+use super::origin::was_deployed;
+use super::pass::Pass;
+use crate::api::{Artifact, DeploymentRequest, GROUP};
+use crate::driver::controller::ReconcileError;
+use crate::driver::open_requests::is_open;
+use crate::identity::access::{self, Right};
+use crate::policy::request::observed::{ExportFact, Observed, Obstacle};
+
+impl Pass {
+    /// Whether what is meant is a development environment: the one that the request names, or, where it names nothing, one of the
+    /// pipeline's that has the Solution.
+    pub(super) fn means_development(&self, observed: &Observed) -> bool {
+        let spec = &self.request.spec;
+        spec.artifact.is_none() && (spec.source_environment.is_some() || !observed.developed_in.is_empty())
+    }
+
+    /// Exports in place of what is stored from a registry, where nothing was ever deployed from that, no request is about it, and whoever
+    /// asks may update the Solution: it is theirs. Else it is refused.
+    pub(super) async fn instead_of_foreign(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
+        // Read live: what is stored is given up on it.
+        self.around = observe::live(&self.cluster, &self.request).await?;
+        let Some(artifact) = self.around.artifact.clone() else { return self.export_anew(observed).await };
+        let Some(origin) = artifact.spec.source.oci.clone() else { return Err(ReconcileError::Overtaken) };
+        if was_deployed(&artifact) {
+            return Ok(self.foreign(&artifact, &origin, ""));
+        }
+        let wanted = self.request.spec.solution.clone();
+        let developed = self.around.solution.as_ref().zip(self.around.source.as_ref());
+        let Some((solution, source)) = developed.filter(|(solution, _)| solution.spec.version == wanted.version) else {
+            return Ok(self.foreign(&artifact, &origin, ""));
+        };
+        let right = Right::on("update", GROUP, "solutions", &source.spec.namespace).named(&solution.name_any());
+        let requester = access::as_authenticated(&observed.request.requester.clone().unwrap_or_default());
+        if !self.cluster.access.may(&requester, &right).await? {
+            return Ok(self.foreign(&artifact, &origin, ""));
+        }
+        let others = open_for(&self.cluster.clients.operator(), &self.request).await?;
+        if let Some(holder) = others.first() {
+            let holds =
+                format!(" Request {} is about it: once that has ended without a deployment, the version is free again.", holder.name_any());
+            return Ok(self.foreign(&artifact, &origin, &holds));
+        }
+        tracing::info!(artifact = artifact.name_any(), origin, "a version that was stored from a registry and never deployed is given up");
+        if let Err(error) = self.cluster.artifacts.give_up(&artifact).await {
+            return Ok(Unusable::of(&error)?.into());
+        }
+        self.around.artifact = None;
+        self.export_anew(observed).await
+    }
+
+    /// Says that the version is taken, by what, and what to do.
+    pub(super) fn foreign(&self, artifact: &Artifact, origin: &str, holds: &str) -> ExportFact {
+        let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
+        let place = self.around.source.as_ref().map(|environment| environment.name_any()).unwrap_or_default();
+        let by = &artifact.spec.exported_by.username;
+        let (url, digest) = origin.split_once('@').unwrap_or((origin, ""));
+        if let Some(named) = &self.request.spec.source_environment {
+            return ExportFact::Refused(Obstacle {
+                reason: "ExportedElsewhere".into(),
+                message: format!(
+                    "{what} was taken from {origin}, as {by} asked: a version has one source for ever.{holds} Raise the version to ship it from {named}"
+                ),
+            });
+        }
+        ExportFact::Refused(Obstacle {
+            reason: "SourceDiffers".into(),
+            message: format!(
+                "{what} was taken from {origin}, as {by} asked, and this request, which names no source, means what is developed in environment \
+                 {place}.{holds} Raise the Solution's version to ship that; or, if what is stored is meant, make a request that names it: \
+                 spec.artifact.oci with url {url} and digest {digest}"
+            ),
+        })
+    }
+}
+
+/// Other requests for this version that have not ended, read live.
+async fn open_for(client: &Client, request: &DeploymentRequest) -> kube::Result<Vec<DeploymentRequest>> {
+    let solution = &request.spec.solution;
+    let selector = format!("spec.solution.name={}", solution.name);
+    let host = request.namespace().unwrap_or_default();
+    let all = Api::<DeploymentRequest>::namespaced(client.clone(), &host).list(&ListParams::default().fields(&selector)).await?;
+    let is_about_it = |other: &DeploymentRequest| {
+        // What means a development environment too is about what will be exported, unless it has what is stored already.
+        let has_it = other.spec.artifact.is_some() || other.status.as_ref().is_some_and(|status| status.run.artifact.is_some());
+        other.uid() != request.uid() && is_open(other) && other.spec.solution.version == solution.version && has_it
+    };
+    Ok(all.items.into_iter().filter(is_about_it).collect())
+}

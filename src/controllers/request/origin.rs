@@ -1,0 +1,188 @@
+//! Where what a request deploys comes from: who develops it, and what the requester may read of that.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+
+use super::export::Unusable;
+use super::observe::get;
+use super::pass::Pass;
+use crate::api::reference::Identity;
+use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
+use crate::delivery::bundle::Bundle;
+use crate::delivery::discovery::Discovery;
+use crate::delivery::export::{self, ExportError};
+use crate::delivery::failure::Failure;
+use crate::driver::Cluster;
+use crate::driver::controller::ReconcileError;
+use crate::driver::stores::Stores;
+use crate::identity::access::{Access, Right};
+use crate::policy::request::observed::{ExportFact, Observed, Obstacle, Place};
+use crate::policy::request::rights;
+
+/// A stage and the Environment that it leads to, as records are compared with them.
+pub(super) fn place(stage: &Stage, environment: &Environment) -> Place {
+    Place {
+        stage_uid: stage.uid().unwrap_or_default(),
+        environment_uid: environment.uid().unwrap_or_default(),
+        pipeline: stage.spec.pipeline.clone(),
+        stage: stage.name_any(),
+        environment: environment.name_any(),
+        environment_id: environment.status.as_ref().and_then(|s| s.environment_id.clone()).unwrap_or_default(),
+        cluster: environment.cluster_name(),
+    }
+}
+
+/// The development environments to look into: those of the pipeline, where a first stage is asked for.
+fn candidates<'a>(pipeline: Option<&'a Pipeline>, stage: Option<&Stage>) -> &'a [String] {
+    let is_first = stage.is_some_and(|stage| stage.spec.previous_stage.is_none());
+    pipeline.filter(|_| is_first).map(|pipeline| pipeline.spec.development_environments.as_slice()).unwrap_or_default()
+}
+
+/// The development environments of the pipeline that have a Solution of the name that is asked for, by the caches.
+pub(super) fn developed_in(
+    stores: &Stores,
+    request: &DeploymentRequest,
+    pipeline: Option<&Pipeline>,
+    stage: Option<&Stage>,
+) -> Vec<Arc<Environment>> {
+    let host = request.namespace().unwrap_or_default();
+    let environments = candidates(pipeline, stage).iter().filter_map(|name| stores.environments.get(&ObjectRef::new(name).within(&host)));
+    let has_it = |environment: &Arc<Environment>| {
+        stores.solutions.get(&ObjectRef::new(&request.spec.solution.name).within(&environment.spec.namespace)).is_some()
+    };
+    environments.filter(has_it).collect()
+}
+
+/// The same, read live.
+pub(super) async fn developed_in_live(
+    cluster: &Cluster,
+    request: &DeploymentRequest,
+    pipeline: Option<&Pipeline>,
+    stage: Option<&Stage>,
+) -> kube::Result<Vec<Arc<Environment>>> {
+    let host = request.namespace().unwrap_or_default();
+    let mut found = Vec::new();
+    for name in candidates(pipeline, stage) {
+        let Some(environment) = get::<Environment>(cluster, &host, Some(name)).await? else { continue };
+        if get::<Solution>(cluster, &environment.spec.namespace, Some(&request.spec.solution.name)).await?.is_some() {
+            found.push(environment);
+        }
+    }
+    Ok(found)
+}
+
+/// A request that brings a solution which this artifact depends on to the same target, and was accepted: it ends by itself.
+pub(super) fn dependency(
+    stores: &Stores,
+    host: &str,
+    stage: Option<&Stage>,
+    artifact: Option<&Artifact>,
+) -> Option<Arc<DeploymentRequest>> {
+    let target = &stage?.spec.target_environment;
+    let leads_there = |other: &DeploymentRequest| {
+        let stage = stores.stages.get(&ObjectRef::new(&other.spec.stage).within(host));
+        stage.is_some_and(|stage| stage.spec.target_environment == *target)
+    };
+    let accepted = |other: &DeploymentRequest| other.status.as_ref().is_some_and(|status| status.run.plan.is_some());
+    artifact?
+        .spec
+        .dependencies
+        .iter()
+        .find_map(|dependency| stores.open_requests_for(host, &dependency.name).find(|other| leads_there(other) && accepted(other)))
+}
+
+/// What the requester is asked about before anything is deployed for them.
+#[derive(Default)]
+pub(super) struct Origin {
+    discovery: Option<Arc<Discovery>>,
+    /// What was exported, and the namespace that it was exported from.
+    exported: Option<(String, Arc<Bundle>)>,
+    /// The namespaces with a Solution of that name whose version this request would have stored from elsewhere.
+    developed: Vec<(String, String)>,
+    solution: String,
+    version: String,
+    /// Why what was exported can't be read.
+    unusable: Option<Unusable>,
+}
+
+impl Origin {
+    /// What the requester lacks; `Err` is why it could not be found out.
+    pub(super) async fn lacking(&self, access: &Access, requester: &Identity) -> Result<Vec<Obstacle>, ReconcileError> {
+        let mut lacking = Vec::new();
+        for (environment, namespace) in &self.developed {
+            let right = Right::on("update", crate::api::GROUP, "solutions", namespace).named(&self.solution);
+            if !access.may(requester, &right).await? {
+                lacking.push(rights::developed_elsewhere(&self.solution, &self.version, environment, requester, &right));
+            }
+        }
+        if let (Some((namespace, bundle)), Some(discovery)) = (&self.exported, &self.discovery) {
+            match export::readable(discovery, access, requester, namespace, bundle).await {
+                Ok(()) => {}
+                Err(error @ ExportError::RequesterMayNotRead { .. }) => {
+                    lacking.push(Obstacle { reason: error.reason().into(), message: error.to_string() });
+                }
+                Err(error) if error.failure() == Failure::Transient => return Err(ReconcileError::Other(error.to_string())),
+                Err(error) => lacking.push(Obstacle { reason: error.reason().into(), message: error.to_string() }),
+            }
+        }
+        Ok(lacking)
+    }
+
+    /// Why there is nothing to ask about, and whether that is waited for.
+    pub(super) fn unusable(&self) -> Option<&Unusable> {
+        self.unusable.as_ref()
+    }
+}
+
+impl Pass {
+    /// What the requester is asked about: what was exported where it was exported from, at every stage alike; and whether they may take
+    /// the next version of what others develop.
+    pub(super) async fn origin(&mut self, observed: &Observed) -> Result<Origin, ReconcileError> {
+        let wanted = &self.request.spec.solution;
+        let mut origin = Origin { solution: wanted.name.clone(), version: wanted.version.clone(), ..Origin::default() };
+        let artifact = self.around.artifact.clone();
+        let never_deployed = artifact.as_ref().is_none_or(|artifact| !was_deployed(artifact));
+        if observed.request.repository.is_some() && never_deployed {
+            origin.developed = self.around.developed_in.iter().map(|e| (e.name_any(), e.spec.namespace.clone())).collect();
+        }
+        // The export of this very pass has just asked.
+        let asked = matches!(observed.facts.export, Some(ExportFact::Stored { .. }));
+        let Some(artifact) = artifact.filter(|_| !asked) else { return Ok(origin) };
+        let Some(namespace) = self.exported_from(&artifact).await? else { return Ok(origin) };
+        match self.bundle(&artifact).await {
+            Ok(bundle) => {
+                origin.discovery = Some(self.cluster.discovery.clone());
+                origin.exported = Some((namespace, bundle));
+            }
+            Err(error) => origin.unusable = Some(Unusable::of(&error)?),
+        }
+        Ok(origin)
+    }
+
+    /// The namespace that a stored version was exported from: that of its Environment, or the very namespace where the Environment is
+    /// gone. Where that is gone too nobody can read it any more, and what came from a registry was in none: then it is with whom the
+    /// pipeline is shared that decides.
+    async fn exported_from(&self, artifact: &Artifact) -> Result<Option<String>, ReconcileError> {
+        let source = &artifact.spec.source;
+        let Some(name) = source.environment.as_deref() else { return Ok(None) };
+        let known = self.around.source.clone().filter(|environment| environment.name_any() == name);
+        let environment = match known {
+            Some(environment) => Some(environment),
+            None => get::<Environment>(&self.cluster, &self.host(), Some(name)).await?,
+        };
+        if let Some(environment) = environment {
+            return Ok(Some(environment.spec.namespace.clone()));
+        }
+        let is_it = |namespace: &kube::core::PartialObjectMeta<k8s_openapi::api::core::v1::Namespace>| {
+            source.environment_id.is_some() && namespace.metadata.uid == source.environment_id
+        };
+        Ok(self.cluster.stores.namespaces.find(is_it).map(|namespace| namespace.name_any()))
+    }
+}
+
+/// Whether an artifact has ever been on its way into a target.
+pub(super) fn was_deployed(artifact: &Artifact) -> bool {
+    artifact.status.as_ref().is_some_and(|status| !status.deployments.is_empty())
+}
