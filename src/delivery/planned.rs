@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::applyset::{self, GroupKind};
 use super::object::{Item, Key, Served, group_of};
-use super::powers::{self, Gift};
 use super::set::Set;
 use crate::api::plan::{Plan, PlannedAction, PlannedObject};
 use crate::api::reference::GroupKind as Kind;
@@ -187,14 +186,6 @@ impl Planned {
         let deleted = self.deletions.iter().map(|d| (&d.key, PlannedAction::Delete));
         let recreated = self.items.iter().filter(|i| i.action == PlannedAction::Recreate).map(|i| (&i.item.key, PlannedAction::Recreate));
         deleted.chain(recreated).filter(|(key, action)| !is_pinned(key, *action)).map(|(key, _)| key.clone()).collect()
-    }
-
-    /// The roles and their bindings that are created or changed, and who gets what by them; in sentences; those that give most first.
-    pub fn powers(&self) -> Vec<(Key, String)> {
-        let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
-        let mut gifts: Vec<(Gift, &Key)> = written.filter_map(|i| Some((powers::of(i.outcome())?, &i.item.key))).collect();
-        gifts.sort();
-        gifts.into_iter().map(|(gift, key)| (key.clone(), format!("{} {} {}", key.kind, powers::shown(&key.name), gift.said))).collect()
     }
 
     /// Whether applying it would write nothing at all.

@@ -43,6 +43,7 @@ mod removals;
 mod requests;
 mod running;
 mod scene;
+mod seen;
 mod sinks;
 mod stolen;
 mod twins;

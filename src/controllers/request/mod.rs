@@ -3,6 +3,7 @@
 mod acting;
 mod entitled;
 mod export;
+mod judging;
 mod observe;
 mod outcome;
 mod pass;
