@@ -35,9 +35,18 @@ impl Planned {
 
     /// What the objects of the solution use as they are now.
     pub fn used_before(&self) -> Uses {
+        Uses::of(&self.namespace, self.live().iter().copied())
+    }
+
+    /// What they need as they are now.
+    pub fn needed_before(&self) -> Needed {
+        required::of(self.live().iter().copied())
+    }
+
+    /// The solution's own objects, as they are.
+    fn live(&self) -> Vec<&Value> {
         let own = |item: &&PlannedItem| item.live.as_ref().is_some_and(|live| self.set.owns(live, item.item.served.is_namespaced));
-        let live: Vec<&Value> = self.items.iter().filter(own).filter_map(|item| item.live.as_ref()).collect();
-        Uses::of(&self.namespace, live.iter().copied())
+        self.items.iter().filter(own).filter_map(|item| item.live.as_ref()).collect()
     }
 
     /// The roles and their bindings that are created or changed, and who gets what by them; in sentences; those that give most first.

@@ -158,7 +158,7 @@ fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> 
 pub struct Missing {
     /// What is not there, one entry each.
     pub results: Vec<PlanResult>,
-    /// The same of what objects are without effect without, but deployed.
+    /// What objects are deployed without though they have no effect without it, and claims of the target that they mount.
     pub warnings: Vec<PlanResult>,
     /// What the delegate would need to look.
     pub rights: Vec<Right>,
@@ -196,6 +196,7 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
     let mut missing = Missing::default();
     for (kind, resource, name, user, found) in looked {
         match found {
+            Ok(Some(_)) if kind == Kind::PersistentVolumeClaim => missing.warnings.push(mounts(&name, &user)),
             Ok(Some(_)) => {}
             // Nothing waits for a class of ingresses: until there is one, nothing serves them, as in development.
             Ok(None) if kind == Kind::IngressClass => missing.warnings.push(unserved(&name, &user)),
@@ -210,6 +211,15 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
         }
     }
     Ok(missing)
+}
+
+/// Whose data it is nobody says by a label.
+fn mounts(name: &str, user: &str) -> PlanResult {
+    let key = Key { group: String::new(), kind: "PersistentVolumeClaim".into(), name: name.to_owned() };
+    let message = format!(
+        "{user} mounts PersistentVolumeClaim {name} of the target, which does not come with the solution, with the data that it has"
+    );
+    errors::result(&key, "MountsData", &message)
 }
 
 fn unserved(name: &str, user: &str) -> PlanResult {

@@ -342,3 +342,32 @@ async fn what_opens_or_reaches_others_is_told_to_whoever_approves() {
         told(176, what, &message, &words);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_target_makes_of_an_object_is_judged() {
+    let world = World::new("rewritten").await;
+    valuables(&world).await;
+    let (name, kubectl) = (world.qa.clone(), world.plane.kubectl());
+    let rules = json!([{"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"], "operations": ["CREATE", "UPDATE"]}]);
+    let mutation = "Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{serviceAccountName: 'root'}}}}";
+    let group = "admissionregistration.k8s.io/v1";
+    world
+        .apply(&[
+            json!({"apiVersion": group, "kind": "MutatingAdmissionPolicy", "metadata": {"name": name}, "spec": {
+                "reinvocationPolicy": "Never",
+                "matchConstraints": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.qa}}, "resourceRules": rules},
+                "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": mutation}}]}}),
+            json!({"apiVersion": group, "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": name}, "spec": {"policyName": name}}),
+        ])
+        .await;
+    let probe = ["create", "deployment", "probe", "--image=i", "-n", &world.qa, "--dry-run=server", "-o", "json"];
+    world.until("the policy of QA is in force", async || kubectl.ok(&probe).ok()?.contains("\"root\"").then_some(())).await;
+    world.apply(&[world.solution("plain", "1.0.0"), deployment(&world, "plain", &json!({}))]).await;
+    world.ask(&world.request("plain", "qa", "plain", "1.0.0")).await;
+    let message = world.waits_for("plain", "NotOffered").await;
+    told(177, "pods that are made to run as an account that nobody offered", &message, &["Deployment plain uses ServiceAccount root"]);
+    untouched(&world);
+    for kind in ["mutatingadmissionpolicybinding", "mutatingadmissionpolicy"] {
+        kubectl.ok(&["delete", kind, &name]).unwrap();
+    }
+}

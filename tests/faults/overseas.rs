@@ -229,7 +229,6 @@ async fn a_connection_is_made_to_a_secret_over_there_which_the_delegate_looks_at
     assert!(message.contains("resources: [secrets], resourceNames: [\"prod-db\"], verbs: [\"get\"]"), "{message}");
     assert!(message.contains(&format!("of cluster {CLUSTER}. Grant in that cluster:")), "{message}");
     grant(&message);
-    let world = &abroad.world;
     let absent = abroad.waits_for("first", "NotOffered").await;
     assert!(
         absent.contains(&format!("Secret prod-db of namespace {prod}, which is not offered to solutions, or does not exist there")),

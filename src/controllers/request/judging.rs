@@ -46,7 +46,7 @@ pub(super) struct Found {
     offers: Offers,
     /// What is not there.
     missing: Vec<PlanResult>,
-    /// What objects are without effect without, but deployed.
+    /// What is told and holds nothing up: classes of ingresses, claims of the target that are mounted.
     pub(super) warnings: Vec<PlanResult>,
     /// What the delegate would need.
     pub(super) rights: BTreeSet<Right>,
@@ -92,6 +92,11 @@ impl Found {
         let is_new = |one: &AccessedObject| !before.has(&one.kind, &one.name);
         self.offers.used.retain(is_new);
         self.offers.awaited.retain(is_new);
+        let needed_before = planned.needed_before();
+        let is_mounted = |one: &PlanResult| {
+            one.kind == "PersistentVolumeClaim" && needed_before.contains_key(&(required::Kind::PersistentVolumeClaim, one.name.clone()))
+        };
+        self.warnings.retain(|one| !is_mounted(one));
         let mut access = std::mem::take(&mut self.offers.used);
         let omitted = access.split_off(access.len().min(MOST_ACCESS));
         let key = Key { group: String::new(), kind: "Solution".into(), name: planned.solution().to_owned() };

@@ -48,7 +48,7 @@ pub(super) struct DryRun {
     settings_digest: String,
     access: Vec<AccessedObject>,
     node_ports: Vec<NodePort>,
-    /// What an approver is to know of what is used, and ingresses of classes that are not there.
+    /// What an approver is to know of what is used, claims that are mounted, and ingresses of classes that are not there.
     told: Vec<PlanResult>,
 }
 
