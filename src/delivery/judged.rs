@@ -88,3 +88,61 @@ impl Planned {
         self.items.iter().any(|item| item.item.key == *key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::planned::tests;
+    use super::*;
+    use crate::delivery::applyset;
+
+    fn item(action: PlannedAction, body: &Value, live: Option<Value>, would_be: Option<Value>) -> PlannedItem {
+        let mut item = tests::item(object::name(body), action);
+        item.item.key = Key::of(body);
+        item.item.body = body.clone();
+        item.live = live;
+        item.would_be = would_be;
+        item
+    }
+
+    fn planned(items: Vec<PlannedItem>) -> Planned {
+        tests::planned(items, Vec::new())
+    }
+
+    fn deployment(pod: Value) -> Value {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app"}, "spec": {"template": {"spec": pod}}})
+    }
+
+    #[test]
+    fn what_the_target_makes_of_objects_is_used_and_what_it_adds_to_accounts_is_not() {
+        let plain = deployment(json!({"containers": []}));
+        let merged = deployment(json!({"containers": [], "serviceAccountName": "root"}));
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "own"}});
+        let mut added = account.clone();
+        added["imagePullSecrets"] = json!([{"name": "own-dockercfg-x7k"}]);
+        let plan = planned(vec![
+            item(PlannedAction::Create, &plain, None, Some(merged)),
+            item(PlannedAction::Update, &account, Some(added.clone()), Some(added)),
+        ]);
+        assert!(plan.uses().has("ServiceAccount", "root"));
+        assert!(!plan.uses().has("Secret", "own-dockercfg-x7k"));
+        assert!(plan.new_accounts().is_empty());
+        let new = planned(vec![item(PlannedAction::Create, &account, None, None)]);
+        assert_eq!(new.new_accounts().into_iter().collect::<Vec<_>>(), ["own"]);
+    }
+
+    #[test]
+    fn only_what_is_new_is_told_to_be_opened_and_used() {
+        let open = deployment(json!({"hostNetwork": true, "serviceAccountName": "runner", "containers": []}));
+        let mut live = open.clone();
+        live["metadata"]["labels"] = json!({"applyset.kubernetes.io/part-of": applyset::id("orders", "qa")});
+        let again = planned(vec![item(PlannedAction::Update, &open, Some(live), Some(open.clone()))]);
+        assert!(again.exposures().is_empty() && again.used_before().has("ServiceAccount", "runner"));
+        // Of somebody else's object nothing was the solution's.
+        let taken = planned(vec![item(PlannedAction::Update, &open, Some(open.clone()), Some(open.clone()))]);
+        assert!(!taken.used_before().has("ServiceAccount", "runner"));
+        let first = planned(vec![item(PlannedAction::Create, &open, None, Some(open))]);
+        assert_eq!(first.exposures().len(), 1);
+    }
+}

@@ -229,7 +229,7 @@ fn to_i32(count: usize) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use kube::core::{ApiResource, GroupVersionKind};
     use serde_json::json;
 
@@ -243,7 +243,8 @@ mod tests {
         Key { group: group.into(), kind: kind.into(), name: name.into() }
     }
 
-    fn item(name: &str, action: PlannedAction) -> PlannedItem {
+    /// A `ConfigMap` of that name.
+    pub fn item(name: &str, action: PlannedAction) -> PlannedItem {
         PlannedItem {
             item: Item { key: key("", "ConfigMap", name), served: served("", "ConfigMap"), body: json!({}) },
             action,
@@ -253,7 +254,8 @@ mod tests {
         }
     }
 
-    fn planned(items: Vec<PlannedItem>, deletions: Vec<Deletion>) -> Planned {
+    /// A plan of solution `orders` for namespace `qa`.
+    pub fn planned(items: Vec<PlannedItem>, deletions: Vec<Deletion>) -> Planned {
         let kinds: BTreeSet<GroupKind> = [GroupKind { group: String::new(), kind: "ConfigMap".into() }].into();
         Planned {
             namespace: "qa".into(),
