@@ -295,15 +295,20 @@ mod tests {
     }
 
     fn deployment(labels: &Value, pod: Value) -> Value {
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app"}, "spec": {"template": {"metadata": {"labels": labels}, "spec": pod}}})
+        let mut object = of_group("apps/v1", "Deployment", json!({"template": {"metadata": {"labels": labels}}}));
+        object["metadata"]["name"] = json!("app");
+        object["spec"]["template"]["spec"] = pod;
+        object
     }
 
     fn core(kind: &str, spec: Value) -> Value {
-        json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec})
+        of_group("v1", kind, spec)
     }
 
     fn of_group(api_version: &str, kind: &str, spec: Value) -> Value {
-        json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}, "spec": spec})
+        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}});
+        object["spec"] = spec;
+        object
     }
 
     #[test]

@@ -111,7 +111,9 @@ mod tests {
     }
 
     fn deployment(pod: Value) -> Value {
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app"}, "spec": {"template": {"spec": pod}}})
+        let mut object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app"}, "spec": {"template": {}}});
+        object["spec"]["template"]["spec"] = pod;
+        object
     }
 
     #[test]

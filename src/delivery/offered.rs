@@ -256,7 +256,9 @@ mod tests {
     use super::*;
 
     fn deployment(pod: Value) -> Value {
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"template": {"spec": pod}}})
+        let mut object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"template": {}}});
+        object["spec"]["template"]["spec"] = pod;
+        object
     }
 
     fn named(uses: &Uses) -> Vec<String> {
