@@ -113,7 +113,7 @@ fn unseen(delegate: &str, namespace: &str, accounts: &BTreeSet<String>, may_list
         [true, false] => "ClusterRoleBindings".to_owned(),
         [false, false] => format!("RoleBindings of namespace {namespace}, and ClusterRoleBindings,"),
     };
-    let named = first_few(accounts.iter().map(|account| format!("ServiceAccount {account}")).collect::<Vec<_>>().into_iter());
+    let named = first_few(accounts.iter().map(|account| format!("ServiceAccount {account}")));
     let first = accounts.first()?;
     let message = format!(
         "whether {what} give something already to what is created could not be looked at, as {delegate} may not list them: {named}. What they give to these names, the solution gets"

@@ -227,7 +227,7 @@ fn aims(object: &Value, place: &str, own: &[&Value], add: &mut impl FnMut(What, 
         kind => (kind, object::group_of(field("apiVersion"))),
     };
     let is_it = |one: &&Value| object::kind(one) == kind && object::name(one) == field("name") && object::group(one) == group;
-    if !own.iter().any(|one| is_it(one)) {
+    if !own.iter().any(is_it) {
         add(What::ReachesOthers, format!("scales {} {}, which is not the solution's", shown(kind), shown(field("name"))));
     }
 }

@@ -82,10 +82,7 @@ pub fn all(object: &Value, here: &str) -> BTreeSet<Reference> {
 
 /// Whether there is anything to look into: much of what there is is large, and data.
 fn may_refer(object: &Value) -> bool {
-    match (object::group(object), object::kind(object)) {
-        ("", "ConfigMap") | ("rbac.authorization.k8s.io" | "apiextensions.k8s.io", _) => false,
-        _ => true,
-    }
+    !matches!((object::group(object), object::kind(object)), ("", "ConfigMap") | ("rbac.authorization.k8s.io" | "apiextensions.k8s.io", _))
 }
 
 /// The Secrets of its own namespace that an object refers to.

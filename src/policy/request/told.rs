@@ -25,7 +25,7 @@ pub fn gifts(solution: &str, gifts: &[(Key, Gift)]) -> Result<Vec<PlanResult>, P
         said: gift.said.clone(),
         is_grave: gift.is_grave(),
     };
-    fit(solution, gifts.iter().map(said).collect(), GIFTS, "GivesRights")
+    fit(solution, &gifts.iter().map(said).collect::<Vec<_>>(), GIFTS, "GivesRights")
 }
 
 /// What is opened, and what of others is reached.
@@ -34,7 +34,7 @@ pub fn gifts(solution: &str, gifts: &[(Key, Gift)]) -> Result<Vec<PlanResult>, P
 /// Where it does not fit.
 pub fn exposures(solution: &str, exposures: &[(Key, Exposure)]) -> Result<Vec<PlanResult>, PlanResult> {
     let said = |(key, one): &(Key, Exposure)| Told { key: key.clone(), reason: one.what.reason(), said: one.said.clone(), is_grave: true };
-    fit(solution, exposures.iter().map(said).collect(), EXPOSURES, "Opens")
+    fit(solution, &exposures.iter().map(said).collect::<Vec<_>>(), EXPOSURES, "Opens")
 }
 
 /// One sentence about one object.
@@ -52,7 +52,7 @@ impl Told {
 }
 
 /// Puts sentences, the worst of which come first, into at most `most` entries.
-fn fit(solution: &str, told: Vec<Told>, most: usize, reason: &str) -> Result<Vec<PlanResult>, PlanResult> {
+fn fit(solution: &str, told: &[Told], most: usize, reason: &str) -> Result<Vec<PlanResult>, PlanResult> {
     let alone = |one: &Told| errors::result(&one.key, &one.reason, &one.sentence());
     if told.len() <= most {
         return Ok(told.iter().map(alone).collect());
