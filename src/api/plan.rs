@@ -74,7 +74,8 @@ pub struct Plan {
     /// How many further objects change that are not listed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub objects_omitted: i32,
-    /// Secrets and `ServiceAccounts` of the target that the solution uses and the replaced version did not.
+    /// Secrets and `ServiceAccounts` of the target that the solution uses and its objects there do not use yet; optional ones count
+    /// whether they are there or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub access: Vec<AccessedObject>,

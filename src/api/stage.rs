@@ -101,7 +101,8 @@ pub struct StageSpec {
     /// How the deployment runs.
     #[serde(default)]
     pub deployment: DeploymentOptions,
-    /// What a requester may ask to be shared after the deployment.
+    /// What a requester may ask to be shared after the deployment, and the most that bindings of a solution may give to people, groups
+    /// and accounts of other namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing: Option<SharingPolicy>,
     /// Who answers for the stage. Filled from the caller where left out; nobody else can be written.

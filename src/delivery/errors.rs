@@ -11,6 +11,8 @@ use crate::api::request_status::ObjectError;
 
 /// The most characters of a message in a status (its schema says so).
 pub const MAX_MESSAGE: usize = 2048;
+/// What to do about a manifest that does not fit its schema, where no setting wrote what is wrong.
+pub const CORRECT_THE_MANIFEST: &str = "correct the manifest and raise the solution's version";
 /// How many findings a message names.
 const NAMED: usize = 5;
 /// The longest wait that a server's `Retry-After` is followed for.
@@ -82,7 +84,7 @@ impl Cause {
             Self::Immutable => {
                 "give the object another name in the new version, or annotate it with pilotage.dev/recreate=true in development and raise the version: then it is deleted in the target and created anew"
             }
-            Self::Invalid => "correct the manifest and raise the solution's version",
+            Self::Invalid => CORRECT_THE_MANIFEST,
             Self::NotFound => "check that the target namespace exists and that its cluster serves this kind",
             Self::Other => "see the message of the API server",
         }

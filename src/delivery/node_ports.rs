@@ -19,7 +19,11 @@ pub fn leave(objects: &mut [Value], variables: &[VariableDefinition]) -> Vec<Nod
     let mut left = Vec::new();
     for object in objects.iter_mut().filter(|object| object::kind(object) == "Service" && object::group(object).is_empty()) {
         let service = object::name(object).to_owned();
-        let of_service = |v: &&VariableDefinition| v.target.kind == "Service" && v.target.name == service;
+        // There are Services of other groups too.
+        let of_service = |v: &&VariableDefinition| {
+            let group = v.target.api_version.as_deref().map_or("", object::group_of);
+            group.is_empty() && v.target.kind == "Service" && v.target.name == service
+        };
         let paths: Vec<&str> = variables.iter().filter(of_service).map(|v| v.target.path.as_str()).collect();
         let ports = object.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
         for (index, port) in ports.into_iter().flatten().enumerate() {

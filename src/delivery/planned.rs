@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::applyset::{self, GroupKind};
 use super::object::{Item, Key, Served, group_of};
-use super::powers::{self, Gift};
 use super::set::Set;
 use crate::api::plan::{Plan, PlannedAction, PlannedObject};
 use crate::api::reference::GroupKind as Kind;
@@ -189,14 +188,6 @@ impl Planned {
         deleted.chain(recreated).filter(|(key, action)| !is_pinned(key, *action)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// The roles and their bindings that are created or changed, and who gets what by them; in sentences; those that give most first.
-    pub fn powers(&self) -> Vec<(Key, String)> {
-        let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
-        let mut gifts: Vec<(Gift, &Key)> = written.filter_map(|i| Some((powers::of(i.outcome())?, &i.item.key))).collect();
-        gifts.sort();
-        gifts.into_iter().map(|(gift, key)| (key.clone(), format!("{} {} {}", key.kind, powers::shown(&key.name), gift.said))).collect()
-    }
-
     /// Whether applying it would write nothing at all.
     pub fn is_noop(&self) -> bool {
         self.deletions.is_empty()
@@ -238,7 +229,7 @@ fn to_i32(count: usize) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use kube::core::{ApiResource, GroupVersionKind};
     use serde_json::json;
 
@@ -252,7 +243,8 @@ mod tests {
         Key { group: group.into(), kind: kind.into(), name: name.into() }
     }
 
-    fn item(name: &str, action: PlannedAction) -> PlannedItem {
+    /// A `ConfigMap` of that name.
+    pub fn item(name: &str, action: PlannedAction) -> PlannedItem {
         PlannedItem {
             item: Item { key: key("", "ConfigMap", name), served: served("", "ConfigMap"), body: json!({}) },
             action,
@@ -262,7 +254,8 @@ mod tests {
         }
     }
 
-    fn planned(items: Vec<PlannedItem>, deletions: Vec<Deletion>) -> Planned {
+    /// A plan of solution `orders` for namespace `qa`.
+    pub fn planned(items: Vec<PlannedItem>, deletions: Vec<Deletion>) -> Planned {
         let kinds: BTreeSet<GroupKind> = [GroupKind { group: String::new(), kind: "ConfigMap".into() }].into();
         Planned {
             namespace: "qa".into(),

@@ -3,45 +3,146 @@
 use serde_json::Value;
 
 use super::errors::{bounded, first_few};
-use super::object;
+use super::object::{self, Key};
+use super::packed::packed;
 
 /// The group of Roles and their bindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
+/// How the label of a `ClusterRole` begins that gives its rules to another one.
+const AGGREGATE_TO: &str = "rbac.authorization.k8s.io/aggregate-to-";
 /// The most characters of a rule: five of them leave room for what follows in a message.
 const MAX_RULE: usize = 240;
 /// The most characters of a name.
 const MAX_NAME: usize = 120;
 
-/// What an object gives, for people. The smaller one is to be read first: nobody hides a wide one behind many others.
+/// What an object gives, for people. The smaller one is to be read first: people before the solution's own accounts, much before little.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Gift {
+pub struct Gift {
+    audience: Audience,
     is_narrow: bool,
     rank: u8,
     /// A sentence that begins with its verb.
     pub said: String,
 }
 
-/// What the object gives; `None` for one that gives no rights.
-pub(super) fn of(object: &Value) -> Option<Gift> {
-    if object::group(object) != RBAC {
-        return None;
+impl Gift {
+    /// Whether it gives something to others, or much to anybody: then it is told, whatever else there is to tell.
+    pub fn is_grave(&self) -> bool {
+        !self.is_narrow || self.audience < Audience::Own
     }
-    let (rank, is_wide, said) = match object::kind(object) {
-        "ClusterRoleBinding" => (0, is_wide_binding(object), binding(object, "gives, in the whole cluster,")),
-        "RoleBinding" => (1, is_wide_binding(object), binding(object, "gives")),
-        "ClusterRole" => (2, is_wide_role(object), cluster_role(object)),
-        "Role" => (3, is_wide_role(object), format!("allows {}", rules(object))),
-        _ => return None,
-    };
-    Some(Gift { is_narrow: !is_wide, rank, said })
 }
 
-fn binding(object: &Value, gives: &str) -> String {
-    let mut subjects: Vec<&Value> = list(object, "subjects").iter().collect();
-    subjects.sort_by_key(|subject| (!is_wide_subject(subject), text(subject, "kind") == "ServiceAccount"));
-    let whom = if subjects.is_empty() { "nobody".to_owned() } else { first_few(subjects.into_iter().map(subject)) };
+/// Who gets something, those first who matter most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Audience {
+    /// Everybody who can log in, or even who can't.
+    All,
+    /// People, groups, and accounts of other namespaces.
+    Others,
+    /// Accounts of the target, or not said by this object.
+    Own,
+}
+
+/// What the object gives in namespace `here`, in as many parts as it takes; nothing for one that gives no rights. `roles` has those that
+/// come with it.
+pub fn of(object: &Value, here: &str, roles: &[&Value]) -> Vec<Gift> {
+    if object::group(object) != RBAC {
+        return Vec::new();
+    }
+    match object::kind(object) {
+        "ClusterRoleBinding" => binding(object, 0, "gives, in the whole cluster,", here, roles),
+        "RoleBinding" => binding(object, 1, "gives", here, roles),
+        "ClusterRole" => {
+            let audience = if is_aggregated(object) { Audience::Others } else { Audience::Own };
+            role(object, 2, audience, &allows(object))
+        }
+        "Role" => role(object, 3, Audience::Own, "allows"),
+        _ => Vec::new(),
+    }
+}
+
+/// A role that a binding of a solution gives to somebody who is not of the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The binding.
+    pub binding: Key,
+    /// The kind of the role.
+    pub role_kind: String,
+    /// The role.
+    pub role: String,
+    /// The kind of the subject.
+    pub kind: String,
+    /// The subject.
+    pub name: String,
+    /// The namespace of a `ServiceAccount`.
+    pub namespace: Option<String>,
+}
+
+/// What the bindings among the objects give to people, to groups, and to accounts of namespaces other than `here`.
+pub fn shared(objects: &[Value], here: &str) -> Vec<Shared> {
+    let is_binding = |one: &&Value| object::group(one) == RBAC && matches!(object::kind(one), "RoleBinding" | "ClusterRoleBinding");
+    let of = |object: &Value| {
+        let role = object.get("roleRef").cloned().unwrap_or_default();
+        let given = list(object, "subjects").iter().filter(|subject| audience(subject, here) != Audience::Own);
+        let to = |subject: &Value| Shared {
+            binding: Key::of(object),
+            role_kind: text(&role, "kind").to_owned(),
+            role: text(&role, "name").to_owned(),
+            kind: text(subject, "kind").to_owned(),
+            name: text(subject, "name").to_owned(),
+            namespace: Some(text(subject, "namespace").to_owned()).filter(|namespace| !namespace.is_empty()),
+        };
+        given.map(to).collect::<Vec<_>>()
+    };
+    objects.iter().filter(is_binding).flat_map(of).collect()
+}
+
+fn role(object: &Value, rank: u8, audience: Audience, allows: &str) -> Vec<Gift> {
+    let is_narrow = !is_wide_role(object);
+    let gift = |said| Gift { audience, is_narrow, rank, said };
+    let rules = packed(rules(object).into_iter(), "; ");
+    if rules.is_empty() {
+        return vec![gift(format!("{allows} nothing"))];
+    }
+    let parts = rules.iter().enumerate();
+    parts.map(|(part, rules)| gift(if part == 0 { format!("{allows} {rules}") } else { format!("allows, besides, {rules}") })).collect()
+}
+
+fn binding(object: &Value, rank: u8, gives: &str, here: &str, roles: &[&Value]) -> Vec<Gift> {
     let role = object.get("roleRef").unwrap_or(&Value::Null);
-    format!("{gives} {} {} to {whom}", shown(text(role, "kind")), shown(text(role, "name")))
+    let is_narrow = !gives_much(role, roles);
+    let mut subjects: Vec<(Audience, bool, &Value)> =
+        list(object, "subjects").iter().map(|one| (audience(one, here), text(one, "kind") == "ServiceAccount", one)).collect();
+    subjects.sort_by_key(|(audience, is_account, _)| (*audience, *is_account));
+    let what = format!("{} {}", shown(text(role, "kind")), shown(text(role, "name")));
+    let audience = subjects.first().map_or(Audience::Own, |(audience, ..)| *audience);
+    let gift = |said| Gift { audience, is_narrow, rank, said };
+    if subjects.is_empty() {
+        return vec![gift(format!("{gives} {what} to nobody"))];
+    }
+    let whom = packed(subjects.into_iter().map(|(.., one)| subject(one)), "; ");
+    let parts = whom.iter().enumerate();
+    parts
+        .map(|(part, whom)| gift(if part == 0 { format!("{gives} {what} to {whom}") } else { format!("{gives} {what} also to {whom}") }))
+        .collect()
+}
+
+fn audience(subject: &Value, here: &str) -> Audience {
+    if is_wide_subject(subject) {
+        return Audience::All;
+    }
+    let is_here = [here, ""].contains(&text(subject, "namespace"));
+    if text(subject, "kind") == "ServiceAccount" && is_here { Audience::Own } else { Audience::Others }
+}
+
+/// Whether a role that is bound gives much: by its rules where it comes along, by what it holds where it is one that every cluster has.
+/// One that is not known here may.
+fn gives_much(role: &Value, roles: &[&Value]) -> bool {
+    let (kind, name) = (text(role, "kind"), text(role, "name"));
+    match roles.iter().find(|one| object::group(one) == RBAC && object::kind(one) == kind && object::name(one) == name) {
+        Some(role) => is_wide_role(role) || is_gathering(role),
+        None => (kind, name) != ("ClusterRole", "view"),
+    }
 }
 
 fn subject(subject: &Value) -> String {
@@ -52,13 +153,25 @@ fn subject(subject: &Value) -> String {
     }
 }
 
+fn is_gathering(role: &Value) -> bool {
+    role.get("aggregationRule").is_some_and(|rule| !rule.is_null())
+}
+
+/// Whether those get its rules who have another role.
+fn is_aggregated(role: &Value) -> bool {
+    let labels = role.pointer("/metadata/labels").and_then(Value::as_object);
+    labels.into_iter().flatten().any(|(label, value)| {
+        value == "true" && label.starts_with(AGGREGATE_TO) || label.contains("aggregate") && !label.starts_with(AGGREGATE_TO)
+    })
+}
+
 /// A `ClusterRole` may gather the rules of others, and give its own to others.
-fn cluster_role(object: &Value) -> String {
+fn allows(object: &Value) -> String {
     let mut also = Vec::new();
     let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
     for (label, value) in labels.into_iter().flatten() {
         let value = value.as_str().unwrap_or_default();
-        if let Some(role) = label.strip_prefix("rbac.authorization.k8s.io/aggregate-to-") {
+        if let Some(role) = label.strip_prefix(AGGREGATE_TO) {
             if value == "true" {
                 also.push(format!("also to all who have ClusterRole {}", shown(role)));
             }
@@ -70,19 +183,24 @@ fn cluster_role(object: &Value) -> String {
     if object.get("aggregationRule").is_some_and(|rule| !rule.is_null()) {
         also.push("with what ClusterRoles with the labels of its aggregationRule allow".to_owned());
     }
-    let rules = rules(object);
-    if also.is_empty() { format!("allows {rules}") } else { format!("allows, {}: {rules}", first_few(also.into_iter())) }
+    if also.is_empty() { "allows".to_owned() } else { format!("allows, {}:", first_few(also.into_iter())) }
 }
 
-fn rules(object: &Value) -> String {
+/// The rules, those that allow most first.
+fn rules(object: &Value) -> Vec<String> {
     let mut rules: Vec<&Value> = list(object, "rules").iter().collect();
     rules.sort_by_key(|rule| !is_wide_rule(rule));
-    if rules.is_empty() { "nothing".to_owned() } else { first_few(rules.into_iter().map(|one| bounded(&rule(one), MAX_RULE))) }
+    rules.into_iter().map(|one| bounded(&rule(one), MAX_RULE)).collect()
 }
 
 /// One rule, its resources as kubectl names them.
 fn rule(rule: &Value) -> String {
-    let words = |field| list(rule, field).iter().filter_map(Value::as_str);
+    // What is cut off of a long rule is not what it is about.
+    let words = |field| {
+        let mut words: Vec<&str> = list(rule, field).iter().filter_map(Value::as_str).collect();
+        words.sort_by_key(|word| !is_wide_word(word));
+        words.into_iter()
+    };
     let joined = |field| words(field).map(shown).collect::<Vec<_>>().join(", ");
     let verbs = joined("verbs");
     if words("nonResourceURLs").next().is_some() {
@@ -97,12 +215,7 @@ fn rule(rule: &Value) -> String {
     format!("{verbs} on {}{named}", resources.join(", "))
 }
 
-/// Whether it is given to all, or is all that there is to give.
-fn is_wide_binding(object: &Value) -> bool {
-    let role = object.get("roleRef").unwrap_or(&Value::Null);
-    text(role, "name") == "cluster-admin" || list(object, "subjects").iter().any(is_wide_subject)
-}
-
+/// Whether it stands for everybody of a sort.
 fn is_wide_subject(subject: &Value) -> bool {
     match text(subject, "kind") {
         "Group" => text(subject, "name").starts_with("system:"),
@@ -115,14 +228,65 @@ fn is_wide_role(object: &Value) -> bool {
     list(object, "rules").iter().any(is_wide_rule)
 }
 
+/// Resources that give more than they are called: what is in them, whoever runs there, and what can be had by running something there.
+const WIDE_RESOURCES: [&str; 33] = [
+    "*",
+    "*/*",
+    "secrets",
+    "pods/exec",
+    "pods/attach",
+    "pods/portforward",
+    "pods/proxy",
+    "pods/ephemeralcontainers",
+    "services/proxy",
+    "nodes/proxy",
+    "serviceaccounts/token",
+    "mutatingwebhookconfigurations",
+    "validatingwebhookconfigurations",
+    "mutatingadmissionpolicies",
+    "validatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+    "validatingadmissionpolicybindings",
+    "certificatesigningrequests/approval",
+    "users",
+    "groups",
+    "userextras",
+    "persistentvolumes",
+    "apiservices",
+    "customresourcedefinitions",
+    "pods/*",
+    "nodes/*",
+    "services/*",
+    "serviceaccounts/*",
+    "*/exec",
+    "*/attach",
+    "*/portforward",
+    "*/proxy",
+    "*/token",
+];
+/// Resources whose objects run as any account of their namespace, with any of its Secrets, by whoever may write them.
+const RUNS: [&str; 8] = ["pods", "deployments", "daemonsets", "statefulsets", "replicasets", "replicationcontrollers", "jobs", "cronjobs"];
+
 /// Whether it allows everything of some sort, or to get more.
 fn is_wide_rule(rule: &Value) -> bool {
-    let any = |field, words: &[&str]| list(rule, field).iter().filter_map(Value::as_str).any(|word| words.contains(&word));
-    any("verbs", &["*", "escalate", "bind", "impersonate"]) || any("resources", &["*"]) || any("apiGroups", &["*"])
+    let any = |field, judge: &dyn Fn(&str) -> bool| list(rule, field).iter().filter_map(Value::as_str).any(judge);
+    let writes = any("verbs", &|verb| matches!(verb, "create" | "update" | "patch"));
+    any("verbs", &is_wide_verb)
+        || any("apiGroups", &|group| group == "*")
+        || any("resources", &|resource| WIDE_RESOURCES.contains(&resource) || writes && RUNS.contains(&resource))
+        || any("nonResourceURLs", &|url| url == "*" || url == "/*")
+}
+
+fn is_wide_verb(verb: &str) -> bool {
+    matches!(verb, "*" | "escalate" | "bind") || verb.starts_with("impersonate")
+}
+
+fn is_wide_word(word: &str) -> bool {
+    is_wide_verb(word) || WIDE_RESOURCES.contains(&word)
 }
 
 /// A name as it is, or quoted where it could be taken for more than a name.
-pub(super) fn shown(name: &str) -> String {
+pub fn shown(name: &str) -> String {
     let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:/*@=".contains(c));
     let short = bounded(name, MAX_NAME);
     if is_plain { short } else { format!("{short:?}") }
@@ -150,7 +314,11 @@ mod tests {
     }
 
     fn said(object: &Value) -> String {
-        of(object).unwrap().said
+        told(object).join(" | ")
+    }
+
+    fn told(object: &Value) -> Vec<String> {
+        of(object, "qa", &[]).into_iter().map(|gift| gift.said).collect()
     }
 
     #[test]
@@ -165,7 +333,11 @@ mod tests {
         assert_eq!(said(&nobody), "gives Role reader to nobody");
         let many: Vec<Value> = (0..9).map(|n| json!({"kind": "User", "name": format!("u{n}")})).collect();
         let many = rbac("RoleBinding", json!({"roleRef": {"kind": "Role", "name": "reader"}, "subjects": many}));
-        assert!(said(&many).ends_with("User u4; and 4 more"), "{}", said(&many));
+        assert!(said(&many).ends_with("User u7; User u8"), "nobody is left out: {}", said(&many));
+        let crowd: Vec<Value> = (0..300).map(|n| json!({"kind": "User", "name": format!("user-{n}")})).collect();
+        let crowd = rbac("RoleBinding", json!({"roleRef": {"kind": "Role", "name": "reader"}, "subjects": crowd}));
+        assert!(told(&crowd).len() > 1 && told(&crowd)[1].starts_with("gives Role reader also to User user-"), "{:?}", told(&crowd));
+        assert_eq!(told(&crowd).concat().matches("User user-").count(), 300);
     }
 
     #[test]
@@ -200,15 +372,16 @@ mod tests {
         rules.push(json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}));
         let wide = rbac("Role", json!({"rules": rules}));
         assert!(said(&wide).starts_with("allows * on *.*; get on pods named xxx"), "{}", said(&wide));
-        assert!(said(&wide).ends_with("…; and 2 more") && said(&wide).chars().count() < 2_000, "{}", said(&wide));
+        assert_eq!(said(&wide).matches("get on pods named").count(), 6, "{}", said(&wide));
         let narrow = rbac("Role", json!({"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}));
         let to_all = rbac(
             "RoleBinding",
             json!({"roleRef": {"kind": "ClusterRole", "name": "admin"}, "subjects": [{"kind": "Group", "name": "system:authenticated"}]}),
         );
         let of_cluster = rbac("ClusterRoleBinding", json!({"roleRef": {"kind": "ClusterRole", "name": "view"}}));
-        let mut gifts = [&narrow, &of_cluster, &wide, &to_all].map(|object| of(object).unwrap());
+        let mut gifts = [&narrow, &of_cluster, &wide, &to_all].map(|object| of(object, "qa", &[]).remove(0));
         gifts.sort();
+        assert_eq!(gifts.each_ref().map(Gift::is_grave), [true, true, false, false]);
         let firsts = gifts.map(|gift| gift.said.chars().take(12).collect::<String>());
         assert_eq!(firsts, ["gives Cluste", "allows * on ", "gives, in th", "allows get o"]);
     }
@@ -222,7 +395,64 @@ mod tests {
 
     #[test]
     fn what_gives_no_rights_is_passed_over() {
-        assert_eq!(of(&json!({"apiVersion": "v1", "kind": "ConfigMap"})), None);
-        assert_eq!(of(&json!({"apiVersion": "example.com/v1", "kind": "RoleBinding"})), None);
+        assert_eq!(told(&json!({"apiVersion": "v1", "kind": "ConfigMap"})), [""; 0]);
+        assert_eq!(told(&json!({"apiVersion": "example.com/v1", "kind": "RoleBinding"})), [""; 0]);
+    }
+
+    #[test]
+    fn people_come_before_accounts_and_what_gets_more_before_what_does_not() {
+        let bound =
+            |role: Value, subject: Value| rbac("RoleBinding", json!({"metadata": {"name": "b"}, "roleRef": role, "subjects": [subject]}));
+        let view = json!({"kind": "ClusterRole", "name": "view"});
+        let account = |namespace: &str| json!({"kind": "ServiceAccount", "name": "app", "namespace": namespace});
+        let role = rbac(
+            "Role",
+            json!({"metadata": {"name": "zz"}, "rules": [{"apiGroups": [""], "resources": ["configmaps", "secrets"], "verbs": ["get"]}]}),
+        );
+        let objects = [
+            bound(view.clone(), account("qa")),
+            bound(json!({"kind": "ClusterRole", "name": "edit"}), account("qa")),
+            bound(view.clone(), account("elsewhere")),
+            bound(json!({"kind": "Role", "name": "zz"}), json!({"kind": "User", "name": "dana"})),
+            bound(view, json!({"kind": "Group", "name": "system:authenticated"})),
+        ];
+        let mut gifts: Vec<Gift> = objects.iter().flat_map(|object| of(object, "qa", &[&role])).collect();
+        gifts.sort();
+        let said: Vec<&str> = gifts.iter().map(|gift| gift.said.as_str()).collect();
+        assert_eq!(
+            said,
+            [
+                "gives ClusterRole view to Group system:authenticated",
+                "gives Role zz to User dana",
+                "gives ClusterRole view to ServiceAccount elsewhere/app",
+                "gives ClusterRole edit to ServiceAccount qa/app",
+                "gives ClusterRole view to ServiceAccount qa/app",
+            ]
+        );
+        assert_eq!(gifts.iter().map(Gift::is_grave).collect::<Vec<_>>(), [true, true, true, true, false]);
+    }
+
+    #[test]
+    fn what_leads_to_more_is_wide_and_stands_first_in_its_rule() {
+        for (resource, verb) in [
+            ("secrets", "list"),
+            ("pods/exec", "create"),
+            ("pods/attach", "create"),
+            ("pods/portforward", "create"),
+            ("serviceaccounts/token", "create"),
+            ("nodes/proxy", "get"),
+            ("validatingwebhookconfigurations", "get"),
+            ("deployments", "patch"),
+            ("users", "impersonate"),
+            ("serviceaccounts", "impersonate:serviceaccount"),
+            ("clusterroles", "bind"),
+        ] {
+            assert!(is_wide_rule(&json!({"apiGroups": [""], "resources": [resource], "verbs": [verb]})), "{verb} {resource}");
+        }
+        assert!(!is_wide_rule(&json!({"apiGroups": ["apps"], "resources": ["deployments", "pods"], "verbs": ["get", "list"]})));
+        let mut resources: Vec<String> = (0..60).map(|n| format!("resource-{n}")).collect();
+        resources.push("secrets".into());
+        let role = rbac("Role", json!({"rules": [{"apiGroups": [""], "resources": resources, "verbs": ["get"]}]}));
+        assert!(said(&role).starts_with("allows get on secrets, resource-0"), "{}", said(&role));
     }
 }

@@ -57,10 +57,13 @@ impl Kind {
     }
 }
 
-/// What is needed of the target, each with the first object that needs it: what the objects name, don't bring and can't do without.
-pub fn of(objects: &[Value]) -> BTreeMap<(Kind, String), String> {
-    let brought: BTreeSet<Key> = objects.iter().map(Key::of).collect();
-    let claimed: Vec<String> = objects.iter().flat_map(claim_prefixes).collect();
+/// What is needed of the target, each with the first object that needs it.
+pub type Needed = BTreeMap<(Kind, String), String>;
+
+/// What is needed of the target: what the objects name, don't bring and can't do without.
+pub fn of<'a>(objects: impl IntoIterator<Item = &'a Value> + Clone) -> Needed {
+    let brought: BTreeSet<Key> = objects.clone().into_iter().map(Key::of).collect();
+    let claimed: Vec<String> = objects.clone().into_iter().flat_map(claim_prefixes).collect();
     let mut needed = BTreeMap::new();
     for object in objects {
         let user = Key::of(object).to_string();
@@ -75,6 +78,13 @@ pub fn of(objects: &[Value]) -> BTreeMap<(Kind, String), String> {
         });
     }
     needed
+}
+
+/// What of `all` is not `known`: what the target made of the objects. Classes of claims and ingresses are the target's own choice then, and
+/// a claim that has its volume needs its class no more.
+pub fn beyond(mut all: Needed, known: &Needed) -> Needed {
+    all.retain(|needed, _| !known.contains_key(needed) && !matches!(needed.0, Kind::StorageClass | Kind::IngressClass));
+    all
 }
 
 /// What a delegate needs to see whether what the objects can't do without is in `namespace`.
@@ -105,7 +115,13 @@ fn each(object: &Value, show: &mut dyn FnMut(Kind, &str)) {
     for template in list(object, "/spec/volumeClaimTemplates") {
         show(Kind::StorageClass, &text(template, "/spec/storageClassName"));
     }
-    let Some(pod) = references::pod(object) else { return };
+    for pod in references::pods(object) {
+        each_of_pod(object, pod, show);
+    }
+}
+
+fn each_of_pod(object: &Value, pod: &Value, show: &mut dyn FnMut(Kind, &str)) {
+    let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     show(Kind::PriorityClass, &text(pod, "/priorityClassName"));
     show(Kind::RuntimeClass, &text(pod, "/runtimeClassName"));
     let mut map = |reference: Option<&Value>| {
@@ -142,19 +158,27 @@ fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> 
 pub struct Missing {
     /// What is not there, one entry each.
     pub results: Vec<PlanResult>,
-    /// The same of what objects are without effect without, but deployed.
+    /// What objects are deployed without though they have no effect without it, and claims of the target that they mount.
     pub warnings: Vec<PlanResult>,
     /// What the delegate would need to look.
     pub rights: Vec<Right>,
 }
 
-/// Looks for what the objects need: in `namespace` as the delegate, and for classes, which hold nothing of anybody, as the operator.
+impl Missing {
+    /// Adds what another look found.
+    pub fn merge(&mut self, others: Self) {
+        self.results.extend(others.results);
+        self.warnings.extend(others.warnings);
+        self.rights.extend(others.rights);
+    }
+}
+
+/// Looks for what is needed: in `namespace` as the delegate, and for classes, which hold nothing of anybody, as the operator.
 /// Only metadata is read.
 ///
 /// # Errors
 /// Where the API server can't be asked.
-pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str, objects: &[Value]) -> Result<Missing, kube::Error> {
-    let needed = of(objects);
+pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str, needed: Needed) -> Result<Missing, kube::Error> {
     let looked: Vec<_> = stream::iter(needed)
         .map(|((kind, name), user)| async move {
             let resource = kind.resource();
@@ -172,6 +196,7 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
     let mut missing = Missing::default();
     for (kind, resource, name, user, found) in looked {
         match found {
+            Ok(Some(_)) if kind == Kind::PersistentVolumeClaim => missing.warnings.push(mounts(&name, &user)),
             Ok(Some(_)) => {}
             // Nothing waits for a class of ingresses: until there is one, nothing serves them, as in development.
             Ok(None) if kind == Kind::IngressClass => missing.warnings.push(unserved(&name, &user)),
@@ -186,6 +211,15 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
         }
     }
     Ok(missing)
+}
+
+/// Whose data it is nobody says by a label.
+fn mounts(name: &str, user: &str) -> PlanResult {
+    let key = Key { group: String::new(), kind: "PersistentVolumeClaim".into(), name: name.to_owned() };
+    let message = format!(
+        "{user} mounts PersistentVolumeClaim {name} of the target, which does not come with the solution, with the data that it has"
+    );
+    errors::result(&key, "MountsData", &message)
 }
 
 fn unserved(name: &str, user: &str) -> PlanResult {

@@ -45,6 +45,7 @@ mod removals;
 mod requests;
 mod running;
 mod scene;
+mod seen;
 mod sinks;
 mod stolen;
 mod twins;

@@ -25,6 +25,13 @@ async fn a_plan_tells_who_gets_what_by_roles_and_bindings_that_change_and_is_sil
     world.apply(&role(&world.dev, "read-roles", &rules(json!(["get", "list"])), &readers)).await;
     world.apply(&role(&world.qa, "roles-as", &rules(json!(on)), &operator)).await;
     world.apply(&role(&world.qa, "roles", &rules(json!(["get", "list", "patch", "create", "delete"])), &bot)).await;
+    let view = json!([{"apiGroups": [rbac], "resources": ["clusterroles"], "resourceNames": ["view"], "verbs": ["bind"]}]);
+    world.apply(&role(&world.qa, "binds", &view, &bot)).await;
+    // What a solution shares with people its stage must let it share.
+    let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
+    stage["spec"]["sharing"] = json!({"clusterRoles": ["view"], "subjectKinds": ["User"]});
+    world.apply_as(&world.olga().await, &stage).await.unwrap();
+    world.ready::<pilotage::api::Stage>("qa").await;
 
     let labelled = |mut object: Value| {
         object["metadata"]["labels"] = json!({"app.kubernetes.io/part-of": "orders"});
@@ -36,24 +43,32 @@ async fn a_plan_tells_who_gets_what_by_roles_and_bindings_that_change_and_is_sil
         all.push(json!({"kind": "ServiceAccount", "name": "app", "namespace": world.dev}));
         all.into()
     };
-    let objects = role(&world.dev, "orders", &reading, &subjects(&["mallory"])).map(labelled);
-    world.apply(&objects).await;
+    let own = role(&world.dev, "orders", &reading, &subjects(&[])).map(labelled);
+    let with = |users: &[&str]| {
+        let [_, mut binding] = role(&world.dev, "readers", &reading, &subjects(users)).map(labelled);
+        binding["roleRef"] = json!({"apiGroup": rbac, "kind": "ClusterRole", "name": "view"});
+        binding
+    };
+    world.apply(&own).await;
+    world.apply(&[with(&["mallory"])]).await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
     let first = world.deploy("first", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
-    let mut told = gifts(&first);
-    told.sort();
     let account = format!("ServiceAccount {}/app", world.qa);
     assert_eq!(
-        told,
-        ["Role orders allows get on configmaps".to_owned(), format!("RoleBinding orders gives Role orders to User mallory; {account}")]
+        gifts(&first),
+        [
+            format!("RoleBinding readers gives ClusterRole view to User mallory; {account}"),
+            format!("RoleBinding orders gives Role orders to {account}"),
+            "Role orders allows get on configmaps".to_owned(),
+        ],
+        "people first"
     );
 
     // Who is added is told by the next plan, which leaves the Role as it is.
-    let [_, binding] = role(&world.dev, "orders", &reading, &subjects(&["mallory", "trent"])).map(labelled);
-    world.apply(&[binding, world.solution("orders", "1.1.0")]).await;
+    world.apply(&[with(&["mallory", "trent"]), world.solution("orders", "1.1.0")]).await;
     let second = world.deploy("second", "qa", "orders", "1.1.0").await;
-    assert_eq!(gifts(&second), [format!("RoleBinding orders gives Role orders to User mallory; User trent; {account}")]);
+    assert_eq!(gifts(&second), [format!("RoleBinding readers gives ClusterRole view to User mallory; User trent; {account}")]);
 
     // And nothing of what stays.
     world.apply(&[world.solution("orders", "1.2.0"), world.config("orders", "orders", json!({"a": "b"}))]).await;

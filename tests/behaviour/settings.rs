@@ -145,12 +145,13 @@ async fn secrets_that_the_target_does_not_offer_or_have_are_named_wherever_they_
     secrets(&world, &["qa-db"], true).await;
     secrets(&world, &["qa-pull"], false).await;
     world.ask(&request(&world, "to-qa", &[("URL", "u")], &CONNECTIONS)).await;
-    let message = world.fails("to-qa", "NotOffered").await;
+    let message = world.waits_for("to-qa", "NotOffered").await;
     let offer = format!("kubectl label secrets qa-pull -n {} pilotage.dev/connection=true", world.qa);
     for part in [
         "Secret qa-pull: NotOffered: Deployment orders uses Secret qa-pull",
         &offer,
-        "Secret qa-tls: NotFound: Ingress orders uses Secret qa-tls",
+        "Secret qa-tls: NotOffered: Ingress orders uses Secret qa-tls",
+        "which is not offered to solutions, or does not exist there",
     ] {
         assert!(message.contains(part), "{part:?} is not said: {message}");
     }
@@ -164,12 +165,33 @@ async fn secrets_that_the_target_does_not_offer_or_have_are_named_wherever_they_
     let mut undeclared = world.request("undeclared", "qa", "orders", "1.1.0");
     undeclared.spec.deployment_settings = None;
     world.ask(&undeclared).await;
-    let message = world.fails("undeclared", "NotOffered").await;
+    let message = world.waits_for("undeclared", "NotOffered").await;
     for name in ["dev-db", "dev-pull", "dev-tls"] {
-        assert!(message.contains(&format!("Secret {name}: NotFound: ")), "{message}");
+        assert!(message.contains(&format!("Secret {name}: NotOffered: ")), "{message}");
     }
     assert!(message.contains("or name another by a connection reference"), "{message}");
     assert!(world.operator_writes(&world.qa, false).is_empty());
     let there = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa).get_opt("orders").await.unwrap();
     assert!(there.is_none());
+
+    // Once all of it is there and offered, the request goes on by itself.
+    secrets(&world, &["qa-pull", "qa-tls"], true).await;
+    let end = world.approved("to-qa", "qa").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_a_setting_wrote_is_said_to_be_the_settings() {
+    let world = world("blamed").await;
+    secrets(&world, &["qa-db", "qa-pull", "qa-tls"], true).await;
+    world.ask(&request(&world, "wrong", &[("URL", "u"), ("REPLICAS", "-1"), ("HOST", "NOT A HOST")], &CONNECTIONS)).await;
+    let message = world.fails("wrong", "DryRunRefused").await;
+    for part in [
+        "environment variable REPLICAS of the request wrote this field: make a new request with another value",
+        "environment variable HOST of the request wrote this field",
+    ] {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
+    assert!(!message.contains("correct the manifest"), "{message}");
+    assert!(world.operator_writes(&world.qa, false).is_empty());
 }

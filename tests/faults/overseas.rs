@@ -229,17 +229,22 @@ async fn a_connection_is_made_to_a_secret_over_there_which_the_delegate_looks_at
     assert!(message.contains("resources: [secrets], resourceNames: [\"prod-db\"], verbs: [\"get\"]"), "{message}");
     assert!(message.contains(&format!("of cluster {CLUSTER}. Grant in that cluster:")), "{message}");
     grant(&message);
-    let world = &abroad.world;
-    let message = abroad.site.tending(world.fails("first", "NotOffered")).await;
-    assert!(message.contains(&format!("Secret prod-db, which does not exist in namespace {prod}")), "{message}");
+    let absent = abroad.waits_for("first", "NotOffered").await;
+    assert!(
+        absent.contains(&format!("Secret prod-db of namespace {prod}, which is not offered to solutions, or does not exist there")),
+        "{absent}"
+    );
     abroad.apply(&secret(&prod, "prod-db", false)).await;
-    let unoffered = asks(&abroad, "second", "prod");
-    let unoffered = abroad.try_in_prod(&unoffered).await;
-    assert_eq!((phase(&unoffered).as_str(), outcome(&unoffered).0.as_str()), ("Failed", "NotOffered"), "{:?}", outcome(&unoffered));
-    assert!(outcome(&unoffered).1.contains(&format!("kubectl label secrets prod-db -n {prod} pilotage.dev/connection=true")));
+    abroad.world.ask(&asks(&abroad, "second", "prod")).await;
+    let unoffered = abroad.waits_for("second", "NotOffered").await;
+    assert!(unoffered.contains(&format!("kubectl label secrets prod-db -n {prod} pilotage.dev/connection=true")), "{unoffered}");
+    let sentence = |message: &str| message.split(". Waits until").next().unwrap().to_owned();
+    assert_eq!(sentence(&absent), sentence(&unoffered), "nobody is told which Secrets there are");
+    let requests: Api<DeploymentRequest> = Api::namespaced(abroad.world.admin.clone(), &abroad.world.host);
+    requests.delete("second", &kube::api::DeleteParams::default()).await.unwrap();
     abroad.apply(&secret(&prod, "prod-db", true)).await;
-    let third = asks(&abroad, "third", "prod");
-    let third = abroad.try_in_prod(&third).await;
+    let world = &abroad.world;
+    let third = abroad.site.tending(world.approved("first", "prod")).await;
     assert_eq!(phase(&third), "Succeeded", "{:?}", outcome(&third));
     let access = third.status.unwrap().run.plan.unwrap().access;
     assert_eq!(access.iter().map(|a| (a.kind.as_str(), a.name.as_str())).collect::<Vec<_>>(), [("Secret", "prod-db")]);

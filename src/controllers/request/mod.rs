@@ -4,6 +4,7 @@ mod acting;
 mod entitled;
 mod export;
 mod foreign;
+mod judging;
 mod observe;
 mod origin;
 mod outcome;

@@ -6,6 +6,7 @@ use kube::ResourceExt;
 
 use super::acting;
 use super::export::Unusable;
+use super::judging::Judge;
 use super::pass::Pass;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
@@ -16,14 +17,13 @@ use crate::delivery::errors::{first_few, named};
 use crate::delivery::node_ports::{self, NodePort};
 use crate::delivery::object::Key;
 use crate::delivery::of_cluster;
-use crate::delivery::offered;
+use crate::delivery::offered::Uses;
 use crate::delivery::plan::{self, PlanError};
 use crate::delivery::plan_input::{ClusterBounds, PlanInput};
 use crate::delivery::planned::Planned;
 use crate::delivery::required;
 use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
-use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::difference;
 use crate::policy::request::gates;
@@ -49,14 +49,16 @@ pub(super) struct DryRun {
     settings_digest: String,
     access: Vec<AccessedObject>,
     node_ports: Vec<NodePort>,
-    /// Ingresses of classes that are not there.
-    unserved: Vec<PlanResult>,
+    /// What an approver is to know of what is used, claims that are mounted, and ingresses of classes that are not there.
+    told: Vec<PlanResult>,
 }
 
 /// Why a dry run can't be carried out.
 pub(super) enum Hindrance {
     /// A right is missing, or what the target asks before it writes can't be reached: it is waited for.
     Missing(Obstacle),
+    /// Somebody else can put it right, what the target does not offer, or lacks: it is waited for before anything is written.
+    Awaited(String, Vec<PlanResult>),
     /// The artifact can't be used.
     Unusable(Obstacle),
     /// The target refuses it, or the settings don't fit: one word for all, and one finding an object.
@@ -116,6 +118,10 @@ impl Pass {
             replaces: replaces.as_ref().map(|r| r.digest.as_str()),
             marked: &marked,
         });
+        let told = match self.told(&client, &dry.planned).await? {
+            Ok(told) => told,
+            Err(refused) => return Ok(self.hindered(Hindrance::Refused("TooMuchToTell", vec![refused]))),
+        };
         let report = dry.planned.report();
         let unshared = self.preflight_shares(&client, &target).await?;
         let refused = if unshared.is_empty() { String::new() } else { format!(", {} of the shares refused", unshared.len()) };
@@ -125,7 +131,6 @@ impl Pass {
             replaces.as_ref().map(|r| &r.version),
             [report.delete, report.recreate].map(|count| usize::try_from(count).unwrap_or_default()),
             &report.objects,
-            &dry.planned.powers(),
         );
         let node_ports = node_ports::told(&observed.request.solution, &dry.node_ports);
         let left_alone = warnings::left_alone(&observed.request.solution, &target.name_any(), &dry.planned.left_alone());
@@ -158,10 +163,11 @@ impl Pass {
             access: dry.access,
             results: warnings
                 .into_iter()
+                .chain(told)
                 .chain(left_alone)
-                .chain(node_ports)
-                .chain(dry.unserved)
                 .chain(unshared)
+                .chain(node_ports)
+                .chain(dry.told)
                 .take(MOST_RESULTS)
                 .collect(),
         };
@@ -205,12 +211,15 @@ impl Pass {
         let wanted = self.request.spec.deployment_settings.clone().unwrap_or_default();
         let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
         match settings::resolve(bundle.objects(), variables, connections, &wanted) {
-            Ok(resolved) => self.dry_run_resolved(client, target, artifact, resolved, None).await,
+            Ok(resolved) => {
+                let forbidden = self.forbidden(&target.spec.namespace, &resolved.objects);
+                self.dry_run_resolved(client, target, artifact, resolved, None, forbidden).await
+            }
             Err(results) => Ok(Err(Hindrance::Refused("SettingsRefused", results))),
         }
     }
 
-    /// The same of objects that have their settings.
+    /// The same of objects that have their settings, where `forbidden` says what speaks against them anyway.
     pub(super) async fn dry_run_resolved(
         &self,
         client: &DelegateClient,
@@ -218,6 +227,7 @@ impl Pass {
         artifact: &Artifact,
         mut resolved: Resolved,
         may_delete: Option<&BTreeSet<Key>>,
+        forbidden: Vec<PlanResult>,
     ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
         let namespace = &target.spec.namespace;
         let is_beside_development = target.spec.cluster.is_none() && artifact.spec.source.environment.is_some();
@@ -243,46 +253,30 @@ impl Pass {
             None => (self.cluster.clients.operator(), &self.cluster.discovery),
             Some(remote) => (remote.cluster.client(), &remote.discovery),
         };
-        let (offers, missing, planned) = futures::join!(
-            offered::check(client, namespace, &resolved.objects, &resolved.connected),
-            required::check(client, &reader, namespace, &resolved.objects),
-            plan::plan(&input, client, discovery.as_ref())
-        );
-        let (offers, mut missing) = (offers?, missing?);
-        let (planned, refused, rights) = match planned {
+        let judge = Judge { client, reader: &reader, namespace };
+        let (uses, needed) = (Uses::of(namespace, &resolved.objects).connected(&resolved.connected), required::of(&resolved.objects));
+        let (found, planned) = futures::join!(judge.look(&uses, &needed), plan::plan(&input, client, discovery.as_ref()));
+        let mut found = found?;
+        let (planned, mut refused, rights) = match planned {
             Ok(planned) => (Some(planned), Vec::new(), Vec::new()),
             Err(PlanError::Transient(error)) => return Err(error.into()),
             Err(PlanError::Unreachable(waiting)) => return Ok(Err(Hindrance::Missing(unreachable(&waiting)))),
             Err(PlanError::MissingRights { rights, results, .. }) => (None, results, rights),
             Err(PlanError::Refused(results)) => (None, results, Vec::new()),
         };
-        let rights: BTreeSet<Right> = [rights, offers.rights, missing.rights].into_iter().flatten().collect();
-        let reason = match (offers.refused.is_empty(), missing.results.is_empty()) {
-            (false, _) => "NotOffered",
-            (true, false) => "MissingInTarget",
-            (true, true) => "DryRunRefused",
-        };
-        let results: Vec<PlanResult> = [offers.refused, missing.results, refused].into_iter().flatten().collect();
-        if !rights.is_empty() {
-            let rights: Vec<Right> = rights.into_iter().collect();
-            let mut obstacle = self.missing(client, namespace, &rights).await?;
-            if !results.is_empty() {
-                // The message goes on to end with what is to be granted.
-                obstacle.message = format!("{}. Besides, {}", said(&results), obstacle.message);
-            }
-            return Ok(Err(Hindrance::Missing(obstacle)));
+        if let Some(planned) = &planned {
+            found.merge(judge.beyond(planned, &uses, &needed).await?);
         }
+        settings::blame(&mut refused, &resolved.written);
+        found.rights.extend(rights);
+        refused.extend(forbidden);
         match planned {
-            Some(planned) if results.is_empty() => {
-                let unserved = std::mem::take(&mut missing.warnings);
-                Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used, node_ports, unserved }))
+            Some(planned) if found.is_fine() && refused.is_empty() => {
+                let (access, mut told) = found.used(&planned, &resolved.connected);
+                told.append(&mut found.warnings);
+                Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access, node_ports, told }))
             }
-            // Whoever asks may have applied the Environment that lists the kinds a moment later.
-            None if !results.is_empty() && of_cluster::all_may_be_listed(results.iter().map(|r| r.reason.as_str())) => {
-                let message = format!("nothing was written; {}", said(&results));
-                Ok(Err(Hindrance::Missing(Obstacle { reason: of_cluster::NOT_LISTED.into(), message })))
-            }
-            _ => Ok(Err(Hindrance::Refused(reason, results))),
+            _ => Ok(Err(self.hindrance(client, namespace, found, refused).await?)),
         }
     }
 
@@ -295,9 +289,10 @@ impl Pass {
     fn hindered(&mut self, hindrance: Hindrance) -> PlanFact {
         match hindrance {
             Hindrance::Missing(obstacle) => PlanFact::Missing(obstacle),
+            Hindrance::Awaited(reason, results) => PlanFact::Missing(self.awaited(reason, &results)),
             Hindrance::Unusable(obstacle) => PlanFact::Refused(obstacle),
             Hindrance::Refused(reason, results) => {
-                let message = format!("nothing was written; {}", said(&results));
+                let message = format!("nothing was written; {}", self.said(&results));
                 self.results = results;
                 PlanFact::Refused(Obstacle { reason: reason.into(), message })
             }
@@ -309,7 +304,9 @@ impl Pass {
         match hindrance {
             Hindrance::Missing(obstacle) => ApplyFact::Missing(obstacle),
             Hindrance::Unusable(obstacle) => ApplyFact::Failed(obstacle),
-            Hindrance::Refused(_, results) => {
+            // Whoever asks may have applied the Environment that lists the kinds a moment later.
+            Hindrance::Awaited(reason, results) if reason == of_cluster::NOT_LISTED => ApplyFact::Missing(self.awaited(reason, &results)),
+            Hindrance::Awaited(_, results) | Hindrance::Refused(_, results) => {
                 let error = |r: PlanResult| ObjectError { kind: r.kind, name: r.name, reason: r.reason, message: r.message };
                 self.not_applied(results.into_iter().map(error).collect())
             }
@@ -322,11 +319,6 @@ impl Pass {
         self.errors.extend(errors);
         ApplyFact::Failed(Obstacle { reason: "ApplyFailed".into(), message })
     }
-}
-
-/// The first few findings in one line, and how many more there are.
-fn said(results: &[PlanResult]) -> String {
-    first_few(results.iter().map(|r| format!("{} {}: {}: {}", r.kind, r.name, r.reason, r.message)))
 }
 
 /// What is waited for where webhooks of the target can't be reached.

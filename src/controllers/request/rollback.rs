@@ -83,7 +83,7 @@ impl Pass {
             Err(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
         };
         let brought = self.brought().await?;
-        let planned = match self.dry_run_resolved(&client, &target, &artifact, resolved, brought.as_ref()).await {
+        let planned = match self.dry_run_resolved(&client, &target, &artifact, resolved, brought.as_ref(), Vec::new()).await {
             Ok(Ok(dry)) => dry.planned,
             Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
             Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(&error.to_string()))),

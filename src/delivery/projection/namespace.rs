@@ -27,12 +27,19 @@ pub fn leave(object: &mut Value, own: &str) {
     }
 }
 
-/// Names the namespace `here` where a reference must name one and names none.
+/// Names the namespace `here` where a reference must name one and names none, and takes it out where one needs to name none: what is
+/// judged as an object's own is its own in whatever words.
 pub fn enter(object: &mut Value, here: &str) {
-    if object::group(object) == "rbac.authorization.k8s.io" {
-        accounts(object, |subject| {
+    match object::group(object) {
+        "rbac.authorization.k8s.io" => accounts(object, |subject| {
             subject.entry(NAMESPACE).or_insert_with(|| here.into());
-        });
+        }),
+        "gateway.networking.k8s.io" => {
+            if let Some(spec) = object.get_mut("spec") {
+                leave_references(spec, here);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -98,5 +105,9 @@ mod tests {
             route["spec"],
             json!({"parentRefs": [{"name": "edge", "namespace": "infra"}], "rules": [{"backendRefs": [{"name": "api", "port": 80}]}]})
         );
+        let mut gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "spec": {"listeners": [
+            {"tls": {"certificateRefs": [{"name": "cert", "namespace": "prod"}]}}]}});
+        enter(&mut gateway, "prod");
+        assert_eq!(gateway["spec"]["listeners"][0]["tls"]["certificateRefs"], json!([{"name": "cert"}]), "it is its own");
     }
 }

@@ -101,9 +101,14 @@ fn is_made_where_missing(object: &Value, path: &[String], index: usize) -> bool 
 
 /// An item of a list, by its place or, where it has one, by its name.
 fn item<'a>(items: &'a mut [Value], segment: &str) -> Option<&'a mut Value> {
-    let place = if segment.chars().all(|c| c.is_ascii_digit()) { segment.parse().ok() } else { None };
-    let place = place.or_else(|| items.iter().position(|item| item.get("name").and_then(Value::as_str) == Some(segment)))?;
+    let place = place(items, segment)?;
     items.get_mut(place)
+}
+
+/// Where the item of a list is that a segment means.
+pub(super) fn place(items: &[Value], segment: &str) -> Option<usize> {
+    let place = if segment.chars().all(|c| c.is_ascii_digit()) { segment.parse().ok() } else { None };
+    place.or_else(|| items.iter().position(|item| item.get("name").and_then(Value::as_str) == Some(segment)))
 }
 
 fn takes_text(object: &Value, path: &[String]) -> bool {

@@ -1,10 +1,13 @@
 //! What a request sets is put into the objects of a version.
 
+mod blame;
 mod field;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
+
+pub use blame::{Written, blame};
 
 use super::bundle;
 use super::references;
@@ -40,6 +43,8 @@ pub struct Resolved {
     pub digest: String,
     /// The target's Secrets that connection references were given, each with the first reference.
     pub connected: BTreeMap<String, String>,
+    /// The fields that settings wrote.
+    pub written: Vec<Written>,
 }
 
 /// Puts `settings` into a copy of `objects`: a value for each variable that has one (the request's, else the default;
@@ -57,10 +62,14 @@ pub fn resolve(
     let mut offences = Vec::new();
     let mut objects = objects.to_vec();
     let values = values(definitions, settings, &mut offences);
+    let mut written = Vec::new();
     for (definition, text) in &values {
         match typed(definition.type_, text) {
             Ok(value) => {
-                if let Err((reason, message)) = field::put(&mut objects, &definition.target, text, value) {
+                let put = field::put(&mut objects, &definition.target, text, value);
+                let is_given = settings.environment_variables.iter().any(|given| given.name == definition.name);
+                written.extend(Written::by_variable(&objects, &definition.target, &definition.name, is_given));
+                if let Err((reason, message)) = put {
                     offences.push(offence(
                         VARIABLE,
                         &definition.name,
@@ -88,6 +97,7 @@ pub fn resolve(
     let mut connected = BTreeMap::new();
     for connection in connections {
         let Some(secret) = secrets.get(&connection.secret_name) else { continue };
+        written.extend(connection.targets.iter().filter_map(|target| Written::by_connection(&objects, target, &connection.name)));
         connected.entry(secret.clone()).or_insert_with(|| connection.name.clone());
         for target in &connection.targets {
             if let Err((reason, message)) = connect(&mut objects, target, secret) {
@@ -96,7 +106,7 @@ pub fn resolve(
             }
         }
     }
-    if offences.is_empty() { Ok(Resolved { objects, digest, connected }) } else { Err(offences) }
+    if offences.is_empty() { Ok(Resolved { objects, digest, connected, written }) } else { Err(offences) }
 }
 
 /// Names a Secret in a field that a connection reference declares. What a Secret is not named in is no place for one.

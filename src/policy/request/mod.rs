@@ -14,6 +14,7 @@ pub mod rollback;
 pub mod sharing;
 pub mod step;
 pub mod timing;
+pub mod told;
 pub mod warnings;
 
 #[cfg(test)]

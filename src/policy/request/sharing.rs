@@ -1,14 +1,22 @@
 //! What a request asks to be shared, against what its stage lets requesters share.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::observed::{Observed, ShareFact, StageView};
 use super::step::{Progress, Step, Waiting};
+use crate::api::plan::PlanResult;
 use crate::api::request::ShareGrant;
+use crate::api::stage::SharingPolicy;
+use crate::delivery::errors;
+use crate::delivery::object::Key;
+use crate::delivery::powers::Shared;
 use crate::identity::grants::described;
 
+/// Why a share is refused.
+pub const NOT_ALLOWED: &str = "SharingNotAllowed";
 /// How often a target that can't be reached is tried again.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -23,16 +31,45 @@ pub fn forbidden(stage: &str, view: &StageView, wanted: &[ShareGrant]) -> Option
     if refused.is_empty() {
         return None;
     }
-    let allows = if allowed.cluster_roles.is_empty() || allowed.subject_kinds.is_empty() {
-        "it allows none (spec.sharing of the stage)".to_owned()
-    } else {
-        let kinds: Vec<String> = allowed.subject_kinds.iter().map(|kind| format!("{kind:?}")).collect();
-        format!("it allows ClusterRoles {} with subjects of kind {}", allowed.cluster_roles.join(", "), kinds.join(", "))
-    };
     Some(format!(
-        "stage {stage} does not let requesters share {}: {allows}. Make a new request with what it allows",
-        refused.join(", nor ")
+        "stage {stage} does not let requesters share {}: {}. Make a new request with what it allows",
+        refused.join(", nor "),
+        said(&allowed)
     ))
+}
+
+fn said(allowed: &SharingPolicy) -> String {
+    if allowed.cluster_roles.is_empty() || allowed.subject_kinds.is_empty() {
+        return "it allows none (spec.sharing of the stage)".to_owned();
+    }
+    let kinds: Vec<String> = allowed.subject_kinds.iter().map(|kind| format!("{kind:?}")).collect();
+    format!("it allows ClusterRoles {} with subjects of kind {}", allowed.cluster_roles.join(", "), kinds.join(", "))
+}
+
+/// What a solution's own bindings share that its stage does not let anybody share: what can't be asked for can't be brought either. Nobody
+/// allows a Role by its name, as the solution says what is in it.
+pub fn forbidden_by_binding(stage: &str, allowed: Option<&SharingPolicy>, shared: &[Shared]) -> Vec<PlanResult> {
+    let allowed = allowed.cloned().unwrap_or_default();
+    let is_allowed = |one: &Shared| {
+        one.role_kind == "ClusterRole"
+            && allowed.cluster_roles.contains(&one.role)
+            && allowed.subject_kinds.iter().any(|kind| format!("{kind:?}") == one.kind)
+    };
+    let mut refused: BTreeMap<Key, Vec<String>> = BTreeMap::new();
+    for one in shared.iter().filter(|one| !is_allowed(one)) {
+        let place = one.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        let whom = format!("{} {} with {} {place}{}", one.role_kind, one.role, one.kind, one.name);
+        refused.entry(one.binding.clone()).or_default().push(whom);
+    }
+    let told = |(binding, whom): (Key, Vec<String>)| {
+        let message = format!(
+            "{binding} shares {}, which stage {stage} does not let solutions do: {}. Leave these subjects out of it and raise the version, have the stage's owner allow it, or have the target's owner make the binding",
+            errors::first_few(whom.into_iter()),
+            said(&allowed)
+        );
+        errors::result(&binding, NOT_ALLOWED, &message)
+    };
+    refused.into_iter().map(told).collect()
 }
 
 /// Shares what was asked for before the request ends well; what can't be shared by the deployment's time-out is given up and listed.
@@ -81,7 +118,6 @@ mod tests {
     use super::*;
     use crate::api::reference::SubjectKind;
     use crate::api::request_status::ApprovalDecision;
-    use crate::api::stage::SharingPolicy;
     use crate::policy::request::observed::{ApplyFact, ClaimView, HealthFact};
 
     fn grant(kind: SubjectKind, role: &str) -> ShareGrant {
@@ -127,6 +163,27 @@ mod tests {
         assert!(message.contains("ClusterRole view with User qa-team"), "{message}");
         assert!(refused(None, grant(SubjectKind::Group, "view")).contains("it allows none"));
         assert_eq!(refused(Some(view_with_groups()), grant(SubjectKind::Group, "view")), "Export");
+    }
+
+    #[test]
+    fn a_binding_that_comes_with_a_solution_shares_what_the_stage_lets_share_and_no_more() {
+        let shared = |role_kind: &str, role: &str, kind: &str| Shared {
+            binding: Key { group: "rbac.authorization.k8s.io".into(), kind: "RoleBinding".into(), name: "b".into() },
+            role_kind: role_kind.into(),
+            role: role.into(),
+            kind: kind.into(),
+            name: "x".into(),
+            namespace: (kind == "ServiceAccount").then(|| "elsewhere".to_owned()),
+        };
+        let policy = view_with_groups();
+        let refused = |policy: Option<&SharingPolicy>, one: Shared| forbidden_by_binding("qa", policy, &[one]).pop().map(|r| r.message);
+        assert_eq!(refused(Some(&policy), shared("ClusterRole", "view", "Group")), None);
+        for one in [shared("ClusterRole", "view", "User"), shared("ClusterRole", "edit", "Group"), shared("Role", "view", "Group")] {
+            assert!(refused(Some(&policy), one.clone()).is_some(), "{one:?}");
+        }
+        let message = refused(None, shared("ClusterRole", "view", "ServiceAccount")).unwrap();
+        assert!(message.starts_with("RoleBinding b shares ClusterRole view with ServiceAccount elsewhere/x, which stage qa"), "{message}");
+        assert!(message.contains("it allows none"), "{message}");
     }
 
     #[test]

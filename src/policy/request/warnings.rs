@@ -5,22 +5,18 @@ use semver::Version;
 use crate::api::names;
 use crate::api::plan::{PlanResult, PlannedAction, PlannedObject};
 use crate::delivery::errors;
-use crate::delivery::object::Key;
 
 /// How many objects a warning names.
 const NAMED: usize = 10;
-/// Why it is said who gets which rights.
-const GIVES_RIGHTS: &str = "GivesRights";
 
-/// What is said of a plan: a version that is lower than what it replaces, what it deletes or creates anew, first what loses data, and who
-/// gets which rights. `objects` names the first of `deleted` and `recreated`; `powers` has what gives rights, what gives most first.
+/// What is said of a plan: a version that is lower than what it replaces, what it deletes or creates anew, first what loses data.
+/// `objects` names the first of `deleted` and `recreated`.
 pub fn of(
     solution: &str,
     version: &Version,
     replaces: Option<&Version>,
     [deleted, recreated]: [usize; 2],
     objects: &[PlannedObject],
-    powers: &[(Key, String)],
 ) -> Vec<PlanResult> {
     let warning =
         |reason: &str, message: String| PlanResult { kind: "Solution".into(), name: solution.into(), reason: reason.into(), message };
@@ -47,10 +43,6 @@ pub fn of(
     let of_cluster = |o: &PlannedObject| o.cluster_scoped && matches!(o.action, PlannedAction::Create | PlannedAction::Update);
     let count = objects.iter().filter(|o| of_cluster(o)).count();
     warnings.extend(named(&of_cluster, count, "InWholeCluster", "creates or changes what belongs to the whole cluster"));
-    warnings.extend(powers.iter().take(NAMED).map(|(key, gift)| errors::result(key, GIVES_RIGHTS, gift)));
-    if let Some(more) = powers.len().checked_sub(NAMED).filter(|more| *more > 0) {
-        warnings.push(warning(GIVES_RIGHTS, format!("{more} more roles and bindings are created or changed: read them before you decide")));
-    }
     warnings
 }
 
@@ -93,13 +85,13 @@ mod tests {
         let mut gone = object(PlannedAction::Delete, "CustomResourceDefinition", "widgets.example.test");
         gone.api_version = "apiextensions.k8s.io/v1".into();
         let version = Version::new(1, 0, 0);
-        let told = of("orders", &version, None, [1, 0], &[gone], &[]);
+        let told = of("orders", &version, None, [1, 0], &[gone]);
         assert!(
             told[0].reason == "DeletesKinds"
                 && told[0].message.ends_with("namespaces of the cluster: CustomResourceDefinition widgets.example.test")
         );
         let kept = object(PlannedAction::Update, "CustomResourceDefinition", "widgets.example.test");
-        assert_eq!(of("orders", &version, None, [0, 0], &[kept], &[]), []);
+        assert_eq!(of("orders", &version, None, [0, 0], &[kept]), []);
     }
 
     #[test]
@@ -117,12 +109,12 @@ mod tests {
     fn a_downgrade_and_deletions_are_warned_of_and_nothing_else() {
         let (old, new) = (Version::new(1, 4, 0), Version::new(1, 5, 0));
         let created = [object(PlannedAction::Create, "ConfigMap", "a")];
-        assert_eq!(of("orders", &new, Some(&old), [0, 0], &created, &[]), []);
-        assert_eq!(of("orders", &new, None, [0, 0], &created, &[]), []);
+        assert_eq!(of("orders", &new, Some(&old), [0, 0], &created), []);
+        assert_eq!(of("orders", &new, None, [0, 0], &created), []);
         let mut objects: Vec<PlannedObject> = (0..12).map(|i| object(PlannedAction::Delete, "ConfigMap", &format!("c{i}"))).collect();
         objects.push(object(PlannedAction::Delete, "PersistentVolumeClaim", "data"));
         objects.push(object(PlannedAction::Recreate, "PersistentVolumeClaim", "index"));
-        let told = of("orders", &old, Some(&new), [13, 1], &objects, &[]);
+        let told = of("orders", &old, Some(&new), [13, 1], &objects);
         let told: Vec<(&str, &str)> = told.iter().map(|w| (w.reason.as_str(), w.message.as_str())).collect();
         assert_eq!(told[0], ("Downgrade", "1.4.0 is lower than 1.5.0, which it replaces"));
         assert!(
@@ -134,24 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_which_rights_is_said_of_the_first_and_counted_of_the_others() {
-        let key = |name: String| Key { group: "rbac.authorization.k8s.io".into(), kind: "RoleBinding".into(), name };
-        let powers: Vec<(Key, String)> =
-            (0..12).map(|n| (key(format!("b{n}")), format!("RoleBinding b{n} gives Role r to User u{n}"))).collect();
-        let told = of("orders", &Version::new(1, 0, 0), None, [0, 0], &[], &powers);
-        assert_eq!((told.len(), told[0].message.as_str()), (NAMED + 1, "RoleBinding b0 gives Role r to User u0"));
-        assert_eq!(told[NAMED].message, "2 more roles and bindings are created or changed: read them before you decide");
-        assert!(told.iter().all(|w| w.reason == "GivesRights"));
-        let long = [(key("x".repeat(9000)), "x".repeat(9000))];
-        let told = of("orders", &Version::new(1, 0, 0), None, [0, 0], &[], &long);
-        assert_eq!((told[0].name.chars().count(), told[0].message.chars().count()), (253, errors::MAX_MESSAGE));
-    }
-
-    #[test]
     fn what_goes_into_the_whole_cluster_is_named() {
         let mut objects = [object(PlannedAction::Create, "PriorityClass", "orders"), object(PlannedAction::Create, "ConfigMap", "orders")];
         objects[0].cluster_scoped = true;
-        let told = of("orders", &Version::new(1, 0, 0), None, [0, 0], &objects, &[]);
+        let told = of("orders", &Version::new(1, 0, 0), None, [0, 0], &objects);
         let told: Vec<(&str, &str)> = told.iter().map(|w| (w.reason.as_str(), w.message.as_str())).collect();
         assert_eq!(told, [("InWholeCluster", "creates or changes what belongs to the whole cluster: PriorityClass orders")]);
     }

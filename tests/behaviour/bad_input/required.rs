@@ -48,7 +48,7 @@ async fn config_maps_and_claims_that_are_nowhere_are_named_one_each_until_they_a
     world.may_look_at(&["maybe"]).await;
     world.apply(&[deployment(&world, "orders", &pod)]).await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
-    let message = world.fails("to-qa", "MissingInTarget").await;
+    let message = world.waits_for("to-qa", "MissingInTarget").await;
     for part in [
         "nothing was written; ".to_owned(),
         format!(
@@ -59,8 +59,7 @@ async fn config_maps_and_claims_that_are_nowhere_are_named_one_each_until_they_a
     ] {
         assert!(message.contains(&part), "{part:?} is not said: {message}");
     }
-    let expected = set(&["ConfigMap absent NotFound", "PersistentVolumeClaim absent-claim NotFound"]);
-    assert_eq!(against(&world, "to-qa").await, expected);
+    nothing_was_written(&world).await;
 
     let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     world
@@ -69,8 +68,8 @@ async fn config_maps_and_claims_that_are_nowhere_are_named_one_each_until_they_a
             json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "absent-claim", "namespace": world.qa}, "spec": claim}),
         ])
         .await;
-    world.ask(&world.request("again", "qa", "orders", "1.0.0")).await;
-    let waiting = world.until_request("again", |r| phase(r) == "AwaitingApproval" || crate::world::ended(r)).await;
+    // It goes on by itself.
+    let waiting = world.until_request("to-qa", |r| phase(r) == "AwaitingApproval" || crate::world::ended(r)).await;
     assert_eq!(phase(&waiting), "AwaitingApproval", "{:?}", outcome(&waiting));
 }
 
@@ -100,7 +99,8 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
         ])
         .await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
-    world.fails("to-qa", "NotOffered").await;
+    // One of them needs another version: nothing is waited for.
+    world.fails("to-qa", "DryRunRefused").await;
     let results = world.end("to-qa").await.status.unwrap().run.plan.unwrap().results;
     let class = results.iter().find(|result| result.kind == "StorageClass").map(|result| result.message.as_str());
     assert_eq!(
@@ -113,11 +113,56 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
         "ConfigMap orders OwnedByAnotherSet",
         "PriorityClass no-priority NotFound",
         "RuntimeClass no-runtime NotFound",
-        "Secret no-secret NotFound",
-        "ServiceAccount no-account NotFound",
+        "Secret no-secret NotOffered",
+        "ServiceAccount no-account NotOffered",
         "StorageClass no-storage NotFound",
     ]);
     assert_eq!(against(&world, "to-qa").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_others_can_put_right_is_printed_in_one_round_and_awaited() {
+    let world = world("one-round").await.provokes_refusals().await;
+    let pod = json!({"serviceAccountName": "no-account", "imagePullSecrets": [{"name": "pull"}],
+        "containers": [{"name": "app", "image": "registry.example.test/app:1", "envFrom": [
+            {"secretRef": {"name": "one"}}, {"secretRef": {"name": "two"}}, {"secretRef": {"name": "three"}}, {"secretRef": {"name": "four"}},
+            {"configMapRef": {"name": "absent"}}, {"secretRef": {"name": "unseen"}}]}]});
+    // Of all these but one the delegate may see whether they are there.
+    world.may_look_at(&["pull", "one", "two", "three", "four"]).await;
+    world.apply(&[deployment(&world, "orders", &pod)]).await;
+    world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
+    let message = world.waits_for("to-qa", "DelegateLacksTargetAccess").await;
+    let command = format!(
+        "kubectl label secret/four secret/one secret/pull secret/three secret/two serviceaccount/no-account -n {} pilotage.dev/connection=true",
+        world.qa
+    );
+    for part in [&command, "ConfigMap absent (NotFound)", ". Besides, system:serviceaccount:", "resourceNames: [\"unseen\"]"] {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
+    nothing_was_written(&world).await;
+    // What is printed is done, by whoever may, once each.
+    let kubectl = world.plane.kubectl();
+    kubectl.apply(super::grant(&message)).unwrap();
+    let waits = world.waits_for("to-qa", "NotOffered").await;
+    assert!(waits.contains("Secret unseen (NotOffered)") || waits.contains("Secret unseen: NotOffered"), "{waits}");
+    for name in ["pull", "one", "two", "three", "four", "unseen"] {
+        kubectl.ok(&["create", "secret", "generic", name, "-n", &world.qa]).unwrap();
+    }
+    kubectl.ok(&["create", "serviceaccount", "no-account", "-n", &world.qa]).unwrap();
+    kubectl.ok(&["create", "configmap", "absent", "-n", &world.qa]).unwrap();
+    let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+    kubectl.ok(&words).unwrap();
+    kubectl.ok(&["label", "secret/unseen", "-n", &world.qa, "pilotage.dev/connection=true"]).unwrap();
+    let end = world.approved("to-qa", "qa").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    assert_eq!(end.status.unwrap().run.plan.unwrap().access.len(), 7);
+
+    // The next version uses nothing that is new.
+    world.apply(&[world.solution("orders", "1.1.0"), world.config("orders", "orders", json!({"a": "b"}))]).await;
+    world.ask(&world.request("next", "qa", "orders", "1.1.0")).await;
+    let next = world.until_request("next", |r| phase(r) == "AwaitingApproval" || crate::world::ended(r)).await;
+    assert_eq!(phase(&next), "AwaitingApproval", "{:?}", outcome(&next));
+    assert_eq!(next.status.unwrap().run.plan.unwrap().access, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,7 +74,7 @@ async fn what_else_speaks_against_it_is_said_before_the_grant() {
     );
     let kubectl = world.plane.kubectl();
     kubectl.apply(grant(&message)).unwrap();
-    let message = world.fails("to-qa", "MissingInTarget").await;
+    let message = world.waits_for("to-qa", "MissingInTarget").await;
     assert!(message.contains("PriorityClass no-priority: NotFound: "), "{message}");
     nothing_was_written(&world).await;
 }

@@ -113,5 +113,8 @@ async fn a_manifest_that_does_not_fit_the_schema_is_said_with_the_field() {
     let mut request = serde_json::to_value(world.request("to-qa", "qa", "orders", "1.0.0")).unwrap();
     request["spec"]["deploymentSettings"] = json!({"environmentVariables": [{"name": "REPLICAS", "value": "-1"}]});
     world.ask(&serde_json::from_value(request).unwrap()).await;
-    is_refused(&world, &["Deployment orders: Invalid: ", "spec.replicas", "(correct the manifest and raise the solution's version)"]).await;
+    // Not the manifest is to be corrected.
+    let setting =
+        "(environment variable REPLICAS of the request wrote this field: make a new request with another value in deploymentSettings";
+    is_refused(&world, &["Deployment orders: Invalid: ", "spec.replicas", setting]).await;
 }

@@ -1,0 +1,273 @@
+//! What speaks against a plan, found in one round: whoever has to mend it wants to do so once. And what an approver is told of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::Client;
+
+use super::pass::Pass;
+use super::planning::Hindrance;
+use crate::api::names::CONNECTION_LABEL;
+use crate::api::plan::{AccessedObject, PlanResult};
+use crate::delivery::dangling;
+use crate::delivery::errors::{self, Cause, bounded};
+use crate::delivery::object::Key;
+use crate::delivery::of_cluster;
+use crate::delivery::offered::{self, NOT_OFFERED, Offers, Uses};
+use crate::delivery::packed::packed;
+use crate::delivery::planned::Planned;
+use crate::delivery::powers;
+use crate::delivery::required::{self, Missing, Needed};
+use crate::driver::controller::ReconcileError;
+use crate::identity::OPERATOR_NAME;
+use crate::identity::OPERATOR_NAMESPACE;
+use crate::identity::access::{self, Access, Right};
+use crate::identity::delegate::DelegateClient;
+use crate::policy::request::observed::Obstacle;
+use crate::policy::request::{sharing, told};
+
+/// How many Secrets and accounts a plan lists (its schema says so).
+const MOST_ACCESS: usize = 64;
+/// How many findings a message tells in full; the others are named.
+const IN_FULL: usize = 5;
+/// The most characters of a list of names in a message, which has a grant after it.
+const MAX_NAMES: usize = 8_000;
+
+/// Looks for what objects use and need.
+pub(super) struct Judge<'a> {
+    pub(super) client: &'a DelegateClient,
+    /// Who sees classes, which hold nothing of anybody.
+    pub(super) reader: &'a Client,
+    pub(super) namespace: &'a str,
+}
+
+/// What was found of it.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    offers: Offers,
+    /// What is not there.
+    missing: Vec<PlanResult>,
+    /// What is told and holds nothing up: classes of ingresses, claims of the target that are mounted.
+    pub(super) warnings: Vec<PlanResult>,
+    /// What the delegate would need.
+    pub(super) rights: BTreeSet<Right>,
+}
+
+impl Judge<'_> {
+    /// Looks for all of it at once.
+    pub(super) async fn look(&self, uses: &Uses, needed: &Needed) -> Result<Found, kube::Error> {
+        let (offers, missing) = futures::join!(
+            offered::check(self.client, self.namespace, uses),
+            required::check(self.client, self.reader, self.namespace, needed.clone())
+        );
+        let mut offers = offers?;
+        let Missing { results, warnings, rights } = missing?;
+        let rights = rights.into_iter().chain(std::mem::take(&mut offers.rights)).collect();
+        Ok(Found { offers, missing: results, warnings, rights })
+    }
+
+    /// What the target makes of the objects counts as what they say themselves. It is known after the dry run, so that only what was not
+    /// looked at before is looked at then.
+    pub(super) async fn beyond(&self, planned: &Planned, uses: &Uses, needed: &Needed) -> Result<Found, kube::Error> {
+        self.look(&planned.uses().beyond(uses), &required::beyond(planned.needs(), needed)).await
+    }
+}
+
+impl Found {
+    /// Adds what another look found.
+    pub(super) fn merge(&mut self, others: Self) {
+        self.offers.merge(others.offers);
+        self.missing.extend(others.missing);
+        self.warnings.extend(others.warnings);
+        self.rights.extend(others.rights);
+    }
+
+    /// Whether nothing speaks against it.
+    pub(super) fn is_fine(&self) -> bool {
+        self.offers.refused.is_empty() && self.missing.is_empty() && self.rights.is_empty()
+    }
+
+    /// What is used that was not used before, and what is to be told of it.
+    pub(super) fn used(&mut self, planned: &Planned, connected: &BTreeMap<String, String>) -> (Vec<AccessedObject>, Vec<PlanResult>) {
+        let before = planned.used_before();
+        let is_new = |one: &AccessedObject| !before.has(&one.kind, &one.name);
+        self.offers.used.retain(is_new);
+        self.offers.awaited.retain(is_new);
+        let needed_before = planned.needed_before();
+        let is_mounted = |one: &PlanResult| {
+            one.kind == "PersistentVolumeClaim" && needed_before.contains_key(&(required::Kind::PersistentVolumeClaim, one.name.clone()))
+        };
+        self.warnings.retain(|one| !is_mounted(one));
+        let mut access = std::mem::take(&mut self.offers.used);
+        let omitted = access.split_off(access.len().min(MOST_ACCESS));
+        let key = Key { group: String::new(), kind: "Solution".into(), name: planned.solution().to_owned() };
+        let parts = packed(omitted.iter().map(|one| format!("{} {} ({})", one.kind, one.name, one.used_by)), ", ");
+        let mut told: Vec<PlanResult> =
+            parts.into_iter().map(|part| errors::result(&key, "UsesMore", &format!("uses these of the target too: {part}"))).collect();
+        told.extend(self.offers.told(planned.solution()));
+        told.extend(planned.uses().connected(connected).beyond(&before).told());
+        (access, told)
+    }
+}
+
+impl Pass {
+    /// What the solution's own bindings share and the stage does not let anybody share. Once the request has started, it was judged before.
+    pub(super) fn forbidden(&self, namespace: &str, objects: &[serde_json::Value]) -> Vec<PlanResult> {
+        let Some(stage) = self.around.stage.as_ref().filter(|_| self.status().start_time.is_none()) else { return Vec::new() };
+        sharing::forbidden_by_binding(&self.request.spec.stage, stage.spec.sharing.as_ref(), &powers::shared(objects, namespace))
+    }
+
+    /// What an approver is told of what the plan gives and opens. `Err` is for more than can be told.
+    pub(super) async fn told(
+        &self,
+        client: &DelegateClient,
+        planned: &Planned,
+    ) -> Result<Result<Vec<PlanResult>, PlanResult>, ReconcileError> {
+        let listed = told::gifts(planned.solution(), &planned.powers())
+            .and_then(|gifts| Ok((gifts, told::exposures(planned.solution(), &planned.exposures())?)));
+        let (gifts, exposures) = match listed {
+            Ok(listed) => listed,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let bound = self.bound_already(client, planned).await?;
+        Ok(Ok(gifts.into_iter().chain(bound).chain(exposures).collect()))
+    }
+
+    /// What the target gives already to accounts that are created.
+    async fn bound_already(&self, client: &DelegateClient, planned: &Planned) -> Result<Vec<PlanResult>, ReconcileError> {
+        let accounts = planned.new_accounts();
+        if accounts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let [here, everywhere] = dangling::rights(planned.namespace());
+        let (here, everywhere) = tokio::try_join!(self.may_ask(client, &here), self.may_ask(client, &everywhere))?;
+        Ok(dangling::look(client, planned.namespace(), &accounts, [here, everywhere], |key| planned.brings(key)).await?)
+    }
+
+    /// Whether a call would be answered: it is asked for before, as what is only of use is not to be refused.
+    async fn may_ask(&self, client: &DelegateClient, right: &Right) -> kube::Result<bool> {
+        if self.remote.is_some() {
+            return Access::new(client.client()).i_may(right).await;
+        }
+        let delegate = client.delegate();
+        let operator = access::service_account(OPERATOR_NAMESPACE, OPERATOR_NAME);
+        let (identity, to_use) = (delegate.identity(), delegate.to_use(right));
+        let (delegate_may, operator_may) =
+            tokio::try_join!(self.cluster.access.may(&identity, right), self.cluster.access.may(&operator, &to_use))?;
+        Ok(delegate_may && operator_may)
+    }
+
+    /// Why a plan can't be carried out: what is waited for, where somebody else can put right all of it, or what ends the request.
+    pub(super) async fn hindrance(
+        &self,
+        client: &DelegateClient,
+        namespace: &str,
+        found: Found,
+        refused: Vec<PlanResult>,
+    ) -> Result<Hindrance, ReconcileError> {
+        let Found { offers, missing, rights, .. } = found;
+        let reason = reason(&offers.refused, &missing, &refused);
+        let results: Vec<PlanResult> = [offers.refused, missing, refused].into_iter().flatten().collect();
+        if !rights.is_empty() {
+            let rights: Vec<Right> = rights.into_iter().collect();
+            let mut obstacle = self.missing(client, namespace, &rights).await?;
+            if !results.is_empty() {
+                // The message goes on to end with what is to be granted.
+                obstacle.message = format!("{}. Besides, {}", self.said(&results), obstacle.message);
+            }
+            return Ok(Hindrance::Missing(obstacle));
+        }
+        Ok(match reason {
+            Ok(reason) => Hindrance::Awaited(reason, results),
+            Err(reason) => Hindrance::Refused(reason, results),
+        })
+    }
+
+    /// What is waited for, with all that was found.
+    pub(super) fn awaited(&self, reason: String, results: &[PlanResult]) -> Obstacle {
+        Obstacle { reason, message: format!("nothing was written; {}", self.said(results)) }
+    }
+
+    /// The first few findings in full, and the others by name: nothing of what is to be put right is kept for another round.
+    pub(super) fn said(&self, results: &[PlanResult]) -> String {
+        let namespace = self.around.target.as_ref().map(|target| target.spec.namespace.as_str()).unwrap_or_default();
+        said(results, namespace)
+    }
+}
+
+/// The reason in one word: `Ok` where all of it is waited for, `Err` where the request ends by it.
+fn reason(unoffered: &[PlanResult], missing: &[PlanResult], refused: &[PlanResult]) -> Result<String, &'static str> {
+    let is = |results: &[PlanResult], reason: &str| results.iter().any(|one| one.reason == reason);
+    let passes = [NOT_OFFERED, of_cluster::NOT_LISTED, Cause::Escalation.reason()];
+    let stays = |one: &PlanResult| !passes.contains(&one.reason.as_str());
+    if is(refused, sharing::NOT_ALLOWED) {
+        return Err(sharing::NOT_ALLOWED);
+    }
+    if unoffered.iter().chain(refused).any(stays) {
+        return Err("DryRunRefused");
+    }
+    if is(unoffered, NOT_OFFERED) || is(refused, NOT_OFFERED) {
+        return Ok(NOT_OFFERED.to_owned());
+    }
+    if !missing.is_empty() {
+        return Ok("MissingInTarget".to_owned());
+    }
+    Ok(refused.first().map_or_else(|| "DryRunRefused".to_owned(), |one| one.reason.clone()))
+}
+
+fn said(results: &[PlanResult], namespace: &str) -> String {
+    let (first, rest) = results.split_at(results.len().min(IN_FULL));
+    let full: Vec<String> = first.iter().map(|r| format!("{} {}: {}: {}", r.kind, r.name, r.reason, r.message)).collect();
+    let mut text = full.join("; ");
+    if rest.is_empty() {
+        return text;
+    }
+    let names: Vec<String> = rest.iter().map(|r| format!("{} {} ({})", r.kind, r.name, r.reason)).collect();
+    text = format!("{text}; and besides {}", bounded(&names.join(", "), MAX_NAMES));
+    let unoffered: Vec<String> =
+        results.iter().filter(|r| r.reason == NOT_OFFERED).map(|r| format!("{}/{}", r.kind.to_lowercase(), r.name)).collect();
+    if unoffered.len() > 1 {
+        let all = bounded(&unoffered.join(" "), MAX_NAMES);
+        text = format!(
+            "{text}. All that is not offered is offered, once it is there, with: kubectl label {all} -n {namespace} {CONNECTION_LABEL}=true"
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(kind: &str, name: &str, reason: &str) -> PlanResult {
+        PlanResult { kind: kind.into(), name: name.into(), reason: reason.into(), message: "why".into() }
+    }
+
+    #[test]
+    fn what_somebody_else_can_put_right_is_waited_for_and_what_needs_a_version_ends() {
+        let secret = [result("Secret", "a", "NotOffered")];
+        let map = [result("ConfigMap", "m", "NotFound")];
+        let of = |reason: &str| [result("Deployment", "d", reason)];
+        assert_eq!(reason(&secret, &map, &[]), Ok("NotOffered".into()));
+        assert_eq!(reason(&[], &map, &[]), Ok("MissingInTarget".into()));
+        assert_eq!(reason(&[], &[], &of("ClusterScoped")), Ok("ClusterScoped".into()));
+        assert_eq!(reason(&[], &[], &of("GrantsMoreThanDelegateHolds")), Ok("GrantsMoreThanDelegateHolds".into()));
+        assert_eq!(reason(&secret, &map, &of("ClusterScoped")), Ok("NotOffered".into()));
+        assert_eq!(reason(&secret, &map, &of("Invalid")), Err("DryRunRefused"));
+        assert_eq!(reason(&[result("Secret", "..", "InvalidName")], &[], &[]), Err("DryRunRefused"));
+        assert_eq!(reason(&secret, &[], &of("SharingNotAllowed")), Err("SharingNotAllowed"));
+        // A kind that the target does not serve is not what it lacks.
+        assert_eq!(reason(&[], &[], &of("NotFound")), Err("DryRunRefused"));
+    }
+
+    #[test]
+    fn all_that_is_to_be_put_right_is_named_and_offered_by_one_command() {
+        let many: Vec<PlanResult> = (0..8).map(|n| result("Secret", &format!("s{n}"), "NotOffered")).collect();
+        let text = said(&many, "qa");
+        assert!(
+            text.starts_with("Secret s0: NotOffered: why; Secret s1: ") && text.contains("; and besides Secret s5 (NotOffered), Secret s6"),
+            "{text}"
+        );
+        assert!(text.ends_with("kubectl label secret/s0 secret/s1 secret/s2 secret/s3 secret/s4 secret/s5 secret/s6 secret/s7 -n qa pilotage.dev/connection=true"), "{text}");
+        assert_eq!(said(&many[..1], "qa"), "Secret s0: NotOffered: why");
+    }
+}
