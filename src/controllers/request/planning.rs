@@ -7,12 +7,13 @@ use kube::ResourceExt;
 use super::acting;
 use super::export::Unusable;
 use super::pass::Pass;
+use super::told;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
 use crate::api::stage::OnFailure;
 use crate::api::{Artifact, Environment, names};
-use crate::delivery::errors::{first_few, named};
+use crate::delivery::errors::{Cause, first_few, named};
 use crate::delivery::node_ports::{self, NodePort};
 use crate::delivery::object::Key;
 use crate::delivery::of_cluster;
@@ -20,6 +21,7 @@ use crate::delivery::offered;
 use crate::delivery::plan::{self, PlanError};
 use crate::delivery::plan_input::{ClusterBounds, PlanInput};
 use crate::delivery::planned::Planned;
+use crate::delivery::quota;
 use crate::delivery::required;
 use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
@@ -48,7 +50,7 @@ pub(super) struct DryRun {
     settings_digest: String,
     access: Vec<AccessedObject>,
     node_ports: Vec<NodePort>,
-    /// Ingresses of classes that are not there.
+    /// Ingresses of classes that are not there, and what quotas leave open.
     unserved: Vec<PlanResult>,
 }
 
@@ -127,6 +129,7 @@ impl Pass {
         );
         let node_ports = node_ports::told(&observed.request.solution, &dry.node_ports);
         let left_alone = warnings::left_alone(&observed.request.solution, &target.name_any(), &dry.planned.left_alone());
+        let told_last = self.told_last(observed, &dry.planned).await;
         let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
         let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
         let summary = format!(
@@ -151,12 +154,14 @@ impl Pass {
             objects: report.objects,
             objects_omitted: report.objects_omitted,
             access: dry.access,
-            results: warnings
+            results: told::first(observed, &dry.planned)
                 .into_iter()
+                .chain(warnings)
                 .chain(left_alone)
                 .chain(node_ports)
                 .chain(dry.unserved)
                 .chain(unshared)
+                .chain(told_last)
                 .take(MOST_RESULTS)
                 .collect(),
         };
@@ -217,6 +222,7 @@ impl Pass {
         let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
         input.force = self.force();
         input.may_delete = may_delete;
+        input.reported_on = &artifact.spec.kinds_reported_on;
         input.concurrency = self.cluster.options.apply_concurrency;
         let solutions = target.status.iter().flat_map(|status| &status.solutions);
         let recorded = solutions.into_iter().find(|s: &&DeployedSolution| s.name == self.request.spec.solution.name);
@@ -247,13 +253,21 @@ impl Pass {
             Err(PlanError::MissingRights { rights, results, .. }) => (None, results, rights),
             Err(PlanError::Refused(results)) => (None, results, Vec::new()),
         };
+        // On the way back the version that was there before takes the place of what did not fit.
+        let quotas = match &planned {
+            Some(planned) if may_delete.is_none() => quota::check(&reader, planned).await?,
+            _ => quota::Verdict::default(),
+        };
         let rights: BTreeSet<Right> = [rights, offers.rights, missing.rights].into_iter().flatten().collect();
         let reason = match (offers.refused.is_empty(), missing.results.is_empty()) {
             (false, _) => "NotOffered",
             (true, false) => "MissingInTarget",
             (true, true) => "DryRunRefused",
         };
-        let results: Vec<PlanResult> = [offers.refused, missing.results, refused].into_iter().flatten().collect();
+        let mut results: Vec<PlanResult> = [offers.refused, missing.results, refused].into_iter().flatten().collect();
+        // Somebody else can make room: alone it is waited for.
+        let is_full = results.is_empty() && !quotas.short.is_empty();
+        results.extend(quotas.short);
         if !rights.is_empty() {
             let rights: Vec<Right> = rights.into_iter().collect();
             let mut obstacle = self.missing(client, namespace, &rights).await?;
@@ -264,8 +278,13 @@ impl Pass {
             return Ok(Err(Hindrance::Missing(obstacle)));
         }
         match planned {
+            _ if is_full => {
+                let message = format!("nothing was written; {}", said(&results));
+                Ok(Err(Hindrance::Missing(Obstacle { reason: Cause::Quota.reason().into(), message })))
+            }
             Some(planned) if results.is_empty() => {
-                let unserved = std::mem::take(&mut missing.warnings);
+                let mut unserved = std::mem::take(&mut missing.warnings);
+                unserved.extend(quotas.told);
                 Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access: offers.used, node_ports, unserved }))
             }
             // Whoever asks may have applied the Environment that lists the kinds a moment later.

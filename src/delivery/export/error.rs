@@ -41,6 +41,22 @@ pub enum ExportError {
         /// The development namespace.
         namespace: String,
     },
+    /// Workloads run as accounts that hold rights, and the operator may not list what gives them.
+    #[error(
+        "workloads of the solution run as {}, which may do things in namespace {namespace} that its Roles and RoleBindings allow, and {OPERATOR_USERNAME} may \
+         not list those: the solution would arrive without them. Where they are no part of it, say so by naming the kinds that it consists of in the \
+         Solution's spec.components{}",
+        named_accounts(accounts),
+        operator_needs(rights)
+    )]
+    RolesNotLookedFor {
+        /// The development namespace.
+        namespace: String,
+        /// The names of the accounts.
+        accounts: Vec<String>,
+        /// What is missing.
+        rights: Vec<Right>,
+    },
     /// The requester may not read what would be exported for them.
     #[error("{requester} asked for an export from namespace {namespace} and may not read all of it{}", requester_needs(rights))]
     RequesterMayNotRead {
@@ -154,6 +170,7 @@ impl ExportError {
             Self::ClusterScoped { .. }
             | Self::OperatorMayNotRead { .. }
             | Self::OperatorMayReadNothing { .. }
+            | Self::RolesNotLookedFor { .. }
             | Self::RequesterMayNotRead { .. } => Failure::MissingRight,
             Self::BeingDeleted { .. }
             | Self::Nothing { .. }
@@ -170,6 +187,7 @@ impl ExportError {
         match self {
             Self::Api { .. } => "ExportFailed",
             Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } => "OperatorMayNotRead",
+            Self::RolesNotLookedFor { .. } => "RolesNotLookedFor",
             Self::RequesterMayNotRead { .. } => "RequesterMayNotRead",
             Self::BeingDeleted { .. } => "BeingDeleted",
             Self::Nothing { .. } => "NothingToExport",
@@ -214,6 +232,11 @@ fn requester_needs(rights: &[Right]) -> String {
         }
     }
     text
+}
+
+fn named_accounts(names: &[String]) -> String {
+    let named: Vec<String> = names.iter().map(|name| format!("ServiceAccount {name}")).collect();
+    shortened(&named)
 }
 
 fn shortened(names: &[String]) -> String {

@@ -5,6 +5,7 @@ pub mod decide;
 pub mod deployment;
 pub mod gates;
 pub mod hash;
+pub mod not_looked_for;
 pub mod observed;
 pub mod report;
 pub mod rights;
@@ -12,6 +13,7 @@ pub mod rollback;
 pub mod sharing;
 pub mod step;
 pub mod timing;
+pub mod vanished;
 pub mod warnings;
 
 #[cfg(test)]
