@@ -28,13 +28,15 @@ pub struct Verdict {
 }
 
 /// Holds the plan against the quotas of its namespace, which are read as `reader`, and only where it uses more of anything than what it
-/// replaces. What is deleted is still there when the rest is written, and frees nothing.
+/// replaces. What is deleted is still there when the rest is written, and frees nothing. Of a single object whose plan was looked at before
+/// (`is_again`) the server's own dry run says enough.
 ///
 /// # Errors
 /// Where the API server can't be asked.
-pub async fn check(reader: &Client, planned: &Planned) -> Result<Verdict, kube::Error> {
+pub async fn check(reader: &Client, planned: &Planned, is_again: bool) -> Result<Verdict, kube::Error> {
     let asked = asked(planned);
-    if !asked.grows() {
+    let changed = planned.items.iter().filter(|i| i.action != PlannedAction::Unchanged).count();
+    if !asked.grows() || is_again && changed <= 1 {
         return Ok(Verdict::default());
     }
     let api: Api<ResourceQuota> = Api::namespaced(reader.clone(), planned.namespace());

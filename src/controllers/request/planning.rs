@@ -255,7 +255,7 @@ impl Pass {
         };
         // On the way back the version that was there before takes the place of what did not fit.
         let quotas = match &planned {
-            Some(planned) if may_delete.is_none() => quota::check(&reader, planned).await?,
+            Some(planned) if may_delete.is_none() => quota::check(&reader, planned, self.status().plan.is_some()).await?,
             _ => quota::Verdict::default(),
         };
         let rights: BTreeSet<Right> = [rights, offers.rights, missing.rights].into_iter().flatten().collect();
