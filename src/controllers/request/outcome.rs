@@ -225,7 +225,9 @@ impl Pass {
     fn solution_entry(&self, phase: &str, message: &str, now: Timestamp) -> (SolutionDeployment, Timestamp) {
         let spec = &self.request.spec;
         let created = self.request.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
-        let artifact = self.around.artifact.as_deref().map(observe::artifact_view);
+        // Of what was not deployed nothing is missing.
+        let artifact = self.around.artifact.as_deref().filter(|_| !matches!(phase, "Failed" | "Rejected" | "Canceled"));
+        let told = not_looked_for::before(artifact.map(observe::artifact_view).as_ref(), message);
         let entry = SolutionDeployment {
             host: self.host(),
             stage: spec.stage.clone(),
@@ -235,7 +237,7 @@ impl Pass {
             request: self.request.name_any(),
             request_uid: self.uid(),
             requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
-            message: Some(shortened(&not_looked_for::before(artifact.as_ref(), message), MAX_MESSAGE)),
+            message: Some(shortened(&told, MAX_MESSAGE)),
             approval_comments: self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.comments.clone()),
             at: whole_seconds(now),
         };
