@@ -80,6 +80,11 @@ pub struct ArtifactSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1200))]
     pub stored_in: Option<String>,
+    /// The custom kinds among them that a controller reported on where they were exported from: objects of these are not healthy before one
+    /// has looked at them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub kinds_reported_on: Vec<GroupKind>,
     /// The kinds that the export did not look for, because the operator may not list them in the development namespace and the Solution
     /// does not name its kinds; the first 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -91,7 +91,7 @@ pub struct ApplyError {
 pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, concurrency: usize) -> Result<Applied, ApplyError> {
     check_claim(fence.claim(), delegate, &planned)?;
     let concurrency = concurrency.max(1);
-    let Planned { namespace, solution, set, delegate: _, force, mut parent, items, deletions, left_alone: _, left_in_cluster } = planned;
+    let Planned { namespace, solution, set, force, mut parent, items, deletions, left_in_cluster, reported_on, .. } = planned;
     let writer = Writer { target: Target::new(delegate, &namespace), set, force, fence };
     let writer = &writer;
 
@@ -123,6 +123,9 @@ pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, c
     if let Some(kinds) = parent.narrowed() {
         let manifest = applyset::parent(&solution, &namespace, kinds);
         writer.write_parent(&config_maps(), &manifest, parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?;
+    }
+    for object in &mut objects {
+        object.is_reported_on |= reported_on.contains(&GroupKind::of(&object.served.resource));
     }
     let written = objects.iter().filter(|o| o.is_written).count();
     let (set, deleted) = (writer.set.clone(), deletions.len());

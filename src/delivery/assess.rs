@@ -9,6 +9,7 @@
 use serde_json::Value;
 
 use super::object;
+use super::paused;
 
 /// How far an object has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,17 @@ pub fn assess_as(group: &str, kind: &str, object: &Value) -> Health {
     if object::is_being_deleted(object) {
         return waits("it is being deleted");
     }
+    // What does nothing as its spec asks for is not waited for: its controller need not even look at it.
+    if paused::suspended(group, kind, object).is_some() {
+        return Health::Current;
+    }
+    match (judged(group, kind, object), paused::rollout(group, kind, object)) {
+        (Health::InProgress(what), Some(paused)) => Health::InProgress(format!("{paused}; {what}")),
+        (health, _) => health,
+    }
+}
+
+fn judged(group: &str, kind: &str, object: &Value) -> Health {
     if let Some(generic) = generic(object) {
         return generic;
     }
@@ -71,6 +83,11 @@ pub fn is_settled_by_writing(group: &str, kind: &str) -> bool {
     }
 }
 
+/// Whether a controller has reported on the object.
+pub fn is_reported_on(object: &Value) -> bool {
+    integer(object, "/status/observedGeneration").is_some() || conditions(object).next().is_some()
+}
+
 /// Whether something in the object's status says which generation it speaks of.
 pub fn tells_generation(object: &Value) -> bool {
     integer(object, "/status/observedGeneration").is_some() || conditions(object).any(|c| c.get("observedGeneration").is_some())
@@ -102,8 +119,10 @@ fn deployment(object: &Value) -> Health {
     if let Some(failure) = condition(object, "ReplicaFailure", "True") {
         return waits(&format!("its pods can't be created: {}", said(failure, "see its conditions")));
     }
-    // Where the deadline is unset (or unlimited) the controller does not write the condition.
-    let is_progressing = integer(object, "/spec/progressDeadlineSeconds").is_none_or(|seconds| seconds == i64::from(i32::MAX))
+    // Where the deadline is unset (or unlimited) the controller does not write the condition; and where it is paused, another one.
+    let is_paused = object.pointer("/spec/paused") == Some(&Value::Bool(true));
+    let is_progressing = is_paused
+        || integer(object, "/spec/progressDeadlineSeconds").is_none_or(|seconds| seconds == i64::from(i32::MAX))
         || conditions(object)
             .any(|c| text(c, "type") == "Progressing" && text(c, "status") == "True" && text(c, "reason") == "NewReplicaSetAvailable");
     let wanted = integer(object, "/spec/replicas").unwrap_or(1);
@@ -265,6 +284,13 @@ fn definition(object: &Value) -> Health {
 
 /// Custom resources: `Ready` or `Available` where they have it; what has no conditions is current.
 fn by_conditions(object: &Value) -> Health {
+    // The others may be the only ones that say of which generation they speak.
+    let spoken_of = conditions(object).filter_map(|c| c.get("observedGeneration").and_then(Value::as_i64)).max();
+    if let (Some(generation), Some(seen)) = (object::generation(object), spoken_of)
+        && seen < generation
+    {
+        return waits(&format!("its conditions speak of generation {seen} and not yet of {generation}"));
+    }
     for type_ in ["Ready", "Available"] {
         let Some(condition) = condition_of_type(object, type_) else { continue };
         let generations = (object::generation(object), condition.get("observedGeneration").and_then(Value::as_i64));

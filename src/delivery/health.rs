@@ -1,9 +1,10 @@
 //! Waits for what was applied to come up, with as few calls as that takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -11,9 +12,11 @@ use tokio::time::Instant;
 use super::apply::Applied;
 use super::applyset::GroupKind;
 pub use super::assess::{Health, assess};
-use super::assess::{assess_as, is_settled_by_writing, tells_generation};
+use super::assess::{assess_as, is_reported_on, is_settled_by_writing, tells_generation};
+use super::consumers;
 use super::errors;
 use super::object::{self, Key, Served};
+use super::paused;
 use super::pods;
 use super::retry::retrying;
 use super::set::Set;
@@ -42,10 +45,17 @@ pub struct HealthReport {
     pub failed: Vec<ObjectError>,
     /// What was deleted and is still there, with who holds it; looked for when all else is current.
     pub leaving: Vec<String>,
+    /// What counts as current and does nothing yet, or not all: one sentence an object.
+    pub told: Vec<String>,
     of: (Set, Instant),
 }
 
 impl HealthReport {
+    fn new(applied: &Applied) -> Self {
+        let of = (applied.set.clone(), applied.since);
+        Self { pending: Vec::new(), failed: Vec::new(), leaving: Vec::new(), told: Vec::new(), of }
+    }
+
     /// Whether everything is current.
     pub fn is_current(&self) -> bool {
         self.pending.is_empty() && self.failed.is_empty()
@@ -77,14 +87,14 @@ impl Applied {
 }
 
 /// Looks at what was applied. Kinds that are in force once they are written, and objects that were current
-/// when they were written or read last, are not read again; the others are read with one list for each kind.
+/// when they were written or read last, are not read again; the others are read with one list for each kind. The classes of claims that are
+/// not bound are read as `operator`.
 ///
 /// # Errors
 /// Where a list fails.
-pub async fn check(delegate: &DelegateClient, applied: &Applied) -> Result<HealthReport, kube::Error> {
+pub async fn check(delegate: &DelegateClient, operator: &Client, applied: &Applied) -> Result<HealthReport, kube::Error> {
     let target = Target::new(delegate, &applied.namespace);
-    let mut report =
-        HealthReport { pending: Vec::new(), failed: Vec::new(), leaving: Vec::new(), of: (applied.set.clone(), applied.since) };
+    let mut report = HealthReport::new(applied);
     let (unsettled, elapsed) = (unsettled(applied), applied.since.elapsed());
     let lists = futures::future::try_join_all(unsettled.keys().map(|resource| {
         let (target, set) = (&target, &applied.set);
@@ -94,13 +104,24 @@ pub async fn check(delegate: &DelegateClient, applied: &Applied) -> Result<Healt
         }
     }))
     .await?;
-    for ((_, waiting), list) in unsettled.into_iter().zip(lists) {
+    let mut looked: Vec<(&AppliedObject, Option<&Value>)> = Vec::new();
+    for ((_, waiting), list) in unsettled.into_iter().zip(&lists) {
         let found: BTreeMap<&str, &Value> = list.iter().filter_map(|o| Some((object::metadata(o, "name")?, o))).collect();
-        for object in waiting {
-            judge(object, found.get(object.key.name.as_str()).copied(), elapsed, &mut report);
+        looked.extend(waiting.into_iter().map(|object| (object, found.get(object.key.name.as_str()).copied())));
+    }
+    let classes: BTreeSet<&str> = looked.iter().filter_map(|(object, found)| consumers::class_of_unused(&object.key, (*found)?)).collect();
+    let lazy = if classes.is_empty() { BTreeSet::new() } else { consumers::lazy(operator, classes).await };
+    for (object, found) in &looked {
+        match found.and_then(|found| consumers::class_of_unused(&object.key, found)).filter(|class| lazy.contains(*class)) {
+            Some(class) => report
+                .told
+                .push(format!("{} waits for its first consumer: its class {class} makes a volume for it when a pod uses it", object.key)),
+            None => judge(object, *found, elapsed, &mut report),
         }
     }
     if report.is_current() {
+        let last = |object: &AppliedObject| looked.iter().find(|(o, _)| o.key == object.key).and_then(|(_, found)| *found).cloned();
+        report.told.extend(applied.objects.iter().filter_map(|o| paused::told(&o.key, last(o).as_ref().unwrap_or(&o.object))));
         report.leaving = leaving(&target, applied).await;
     }
     Ok(report)
@@ -158,9 +179,12 @@ fn unsettled(applied: &Applied) -> BTreeMap<Listed, Vec<&AppliedObject>> {
 
 /// Whether "current" may be the word of a controller that has not seen this run's write yet.
 fn may_be_believed_too_early(object: &AppliedObject, now: &Value) -> bool {
-    let group = object.key.group.as_str();
-    let is_custom = group.contains('.') && !group.ends_with(".k8s.io");
-    object.is_written && is_custom && !tells_generation(now)
+    object.is_written && object::is_custom(&object.key.group) && !tells_generation(now)
+}
+
+/// Whether nobody reports on an object of a kind that is reported on: its controller has not looked at it.
+fn is_overlooked(object: &AppliedObject, now: &Value) -> bool {
+    object.is_written && object::is_custom(&object.key.group) && object.is_reported_on && !is_reported_on(now)
 }
 
 /// Whether the cluster deletes an object when it has finished: of such a Job that is gone nothing more is to be seen.
@@ -184,6 +208,11 @@ fn judge(object: &AppliedObject, found: Option<&Value>, elapsed: Duration, repor
         return;
     };
     match assess_as(&key.group, &key.kind, found) {
+        // What is suspended need not be looked at.
+        Health::Current if paused::told(key, found).is_some() => {}
+        Health::Current if is_overlooked(object, found) => {
+            pend(key, "its controller, which reports on objects of this kind, has not looked at it yet: see whether it runs", report);
+        }
         Health::Current if may_be_believed_too_early(object, found) && elapsed < SETTLING => {
             pend(key, "its controller may not have seen it yet", report);
         }
@@ -236,11 +265,18 @@ mod tests {
             served: Served::in_namespaces(ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind))),
             object,
             is_written,
+            is_reported_on: false,
         }
     }
 
     fn report() -> HealthReport {
-        HealthReport { pending: vec![], failed: vec![], leaving: vec![], of: (Set::new("orders", "qa", "uid"), Instant::now()) }
+        HealthReport {
+            pending: vec![],
+            failed: vec![],
+            leaving: vec![],
+            told: vec![],
+            of: (Set::new("orders", "qa", "uid"), Instant::now()),
+        }
     }
 
     #[test]
@@ -260,6 +296,23 @@ mod tests {
         let mut late = report();
         judge(&written, Some(&silent), SETTLING, &mut late);
         assert!(late.is_current());
+    }
+
+    #[test]
+    fn a_custom_resource_that_controllers_report_on_is_not_current_before_they_do() {
+        let silent = json!({"metadata": {"generation": 1}});
+        let pending = |is_reported_on: bool, is_written: bool, now: &Value| {
+            let mut report = report();
+            let object = AppliedObject { is_reported_on, ..applied_object("example.test", "Widget", is_written, now.clone()) };
+            judge(&object, Some(now), SETTLING * 100, &mut report);
+            report.pending.len()
+        };
+        assert_eq!(pending(true, true, &silent), 1);
+        assert_eq!((pending(false, true, &silent), pending(true, false, &silent)), (0, 0));
+        let suspended = json!({"metadata": {"generation": 1}, "spec": {"suspend": true}});
+        assert_eq!(pending(true, true, &suspended), 0, "its controller need not look at it");
+        let reported = json!({"metadata": {"generation": 1}, "status": {"conditions": [{"type": "Synced", "status": "True"}]}});
+        assert_eq!(pending(true, true, &reported), 0);
     }
 
     #[test]

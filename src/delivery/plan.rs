@@ -75,6 +75,8 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
         deletions,
         left_alone: survey.left_alone,
         left_in_cluster,
+        warnings: target.warnings().results(),
+        reported_on: input.reported_on.iter().map(GroupKind::from).collect(),
     })
 }
 

@@ -31,6 +31,8 @@ pub struct PlanInput<'a> {
     pub cluster: ClusterBounds<'a>,
     /// The objects that alone may be deleted; `None`: all of the set that are not in `objects`.
     pub may_delete: Option<&'a BTreeSet<Key>>,
+    /// The custom kinds that a controller reported on where the objects came from.
+    pub reported_on: &'a [Kind],
 }
 
 /// What a solution may bring that belongs to its target's whole cluster, and as whose.
@@ -60,6 +62,7 @@ impl<'a> PlanInput<'a> {
             is_first: false,
             cluster: ClusterBounds::default(),
             may_delete: None,
+            reported_on: &[],
         }
     }
 }

@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::applyset::{self, GroupKind};
+use super::data_loss;
 use super::object::{Item, Key, Served, group_of};
+use super::paused;
 use super::set::Set;
-use crate::api::plan::{Plan, PlannedAction, PlannedObject};
+use crate::api::artifact::ArtifactObject;
+use crate::api::plan::{Plan, PlanResult, PlannedAction, PlannedObject};
 use crate::api::reference::GroupKind as Kind;
 use crate::identity::delegate::Delegate;
 
@@ -41,6 +44,8 @@ pub(super) struct Deletion {
     pub uid: String,
     /// The `resourceVersion` that the plan saw.
     pub version: String,
+    /// The object as the plan saw it.
+    pub live: Value,
 }
 
 /// What becomes of the parent of the set.
@@ -93,6 +98,10 @@ pub struct Planned {
     pub(super) left_alone: BTreeSet<GroupKind>,
     /// The kinds of which there are objects of the solution in the whole cluster once this is carried out.
     pub(super) left_in_cluster: BTreeSet<GroupKind>,
+    /// The custom kinds that a controller reports on.
+    pub(super) reported_on: BTreeSet<GroupKind>,
+    /// What the server warned of in the dry run.
+    pub(super) warnings: Vec<PlanResult>,
 }
 
 /// A plan for people.
@@ -153,8 +162,8 @@ impl Planned {
         }
     }
 
-    /// All objects that will be deleted, as sorted `group/kind/name`, those that are created anew, and those that belong to the whole
-    /// cluster, marked as such, for the plan's hash: who approves that an object goes into a namespace has approved nothing else. Unlike the
+    /// All objects that will be deleted, as sorted `group/kind/name`, those that are created anew, those that data goes
+    /// with, and those that belong to the whole cluster, marked as such, for the plan's hash: who approves that an object goes into a namespace has approved nothing else. Unlike the
     /// report it is not cut.
     pub fn marked_for_hash(&self) -> Vec<String> {
         let line = |key: &Key| format!("{}/{}/{}", key.group, key.kind, key.name);
@@ -163,6 +172,7 @@ impl Planned {
         let deleted = self.deletions.iter().map(|d| line(&d.key));
         let marked = recreated.map(|i| ("recreate", i)).chain(of_cluster.map(|i| ("cluster", i)));
         let mut keys: Vec<String> = deleted.chain(marked.map(|(mark, i)| format!("{mark} {}", line(&i.item.key)))).collect();
+        keys.extend(data_loss::keys(self).map(|key| format!("data {}", line(key))));
         keys.sort_unstable();
         keys
     }
@@ -206,6 +216,27 @@ impl Planned {
         let of_cluster = self.items.iter().filter(|i| !i.item.served.is_namespaced);
         let kinds: BTreeSet<Kind> = of_cluster.map(|i| GroupKind::of(&i.item.served.resource).into()).collect();
         kinds.into_iter().collect()
+    }
+
+    /// What the target's API server warned of, as results.
+    pub fn warnings(&self) -> Vec<PlanResult> {
+        self.warnings.clone()
+    }
+
+    /// What will be paused or suspended, as results.
+    pub fn held_back(&self) -> Vec<PlanResult> {
+        paused::results(self)
+    }
+
+    /// Whether an object of that kind and name is part of what shall be there.
+    pub fn has(&self, object: &ArtifactObject) -> bool {
+        let is_it = |key: &Key| key.kind == object.kind && key.name == object.name && key.group == group_of(&object.api_version);
+        self.items.iter().any(|i| is_it(&i.item.key))
+    }
+
+    /// What loses data, as results.
+    pub fn data_lost(&self) -> Vec<PlanResult> {
+        data_loss::of(self)
     }
 
     /// The identity that made the plan and must apply it.
@@ -268,6 +299,8 @@ pub(super) mod tests {
             deletions,
             left_alone: BTreeSet::new(),
             left_in_cluster: BTreeSet::new(),
+            warnings: vec![],
+            reported_on: BTreeSet::new(),
         }
     }
 
@@ -279,6 +312,7 @@ pub(super) mod tests {
             served: served("apps", "Deployment"),
             uid: "u".into(),
             version: "7".into(),
+            live: Value::Null,
         };
         let plan = planned(items, vec![deletion("b"), deletion("a")]);
         let report = plan.report();
@@ -310,6 +344,7 @@ pub(super) mod tests {
             served: served("apps", "Deployment"),
             uid: "u".into(),
             version: "7".into(),
+            live: Value::Null,
         };
         let pinned = |plan: &Planned| {
             let report = plan.report();

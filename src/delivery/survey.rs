@@ -217,7 +217,8 @@ pub(super) fn prune(
             kinds.insert(GroupKind::of(&served.resource));
         } else if let Some(uid) = object::metadata(object, "uid") {
             let version = object::metadata(object, "resourceVersion").unwrap_or_default().to_owned();
-            deletions.insert(key.clone(), Deletion { key: key.clone(), served: served.clone(), uid: uid.to_owned(), version });
+            let deletion = Deletion { key: key.clone(), served: served.clone(), uid: uid.to_owned(), version, live: object.clone() };
+            deletions.insert(key.clone(), deletion);
         }
     }
     (deletions.into_values().collect(), ParentPlan::of(survey.parent.as_ref(), kinds))

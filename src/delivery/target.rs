@@ -5,10 +5,12 @@ use std::fmt::Write as _;
 
 use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, Preconditions, ValidationDirective};
-use kube::core::{Request, Resource as _};
+use kube::client::Body;
+use kube::core::{Request, Resource as _, Status};
 use serde_json::Value;
 
-use super::object::Served;
+use super::object::{Key, Served};
+use super::warned::Warnings;
 use crate::api::names;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
@@ -18,6 +20,7 @@ use crate::identity::delegate::DelegateClient;
 pub(super) struct Target {
     client: Client,
     namespace: String,
+    warnings: Warnings,
 }
 
 /// Whether a call only shows what it would do.
@@ -29,7 +32,12 @@ pub(super) enum Mode {
 
 impl Target {
     pub fn new(delegate: &DelegateClient, namespace: &str) -> Self {
-        Self { client: delegate.client(), namespace: namespace.to_owned() }
+        Self { client: delegate.client(), namespace: namespace.to_owned(), warnings: Warnings::default() }
+    }
+
+    /// What the server warned of in dry runs.
+    pub fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     /// The right that a call with `verb` on the kind needs: in the namespace, or in the whole cluster.
@@ -83,7 +91,27 @@ impl Target {
         if let Cow::Owned(escaped) = as_yaml(request.body()) {
             *request.body_mut() = escaped;
         }
-        parse(&self.client.request_text(request).await?)
+        if mode == Mode::Write {
+            return parse(&self.client.request_text(request).await?);
+        }
+        let resource = &served.resource;
+        let key = Key { group: resource.group.clone(), kind: resource.kind.clone(), name: name.to_owned() };
+        self.heard(&key, request).await
+    }
+
+    /// The answer to a call on an object, of which what the server warns of beside it is kept.
+    async fn heard(&self, key: &Key, request: hyper::http::Request<Vec<u8>>) -> Result<Value, kube::Error> {
+        let response = self.client.send(request.map(Body::from)).await?;
+        let (head, body) = response.into_parts();
+        let bytes = body.collect_bytes().await?;
+        let text = std::str::from_utf8(&bytes);
+        if head.status.is_client_error() || head.status.is_server_error() {
+            let text = text.unwrap_or_default();
+            let told = || Status::failure(text.trim(), "Failed to parse error data").with_code(head.status.as_u16());
+            return Err(kube::Error::Api(serde_json::from_str(text).unwrap_or_else(|_| told()).boxed()));
+        }
+        self.warnings.keep(key, head.headers.get_all("warning").iter().map(hyper::http::HeaderValue::as_bytes));
+        parse(text.unwrap_or_default())
     }
 
     /// Deletes the object with this uid, where given in this version alone, and what depends on it in the background. An object that is

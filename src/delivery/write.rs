@@ -38,6 +38,8 @@ pub(super) struct AppliedObject {
     pub object: Value,
     /// Whether this run wrote it.
     pub is_written: bool,
+    /// Whether a controller reports on it: it did on the object that was there, or on one of its kind in development.
+    pub is_reported_on: bool,
 }
 
 /// Why one object could not be written.
@@ -101,6 +103,7 @@ impl Writer<'_> {
     /// Writes an object of the plan, where it changes.
     pub async fn write(&self, planned: PlannedItem) -> Result<AppliedObject, Failure> {
         let PlannedItem { item, action, live, .. } = planned;
+        let is_reported_on = live.as_ref().is_some_and(super::assess::is_reported_on);
         let (object, is_written) = match (action, live) {
             // What an earlier try wrote into it goes with it.
             (PlannedAction::Unchanged, Some(object)) if object::is_being_deleted(&object) => {
@@ -120,7 +123,7 @@ impl Writer<'_> {
                 (self.put(&put, |found| self.is_adoptable(key, served, found)).await?, true)
             }
         };
-        Ok(AppliedObject { key: item.key, served: item.served, object, is_written })
+        Ok(AppliedObject { key: item.key, served: item.served, object, is_written, is_reported_on })
     }
 
     /// Writes the parent of the set, and gives it as it is then. It is the set's own, which the plan made sure of: its fields are taken
@@ -135,7 +138,7 @@ impl Writer<'_> {
     /// Deletes the object that the plan saw. It may have changed since, but not have gone to somebody else. Gives the object where
     /// finalizers hold it.
     pub async fn delete(&self, deletion: &Deletion) -> Result<Option<Value>, Failure> {
-        let Deletion { key, served, uid, version } = deletion;
+        let Deletion { key, served, uid, version, live: _ } = deletion;
         let mut version = version.clone();
         for attempt in 1..=STALE_ATTEMPTS {
             self.stands(key)?;
@@ -229,7 +232,8 @@ impl Writer<'_> {
     async fn make_room(&self, item: &Item, old: &Value) -> Result<(), Failure> {
         let Item { key, served, .. } = item;
         let of = |field: &str| object::metadata(old, field).unwrap_or_default().to_owned();
-        let deletion = Deletion { key: key.clone(), served: served.clone(), uid: of("uid"), version: of("resourceVersion") };
+        let deletion =
+            Deletion { key: key.clone(), served: served.clone(), uid: of("uid"), version: of("resourceVersion"), live: Value::Null };
         self.delete(&deletion).await?;
         let mut last = old.clone();
         for attempt in 1..=GONE_ATTEMPTS {

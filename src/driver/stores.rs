@@ -20,6 +20,9 @@ use super::open_requests::{self, OpenRequests};
 use crate::api::names::HOST_LABEL;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 
+/// The most Jobs of an artifact that are kept.
+const MAX_JOBS: usize = 16;
+
 /// The caches.
 #[derive(Clone)]
 pub struct Stores {
@@ -33,7 +36,7 @@ pub struct Stores {
     pub requests: Store<DeploymentRequest>,
     /// Which of them have not ended.
     pub open: Arc<OpenRequests>,
-    /// All Artifacts, without the list of their objects.
+    /// All Artifacts, of whose objects none but the Jobs are listed.
     pub artifacts: Store<Artifact>,
     /// All Solutions.
     pub solutions: Store<Solution>,
@@ -281,6 +284,9 @@ fn shrink_request(request: &mut DeploymentRequest) {
 
 fn shrink_artifact(artifact: &mut Artifact) {
     drop_managed_fields(artifact);
-    artifact.spec.objects = Vec::new();
+    // Jobs may have removed themselves before the next version was exported.
+    artifact.spec.objects.retain(|object| object.kind == "Job");
+    artifact.spec.objects.truncate(MAX_JOBS);
+    artifact.spec.objects.shrink_to_fit();
     artifact.spec.exported_by.groups = Vec::new();
 }

@@ -48,5 +48,6 @@ mod scene;
 mod seen;
 mod sinks;
 mod stolen;
+mod taken;
 mod twins;
 mod words;

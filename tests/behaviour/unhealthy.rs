@@ -49,7 +49,8 @@ async fn a_time_out_names_images_crashes_nodes_and_quotas() {
             deployment(&world, "crashes", "10m", &nowhere),
             deployment(&world, "greedy", "2", &json!({})),
             deployment(&world, "fine", "10m", &json!({})),
-            json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": world.qa}, "spec": {"hard": {"requests.cpu": "1"}}}),
+            // Which pods are in a scope is known when they come: a plan does not tell.
+            json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": world.qa}, "spec": {"hard": {"requests.cpu": "1"}, "scopes": ["NotTerminating"]}}),
         ])
         .await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;

@@ -175,7 +175,7 @@ impl Pass {
             components: &solution.spec.components,
             requester: &requester,
         };
-        let Exported { bundle, cluster_scoped, not_listed } = match export::export(&from).await {
+        let Exported { bundle, cluster_scoped, not_listed, reported_on } = match export::export(&from).await {
             Ok(exported) => exported,
             Err(error) => return export_obstacle(&error),
         };
@@ -192,6 +192,7 @@ impl Pass {
             bundle: bundle.clone(),
             cluster_scoped,
             not_listed,
+            reported_on,
             environment_variables: solution.spec.environment_variables.clone(),
             connection_references: solution.spec.connection_references.clone(),
             dependencies: solution.spec.dependencies.clone(),

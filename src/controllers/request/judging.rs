@@ -197,7 +197,7 @@ impl Pass {
 /// The reason in one word: `Ok` where all of it is waited for, `Err` where the request ends by it.
 fn reason(unoffered: &[PlanResult], missing: &[PlanResult], refused: &[PlanResult]) -> Result<String, &'static str> {
     let is = |results: &[PlanResult], reason: &str| results.iter().any(|one| one.reason == reason);
-    let passes = [NOT_OFFERED, of_cluster::NOT_LISTED, Cause::Escalation.reason()];
+    let passes = [NOT_OFFERED, of_cluster::NOT_LISTED, Cause::Escalation.reason(), Cause::Quota.reason()];
     let stays = |one: &PlanResult| !passes.contains(&one.reason.as_str());
     if is(refused, sharing::NOT_ALLOWED) {
         return Err(sharing::NOT_ALLOWED);

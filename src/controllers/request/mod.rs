@@ -14,6 +14,7 @@ mod registry;
 mod rollback;
 mod sharing;
 mod target;
+mod told;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

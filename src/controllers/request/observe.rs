@@ -375,7 +375,7 @@ fn source_view(environment: &Environment) -> SourceView {
     }
 }
 
-fn artifact_view(artifact: &Artifact) -> ArtifactView {
+pub(super) fn artifact_view(artifact: &Artifact) -> ArtifactView {
     let records = artifact.status.as_ref().map(|s| s.deployments.as_slice()).unwrap_or_default();
     ArtifactView {
         digest: artifact.spec.digest.clone(),

@@ -5,6 +5,7 @@ use kube::ResourceExt;
 use kube::runtime::events::EventType;
 
 use super::Way;
+use super::observe;
 use super::pass::Pass;
 use crate::api::artifact::{DeploymentRecord, Outcome};
 use crate::api::condition::whole_seconds;
@@ -16,6 +17,7 @@ use crate::delivery::errors;
 use crate::driver::controller::ReconcileError;
 use crate::driver::records::RecordError;
 use crate::policy::request::decide::ALREADY_DEPLOYED;
+use crate::policy::request::not_looked_for;
 use crate::policy::request::observed::Observed;
 use crate::policy::request::report;
 use crate::policy::request::step::{End, Ending};
@@ -229,6 +231,9 @@ impl Pass {
     fn solution_entry(&self, phase: &str, message: &str, now: Timestamp) -> (SolutionDeployment, Timestamp) {
         let spec = &self.request.spec;
         let created = self.request.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
+        // Of what was not deployed nothing is missing.
+        let artifact = self.around.artifact.as_deref().filter(|_| !matches!(phase, "Failed" | "Rejected" | "Canceled"));
+        let told = not_looked_for::before(artifact.map(observe::artifact_view).as_ref(), message);
         let entry = SolutionDeployment {
             host: self.host(),
             stage: spec.stage.clone(),
@@ -238,7 +243,7 @@ impl Pass {
             request: self.request.name_any(),
             request_uid: self.uid(),
             requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
-            message: Some(shortened(message, MAX_MESSAGE)),
+            message: Some(shortened(&told, MAX_MESSAGE)),
             approval_comments: self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.comments.clone()),
             at: whole_seconds(now),
         };

@@ -8,12 +8,13 @@ use super::acting;
 use super::export::Unusable;
 use super::judging::Judge;
 use super::pass::Pass;
+use super::told;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
 use crate::api::stage::OnFailure;
 use crate::api::{Artifact, Environment, names};
-use crate::delivery::errors::{first_few, named};
+use crate::delivery::errors::{Cause, first_few, named};
 use crate::delivery::node_ports::{self, NodePort};
 use crate::delivery::object::Key;
 use crate::delivery::of_cluster;
@@ -21,6 +22,7 @@ use crate::delivery::offered::Uses;
 use crate::delivery::plan::{self, PlanError};
 use crate::delivery::plan_input::{ClusterBounds, PlanInput};
 use crate::delivery::planned::Planned;
+use crate::delivery::quota;
 use crate::delivery::required;
 use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
@@ -49,7 +51,8 @@ pub(super) struct DryRun {
     settings_digest: String,
     access: Vec<AccessedObject>,
     node_ports: Vec<NodePort>,
-    /// What an approver is to know of what is used, claims that are mounted, and ingresses of classes that are not there.
+    /// What an approver is to know of what is used, claims that are mounted, ingresses of classes that are not there, and what quotas leave
+    /// open.
     told: Vec<PlanResult>,
 }
 
@@ -134,6 +137,7 @@ impl Pass {
         );
         let node_ports = node_ports::told(&observed.request.solution, &dry.node_ports);
         let left_alone = warnings::left_alone(&observed.request.solution, &target.name_any(), &dry.planned.left_alone());
+        let told_last = self.told_last(observed, &dry.planned).await;
         let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
         let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
         let summary = format!(
@@ -161,13 +165,15 @@ impl Pass {
             objects: report.objects,
             objects_omitted: report.objects_omitted,
             access: dry.access,
-            results: warnings
+            results: told::first(observed, &dry.planned)
                 .into_iter()
+                .chain(warnings)
                 .chain(told)
                 .chain(left_alone)
                 .chain(unshared)
                 .chain(node_ports)
                 .chain(dry.told)
+                .chain(told_last)
                 .take(MOST_RESULTS)
                 .collect(),
         };
@@ -236,6 +242,7 @@ impl Pass {
         let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
         input.force = self.force();
         input.may_delete = may_delete;
+        input.reported_on = &artifact.spec.kinds_reported_on;
         input.concurrency = self.cluster.options.apply_concurrency;
         let solutions = target.status.iter().flat_map(|status| &status.solutions);
         let recorded = solutions.into_iter().find(|s: &&DeployedSolution| s.name == self.request.spec.solution.name);
@@ -264,16 +271,23 @@ impl Pass {
             Err(PlanError::MissingRights { rights, results, .. }) => (None, results, rights),
             Err(PlanError::Refused(results)) => (None, results, Vec::new()),
         };
+        let mut quotas = quota::Verdict::default();
         if let Some(planned) = &planned {
             found.merge(judge.beyond(planned, &uses, &needed).await?);
+            // On the way back the version that was there before takes the place of what did not fit.
+            if may_delete.is_none() {
+                quotas = quota::check(&reader, planned, self.status().plan.is_some()).await?;
+            }
         }
         settings::blame(&mut refused, &resolved.written);
         found.rights.extend(rights);
         refused.extend(forbidden);
+        refused.append(&mut quotas.short);
         match planned {
             Some(planned) if found.is_fine() && refused.is_empty() => {
                 let (access, mut told) = found.used(&planned, &resolved.connected);
                 told.append(&mut found.warnings);
+                told.append(&mut quotas.told);
                 Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access, node_ports, told }))
             }
             _ => Ok(Err(self.hindrance(client, namespace, found, refused).await?)),

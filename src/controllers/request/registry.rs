@@ -76,6 +76,7 @@ impl Pass {
             bundle: bundle.clone(),
             cluster_scoped: Vec::new(),
             not_listed: BTreeSet::new(),
+            reported_on: BTreeSet::new(),
             environment_variables: written.environment_variables,
             connection_references: written.connection_references,
             dependencies: written.dependencies,

@@ -251,7 +251,8 @@ impl Pass {
             Ok(client) => client,
             Err(obstacle) => return Ok(HealthFact::Missing(obstacle)),
         };
-        let report = match health::check(&client, &applied).await {
+        let operator = self.remote.as_ref().map_or_else(|| self.cluster.clients.operator(), |remote| remote.cluster.client());
+        let report = match health::check(&client, &operator, &applied).await {
             Ok(report) => report,
             Err(error) if errors::classify(&error) == Cause::Unauthorized => {
                 let namespace = self.around.target.as_ref().map(|t| t.spec.namespace.clone()).unwrap_or_default();
@@ -273,6 +274,7 @@ impl Pass {
         }
         if report.pending.is_empty() {
             self.facts.leaving = report.leaving;
+            self.facts.told = report.told;
             return Ok(HealthFact::Healthy);
         }
         let mut said = errors::first_few(report.pending.iter().map(|(kind, name, why)| format!("{kind} {name} ({why})")));

@@ -39,6 +39,22 @@ pub enum ExportError {
         /// The development namespace.
         namespace: String,
     },
+    /// Workloads run as accounts that hold rights, and the operator may not list what gives them.
+    #[error(
+        "workloads of the solution run as {}, which may do things in namespace {namespace} that its Roles and RoleBindings allow, and {OPERATOR_USERNAME} may \
+         not list those: the solution would arrive without them. Where they are no part of it, say so by naming the kinds that it consists of in the \
+         Solution's spec.components{}",
+        named_accounts(accounts),
+        operator_needs(rights)
+    )]
+    RolesNotLookedFor {
+        /// The development namespace.
+        namespace: String,
+        /// The names of the accounts.
+        accounts: Vec<String>,
+        /// What is missing.
+        rights: Vec<Right>,
+    },
     /// The requester may not read what would be exported for them.
     #[error(
         "{requester}, who asks, may not read all that is exported from namespace {namespace}. An administrator there applies (or binds the ClusterRole \
@@ -156,6 +172,7 @@ impl ExportError {
             Self::ClusterScoped { .. }
             | Self::OperatorMayNotRead { .. }
             | Self::OperatorMayReadNothing { .. }
+            | Self::RolesNotLookedFor { .. }
             | Self::RequesterMayNotRead { .. } => Failure::MissingRight,
             Self::BeingDeleted { .. }
             | Self::Nothing { .. }
@@ -172,6 +189,7 @@ impl ExportError {
         match self {
             Self::Api { .. } => "ExportFailed",
             Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } => "OperatorMayNotRead",
+            Self::RolesNotLookedFor { .. } => "RolesNotLookedFor",
             Self::RequesterMayNotRead { .. } => "RequesterMayNotRead",
             Self::BeingDeleted { .. } => "BeingDeleted",
             Self::Nothing { .. } => "NothingToExport",
@@ -203,6 +221,11 @@ fn operator_needs(rights: &[Right]) -> String {
         text.push_str(&grants::operator_exports_of_cluster(&everywhere));
     }
     text
+}
+
+fn named_accounts(names: &[String]) -> String {
+    let named: Vec<String> = names.iter().map(|name| format!("ServiceAccount {name}")).collect();
+    shortened(&named)
 }
 
 fn shortened(names: &[String]) -> String {

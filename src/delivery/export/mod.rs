@@ -1,5 +1,6 @@
 //! From a development namespace to a bundle: which objects are a solution, and whether those who ask may read them.
 
+mod accounts;
 mod error;
 mod selector;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 
 pub use self::error::ExportError;
 pub use self::selector::selector_text;
+use super::assess::is_reported_on;
 use super::bundle::{Bundle, canonical};
 use super::discovery::{Discovery, KindInfo};
 use super::object::{self, Key};
@@ -80,6 +82,8 @@ pub struct Exported {
     pub cluster_scoped: Vec<GroupKind>,
     /// The kinds that nobody looked for objects of, as the operator may not list them and the Solution names none.
     pub not_listed: BTreeSet<GroupKind>,
+    /// The custom kinds that a controller reported on there.
+    pub reported_on: BTreeSet<GroupKind>,
 }
 
 /// Exports the objects that the selector selects: those of the namespace, and of the whole cluster those of kinds that the components
@@ -147,13 +151,17 @@ pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
     let of_cluster = found.iter().filter(|listed| !listed.kind.namespaced && !listed.objects.is_empty());
     let mut cluster_scoped: Vec<GroupKind> = of_cluster.map(|listed| group_kind(listed.kind)).collect();
     cluster_scoped.sort();
+    let reported_on = found.iter().filter(|listed| listed.is_reported_on).map(|listed| group_kind(listed.kind)).collect();
     let mut objects: Vec<Value> = found.into_iter().flat_map(|f| f.objects).collect();
     if objects.is_empty() {
         return Err(ExportError::Nothing { namespace: source.namespace.to_owned(), selector: source.selector.to_owned() });
     }
     give_up_replicas(&mut objects);
+    if !named {
+        accounts::need_no_roles(source, &objects, &denied).await?;
+    }
     let not_listed = denied.iter().map(|kind| GroupKind { group: kind.resource.group.clone(), kind: kind.resource.kind.clone() }).collect();
-    Ok(Exported { bundle: Bundle::new(objects), cluster_scoped, not_listed })
+    Ok(Exported { bundle: Bundle::new(objects), cluster_scoped, not_listed, reported_on })
 }
 
 /// What a kind's list brought.
@@ -163,6 +171,8 @@ struct Listed<'a> {
     deleted: Vec<Key>,
     size: usize,
     biggest: Option<(usize, Key)>,
+    /// Whether it is a custom kind and a controller reported on one of them.
+    is_reported_on: bool,
 }
 
 enum Listing<'a> {
@@ -188,7 +198,7 @@ struct PageMetadata {
 async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>, ExportError> {
     let action = || format!("listing {}", kind.resource.plural);
     let request = Request::new(DynamicObject::url_path(&kind.resource, kind.namespaced.then_some(source.namespace)));
-    let mut listed = Listed { kind, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None };
+    let mut listed = Listed { kind, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None, is_reported_on: false };
     let mut params = ListParams::default().labels(source.selector).limit(PAGE);
     loop {
         let call = request.list(&params).map_err(|e| ExportError::api(&action(), source.namespace, kube::Error::BuildRequest(e)))?;
@@ -224,6 +234,7 @@ fn take(listed: &mut Listed<'_>, live: &Value, own: &str) {
     if listed.biggest.as_ref().is_none_or(|(biggest, _)| *biggest < size) {
         listed.biggest = Some((size, Key::of(&object)));
     }
+    listed.is_reported_on |= object::is_custom(&listed.kind.resource.group) && is_reported_on(live);
     listed.objects.push(object);
 }
 

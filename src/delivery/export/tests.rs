@@ -95,7 +95,7 @@ fn the_whole_cluster_is_read_by_who_may_list_it_everywhere() {
 #[test]
 fn what_a_target_in_the_same_cluster_has_is_not_exported() {
     let class = kind("scheduling.k8s.io", "PriorityClass", "priorityclasses", false, &["list"]);
-    let mut listed = Listed { kind: &class, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None };
+    let mut listed = Listed { kind: &class, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None, is_reported_on: false };
     let live = |name: &str, labels: Value| json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name, "labels": labels}});
     take(&mut listed, &live("own", json!({"a": "b"})), "dev");
     take(&mut listed, &live("of-qa", json!({"a": "b", (names::TARGET_UID_LABEL): "uid"})), "dev");
@@ -121,7 +121,7 @@ fn a_rule_for_some_names_is_no_right_to_list() {
 
 fn taken(live: &[Value]) -> (Vec<Value>, Vec<Key>) {
     let kind = kind("", "ConfigMap", "configmaps", true, &["list"]);
-    let mut listed = Listed { kind: &kind, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None };
+    let mut listed = Listed { kind: &kind, objects: Vec::new(), deleted: Vec::new(), size: 0, biggest: None, is_reported_on: false };
     for object in live {
         take(&mut listed, object, "dev");
     }

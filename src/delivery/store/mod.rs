@@ -39,6 +39,8 @@ pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 const LISTED_OBJECTS: usize = 1000;
 /// The most kinds without a look that the record lists (its schema says so): a cluster may have hundreds.
 const LISTED_KINDS: usize = 20;
+/// The most kinds that are reported on that the record lists (its schema says so).
+const REPORTED_KINDS: usize = 64;
 /// Speed against size; 3 is zstd's own default.
 const COMPRESSION_LEVEL: i32 = 3;
 /// An incomplete artifact younger than this may still be in the making: a call takes at most 30 s.
@@ -60,6 +62,8 @@ pub struct NewArtifact {
     pub cluster_scoped: Vec<GroupKind>,
     /// The kinds that nobody looked for objects of.
     pub not_listed: BTreeSet<GroupKind>,
+    /// The custom kinds that a controller reported on where they were exported from.
+    pub reported_on: BTreeSet<GroupKind>,
     /// The solution's environment variables.
     pub environment_variables: Vec<VariableDefinition>,
     /// The solution's connection references.
@@ -412,7 +416,8 @@ fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&Seal
             stored_size: whole(packed.stored_size()),
             chunks: saturated(chunks),
             stored_in: sealed.map(|sealed| sealed.stored_in.clone()),
-            kinds_not_listed: new.not_listed.iter().take(LISTED_KINDS).cloned().collect(),
+            kinds_not_listed: listed_first(&new.not_listed),
+            kinds_reported_on: new.reported_on.iter().take(REPORTED_KINDS).cloned().collect(),
             kinds_not_listed_omitted: saturated(new.not_listed.len().saturating_sub(LISTED_KINDS)),
             environment_variables: new.environment_variables,
             connection_references: new.connection_references,
@@ -426,6 +431,13 @@ fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&Seal
         (names::MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned()),
     ]));
     artifact
+}
+
+/// The kinds that the record lists: those first that give rights, without which workloads may not do what they are for.
+fn listed_first(kinds: &BTreeSet<GroupKind>) -> Vec<GroupKind> {
+    let gives_rights = |kind: &&GroupKind| kind.group == "rbac.authorization.k8s.io";
+    let (giving, others): (Vec<_>, Vec<_>) = kinds.iter().partition(gives_rights);
+    giving.into_iter().rev().chain(others).take(LISTED_KINDS).cloned().collect()
 }
 
 fn whole(count: usize) -> i64 {

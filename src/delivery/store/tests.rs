@@ -14,6 +14,7 @@ fn new(bundle: &Arc<Bundle>) -> NewArtifact {
         bundle: bundle.clone(),
         cluster_scoped: Vec::new(),
         not_listed: BTreeSet::new(),
+        reported_on: BTreeSet::new(),
         environment_variables: Vec::new(),
         connection_references: Vec::new(),
         dependencies: Vec::new(),

@@ -5,11 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::acceptance;
+use super::not_looked_for;
 use super::observed::{ApplyFact, HealthFact, Observed, Obstacle};
 use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
 use crate::api::names;
+use crate::delivery::errors::first_few;
 
 /// How long a deployment may take where its stage is gone.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
@@ -145,8 +147,12 @@ pub fn success(o: &Observed) -> String {
             o.facts.leaving.join(", ")
         );
     }
-    match sharing::told(o) {
+    if !o.facts.told.is_empty() {
+        runs = format!("{runs}; {}", first_few(o.facts.told.iter().cloned()));
+    }
+    let runs = match sharing::told(o) {
         Some((false, _, what)) => format!("{runs}; {what}"),
         _ => runs,
-    }
+    };
+    not_looked_for::before(o.artifact.present(), &runs)
 }

@@ -7,6 +7,7 @@ pub mod deployment;
 pub mod difference;
 pub mod gates;
 pub mod hash;
+pub mod not_looked_for;
 pub mod observed;
 pub mod report;
 pub mod rights;
@@ -15,6 +16,7 @@ pub mod sharing;
 pub mod step;
 pub mod timing;
 pub mod told;
+pub mod vanished;
 pub mod warnings;
 
 #[cfg(test)]

@@ -402,6 +402,8 @@ pub struct Facts {
     pub plan: Option<PlanFact>,
     /// What was deleted and is still there, with who holds it.
     pub leaving: Vec<String>,
+    /// What counts as healthy and does nothing yet, or not all.
+    pub told: Vec<String>,
     /// Whether those in whose name it is deployed may still have it so.
     pub rights: Option<RightsFact>,
     /// Whether the requester could become the approver.

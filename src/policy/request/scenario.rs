@@ -241,3 +241,15 @@ impl Observed {
         self
     }
 }
+
+/// An artifact that was exported whole.
+pub(super) fn artifact() -> ArtifactView {
+    ArtifactView {
+        digest: DIGEST.into(),
+        stored_at: after(0),
+        not_listed: (Vec::new(), 0),
+        source_environment: Some("dev".into()),
+        registry_source: None,
+        deployments: Vec::new(),
+    }
+}

@@ -9,8 +9,8 @@ use crate::delivery::errors;
 /// How many objects a warning names.
 const NAMED: usize = 10;
 
-/// What is said of a plan: a version that is lower than what it replaces, what it deletes or creates anew, first what loses data.
-/// `objects` names the first of `deleted` and `recreated`.
+/// What is said of a plan: a version that is lower than what it replaces, what it deletes or creates anew. What
+/// loses data is said before ([`data_lost`](crate::delivery::planned::Planned::data_lost)). `objects` names the first of `deleted` and `recreated`.
 pub fn of(
     solution: &str,
     version: &Version,
@@ -32,12 +32,9 @@ pub fn of(
     };
     let goes = |o: &PlannedObject| o.action == PlannedAction::Delete;
     let anew = |o: &PlannedObject| o.action == PlannedAction::Recreate;
-    let claims = |o: &PlannedObject| is_claim(o) && (goes(o) || anew(o));
     let defines = |o: &PlannedObject| is_definition(o) && (goes(o) || anew(o));
     let kinds = "deletes CustomResourceDefinitions, with all objects of their kinds in all namespaces of the cluster";
     warnings.extend(named(&defines, objects.iter().filter(|o| defines(o)).count(), "DeletesKinds", kinds));
-    let data = "deletes PersistentVolumeClaims, with the data on their volumes unless these are retained";
-    warnings.extend(named(&claims, objects.iter().filter(|o| claims(o)).count(), "DeletesData", data));
     warnings.extend(named(&goes, deleted, "Deletes", "deletes what an earlier version put there and this one does not have"));
     warnings.extend(named(&anew, recreated, "Recreates", "deletes and creates anew what can't be changed"));
     let of_cluster = |o: &PlannedObject| o.cluster_scoped && matches!(o.action, PlannedAction::Create | PlannedAction::Update);
@@ -66,10 +63,6 @@ pub fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option
 
 fn is_definition(object: &PlannedObject) -> bool {
     object.kind == "CustomResourceDefinition" && object.api_version.starts_with("apiextensions.k8s.io/")
-}
-
-fn is_claim(object: &PlannedObject) -> bool {
-    object.kind == "PersistentVolumeClaim" && object.api_version == "v1"
 }
 
 #[cfg(test)]
@@ -117,12 +110,8 @@ mod tests {
         let told = of("orders", &old, Some(&new), [13, 1], &objects);
         let told: Vec<(&str, &str)> = told.iter().map(|w| (w.reason.as_str(), w.message.as_str())).collect();
         assert_eq!(told[0], ("Downgrade", "1.4.0 is lower than 1.5.0, which it replaces"));
-        assert!(
-            told[1].0 == "DeletesData" && told[1].1.ends_with("retained: PersistentVolumeClaim data, PersistentVolumeClaim index"),
-            "{told:?}"
-        );
-        assert!(told[2].0 == "Deletes" && told[2].1.ends_with("ConfigMap c9 and 3 more"), "{told:?}");
-        assert_eq!(told[3], ("Recreates", "deletes and creates anew what can't be changed: PersistentVolumeClaim index"));
+        assert!(told[1].0 == "Deletes" && told[1].1.ends_with("ConfigMap c9 and 3 more"), "{told:?}");
+        assert_eq!(told[2], ("Recreates", "deletes and creates anew what can't be changed: PersistentVolumeClaim index"));
     }
 
     #[test]

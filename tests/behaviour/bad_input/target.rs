@@ -85,11 +85,14 @@ async fn a_quota_that_is_used_up_is_said_with_its_name() {
     let refused = ["create", "configmap", "probe", "-n", &world.qa, "--dry-run=server"];
     world.until("the quota is in force", async || kubectl.run(&refused).unwrap().stderr.contains("exceeded quota").then_some(())).await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
-    is_refused(
-        &world,
-        &["ConfigMap orders: QuotaExceeded: ", "exceeded quota: few", "(raise the quota of the target namespace, or free some of it)"],
-    )
-    .await;
+    let message = world.waits_for("to-qa", "QuotaExceeded").await;
+    for words in ["ConfigMap orders: QuotaExceeded: ", "exceeded quota: few", "(raise the quota of the target namespace, or free some of it)"] {
+        assert!(message.contains(words), "{message}");
+    }
+    assert!(world.operator_writes(&world.qa, false).is_empty());
+    // Somebody else can make room, and nobody has to ask again.
+    kubectl.ok(&["delete", "resourcequota", "few", "-n", &world.qa]).unwrap();
+    world.until_request("to-qa", |r| crate::world::phase(r) == "AwaitingApproval").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
