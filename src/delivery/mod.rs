@@ -1,6 +1,7 @@
 //! What moves: export, artifact store, settings, plan, apply, prune, health.
 
 mod admit;
+mod anew;
 pub mod apply;
 pub mod applyset;
 pub mod assess;
@@ -14,7 +15,9 @@ pub mod export;
 pub mod failure;
 pub mod fence;
 mod findings;
+mod handover;
 pub mod health;
+mod meaning;
 mod memory;
 pub mod node_ports;
 pub mod object;
@@ -22,6 +25,7 @@ pub mod oci;
 pub mod of_cluster;
 pub mod offered;
 pub mod order;
+mod ownership;
 pub mod plan;
 pub mod plan_input;
 pub mod planned;
@@ -33,10 +37,12 @@ pub mod references;
 pub mod required;
 pub mod resources;
 pub mod retry;
+pub mod scaled;
 mod set;
 pub mod settings;
 pub mod share;
 pub mod store;
 mod survey;
 mod target;
+mod values;
 mod write;

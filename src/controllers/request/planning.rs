@@ -150,6 +150,7 @@ impl Pass {
             unchanged: report.unchanged,
             objects: report.objects,
             objects_omitted: report.objects_omitted,
+            values_omitted: report.values_omitted,
             access: dry.access,
             results: warnings
                 .into_iter()
@@ -157,6 +158,7 @@ impl Pass {
                 .chain(node_ports)
                 .chain(dry.unserved)
                 .chain(unshared)
+                .chain(dry.planned.foreign())
                 .take(MOST_RESULTS)
                 .collect(),
         };
