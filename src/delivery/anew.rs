@@ -297,6 +297,36 @@ fn taken(
     Some(Value::Object(found))
 }
 
+/// What of the fields that are to be taken would be as it is if the object were created anew, as `created` was in a dry run: what a policy
+/// that looks at creations alone has put there. In the form of `fieldsV1`; nothing where there is none.
+pub(super) fn as_at_creation(takes: &Value, base: &Value, created: &Value) -> Option<Value> {
+    let takes = takes.as_object()?;
+    let children = || takes.iter().filter(|(key, _)| *key != ".");
+    if children().next().is_none() {
+        return (base == created).then(|| Value::Object(Map::new()));
+    }
+    let below = |from: &Value, key: &str| match key.split_once(':')? {
+        ("f", name) => from.get(name).cloned(),
+        ("k", keys) => {
+            let items = from.as_array()?;
+            place(items, &serde_json::from_str(keys).ok()?).map(|at| items[at].clone())
+        }
+        _ => None,
+    };
+    let found: Map<String, Value> = children()
+        .filter_map(|(key, takes)| Some((key.clone(), as_at_creation(takes, &below(base, key)?, &below(created, key)?)?)))
+        .collect();
+    (!found.is_empty()).then_some(Value::Object(found))
+}
+
+/// The manifest under a name that no object has, to see what it would be if it were created.
+pub(super) fn under_another_name(manifest: &Value, live: &Value) -> Value {
+    let uid = object::metadata(live, "uid").unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).take(12);
+    let mut other = manifest.clone();
+    object::set_metadata(&mut other, "name", &format!("pilotage-anew-{}", uid.collect::<String>()));
+    other
+}
+
 /// Items of lists that somebody made of ours by changing what tells them apart: a port 80 that became 83. Where the manifest's item is not
 /// there, and another that is like it stands in its place, in the form of `fieldsV1`.
 pub(super) fn drifted(owned: &Ownership, manifest: &Value, live: &Value) -> Value {

@@ -9,7 +9,7 @@ use super::anew::{self, Handover};
 use super::diff;
 use super::errors::{self, Cause, first_few};
 use super::findings::Obstacle;
-use super::object::{Item, Key, Served};
+use super::object::{self, Item, Key, Served};
 use super::ownership::Ownership;
 use super::planned::PlannedItem;
 use super::retry::retrying;
@@ -69,7 +69,7 @@ pub(super) async fn judged(
     if !owned.is_certain || !is_suspect() {
         return Ok(compared(item, live, would_be));
     }
-    Ok(match meant(target, &item, found, &owned, &would_be, drops).await? {
+    Ok(match meant(target, &item, found, owned, &would_be, drops).await? {
         Some((meant, handover)) if !handover.is_empty() => PlannedItem { handover, ..compared(item, live, meant) },
         _ => compared(item, live, would_be),
     })
@@ -89,7 +89,7 @@ pub(super) async fn instead(target: &Target, item: &Item, live: &Value, force: b
     if !owned.is_certain {
         return Ok(None);
     }
-    let found = meant(target, item, live, &owned, live, drops).await?.filter(|(_, handover)| !handover.is_empty());
+    let found = meant(target, item, live, owned, live, drops).await?.filter(|(_, handover)| !handover.is_empty());
     Ok(found.map(|(meant, handover)| PlannedItem { handover, ..compared(item.clone(), Some(live.clone()), meant) }))
 }
 
@@ -105,16 +105,48 @@ async fn meant(
     target: &Target,
     item: &Item,
     live: &Value,
-    owned: &Ownership,
+    mut owned: Ownership,
     base: &Value,
     drops: Value,
 ) -> Result<Option<(Value, Handover)>, Obstacle> {
+    let Some(meant) = completed(target, item, live, &owned).await? else { return Ok(None) };
+    let handover = anew::left_behind(&owned, &item.body, base, &meant, drops.clone());
+    if handover.is_empty() {
+        return Ok(Some((meant, handover)));
+    }
+    let created = created(target, item, live).await?;
+    let Some(stays) = created.and_then(|created| anew::as_at_creation(&handover.takes, base, &created)) else {
+        return Ok(Some((meant, handover)));
+    };
+    owned.leave(&stays);
+    let meant = completed(target, item, live, &owned).await?;
+    Ok(meant.map(|meant| {
+        let handover = anew::left_behind(&owned, &item.body, base, &meant, drops);
+        (meant, handover)
+    }))
+}
+
+/// What is meant, as the server would complete it; `None` where it refuses it.
+async fn completed(target: &Target, item: &Item, live: &Value, owned: &Ownership) -> Result<Option<Value>, Obstacle> {
     let patch = anew::meant(owned, &item.body, live);
-    match retrying(|| target.merge(&item.served, &item.key.name, &patch, Mode::DryRun)).await {
-        Ok(meant) => {
-            let handover = anew::left_behind(owned, &item.body, base, &meant, drops);
-            Ok(Some((meant, handover)))
-        }
+    answered(target, item, retrying(|| target.merge(&item.served, &item.key.name, &patch, Mode::DryRun)).await)
+}
+
+/// What the manifest would be if it were created; `None` where that can't be tried, as a name is part of what it is, a quota is used up,
+/// or objects of the kind may not be created.
+async fn created(target: &Target, item: &Item, live: &Value) -> Result<Option<Value>, Obstacle> {
+    let other = anew::under_another_name(&item.body, live);
+    let outcome = retrying(|| target.apply(&item.served, object::name(&other), &other, false, Mode::DryRun)).await;
+    match outcome {
+        Err(error) if errors::classify(&error) == Cause::Unauthorized => Ok(None),
+        outcome => answered(target, item, outcome),
+    }
+}
+
+/// An answer; nothing where the server refuses what was asked.
+fn answered(target: &Target, item: &Item, outcome: Result<Value, kube::Error>) -> Result<Option<Value>, Obstacle> {
+    match outcome {
+        Ok(object) => Ok(Some(object)),
         Err(error) => match errors::classify(&error) {
             Cause::Transient | Cause::Stale | Cause::Unauthorized => {
                 Err(Obstacle::Call { error, rights: vec![target.right("patch", &item.served)] })

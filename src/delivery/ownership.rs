@@ -74,6 +74,13 @@ impl Ownership {
         found
     }
 
+    /// Counts fields as others', in the form of `fieldsV1`.
+    pub fn leave(&mut self, fields: &Value) {
+        if let Some(fields) = FieldSet::parse(fields) {
+            self.foreign.merge(fields);
+        }
+    }
+
     /// Counts fields as others' that are not ours, in the form of `fieldsV1`: the server chose them for this object when it was created.
     pub fn leave_assigned(&mut self, fields: &Value) {
         let mut fields = fields.clone();

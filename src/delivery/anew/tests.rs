@@ -140,7 +140,6 @@ fn a_port_whose_number_was_changed_by_hand_is_found_and_goes() {
     let owned = Ownership::without(&live, "v1", &drops);
     assert_eq!(meant(&owned, &manifest, &live)["spec"], json!({"ports": [{"name": "http", "port": 80, "targetPort": 8081}]}));
     let anew = service(json!([{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8081}]));
-    let owned = Ownership { known: Ownership::of(&live, "v1").known, ..owned };
     let after = left_behind(&owned, &manifest, &live, &anew, drops).managed_fields(&live, "v1").unwrap();
     assert_eq!(after.as_array().unwrap().len(), 1, "who changed it owns nothing any more: {after}");
     assert_eq!(after[0]["fieldsV1"]["f:spec"]["f:ports"][item]["f:port"], json!({}));
@@ -171,4 +170,16 @@ fn labels_that_are_given_up_go_and_those_of_others_stay() {
         ]),
     );
     assert_eq!(meant(&owned, &deployment(&json!({})), &live)["metadata"]["labels"], json!({"ours": null}));
+}
+
+#[test]
+fn what_would_be_the_same_if_it_were_created_stays() {
+    let takes = json!({"f:spec": {"f:limit": {}, "f:types": {}, "f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:x": {}, ".": {}}}}});
+    let base = json!({"spec": {"limit": 3, "types": ["a"], "ports": [{"port": 80, "protocol": "TCP", "x": 1}]}});
+    let created = json!({"spec": {"limit": 3, "types": ["a", "b"], "ports": [{"port": 80, "protocol": "TCP", "x": 1}]}});
+    let kept = json!({"f:spec": {"f:limit": {}, "f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:x": {}}}}});
+    assert_eq!(as_at_creation(&takes, &base, &created), Some(kept));
+    assert_eq!(as_at_creation(&takes, &base, &json!({"spec": {}})), None);
+    let other = under_another_name(&deployment(&json!({})), &json!({"metadata": {"uid": "1234-5678-9abc-def0"}}));
+    assert_eq!(other["metadata"]["name"], "pilotage-anew-123456789abc");
 }
