@@ -99,7 +99,8 @@ impl Ownership {
 
     /// Who sets the number of replicas by the `scale` subresource.
     pub fn scaler(&self) -> Option<&str> {
-        let scales = |other: &&Other| other.subresource == "scale" && other.fields.field("spec").is_some_and(|s| s.field("replicas").is_some());
+        let scales =
+            |other: &&Other| other.subresource == "scale" && other.fields.field("spec").is_some_and(|s| s.field("replicas").is_some());
         self.others.iter().find(scales).map(|other| other.manager.as_str())
     }
 

@@ -188,7 +188,14 @@ async fn settle(
                     if !item.served.is_namespaced {
                         set.check_owner(&item.key, &item.served, read(target, &item).await?.as_ref())?;
                     }
-                    return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, would_be: None, fields: Vec::new(), handover: Handover::default() });
+                    return Ok(PlannedItem {
+                        item,
+                        action: PlannedAction::Create,
+                        live: None,
+                        would_be: None,
+                        fields: Vec::new(),
+                        handover: Handover::default(),
+                    });
                 }
                 cause => {
                     // Whose it is comes before what is wrong with writing to it.
@@ -211,7 +218,14 @@ async fn settle(
         };
         // What a dry run creates has a uid, but no version.
         if object::metadata(&would_be, "resourceVersion").is_none_or(str::is_empty) {
-            return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, would_be: Some(would_be), fields: Vec::new(), handover: Handover::default() });
+            return Ok(PlannedItem {
+                item,
+                action: PlannedAction::Create,
+                live: None,
+                would_be: Some(would_be),
+                fields: Vec::new(),
+                handover: Handover::default(),
+            });
         }
         if !live.as_ref().is_some_and(|live| object::same_state(live, &would_be)) {
             live = read(target, &item).await?;

@@ -73,7 +73,8 @@ fn the_defaults_of_a_former_choice_go() {
 
 #[test]
 fn what_the_server_chose_by_its_neighbours_is_chosen_anew() {
-    let policy = |spec: Value| json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "web"}, "spec": spec});
+    let policy =
+        |spec: Value| json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "web"}, "spec": spec});
     let manifest = policy(json!({"podSelector": {}, "ingress": [{}], "egress": [{}]}));
     let mut would_be = policy(json!({"podSelector": {}, "ingress": [{}], "egress": [{}], "policyTypes": ["Ingress"]}));
     let fields = json!({"f:spec": {"f:podSelector": {}, "f:ingress": {}}});
@@ -130,7 +131,12 @@ fn a_port_whose_number_was_changed_by_hand_is_found_and_goes() {
     let mut live = service(json!([{"name": "http", "port": 83, "protocol": "TCP", "targetPort": 8080}]));
     let item = "k:{\"port\":83,\"protocol\":\"TCP\"}";
     let managers = json!([
-        managed("kubectl-edit", "Update", "v1", &json!({"f:spec": {"f:ports": {item: {".": {}, "f:name": {}, "f:port": {}, "f:protocol": {}, "f:targetPort": {}}}}})),
+        managed(
+            "kubectl-edit",
+            "Update",
+            "v1",
+            &json!({"f:spec": {"f:ports": {item: {".": {}, "f:name": {}, "f:port": {}, "f:protocol": {}, "f:targetPort": {}}}}})
+        ),
         managed("pilotage", "Apply", "v1", &json!({"f:spec": {"f:selector": {}}}))
     ]);
     let owned = owned_by(&mut live, managers);
@@ -161,7 +167,8 @@ fn an_addition_is_no_drift() {
 fn labels_that_are_given_up_go_and_those_of_others_stay() {
     let mut live = deployment(&json!({}));
     live["metadata"]["labels"] = json!({"ours": "1", "shared": "1", "theirs": "1"});
-    let labels = |names: &[&str]| json!({"f:metadata": {"f:labels": names.iter().map(|n| (format!("f:{n}"), json!({}))).collect::<Map<_, _>>()}});
+    let labels =
+        |names: &[&str]| json!({"f:metadata": {"f:labels": names.iter().map(|n| (format!("f:{n}"), json!({}))).collect::<Map<_, _>>()}});
     let owned = owned_by(
         &mut live,
         json!([
@@ -174,7 +181,8 @@ fn labels_that_are_given_up_go_and_those_of_others_stay() {
 
 #[test]
 fn what_would_be_the_same_if_it_were_created_stays() {
-    let takes = json!({"f:spec": {"f:limit": {}, "f:types": {}, "f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:x": {}, ".": {}}}}});
+    let takes =
+        json!({"f:spec": {"f:limit": {}, "f:types": {}, "f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:x": {}, ".": {}}}}});
     let base = json!({"spec": {"limit": 3, "types": ["a"], "ports": [{"port": 80, "protocol": "TCP", "x": 1}]}});
     let created = json!({"spec": {"limit": 3, "types": ["a", "b"], "ports": [{"port": 80, "protocol": "TCP", "x": 1}]}});
     let kept = json!({"f:spec": {"f:limit": {}, "f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {"f:x": {}}}}});

@@ -74,5 +74,8 @@ async fn what_a_controller_adds_to_an_account_is_left_behind() {
     accounts.patch("app", &by("openshift-controller-manager"), &added).await.unwrap();
     super::succeeded(world.deploy("to-qa", "qa", "app", "1.0.0").await);
     let arrived = in_qa(&world, "serviceaccount", "app");
-    assert_eq!((&arrived["secrets"], &arrived["imagePullSecrets"], &arrived["metadata"]["annotations"]), (&Value::Null, &Value::Null, &Value::Null));
+    assert_eq!(
+        (&arrived["secrets"], &arrived["imagePullSecrets"], &arrived["metadata"]["annotations"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
 }
