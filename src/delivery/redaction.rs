@@ -93,7 +93,17 @@ pub fn shown(pointer: &str, value: &Value, most: usize) -> String {
         Value::String(text) => text,
         other => other.to_string(),
     };
-    bounded(&text, most)
+    bounded(&printable(&text), most)
+}
+
+/// The text with escapes in place of what steers a terminal, or turns the direction of what is read.
+fn printable(text: &str) -> String {
+    let steers =
+        |c: char| c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(steers) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// The value without secrets.
@@ -189,5 +199,10 @@ mod tests {
             assert_eq!(shown(pointer, &value, 256), text);
         }
         assert_eq!(shown("/data/a", &json!("x".repeat(900)), 256).chars().count(), 256);
+        assert_eq!(
+            shown("/data/a", &json!("a\u{1b}[2Jb\u{202e}c\nd"), 256),
+            "a\\u{1b}[2Jb\\u{202e}c\\nd",
+            "nothing that steers a terminal"
+        );
     }
 }
