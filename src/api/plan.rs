@@ -74,6 +74,9 @@ pub struct Plan {
     /// How many further objects change that are not listed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub objects_omitted: i32,
+    /// How many fields change whose values are not shown, as too many or too long ones do.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub values_omitted: i32,
     /// Secrets and `ServiceAccounts` of the target that the solution uses and its objects there do not use yet; optional ones count
     /// whether they are there or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -132,6 +135,28 @@ pub struct PlannedObject {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 512)))]
     pub fields: Vec<String>,
+    /// What these fields hold before and after, as far as values are shown: what is named as secrets are is not, and of all objects
+    /// together 64 KiB at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub changes: Vec<FieldChange>,
+}
+
+/// The values of a field that changes. A text stands as it is, anything else as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldChange {
+    /// The field, as a JSON pointer.
+    #[schemars(length(max = 512))]
+    pub field: String,
+    /// What it holds now; absent where it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub old: Option<String>,
+    /// What it will hold; absent where it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub new: Option<String>,
 }
 
 /// An object of the target that the solution uses.

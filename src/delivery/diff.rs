@@ -1,4 +1,4 @@
-//! What a dry run would change, as pointers to fields and never as values.
+//! What a dry run would change, as pointers to fields, and the values there before and after.
 
 use serde_json::Value;
 
@@ -6,6 +6,17 @@ use serde_json::Value;
 pub const MAX_FIELDS: usize = 16;
 /// The most characters of a pointer.
 pub const MAX_POINTER: usize = 512;
+
+/// A field that changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Where, as a JSON pointer.
+    pub field: String,
+    /// What is there now; null for nothing. Where the pointer was cut back, null too.
+    pub old: Value,
+    /// What will be there.
+    pub new: Value,
+}
 
 /// Fields of the metadata that the API server keeps.
 const SERVER_METADATA: [&str; 5] = ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"];
@@ -18,6 +29,11 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 /// deployment controller's revision. At most [`MAX_FIELDS`] pointers of at most [`MAX_POINTER`] characters;
 /// a longer one is cut back to the parent that fits. None means that applying would change nothing.
 pub fn changed_fields(live: &Value, dry_run: &Value) -> Vec<String> {
+    changes(live, dry_run).into_iter().map(|change| change.field).collect()
+}
+
+/// The same with the values.
+pub fn changes(live: &Value, dry_run: &Value) -> Vec<Change> {
     let mut found = Vec::new();
     let empty = Value::Null;
     for key in keys(live, dry_run) {
@@ -32,7 +48,7 @@ pub fn changed_fields(live: &Value, dry_run: &Value) -> Vec<String> {
     found
 }
 
-fn metadata(before: &Value, after: &Value, found: &mut Vec<String>) {
+fn metadata(before: &Value, after: &Value, found: &mut Vec<Change>) {
     let empty = Value::Null;
     for key in keys(before, after) {
         let (before, after) = (before.get(&key).unwrap_or(&empty), after.get(&key).unwrap_or(&empty));
@@ -52,8 +68,8 @@ fn metadata(before: &Value, after: &Value, found: &mut Vec<String>) {
     }
 }
 
-fn compare(pointer: &str, before: &Value, after: &Value, found: &mut Vec<String>) {
-    if found.len() >= MAX_FIELDS || before == after || (is_absent(before) && is_absent(after)) {
+fn compare(pointer: &str, before: &Value, after: &Value, found: &mut Vec<Change>) {
+    if found.len() >= MAX_FIELDS || before == after {
         return;
     }
     let empty = Value::Null;
@@ -69,20 +85,13 @@ fn compare(pointer: &str, before: &Value, after: &Value, found: &mut Vec<String>
             }
         }
         _ => {
-            let pointer = bounded(pointer);
-            if found.last() != Some(&pointer) {
-                found.push(pointer);
+            let field = bounded(pointer);
+            let is_whole = field == pointer;
+            if found.last().is_none_or(|last| last.field != field) {
+                let value = |value: &Value| if is_whole { value.clone() } else { Value::Null };
+                found.push(Change { field, old: value(before), new: value(after) });
             }
         }
-    }
-}
-
-/// The server writes neither null nor empty maps in the same way at all places.
-fn is_absent(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(map) => map.is_empty(),
-        _ => false,
     }
 }
 
@@ -137,6 +146,25 @@ mod tests {
                 "/spec/containers/1"
             ]
         );
+    }
+
+    #[test]
+    fn an_empty_map_is_something_and_null_is_nothing() {
+        let issuer = |spec: Value| json!({"spec": spec});
+        assert_eq!(changed_fields(&issuer(json!({})), &issuer(json!({"selfSigned": {}}))), ["/spec/selfSigned"]);
+        assert_eq!(changed_fields(&issuer(json!({"rules": []})), &issuer(json!({}))), ["/spec/rules"]);
+        assert!(changed_fields(&issuer(json!({"at": null})), &issuer(json!({}))).is_empty());
+    }
+
+    #[test]
+    fn values_are_those_before_and_after() {
+        let change = |old: Value, new: Value| changes(&json!({"spec": {"replicas": old}}), &json!({"spec": {"replicas": new}}));
+        let expected = |old: Value, new: Value| vec![Change { field: "/spec/replicas".into(), old, new }];
+        assert_eq!(change(json!(1), json!(2)), expected(json!(1), json!(2)));
+        assert_eq!(change(Value::Null, json!(2)), expected(Value::Null, json!(2)));
+        let long = "k".repeat(600);
+        let cut = changes(&json!({"data": {(long.clone()): "1"}}), &json!({"data": {(long): "2"}}));
+        assert_eq!(cut, [Change { field: "/data".into(), old: Value::Null, new: Value::Null }], "of what is not named no value is shown");
     }
 
     #[test]

@@ -6,17 +6,20 @@ use futures::{StreamExt as _, stream};
 use serde_json::Value;
 
 use super::admit::admit;
+use super::anew::Handover;
 use super::applyset::{self, GroupKind};
 use super::dependencies::Provided;
-use super::diff;
 use super::errors::{self, Cause};
 pub use super::findings::PlanError;
 use super::findings::{Findings, Obstacle};
+use super::meaning;
 use super::object::{self, Item, Key};
 use super::plan_input::PlanInput;
 use super::planned::{Deletion, ParentPlan, Planned, PlannedItem};
+use super::projection::assigned;
 use super::resources::Resources;
 use super::retry::retrying;
+use super::scaled;
 use super::set::Set;
 use super::survey::{self, Members, Scope};
 use super::target::{Mode, Target};
@@ -43,7 +46,8 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
     let scope = Scope { target: &target, namespace: input.namespace, solution: input.solution, set: &set, concurrency };
 
     let mut refused = Findings::default();
-    let items = admit(input, &set, resources, &mut refused).await?;
+    let mut items = admit(input, &set, resources, &mut refused).await?;
+    items.iter_mut().for_each(|item| assigned::leave_rules(&mut item.body));
     let kinds = survey::distinct(items.iter().map(|item| &item.served));
     let first_runs = stream::iter(0..items.len())
         .map(|index| {
@@ -98,11 +102,12 @@ async fn finish(
     findings: &mut Findings,
 ) -> Vec<PlannedItem> {
     let provided = Provided::by(work.iter().map(|task| &task.item.key));
-    let provided = &provided;
+    let scaled = scaled::by_others(work.iter().map(|task| &task.item.body));
+    let (provided, scaled) = (&provided, &scaled);
     let settled = stream::iter(work)
         .map(|Task { item, live, run }| async move {
             let key = item.key.clone();
-            (key, settle(scope, provided, item, force, live, run).await)
+            (key, settle(scope, provided, scaled, item, force, live, run).await)
         })
         .buffered(scope.concurrency)
         .collect::<Vec<_>>();
@@ -157,7 +162,8 @@ async fn try_parent(scope: &Scope<'_>, parent: &ParentPlan) -> Result<(), Obstac
 async fn settle(
     scope: &Scope<'_>,
     provided: &Provided,
-    item: Item,
+    scaled: &BTreeSet<Key>,
+    mut item: Item,
     force: bool,
     mut live: Option<Value>,
     run: Result<Value, kube::Error>,
@@ -166,6 +172,11 @@ async fn settle(
     let mut last = None;
     let mut run = Some(run);
     for _ in 0..ROUNDS {
+        if let Some(found) = live.as_ref().filter(|found| set.owns(found, item.served.is_namespaced))
+            && meaning::yield_replicas(target, scaled, &mut item, found, force).await
+        {
+            run = None;
+        }
         let outcome = match run.take() {
             Some(outcome) => outcome,
             None => dry_run(target, &item, force).await,
@@ -179,13 +190,25 @@ async fn settle(
                     if !item.served.is_namespaced {
                         set.check_owner(&item.key, &item.served, read(target, &item).await?.as_ref())?;
                     }
-                    return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, would_be: None, fields: Vec::new() });
+                    return Ok(PlannedItem {
+                        item,
+                        action: PlannedAction::Create,
+                        live: None,
+                        would_be: None,
+                        fields: Vec::new(),
+                        handover: Handover::default(),
+                    });
                 }
                 cause => {
                     // Whose it is comes before what is wrong with writing to it.
                     let of_cluster = !item.served.is_namespaced && !matches!(cause, Cause::Transient | Cause::Unauthorized);
                     if live.is_none() && (cause == Cause::FieldConflict || of_cluster) {
                         set.check_owner(&item.key, &item.served, read(target, &item).await?.as_ref())?;
+                    }
+                    if let (Cause::Invalid, Some(found)) = (cause, live.as_ref().filter(|found| set.owns(found, item.served.is_namespaced)))
+                        && let Some(planned) = meaning::instead(target, &item, found, force).await?
+                    {
+                        return Ok(planned);
                     }
                     if cause == Cause::Immutable && may_be_recreated(&item, set, live.as_ref()) {
                         return recreated(target, item, live).await;
@@ -197,20 +220,27 @@ async fn settle(
         };
         // What a dry run creates has a uid, but no version.
         if object::metadata(&would_be, "resourceVersion").is_none_or(str::is_empty) {
-            return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, would_be: Some(would_be), fields: Vec::new() });
+            return Ok(PlannedItem {
+                item,
+                action: PlannedAction::Create,
+                live: None,
+                would_be: Some(would_be),
+                fields: Vec::new(),
+                handover: Handover::default(),
+            });
         }
         if !live.as_ref().is_some_and(|live| object::same_state(live, &would_be)) {
             live = read(target, &item).await?;
         }
         set.check_owner(&item.key, &item.served, live.as_ref())?;
         match &live {
-            Some(found) if object::same_state(found, &would_be) => return Ok(compared(item, live, would_be)),
+            Some(found) if object::same_state(found, &would_be) => return meaning::judged(target, item, live, would_be, force).await,
             _ => last = Some(would_be),
         }
     }
     // Its status changes faster than it can be read; what is applied carries the version that it is made for.
     if let (Some(_), Some(would_be)) = (&live, last) {
-        return Ok(compared(item, live, would_be));
+        return meaning::judged(target, item, live, would_be, force).await;
     }
     let key = &item.key;
     let message = format!("{key} is deleted and created again all the time in the target: find out by whom, then ask again");
@@ -229,13 +259,7 @@ async fn recreated(target: &Target, item: Item, live: Option<Value>) -> Result<P
     retrying(|| target.delete(&item.served, &item.key.name, uid, None, Mode::DryRun))
         .await
         .map_err(|error| Obstacle::Call { error, rights: vec![target.right("delete", &item.served)] })?;
-    Ok(PlannedItem { item, action: PlannedAction::Recreate, live, would_be: None, fields: Vec::new() })
-}
-
-fn compared(item: Item, live: Option<Value>, would_be: Value) -> PlannedItem {
-    let fields = live.as_ref().map(|live| diff::changed_fields(live, &would_be)).unwrap_or_default();
-    let action = if fields.is_empty() { PlannedAction::Unchanged } else { PlannedAction::Update };
-    PlannedItem { item, action, live, would_be: Some(would_be), fields }
+    Ok(PlannedItem { item, action: PlannedAction::Recreate, live, would_be: None, fields: Vec::new(), handover: Handover::default() })
 }
 
 async fn dry_run(target: &Target, item: &Item, force: bool) -> Result<Value, kube::Error> {

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::anew::Handover;
 use super::applyset::{self, GroupKind};
 use super::data_loss;
 use super::object::{Item, Key, Served, group_of};
+use super::ownership::{self, Ownership};
 use super::paused;
 use super::set::Set;
+use super::values;
 use crate::api::artifact::ArtifactObject;
 use crate::api::plan::{Plan, PlanResult, PlannedAction, PlannedObject};
 use crate::api::reference::GroupKind as Kind;
@@ -27,6 +30,8 @@ pub(super) struct PlannedItem {
     /// The object as the API server would leave it, by the dry run; `None` where that could not be tried: what it needs comes with it.
     pub would_be: Option<Value>,
     pub fields: Vec<String>,
+    /// What is handed over to Pilotage before the object is applied.
+    pub handover: Handover,
 }
 
 impl PlannedItem {
@@ -121,6 +126,8 @@ pub struct PlanSummary {
     pub objects: Vec<PlannedObject>,
     /// How many further objects change that are not listed.
     pub objects_omitted: i32,
+    /// How many of the fields that change are listed without their values.
+    pub values_omitted: i32,
 }
 
 impl Planned {
@@ -137,6 +144,7 @@ impl Planned {
                 name: deletion.key.name.clone(),
                 cluster_scoped: !deletion.served.is_namespaced,
                 fields: Vec::new(),
+                changes: Vec::new(),
             })
             .chain(self.items.iter().filter(|i| i.action != PlannedAction::Unchanged).map(|i| PlannedObject {
                 action: i.action,
@@ -145,12 +153,14 @@ impl Planned {
                 name: i.item.key.name.clone(),
                 cluster_scoped: !i.item.served.is_namespaced,
                 fields: i.fields.clone(),
+                changes: values::of(i.live.as_ref(), i.would_be.as_ref()),
             }))
             .collect();
         // What does not fit is what touches least.
         objects.sort_by_key(|object| (!matches!(object.action, PlannedAction::Delete | PlannedAction::Recreate), !object.cluster_scoped));
         let omitted = objects.len().saturating_sub(MAX_OBJECTS);
         objects.truncate(MAX_OBJECTS);
+        let values_omitted = values::bound(&mut objects);
         PlanSummary {
             create: count(PlannedAction::Create),
             update: count(PlannedAction::Update),
@@ -159,6 +169,7 @@ impl Planned {
             unchanged: count(PlannedAction::Unchanged),
             objects,
             objects_omitted: to_i32(omitted),
+            values_omitted: to_i32(values_omitted),
         }
     }
 
@@ -196,6 +207,16 @@ impl Planned {
         let deleted = self.deletions.iter().map(|d| (&d.key, PlannedAction::Delete));
         let recreated = self.items.iter().filter(|i| i.action == PlannedAction::Recreate).map(|i| (&i.item.key, PlannedAction::Recreate));
         deleted.chain(recreated).filter(|(key, action)| !is_pinned(key, *action)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What others added to its objects, which stays as it is.
+    pub fn foreign(&self) -> Vec<PlanResult> {
+        let there = self.items.iter().filter_map(|i| Some((i, i.live.as_ref()?)));
+        let changed = there.filter(|(i, _)| i.action != PlannedAction::Recreate);
+        ownership::told(changed.map(|(i, live)| {
+            let owned = Ownership::without(live, &i.item.served.resource.api_version, &i.handover.drops);
+            (&i.item.key, live, &i.item.body, owned)
+        }))
     }
 
     /// Whether applying it would write nothing at all.
@@ -282,6 +303,7 @@ pub(super) mod tests {
             live: None,
             would_be: None,
             fields: vec![],
+            handover: Handover::default(),
         }
     }
 

@@ -1,6 +1,10 @@
 //! The API server's error messages quote the values that it refuses. A value may be a secret that somebody
 //! put where it does not belong, and messages end in a status that others read: values are cut out.
 
+use serde_json::Value;
+
+use super::errors::bounded;
+
 /// What stands in place of a value.
 const HIDDEN: &str = "(hidden)";
 /// The words that the server puts before a value that it quotes.
@@ -76,8 +80,73 @@ fn without_parser_context(text: &str) -> String {
     text.find(", error found in #").map_or_else(|| text.to_owned(), |at| text[..at].to_owned())
 }
 
+/// Parts of names of what holds secrets, in lower case and without signs.
+const SECRET_NAMES: [&str; 9] = ["password", "passwd", "passphrase", "secret", "token", "apikey", "accesskey", "privatekey", "credential"];
+/// What begins texts that hold a secret, whatever their name.
+const SECRET_TEXTS: [&str; 3] = ["-----BEGIN", "Bearer ", "Basic "];
+
+/// A value as a plan shows it: a text as it is, anything else as JSON, without what secrets are named by or look like, at most `most`
+/// characters long. `pointer` tells where it is.
+pub fn shown(pointer: &str, value: &Value, most: usize) -> String {
+    let name = pointer.rsplit('/').next().unwrap_or_default();
+    let text = match hidden(name, value) {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    bounded(&printable(&text), most)
+}
+
+/// The text with escapes in place of what steers a terminal, or turns the direction of what is read.
+fn printable(text: &str) -> String {
+    let steers =
+        |c: char| c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(steers) {
+        return text.to_owned();
+    }
+    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// The value without secrets.
+fn hidden(name: &str, value: &Value) -> Value {
+    match value {
+        // References name Secrets and hold none of their values.
+        Value::String(text) if is_secret(name) && !is_reference(name) || SECRET_TEXTS.iter().any(|begin| text.starts_with(begin)) => {
+            HIDDEN.into()
+        }
+        Value::String(text) if has_password(text) => HIDDEN.into(),
+        Value::Object(map) => {
+            // An environment variable: its name is a value.
+            let named = map.get("name").and_then(Value::as_str).filter(|_| map.contains_key("value"));
+            let of = |key: &str| if key == "value" { named.unwrap_or(key).to_owned() } else { key.to_owned() };
+            Value::Object(map.iter().map(|(key, value)| (key.clone(), hidden(&of(key), value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(|item| hidden(name, item)).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Whether what has this name holds a secret.
+pub fn is_secret(name: &str) -> bool {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    SECRET_NAMES.iter().any(|secret| plain.contains(secret))
+}
+
+/// Whether what has this name names a Secret.
+fn is_reference(name: &str) -> bool {
+    matches!(name, "secretName" | "secretKeyRef" | "secretRef" | "imagePullSecrets" | "secret" | "tokenExpirationSeconds")
+}
+
+/// Whether a text is an address with a password.
+fn has_password(text: &str) -> bool {
+    let Some((_, rest)) = text.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -113,5 +182,27 @@ mod tests {
             assert_eq!(redact(message), shown);
             assert!(!redact(message).contains("canary"));
         }
+    }
+
+    #[test]
+    fn values_of_a_plan_hide_what_secrets_are_named_by_or_look_like() {
+        for (pointer, value, text) in [
+            ("/spec/replicas", json!(3), "3"),
+            ("/data/greeting", json!("hello"), "hello"),
+            ("/data/DB_PASSWORD", json!("canary"), "(hidden)"),
+            ("/data/dsn", json!("postgres://app:canary@db/orders"), "(hidden)"),
+            ("/data/key.pem", json!("-----BEGIN PRIVATE KEY-----canary"), "(hidden)"),
+            ("/spec/x/env/0", json!({"name": "API_TOKEN", "value": "canary"}), r#"{"name":"API_TOKEN","value":"(hidden)"}"#),
+            ("/spec/x/env/0", json!({"name": "DEBUG", "value": "1"}), r#"{"name":"DEBUG","value":"1"}"#),
+            ("/spec/x/volumes/0", json!({"secret": {"secretName": "db"}}), r#"{"secret":{"secretName":"db"}}"#),
+        ] {
+            assert_eq!(shown(pointer, &value, 256), text);
+        }
+        assert_eq!(shown("/data/a", &json!("x".repeat(900)), 256).chars().count(), 256);
+        assert_eq!(
+            shown("/data/a", &json!("a\u{1b}[2Jb\u{202e}c\nd"), 256),
+            "a\\u{1b}[2Jb\\u{202e}c\\nd",
+            "nothing that steers a terminal"
+        );
     }
 }

@@ -114,6 +114,18 @@ impl Target {
         parse(text.unwrap_or_default())
     }
 
+    /// Changes the object by a merge patch, which names the version that it is made for, and gives it as it is then (or would be).
+    pub async fn merge(&self, served: &Served, name: &str, patch: &Value, mode: Mode) -> Result<Value, kube::Error> {
+        let params = PatchParams {
+            dry_run: mode == Mode::DryRun,
+            force: false,
+            field_manager: Some(names::FIELD_MANAGER.to_owned()),
+            field_validation: Some(ValidationDirective::Strict),
+        };
+        let request = self.request(served).patch(name, &params, &Patch::Merge(patch)).map_err(kube::Error::BuildRequest)?;
+        parse(&self.client.request_text(request).await?)
+    }
+
     /// Deletes the object with this uid, where given in this version alone, and what depends on it in the background. An object that is
     /// not there any more, under that uid, is no error. Gives the object where it does not go at once.
     pub async fn delete(

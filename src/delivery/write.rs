@@ -19,9 +19,9 @@ use crate::api::request_status::ObjectError;
 use crate::identity::access::Right;
 
 /// How often a write is made again because its object changed in between.
-const STALE_ATTEMPTS: u32 = 8;
+pub(super) const STALE_ATTEMPTS: u32 = 8;
 /// The wait before the first of these; it grows by itself each time.
-const STALE_WAIT: Duration = Duration::from_millis(20);
+pub(super) const STALE_WAIT: Duration = Duration::from_millis(20);
 
 /// How often it is looked whether an object that is created anew is gone, before the whole is tried again later.
 const GONE_ATTEMPTS: u32 = 16;
@@ -56,7 +56,7 @@ impl Failure {
         Self { error: Box::new(errors::object_error(key, error)), is_transient: cause == Cause::Transient, missing }
     }
 
-    fn changed(key: &Key, what: &str) -> Self {
+    pub(super) fn changed(key: &Key, what: &str) -> Self {
         let message = format!(
             "{key} {what} in the target while it was deployed, so that nothing more was written to it: find out by whom, then ask again"
         );
@@ -68,7 +68,7 @@ impl Failure {
         Self { error: Box::new(errors::failure(key, "Fenced", &message)), is_transient: true, missing: Vec::new() }
     }
 
-    fn restless(key: &Key) -> Self {
+    pub(super) fn restless(key: &Key) -> Self {
         let message = format!("{key} changes in the target faster than it can be written: find out by whom; it is tried again");
         Self { error: Box::new(errors::failure(key, Cause::Stale.reason(), &message)), is_transient: true, missing: Vec::new() }
     }
@@ -102,7 +102,7 @@ struct Put<'a> {
 impl Writer<'_> {
     /// Writes an object of the plan, where it changes.
     pub async fn write(&self, planned: PlannedItem) -> Result<AppliedObject, Failure> {
-        let PlannedItem { item, action, live, .. } = planned;
+        let PlannedItem { item, action, live, handover, .. } = planned;
         let is_reported_on = live.as_ref().is_some_and(super::assess::is_reported_on);
         let (object, is_written) = match (action, live) {
             // What an earlier try wrote into it goes with it.
@@ -116,6 +116,7 @@ impl Writer<'_> {
                         self.make_room(&item, &old).await?;
                         None
                     }
+                    Some(seen) if !handover.is_empty() => Some(self.hand_over(&item, seen, &handover).await?),
                     live => live,
                 };
                 let Item { key, served, body } = &item;
@@ -246,17 +247,17 @@ impl Writer<'_> {
         Err(Failure::being_deleted(key, &last))
     }
 
-    async fn get(&self, key: &Key, served: &Served) -> Result<Option<Value>, Failure> {
+    pub(super) async fn get(&self, key: &Key, served: &Served) -> Result<Option<Value>, Failure> {
         let found = retrying(|| self.target.get(served, &key.name)).await;
         found.map_err(|error| Failure::of_call(key, &error, vec![self.target.right("get", served)]))
     }
 
-    fn stands(&self, key: &Key) -> Result<(), Failure> {
+    pub(super) fn stands(&self, key: &Key) -> Result<(), Failure> {
         if self.fence.stands() { Ok(()) } else { Err(Failure::fenced(key)) }
     }
 
     /// Asked after an object was read and before it is written on the version that was read.
-    async fn still_holds(&self, key: &Key) -> Result<(), Failure> {
+    pub(super) async fn still_holds(&self, key: &Key) -> Result<(), Failure> {
         match self.fence.holds().await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::fenced(key)),
@@ -279,7 +280,7 @@ fn expect(manifest: &mut Value, current: Option<&Value>) {
 }
 
 /// Whether nobody has changed what a person writes of an object. Kinds without a spec have no generation that would tell.
-fn is_as_it_was(then: &Value, now: &Value) -> bool {
+pub(super) fn is_as_it_was(then: &Value, now: &Value) -> bool {
     match (object::generation(then), object::generation(now)) {
         (None, None) => diff::changed_fields(then, now).is_empty(),
         (then, now) => then == now,

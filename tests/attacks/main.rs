@@ -36,6 +36,7 @@ mod kept;
 mod kubeconfigs;
 mod legitimate;
 mod lent;
+mod meant;
 mod operator;
 mod policies;
 mod proof;

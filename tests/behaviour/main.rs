@@ -22,6 +22,7 @@ mod again;
 mod apply_again;
 mod approval_controller;
 mod arrival;
+mod as_meant;
 mod bad_input;
 mod cancel;
 mod cluster_scoped;

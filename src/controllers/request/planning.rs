@@ -164,6 +164,7 @@ impl Pass {
             unchanged: report.unchanged,
             objects: report.objects,
             objects_omitted: report.objects_omitted,
+            values_omitted: report.values_omitted,
             access: dry.access,
             results: told::first(observed, &dry.planned)
                 .into_iter()
@@ -173,6 +174,7 @@ impl Pass {
                 .chain(unshared)
                 .chain(node_ports)
                 .chain(dry.told)
+                .chain(dry.planned.foreign())
                 .chain(told_last)
                 .take(MOST_RESULTS)
                 .collect(),

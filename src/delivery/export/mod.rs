@@ -22,6 +22,7 @@ use super::discovery::{Discovery, KindInfo};
 use super::object::{self, Key};
 use super::projection::project;
 use super::resources::Resources as _;
+use super::scaled;
 use crate::api::cluster_scoped::{self, ClusterScopedKind};
 use crate::api::reference::{GroupKind, Identity};
 use crate::api::{GROUP, names};
@@ -156,7 +157,7 @@ pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
     if objects.is_empty() {
         return Err(ExportError::Nothing { namespace: source.namespace.to_owned(), selector: source.selector.to_owned() });
     }
-    give_up_replicas(&mut objects);
+    scaled::give_up(&mut objects);
     if !named {
         accounts::need_no_roles(source, &objects, &denied).await?;
     }
@@ -382,28 +383,6 @@ async fn held(access: &Access, requester: &Identity, namespace: &str, rights: Ve
     }
     missing.sort();
     Err(ExportError::RequesterMayNotRead { namespace: namespace.to_owned(), requester: requester.username.clone(), rights: missing })
-}
-
-/// An object that an autoscaler of the bundle scales does not say how many replicas it has: two would fight over it.
-pub(super) fn give_up_replicas(objects: &mut [Value]) {
-    let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let scaled: BTreeSet<Key> = objects
-        .iter()
-        .filter(|o| object::group(o) == "autoscaling" && object::kind(o) == "HorizontalPodAutoscaler")
-        .map(|scaler| {
-            let version = text(scaler, "/spec/scaleTargetRef/apiVersion");
-            Key {
-                group: object::group_of(&version).to_owned(),
-                kind: text(scaler, "/spec/scaleTargetRef/kind"),
-                name: text(scaler, "/spec/scaleTargetRef/name"),
-            }
-        })
-        .collect();
-    for object in objects.iter_mut().filter(|o| scaled.contains(&Key::of(o))) {
-        if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-            spec.remove("replicas");
-        }
-    }
 }
 
 #[cfg(test)]

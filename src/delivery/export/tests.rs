@@ -159,7 +159,7 @@ fn only_what_an_autoscaler_of_the_bundle_scales_gives_up_its_replicas() {
         json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
             "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "scaled"}}}),
     ];
-    give_up_replicas(&mut objects);
+    crate::delivery::scaled::give_up(&mut objects);
     assert_eq!(objects[0]["spec"], json!({"x": 1}));
     assert_eq!(objects[1]["spec"], json!({"replicas": 2, "x": 1}));
 }

@@ -14,6 +14,7 @@ use crate::delivery::bundle::Bundle;
 use crate::delivery::export;
 use crate::delivery::object::{self, Key};
 use crate::delivery::projection;
+use crate::delivery::scaled;
 
 /// The objects of an artifact, and what its Solution says of them.
 #[derive(Debug, Default)]
@@ -157,7 +158,7 @@ impl<'a> Files<'a> {
         if all.is_empty() {
             return Err(refused("NothingToDeploy", "no file in it that is named *.yaml, *.yml or *.json holds an object".to_owned()));
         }
-        export::give_up_replicas(&mut all);
+        scaled::give_up(&mut all);
         written.bundle = Bundle::new(all);
         let size = written.bundle.to_bytes().len();
         if size > export::MAX_BYTES {

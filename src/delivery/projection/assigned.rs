@@ -80,7 +80,16 @@ pub fn strip(object: &mut Value, declared: Declared<'_>) {
         ("", "Pod") => strip_pod(object, declared),
         ("batch", "Job") => strip_job(object),
         ("apps", "StatefulSet") => strip_claim_templates(object),
+        ("rbac.authorization.k8s.io", "ClusterRole") => leave_rules(object),
         _ => {}
+    }
+}
+
+/// The rules of a role that is aggregated from others are its controller's.
+pub fn leave_rules(object: &mut Value) {
+    let is_role = (object::group(object), object::kind(object)) == ("rbac.authorization.k8s.io", "ClusterRole");
+    if is_role && object.get("aggregationRule").is_some_and(Value::is_object) {
+        drop_field(object, &[], "rules");
     }
 }
 

@@ -65,6 +65,31 @@ impl<'a> Declared<'a> {
 /// The key of a table that stands for each item of a list.
 const EACH: &str = "[]";
 
+/// Maps that mean something by being there, whatever is in them: the server fills in what they lack, and never the map itself.
+const SAID_BY_BEING_THERE: [&str; 21] = [
+    "spec",
+    "template",
+    "jobTemplate",
+    "volumeClaimTemplate",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "httpGet",
+    "grpc",
+    "lifecycle",
+    "postStart",
+    "preStop",
+    "configMap",
+    "secret",
+    "downwardAPI",
+    "projected",
+    "hostPath",
+    "ephemeral",
+    "valueFrom",
+    "fieldRef",
+    "resourceFieldRef",
+];
+
 fn container() -> Value {
     let probe = json!({"timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3, "httpGet": {"scheme": "HTTP"}, "grpc": {"service": ""}});
     let handler = json!({"httpGet": {"scheme": "HTTP"}});
@@ -262,7 +287,7 @@ fn subtract(map: &mut Map<String, Value>, defaults: &Map<String, Value>, declare
             (Value::Object(value), Value::Object(default)) => {
                 let before = value.len();
                 subtract(value, default, below.inside());
-                value.is_empty() && (before > 0 || default.is_empty())
+                value.is_empty() && (before > 0 || default.is_empty()) && !SAID_BY_BEING_THERE.contains(&name.as_str())
             }
             (value, default) => value == default,
         };
@@ -416,5 +441,23 @@ mod tests {
                 "volumes": [{"name": "v", "emptyDir": {}}, {"name": "c", "configMap": {"name": "c"}}]
             })
         );
+    }
+
+    #[test]
+    fn what_is_said_by_an_empty_map_stays() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {
+            "containers": [{"name": "a", "image": "a:1", "securityContext": {}, "startupProbe": {"timeoutSeconds": 1}}],
+            "volumes": [{"name": "d", "downwardAPI": {"defaultMode": 420}}, {"name": "p", "projected": {"defaultMode": 420}}, {"name": "e", "emptyDir": {}}]
+        }});
+        assert_eq!(
+            stripped(pod, None)["spec"],
+            json!({
+                "containers": [{"name": "a", "image": "a:1", "securityContext": {}, "startupProbe": {}}],
+                "volumes": [{"name": "d", "downwardAPI": {}}, {"name": "p", "projected": {}}, {"name": "e", "emptyDir": {}}]
+            })
+        );
+        let declared = json!({"f:spec": {"f:securityContext": {}}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"securityContext": {}}});
+        assert_eq!(stripped(pod.clone(), Some(&declared)), pod, "written by a person");
     }
 }

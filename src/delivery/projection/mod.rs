@@ -17,7 +17,8 @@ use super::object;
 /// The annotation in which a client-side apply keeps its document.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Parts of the cluster that write to objects of others.
-const CLUSTER: [&str; 8] = [
+const CLUSTER: [&str; 9] = [
+    "clusterrole-aggregation-controller",
     "kube-controller-manager",
     "kube-scheduler",
     "kube-apiserver",
@@ -27,6 +28,10 @@ const CLUSTER: [&str; 8] = [
     "horizontal-pod-autoscaler",
     "vertical-pod-autoscaler",
 ];
+/// How the names of controllers end that write to objects of others. They report no status of what they only add to.
+const CONTROLLERS: [&str; 7] = ["-controller-manager", "-controller", "-operator", "-webhook", "-injector", "-cainjector", "-autoscaler"];
+/// Tools with such names that write what people told them to.
+const DELIVERY: [&str; 8] = ["argocd", "kustomize-controller", "helm-controller", "flux", "fleet", "kapp", "rancher", "kubectl"];
 /// What every object has besides its content.
 const ENVELOPE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
@@ -46,7 +51,13 @@ impl Entry<'_> {
     }
 
     fn is_cluster(&self) -> bool {
-        CLUSTER.contains(&self.manager) || self.manager.starts_with("vpa-")
+        is_of_cluster(self.manager)
+    }
+
+    /// Whether its writer adds to what others wrote, by its name.
+    fn is_controller(&self) -> bool {
+        let is_delivery = DELIVERY.iter().any(|tool| self.manager.starts_with(tool));
+        !is_delivery && CONTROLLERS.iter().any(|ending| self.manager.ends_with(ending))
     }
 
     fn has_content(&self) -> bool {
@@ -60,6 +71,11 @@ impl Entry<'_> {
             && (self.manager == "kubectl-client-side-apply"
                 || self.fields.field("metadata").and_then(|m| m.field("annotations")).is_some_and(|a| a.field(LAST_APPLIED).is_some()))
     }
+}
+
+/// Whether a field manager is a part of the cluster itself.
+pub fn is_of_cluster(manager: &str) -> bool {
+    CLUSTER.contains(&manager) || manager.starts_with("vpa-")
 }
 
 /// Who wrote what.
@@ -172,7 +188,7 @@ fn authorship(live: &Value) -> Option<Authorship> {
             add(&mut declared, &entry.fields);
         } else if document.is_some() && entry.is_client_side_apply() {
             // The document says better what it wrote.
-        } else if writes_status(entry.manager) {
+        } else if writes_status(entry.manager) || entry.is_controller() {
             add(&mut foreign, &entry.fields);
             add(&mut controllers, &entry.fields);
         } else {

@@ -186,3 +186,43 @@ fn a_node_port_that_was_applied_stays_whatever_else_was_left_out_of_its_port() {
     let created = live(json!({}), json!([manager("kubectl-create", "Update", "", &keyed)]));
     assert_eq!(project(&created, "dev").unwrap()["spec"]["ports"], json!([{"port": 80}]), "the server may have chosen it");
 }
+
+#[test]
+fn what_controllers_that_report_no_status_add_is_left_behind() {
+    let secrets = json!({"f:secrets": {"k:{\"name\":\"app-dockercfg-x\"}": {".": {}, "f:name": {}}},
+        "f:imagePullSecrets": {"k:{\"name\":\"app-dockercfg-x\"}": {".": {}, "f:name": {}}},
+        "f:metadata": {"f:annotations": {"f:openshift.io/internal-registry-pull-secret-ref": {}}}});
+    let account = |adds: &str| {
+        json!({"apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "app", "labels": {"a": "1"}, "annotations": {"openshift.io/internal-registry-pull-secret-ref": "app-dockercfg-x"}, "managedFields": [
+                manager("kubectl", "Apply", "", &json!({"f:metadata": {"f:labels": {"f:a": {}}}})),
+                manager(adds, "Update", "", &secrets)]},
+            "secrets": [{"name": "app-dockercfg-x"}], "imagePullSecrets": [{"name": "app-dockercfg-x"}]})
+    };
+    let left = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "app", "labels": {"a": "1"}}});
+    for adds in ["openshift-controller-manager", "pull-secret-controller", "registry-operator"] {
+        assert_eq!(project(&account(adds), "dev").unwrap(), left, "{adds}");
+    }
+    for writes in ["kubectl-patch", "helm-controller", "argocd-application-controller", "some-ui"] {
+        let kept = project(&account(writes), "dev").unwrap();
+        assert_eq!(kept["imagePullSecrets"], json!([{"name": "app-dockercfg-x"}]), "{writes} writes what people told it to");
+    }
+}
+
+#[test]
+fn the_rules_of_an_aggregated_role_are_its_controllers() {
+    let written = json!({"f:aggregationRule": {"f:clusterRoleSelectors": {}}, "f:metadata": {"f:labels": {"f:a": {}}}});
+    let mut role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "all", "labels": {"a": "1"},
+        "managedFields": [
+            manager("kubectl-create", "Update", "", &written),
+            manager("clusterrole-aggregation-controller", "Apply", "", &json!({"f:rules": {}}))]},
+        "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]}, "rules": [{"verbs": ["get"]}]});
+    for entry in role["metadata"]["managedFields"].as_array_mut().unwrap() {
+        entry["apiVersion"] = "rbac.authorization.k8s.io/v1".into();
+    }
+    let expected = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "all", "labels": {"a": "1"}},
+        "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]}});
+    assert_eq!(project(&role, "dev").unwrap(), expected);
+    role["metadata"].as_object_mut().unwrap().remove("managedFields");
+    assert_eq!(as_written(&role, "dev"), expected, "wherever it comes from");
+}

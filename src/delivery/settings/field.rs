@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use super::{SETTING_TARGET_FORBIDDEN, SETTING_TARGET_MISSING};
 use crate::api::names::KEY_PREFIX;
 use crate::api::settings::FieldTarget;
-use crate::delivery::object;
+use crate::delivery::object::{self, Key};
+use crate::delivery::scaled;
 
 /// What tells the objects of a set.
 const APPLYSET_PREFIX: &str = "applyset.kubernetes.io/";
@@ -34,7 +35,7 @@ pub(super) fn put(objects: &mut [Value], target: &FieldTarget, text: &str, value
             format!(
                 "it aims at {} of {described}, but {} scales it, and the two would fight: aim at /spec/minReplicas or /spec/maxReplicas of that",
                 target.path,
-                object::Key::of(scaler)
+                Key::of(scaler)
             ),
         ));
     }
@@ -54,14 +55,10 @@ pub(super) fn put(objects: &mut [Value], target: &FieldTarget, text: &str, value
     })
 }
 
-/// Whether an object is an autoscaler of the target.
+/// Whether an object scales the target.
 fn scales(object: &Value, group: &str, target: &FieldTarget) -> bool {
-    let of = |field: &str| object.pointer(&format!("/spec/scaleTargetRef/{field}")).and_then(Value::as_str).unwrap_or_default();
-    object::group(object) == "autoscaling"
-        && object::kind(object) == "HorizontalPodAutoscaler"
-        && of("kind") == target.kind
-        && of("name") == target.name
-        && object::group_of(of("apiVersion")) == group
+    let key = Key { group: group.to_owned(), kind: target.kind.clone(), name: target.name.clone() };
+    scaled::by_others([object]).contains(&key)
 }
 
 /// The segments of a JSON pointer (RFC 6901). Beyond it, an item of a list may be given by its name, see [`item`].

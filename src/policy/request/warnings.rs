@@ -70,7 +70,15 @@ mod tests {
     use super::*;
 
     fn object(action: PlannedAction, kind: &str, name: &str) -> PlannedObject {
-        PlannedObject { action, api_version: "v1".into(), kind: kind.into(), name: name.into(), cluster_scoped: false, fields: Vec::new() }
+        PlannedObject {
+            action,
+            api_version: "v1".into(),
+            kind: kind.into(),
+            name: name.into(),
+            cluster_scoped: false,
+            fields: Vec::new(),
+            changes: Vec::new(),
+        }
     }
 
     #[test]

@@ -1,0 +1,89 @@
+//! What arrives is what was meant: an object that changes becomes what it would be if it were created anew, but for what others own.
+
+mod aggregated;
+mod drifted;
+mod given_up;
+mod scaled;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use pilotage::api::plan::{FieldChange, Plan, PlannedObject};
+use pilotage::api::{DeploymentRequest, Stage};
+use serde_json::{Value, json};
+
+use crate::world::{World, outcome, phase};
+
+/// The kinds that a version in development is cleared of.
+const KINDS: &str = "deployments,services,networkpolicies,horizontalpodautoscalers,serviceaccounts,configmaps";
+
+/// Puts a version of solution `app` into development in place of the one that is there, and no trace of that.
+async fn develop(world: &World, version: &str, objects: &[Value]) {
+    world.plane.kubectl().ok(&["delete", KINDS, "-n", &world.dev, "-l", "app.kubernetes.io/part-of=app", "--wait=true"]).unwrap();
+    world.apply(objects).await;
+    world.apply(&[world.solution("app", version)]).await;
+}
+
+/// Puts a version into development and deploys it to QA.
+async fn deployed(world: &World, version: &str, objects: &[Value]) -> Plan {
+    develop(world, version, objects).await;
+    let name = format!("to-qa-{version}");
+    plan(&succeeded(world.deploy(&name, "qa", "app", version).await))
+}
+
+fn succeeded(request: DeploymentRequest) -> DeploymentRequest {
+    assert_eq!(phase(&request), "Succeeded", "{:?} {:?}", outcome(&request), request.status.as_ref().map(|s| &s.run.errors));
+    request
+}
+
+fn plan(request: &DeploymentRequest) -> Plan {
+    request.status.as_ref().and_then(|s| s.run.plan.clone()).unwrap()
+}
+
+/// An object of the solution in development.
+fn object(world: &World, api_version: &str, kind: &str, name: &str, spec: Option<Value>) -> Value {
+    let mut object = json!({"apiVersion": api_version, "kind": kind,
+        "metadata": {"name": name, "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "app"}}});
+    if let Some(spec) = spec {
+        object["spec"] = spec;
+    }
+    object
+}
+
+/// A Deployment of one container, with what else its specification and that of its pods have.
+fn web(world: &World, image: &str, spec: Value, pod: Value) -> Value {
+    let mut pods = json!({"containers": [{"name": "web", "image": format!("registry.example.test/web:{image}")}]});
+    pods.as_object_mut().unwrap().extend(pod.as_object().unwrap().clone());
+    let mut all = json!({"selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": pods}});
+    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    object(world, "apps/v1", "Deployment", "web", Some(all))
+}
+
+/// What there is in QA.
+fn in_qa(world: &World, kind: &str, name: &str) -> Value {
+    world.plane.kubectl().json(&["get", kind, name, "-n", &world.qa, "--show-managed-fields"]).unwrap()
+}
+
+fn deployments(world: &World) -> Api<Deployment> {
+    Api::namespaced(world.admin.clone(), &world.qa)
+}
+
+/// Stage `qa` with what it says of deployments.
+async fn stage(world: &World, deployment: Value) {
+    let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
+    stage["spec"]["deployment"] = deployment;
+    world.apply_as(&world.olga().await, &stage).await.unwrap();
+    world.ready::<Stage>("qa").await;
+}
+
+/// Pods that no node takes.
+fn stuck() -> Value {
+    json!({"nodeSelector": {"there": "is-none"}})
+}
+
+fn planned<'a>(plan: &'a Plan, kind: &str) -> &'a PlannedObject {
+    plan.objects.iter().find(|o| o.kind == kind).unwrap_or_else(|| panic!("no {kind}: {:?}", plan.objects))
+}
+
+fn change(field: &str, old: Option<&str>, new: Option<&str>) -> FieldChange {
+    FieldChange { field: field.to_owned(), old: old.map(str::to_owned), new: new.map(str::to_owned) }
+}
