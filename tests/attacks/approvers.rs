@@ -37,7 +37,9 @@ async fn people_approve_and_the_delegate_deploys() {
     let world = World::new("people").await;
     orders(&world).await;
     world.apply(&[json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "board", "namespace": world.host}})]).await;
-    for (name, subject) in [("managers", group("managers")), ("makers", group("makers")), ("pia", user("pia")), ("mallory", user("mallory"))] {
+    for (name, subject) in
+        [("managers", group("managers")), ("makers", group("makers")), ("pia", user("pia")), ("mallory", user("mallory"))]
+    {
         may_patch(&world, name, &subject).await;
     }
     may_patch(&world, "board", &account(&world, "board")).await;
@@ -56,25 +58,35 @@ async fn people_approve_and_the_delegate_deploys() {
     let only = "only pia or group managers or group makers or system:serviceaccount:";
     let bot = delegate(&world, "qa");
     let decides = async |who| world.approve_as(who, "orders", "Approved").await;
-    refused(235, "the delegate, where people approve", decides(world.bot("qa").await), 403, &["the gate is not open yet or is not yours"]).await;
+    refused(235, "the delegate, where people approve", decides(world.bot("qa").await), 403, &["the gate is not open yet or is not yours"])
+        .await;
     refused(235, "a holder of approve, where people approve", decides(world.eve().await), 403, &[only, "you are eve"]).await;
     refused(235, "the cluster's administrator, where people approve", decides(world.admin.clone()), 403, &[only]).await;
     let mallory = person(&world, "mallory", &[]).await;
     refused(235, "somebody whom the gate does not name", decides(mallory), 403, &["the gate is not open yet or is not yours"]).await;
     let namesake = person(&world, "managers", &[]).await;
     refused(235, "a person who is called as a group", decides(namesake), 403, &["cannot patch"]).await;
-    refused(235, "the operator, where people approve", decides(client(operator(&world)).await), 403, &["the operator decides no gate"]).await;
+    refused(235, "the operator, where people approve", decides(client(operator(&world)).await), 403, &["the operator decides no gate"])
+        .await;
     let as_pia = acting_as(operator(&world), "pia", &[]).await;
     refused(235, "the operator as a person who approves", decides(as_pia), 403, &["pilotage-system:pilotage", "cannot impersonate"]).await;
     let board = format!("system:serviceaccount:{}:board", world.host);
     let as_board = acting_as(world.plane.admin_kubeconfig(), &board, &[]).await;
     refused(235, "an approving ServiceAccount without its token", decides(as_board), 403, &["decides with a token of its own"]).await;
-    refused(236, "the requester, who is of a group that approves", decides(world.dana().await), 403, &["does not decide their own request"]).await;
+    refused(
+        236,
+        "the requester, who is of a group that approves",
+        decides(world.dana().await),
+        403,
+        &["does not decide their own request"],
+    )
+    .await;
 
     // Whoever the stage names later was not asked for this plan.
     approved_by(&world, json!({"by": "Approvers", "approvers": [{"kind": "User", "name": "mallory"}]})).await;
     let mallory = person(&world, "mallory", &[]).await;
-    refused(237, "an approver who was named after the gate opened", decides(mallory), 403, &["the gate is not open yet or is not yours"]).await;
+    refused(237, "an approver who was named after the gate opened", decides(mallory), 403, &["the gate is not open yet or is not yours"])
+        .await;
 
     let max = person(&world, "max", &["managers"]).await;
     world.approve_as(max, "orders", "Approved").await.unwrap();
@@ -101,9 +113,23 @@ async fn who_approves_is_said_by_who_answers_for_the_delegate() {
     let mallory = administrator(&world, "mallory").await;
     let own = set(json!({"by": "Approvers", "approvers": [{"kind": "User", "name": "mallory"}]}));
     let named = stages(mallory.clone()).await;
-    refused(238, "an administrator makes themself the approver", named.patch("qa", &PatchParams::default(), &own), 403, &["the verb delegate"]).await;
+    refused(
+        238,
+        "an administrator makes themself the approver",
+        named.patch("qa", &PatchParams::default(), &own),
+        403,
+        &["the verb delegate"],
+    )
+    .await;
     let none = set(json!({"by": "Automatic"}));
-    refused(238, "an administrator takes the approval away", named.patch("qa", &PatchParams::default(), &none), 403, &["the verb delegate"]).await;
+    refused(
+        238,
+        "an administrator takes the approval away",
+        named.patch("qa", &PatchParams::default(), &none),
+        403,
+        &["the verb delegate"],
+    )
+    .await;
     let olga = stages(world.olga().await).await;
     for (what, approver) in [
         ("everybody", json!({"kind": "Group", "name": "system:authenticated"})),

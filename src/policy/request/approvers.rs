@@ -40,7 +40,8 @@ pub fn automatic(o: &Observed, stage: &StageView) -> Result<(), Step> {
 
 /// That nobody was asked, and who answers for it; `None` where somebody is asked.
 pub fn answered_for(o: &Observed) -> Option<String> {
-    let stage = o.stage.present().filter(|stage| stage.delegate != DelegateView::Requester && stage.approval.by == ApprovalBy::Automatic)?;
+    let stage =
+        o.stage.present().filter(|stage| stage.delegate != DelegateView::Requester && stage.approval.by == ApprovalBy::Automatic)?;
     let owner = stage.owner.as_ref().map_or("its owner", |owner| owner.username.as_str());
     Some(format!("stage {} approves by itself (spec.approval.by: Automatic), for which {owner} answers", o.request.stage))
 }
@@ -114,10 +115,19 @@ mod tests {
         let asked = |by| {
             let o = head().with_stage(|stage| stage.approval = approval(by));
             let stage = o.stage.present().unwrap();
-            rights_to_become(&o, stage).iter().map(|r| format!("{} {} {}", r.verb, r.resource, r.name.clone().unwrap_or_default())).collect::<Vec<_>>()
+            rights_to_become(&o, stage)
+                .iter()
+                .map(|r| format!("{} {} {}", r.verb, r.resource, r.name.clone().unwrap_or_default()))
+                .collect::<Vec<_>>()
         };
         let delegate = ["impersonate serviceaccounts bot", "create serviceaccounts bot"];
-        let others = ["impersonate-on:user-info:patch deploymentrequests ", "impersonate users pia", "impersonate groups release-managers", "impersonate serviceaccounts board", "create serviceaccounts board"];
+        let others = [
+            "impersonate-on:user-info:patch deploymentrequests ",
+            "impersonate users pia",
+            "impersonate groups release-managers",
+            "impersonate serviceaccounts board",
+            "create serviceaccounts board",
+        ];
         assert_eq!(asked(ApprovalBy::Delegate), delegate);
         assert_eq!(asked(ApprovalBy::Approvers), others);
         assert_eq!(asked(ApprovalBy::DelegateOrApprovers), [&delegate[..], &others[..]].concat());

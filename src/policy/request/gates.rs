@@ -42,7 +42,12 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
             End::Failed,
             at,
             "GateTimedOut",
-            format!("the {} was not decided between {} and {deadline} by {}; make a new request", word(kind), gate.opened_at, approvers::said(o, gate)),
+            format!(
+                "the {} was not decided between {} and {deadline} by {}; make a new request",
+                word(kind),
+                gate.opened_at,
+                approvers::said(o, gate)
+            ),
         ));
     }
     Err(Waiting::watched(
@@ -198,4 +203,3 @@ fn word(kind: GateKind) -> &'static str {
         GateKind::PreDeploymentStep => "pre-deployment step",
     }
 }
-

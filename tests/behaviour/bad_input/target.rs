@@ -86,7 +86,9 @@ async fn a_quota_that_is_used_up_is_said_with_its_name() {
     world.until("the quota is in force", async || kubectl.run(&refused).unwrap().stderr.contains("exceeded quota").then_some(())).await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
     let message = world.waits_for("to-qa", "QuotaExceeded").await;
-    for words in ["ConfigMap orders: QuotaExceeded: ", "exceeded quota: few", "(raise the quota of the target namespace, or free some of it)"] {
+    for words in
+        ["ConfigMap orders: QuotaExceeded: ", "exceeded quota: few", "(raise the quota of the target namespace, or free some of it)"]
+    {
         assert!(message.contains(words), "{message}");
     }
     assert!(world.operator_writes(&world.qa, false).is_empty());
