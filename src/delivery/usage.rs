@@ -79,7 +79,7 @@ pub(super) fn of(resource: &ApiResource, object: &Value) -> Usage {
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Service") => usage + service(object),
         ("", "PersistentVolumeClaim") => usage + storage(object),
-        ("", "Pod") => usage + pod(references::pod(object)),
+        ("", "Pod") => usage + pod(own_pod(object)),
         ("apps", "StatefulSet") => {
             let claims = list(object, "/spec/volumeClaimTemplates").map(claim).fold(Usage::default(), Usage::add);
             usage + claims.times(pods(object)) + running(object)
@@ -91,7 +91,7 @@ pub(super) fn of(resource: &ApiResource, object: &Value) -> Usage {
 /// What a pod of the object doesn't say of what the resource counts: the server refuses such pods under a quota for that, unless a
 /// `LimitRange` fills it in.
 pub(super) fn leaves_open(object: &Value, resource: &str) -> bool {
-    let is_pods = pods(object) > 0 && references::pod(object).is_some();
+    let is_pods = pods(object) > 0 && own_pod(object).is_some();
     let said = match resource {
         "requests.cpu" | "cpu" => ["requests", "cpu"],
         "requests.memory" | "memory" => ["requests", "memory"],
@@ -102,7 +102,12 @@ pub(super) fn leaves_open(object: &Value, resource: &str) -> bool {
     let says = |container: &Value| {
         amount(container, said[0], said[1]).is_some() || said[0] == "requests" && amount(container, "limits", said[1]).is_some()
     };
-    is_pods && references::pod(object).is_some_and(|pod| pod.get("resources").is_none() && !list(pod, "/containers").all(says))
+    is_pods && own_pod(object).is_some_and(|pod| pod.get("resources").is_none() && !list(pod, "/containers").all(says))
+}
+
+/// The specification of the pods that an object makes, where it makes some: quotas count those, and no pods that stand elsewhere in it.
+fn own_pod(object: &Value) -> Option<&Value> {
+    references::pods(object).into_iter().next()
 }
 
 fn service(object: &Value) -> Usage {
@@ -142,7 +147,7 @@ fn storage(claim: &Value) -> Usage {
 
 /// What the pods of a workload use together.
 fn running(object: &Value) -> Usage {
-    pod(references::pod(object)).times(pods(object))
+    pod(own_pod(object)).times(pods(object))
 }
 
 /// How many pods a workload runs, as far as it says so.

@@ -36,6 +36,7 @@ async fn stored_first(world: &World) -> Artifact {
         bundle: Arc::new(Bundle::new(vec![first])),
         cluster_scoped: Vec::new(),
         not_listed: std::collections::BTreeSet::new(),
+        reported_on: std::collections::BTreeSet::new(),
         environment_variables: Vec::new(),
         connection_references: Vec::new(),
         dependencies: Vec::new(),

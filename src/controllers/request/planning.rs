@@ -14,7 +14,7 @@ use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
 use crate::api::stage::OnFailure;
 use crate::api::{Artifact, Environment, names};
-use crate::delivery::errors::{Cause, first_few, named};
+use crate::delivery::errors::{first_few, named};
 use crate::delivery::node_ports::{self, NodePort};
 use crate::delivery::object::Key;
 use crate::delivery::of_cluster;

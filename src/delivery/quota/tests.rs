@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::delivery::object::{Item, Served};
+use crate::delivery::anew::Handover;
 use crate::delivery::planned::ParentPlan;
 use crate::delivery::set::Set;
 use crate::identity::delegate::Delegate;
@@ -16,7 +17,7 @@ fn item(action: PlannedAction, kind: &str, name: &str, body: Value, live: Option
     body["apiVersion"] = resource.api_version.clone().into();
     body["kind"] = kind.into();
     let key = Key { group: group.into(), kind: kind.into(), name: name.into() };
-    PlannedItem { item: Item { key, served: Served::in_namespaces(resource), body }, action, live, would_be: None, fields: vec![] }
+    PlannedItem { item: Item { key, served: Served::in_namespaces(resource), body }, action, live, would_be: None, fields: vec![], handover: Handover::default() }
 }
 
 fn planned(items: Vec<PlannedItem>, is_new: bool) -> Planned {
