@@ -2,6 +2,7 @@
 //! that `kubectl explain` prints. `crds/` is generated from here (`pilotage crd`).
 
 pub mod artifact;
+pub mod bounds;
 pub mod cluster_scoped;
 pub mod condition;
 pub mod crd;

@@ -15,6 +15,7 @@ pub mod failure;
 pub mod fence;
 mod findings;
 pub mod health;
+pub mod lookup;
 mod memory;
 pub mod node_ports;
 pub mod object;

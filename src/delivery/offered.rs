@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::errors::{self, Cause};
-use super::references;
+use super::{lookup, references};
 use crate::api::names::CONNECTION_LABEL;
 use crate::api::plan::{AccessedObject, PlanResult};
 use crate::identity::access::Right;
@@ -103,7 +103,7 @@ impl Offers {
         let kind = K::kind(&()).into_owned();
         let result =
             |reason: &str, message: String| PlanResult { kind: kind.clone(), name: name.to_owned(), reason: reason.to_owned(), message };
-        match Api::<K>::namespaced(delegate.client(), namespace).get_metadata_opt(name).await {
+        match lookup::metadata(&Api::<K>::namespaced(delegate.client(), namespace), name).await {
             Ok(Some(object)) if object.labels().get(CONNECTION_LABEL).is_some_and(|v| v == "true") => {
                 self.used.push(AccessedObject { kind, name: name.to_owned(), used_by: user.to_owned() });
             }

@@ -30,9 +30,6 @@ use crate::policy::request::hash::{PlanInputs, plan_hash};
 use crate::policy::request::observed::{ApplyFact, CurrentVersion, DelegateView, Observed, Obstacle, PlanFact};
 use crate::policy::request::warnings;
 
-/// How many findings a status takes (its schema says so).
-const MOST_RESULTS: usize = 64;
-
 /// A plan that can be carried out in this pass.
 pub(super) struct Prepared {
     /// As the status shows it.
@@ -88,6 +85,7 @@ impl Pass {
         }
         let client = match self.acting(observed).await? {
             Ok(client) => client,
+            Err(obstacle) if obstacle.reason == acting::DELEGATE_UNUSABLE => return Ok(PlanFact::Refused(obstacle)),
             Err(obstacle) => return Ok(PlanFact::Missing(obstacle)),
         };
         let dry = match self.dry_run(&client, &target, &artifact).await? {
@@ -151,14 +149,10 @@ impl Pass {
             objects: report.objects,
             objects_omitted: report.objects_omitted,
             access: dry.access,
-            results: warnings
-                .into_iter()
-                .chain(left_alone)
-                .chain(node_ports)
-                .chain(dry.unserved)
-                .chain(unshared)
-                .take(MOST_RESULTS)
-                .collect(),
+            results: warnings.into_iter().chain(left_alone).chain(node_ports).chain(dry.unserved).chain(unshared).collect(),
+            // Counted where the status is written.
+            access_omitted: 0,
+            results_omitted: 0,
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
         Ok(PlanFact::Ready { hash, summary })

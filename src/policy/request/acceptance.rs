@@ -11,6 +11,7 @@ use super::sharing;
 use super::step::{End, Ending, Progress, Step, Waiting};
 use crate::api::artifact::Outcome;
 use crate::api::repository::{self, Repository};
+use crate::policy::clock;
 
 /// For this long after a request's creation its refusal waits for other objects of the same `kubectl apply` to arrive.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -332,7 +333,7 @@ fn dependencies(o: &Observed, target: &TargetView, now: Timestamp) -> Result<(),
 
 /// Refuses, once it is sure that nothing of the same `kubectl apply` is still to come and caches told the truth.
 fn refuse(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
-    let settled = o.request.created_at + SETTLING;
+    let settled = clock::after(o.request.created_at, SETTLING);
     if now < settled {
         return Waiting::watched(Progress::Acceptance, reason, message, Some(settled));
     }
@@ -370,7 +371,7 @@ fn gone_or_awaited(o: &Observed, reason: &str, message: &str, now: Timestamp) ->
 pub(super) fn wait_for_right(o: &Observed, at: Progress, obstacle: &Obstacle, now: Timestamp) -> Step {
     let deadline = deadline(o);
     if now < deadline {
-        let waited = Duration::try_from(now.duration_since(deadline - o.accept_timeout)).unwrap_or_default();
+        let waited = Duration::try_from(now.duration_since(clock::before(deadline, o.accept_timeout))).unwrap_or_default();
         let poll = (waited / 20).clamp(ASKED_AGAIN_AFTER.0, ASKED_AGAIN_AFTER.1);
         return Waiting::polled(at, &obstacle.reason, waits(&obstacle.message, deadline), Some(deadline), poll);
     }
@@ -400,8 +401,9 @@ fn deadline(o: &Observed) -> Timestamp {
     let opened = [&gates.pre_export_step, &gates.approval, &gates.pre_deployment_step]
         .into_iter()
         .flatten()
-        .map(|g| g.opened_at + stage_timeout)
+        .map(|g| clock::after(g.opened_at, stage_timeout))
         .max();
     let scheduled = o.request.scheduled_time.clone().ok().flatten();
-    [Some(o.request.created_at), opened, scheduled].into_iter().flatten().max().unwrap_or(o.request.created_at) + o.accept_timeout
+    let last = [Some(o.request.created_at), opened, scheduled].into_iter().flatten().max().unwrap_or(o.request.created_at);
+    clock::after(last, o.accept_timeout)
 }

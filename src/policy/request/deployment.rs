@@ -10,9 +10,10 @@ use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
 use crate::api::names;
+use crate::policy::clock;
 
 /// How long a deployment may take where its stage is gone.
-const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often the health of the target is looked at.
 pub(super) const HEALTH_POLL: Duration = Duration::from_millis(500);
 /// How often a right that was taken away is asked for again.
@@ -21,7 +22,7 @@ const RIGHT_POLL: Duration = Duration::from_secs(2);
 /// What is done about a request that has started.
 pub fn run(o: &Observed, now: Timestamp) -> Step {
     let started = o.request.start_time.unwrap_or(now);
-    let deadline = started + timeout(o);
+    let deadline = clock::after(started, timeout(o));
     if let Some(target) = o.target.present()
         && target.claim.as_ref().is_none_or(|c| c.request_uid != o.request.uid)
     {

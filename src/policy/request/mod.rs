@@ -2,6 +2,7 @@
 
 pub mod acceptance;
 pub mod decide;
+pub mod decisions;
 pub mod deployment;
 pub mod gates;
 pub mod hash;
