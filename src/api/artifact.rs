@@ -167,6 +167,36 @@ pub enum Outcome {
     Failed,
 }
 
+/// A gate of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum DecidedGate {
+    /// Gate 1, before the export.
+    PreExportStep,
+    /// Gate 2, the approval.
+    Approval,
+    /// Gate 3, before the deployment.
+    PreDeploymentStep,
+}
+
+/// Who let a deployment pass a gate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedDecision {
+    /// The gate.
+    pub gate: DecidedGate,
+    /// Who decided, as the API server authenticated them.
+    #[schemars(length(max = 1024))]
+    pub by: String,
+    /// The person who decided, as the approver reported. Not verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub on_behalf_of: Option<String>,
+    /// When the operator saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub at: Option<Timestamp>,
+}
+
 /// One deployment of the artifact: the proof that stage order is decided from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -208,10 +238,14 @@ pub struct DeploymentRecord {
     /// Who asked.
     #[schemars(length(max = 1024))]
     pub requested_by: String,
-    /// Who approved, where the stage has that gate.
+    /// Everybody who decided, gate by gate, in one line for people; in records of old the approver alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = 8192))]
     pub approved_by: Option<String>,
+    /// The decisions at the gates, in the order of the gates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    pub decisions: Vec<RecordedDecision>,
     /// The identity that deployed.
     #[schemars(length(max = 1024))]
     pub deployed_by: String,

@@ -122,7 +122,7 @@ pub struct Prerequisite {
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// The object's name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[^/%]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._:@-]*[A-Za-z0-9])?$"))]
     pub name: String,
     /// A condition of the object that must be `True`; left out, the object must be current by the rules of kstatus.
     #[serde(default, skip_serializing_if = "Option::is_none")]

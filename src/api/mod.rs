@@ -3,6 +3,7 @@
 
 pub mod approvers;
 pub mod artifact;
+pub mod bounds;
 pub mod cluster_scoped;
 pub mod condition;
 pub mod crd;

@@ -222,6 +222,9 @@ pub struct PipelineStatus {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub stages: Vec<StageSummary>,
+    /// How many further stages there are that are not listed.
+    #[serde(default, skip_serializing_if = "super::plan::is_zero")]
+    pub stages_omitted: i32,
     /// How far each sink has been told.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]

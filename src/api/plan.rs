@@ -82,10 +82,16 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub access: Vec<AccessedObject>,
+    /// How many further ones it uses that are not listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub access_omitted: i32,
     /// What speaks against the deployment, one entry an object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub results: Vec<PlanResult>,
+    /// How many further findings there are that are not listed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub results_omitted: i32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]

@@ -39,7 +39,7 @@ fn decided(key: &str) -> Message {
     printcolumn(name = "Waiting for", type_ = "string", json_path = ".status.waitingFor", description = "What it waits for, or how it ended, in a line"),
     printcolumn(name = "Requested by", type_ = "string", json_path = ".spec.requestedBy.username", description = "Who asked", priority = 1),
     printcolumn(name = "Deployed by", type_ = "string", json_path = ".status.deployedBy", description = "The identity that deploys", priority = 1),
-    printcolumn(name = "Approved by", type_ = "string", json_path = ".status.approval.by", description = "Who approved", priority = 1),
+    printcolumn(name = "Approved by", type_ = "string", json_path = ".status.approvedBy", description = "Everybody who decided, gate by gate", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Succeeded\")].message", description = "What it waits for, or how it ended, in full", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.endTime) || (has(self.status) && self.status == oldSelf.status)")

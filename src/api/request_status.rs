@@ -88,6 +88,10 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub deployed_by: Option<String>,
+    /// Everybody who decided, gate by gate, in one line for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub approved_by: Option<String>,
     /// When the request claimed its target and began to deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
@@ -103,6 +107,9 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub errors: Vec<ObjectError>,
+    /// How many further objects failed that are not listed.
+    #[serde(default, skip_serializing_if = "super::plan::is_zero")]
+    pub errors_omitted: i32,
     /// `Accepted`, `PreExportStepCompleted`, `Exported`, `Validated`, `Approved`, `PreDeploymentStepCompleted`, `Deployed`, `Shared`,
     /// `Succeeded` (the summary; its message says what the request waits for), `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

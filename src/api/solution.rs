@@ -5,6 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
+use super::condition::Condition;
 use super::reference::GroupKind;
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
@@ -22,7 +24,7 @@ use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
     derive = "PartialEq",
     doc = "What a developer ships from a development namespace: the selector of its components, its version, and the settings that differ from stage to stage. Its status shows all that happens to it, on every pipeline.",
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version", description = "The version in development"),
-    printcolumn(name = "Deployments", type_ = "string", json_path = ".status.summary", description = "For each stage the newest version asked for, and what became of it"),
+    printcolumn(name = "Deployments", type_ = "string", json_path = ".status.summary", description = "For each stage what runs there, and what was asked for"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')")
         .message("a solution's name is a DNS label: at most 63 characters, no dots").field_path(".spec")
@@ -33,7 +35,7 @@ pub struct SolutionSpec {
     #[schemars(
         length(min = 5, max = 63),
         regex(
-            pattern = r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-(0|[1-9][0-9]*|[0-9]*[a-z-][0-9a-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[a-z-][0-9a-z-]*))*)?$"
+            pattern = r"^(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})(-(0|[1-9][0-9]*|[0-9]*[a-z-][0-9a-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[a-z-][0-9a-z-]*))*)?$"
         )
     )]
     pub version: String,
@@ -110,18 +112,32 @@ pub struct SolutionStatus {
     /// The generation that this status was made on; -1 before the first time.
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
-    /// The newest request of each stage, in one line for people: `qa: 1.4.0 Succeeded, prod: 1.4.0 AwaitingApproval`.
+    /// What runs in each stage, and in brackets what was asked for beside it, in one line for people:
+    /// `qa: 1.4.0, prod: 1.3.0 (1.4.0 AwaitingApproval)`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 4096))]
     pub summary: String,
-    /// The newest request of each stage.
+    /// The stages: what runs there, and what was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = MOST_DEPLOYMENTS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into(), "stage".into()]))]
     pub deployments: Vec<SolutionDeployment>,
+    /// How many entries were dropped to keep the list within its bounds: the oldest of stages in which nothing runs.
+    #[serde(default, skip_serializing_if = "super::plan::is_zero")]
+    pub deployments_omitted: i32,
+    /// `Ready`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
 }
 
-/// The newest request of one stage.
+/// The most stages that a Solution tells of.
+pub const MOST_DEPLOYMENTS: usize = 128;
+/// The most further requests that it tells of for one stage.
+pub const MOST_OTHERS: usize = 4;
+
+/// One stage: what runs there, and the newest accepted request for it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SolutionDeployment {
@@ -134,6 +150,9 @@ pub struct SolutionDeployment {
     /// The Pipeline.
     #[schemars(length(max = 253))]
     pub pipeline: String,
+    /// What runs there; left out where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<RunningVersion>,
     /// The version that was asked for.
     #[schemars(length(max = 63))]
     pub version: String,
@@ -150,22 +169,100 @@ pub struct SolutionDeployment {
     /// Who asked.
     #[schemars(length(max = 1024))]
     pub requester: String,
+    /// Whether the request was never accepted. One that was is not hidden by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_accepted: bool,
     /// What it waits for, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub message: Option<String>,
+    /// Everybody who decided, gate by gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub approved_by: Option<String>,
     /// What the approver said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub approval_comments: Option<String>,
+    /// When the request was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub asked_at: Option<Timestamp>,
+    /// When this was written.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub at: Timestamp,
+    /// Further requests for the stage: those that are under way first, then the newest; no more of one person while others have to go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_OTHERS))]
+    pub others: Vec<OtherRequest>,
+    /// How many were dropped from there to keep it short.
+    #[serde(default, skip_serializing_if = "super::plan::is_zero")]
+    pub others_omitted: i32,
+}
+
+/// A version that runs in a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningVersion {
+    /// The version that was deployed last with success.
+    #[schemars(length(max = 63))]
+    pub version: String,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub since: Option<Timestamp>,
+}
+
+/// A further request for a stage.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OtherRequest {
+    /// The version that was asked for.
+    #[schemars(length(max = 63))]
+    pub version: String,
+    /// Where the request is, in one word.
+    #[schemars(length(max = 64))]
+    pub phase: String,
+    /// The request's name.
+    #[schemars(length(max = 253))]
+    pub request: String,
+    /// The request's uid.
+    #[serde(rename = "requestUID")]
+    #[schemars(length(max = 128))]
+    pub request_uid: String,
+    /// Who asked.
+    #[schemars(length(max = 1024))]
+    pub requester: String,
+    /// Whether the request was never accepted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_accepted: bool,
+    /// What it waits for, or how it ended; the beginning of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// When the request was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub asked_at: Option<Timestamp>,
     /// When this was written.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub at: Timestamp,
 }
 
-/// The newest request of each stage in one line, within what the schema allows.
+/// What runs in each stage, and what was asked for beside it, in one line within what the schema allows.
 pub fn summary(deployments: &[SolutionDeployment]) -> String {
-    const MOST: usize = 4096;
-    let each: Vec<String> = deployments.iter().map(|d| format!("{}: {} {}", d.stage, d.version, d.phase)).collect();
-    each.join(", ").chars().take(MOST).collect()
+    let each: Vec<String> = deployments.iter().map(in_words).collect();
+    bounds::text(&each.join(", "), MOST_SUMMARY)
+}
+
+/// The most characters of that line.
+const MOST_SUMMARY: usize = 4096;
+
+fn in_words(entry: &SolutionDeployment) -> String {
+    let SolutionDeployment { stage, version, phase, .. } = entry;
+    match &entry.runs {
+        Some(runs) if runs.version == *version && phase == "Succeeded" => format!("{stage}: {version}"),
+        Some(runs) => format!("{stage}: {} ({version} {phase})", runs.version),
+        None => format!("{stage}: nothing ({version} {phase})"),
+    }
 }

@@ -36,7 +36,7 @@ fn table(header: &[&str]) -> Table {
 }
 
 fn of_solutions(solutions: &[Solution]) -> String {
-    let mut rows = table(&["SOLUTION", "IN DEVELOPMENT", "STAGE", "VERSION", "PHASE", "REQUESTER", "MESSAGE"]);
+    let mut rows = table(&["SOLUTION", "IN DEVELOPMENT", "STAGE", "RUNS", "VERSION", "PHASE", "REQUESTER", "MESSAGE"]);
     for solution in solutions {
         let deployments = solution.status.as_ref().map(|s| s.deployments.as_slice()).unwrap_or_default();
         if deployments.is_empty() {
@@ -44,7 +44,16 @@ fn of_solutions(solutions: &[Solution]) -> String {
         }
         for d in deployments {
             let message = d.message.as_deref().map(condition::in_a_line).unwrap_or_default();
-            rows.add_row([&solution.name_any(), &solution.spec.version, &d.stage, &d.version, &d.phase, &d.requester, &message]);
+            rows.add_row([
+                solution.name_any().as_str(),
+                &solution.spec.version,
+                &d.stage,
+                d.runs.as_ref().map_or("nothing", |runs| runs.version.as_str()),
+                &d.version,
+                &d.phase,
+                &d.requester,
+                &message,
+            ]);
         }
     }
     rows.to_string()

@@ -16,6 +16,9 @@ use crate::api::condition::ConditionStatus;
 /// When to look again at an object whose cache is behind the operator's own last write; usually the watch is sooner.
 const BEHIND: Duration = Duration::from_secs(1);
 
+/// When to look again at an object whose passes fail again and again.
+const GIVEN_UP: Duration = Duration::from_mins(1);
+
 /// `Ok` where the condition is `True`; otherwise why it is not, in one word.
 fn holds(condition: Option<&Condition>) -> Result<(), String> {
     match condition {

@@ -11,6 +11,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::api::condition;
 use crate::api::request_status::condition_types;
+use crate::api::solution::SolutionDeployment;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 use crate::driver::controller::{Queue, Waker};
 use crate::driver::remotes::Remotes;
@@ -191,6 +192,10 @@ impl News for Wiring {
                 && (p.name_any() == object.spec.pipeline || p.status.as_ref().is_some_and(|s| s.stages.iter().any(|s| s.name == name)))
         });
         self.wake_requests(|r| namespace(r) == host && r.spec.stage == name);
+        if self.stores.stages.get(&ObjectRef::from_obj(object)).is_none() {
+            // What is told of it in development.
+            self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(|d| Some(d.host.as_str()) == host && d.stage == name));
+        }
     }
 
     fn request(&self, object: &DeploymentRequest) {
@@ -209,7 +214,8 @@ impl News for Wiring {
             });
             if gone {
                 // What is told of it in development.
-                self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(|d| d.request_uid == uid));
+                let tells = |d: &SolutionDeployment| d.request_uid == uid || d.others.iter().any(|o| o.request_uid == uid);
+                self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(tells));
             }
         }
     }
@@ -230,6 +236,10 @@ impl News for Wiring {
         self.wake_environments(|e| e.spec.namespace == name || namespace(e) == Some(&name));
         // A namespace that has just become a host brings all that lies in it.
         self.wake_pipelines(|p| namespace(p) == Some(&name));
+        if !self.stores.is_host(&name) {
+            // What was told of its stages while it was one.
+            self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(|d| d.host == name));
+        }
         self.stores.pipelines.state_filter(|p| namespace(p) == Some(&name)).iter().for_each(|p| self.sinks.pipeline(p));
         self.wake_stages(|s| namespace(s) == Some(&name));
         self.wake_requests(|r| namespace(r) == Some(&name));

@@ -13,6 +13,8 @@ use crate::api::request_status::ObjectError;
 pub const MAX_MESSAGE: usize = 2048;
 /// What to do about a manifest that does not fit its schema, where no setting wrote what is wrong.
 pub const CORRECT_THE_MANIFEST: &str = "correct the manifest and raise the solution's version";
+/// How deep JSON is read, the object's own lists and maps and what they are in.
+pub const DEEPEST: usize = 127;
 /// How many findings a message names.
 const NAMED: usize = 5;
 /// The longest wait that a server's `Retry-After` is followed for.
@@ -96,6 +98,7 @@ pub fn classify(error: &kube::Error) -> Cause {
     let status = match error {
         kube::Error::Api(status) => status,
         kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => return Cause::Other,
+        error if is_too_deep(error) => return Cause::Invalid,
         // Connections, time-outs, replies that were cut off: what the server did is not known.
         _ => return Cause::Transient,
     };
@@ -121,6 +124,11 @@ pub fn classify(error: &kube::Error) -> Cause {
         400 | 413 | 422 => Cause::Invalid,
         _ => Cause::Other,
     }
+}
+
+/// Whether a reply can't be read because it nests too deep, which it will do for ever.
+pub fn is_too_deep(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::SerdeError(error) if error.is_syntax() && error.to_string().contains("recursion limit"))
 }
 
 fn classify_forbidden(text: &str, details: Option<&StatusDetails>) -> Cause {
@@ -168,6 +176,7 @@ pub fn message(error: &kube::Error) -> String {
     let text = match error {
         kube::Error::Api(status) if status.message.is_empty() => format!("the API server answered {} {}", status.code, status.reason),
         kube::Error::Api(status) => conflicts(status.details.as_ref()).unwrap_or_else(|| redact(&without_asides(&status.message))),
+        error if is_too_deep(error) => format!("it nests deeper than {DEEPEST} levels, which is more than is read"),
         // A parser's error may quote what it could not parse.
         kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => "the API server's reply was cut off".to_owned(),
         other => redact(&other.to_string()),

@@ -1,5 +1,7 @@
 //! What kind of failure it is: whether waiting can help, and what for.
 
+use super::errors;
+
 /// What can be done about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failure {
@@ -23,6 +25,8 @@ impl Failure {
                 400 | 405 | 406 | 413 | 415 | 422 => Self::Refused,
                 _ => Self::Transient,
             },
+            kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => Self::Refused,
+            error if errors::is_too_deep(error) => Self::Refused,
             _ => Self::Transient,
         }
     }
@@ -49,5 +53,10 @@ mod tests {
         assert_eq!(Failure::of(&api(422)), Failure::Refused);
         assert_eq!(Failure::of(&api(503)), Failure::Transient);
         assert!(Failure::of(&api(409)).is_retryable());
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).map_err(kube::Error::SerdeError);
+        assert_eq!(read(&deep(400)).map_err(|error| Failure::of(&error)), Err(Failure::Refused), "it nests as deep the next time");
+        assert!(read(&deep(errors::DEEPEST)).is_ok());
+        assert_eq!(read("[[[").map_err(|error| Failure::of(&error)), Err(Failure::Transient), "a reply that was cut off");
     }
 }

@@ -21,6 +21,7 @@ pub mod fence;
 mod findings;
 mod handover;
 pub mod health;
+pub mod lookup;
 pub mod judged;
 mod meaning;
 mod memory;

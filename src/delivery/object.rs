@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::api::artifact::ArtifactObject;
 
+/// How deep an object nests at most.
+pub const DEEPEST: usize = 100;
+
 /// What names an object in a namespace, whatever API version it is read in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
@@ -145,6 +148,20 @@ pub fn same_state(a: &Value, b: &Value) -> bool {
         && metadata(a, "resourceVersion") == metadata(b, "resourceVersion")
 }
 
+/// Whether the object nests deeper than can be read again, once it has been stored, or has come back from a target with what the API server
+/// keeps beside it.
+pub fn is_too_deep(object: &Value) -> bool {
+    fn deeper(value: &Value, left: usize) -> bool {
+        let inner = |value| left == 0 || deeper(value, left - 1);
+        match value {
+            Value::Array(items) => items.iter().any(inner),
+            Value::Object(fields) => fields.values().any(inner),
+            _ => false,
+        }
+    }
+    deeper(object, DEEPEST)
+}
+
 /// Sets a text field of an object's metadata.
 pub(super) fn set_metadata(object: &mut Value, field: &str, value: &str) {
     if let Some(metadata) = metadata_mut(object) {
@@ -191,6 +208,12 @@ mod tests {
         for name in ["", ".", "..", "a/b", "a?dryRun=All", "a%2fb", "a b", "a#b"] {
             assert!(!is_plain_name(name), "{name}");
         }
+    }
+
+    #[test]
+    fn what_nests_too_deep_is_found() {
+        let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({"a": inner}));
+        assert!(!is_too_deep(&nested(DEEPEST)) && is_too_deep(&nested(DEEPEST + 1)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::errors::{self, Cause};
+use super::lookup;
 use super::object::{self, Key};
 use super::packed::packed;
 use super::powers::shown;
@@ -193,7 +194,7 @@ where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
     let api = Api::<K>::namespaced(delegate.client(), namespace);
-    match retrying(|| api.get_metadata_opt(name)).await {
+    match retrying(|| lookup::metadata(&api, name)).await {
         Ok(Some(object)) if object.labels().get(CONNECTION_LABEL).is_some_and(|v| v == "true") => Ok(Found::Offered),
         Ok(Some(_)) => Ok(Found::NotOffered),
         Ok(None) => Ok(Found::Absent),

@@ -10,6 +10,7 @@ use kube::core::ApiResource;
 use serde_json::Value;
 
 use super::errors::{self, Cause};
+use super::lookup;
 use super::object::{self, Key};
 use super::references;
 use super::retry::retrying;
@@ -187,7 +188,7 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
             } else {
                 Api::all_with(operator.clone(), &resource)
             };
-            let found = retrying(|| api.get_metadata_opt(&name)).await;
+            let found = retrying(|| lookup::metadata(&api, &name)).await;
             (kind, resource, name, user, found)
         })
         .buffered(CONCURRENCY)

@@ -16,11 +16,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::Tenure;
 use super::records::RecordError;
+use crate::delivery::errors::{self, Cause};
 
 /// The first delay after an error; it doubles with each further one.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// The longest delay after errors.
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
+/// After how many tries in a row, each of which failed for what does not pass by itself, the object is told of it: about a minute.
+const MOST_TRIES: u32 = 10;
+/// The longest that an object is left alone, however far away the time is that it waits for.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// When to look at an object again if nothing happens before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,12 @@ pub enum ReconcileError {
     /// What it was decided on is no longer so.
     #[error("decided on an older state")]
     Overtaken,
+    /// The API server will never take what is to be written of the object itself.
+    #[error("the API server refuses its status: {0}")]
+    Refused(String),
+    /// Something else that may pass by itself, in words.
+    #[error("{0}")]
+    Transient(String),
     /// Something else, in words.
     #[error("{0}")]
     Other(String),
@@ -59,6 +70,27 @@ impl ReconcileError {
     fn is_conflict(&self) -> bool {
         matches!(self, Self::Overtaken) || matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409)
     }
+
+    /// Whether another try will fail in the same way, as far as can be told. What lies in the API server, on the way to it, or between two
+    /// writers passes by itself.
+    fn is_lasting(&self) -> bool {
+        let lasts = |error: &kube::Error| !matches!(errors::classify(error), Cause::Transient | Cause::Stale | Cause::NamespaceTerminating);
+        match self {
+            Self::Api(error) => lasts(error),
+            Self::Record(RecordError::Write { source, .. }) => lasts(source),
+            Self::Record(RecordError::NotFound(_) | RecordError::Stopped) | Self::LeaseRanOut | Self::Overtaken | Self::Transient(_) => {
+                false
+            }
+            Self::Refused(_) | Self::Other(_) | Self::Panicked(_) => true,
+        }
+    }
+}
+
+/// What is said of an object whose passes fail again and again.
+fn given_up(error: &ReconcileError) -> String {
+    format!(
+        "{MOST_TRIES} tries in a row ended with the same kind of error, which does not pass by itself. The last one: {error}. Correct what it names;          where it names nothing of yours, it is a defect of Pilotage, which whoever runs the operator finds in its log"
+    )
 }
 
 /// One controller: what is done about one object of its kind.
@@ -68,6 +100,18 @@ pub trait Reconciler: Send + Sync + 'static {
 
     /// One pass over one object.
     fn reconcile(&self, object: Arc<Self::Kind>) -> impl Future<Output = Result<Next, ReconcileError>> + Send;
+
+    /// Says on the object, whose passes have failed again and again, why they do. Asked again after each further one.
+    fn give_up(&self, object: Arc<Self::Kind>, why: String) -> impl Future<Output = Result<Next, ReconcileError>> + Send;
+}
+
+/// What failed of one object since its last good pass.
+#[derive(Clone, Copy, Default)]
+struct Failures {
+    /// All.
+    count: u32,
+    /// Those that will not pass by themselves.
+    lasting: u32,
 }
 
 /// Wakes a controller for one object.
@@ -117,26 +161,41 @@ pub async fn run<R: Reconciler>(
     queue.awake.store(true, Ordering::Release);
     let all: Vec<ObjectRef<R::Kind>> = store.state().iter().map(|o| ObjectRef::from_obj(o.as_ref())).collect();
     let queued = futures::stream::iter(all).chain(queue.receiver).take_until(stop.cancelled_owned()).map(Ok::<_, std::convert::Infallible>);
-    let failures: Arc<Mutex<HashMap<ObjectRef<R::Kind>, u32>>> = Arc::default();
-    let forget = failures.clone();
+    let failures: Arc<Mutex<HashMap<ObjectRef<R::Kind>, Failures>>> = Arc::default();
+    let known = failures.clone();
     let pass = move |object: Arc<R::Kind>, reconciler: Arc<R>| {
-        let (forget, tenure) = (forget.clone(), tenure.clone());
+        let (known, tenure) = (known.clone(), tenure.clone());
         async move {
             if !tenure.holds() {
                 return Err(ReconcileError::LeaseRanOut);
             }
             let key = ObjectRef::from_obj(object.as_ref());
-            let outcome = AssertUnwindSafe(reconciler.reconcile(object)).catch_unwind().await;
-            match outcome {
-                Ok(Ok(next)) => {
-                    forget.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-                    Ok(match next {
-                        Next::Done => Action::await_change(),
-                        Next::After(delay) => Action::requeue(delay),
-                    })
+            let error = match guarded(reconciler.reconcile(object.clone())).await {
+                Ok(next) => {
+                    known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                    return Ok(action(next));
                 }
-                Ok(Err(error)) => Err(error),
-                Err(panic) => Err(ReconcileError::Panicked(panic_message(panic.as_ref()))),
+                Err(error) => error,
+            };
+            if !error.is_lasting() {
+                return Err(error);
+            }
+            let tries = {
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                let of_object = known.entry(key.clone()).or_default();
+                of_object.lasting = of_object.lasting.saturating_add(1);
+                of_object.lasting
+            };
+            if tries < MOST_TRIES {
+                return Err(error);
+            }
+            tracing::error!(object = %key, %error, tries, "its passes fail again and again, which it is told of");
+            match guarded(reconciler.give_up(object, given_up(&error))).await {
+                Ok(next) => Ok(action(next)),
+                Err(also) => {
+                    tracing::error!(object = %key, error = %also, "it can't be told why its passes fail");
+                    Err(error)
+                }
             }
         }
         .boxed()
@@ -144,8 +203,9 @@ pub async fn run<R: Reconciler>(
     let back_off = move |object: Arc<R::Kind>, error: &ReconcileError, _: Arc<R>| {
         let key = ObjectRef::from_obj(object.as_ref());
         let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(key.clone()).and_modify(|c| *c += 1).or_insert(1);
-        let delay = FIRST_DELAY.saturating_mul(2u32.saturating_pow((*count - 1).min(16))).min(LONGEST_DELAY);
+        let of_object = failures.entry(key.clone()).or_default();
+        of_object.count = of_object.count.saturating_add(1);
+        let delay = FIRST_DELAY.saturating_mul(2u32.saturating_pow((of_object.count - 1).min(16))).min(LONGEST_DELAY);
         if error.is_conflict() {
             tracing::debug!(object = %key, "decided on an older state; decided again");
         } else {
@@ -158,10 +218,68 @@ pub async fn run<R: Reconciler>(
         .await;
 }
 
+/// One call to a reconciler, whose panic is an error.
+async fn guarded(call: impl Future<Output = Result<Next, ReconcileError>> + Send) -> Result<Next, ReconcileError> {
+    match AssertUnwindSafe(call).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(panic) => Err(ReconcileError::Panicked(panic_message(panic.as_ref()))),
+    }
+}
+
+fn action(next: Next) -> Action {
+    match next {
+        Next::Done => Action::await_change(),
+        Next::After(delay) => Action::requeue(delay.min(LONGEST_WAIT)),
+    }
+}
+
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|s| (*s).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn api(code: u16, message: &str) -> kube::Error {
+        kube::Error::Api(Status::failure(message, "").with_code(code).boxed())
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_not_counted() {
+        for code in [409, 429, 500, 503, 504] {
+            assert!(!ReconcileError::Api(api(code, "busy")).is_lasting(), "{code}");
+        }
+        let record = |source| ReconcileError::Record(RecordError::Write { record: "Environment qa".into(), source: Arc::new(source) });
+        assert!(!record(api(503, "busy")).is_lasting());
+        assert!(!ReconcileError::LeaseRanOut.is_lasting() && !ReconcileError::Transient("registry".into()).is_lasting());
+        for lasting in [
+            ReconcileError::Api(api(422, "status.deployments: Too many: 129")),
+            ReconcileError::Api(api(500, "etcdserver: request is too large")),
+            record(api(413, "Request entity too large")),
+            ReconcileError::Other("no semver".into()),
+            ReconcileError::Panicked("overflow".into()),
+        ] {
+            assert!(lasting.is_lasting(), "{lasting}");
+            assert!(given_up(&lasting).contains(&lasting.to_string()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_of_its_object_alone() {
+        let error = guarded(async { if true { panic!("overflowed") } else { Ok(Next::Done) } }).await.unwrap_err();
+        assert_eq!(error.to_string(), "the pass panicked: overflowed");
+    }
+
+    #[test]
+    fn a_time_that_lies_far_away_is_waited_for_day_by_day() {
+        assert_eq!(action(Next::After(Duration::MAX)), Action::requeue(LONGEST_WAIT));
+        assert_eq!(action(Next::After(FIRST_DELAY)), Action::requeue(FIRST_DELAY));
+    }
 }

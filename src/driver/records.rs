@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::core::NamespaceResourceScope;
 use kube::core::object::HasStatus;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
@@ -56,6 +56,8 @@ impl<K> Records<K>
 where
     K: HasStatus
         + Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + CustomResourceExt
+        + Serialize
         + DeserializeOwned
         + Clone
         + std::fmt::Debug
@@ -131,12 +133,16 @@ where
 
     async fn write(&self, key: &ObjectRef<K>, current: &mut Option<Arc<K>>, mut batch: Vec<(Change<K>, Answer<K>)>) {
         let outcome = self.attempt(key, current, &mut batch).await;
-        if let Ok(object) = &outcome {
-            *current = Some(object.clone());
+        let is_refused = matches!(&outcome, Err(RecordError::Write { source, .. }) if status::is_refused(source));
+        if !is_refused || batch.len() == 1 {
+            answer(&outcome, current, batch);
+            return;
         }
-        for (_, answer) in batch {
-            // Whoever no longer waits has no use for the answer.
-            let _ = answer.send(outcome.clone());
+        // What one of them can't have written is no reason for the others.
+        for one in batch {
+            let mut alone = [one];
+            let outcome = self.attempt(key, current, &mut alone).await;
+            answer(&outcome, current, alone);
         }
     }
 
@@ -173,6 +179,21 @@ where
 
     async fn live(&self, key: &ObjectRef<K>) -> kube::Result<Option<K>> {
         Api::<K>::namespaced(self.client.clone(), key.namespace.as_deref().unwrap_or_default()).get_opt(&key.name).await
+    }
+}
+
+/// Remembers what was written, and tells all who waited for it.
+fn answer<K: HasStatus>(
+    outcome: &Result<Arc<K>, RecordError>,
+    current: &mut Option<Arc<K>>,
+    batch: impl IntoIterator<Item = (Change<K>, Answer<K>)>,
+) {
+    if let Ok(object) = outcome {
+        *current = Some(object.clone());
+    }
+    for (_, answer) in batch {
+        // Whoever no longer waits has no use for the answer.
+        let _ = answer.send(outcome.clone());
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::api::environment::RemoteCluster as Spec;
 use crate::delivery::discovery::Discovery;
 use crate::delivery::errors;
+use crate::delivery::lookup;
 use crate::identity::access::{Access, Right};
 use crate::identity::delegate::DelegateClient;
 use crate::identity::grants;
@@ -185,7 +186,7 @@ impl Remotes {
                 ),
             ));
         }
-        let secret = Api::<Secret>::namespaced(self.client.clone(), host).get_opt(name).await.map_err(unread)?;
+        let secret = lookup::object(&Api::<Secret>::namespaced(self.client.clone(), host), name).await.map_err(unread)?;
         let secret = secret.ok_or_else(|| {
             failed(
                 "KubeconfigNotFound",

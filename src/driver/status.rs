@@ -2,25 +2,38 @@
 
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::api::bounds;
 use crate::api::names::FIELD_MANAGER;
+use crate::delivery::errors::{self, Cause};
 
 /// Writes `new` over `old`, the status that `object` has. Returns the object as written, or `None` where nothing changed.
-/// The write carries the object's uid and resourceVersion: a conflict means that the decision was made on something else.
+/// The write carries the object's uid and resourceVersion: a conflict means that the decision was made on something else. Whatever is
+/// longer than its schema allows is cut, and what would make the object larger than is stored becomes smaller.
 ///
 /// # Errors
 /// Where the API server refuses the write; a stale object is a conflict (409).
 pub async fn write<K, S>(client: &Client, object: &K, old: Option<&S>, new: &S) -> kube::Result<Option<K>>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + CustomResourceExt
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
     S: Serialize,
 {
     let old = old.map_or(Ok(Value::Null), serde_json::to_value).map_err(kube::Error::SerdeError)?;
-    let new = serde_json::to_value(new).map_err(kube::Error::SerdeError)?;
+    let mut new = serde_json::to_value(new).map_err(kube::Error::SerdeError)?;
+    let schema = bounds::status_schema::<K>();
+    bounds::keep(&mut new, &schema);
+    if bounds::size(&new) > bounds::SURELY_FITS {
+        bounds::fit(&mut new, &schema, room(object)?);
+    }
     let Some(diff) = merge_diff(&old, &new) else { return Ok(None) };
     let api: Api<K> = Api::namespaced(client.clone(), object.meta().namespace.as_deref().unwrap_or_default());
     let patch = json!({
@@ -29,6 +42,20 @@ where
     });
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     api.patch_status(&object.name_any(), &params, &Patch::Merge(patch)).await.map(Some)
+}
+
+/// Whether the API server will never take what was written: it does not fit the schema, or is too large.
+pub fn is_refused(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(_)) && errors::classify(error) == Cause::Invalid
+}
+
+/// The most bytes that an object leaves to its status.
+fn room<K: Serialize>(object: &K) -> kube::Result<usize> {
+    let mut rest = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
+    if let Some(fields) = rest.as_object_mut() {
+        fields.remove("status");
+    }
+    Ok(bounds::MOST_WRITTEN.saturating_sub(bounds::size(&rest)).max(bounds::SURELY_FITS))
 }
 
 /// The JSON merge patch (RFC 7386) that makes `new` of `old`; `None` where they are equal.

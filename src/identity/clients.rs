@@ -31,6 +31,16 @@ pub enum ClientError {
     /// An empty user name would make the API server act as the operator itself.
     #[error("refused to impersonate an empty user name")]
     EmptyIdentity,
+    /// What can't be sent as it is would be cut, or refused, or name somebody else.
+    #[error(
+        "{0:?} is not a user or group that can be acted as: names are sent as headers, which take visible ASCII characters, and blanks in between alone"
+    )]
+    Unsendable(String),
+}
+
+/// Whether a header can carry the name as it is.
+fn is_sendable(name: &str) -> bool {
+    name.bytes().all(|b| matches!(b, b' '..=b'~')) && name.trim() == name
 }
 
 impl Clients {
@@ -75,6 +85,10 @@ impl Clients {
         if username.trim().is_empty() {
             return Err(ClientError::EmptyIdentity);
         }
+        let groups = if let Delegate::User { groups, .. } = delegate { groups.as_slice() } else { &[] };
+        if let Some(name) = std::iter::once(&username).chain(groups).find(|name| !is_sendable(name)) {
+            return Err(ClientError::Unsendable(name.clone()));
+        }
         let mut config = self.config.clone();
         config.auth_info.impersonate = Some(username);
         config.auth_info.impersonate_groups = match delegate {
@@ -84,5 +98,19 @@ impl Clients {
         let client = DelegateClient::new(Client::try_from(config)?, delegate.clone());
         delegates.insert(delegate.clone(), client.clone());
         Ok(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_would_not_arrive_as_it_is_is_not_sent() {
+        for name in ["dana\r\nImpersonate-Group: system:masters", "dana\n", " dana", "dana ", "\tdana", "da\u{7f}na", "jana.nováková", " "]
+        {
+            assert!(!is_sendable(name), "{name:?}");
+        }
+        assert!(is_sendable("system:serviceaccount:host:bot") && is_sendable("Dana Scully") && is_sendable("dana@example.test"));
     }
 }

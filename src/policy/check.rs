@@ -73,6 +73,14 @@ pub fn polled(reason: &'static str, message: impl Into<String>) -> Check {
     Err(Failure { reason, message: message.into(), remedy: Remedy::Polled })
 }
 
+/// The reason where an object can't be judged at all, as its passes fail again and again.
+pub const INTERNAL_ERROR: &str = "InternalError";
+
+/// That an object can't be judged.
+pub fn given_up(why: &str) -> Result<Good, Failure> {
+    Err(Failure { reason: INTERNAL_ERROR, message: why.to_owned(), remedy: Remedy::Polled })
+}
+
 /// What is said of an object whose checks all passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Good {

@@ -1,10 +1,13 @@
 //! Decisions: pure functions over small own views, with the time given and no client anywhere.
 
 pub mod check;
+pub mod clock;
 pub mod environment;
 pub mod made_again;
 pub mod pipeline;
 pub mod readiness;
+pub mod record;
 pub mod request;
 pub mod stage;
+pub mod window;
 pub mod windows;

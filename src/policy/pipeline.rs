@@ -11,8 +11,6 @@ use crate::api::pipeline::StageSummary;
 pub const MOST_STAGES: usize = 7;
 /// The most characters of the line that sums up the stages.
 const MOST_SUMMARY: usize = 2048;
-/// The most stages that the status lists, of a pipeline that has too many.
-const MOST_LISTED: usize = 64;
 
 /// A pipeline and what it is made of.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +77,7 @@ pub fn judge(view: &View) -> Verdict {
         .and_then(|()| stage_count(view))
         .and_then(|()| order.map(|_| ()))
         .and_then(|()| development_is_validated(view));
-    Verdict { outcome: checked.map(|()| good(view)), stages: listed.into_iter().take(MOST_LISTED).map(summary).collect() }
+    Verdict { outcome: checked.map(|()| good(view)), stages: listed.into_iter().map(summary).collect() }
 }
 
 fn by_name(view: &View) -> Vec<&StageView> {

@@ -1,9 +1,17 @@
 //! When deployments may start: recurring windows of a stage.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::api::duration;
 use crate::api::stage::{Window, WindowType};
+use crate::policy::clock;
+
+/// How long a window lasts at most, whatever its duration says: ten years.
+const LONGEST: Duration = Duration::from_hours(87_600);
+/// How far back its last start is looked for at first.
+const SHORTEST: Duration = Duration::from_mins(2);
 
 /// A window's schedule can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,12 +125,26 @@ fn occurrence(window: &Window, now: Timestamp) -> Result<Occurrence, WindowError
         let next = crontab.find_next(after.to_string().as_str()).map_err(|e| error(e.to_string()))?;
         Ok(Some(next.timestamp()))
     };
-    // The last start that can still cover `now` lies after `now - length`; overlapping starts prolong the window.
+    // The last start that can still cover `now` lies after `now - length`; overlapping starts prolong the window. It is looked for from
+    // here backwards, as one that lasts for years may begin every minute.
+    let length = length.min(LONGEST);
     let mut inside = None;
-    let mut start = find(now - length)?;
-    while let Some(at) = start.filter(|at| *at <= now) {
-        inside = Some(at + length);
-        start = find(at)?;
+    let mut start = find(now)?;
+    let mut back = SHORTEST;
+    loop {
+        let mut first = find(clock::before(now, back.min(length)))?;
+        if first.is_some_and(|at| at <= now) {
+            while let Some(at) = first.filter(|at| *at <= now) {
+                inside = Some(clock::after(at, length));
+                first = find(at)?;
+            }
+            start = first;
+            break;
+        }
+        if back >= length {
+            break;
+        }
+        back = back.saturating_mul(2);
     }
     Ok(Occurrence { inside, next: start })
 }
@@ -157,6 +179,19 @@ mod tests {
         assert_eq!(
             opening(&office, at("2026-11-21T10:00:00Z")),
             Ok(Opening::Closed { until: Some(at("2026-11-23T09:00:00Z")), schedule: "0 9 * * 1-5".into() })
+        );
+    }
+
+    #[test]
+    fn a_window_that_lasts_for_ever_and_begins_every_minute_is_read_at_once() {
+        let for_ever = [window(WindowType::Deny, "* * * * *", "999999999h", None)];
+        let Opening::Closed { until: Some(until), .. } = opening(&for_ever, at("2026-11-20T10:00:30Z")).unwrap() else { panic!() };
+        assert!(until > at("2036-01-01T00:00:00Z"));
+        let yearly = [window(WindowType::Deny, "0 0 1 1 *", "2000h", None)];
+        assert_eq!(opening(&yearly, at("2026-11-20T10:00:00Z")), Ok(Opening::Open));
+        assert_eq!(
+            opening(&yearly, at("2026-02-20T10:00:00Z")),
+            Ok(Opening::Closed { until: Some(at("2026-03-25T08:00:00Z")), schedule: "0 0 1 1 *".into() })
         );
     }
 

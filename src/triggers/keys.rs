@@ -9,6 +9,7 @@ use kube::Api;
 
 use super::signature::Keys;
 use crate::api::reference::SecretKeyReference;
+use crate::delivery::lookup;
 use crate::driver::Cluster;
 use crate::identity::access::Right;
 use crate::identity::grants;
@@ -54,7 +55,7 @@ impl KeyRing {
                 grants::operator_reads(host, &right)
             ));
         }
-        let secret = match Api::<Secret>::namespaced(self.cluster.clients.operator(), host).get_opt(name).await {
+        let secret = match lookup::object(&Api::<Secret>::namespaced(self.cluster.clients.operator(), host), name).await {
             Ok(Some(secret)) => secret,
             Ok(None) => {
                 return Err(format!("the signing Secret {name} does not exist in namespace {host}: create it, {}", how(name, key, host)));

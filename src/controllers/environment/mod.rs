@@ -15,6 +15,7 @@ use kube::ResourceExt;
 use crate::api::Environment;
 use crate::api::condition::{self, Observation};
 use crate::api::environment::{EnvironmentStatus, ValidationStatus};
+use crate::controllers::GIVEN_UP;
 use crate::controllers::seen::Seen;
 use crate::driver::Cluster;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
@@ -151,6 +152,21 @@ impl Reconciler for EnvironmentController {
         }
         self.seen.note(&key, grounds, due);
         Ok(Next::After(due))
+    }
+
+    async fn give_up(&self, object: Arc<Environment>, why: String) -> Result<Next, ReconcileError> {
+        let (uid, generation, now) = (object.uid(), object.metadata.generation, Timestamp::now());
+        let found = Validation { outcome: check::given_up(&why), facts: None };
+        let (host, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let written = self.cluster.records.environments.update(&host, &name, move |current, status| {
+            if current.uid() == uid && current.metadata.generation == generation {
+                record(status, &found, generation, now);
+            }
+        });
+        match written.await {
+            Ok(_) | Err(RecordError::NotFound(_)) => Ok(Next::After(GIVEN_UP)),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use kube::{Client, Error};
 
 use crate::api::environment::Prerequisite;
 use crate::delivery::discovery::Discovery;
+use crate::delivery::object;
 use crate::identity::access::Right;
 use crate::policy::environment::{PrerequisiteState, PrerequisiteView};
 use crate::policy::readiness;
@@ -13,7 +14,9 @@ use crate::policy::readiness;
 /// Reads one prerequisite. What the API server says about it is its state; only where nothing could be learned it is an error.
 pub async fn read(discovery: &Discovery, client: &Client, namespace: &str, prerequisite: &Prerequisite) -> kube::Result<PrerequisiteView> {
     let Prerequisite { api_version, kind, name, .. } = prerequisite;
-    let state = if api_version == "v1" && kind == "Secret" {
+    let state = if !object::is_plain_name(name) {
+        PrerequisiteState::Unserved(format!("no object can be called {name:?}: correct spec.prerequisites"))
+    } else if api_version == "v1" && kind == "Secret" {
         // To read one object is to read its content, and the operator shall not hold the Secrets of environments.
         PrerequisiteState::NotAllowed("the operator does not read Secrets; name the object that makes the Secret".to_owned())
     } else {
@@ -40,6 +43,7 @@ async fn get(client: &Client, resource: &ApiResource, namespace: &str, prerequis
             PrerequisiteState::Forbidden(Right::on("get", &resource.group, &resource.plural, namespace).named(&prerequisite.name))
         }
         Err(Error::Api(status)) => PrerequisiteState::NotReady(format!("could not be read ({} {})", status.code, status.reason)),
+        Err(Error::SerdeError(error)) => PrerequisiteState::NotReady(format!("can't be read: {error}")),
         Err(error) => return Err(error),
     })
 }

@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use crate::api::Pipeline;
 use crate::api::condition::{self, Observation};
 use crate::api::pipeline::PipelineStatus;
-use crate::controllers::BEHIND;
+use crate::controllers::{BEHIND, GIVEN_UP};
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
 use crate::driver::{Cluster, status};
 use crate::policy::check::{self, Check, Failure};
@@ -76,6 +76,8 @@ impl Reconciler for PipelineController {
         new.observed_generation = object.metadata.generation.unwrap_or(new.observed_generation);
         new.summary = policy::in_one_line(&verdict.stages);
         new.stages = verdict.stages;
+        // Counted where the status is written.
+        new.stages_omitted = 0;
         let never_shared = object.spec.shared_with.is_empty() && condition::find(&new.conditions, SHARED).is_none();
         // Nothing to share and nothing to take back: that the operator may not look is no fault.
         let sharing = self.share(&object).await?.or_else(|failure| if never_shared { Ok(()) } else { Err(failure) });
@@ -93,6 +95,20 @@ impl Reconciler for PipelineController {
             Ok(()) => Next::Done,
             Err(_) => Next::After(check::again(&sharing, &new.conditions, SHARED, &object.uid().unwrap_or_default(), now)),
         })
+    }
+
+    async fn give_up(&self, object: Arc<Pipeline>, why: String) -> Result<Next, ReconcileError> {
+        let (generation, now) = (object.metadata.generation, Timestamp::now());
+        let mut new = object.status.clone().unwrap_or_default();
+        new.observed_generation = generation.unwrap_or(new.observed_generation);
+        for observation in check::summary(&check::given_up(&why)) {
+            condition::set(&mut new.conditions, &observation, generation, now);
+        }
+        let client = self.cluster.clients.operator();
+        if let Some(written) = status::write::<Pipeline, PipelineStatus>(&client, &object, object.status.as_ref(), &new).await? {
+            self.cluster.written.note(&written);
+        }
+        Ok(Next::After(GIVEN_UP))
     }
 }
 

@@ -11,12 +11,16 @@ use crate::api::reference::Identity;
 use crate::driver::controller::ReconcileError;
 use crate::driver::remotes::Remote;
 use crate::identity::access::{self, Access, Right};
+use crate::identity::clients::ClientError;
 use crate::identity::delegate::{Delegate, DelegateClient};
 use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, grants, remote};
 use crate::policy::check::Failure;
 use crate::policy::request::approvers;
 use crate::policy::request::observed::{DelegateView, Observed, Obstacle, StageView};
 use crate::policy::request::rights::{self, Lacking};
+
+/// Why an identity can't be acted as, by its name alone: waiting changes nothing.
+pub(super) const DELEGATE_UNUSABLE: &str = "DelegateNameUnusable";
 
 impl Pass {
     /// The client that acts as the stage's delegate; once the request has started, as the identity that its status names,
@@ -48,7 +52,14 @@ impl Pass {
             (None, Some(stage)) => Self::delegate_of(observed, stage),
             (None, None) => return Err(ReconcileError::Other(format!("stage {} is gone", observed.request.stage))),
         };
-        self.cluster.clients.delegate(&delegate).map(Ok).map_err(|e| ReconcileError::Other(e.to_string()))
+        Ok(match self.cluster.clients.delegate(&delegate) {
+            Ok(client) => Ok(client),
+            Err(error @ (ClientError::EmptyIdentity | ClientError::Unsendable(_))) => Err(Obstacle {
+                reason: DELEGATE_UNUSABLE.into(),
+                message: format!("nobody can deploy in this name: {error}. Use a stage with a service principal, or another identity"),
+            }),
+            Err(error) => return Err(ReconcileError::Other(error.to_string())),
+        })
     }
 
     /// The same in another cluster: the namespace there is the one that was validated, whatever the kubeconfig's Secret leads to by now,

@@ -248,7 +248,7 @@ impl Unusable {
         match (error.failure(), error.of_registry()) {
             (Failure::Refused, reason) => Ok(Self::Ends(obstacle(reason.unwrap_or("ArtifactAltered")))),
             (_, Some(reason)) => Ok(Self::Waits(obstacle(reason))),
-            (_, None) => Err(ReconcileError::Other(error.to_string())),
+            (_, None) => Err(ReconcileError::Transient(error.to_string())),
         }
     }
 }
@@ -265,7 +265,7 @@ impl From<Unusable> for ExportFact {
 fn export_obstacle(error: &ExportError) -> Result<ExportFact, ReconcileError> {
     let obstacle = Obstacle { reason: error.reason().into(), message: error.to_string() };
     match error.failure() {
-        Failure::Transient => Err(ReconcileError::Other(error.to_string())),
+        Failure::Transient => Err(ReconcileError::Transient(error.to_string())),
         Failure::MissingRight => Ok(ExportFact::Missing(obstacle)),
         Failure::Refused => Ok(ExportFact::Refused(obstacle)),
     }

@@ -10,11 +10,13 @@ mod origin;
 mod outcome;
 mod pass;
 mod planning;
+mod reduced;
 mod registry;
 mod rollback;
 mod sharing;
 mod target;
 mod told;
+mod window;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +30,7 @@ use crate::driver::Cluster;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
 
 use pass::Pass;
+use window::Readers;
 
 /// Works on requests.
 pub struct RequestController {
@@ -35,10 +38,13 @@ pub struct RequestController {
     running: Running,
 }
 
-/// What was applied by requests that wait for health, by their uid and whether it is the version that was put back. Lost with the
+/// What passes remember for the next ones. What was applied by requests that wait for health, by their uid and whether it is the version that was put back. Lost with the
 /// process, and then found again by a plan that has nothing to change.
 #[derive(Clone, Default)]
-pub struct Running(Arc<Mutex<HashMap<String, Kept>>>);
+pub struct Running {
+    applied: Arc<Mutex<HashMap<String, Kept>>>,
+    readers: Readers,
+}
 
 type Kept = (Way, Arc<Applied>);
 
@@ -53,16 +59,21 @@ enum Way {
 
 impl Running {
     fn get(&self, uid: &str, way: Way) -> Option<Arc<Applied>> {
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         running.get(uid).filter(|(of, _)| *of == way).map(|(_, applied)| applied.clone())
     }
 
     fn keep(&self, uid: &str, way: Way, applied: Arc<Applied>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), (way, applied));
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), (way, applied));
     }
 
     fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// Who may read which Solution.
+    fn readers(&self) -> Readers {
+        self.readers.clone()
     }
 }
 
@@ -94,5 +105,10 @@ impl Reconciler for RequestController {
         }
         // It holds the states of all steps, of which most passes take few.
         Box::pin(pass.run()).await
+    }
+
+    async fn give_up(&self, request: Arc<DeploymentRequest>, why: String) -> Result<Next, ReconcileError> {
+        let mut pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await;
+        Box::pin(pass.give_up(reduced::INTERNAL_ERROR, &why)).await
     }
 }

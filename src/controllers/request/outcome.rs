@@ -4,37 +4,38 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
 
-use super::Way;
-use super::observe;
 use super::pass::Pass;
+use super::{Way, reduced};
 use crate::api::artifact::{DeploymentRecord, Outcome};
+use crate::api::bounds;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::{DeployedSolution, FailedDeployment};
 use crate::api::pipeline::Trigger;
 use crate::api::request_status::RunStatus;
-use crate::api::solution::{self, SolutionDeployment};
 use crate::delivery::errors;
 use crate::driver::controller::ReconcileError;
 use crate::driver::records::RecordError;
-use crate::policy::request::decide::ALREADY_DEPLOYED;
-use crate::policy::request::not_looked_for;
+use crate::driver::status;
+use crate::policy::record;
+use crate::policy::request::decisions;
 use crate::policy::request::observed::Observed;
-use crate::policy::request::report;
-use crate::policy::request::step::{End, Ending};
+use crate::policy::request::report::{self, Report};
+use crate::policy::request::step::{End, Ending, Progress};
 
-/// The latest records that an artifact keeps beside the latest success of each stage and environment.
-const LATEST_RECORDS: usize = 50;
 /// The most characters of an artifact's summary.
 const MAX_SUMMARY: usize = 2048;
-/// The most findings and errors that a status lists.
+/// The most errors that a status lists (its schema says so).
 const MOST_ENTRIES: usize = 64;
 /// The most characters of a message in an artifact's record.
 const MAX_RECORDED: usize = 1024;
-/// The most characters of a message in a Solution's status.
-const MAX_MESSAGE: usize = 4096;
 
 impl Pass {
     pub(super) async fn finish(&mut self, observed: &Observed, ending: &Ending, now: Timestamp) -> Result<(), ReconcileError> {
+        self.end(&report::ended(observed, ending), ending, now).await
+    }
+
+    /// Ends the request as `report` tells.
+    pub(super) async fn end(&mut self, report: &Report, ending: &Ending, now: Timestamp) -> Result<(), ReconcileError> {
         let mut new = self.status();
         let end = whole_seconds(now);
         let started = new.start_time;
@@ -42,60 +43,99 @@ impl Pass {
         if started.is_some() && !self.errors.is_empty() {
             // What failed is known to this process alone: it is written before the records say that it is over.
             self.keep_errors(&mut new);
-            self.write(&new).await?;
+            match self.write(&new).await {
+                Err(ReconcileError::Refused(_)) => {}
+                outcome => drop(outcome?),
+            }
             new = self.status();
         }
-        self.tell(&mut new, &report::ended(observed, ending), now);
+        self.tell(&mut new, report, now);
         new.end_time = Some(end);
         self.keep_errors(&mut new);
         if !self.results.is_empty() {
-            new.plan.get_or_insert_default().results = self.results.iter().take(MOST_ENTRIES).cloned().collect();
+            let plan = new.plan.get_or_insert_default();
+            plan.results.clone_from(&self.results);
+            plan.results_omitted = 0;
         }
-        let holds_claim = observed.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == self.uid());
-        // A window says what a stage runs: of a request that did nothing, and whose version runs no more, it has nothing to say.
-        let current = observed.target.present().and_then(|target| target.current.as_ref()).map(|current| &current.digest);
-        let overtaken = ending.reason == ALREADY_DEPLOYED && current != observed.artifact.present().map(|artifact| &artifact.digest);
-        let window = self.record_in_solution(&new.phase, &ending.message, now);
-        let in_solution = async { if overtaken { Ok(()) } else { window.await } };
+        let holds_claim = self.holds_claim();
+        let in_solution = self.record_in_solution(&new, &ending.message, now);
         if let Some(started) = started {
-            let (in_artifact, in_solution) = futures::join!(self.record_in_artifact(&new, started, end, ending), in_solution);
-            in_artifact?;
-            in_solution?;
+            let (in_artifact, ()) = futures::join!(self.record_in_artifact(&new, started, end, ending), in_solution);
+            if let Some(why) = refused(in_artifact)? {
+                tracing::error!(request = %self.request.name_any(), host = %self.host(), why, "the record of a deployment was refused");
+                if good {
+                    // Nothing succeeds without a record of it, and no claim stays for the lack of one.
+                    let message = format!(
+                        "deployed and healthy, but the Artifact's record of it was refused, without which no later stage takes it: {why}. Raise the solution's version"
+                    );
+                    let ending =
+                        Ending { end: End::Failed, at: Progress::Deployment, reason: "RecordRefused".into(), message, restored: false };
+                    return Box::pin(self.end(&reduced::report(&ending), &ending, now)).await;
+                }
+            }
             // The claim goes only when the artifact's record, the proof of it all, is there.
             if holds_claim {
-                self.record_in_environment(&new, end, ending).await?;
+                self.record_or_release(&new, end, ending).await?;
             }
         } else {
-            in_solution.await?;
+            in_solution.await;
         }
-        self.write(&new).await?;
+        match self.write(&new).await {
+            Err(ReconcileError::Refused(_)) => drop(self.write_as_it_is(&reduced::end_alone(&self.status(), &new)).await?),
+            outcome => drop(outcome?),
+        }
         self.running.forget(&self.uid());
         let type_ = if good { EventType::Normal } else { EventType::Warning };
         self.event(Trigger::OnDeploymentCompleted, type_, &format!("{}: {}", new.phase, ending.message));
         if started.is_none() && holds_claim {
             // A start that was not seen yet may hold it, and of start and end only one can be written on the same state: so that the claim
             // goes after the end here. Where this is not reached, the environment's controller releases it.
-            self.record_in_environment(&new, end, ending).await?;
+            self.record_or_release(&new, end, ending).await?;
         }
         Ok(())
     }
 
+    /// Whether the claim on the target is this request's.
+    fn holds_claim(&self) -> bool {
+        let solutions = self.around.target.iter().flat_map(|target| &target.status).flat_map(|status| &status.solutions);
+        let claim = solutions.into_iter().find(|s| s.name == self.request.spec.solution.name).and_then(|s| s.claim.as_ref());
+        claim.is_some_and(|claim| claim.request_uid == self.uid())
+    }
+
+    /// Records what became of the target and releases the claim on it; the claim alone where the record is refused.
+    async fn record_or_release(&self, run: &RunStatus, end: Timestamp, ending: &Ending) -> Result<(), ReconcileError> {
+        let Some(why) = refused(self.record_in_environment(run, end, ending).await)? else { return Ok(()) };
+        tracing::error!(request = %self.request.name_any(), host = %self.host(), why, "the record of what runs in an environment was refused");
+        let Some(target) = &self.around.target else { return Ok(()) };
+        let (uid, host, name) = (self.uid(), self.host(), target.name_any());
+        let released = self.cluster.records.environments.update(&host, &name, move |_, status| {
+            status.solutions.iter_mut().filter(|s| s.claim.as_ref().is_some_and(|c| c.request_uid == uid)).for_each(|s| s.claim = None);
+        });
+        // Where this is refused too, the environment's controller releases it once the request has ended.
+        refused(gone_is_fine(released.await.map(|_| ()))).map(|_| ())
+    }
+
     /// Adds to a status what failed in this pass and is not there yet, as far as the status takes it.
     pub(super) fn keep_errors(&self, status: &mut RunStatus) {
-        for error in &self.errors {
-            if status.errors.len() < MOST_ENTRIES && !status.errors.contains(error) {
+        let mut left_out = 0;
+        for error in self.errors.iter().filter(|error| !status.errors.contains(error)).collect::<Vec<_>>() {
+            if status.errors.len() < MOST_ENTRIES {
                 status.errors.push(error.clone());
+            } else {
+                left_out += 1;
             }
         }
+        // The same are found again by the next pass.
+        status.errors_omitted = status.errors_omitted.max(left_out);
     }
 
     async fn record_in_artifact(&self, run: &RunStatus, started: Timestamp, end: Timestamp, ending: &Ending) -> Result<(), ReconcileError> {
         let good = ending.end == End::Succeeded;
         let (Some(artifact), Some(plan)) = (&run.artifact, &run.plan) else { return Ok(()) };
-        let approved_by = self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.by.clone());
+        let decisions = decisions::of(self.request.status.as_ref(), &run.conditions);
         let target = self.around.target.as_ref();
         let digest = artifact.digest.clone();
-        let record = DeploymentRecord {
+        let own = DeploymentRecord {
             request_uid: self.uid(),
             request: self.request.name_any(),
             pipeline: self.request.spec.pipeline.clone(),
@@ -107,7 +147,8 @@ impl Pass {
             cluster: target.and_then(|environment| environment.cluster_name()),
             settings_digest: plan.settings_digest.clone(),
             requested_by: self.request.spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
-            approved_by,
+            approved_by: decisions::in_words(&decisions),
+            decisions,
             deployed_by: run.deployed_by.clone().unwrap_or_default(),
             started_at: started,
             ended_at: end,
@@ -126,13 +167,13 @@ impl Pass {
                     return None;
                 }
                 status.observed_generation = artifact.metadata.generation.unwrap_or(-1);
-                if let Some(recorded) = status.deployments.iter().find(|d| d.request_uid == record.request_uid) {
+                if let Some(recorded) = status.deployments.iter().find(|d| d.request_uid == own.request_uid) {
                     return Some(recorded.outcome);
                 }
-                status.deployments.push(record.clone());
-                bound(&mut status.deployments);
+                status.deployments.push(own.clone());
+                record::bound(&mut status.deployments);
                 status.summary = succeeded_in(&status.deployments);
-                Some(record.outcome)
+                Some(own.outcome)
             })
             .await;
         match recorded {
@@ -198,64 +239,14 @@ impl Pass {
             .await;
         gone_is_fine(written.map(|_| ()))
     }
-
-    /// The developer's window: the newest request of this stage. It borrows nothing, so that it can be written beside the request's
-    /// own status; to be awaited to its end, as others may have put their changes into the same write.
-    pub(super) fn record_in_solution(
-        &self,
-        phase: &str,
-        message: &str,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<(), ReconcileError>> + Send + use<> {
-        let window = self.around.source.as_ref().zip(self.around.solution.as_ref());
-        let window = window.map(|(source, solution)| (source.spec.namespace.clone(), solution.name_any()));
-        let (entry, created) = self.solution_entry(phase, message, now);
-        let cluster = self.cluster.clone();
-        async move {
-            let Some((namespace, name)) = window else { return Ok(()) };
-            let written = cluster.records.solutions.update(&namespace, &name, move |solution, status| {
-                status.observed_generation = solution.metadata.generation.unwrap_or(-1);
-                match status.deployments.iter_mut().find(|d| d.host == entry.host && d.stage == entry.stage) {
-                    // An older request that ends late does not hide a newer one.
-                    Some(existing) if existing.request_uid != entry.request_uid && existing.at > created => {}
-                    Some(existing) => *existing = later(existing, entry.clone()),
-                    None => status.deployments.push(entry.clone()),
-                }
-                status.summary = solution::summary(&status.deployments);
-            });
-            gone_is_fine(written.await.map(|_| ()))
-        }
-    }
-
-    /// What the window shows of this request, and when the request was created.
-    fn solution_entry(&self, phase: &str, message: &str, now: Timestamp) -> (SolutionDeployment, Timestamp) {
-        let spec = &self.request.spec;
-        let created = self.request.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
-        // Of what was not deployed nothing is missing.
-        let artifact = self.around.artifact.as_deref().filter(|_| !matches!(phase, "Failed" | "Rejected" | "Canceled"));
-        let told = not_looked_for::before(artifact.map(observe::artifact_view).as_ref(), message);
-        let entry = SolutionDeployment {
-            host: self.host(),
-            stage: spec.stage.clone(),
-            pipeline: spec.pipeline.clone(),
-            version: spec.solution.version.clone(),
-            phase: phase.to_owned(),
-            request: self.request.name_any(),
-            request_uid: self.uid(),
-            requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
-            message: Some(shortened(&told, MAX_MESSAGE)),
-            approval_comments: self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.comments.clone()),
-            at: whole_seconds(now),
-        };
-        (entry, created)
-    }
 }
 
-/// The entry to be shown after `existing`. Comments are said once: a process that decided on an older state of the same request
-/// does not take them back.
-fn later(existing: &SolutionDeployment, new: SolutionDeployment) -> SolutionDeployment {
-    let said = existing.approval_comments.clone().filter(|_| existing.request_uid == new.request_uid);
-    SolutionDeployment { approval_comments: new.approval_comments.or(said), ..new }
+/// What the API server said where it will never take a record.
+fn refused(written: Result<(), ReconcileError>) -> Result<Option<String>, ReconcileError> {
+    match written {
+        Err(ReconcileError::Record(RecordError::Write { source, .. })) if status::is_refused(&source) => Ok(Some(errors::message(&source))),
+        outcome => outcome.map(|()| None),
+    }
 }
 
 /// A record whose object was deleted needs no entry.
@@ -266,10 +257,6 @@ fn gone_is_fine(written: Result<(), RecordError>) -> Result<(), ReconcileError> 
     }
 }
 
-fn shortened(text: &str, most: usize) -> String {
-    text.chars().take(most).collect()
-}
-
 /// The stages that an artifact succeeded in, each once, in the order of their first success.
 fn succeeded_in(records: &[DeploymentRecord]) -> String {
     let mut stages: Vec<&str> = Vec::new();
@@ -278,72 +265,5 @@ fn succeeded_in(records: &[DeploymentRecord]) -> String {
             stages.push(&record.stage);
         }
     }
-    shortened(&stages.join(", "), MAX_SUMMARY)
-}
-
-/// Whether two deployments were to the same stage and target; one that was deleted and applied again under its name is the same.
-fn is_of_same_place(one: &DeploymentRecord, other: &DeploymentRecord) -> bool {
-    let place = |record: &DeploymentRecord| {
-        let DeploymentRecord { pipeline, stage, environment_id, cluster, .. } = record.clone();
-        (pipeline, stage, environment_id, cluster)
-    };
-    place(one) == place(other)
-}
-
-/// Keeps the latest success of each stage and environment, and the last of all.
-fn bound(records: &mut Vec<DeploymentRecord>) {
-    let total = records.len();
-    let keep: Vec<bool> = records
-        .iter()
-        .enumerate()
-        .map(|(index, record)| {
-            let latest_success = record.outcome == Outcome::Succeeded
-                && !records[index + 1..].iter().any(|later| later.outcome == Outcome::Succeeded && is_of_same_place(record, later));
-            latest_success || index + LATEST_RECORDS >= total
-        })
-        .collect();
-    let mut kept = keep.into_iter();
-    records.retain(|_| kept.next().unwrap_or(true));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(number: usize, stage: &str, outcome: Outcome) -> DeploymentRecord {
-        DeploymentRecord {
-            request_uid: format!("r{number}"),
-            request: format!("r{number}"),
-            pipeline: "p".into(),
-            stage: stage.into(),
-            stage_uid: stage.into(),
-            environment: "e".into(),
-            environment_uid: "e".into(),
-            environment_id: "i".into(),
-            cluster: None,
-            settings_digest: String::new(),
-            requested_by: "dana".into(),
-            approved_by: None,
-            deployed_by: "bot".into(),
-            started_at: Timestamp::UNIX_EPOCH,
-            ended_at: Timestamp::UNIX_EPOCH,
-            outcome,
-            reason: None,
-            message: None,
-            restored: None,
-        }
-    }
-
-    #[test]
-    fn the_latest_success_of_each_stage_outlives_the_last_fifty() {
-        let mut records =
-            vec![record(0, "qa", Outcome::Succeeded), record(1, "prod", Outcome::Succeeded), record(2, "qa", Outcome::Succeeded)];
-        for number in 3..103 {
-            records.push(record(number, "staging", Outcome::Failed));
-            bound(&mut records);
-        }
-        assert_eq!(records.len(), LATEST_RECORDS + 2);
-        assert_eq!(records[0].request, "r1");
-        assert_eq!(records[1].request, "r2");
-    }
+    bounds::text(&stages.join(", "), MAX_SUMMARY)
 }

@@ -13,6 +13,7 @@ use super::entitled::entitled;
 use super::observe::{self, Surroundings};
 use super::origin::Origin;
 use super::planning::Prepared;
+use super::reduced;
 use super::target::Live;
 use crate::api::DeploymentRequest;
 use crate::api::condition::{self, ConditionStatus};
@@ -69,6 +70,14 @@ impl Pass {
     }
 
     pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {
+        match self.steps().await {
+            // Nothing would ever be written of it any more, and its claim never released.
+            Err(error @ ReconcileError::Refused(_)) => self.give_up("StatusRefused", &error.to_string()).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn steps(&mut self) -> Result<Next, ReconcileError> {
         for _ in 0..MOST_STEPS {
             if !self.cluster.tenure.holds() {
                 return Err(ReconcileError::LeaseRanOut);
@@ -149,8 +158,23 @@ impl Pass {
         self.request.status.as_ref().map(|s| s.run.clone()).unwrap_or_default()
     }
 
-    /// Writes the operator's part of the status, where it changed.
+    /// Writes the operator's part of the status, where it changed. What the API server never takes is written without what it only lists.
     pub(super) async fn write(&mut self, new: &RunStatus) -> Result<bool, ReconcileError> {
+        let refused = |error: &ReconcileError| matches!(error, ReconcileError::Api(error) if status::is_refused(error));
+        match self.write_as_it_is(new).await {
+            Err(error) if refused(&error) => {
+                tracing::warn!(request = %self.request.name_any(), host = %self.host(), %error, "a status was refused, and is written without its lists");
+            }
+            outcome => return outcome,
+        }
+        match self.write_as_it_is(&reduced::without_lists(new)).await {
+            Err(error) if refused(&error) => Err(ReconcileError::Refused(error.to_string())),
+            outcome => outcome,
+        }
+    }
+
+    /// The same where nothing is left out.
+    pub(super) async fn write_as_it_is(&mut self, new: &RunStatus) -> Result<bool, ReconcileError> {
         let old = self.request.status.as_ref().map(|s| &s.run);
         let told = story(old, new);
         let Some(written) = status::write(&self.cluster.clients.operator(), self.request.as_ref(), old, new).await? else {
@@ -174,6 +198,7 @@ impl Pass {
         }
         let summary = condition::find(&status.conditions, condition_types::SUCCEEDED);
         status.waiting_for = summary.map(|c| condition::in_a_line(&c.message)).unwrap_or_default();
+        status.approved_by = self.approved_by(status);
     }
 
     async fn open_gate(&mut self, observed: &Observed, kind: GateKind, now: Timestamp) -> Result<(), ReconcileError> {
@@ -198,8 +223,8 @@ impl Pass {
             _ => Waiting { at, reason: "GateOpened".into(), message: "the gate is open".into(), until: None, poll: None },
         };
         self.tell(&mut new, &report::waiting(observed, &wait), now);
-        let window = self.record_in_solution(&new.phase, &wait.message, now);
-        let (opened, shown) = futures::join!(self.write(&new), window);
+        let window = self.record_in_solution(&new, &wait.message, now);
+        let (opened, ()) = futures::join!(self.write(&new), window);
         opened?;
         match kind {
             GateKind::Approval => self.event(Trigger::OnApprovalStarted, EventType::Normal, &wait.message),
@@ -207,7 +232,7 @@ impl Pass {
             // It has no trigger of its own: OnDeploymentRequested starts what decides it.
             GateKind::PreExportStep => {}
         }
-        shown
+        Ok(())
     }
 
     /// Puts artifact and plan of this pass into a status that has none yet.
@@ -227,7 +252,7 @@ impl Pass {
         let before = new.phase.clone();
         self.tell(&mut new, &report::waiting(observed, wait), now);
         if self.write(&new).await? && (before != new.phase || wait.reason != "WaitingForHealth") {
-            self.record_in_solution(&new.phase, &wait.message, now).await?;
+            self.record_in_solution(&new, &wait.message, now).await;
         }
         let until = wait.until.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         Ok(match until.into_iter().chain(wait.poll).min() {

@@ -33,9 +33,6 @@ use crate::policy::request::hash::{PlanInputs, plan_hash};
 use crate::policy::request::observed::{ApplyFact, CurrentVersion, DelegateView, Observed, Obstacle, PlanFact};
 use crate::policy::request::warnings;
 
-/// How many findings a status takes (its schema says so).
-const MOST_RESULTS: usize = 64;
-
 /// A plan that can be carried out in this pass.
 pub(super) struct Prepared {
     /// As the status shows it.
@@ -94,6 +91,7 @@ impl Pass {
         }
         let client = match self.acting(observed).await? {
             Ok(client) => client,
+            Err(obstacle) if obstacle.reason == acting::DELEGATE_UNUSABLE => return Ok(PlanFact::Refused(obstacle)),
             Err(obstacle) => return Ok(PlanFact::Missing(obstacle)),
         };
         let dry = match self.dry_run(&client, &target, &artifact).await? {
@@ -176,8 +174,10 @@ impl Pass {
                 .chain(dry.told)
                 .chain(dry.planned.foreign())
                 .chain(told_last)
-                .take(MOST_RESULTS)
                 .collect(),
+            // Counted where the status is written.
+            access_omitted: 0,
+            results_omitted: 0,
         };
         let summary = match self.status().plan.filter(|pinned| pinned.hash != hash) {
             Some(pinned) => difference::told(&pinned, &plan, &first_few(marked.into_iter()), &summary),

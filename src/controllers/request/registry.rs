@@ -14,12 +14,12 @@ use crate::api::artifact::ArtifactOrigin;
 use crate::api::pipeline::ArtifactRepository;
 use crate::api::repository::{self, Repository};
 use crate::delivery::failure::Failure;
-use crate::delivery::object;
 use crate::delivery::oci::credentials::{Credentials, KEY};
 use crate::delivery::oci::{Access, Asker, OciError, Origin, Written};
 use crate::delivery::of_cluster;
 use crate::delivery::resources::Resources;
 use crate::delivery::store::NewArtifact;
+use crate::delivery::{lookup, object};
 use crate::driver::controller::ReconcileError;
 use crate::identity::access::Right;
 use crate::identity::grants;
@@ -169,7 +169,7 @@ impl Pass {
                 "kubectl create secret docker-registry {name} -n {host} --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD"
             )
         };
-        let Some(found) = Api::<Secret>::namespaced(self.cluster.clients.operator(), &host).get_opt(name).await? else {
+        let Some(found) = lookup::object(&Api::<Secret>::namespaced(self.cluster.clients.operator(), &host), name).await? else {
             return unreadable(format!("{secret}, does not exist: {}", how()));
         };
         let Some(value) = found.data.as_ref().and_then(|data| data.get(KEY)) else {

@@ -47,14 +47,14 @@ impl Pass {
         });
         self.keep_errors(&mut new);
         self.tell(&mut new, &report::waiting(observed, &wait), now);
-        let window = self.record_in_solution(&new.phase, &wait.message, now);
-        let (begun, shown) = futures::join!(self.write(&new), window);
+        let window = self.record_in_solution(&new, &wait.message, now);
+        let (begun, ()) = futures::join!(self.write(&new), window);
         begun?;
         self.running.forget(&self.uid());
         self.prepared = None;
         self.facts.health = None;
         self.cluster.story.tell(self.request.object_ref(&()), EventType::Warning, "RollbackStarted", &wait.message);
-        shown
+        Ok(())
     }
 
     /// Puts the replaced version back, as the delegate that deployed the one that failed.

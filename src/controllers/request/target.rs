@@ -10,7 +10,7 @@ use kube::{Api, Resource, ResourceExt};
 use super::Way;
 use super::pass::Pass;
 use crate::api::condition::whole_seconds;
-use crate::api::environment::{Claim, DeployedSolution};
+use crate::api::environment::{Claim, DeployedSolution, EnvironmentStatus};
 use crate::api::pipeline::Trigger;
 use crate::api::{DeploymentRequest, Environment, Stage};
 use crate::delivery::apply::{self, ApplyError};
@@ -26,6 +26,7 @@ use crate::policy::request::gates;
 use crate::policy::request::observed::{ApplyFact, ClaimFact, HealthFact, Observed, Obstacle};
 use crate::policy::request::report;
 use crate::policy::request::step::{Progress, Waiting};
+use crate::policy::{clock, record};
 
 /// How old a live reading may be when the claim is decided on it.
 const JUST_NOW: Duration = Duration::from_millis(100);
@@ -85,11 +86,13 @@ impl Pass {
         let of_cluster = prepared.planned.kinds_of_cluster();
         let planned_on =
             observed.target.present().map(|t| (t.uid.clone(), t.environment_id.clone(), t.current.as_ref().map(|c| c.digest.clone())));
-        let (lost_to, environment) = self
+        let name = target.name_any();
+        let (claiming, environment) = self
             .cluster
             .records
             .environments
             .update(&self.host(), &target.name_any(), move |environment, status| {
+                let before = status.clone();
                 let index = status.solutions.iter().position(|s| s.name == solution).unwrap_or_else(|| {
                     status.solutions.push(DeployedSolution { name: solution.clone(), ..DeployedSolution::default() });
                     status.solutions.len() - 1
@@ -98,31 +101,39 @@ impl Pass {
                 let now_on =
                     (environment.uid().unwrap_or_default(), status.environment_id.clone().unwrap_or_default(), entry.digest.clone());
                 match &entry.claim {
-                    Some(held) if held.request_uid != claim.request_uid => return Some(held.request.clone()),
-                    Some(_) => return None,
+                    Some(held) if held.request_uid != claim.request_uid => return Claiming::Lost(held.request.clone()),
+                    Some(_) => return Claiming::Won,
                     None => {}
                 }
                 if planned_on.as_ref() != Some(&now_on) {
                     // Somebody else's deployment ended in between: the plan is made again.
                     status.solutions.retain(DeployedSolution::is_anything);
-                    return Some(String::new());
+                    return Claiming::Again;
                 }
                 entry.claim = Some(claim.clone());
                 entry.may_have(&of_cluster);
-                None
+                if let Some(why) = record::no_room(&name, &solution, status).filter(|_| is_more(&before, &solution, status)) {
+                    *status = before;
+                    return Claiming::NoRoom(why);
+                }
+                Claiming::Won
             })
             .await?;
         self.around.target = Some(environment);
-        match lost_to {
-            Some(name) if name.is_empty() => {
+        match claiming {
+            Claiming::Won => {}
+            Claiming::Again => {
                 self.facts.plan = None;
                 return Ok(());
             }
-            Some(name) => {
-                self.facts.claim = Some(ClaimFact::Lost { to: name });
+            Claiming::Lost(to) => {
+                self.facts.claim = Some(ClaimFact::Lost { to });
                 return Ok(());
             }
-            None => {}
+            Claiming::NoRoom(message) => {
+                self.facts.claim = Some(ClaimFact::NoRoom { message });
+                return Ok(());
+            }
         }
         let mut new = self.status();
         self.pin_plan(&mut new);
@@ -136,12 +147,12 @@ impl Pass {
             poll: None,
         };
         self.tell(&mut new, &report::waiting(observed, &wait), now);
-        let window = self.record_in_solution(&new.phase, &wait.message, now);
-        let (started, shown) = futures::join!(self.write(&new), window);
+        let window = self.record_in_solution(&new, &wait.message, now);
+        let (started, ()) = futures::join!(self.write(&new), window);
         started?;
         self.facts.claim = Some(ClaimFact::Won);
         self.event(Trigger::OnDeploymentStarted, EventType::Normal, &wait.message);
-        shown
+        Ok(())
     }
 
     /// Whether request, stage and environment are live what this pass decided on; takes over what differs.
@@ -290,7 +301,24 @@ impl Pass {
 fn is_late(observed: &Observed) -> bool {
     let way_back = observed.request.rollback.as_ref().map(|begun| begun.since);
     let Some((start, stage)) = way_back.or(observed.request.start_time).zip(observed.stage.present()) else { return false };
-    Timestamp::now() + JUST_BEFORE >= start + stage.deployment_timeout
+    clock::after(Timestamp::now(), JUST_BEFORE) >= clock::after(start, stage.deployment_timeout)
+}
+
+/// What became of a try to claim a solution in an environment.
+enum Claiming {
+    Won,
+    /// Somebody else's deployment ended in between.
+    Again,
+    /// Another request, of that name, has it.
+    Lost(String),
+    /// The record takes no more, for that reason.
+    NoRoom(String),
+}
+
+/// Whether a record takes more room for a solution than it did: what is there already is never refused.
+fn is_more(before: &EnvironmentStatus, solution: &str, now: &EnvironmentStatus) -> bool {
+    let kinds = |status: &EnvironmentStatus| status.solutions.iter().find(|s| s.name == solution).map(|s| s.cluster_scoped.len());
+    before.solutions.len() < now.solutions.len() || kinds(before) < kinds(now)
 }
 
 fn identity<K: Resource>(object: &K) -> (Option<String>, Option<i64>) {

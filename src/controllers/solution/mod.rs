@@ -1,42 +1,138 @@
-//! Solutions: what their status tells of requests that were deleted before they ended, which nobody else can tell any more.
+//! Solutions: what their status tells of requests that were deleted before they ended, of stages that are gone, and, where a Solution was
+//! deleted and made again, of what runs: all that no request writes any more.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+mod recorded;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
-use crate::api::condition::whole_seconds;
-use crate::api::solution::{self, SolutionDeployment};
-use crate::api::{DeploymentRequest, Solution};
+use crate::api::condition::{self, whole_seconds};
+use crate::api::request_status::condition_types;
+use crate::api::solution::SolutionDeployment;
+use crate::api::{DeploymentRequest, Solution, Stage};
+use crate::controllers::GIVEN_UP;
 use crate::driver::Cluster;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
 use crate::driver::records::RecordError;
+use crate::policy::check::{self, INTERNAL_ERROR, READY};
+use crate::policy::window;
 
-/// The phases after which a request is no longer written of.
-const ENDED: [&str; 4] = ["Succeeded", "Failed", "Rejected", "Canceled"];
-
-/// Closes what is told of deleted requests.
+/// Keeps the window of makers true where no request does.
 pub struct SolutionController {
     cluster: Arc<Cluster>,
+    /// Those, by uid, whose stages were compared with the records since the operator began.
+    compared: Mutex<HashSet<String>>,
+}
+
+/// How a request ended.
+struct Told {
+    phase: String,
+    message: String,
+}
+
+/// What is to be changed in a status.
+#[derive(Default)]
+struct Changes {
+    /// By the uid of a request: how it ended.
+    ended: HashMap<String, Told>,
+    /// Host and name of stages that are gone.
+    gone: HashSet<(String, String)>,
+    /// What the records say of stages.
+    recorded: Vec<SolutionDeployment>,
+    /// Whether its passes failed before, which is over.
+    mended: bool,
+}
+
+impl Changes {
+    fn is_nothing(&self) -> bool {
+        self.ended.is_empty() && self.gone.is_empty() && self.recorded.is_empty() && !self.mended
+    }
 }
 
 impl SolutionController {
     /// A controller for the Solutions of that cluster.
     pub fn new(cluster: Arc<Cluster>) -> Self {
-        Self { cluster }
+        Self { cluster, compared: Mutex::default() }
     }
 
-    /// Whether the request of an entry is gone. A cache that lacks it proves nothing.
-    async fn is_gone(&self, entry: &SolutionDeployment) -> kube::Result<bool> {
-        let is_it = |found: Option<&DeploymentRequest>| found.is_some_and(|r| r.metadata.uid.as_ref() == Some(&entry.request_uid));
-        let cached = self.cluster.stores.requests.get(&ObjectRef::new(&entry.request).within(&entry.host));
-        if is_it(cached.as_deref()) {
+    /// How a request that an entry tells of as open has ended: it was deleted, or what was told of its end was not written. A cache that
+    /// lacks it proves nothing.
+    async fn end_of(&self, host: &str, phase: &str, request: &str, uid: &str) -> kube::Result<Option<Told>> {
+        let is_it = |found: &DeploymentRequest| found.metadata.uid.as_deref() == Some(uid);
+        let has_ended = |request: &DeploymentRequest| request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
+        let cached = self.cluster.stores.requests.get(&ObjectRef::new(request).within(host));
+        if cached.as_deref().is_some_and(|found| is_it(found) && !has_ended(found)) {
+            return Ok(None);
+        }
+        let requests = Api::<DeploymentRequest>::namespaced(self.cluster.clients.operator(), host);
+        let Some(found) = requests.get_opt(request).await?.filter(is_it) else {
+            let (phase, message) = ending(phase);
+            return Ok(Some(Told { phase: phase.to_owned(), message: message.to_owned() }));
+        };
+        let run = found.status.filter(|s| s.run.end_time.is_some()).map(|s| s.run);
+        Ok(run.map(|run| Told {
+            message: condition::find(&run.conditions, condition_types::SUCCEEDED).map(|c| c.message.clone()).unwrap_or_default(),
+            phase: run.phase,
+        }))
+    }
+
+    /// Whether there is no such stage any more: it was deleted, or its host is none.
+    async fn has_no_stage(&self, entry: &SolutionDeployment) -> kube::Result<bool> {
+        let stores = &self.cluster.stores;
+        if !self.cluster.serves(&entry.host) {
+            // What another operator serves is its own to tell of.
+            return Ok(self.cluster.options.hosts.is_empty() && !stores.is_host(&entry.host));
+        }
+        let of_pipeline = |stage: &Stage| stage.spec.pipeline == entry.pipeline;
+        if stores.stages.get(&ObjectRef::new(&entry.stage).within(&entry.host)).is_some_and(|stage| of_pipeline(&stage)) {
             return Ok(false);
         }
-        let requests = Api::<DeploymentRequest>::namespaced(self.cluster.clients.operator(), &entry.host);
-        Ok(!is_it(requests.get_opt(&entry.request).await?.as_ref()))
+        let stages = Api::<Stage>::namespaced(self.cluster.clients.operator(), &entry.host);
+        Ok(!stages.get_opt(&entry.stage).await?.is_some_and(|stage| of_pipeline(&stage)))
+    }
+
+    async fn changes(&self, object: &Solution) -> kube::Result<Changes> {
+        let mut changes = Changes::default();
+        let status = object.status.clone().unwrap_or_default();
+        changes.mended = condition::find(&status.conditions, READY).is_some_and(|ready| ready.reason == INTERNAL_ERROR);
+        for entry in &status.deployments {
+            if self.has_no_stage(entry).await? {
+                changes.gone.insert((entry.host.clone(), entry.stage.clone()));
+                continue;
+            }
+            let first = (entry.phase.as_str(), &entry.request, &entry.request_uid);
+            let others = entry.others.iter().map(|o| (o.phase.as_str(), &o.request, &o.request_uid));
+            for (phase, request, uid) in std::iter::once(first).chain(others) {
+                if window::has_ended(phase) || !self.cluster.serves(&entry.host) {
+                    continue;
+                }
+                if let Some(told) = self.end_of(&entry.host, phase, request, uid).await? {
+                    changes.ended.insert(uid.clone(), told);
+                }
+            }
+        }
+        let uid = object.uid().unwrap_or_default();
+        if !self.compared.lock().unwrap_or_else(PoisonError::into_inner).contains(&uid) {
+            changes.recorded = recorded::stages(&self.cluster, object);
+            changes.recorded.retain(|recorded| {
+                let told = status.deployments.iter().find(|d| d.host == recorded.host && d.stage == recorded.stage);
+                told.is_none_or(|told| told.runs.is_none())
+            });
+        }
+        Ok(changes)
+    }
+
+    /// Remembers that a Solution tells what the records say; of those that are gone nothing is kept.
+    fn note_compared(&self, object: &Solution) {
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        if compared.insert(object.uid().unwrap_or_default()) && compared.len() > 2 * self.cluster.stores.solutions.len() + 16 {
+            let there: HashSet<String> = self.cluster.stores.solutions.state().iter().filter_map(|s| s.uid()).collect();
+            compared.retain(|uid| there.contains(uid));
+        }
     }
 }
 
@@ -44,14 +140,11 @@ impl Reconciler for SolutionController {
     type Kind = Solution;
 
     async fn reconcile(&self, object: Arc<Solution>) -> Result<Next, ReconcileError> {
-        let mut gone = HashMap::new();
-        let entries = object.status.as_ref().map(|s| s.deployments.as_slice()).unwrap_or_default();
-        for entry in entries.iter().filter(|e| is_open(e) && self.cluster.serves(&e.host)) {
-            if self.is_gone(entry).await? {
-                gone.insert(entry.request_uid.clone(), ending(entry));
-            }
-        }
-        if gone.is_empty() {
+        let newest = self.cluster.records.solutions.newest(&object.namespace().unwrap_or_default(), &object.name_any()).await;
+        let object = newest.filter(|newest| newest.uid() == object.uid()).unwrap_or(object);
+        let changes = self.changes(&object).await?;
+        if changes.is_nothing() {
+            self.note_compared(&object);
             return Ok(Next::Done);
         }
         let (namespace, at) = (object.namespace().unwrap_or_default(), whole_seconds(Timestamp::now()));
@@ -59,31 +152,64 @@ impl Reconciler for SolutionController {
             .cluster
             .records
             .solutions
-            .update(&namespace, &object.name_any(), move |_, status| {
-                for entry in status.deployments.iter_mut().filter(|e| is_open(e)) {
-                    if let Some((phase, message)) = gone.get(&entry.request_uid) {
-                        (*phase).clone_into(&mut entry.phase);
-                        entry.message = Some((*message).to_owned());
+            .update(&namespace, &object.name_any(), move |solution, status| {
+                status.deployments.retain(|d| !changes.gone.contains(&(d.host.clone(), d.stage.clone())));
+                for entry in &mut status.deployments {
+                    if let Some(told) = changes.ended.get(&entry.request_uid).filter(|_| !window::has_ended(&entry.phase)) {
+                        entry.phase.clone_from(&told.phase);
+                        entry.message = Some(told.message.clone());
                         entry.at = at;
                     }
+                    for other in &mut entry.others {
+                        if let Some(told) = changes.ended.get(&other.request_uid).filter(|_| !window::has_ended(&other.phase)) {
+                            other.phase.clone_from(&told.phase);
+                            other.message = Some(told.message.clone());
+                            other.at = at;
+                        }
+                    }
                 }
-                status.summary = solution::summary(&status.deployments);
+                for recorded in &changes.recorded {
+                    match status.deployments.iter_mut().find(|d| d.host == recorded.host && d.stage == recorded.stage) {
+                        // A request has told of itself meanwhile.
+                        Some(told) => told.runs = told.runs.take().or_else(|| recorded.runs.clone()),
+                        None => status.deployments.push(recorded.clone()),
+                    }
+                }
+                if changes.mended {
+                    status.conditions.retain(|c| c.type_ != READY);
+                }
+                status.observed_generation = solution.metadata.generation.unwrap_or(status.observed_generation);
+                window::bound(status);
             })
             .await;
         match written {
-            Ok(_) | Err(RecordError::NotFound(_)) => Ok(Next::Done),
+            Ok(_) => {
+                self.note_compared(&object);
+                Ok(Next::Done)
+            }
+            Err(RecordError::NotFound(_)) => Ok(Next::Done),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn give_up(&self, object: Arc<Solution>, why: String) -> Result<Next, ReconcileError> {
+        let (now, namespace, name) = (Timestamp::now(), object.namespace().unwrap_or_default(), object.name_any());
+        let written = self.cluster.records.solutions.update(&namespace, &name, move |solution, status| {
+            let generation = solution.metadata.generation;
+            status.observed_generation = generation.unwrap_or(status.observed_generation);
+            let ready = check::summary(&check::given_up(&why)).into_iter().find(|o| o.type_ == READY);
+            ready.iter().for_each(|ready| condition::set(&mut status.conditions, ready, generation, now));
+        });
+        match written.await {
+            Ok(_) | Err(RecordError::NotFound(_)) => Ok(Next::After(GIVEN_UP)),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-fn is_open(entry: &SolutionDeployment) -> bool {
-    !ENDED.contains(&entry.phase.as_str())
-}
-
 /// How a request ended that was deleted. Admission lets one go that deploys only where its whole host goes.
-fn ending(entry: &SolutionDeployment) -> (&'static str, &'static str) {
-    if ["Deploying", "RollingBack"].contains(&entry.phase.as_str()) {
+fn ending(phase: &str) -> (&'static str, &'static str) {
+    if ["Deploying", "RollingBack"].contains(&phase) {
         ("Failed", "the request was deleted while it deployed: what it had written stays")
     } else {
         ("Canceled", "the request was deleted before anything was written to the target")

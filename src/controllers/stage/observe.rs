@@ -9,6 +9,7 @@ use crate::api::environment::RemoteCluster;
 use crate::api::stage::{DelegateType, DelegatedDeployment};
 use crate::api::{Environment, Stage};
 use crate::controllers::environment::validated;
+use crate::delivery::lookup;
 use crate::driver::Cluster;
 use crate::driver::stores::Stores;
 use crate::identity::access::Access;
@@ -66,7 +67,7 @@ fn delegate(delegation: &DelegatedDeployment) -> DelegateView {
 pub async fn with_account(cluster: &Cluster, mut view: View) -> kube::Result<View> {
     if let DelegateView::ServicePrincipal { name, account } = &mut view.delegate {
         let accounts: Api<ServiceAccount> = Api::namespaced(cluster.clients.operator(), &view.host);
-        *account = match accounts.get_metadata_opt(name).await {
+        *account = match lookup::metadata(&accounts, name).await {
             Ok(Some(_)) => Account::Present,
             Ok(None) => Account::Absent,
             Err(Error::Api(status)) if status.code == 403 => Account::Unreadable,

@@ -5,6 +5,7 @@ use crate::api::GROUP;
 use crate::api::cluster_scoped::entry;
 use crate::api::names::ALLOW_CLUSTER_SCOPED;
 use crate::api::reference::GroupKind;
+use crate::delivery::errors::DEEPEST;
 use crate::delivery::failure::Failure;
 use crate::identity::access::Right;
 use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, OPERATOR_USERNAME, grants};
@@ -21,6 +22,17 @@ pub enum ExportError {
         namespace: String,
         /// Why.
         source: Box<kube::Error>,
+    },
+    /// An object can't be read.
+    #[error(
+        "the {kind} in namespace {namespace} can't be read: one of them nests deeper than {DEEPEST} levels, the levels of the API server's own bookkeeping \
+         included. Make it flatter, or leave the kind out by the Solution's components"
+    )]
+    TooDeep {
+        /// The kind's plural name.
+        kind: String,
+        /// The development namespace.
+        namespace: String,
     },
     /// The operator may not read a kind that the solution names.
     #[error("{OPERATOR_USERNAME} may not read what the solution names in namespace {namespace}{}", operator_needs(rights))]
@@ -175,6 +187,7 @@ impl ExportError {
             | Self::RolesNotLookedFor { .. }
             | Self::RequesterMayNotRead { .. } => Failure::MissingRight,
             Self::BeingDeleted { .. }
+            | Self::TooDeep { .. }
             | Self::Nothing { .. }
             | Self::TooLarge { .. }
             | Self::NeverExported { .. }
@@ -192,6 +205,7 @@ impl ExportError {
             Self::RolesNotLookedFor { .. } => "RolesNotLookedFor",
             Self::RequesterMayNotRead { .. } => "RequesterMayNotRead",
             Self::BeingDeleted { .. } => "BeingDeleted",
+            Self::TooDeep { .. } => "TooDeeplyNested",
             Self::Nothing { .. } => "NothingToExport",
             Self::TooLarge { .. } => "TooLarge",
             Self::NeverExported { .. } => "NeverExported",

@@ -19,6 +19,7 @@ pub use self::selector::selector_text;
 use super::assess::is_reported_on;
 use super::bundle::{Bundle, canonical};
 use super::discovery::{Discovery, KindInfo};
+use super::errors;
 use super::object::{self, Key};
 use super::projection::project;
 use super::resources::Resources as _;
@@ -208,6 +209,9 @@ async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>
             Err(kube::Error::Api(status)) if status.code == 403 => return Ok(Listing::Denied(kind)),
             // The kind went away since it was discovered.
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 405 => return Ok(Listing::Found(listed)),
+            Err(error) if errors::is_too_deep(&error) => {
+                return Err(ExportError::TooDeep { kind: kind.resource.plural.clone(), namespace: source.namespace.to_owned() });
+            }
             Err(error) => return Err(ExportError::api(&action(), source.namespace, error)),
         };
         for mut live in page.items.unwrap_or_default() {

@@ -179,6 +179,12 @@ fn may_be_deployed(place: &str, object: &Value) -> Result<(), Refusal> {
             format!("the {} in {place} has a name that Kubernetes does not allow: give it another one", shown(&key.kind)),
         ));
     }
+    if object::is_too_deep(object) {
+        return Err((
+            "TooDeeplyNested",
+            format!("{place} nests deeper than {} levels, which is more than can be deployed: make it flatter", object::DEEPEST),
+        ));
+    }
     if (key.group.as_str(), key.kind.as_str()) == ("", "Secret") {
         return Err((
             "SecretNotAllowed",

@@ -1,6 +1,6 @@
 //! Why an artifact can't be stored or read.
 
-use super::MAX_BYTES;
+use super::{MAX_BYTES, MAX_RECORD};
 use crate::delivery::failure::Failure;
 use crate::delivery::oci::OciError;
 
@@ -109,6 +109,19 @@ pub enum StoreError {
         /// The canonical bytes.
         size: usize,
     },
+    /// What the record says of the version has too many bytes.
+    #[error(
+        "what solution {solution} defines in version {version} has {size} bytes (its environment variables, connection references and dependencies, with \
+         descriptions and defaults), and an artifact's record takes {MAX_RECORD}: define fewer, or say less of them, and raise the version"
+    )]
+    RecordTooLarge {
+        /// The solution.
+        solution: String,
+        /// The version.
+        version: String,
+        /// The bytes of the record.
+        size: usize,
+    },
     /// Somebody else creates or deletes the same artifact right now.
     #[error("artifact {artifact} in host {namespace} is being made by another run: it is looked at again")]
     Busy {
@@ -140,7 +153,11 @@ impl StoreError {
             }
             Self::Registry { source, .. } => source.failure(),
             Self::Busy { .. } | Self::Compression { .. } => Failure::Transient,
-            Self::Incomplete { .. } | Self::Altered { .. } | Self::Unreadable { .. } | Self::TooLarge { .. } => Failure::Refused,
+            Self::Incomplete { .. }
+            | Self::Altered { .. }
+            | Self::Unreadable { .. }
+            | Self::TooLarge { .. }
+            | Self::RecordTooLarge { .. } => Failure::Refused,
         }
     }
 

@@ -29,12 +29,15 @@ use self::warehouse::{Sealed, Shipment, Warehouse};
 use super::bundle::{Bundle, digest};
 use super::{memory, object};
 use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
+use crate::api::bounds;
 use crate::api::names;
 use crate::api::reference::{GroupKind, Identity, SolutionVersion};
 use crate::api::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
 /// The most canonical bytes of an artifact that are ever decompressed.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// The most bytes of the record as it is made: the rest of what an object may have is for what becomes of it.
+pub const MAX_RECORD: usize = bounds::MOST_WRITTEN / 2;
 /// The most objects that the record lists.
 const LISTED_OBJECTS: usize = 1000;
 /// The most kinds without a look that the record lists (its schema says so): a cluster may have hundreds.
@@ -151,7 +154,7 @@ impl ArtifactStore {
         let packed = self.pack(host, &new).await?;
         let exported_at = crate::api::condition::whole_seconds(now);
         let sealed = packed.sealed(exported_at);
-        let draft = draft(host, new, &packed, sealed.as_ref(), exported_at);
+        let draft = fitting(draft(host, new, &packed, sealed.as_ref(), exported_at))?;
         let name = draft.name_any();
         let artifacts: Api<Artifact> = Api::namespaced(self.client.clone(), host);
         let failed = |action: &str| api_error(format!("{action} artifact {name}"), host);
@@ -438,6 +441,21 @@ fn listed_first(kinds: &BTreeSet<GroupKind>) -> Vec<GroupKind> {
     let gives_rights = |kind: &&GroupKind| kind.group == "rbac.authorization.k8s.io";
     let (giving, others): (Vec<_>, Vec<_>) = kinds.iter().partition(gives_rights);
     giving.into_iter().rev().chain(others).take(LISTED_KINDS).cloned().collect()
+}
+
+/// The record as small as it has to be, so that what becomes of it finds room beside it: fewer objects are listed. What a deployment needs
+/// of it can't be left out.
+fn fitting(mut draft: Artifact) -> Result<Artifact, StoreError> {
+    let size = |draft: &Artifact| serde_json::to_vec(&draft.spec).map_or(usize::MAX, |bytes| bytes.len());
+    while size(&draft) > MAX_RECORD && !draft.spec.objects.is_empty() {
+        draft.spec.objects.truncate(draft.spec.objects.len() / 2);
+    }
+    let size = size(&draft);
+    if size > MAX_RECORD {
+        let SolutionVersion { name: solution, version } = draft.spec.solution;
+        return Err(StoreError::RecordTooLarge { solution, version, size });
+    }
+    Ok(draft)
 }
 
 fn whole(count: usize) -> i64 {

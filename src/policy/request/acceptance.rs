@@ -11,9 +11,12 @@ use super::sharing;
 use super::step::{End, Ending, Progress, Step, Waiting};
 use crate::api::artifact::Outcome;
 use crate::api::repository::{self, Repository};
+use crate::policy::clock;
 
 /// For this long after a request's creation its refusal waits for other objects of the same `kubectl apply` to arrive.
 const SETTLING: Duration = Duration::from_secs(2);
+/// How far ahead a request may be scheduled: it waits for what it needs until then, and every request ends.
+const FARTHEST: Duration = Duration::from_hours(24 * 366);
 /// How often at first, and how often later, what is missing and not watched is asked for again: rights, registries, other clusters.
 const ASKED_AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
@@ -56,6 +59,16 @@ fn supported(o: &Observed) -> Result<(), Step> {
         return refuse(
             "ScheduledTimeInvalid",
             &format!("spec.scheduledTime \"{text}\" is not a time of RFC 3339, for example 2026-12-01T06:00:00Z"),
+        );
+    }
+    if let Ok(Some(scheduled)) = o.request.scheduled_time
+        && scheduled > clock::after(o.request.created_at, FARTHEST)
+    {
+        return refuse(
+            "ScheduledTimeTooFar",
+            &format!(
+                "spec.scheduledTime {scheduled} is more than a year after the request was made; make a new request with an earlier one, or later"
+            ),
         );
     }
     Ok(())
@@ -366,7 +379,7 @@ fn dependencies(o: &Observed, target: &TargetView, now: Timestamp) -> Result<(),
 
 /// Refuses, once it is sure that nothing of the same `kubectl apply` is still to come and caches told the truth.
 fn refuse(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
-    let settled = o.request.created_at + SETTLING;
+    let settled = clock::after(o.request.created_at, SETTLING);
     if now < settled {
         return Waiting::watched(Progress::Acceptance, reason, message, Some(settled));
     }
@@ -404,7 +417,7 @@ fn gone_or_awaited(o: &Observed, reason: &str, message: &str, now: Timestamp) ->
 pub(super) fn wait_for_right(o: &Observed, at: Progress, obstacle: &Obstacle, now: Timestamp) -> Step {
     let deadline = deadline(o);
     if now < deadline {
-        let waited = Duration::try_from(now.duration_since(deadline - o.accept_timeout)).unwrap_or_default();
+        let waited = Duration::try_from(now.duration_since(clock::before(deadline, o.accept_timeout))).unwrap_or_default();
         let poll = (waited / 20).clamp(ASKED_AGAIN_AFTER.0, ASKED_AGAIN_AFTER.1);
         return Waiting::polled(at, &obstacle.reason, waits(&obstacle.message, deadline), Some(deadline), poll);
     }
@@ -434,11 +447,12 @@ fn deadline(o: &Observed) -> Timestamp {
     let opened = [&gates.pre_export_step, &gates.approval, &gates.pre_deployment_step]
         .into_iter()
         .flatten()
-        .map(|g| g.opened_at + stage_timeout)
+        .map(|g| clock::after(g.opened_at, stage_timeout))
         .max();
     let scheduled = o.request.scheduled_time.clone().ok().flatten();
     // So long it may have waited for the request to the stage before.
     let previous = o.stage.present().and_then(|stage| stage.previous.as_ref()?.place.as_ref());
     let proven = previous.zip(o.artifact.present()).and_then(|(place, artifact)| place.first_success(artifact));
-    [Some(o.request.created_at), opened, scheduled, proven].into_iter().flatten().max().unwrap_or(o.request.created_at) + o.accept_timeout
+    let last = [Some(o.request.created_at), opened, scheduled, proven].into_iter().flatten().max().unwrap_or(o.request.created_at);
+    clock::after(last, o.accept_timeout)
 }

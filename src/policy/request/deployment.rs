@@ -12,9 +12,10 @@ use super::sharing;
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
 use crate::api::names;
 use crate::delivery::errors::first_few;
+use crate::policy::clock;
 
 /// How long a deployment may take where its stage is gone.
-const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often the health of the target is looked at.
 pub(super) const HEALTH_POLL: Duration = Duration::from_millis(500);
 /// How often a right that was taken away is asked for again.
@@ -23,7 +24,7 @@ const RIGHT_POLL: Duration = Duration::from_secs(2);
 /// What is done about a request that has started.
 pub fn run(o: &Observed, now: Timestamp) -> Step {
     let started = o.request.start_time.unwrap_or(now);
-    let deadline = started + timeout(o);
+    let deadline = clock::after(started, timeout(o));
     if o.target.present().is_some_and(|target| target.environment_id.is_empty() && target.claim.is_none()) && now < deadline {
         // It was deleted and applied again: once it is validated, it has what it had, this request's claim too.
         return Waiting::watched(

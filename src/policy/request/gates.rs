@@ -9,6 +9,7 @@ use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use crate::api::names;
 use crate::api::request_status::{ApprovalDecision, Gate, StepOutcome};
 use crate::identity::remote;
+use crate::policy::clock;
 
 /// Passes a gate that the stage asks for, or decides what its state means. One that has opened is decided, whatever became of the
 /// stage since: who configures a stage is not who decides.
@@ -36,7 +37,7 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
         }
         return Ok(());
     }
-    let deadline = gate.opened_at + subject.stage.gate_timeout;
+    let deadline = clock::after(gate.opened_at, subject.stage.gate_timeout);
     if now >= deadline {
         return Err(Ending::step(
             End::Failed,

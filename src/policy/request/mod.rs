@@ -3,6 +3,7 @@
 pub mod acceptance;
 pub mod approvers;
 pub mod decide;
+pub mod decisions;
 pub mod deployment;
 pub mod difference;
 pub mod gates;

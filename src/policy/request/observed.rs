@@ -489,6 +489,11 @@ pub enum ClaimFact {
         /// The request that has it.
         to: String,
     },
+    /// The environment's record has no room for another solution.
+    NoRoom {
+        /// Why, and what to do about it.
+        message: String,
+    },
 }
 
 /// What became of the apply.

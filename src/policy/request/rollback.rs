@@ -7,6 +7,7 @@ use super::observed::{ApplyFact, DeploymentView, HealthFact, Observed};
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
 use crate::api::request_status::Rollback;
 use crate::api::stage::OnFailure;
+use crate::policy::clock;
 
 /// The reason of the end where the replaced version is back and healthy.
 pub const ROLLED_BACK: &str = "RolledBack";
@@ -33,7 +34,7 @@ pub fn after(o: &Observed, failure: Failure) -> Step {
 
 /// What is done about a request whose way back was begun.
 pub fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
-    let deadline = begun.since + deployment::timeout(o);
+    let deadline = clock::after(begun.since, deployment::timeout(o));
     match &o.facts.restore {
         None => return Step::Rollback,
         Some(ApplyFact::Missing(obstacle)) if now < deadline => return deployment::without(Progress::Rollback, obstacle, deadline),

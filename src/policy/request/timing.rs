@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::acceptance::Subject;
 use super::observed::Observed;
 use super::step::{End, Ending, Progress, Step, Waiting};
+use crate::policy::clock;
 use crate::policy::windows::{self, Opening};
 
 /// The scheduled time has come, the soak time is over, and no window forbids the start.
@@ -18,7 +19,7 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Result<(), St
         && let Some(place) = &previous.place
         && let Some(artifact) = o.artifact.present()
     {
-        if let Some(ripe) = place.first_success(artifact).map(|at| at + subject.stage.soak)
+        if let Some(ripe) = place.first_success(artifact).map(|at| clock::after(at, subject.stage.soak))
             && now < ripe
         {
             return Err(Waiting::watched(
@@ -78,6 +79,9 @@ pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> Result<(
 /// One at a time for each solution and environment, in the order in which gates opened the way.
 pub fn turn(o: &Observed, subject: &Subject<'_>) -> Result<(), Step> {
     let what = format!("{} in environment {}", o.request.solution, subject.stage.target_environment);
+    if let Some(super::observed::ClaimFact::NoRoom { message }) = &o.facts.claim {
+        return Err(Ending::step(End::Failed, Progress::Queue, "EnvironmentFull", message));
+    }
     if let Some(super::observed::ClaimFact::Lost { to }) = &o.facts.claim {
         return Err(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {to}, which deploys {what}"), None));
     }

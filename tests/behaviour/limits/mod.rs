@@ -5,6 +5,7 @@ mod leaving;
 mod names;
 mod sizes;
 mod texts;
+mod window;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;

@@ -1,0 +1,178 @@
+//! The maker's window: what the Solution's status tells of a request, in the namespace of those who may not read the host. It is a
+//! convenience and holds nothing up: what can't be written is logged, and tried again a few times.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::observe;
+use super::pass::Pass;
+use crate::api::condition::{self, whole_seconds};
+use crate::api::environment::EnvironmentType;
+use crate::api::reference::Identity;
+use crate::api::request_status::{RunStatus, condition_types};
+use crate::api::solution::{RunningVersion, SolutionDeployment};
+use crate::api::{GROUP, bounds};
+use crate::controllers::environment::validated;
+use crate::driver::Cluster;
+use crate::driver::records::RecordError;
+use crate::driver::status;
+use crate::identity::access::{self, Access, Right};
+use crate::policy::request::{decisions, not_looked_for};
+use crate::policy::window::{self, MAX_MESSAGE, Runs};
+
+/// After how long each further try is made.
+const TRIES: [Duration; 4] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_mins(1), Duration::from_mins(5)];
+/// How long it is believed that somebody may read a Solution, and that they may not.
+const BELIEVED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2));
+
+/// Who may read which Solution, as it was answered last.
+#[derive(Clone, Default)]
+pub(super) struct Readers(Arc<Mutex<Answers>>);
+
+/// By who asks, the namespace and the name: the answer, and when it was given.
+type Answers = HashMap<(Identity, String, String), (bool, Instant)>;
+
+impl Readers {
+    /// Whether somebody may read that Solution.
+    async fn may_read(&self, access: &Access, who: &Identity, namespace: &str, solution: &str) -> kube::Result<bool> {
+        let key = (who.clone(), namespace.to_owned(), solution.to_owned());
+        {
+            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            known.retain(|_, (may, since)| since.elapsed() < if *may { BELIEVED.0 } else { BELIEVED.1 });
+            if let Some((may, _)) = known.get(&key) {
+                return Ok(*may);
+            }
+        }
+        let right = Right::on("get", GROUP, "solutions", namespace).named(solution);
+        let may = access.may(&access::as_authenticated(who), &right).await?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (may, Instant::now()));
+        Ok(may)
+    }
+}
+
+/// A Solution of whose stages is told.
+#[derive(Clone)]
+struct Place {
+    namespace: String,
+    solution: String,
+}
+
+impl Pass {
+    /// Tells of this request, whose status is now `run`. It borrows nothing, so that it can be written beside the request's own status; to
+    /// be awaited to its end, as others may have put their changes into the same write.
+    pub(super) fn record_in_solution(&self, run: &RunStatus, message: &str, now: Timestamp) -> impl Future<Output = ()> + Send + use<> {
+        let told = self.place().map(|place| (place, self.entry(run, message, now), self.runs(run)));
+        let (cluster, readers, requester) = (self.cluster.clone(), self.running.readers(), self.request.spec.requested_by.clone());
+        async move {
+            let (Some((place, entry, runs)), Some(requester)) = (told, requester) else { return };
+            // Whoever may not read it has nothing to say in it either.
+            match readers.may_read(&cluster.access, &requester, &place.namespace, &place.solution).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, solution = place.solution, namespace = place.namespace, "who may read a Solution is not known: nothing is told there");
+                    return;
+                }
+            }
+            if let Err(error) = write(&cluster, &place, &entry, &runs).await
+                && !is_final(&error)
+            {
+                tokio::spawn(try_again(cluster, place, entry, runs));
+            }
+        }
+    }
+
+    /// Where it is told: only of a stage of the pipeline that the request names, and only in the namespace of a development environment that
+    /// the host may use. Everything else somebody could name at will.
+    fn place(&self) -> Option<Place> {
+        let (stage, source, solution) = (self.around.stage.as_ref()?, self.around.source.as_ref()?, self.around.solution.as_ref()?);
+        let is_development = source.spec.type_ == EnvironmentType::Development && validated(source).is_ok();
+        let is_there = stage.spec.pipeline == self.request.spec.pipeline && is_development;
+        is_there.then(|| Place { namespace: source.spec.namespace.clone(), solution: solution.name_any() })
+    }
+
+    /// What is told of this request.
+    fn entry(&self, run: &RunStatus, message: &str, now: Timestamp) -> SolutionDeployment {
+        let spec = &self.request.spec;
+        let status = self.request.status.as_ref();
+        // Of what was not deployed nothing is missing.
+        let artifact = self.around.artifact.as_deref().filter(|_| !matches!(run.phase.as_str(), "Failed" | "Rejected" | "Canceled"));
+        let told = not_looked_for::before(artifact.map(observe::artifact_view).as_ref(), message);
+        SolutionDeployment {
+            host: self.host(),
+            stage: spec.stage.clone(),
+            pipeline: spec.pipeline.clone(),
+            runs: None,
+            version: spec.solution.version.clone(),
+            phase: run.phase.clone(),
+            request: self.request.name_any(),
+            request_uid: self.uid(),
+            requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
+            never_accepted: !condition::is_true(&run.conditions, condition_types::ACCEPTED),
+            message: Some(bounds::text(&told, MAX_MESSAGE)),
+            approved_by: self.approved_by(run),
+            approval_comments: status.and_then(|s| s.approval.as_ref()).and_then(|a| a.comments.clone()),
+            asked_at: self.request.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            at: whole_seconds(now),
+            others: Vec::new(),
+            others_omitted: 0,
+        }
+    }
+
+    /// Everybody who decided, with what the operator is about to write.
+    pub(super) fn approved_by(&self, run: &RunStatus) -> Option<String> {
+        decisions::in_words(&decisions::of(self.request.status.as_ref(), &run.conditions))
+    }
+
+    /// What runs in the stage: what this request has just deployed, or what the Environment's record says.
+    fn runs(&self, run: &RunStatus) -> Runs {
+        if run.start_time.is_some() && run.phase == "Succeeded" {
+            return Runs::Known(Some(RunningVersion { version: self.request.spec.solution.version.clone(), since: run.end_time }));
+        }
+        let Some(target) = &self.around.target else { return Runs::Unknown };
+        let recorded = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == self.request.spec.solution.name);
+        let version = recorded.and_then(|s| Some(RunningVersion { version: s.version.clone()?, since: s.deployed_at }));
+        Runs::Known(version)
+    }
+}
+
+async fn write(cluster: &Cluster, place: &Place, entry: &SolutionDeployment, runs: &Runs) -> Result<(), RecordError> {
+    let (entry, runs) = (entry.clone(), runs.clone());
+    let written = cluster.records.solutions.update(&place.namespace, &place.solution, move |solution, status| {
+        status.observed_generation = solution.metadata.generation.unwrap_or(-1);
+        window::note(status, &entry, runs.clone());
+    });
+    let written = written.await.map(|_| ());
+    if let Err(error) = &written
+        && !matches!(error, RecordError::NotFound(_))
+    {
+        tracing::warn!(%error, solution = place.solution, namespace = place.namespace, "what became of a request could not be told in development");
+    }
+    written
+}
+
+/// Whether another try would end the same way.
+fn is_final(error: &RecordError) -> bool {
+    match error {
+        RecordError::NotFound(_) => true,
+        RecordError::Write { source, .. } => status::is_refused(source),
+        RecordError::Stopped => false,
+    }
+}
+
+async fn try_again(cluster: Arc<Cluster>, place: Place, entry: SolutionDeployment, runs: Runs) {
+    for pause in TRIES {
+        tokio::time::sleep(pause).await;
+        if !cluster.tenure.holds() {
+            // Whoever leads now tells the rest.
+            return;
+        }
+        if write(&cluster, &place, &entry, &runs).await.is_ok() {
+            return;
+        }
+    }
+}

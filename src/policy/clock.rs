@@ -1,0 +1,29 @@
+//! Times that people may write as far away as they like: what lies beyond the last time that can be said is that time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// So much later.
+pub fn after(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// So much earlier.
+pub fn before(time: Timestamp, by: Duration) -> Timestamp {
+    time.saturating_sub(by).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beyond_the_last_time_there_is_none() {
+        let last: Timestamp = "9999-12-30T22:00:00Z".parse().unwrap();
+        assert_eq!(after(last, Duration::from_hours(1)), Timestamp::MAX);
+        assert_eq!(after(last, Duration::MAX), Timestamp::MAX);
+        assert_eq!(before(Timestamp::UNIX_EPOCH, Duration::MAX), Timestamp::MIN);
+        assert_eq!(after(Timestamp::UNIX_EPOCH, Duration::from_secs(1)).as_second(), 1);
+    }
+}

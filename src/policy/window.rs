@@ -1,0 +1,239 @@
+//! The maker's window: what the status of a Solution tells of the requests for it, and how it stays within its bounds. What runs in a stage
+//! comes first; a request that was never accepted hides none that was, and nobody's requests hide those of others.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::api::bounds;
+use crate::api::solution::{self, MOST_DEPLOYMENTS, MOST_OTHERS, OtherRequest, RunningVersion, SolutionDeployment, SolutionStatus};
+
+/// The phases after which a request is no longer written of.
+pub const ENDED: [&str; 4] = ["Succeeded", "Failed", "Rejected", "Canceled"];
+/// The most characters of a message.
+pub const MAX_MESSAGE: usize = 4096;
+/// The most characters of a message of a further request.
+const MAX_OTHER_MESSAGE: usize = 1024;
+
+/// What is known of what runs in a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// This, or nothing.
+    Known(Option<RunningVersion>),
+    /// It was not looked up: what is said of it stays.
+    Unknown,
+}
+
+/// Writes of a request.
+pub fn note(status: &mut SolutionStatus, new: &SolutionDeployment, runs: Runs) {
+    let of_stage = |d: &&mut SolutionDeployment| d.host == new.host && d.stage == new.stage;
+    match status.deployments.iter_mut().find(of_stage) {
+        Some(existing) => add(existing, new.clone(), runs),
+        None => {
+            let runs = if let Runs::Known(runs) = runs { runs } else { None };
+            status.deployments.push(SolutionDeployment { runs, ..new.clone() });
+        }
+    }
+    bound(status);
+}
+
+/// Drops what there is no room for, and says in one line what is left.
+pub fn bound(status: &mut SolutionStatus) {
+    while status.deployments.len() > MOST_DEPLOYMENTS {
+        let worth = |d: &SolutionDeployment| (d.runs.is_some(), !d.never_accepted, !has_ended(&d.phase), d.at);
+        let Some((index, _)) = status.deployments.iter().enumerate().min_by_key(|(_, d)| worth(d)) else { return };
+        status.deployments.remove(index);
+        status.deployments_omitted = status.deployments_omitted.saturating_add(1);
+    }
+    status.summary = solution::summary(&status.deployments);
+}
+
+/// Whether a phase is one that is never left.
+pub fn has_ended(phase: &str) -> bool {
+    ENDED.contains(&phase)
+}
+
+fn add(existing: &mut SolutionDeployment, new: SolutionDeployment, runs: Runs) {
+    // What could not be written at its time is tried again, and may come after what followed it.
+    let is_later = |phase: &str, at: Timestamp| at > new.at || has_ended(phase) && !has_ended(&new.phase);
+    let told = existing.others.iter().find(|o| o.request_uid == new.request_uid).map(|o| (o.phase.as_str(), o.at));
+    let told = if existing.request_uid == new.request_uid { Some((existing.phase.as_str(), existing.at)) } else { told };
+    if told.is_some_and(|(phase, at)| is_later(phase, at)) {
+        return;
+    }
+    let runs = match runs {
+        Runs::Known(runs) => runs,
+        Runs::Unknown => existing.runs.take(),
+    };
+    let (mut others, omitted) = (std::mem::take(&mut existing.others), existing.others_omitted);
+    others.retain(|other| other.request_uid != new.request_uid);
+    let first = if existing.request_uid == new.request_uid {
+        later(existing, new)
+    } else if goes_before(&new, existing) {
+        others.push(beside(existing.clone()));
+        new
+    } else {
+        others.push(beside(new));
+        existing.clone()
+    };
+    let dropped = shorten(&mut others);
+    *existing = SolutionDeployment { runs, others, others_omitted: omitted.saturating_add(dropped), ..first };
+}
+
+/// The entry to be shown after `existing` of the same request. Comments are said once: a process that decided on an older state of it does
+/// not take them back.
+fn later(existing: &SolutionDeployment, new: SolutionDeployment) -> SolutionDeployment {
+    let said = existing.approval_comments.clone();
+    let by = existing.approved_by.clone();
+    SolutionDeployment { approval_comments: new.approval_comments.or(said), approved_by: new.approved_by.or(by), ..new }
+}
+
+/// Whether a request is shown in the place of another: one that was accepted before one that never was, then the one that was made later.
+fn goes_before(new: &SolutionDeployment, existing: &SolutionDeployment) -> bool {
+    let made = |d: &SolutionDeployment| d.asked_at.unwrap_or(d.at);
+    match (new.never_accepted, existing.never_accepted) {
+        (true, false) => false,
+        (false, true) => true,
+        _ => made(new) >= made(existing),
+    }
+}
+
+fn beside(entry: SolutionDeployment) -> OtherRequest {
+    OtherRequest {
+        version: entry.version,
+        phase: entry.phase,
+        request: entry.request,
+        request_uid: entry.request_uid,
+        requester: entry.requester,
+        never_accepted: entry.never_accepted,
+        message: entry.message.map(|message| bounds::text(&message, MAX_OTHER_MESSAGE)),
+        asked_at: entry.asked_at,
+        at: entry.at,
+    }
+}
+
+/// Keeps the first few; who has most of them is who loses one.
+fn shorten(others: &mut Vec<OtherRequest>) -> i32 {
+    let rank = |o: &OtherRequest| (has_ended(&o.phase), o.never_accepted, std::cmp::Reverse(made(o)));
+    others.sort_by_key(rank);
+    let mut dropped = 0;
+    while others.len() > MOST_OTHERS {
+        let mut of_each: BTreeMap<&str, usize> = BTreeMap::new();
+        others.iter().for_each(|o| *of_each.entry(&o.requester).or_default() += 1);
+        let most = of_each.values().copied().max().unwrap_or_default();
+        let last = others.iter().rposition(|o| of_each.get(o.requester.as_str()) == Some(&most));
+        let index = if most > 1 { last } else { None }.unwrap_or(others.len() - 1);
+        others.remove(index);
+        dropped += 1;
+    }
+    dropped
+}
+
+fn made(other: &OtherRequest) -> Timestamp {
+    other.asked_at.unwrap_or(other.at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn asked(number: i64, requester: &str, stage: &str, phase: &str) -> SolutionDeployment {
+        SolutionDeployment {
+            host: "host".into(),
+            stage: stage.into(),
+            pipeline: "standard".into(),
+            runs: None,
+            version: format!("1.{number}.0"),
+            phase: phase.into(),
+            request: format!("r{number}"),
+            request_uid: format!("u{number}"),
+            requester: requester.into(),
+            never_accepted: false,
+            message: Some("waits".into()),
+            approved_by: None,
+            approval_comments: None,
+            asked_at: Some(at(number)),
+            at: at(number + 1000),
+            others: Vec::new(),
+            others_omitted: 0,
+        }
+    }
+
+    fn refused(number: i64, requester: &str) -> SolutionDeployment {
+        SolutionDeployment { never_accepted: true, ..asked(number, requester, "qa", "Failed") }
+    }
+
+    fn running(version: &str) -> Runs {
+        Runs::Known(Some(RunningVersion { version: version.into(), since: Some(at(1)) }))
+    }
+
+    #[test]
+    fn what_runs_is_said_first_and_a_failed_request_does_not_change_it() {
+        let mut status = SolutionStatus::default();
+        note(&mut status, &asked(0, "dana", "qa", "AwaitingApproval"), Runs::Known(None));
+        assert_eq!(status.summary, "qa: nothing (1.0.0 AwaitingApproval)");
+        note(&mut status, &asked(0, "dana", "qa", "Succeeded"), running("1.0.0"));
+        assert_eq!(status.summary, "qa: 1.0.0");
+        note(&mut status, &asked(1, "dana", "qa", "Failed"), running("1.0.0"));
+        assert_eq!(status.summary, "qa: 1.0.0 (1.1.0 Failed)");
+        note(&mut status, &asked(1, "dana", "qa", "Failed"), Runs::Unknown);
+        assert_eq!(status.summary, "qa: 1.0.0 (1.1.0 Failed)", "what was not looked up stays said");
+    }
+
+    #[test]
+    fn what_was_never_accepted_hides_nothing_that_was() {
+        let mut status = SolutionStatus::default();
+        note(&mut status, &asked(0, "dana", "qa", "AwaitingApproval"), Runs::Unknown);
+        note(&mut status, &refused(5, "sam"), Runs::Unknown);
+        let [entry] = &status.deployments[..] else { panic!("one stage") };
+        assert_eq!((entry.requester.as_str(), entry.others[0].requester.as_str()), ("dana", "sam"));
+        let rejected = SolutionDeployment { approval_comments: Some("no".into()), ..asked(0, "dana", "qa", "Rejected") };
+        note(&mut status, &rejected, Runs::Unknown);
+        assert_eq!((status.deployments[0].phase.as_str(), status.deployments[0].approval_comments.as_deref()), ("Rejected", Some("no")));
+        // The other way round it gives up its place.
+        let mut status = SolutionStatus::default();
+        note(&mut status, &refused(5, "sam"), Runs::Unknown);
+        note(&mut status, &asked(0, "dana", "qa", "Pending"), Runs::Unknown);
+        assert_eq!(status.deployments[0].requester, "dana");
+    }
+
+    #[test]
+    fn an_older_request_that_ends_late_is_told_beside_the_newer_one() {
+        let mut status = SolutionStatus::default();
+        note(&mut status, &asked(0, "dana", "qa", "Deploying"), Runs::Unknown);
+        note(&mut status, &asked(1, "dan", "qa", "AwaitingApproval"), Runs::Unknown);
+        note(&mut status, &asked(0, "dana", "qa", "Succeeded"), running("1.0.0"));
+        let entry = &status.deployments[0];
+        assert_eq!((entry.request.as_str(), entry.others.len(), entry.others[0].phase.as_str()), ("r1", 1, "Succeeded"));
+        assert_eq!(status.summary, "qa: 1.0.0 (1.1.0 AwaitingApproval)");
+    }
+
+    #[test]
+    fn who_asks_most_is_who_is_left_out() {
+        let mut status = SolutionStatus::default();
+        note(&mut status, &asked(0, "dana", "qa", "AwaitingApproval"), Runs::Unknown);
+        for number in 1..50 {
+            note(&mut status, &asked(number, "sam", "qa", "AwaitingApproval"), Runs::Unknown);
+        }
+        let entry = &status.deployments[0];
+        assert_eq!(entry.others.len(), MOST_OTHERS);
+        assert!(entry.others.iter().any(|o| o.requester == "dana"), "{:?}", entry.others);
+        assert_eq!(usize::try_from(entry.others_omitted).unwrap() + entry.others.len() + 1, 50);
+    }
+
+    #[test]
+    fn one_stage_more_than_there_is_room_for_leaves_out_the_one_that_says_least() {
+        let mut status = SolutionStatus::default();
+        for number in 0..=i64::try_from(MOST_DEPLOYMENTS).unwrap() {
+            let entry = asked(number, "dana", &format!("s{number}"), "Succeeded");
+            let runs = if number == 3 { Runs::Known(None) } else { running("1.0.0") };
+            note(&mut status, &entry, runs);
+        }
+        assert_eq!((status.deployments.len(), status.deployments_omitted), (MOST_DEPLOYMENTS, 1));
+        assert!(status.deployments.iter().all(|d| d.stage != "s3"), "nothing runs there");
+    }
+}

@@ -1,0 +1,117 @@
+//! Attacks on the maker's window: the status of a Solution belongs to those who may read it, and tells of what was accepted.
+
+use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use pilotage::api::solution::SolutionDeployment;
+use pilotage::api::{DeploymentRequest, Environment, Solution};
+use serde_json::json;
+
+use crate::attempt::ignored;
+use crate::scene::{orders, person, requests};
+use crate::world::{World, ended, outcome, phase};
+
+async fn window(world: &World) -> Vec<SolutionDeployment> {
+    let solutions = Api::<Solution>::namespaced(world.admin.clone(), &world.dev);
+    solutions.get("orders").await.unwrap().status.unwrap_or_default().deployments
+}
+
+/// A world whose pipeline is shared with sam too, who has no right in development.
+async fn with_sam(name: &str) -> (World, Client) {
+    let world = World::bare(name).await;
+    let mut pipeline = world.pipeline();
+    for object in &mut pipeline {
+        if object["kind"] == "Pipeline" {
+            object["spec"]["sharedWith"] = json!([{"kind": "Group", "name": "makers"}, {"kind": "User", "name": "sam"}]);
+        }
+    }
+    world.configure_with(pipeline).await;
+    let sam = person(&world, "sam", &[]).await;
+    (world, sam)
+}
+
+async fn ask(world: &World, who: &Client, request: &DeploymentRequest) {
+    let api = requests(world, who.clone());
+    world.until("the pipeline is shared", async || api.create(&kube::api::PostParams::default(), request).await.ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_read_a_solution_writes_nothing_into_its_window() {
+    let (world, sam) = with_sam("window-unread").await;
+    orders(&world).await;
+    ask(&world, &sam, &world.request("sams", "qa", "orders", "9.9.9")).await;
+    world.fails("sams", "VersionDiffers").await;
+    // Stages that nobody made, in numbers.
+    for number in 0..8 {
+        ask(&world, &sam, &world.request(&format!("nowhere-{number}"), &format!("no-such-stage-{number}"), "orders", "1.0.0")).await;
+    }
+    world.waits_for("nowhere-7", "StageNotFound").await;
+    let request = world.deploy("danas", "qa", "orders", "1.0.0").await;
+    assert_eq!(phase(&request), "Succeeded", "{:?}", outcome(&request));
+    let seen = window(&world).await;
+    let is_danas = seen.len() == 1 && seen[0].requester == "dana" && seen[0].others.is_empty();
+    ignored(195, "who may deploy and may not read development asks for its solution", is_danas, &seen);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_host_tells_nothing_through_an_environment_that_is_not_valid() {
+    let world = World::new("window-foreign").await;
+    orders(&world).await;
+    let evil = format!("{}-evil", world.host);
+    let operator = json!([{"kind": "ServiceAccount", "name": "pilotage", "namespace": "pilotage-system"}]);
+    let object = |kind: &str, name: &str, spec: serde_json::Value| {
+        let mut object = world.host_object(kind, name, spec);
+        object["metadata"]["namespace"] = evil.clone().into();
+        object
+    };
+    world
+        .apply(&[
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": evil, "labels": {"pilotage.dev/host": "true"}}}),
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "pilotage-host", "namespace": evil},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "pilotage-host"}, "subjects": operator}),
+            object("Environment", "stolen", json!({"type": "Development", "namespace": world.dev})),
+            object("Environment", "nothing", json!({"type": "Target", "namespace": world.prod})),
+            object("Pipeline", "p", json!({"developmentEnvironments": ["stolen"]})),
+            object("Stage", "s", json!({"pipeline": "p", "targetEnvironment": "nothing"})),
+        ])
+        .await;
+    let environments: Api<Environment> = Api::namespaced(world.admin.clone(), &evil);
+    let judged = async || {
+        let status = environments.get("stolen").await.unwrap().status?;
+        (status.validation_status == pilotage::api::environment::ValidationStatus::Failed).then_some(())
+    };
+    world.until("the stolen Environment is judged", judged).await;
+    let spec = json!({"pipeline": "p", "stage": "s", "solution": {"name": "orders", "version": "9.9.9"}, "sourceEnvironment": "stolen"});
+    world.apply(&[object("DeploymentRequest", "flood", spec)]).await;
+    let asked: Api<DeploymentRequest> = Api::namespaced(world.admin.clone(), &evil);
+    world.until("the request waits", async || (phase(&asked.get("flood").await.unwrap()) == "Pending").then_some(())).await;
+    // What is written beside it would be there by the time that another request was told of.
+    let request = world.deploy("danas", "qa", "orders", "1.0.0").await;
+    assert_eq!(phase(&request), "Succeeded", "{:?}", outcome(&request));
+    let seen = window(&world).await;
+    let only_here = !seen.is_empty() && seen.iter().all(|entry| entry.host == world.host);
+    ignored(196, "a host asks for a solution of a namespace that is not its own", only_here, &seen);
+    let namespaces = Api::<k8s_openapi::api::core::v1::Namespace>::all(world.admin.clone());
+    let confirm = Patch::Merge(json!({"metadata": {"annotations": {"pilotage.dev/confirm-delete": evil}}}));
+    namespaces.patch(&evil, &PatchParams::default(), &confirm).await.unwrap();
+    namespaces.delete(&evil, &kube::api::DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_persons_request_does_not_hide_anothers() {
+    let world = World::new("window-hidden").await;
+    orders(&world).await;
+    world.ask(&world.request("danas", "qa", "orders", "1.0.0")).await;
+    world.until_request("danas", |r| phase(r) == "AwaitingApproval").await;
+    let dan = person(&world, "dan", &["makers"]).await;
+    ask(&world, &dan, &world.request("dans", "qa", "orders", "9.9.8")).await;
+    world.fails("dans", "VersionDiffers").await;
+    world.decide("qa", "danas", "Rejected").await.unwrap();
+    let rejected = world.until_request("danas", ended).await;
+    assert_eq!(phase(&rejected), "Rejected");
+    let seen = window(&world).await;
+    let first = seen.first();
+    let shown = first.is_some_and(|entry| entry.request == rejected.name_any() && entry.approval_comments.as_deref() == Some("as tested"));
+    ignored(197, "a request that is never accepted takes the place of one that is", shown, &seen);
+    assert!(first.unwrap().others.iter().any(|other| other.requester == "dan"), "and is told beside it: {seen:?}");
+    assert_eq!(first.unwrap().runs, None);
+}
