@@ -4,8 +4,8 @@ use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::json;
 
 use super::*;
-use crate::delivery::object::{Item, Served};
 use crate::delivery::anew::Handover;
+use crate::delivery::object::{Item, Served};
 use crate::delivery::planned::ParentPlan;
 use crate::delivery::set::Set;
 use crate::identity::delegate::Delegate;
@@ -17,7 +17,14 @@ fn item(action: PlannedAction, kind: &str, name: &str, body: Value, live: Option
     body["apiVersion"] = resource.api_version.clone().into();
     body["kind"] = kind.into();
     let key = Key { group: group.into(), kind: kind.into(), name: name.into() };
-    PlannedItem { item: Item { key, served: Served::in_namespaces(resource), body }, action, live, would_be: None, fields: vec![], handover: Handover::default() }
+    PlannedItem {
+        item: Item { key, served: Served::in_namespaces(resource), body },
+        action,
+        live,
+        would_be: None,
+        fields: vec![],
+        handover: Handover::default(),
+    }
 }
 
 fn planned(items: Vec<PlannedItem>, is_new: bool) -> Planned {
