@@ -16,6 +16,10 @@ pub const DEVELOPED_IN_LABEL: &str = "pilotage.dev/developed-in";
 pub const REGION_LABEL: &str = "topology.kubernetes.io/region";
 /// On an object of a solution: where a field of it can't be changed, it is deleted in the target and created anew.
 pub const RECREATE_ANNOTATION: &str = "pilotage.dev/recreate";
+/// On an object of a target that a solution did not put there: the solution that its owner lets change it, and never delete it.
+pub const ADOPT_LABEL: &str = "pilotage.dev/adopt";
+/// On an object of a target: the solution that has adopted it, and did not create it.
+pub const ADOPTED_LABEL: &str = "pilotage.dev/adopted";
 /// On a Secret or `ServiceAccount` of a target: its owner lets solutions use it.
 pub const CONNECTION_LABEL: &str = "pilotage.dev/connection";
 /// On what the operator generates in a host: the pipeline it belongs to.

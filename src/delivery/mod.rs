@@ -30,6 +30,7 @@ mod powers;
 pub mod projection;
 pub mod redaction;
 pub mod references;
+mod release;
 pub mod required;
 pub mod resources;
 pub mod retry;

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::core::ApiResource;
 use kube::core::NamespaceResourceScope;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -103,7 +104,7 @@ impl Offers {
         let kind = K::kind(&()).into_owned();
         let result =
             |reason: &str, message: String| PlanResult { kind: kind.clone(), name: name.to_owned(), reason: reason.to_owned(), message };
-        match Api::<K>::namespaced(delegate.client(), namespace).get_metadata_opt(name).await {
+        match delegate.metadata(&ApiResource::erase::<K>(&()), namespace, name).await {
             Ok(Some(object)) if object.labels().get(CONNECTION_LABEL).is_some_and(|v| v == "true") => {
                 self.used.push(AccessedObject { kind, name: name.to_owned(), used_by: user.to_owned() });
             }

@@ -158,12 +158,12 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
     let looked: Vec<_> = stream::iter(needed)
         .map(|((kind, name), user)| async move {
             let resource = kind.resource();
-            let api: Api<DynamicObject> = if kind.is_namespaced() {
-                Api::namespaced_with(delegate.client(), namespace, &resource)
+            let found = if kind.is_namespaced() {
+                retrying(|| delegate.metadata(&resource, namespace, &name)).await
             } else {
-                Api::all_with(operator.clone(), &resource)
+                let classes: Api<DynamicObject> = Api::all_with(operator.clone(), &resource);
+                retrying(|| classes.get_metadata_opt(&name)).await
             };
-            let found = retrying(|| api.get_metadata_opt(&name)).await;
             (kind, resource, name, user, found)
         })
         .buffered(CONCURRENCY)

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, Preconditions, ValidationDirective};
 use kube::core::{Request, Resource as _};
 use serde_json::Value;
 
-use super::object::Served;
+use super::fence::Fence;
+use super::object::{self, Served};
 use crate::api::names;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
@@ -16,20 +16,44 @@ use crate::identity::delegate::DelegateClient;
 /// A target namespace, seen as a delegate.
 #[derive(Clone)]
 pub(super) struct Target {
-    client: Client,
+    delegate: DelegateClient,
     namespace: String,
 }
 
 /// Whether a call only shows what it would do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+#[derive(Clone, Copy)]
+pub(super) enum Mode<'a> {
     DryRun,
-    Write,
+    /// It is made under the fence, and on the version that it names.
+    Write(&'a Fence),
+}
+
+impl Mode<'_> {
+    fn is_dry_run(self) -> bool {
+        matches!(self, Self::DryRun)
+    }
+}
+
+/// A version that no object has: the first write to a cluster makes the second. An apply that names it creates, and changes nothing that
+/// is there.
+const NO_VERSION: &str = "1";
+
+/// Makes the write one on exactly this version of exactly this object, or one that creates.
+pub(super) fn expect(manifest: &mut Value, current: Option<&Value>) {
+    let Some(current) = current else {
+        object::set_metadata(manifest, "resourceVersion", NO_VERSION);
+        return;
+    };
+    for field in ["uid", "resourceVersion"] {
+        if let Some(value) = object::metadata(current, field) {
+            object::set_metadata(manifest, field, value);
+        }
+    }
 }
 
 impl Target {
     pub fn new(delegate: &DelegateClient, namespace: &str) -> Self {
-        Self { client: delegate.client(), namespace: namespace.to_owned() }
+        Self { delegate: delegate.clone(), namespace: namespace.to_owned() }
     }
 
     /// The right that a call with `verb` on the kind needs: in the namespace, or in the whole cluster.
@@ -54,7 +78,7 @@ impl Target {
     /// The object, where it exists.
     pub async fn get(&self, served: &Served, name: &str) -> Result<Option<Value>, kube::Error> {
         let request = self.request(served).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
-        match self.client.request_text(request).await {
+        match self.delegate.read(request).await {
             Ok(text) => parse(&text).map(Some),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -64,17 +88,21 @@ impl Target {
     /// The objects that the selector picks.
     pub async fn list(&self, served: &Served, selector: &str) -> Result<Vec<Value>, kube::Error> {
         let request = self.request(served).list(&ListParams::default().labels(selector)).map_err(kube::Error::BuildRequest)?;
-        let mut list = parse(&self.client.request_text(request).await?)?;
+        let mut list = parse(&self.delegate.read(request).await?)?;
         Ok(match list.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => items,
             _ => Vec::new(),
         })
     }
 
-    /// Applies the manifest on the server's side, and gives the object as it is then (or would be).
-    pub async fn apply(&self, served: &Served, name: &str, manifest: &Value, force: bool, mode: Mode) -> Result<Value, kube::Error> {
+    /// Applies the manifest on the server's side, and gives the object as it is then (or would be). What is written names the version that
+    /// it is made for ([`expect`]).
+    pub async fn apply(&self, served: &Served, name: &str, manifest: &Value, force: bool, mode: Mode<'_>) -> Result<Value, kube::Error> {
+        if !mode.is_dry_run() && object::metadata(manifest, "resourceVersion").is_none() {
+            return Err(kube::Error::Service("a write that names no version".into()));
+        }
         let params = PatchParams {
-            dry_run: mode == Mode::DryRun,
+            dry_run: mode.is_dry_run(),
             force,
             field_manager: Some(names::FIELD_MANAGER.to_owned()),
             field_validation: Some(ValidationDirective::Strict),
@@ -83,7 +111,7 @@ impl Target {
         if let Cow::Owned(escaped) = as_yaml(request.body()) {
             *request.body_mut() = escaped;
         }
-        parse(&self.client.request_text(request).await?)
+        parse(&self.send(request, mode).await?)
     }
 
     /// Deletes the object with this uid, where given in this version alone, and what depends on it in the background. An object that is
@@ -94,13 +122,13 @@ impl Target {
         name: &str,
         uid: &str,
         version: Option<&str>,
-        mode: Mode,
+        mode: Mode<'_>,
     ) -> Result<Option<Value>, kube::Error> {
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(str::to_owned) };
         let mut params = DeleteParams::background().preconditions(preconditions);
-        params.dry_run = mode == Mode::DryRun;
+        params.dry_run = mode.is_dry_run();
         let mut request = self.request(served).delete(name, &params).map_err(kube::Error::BuildRequest)?;
-        if mode == Mode::DryRun {
+        if mode.is_dry_run() {
             // The body says so too, but whoever reads the cluster's audit log sees the address alone, and would find deletions.
             let address = request.uri().to_string();
             let link = if address.contains('?') { "&" } else { "?" };
@@ -108,10 +136,17 @@ impl Target {
                 *request.uri_mut() = shown;
             }
         }
-        match self.client.request_text(request).await {
-            Ok(text) => Ok(parse(&text).ok().filter(super::object::is_being_deleted)),
+        match self.send(request, mode).await {
+            Ok(text) => Ok(parse(&text).ok().filter(object::is_being_deleted)),
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() && status.message.contains("UID") => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    async fn send(&self, request: hyper::Request<Vec<u8>>, mode: Mode<'_>) -> Result<String, kube::Error> {
+        match mode {
+            Mode::DryRun => self.delegate.rehearse(request).await,
+            Mode::Write(fence) => self.delegate.write(fence, request).await,
         }
     }
 
@@ -153,7 +188,18 @@ fn parse(text: &str) -> Result<Value, kube::Error> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_write_names_the_version_that_it_is_made_for() {
+        let mut manifest = json!({"metadata": {"name": "x"}});
+        expect(&mut manifest, None);
+        assert_eq!(manifest, json!({"metadata": {"name": "x", "resourceVersion": "1"}}), "it creates, or does nothing");
+        expect(&mut manifest, Some(&json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": "7", "generation": 2}})));
+        assert_eq!(manifest, json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": "7"}}));
+    }
 
     #[test]
     fn what_yaml_reads_otherwise_is_escaped() {

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use super::acting;
 use super::export::Unusable;
 use super::pass::Pass;
+use super::target::NOT_APPLIED;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
@@ -14,17 +15,17 @@ use crate::api::stage::OnFailure;
 use crate::api::{Artifact, Environment, names};
 use crate::delivery::errors::{first_few, named};
 use crate::delivery::node_ports::{self, NodePort};
-use crate::delivery::object::Key;
 use crate::delivery::of_cluster;
 use crate::delivery::offered;
 use crate::delivery::plan::{self, PlanError};
-use crate::delivery::plan_input::{ClusterBounds, PlanInput};
+use crate::delivery::plan_input::{ClusterBounds, Created, PlanInput};
 use crate::delivery::planned::Planned;
 use crate::delivery::required;
 use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
+use crate::policy::request::adoption;
 use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
 use crate::policy::request::observed::{ApplyFact, CurrentVersion, DelegateView, Observed, Obstacle, PlanFact};
@@ -125,13 +126,18 @@ impl Pass {
             &report.objects,
             &dry.planned.powers(),
         );
+        let adoption = adoption::told(&observed.request.solution, &target.spec.namespace, &dry.planned.adoptions());
         let node_ports = node_ports::told(&observed.request.solution, &dry.node_ports);
         let left_alone = warnings::left_alone(&observed.request.solution, &target.name_any(), &dry.planned.left_alone());
         let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
         let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
         let summary = format!(
-            "dry run as {delegate}: {} to create, {} to change, {} to delete{anew}, {} unchanged{refused}{downgrade}",
-            report.create, report.update, report.delete, report.unchanged
+            "dry run as {delegate}: {} to create, {} to change, {} to delete{anew}{}, {} unchanged{refused}{downgrade}",
+            report.create,
+            report.update,
+            report.delete,
+            adoption::counted(report.adopt, report.release),
+            report.unchanged
         );
         let plan = Plan {
             hash: hash.clone(),
@@ -147,12 +153,15 @@ impl Pass {
             update: report.update,
             delete: report.delete,
             recreate: report.recreate,
+            adopt: report.adopt,
+            release: report.release,
             unchanged: report.unchanged,
             objects: report.objects,
             objects_omitted: report.objects_omitted,
             access: dry.access,
-            results: warnings
+            results: adoption
                 .into_iter()
+                .chain(warnings)
                 .chain(left_alone)
                 .chain(node_ports)
                 .chain(dry.unserved)
@@ -208,7 +217,7 @@ impl Pass {
         target: &Environment,
         artifact: &Artifact,
         mut resolved: Resolved,
-        may_delete: Option<&BTreeSet<Key>>,
+        may_delete: Option<&Created>,
     ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
         let namespace = &target.spec.namespace;
         let is_beside_development = target.spec.cluster.is_none() && artifact.spec.source.environment.is_some();
@@ -302,14 +311,14 @@ impl Pass {
             Hindrance::Unusable(obstacle) => ApplyFact::Failed(obstacle),
             Hindrance::Refused(_, results) => {
                 let error = |r: PlanResult| ObjectError { kind: r.kind, name: r.name, reason: r.reason, message: r.message };
-                self.not_applied(results.into_iter().map(error).collect())
+                self.not_applied(results.into_iter().map(error).collect(), NOT_APPLIED)
             }
         }
     }
 
     /// Keeps what could not be applied for the status, and names the first few.
-    pub(super) fn not_applied(&mut self, errors: Vec<ObjectError>) -> ApplyFact {
-        let message = format!("not all objects could be applied: {}", first_few(errors.iter().map(named)));
+    pub(super) fn not_applied(&mut self, errors: Vec<ObjectError>, what: &str) -> ApplyFact {
+        let message = format!("{what}: {}", first_few(errors.iter().map(named)));
         self.errors.extend(errors);
         ApplyFact::Failed(Obstacle { reason: "ApplyFailed".into(), message })
     }

@@ -1,6 +1,7 @@
 //! What is done next about a `DeploymentRequest`, and how it is reported.
 
 pub mod acceptance;
+pub mod adoption;
 pub mod decide;
 pub mod deployment;
 pub mod gates;
