@@ -100,24 +100,20 @@ async fn what_was_taken_from_its_owner_by_force_stays_as_it_is_where_it_would_no
     stage["spec"]["deployment"] = json!({"timeout": "2m", "force": true});
     world.apply_as(&world.olga().await, &stage).await.unwrap();
     world.ready::<pilotage::api::Stage>("qa").await;
-    let [_, service, _] = &application(&world.qa, "x")[..] else { panic!() };
-    let mut theirs = service.clone();
-    theirs["metadata"]["labels"] = json!({"pilotage.dev/adopt": "orders"});
-    theirs["spec"]["ports"][0]["targetPort"] = json!(8080);
-    let mut ours = service.clone();
-    ours["metadata"]["namespace"] = json!(world.dev);
-    ours["spec"]["ports"] = json!([{"port": 81}]);
-    let mut deployment = application(&world.qa, "x").remove(2);
-    deployment["metadata"]["labels"] = json!({"pilotage.dev/adopt": "orders"});
-    let mut image = application(&world.dev, "x").remove(2);
-    image["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example.test/orders:2");
-    world.apply(&[theirs, deployment]).await;
-    world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({})), ours, image]).await;
+    // Its image becomes the solution's; of the other nothing does.
+    let mut theirs = application(&world.qa, "theirs");
+    for object in &mut theirs {
+        object["metadata"]["labels"] = json!({"pilotage.dev/adopt": "orders"});
+    }
+    let mut ours = application(&world.dev, "ours");
+    ours[2]["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example.test/orders:2");
+    world.apply(&[theirs.remove(2), theirs.remove(0)]).await;
+    world.apply(&[ours.remove(2), ours.remove(0), world.config("orders", "more", json!({})), world.solution("orders", "1.0.0")]).await;
     let first = world.deploy("first", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
 
     let kubectl = world.plane.kubectl();
-    kubectl.ok(&["delete", "service/orders", "deployment/orders", "-n", &world.dev]).unwrap();
+    kubectl.ok(&["delete", "configmap/orders", "deployment/orders", "-n", &world.dev]).unwrap();
     world.apply(&[world.solution("orders", "1.1.0")]).await;
     let second = world.deploy("second", "qa", "orders", "1.1.0").await;
     assert_eq!(phase(&second), "Succeeded", "{:?}", outcome(&second));
