@@ -44,6 +44,9 @@ pub const ALLOW_CLUSTER_SCOPED: &str = "allow-cluster-scoped";
 /// Prefix of all keys that are Pilotage's own.
 pub const KEY_PREFIX: &str = "pilotage.dev/";
 
+/// On the record of what a solution put into a target: the host that deploys it there.
+pub const DEPLOYED_FROM_ANNOTATION: &str = "pilotage.dev/deployed-from";
+
 /// The `ApplySet` standard: which set an object belongs to.
 pub const APPLYSET_PART_OF: &str = "applyset.kubernetes.io/part-of";
 /// The `ApplySet` standard: the identity of a parent object.

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::applyset::{self, GroupKind};
+use super::applyset::GroupKind;
 use super::claimed::Claimed;
 use super::errors;
 use super::fence::Fence;
@@ -109,7 +109,7 @@ pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, c
     let writer = &writer;
 
     if let Some(kinds) = parent.widened() {
-        let manifest = applyset::parent(&solution, &namespace, kinds);
+        let manifest = writer.set.parent(kinds);
         parent.live =
             Some(writer.write_parent(&config_maps(), &manifest, parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?);
     }
@@ -159,7 +159,7 @@ pub async fn prune(fence: &Fence, delegate: &DelegateClient, healthy: &Healthy, 
     succeeded(outcomes)?;
 
     if let Some(kinds) = applied.parent.narrowed() {
-        let manifest = applyset::parent(&applied.solution, &applied.namespace, kinds);
+        let manifest = writer.set.parent(kinds);
         writer.write_parent(&config_maps(), &manifest, applied.parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?;
     }
     // Whoever pruned the same meanwhile found the same.

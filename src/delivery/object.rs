@@ -164,6 +164,15 @@ pub(super) fn set_label(object: &mut Value, key: &str, value: &str) {
     }
 }
 
+/// Sets an annotation of an object.
+pub(super) fn set_annotation(object: &mut Value, key: &str, value: &str) {
+    let annotations =
+        metadata_mut(object).map(|metadata| metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new())));
+    if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+        annotations.insert(key.to_owned(), Value::from(value));
+    }
+}
+
 /// Takes a label from an object.
 pub(super) fn remove_label(object: &mut Value, key: &str) {
     if let Some(labels) = metadata_mut(object).and_then(|metadata| metadata.get_mut("labels")).and_then(Value::as_object_mut) {

@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use serde_json::Value;
 
 use super::admit::admit;
-use super::applyset::{self, GroupKind};
+use super::applyset::GroupKind;
 use super::dependencies::Provided;
 use super::diff;
 use super::errors::{self, Cause};
@@ -39,7 +39,7 @@ const ROUNDS: usize = 4;
 /// See [`PlanError`].
 pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &impl Resources) -> Result<Planned, PlanError> {
     let target = Target::new(delegate, input.namespace);
-    let set = Set::new(input.solution, input.namespace, input.cluster.namespace_uid);
+    let set = Set::new(input.solution, input.namespace, input.cluster.namespace_uid).of_host(input.host);
     let concurrency = input.concurrency.max(1);
     let scope = Scope { target: &target, namespace: input.namespace, solution: input.solution, set: &set, concurrency };
 
@@ -169,7 +169,7 @@ async fn finish(scope: &Scope<'_>, work: Vec<Task>, wanted: Wanted, findings: &m
 
 async fn try_parent(scope: &Scope<'_>, parent: &ParentPlan) -> Result<(), Obstacle> {
     let Some(kinds) = parent.widened().or(parent.narrowed()) else { return Ok(()) };
-    let (served, manifest) = (survey::config_maps(), applyset::parent(scope.solution, scope.namespace, kinds));
+    let (served, manifest) = (survey::config_maps(), scope.set.parent(kinds));
     let name = names::applyset_parent_name(scope.solution);
     match retrying(|| scope.target.apply(&served, &name, &manifest, true, Mode::DryRun)).await {
         Ok(_) => Ok(()),
@@ -254,7 +254,8 @@ async fn refused(
     let mut standing = if live.is_some() { Standing::Own } else { Standing::Free };
     // Whose it is comes before what is wrong with writing to it; and who gets back what the role that comes with it once gave them.
     if live.is_none() && !matches!(cause, Cause::Transient | Cause::Unauthorized) {
-        let needs_to_know = comes_later || cause == Cause::FieldConflict || !item.served.is_namespaced;
+        // In a namespace it is found out by the write too, which creates, or changes nothing.
+        let needs_to_know = cause == Cause::FieldConflict || !item.served.is_namespaced;
         match read(target, &item).await {
             Ok(found) => {
                 standing = set.check_owner(&item.key, &item.served, found.as_ref())?;

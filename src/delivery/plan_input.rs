@@ -18,6 +18,8 @@ pub const CONCURRENCY: usize = 8;
 pub struct PlanInput<'a> {
     /// The target namespace.
     pub namespace: &'a str,
+    /// The host whose solution it is: another host's of the same name put other objects there.
+    pub host: &'a str,
     /// The solution's name.
     pub solution: &'a str,
     /// The objects, as a person would have written them.
@@ -78,6 +80,7 @@ impl<'a> PlanInput<'a> {
     pub fn new(namespace: &'a str, solution: &'a str, objects: &'a [Value]) -> Self {
         Self {
             namespace,
+            host: "",
             solution,
             objects,
             force: false,

@@ -4,9 +4,11 @@
 //! belong to a set only where they also carry the uid of its namespace, as another namespace may come to have its name; and what carries no
 //! such labels is somebody else's.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use super::applyset;
+use super::applyset::{self, GroupKind};
 use super::errors;
 use super::findings::Obstacle;
 use super::object::{self, Key, Served};
@@ -34,6 +36,8 @@ pub(super) struct Set {
     namespace: String,
     namespace_uid: String,
     solution: String,
+    /// The host whose solution it is; empty where that does not matter.
+    host: String,
 }
 
 impl Set {
@@ -44,7 +48,31 @@ impl Set {
             namespace: namespace.to_owned(),
             namespace_uid: namespace_uid.to_owned(),
             solution: solution.to_owned(),
+            host: String::new(),
         }
+    }
+
+    /// The same, of a solution of that host.
+    #[must_use]
+    pub fn of_host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self
+    }
+
+    /// Its parent, as it is applied.
+    pub fn parent(&self, kinds: &BTreeSet<GroupKind>) -> Value {
+        let mut parent = applyset::parent(&self.solution, &self.namespace, kinds);
+        if !self.host.is_empty() {
+            object::set_annotation(&mut parent, names::DEPLOYED_FROM_ANNOTATION, &self.host);
+        }
+        parent
+    }
+
+    /// Whose the parent is that is there, where it is not the set's: another tool's, or another host's, whose solution of that name put
+    /// other objects there.
+    pub fn parent_taken_by(&self, parent: &Value) -> Option<String> {
+        let other = object::annotation(parent, names::DEPLOYED_FROM_ANNOTATION).filter(|host| *host != self.host);
+        applyset::taken_by(parent, &self.id).or_else(|| Some(format!("a solution of that name of host {}", other?)))
     }
 
     /// The labels of its members.
@@ -335,5 +363,16 @@ mod tests {
         made["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Service", "name": "orders", "controller": true}]);
         let (reason, message) = check(&made).unwrap_err();
         assert!(reason == "MadeByController" && message.contains("made by Service orders,"), "{message}");
+    }
+
+    #[test]
+    fn the_record_of_another_hosts_solution_of_that_name_is_left_alone() {
+        let ours = set().of_host("team-a");
+        let parent = ours.parent(&BTreeSet::new());
+        assert_eq!(ours.parent_taken_by(&parent), None);
+        let said = set().of_host("team-b").parent_taken_by(&parent).unwrap();
+        assert_eq!(said, "a solution of that name of host team-a");
+        assert_eq!(ours.parent_taken_by(&set().parent(&BTreeSet::new())), None, "one that does not say");
+        assert!(ours.parent_taken_by(&json!({"metadata": {"name": "pilotage-orders"}})).unwrap().contains("no ApplySet tool"));
     }
 }

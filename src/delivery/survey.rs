@@ -71,7 +71,7 @@ impl Scope<'_> {
         let mut survey = Survey::default();
         match parent {
             Ok(found) => {
-                if let Some(owner) = found.as_ref().and_then(|p| applyset::taken_by(p, &self.set.id)) {
+                if let Some(owner) = found.as_ref().and_then(|p| self.set.parent_taken_by(p)) {
                     let key = self.parent_key();
                     findings.refuse(
                         &key,

@@ -269,3 +269,27 @@ async fn a_way_back_deletes_what_the_run_created_and_nothing_else() {
     assert!(seen(&world, &["deployment/broken"])[0]["kind"].is_null(), "all of it");
     assert_eq!(maps.get("orders").await.unwrap().data.unwrap()["v"], "1.0.0");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_hosts_solution_of_that_name_put_there_is_not_taken_over() {
+    let world = World::new("namesake").await;
+    ships(&world, "orders", "1.0.0", vec![config("orders", json!({"v": "1.0.0"}))]).await;
+    let first = world.deploy("first", "qa", "orders", "1.0.0").await;
+    assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
+    // As it is where the namespace was another host's before, and its solution of that name still has its objects there.
+    let kubectl = world.plane.kubectl();
+    let from = format!("pilotage.dev/deployed-from={}", world.host);
+    let parent = kubectl.json(&["get", "configmap", "pilotage-orders", "-n", &world.qa]).unwrap();
+    assert_eq!(parent["metadata"]["annotations"]["pilotage.dev/deployed-from"], world.host.as_str());
+    kubectl.ok(&["annotate", "--overwrite", "configmap/pilotage-orders", "-n", &world.qa, "pilotage.dev/deployed-from=others"]).unwrap();
+    let before = seen(&world, &["configmap/orders"]);
+    ships(&world, "orders", "1.1.0", vec![config("more", json!({}))]).await;
+    kubectl.ok(&["delete", "configmap/orders", "-n", &world.dev]).unwrap();
+    let message = refused(&world, "second", "orders", "1.1.0").await;
+    let words = ["ConfigMap pilotage-orders", "ParentTaken", "a solution of that name of host others", "nothing was written"];
+    told(167, "a solution of another host has the name", &message, &words);
+    ignored(167, "its objects", seen(&world, &["configmap/orders"]) == before, &before);
+    // Whose the namespace is may say that it is the same one.
+    kubectl.ok(&["annotate", "--overwrite", "configmap/pilotage-orders", "-n", &world.qa, &from]).unwrap();
+    assert_eq!(planned(&world, "third", "orders", "1.1.0").await.delete, 1);
+}

@@ -224,6 +224,8 @@ impl Pass {
         let node_ports =
             if is_beside_development { node_ports::leave(&mut resolved.objects, &artifact.spec.environment_variables) } else { Vec::new() };
         let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
+        let host = self.host();
+        input.host = &host;
         input.force = self.force();
         input.may_delete = may_delete;
         input.concurrency = self.cluster.options.apply_concurrency;
