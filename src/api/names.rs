@@ -16,6 +16,10 @@ pub const DEVELOPED_IN_LABEL: &str = "pilotage.dev/developed-in";
 pub const REGION_LABEL: &str = "topology.kubernetes.io/region";
 /// On an object of a solution: where a field of it can't be changed, it is deleted in the target and created anew.
 pub const RECREATE_ANNOTATION: &str = "pilotage.dev/recreate";
+/// On an object of a target that a solution did not put there: the solution that its owner lets change it, and never delete it.
+pub const ADOPT_LABEL: &str = "pilotage.dev/adopt";
+/// On an object of a target: the solution that has adopted it, and did not create it.
+pub const ADOPTED_LABEL: &str = "pilotage.dev/adopted";
 /// On a Secret or `ServiceAccount` of a target: its owner lets solutions use it.
 pub const CONNECTION_LABEL: &str = "pilotage.dev/connection";
 /// On what the operator generates in a host: the pipeline it belongs to.
@@ -39,6 +43,9 @@ pub const FIELD_MANAGER: &str = "pilotage";
 pub const ALLOW_CLUSTER_SCOPED: &str = "allow-cluster-scoped";
 /// Prefix of all keys that are Pilotage's own.
 pub const KEY_PREFIX: &str = "pilotage.dev/";
+
+/// On the record of what a solution put into a target: the host that deploys it there.
+pub const DEPLOYED_FROM_ANNOTATION: &str = "pilotage.dev/deployed-from";
 
 /// The `ApplySet` standard: which set an object belongs to.
 pub const APPLYSET_PART_OF: &str = "applyset.kubernetes.io/part-of";

@@ -10,7 +10,7 @@ use super::stage::OnFailure;
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// Hash over everything that an approval covers: request, artifact, settings, target, delegate, stage,
-    /// the artifact that is replaced, the objects that are deleted or recreated, and those that belong to the whole cluster.
+    /// the artifact that is replaced, the objects that are deleted, recreated, adopted or let go, and those that belong to the whole cluster.
     #[schemars(length(max = 71))]
     pub hash: String,
     /// The artifact's digest.
@@ -64,10 +64,16 @@ pub struct Plan {
     /// How many objects will be deleted and created anew, because a field of theirs can't be changed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub recreate: i32,
+    /// How many objects that the solution did not put there will be adopted, as their owner marked them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub adopt: i32,
+    /// How many objects that were adopted will be let go, as the version does not have them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub release: i32,
     /// How many objects stay as they are.
     #[serde(default)]
     pub unchanged: i32,
-    /// The objects that change: all that are deleted or created anew, and the first of the others.
+    /// The objects that change: all that are deleted, created anew, adopted or let go, and the first of the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub objects: Vec<PlannedObject>,
@@ -115,6 +121,10 @@ pub enum PlannedAction {
     Delete,
     /// It exists, a field that changes can't be changed, and it will be deleted and created anew.
     Recreate,
+    /// It exists, was not put there by the solution, and its owner marked it as to be adopted: it is changed, and never deleted.
+    Adopts,
+    /// It was adopted, and the new version does not have it: it stays, without what the solution set in it.
+    Releases,
     /// It is as it shall be.
     Unchanged,
 }

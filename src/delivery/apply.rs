@@ -1,25 +1,27 @@
-//! Carries a plan out: the record of the set, the objects in waves, then pruning.
+//! Carries a plan out: the record of the set, the objects in waves; and, once they are healthy, pruning.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::applyset::{self, GroupKind};
+use super::applyset::GroupKind;
 use super::claimed::Claimed;
 use super::errors;
 use super::fence::Fence;
+use super::health::Healthy;
 use super::object::{Key, Served};
 use super::order;
-use super::planned::{Deletion, Planned, PlannedItem};
+use super::planned::{Deletion, ParentPlan, Planned, PlannedItem, Pruning};
 use super::set::Set;
 use super::survey::config_maps;
 use super::target::Target;
-use super::write::{AppliedObject, Failure, Writer};
+use super::write::{AppliedObject, Failure, Pen, Writer};
 use crate::api::reference::GroupKind as Kind;
 use crate::api::request_status::ObjectError;
 use crate::identity::access::Right;
-use crate::identity::delegate::DelegateClient;
+use crate::identity::delegate::{Delegate, DelegateClient};
 
 /// An object that was deleted and is still there.
 #[derive(Clone, Debug)]
@@ -29,17 +31,21 @@ pub(super) struct Leaving {
     pub uid: String,
 }
 
-/// A plan that was carried out. It comes from [`apply`] alone.
+/// A plan that was carried out but for its pruning. It comes from [`apply`] alone.
 #[derive(Clone, Debug)]
 pub struct Applied {
     pub(super) namespace: String,
     pub(super) set: Set,
     pub(super) objects: Vec<AppliedObject>,
-    /// What was deleted and does not go, as finalizers hold it.
-    pub(super) leaving: Vec<Leaving>,
     pub(super) since: Instant,
+    solution: String,
+    delegate: Delegate,
+    /// What is pruned once it is healthy.
+    pruning: Pruning,
+    parent: ParentPlan,
+    /// What was deleted and does not go, as finalizers hold it; there once all is pruned.
+    pruned: OnceLock<Vec<Leaving>>,
     written: usize,
-    deleted: usize,
     left_in_cluster: BTreeSet<GroupKind>,
 }
 
@@ -49,14 +55,20 @@ impl Applied {
         self.written
     }
 
-    /// How many objects were deleted.
+    /// How many objects of earlier versions are deleted once it is healthy.
     pub fn deleted(&self) -> usize {
-        self.deleted
+        self.pruning.deletions.len()
     }
 
-    /// The kinds of which there are objects of the solution in the whole cluster now.
-    pub fn left_in_cluster(&self) -> Vec<Kind> {
-        self.left_in_cluster.iter().cloned().map(Kind::from).collect()
+    /// What was deleted and is still there; nothing before it was pruned.
+    pub(super) fn leaving(&self) -> &[Leaving] {
+        self.pruned.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The kinds of which there are objects of the solution in the whole cluster now. `None` where it can't be told, as nothing was pruned.
+    pub fn left_in_cluster(&self) -> Option<Vec<Kind>> {
+        self.pruned.get()?;
+        Some(self.left_in_cluster.iter().cloned().map(Kind::from).collect())
     }
 
     /// How many objects the solution has.
@@ -83,20 +95,21 @@ pub struct ApplyError {
 /// ([`order`]); unchanged ones are not written; changed ones are written only on the version that the plan
 /// saw, and again on a newer one while uid and generation (or content) are the same and the claim is held; new
 /// ones are created, and change nothing that has come to be there. A wave with errors ends the run: nothing
-/// later is applied and nothing is pruned. Pruning takes the waves in reverse and deletes exactly the uids that
-/// the plan named.
+/// later is applied. Nothing is taken away here: that is [`prune`].
 ///
 /// # Errors
 /// What failed. Claim, plan and client must be of the same target, solution and delegate.
 pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, concurrency: usize) -> Result<Applied, ApplyError> {
-    check_claim(fence.claim(), delegate, &planned)?;
+    let claim = fence.claim();
+    check_claim(claim, delegate, (&planned.solution, &planned.namespace, &planned.delegate))?;
+    check_kinds(claim, &planned)?;
     let concurrency = concurrency.max(1);
-    let Planned { namespace, solution, set, force, mut parent, items, deletions, left_in_cluster, reported_on, .. } = planned;
-    let writer = Writer { target: Target::new(delegate, &namespace), set, force, fence };
+    let Planned { namespace, solution, set, delegate: as_whom, force, mut parent, items, pruning, left_in_cluster, reported_on, .. } = planned;
+    let writer = Writer { pen: Pen { target: Target::new(delegate, &namespace), fence }, set, force };
     let writer = &writer;
 
     if let Some(kinds) = parent.widened() {
-        let manifest = applyset::parent(&solution, &namespace, kinds);
+        let manifest = writer.set.parent(kinds);
         parent.live =
             Some(writer.write_parent(&config_maps(), &manifest, parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?);
     }
@@ -110,6 +123,31 @@ pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, c
             stream::iter(members).map(|item| writer.write(item)).buffer_unordered(concurrency).collect().await;
         objects.extend(succeeded(outcomes)?);
     }
+    for object in &mut objects {
+        object.is_reported_on |= reported_on.contains(&GroupKind::of(&object.served.resource));
+    }
+    let written = objects.iter().filter(|o| o.is_written).count();
+    let (set, since, pruned) = (writer.set.clone(), Instant::now(), OnceLock::new());
+    Ok(Applied { namespace, set, objects, since, solution, delegate: as_whom, pruning, parent, pruned, written, left_in_cluster })
+}
+
+/// Takes away what earlier versions put there and this one, which is healthy, does not have; as the delegate that applied it, under the
+/// claim. What was adopted is let go.
+///
+/// The waves are those of [`apply`] in reverse, and exactly the uids are deleted that the plan named. The parent of the set names the
+/// kinds until all is gone. Pruning again does nothing.
+///
+/// # Errors
+/// What failed.
+pub async fn prune(fence: &Fence, delegate: &DelegateClient, healthy: &Healthy, concurrency: usize) -> Result<(), ApplyError> {
+    let applied = healthy.applied();
+    check_claim(fence.claim(), delegate, (&applied.solution, &applied.namespace, &applied.delegate))?;
+    if applied.pruned.get().is_some() {
+        return Ok(());
+    }
+    let Pruning { deletions, releases } = &applied.pruning;
+    let writer = Writer { pen: Pen { target: Target::new(delegate, &applied.namespace), fence }, set: applied.set.clone(), force: false };
+    let (writer, concurrency) = (&writer, concurrency.max(1));
 
     let mut waves = order::waves(deletions.iter().map(|d| (d.key.group.as_str(), d.key.kind.as_str())));
     waves.reverse();
@@ -119,17 +157,17 @@ pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, c
             stream::iter(wave).map(|index| leave(writer, &deletions[index])).buffer_unordered(concurrency).collect().await;
         leaving.extend(succeeded(outcomes)?.into_iter().flatten());
     }
+    let outcomes: Vec<Result<(), Failure>> =
+        stream::iter(0..releases.len()).map(|index| writer.release(&releases[index])).buffer_unordered(concurrency).collect().await;
+    succeeded(outcomes)?;
 
-    if let Some(kinds) = parent.narrowed() {
-        let manifest = applyset::parent(&solution, &namespace, kinds);
-        writer.write_parent(&config_maps(), &manifest, parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?;
+    if let Some(kinds) = applied.parent.narrowed() {
+        let manifest = writer.set.parent(kinds);
+        writer.write_parent(&config_maps(), &manifest, applied.parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?;
     }
-    for object in &mut objects {
-        object.is_reported_on |= reported_on.contains(&GroupKind::of(&object.served.resource));
-    }
-    let written = objects.iter().filter(|o| o.is_written).count();
-    let (set, deleted) = (writer.set.clone(), deletions.len());
-    Ok(Applied { namespace, set, objects, leaving, since: Instant::now(), written, deleted, left_in_cluster })
+    // Whoever pruned the same meanwhile found the same.
+    let _ = applied.pruned.set(leaving);
+    Ok(())
 }
 
 /// Deletes what an earlier version put there, and tells of what does not go.
@@ -159,34 +197,46 @@ fn succeeded<T>(outcomes: Vec<Result<T, Failure>>) -> Result<Vec<T>, ApplyError>
     if failures.is_empty() { Ok(done) } else { Err(failures.into()) }
 }
 
-fn check_claim(claim: &Claimed, delegate: &DelegateClient, planned: &Planned) -> Result<(), ApplyError> {
-    let refuse = |message: String| {
-        let key = Key { group: String::new(), kind: "Solution".into(), name: planned.solution.clone() };
-        Err(ApplyError { errors: vec![errors::failure(&key, "ClaimMismatch", &message)], transient: false, missing: Vec::new() })
-    };
-    if claim.solution() != planned.solution || claim.namespace() != planned.namespace {
-        return refuse(format!(
-            "the claim is on {} in {}, and the plan is for {} in {}: nothing was written",
-            claim.solution(),
-            claim.namespace(),
-            planned.solution,
-            planned.namespace
-        ));
+/// Claim and client are those of that solution, namespace and delegate.
+fn check_claim(claim: &Claimed, delegate: &DelegateClient, planned: (&str, &str, &Delegate)) -> Result<(), ApplyError> {
+    let (solution, namespace, as_whom) = planned;
+    if claim.solution() != solution || claim.namespace() != namespace {
+        return mismatch(
+            solution,
+            &format!(
+                "the claim is on {} in {}, and the plan is for {solution} in {namespace}: nothing was written",
+                claim.solution(),
+                claim.namespace(),
+            ),
+        );
     }
-    if *delegate.delegate() != planned.delegate {
-        return refuse(format!(
-            "the plan names {} as the identity that deploys, and {} was to do it: nothing was written",
-            planned.delegate.username(),
-            delegate.delegate().username()
-        ));
-    }
-    if let Some(kind) = planned.kinds_of_cluster().into_iter().find(|kind| !claim.cluster_scoped().contains(kind)) {
-        return refuse(format!(
-            "the claim is not on record for {} of the target's whole cluster, and the plan has some: nothing was written",
-            GroupKind::from(&kind)
-        ));
+    if delegate.delegate() != as_whom {
+        return mismatch(
+            solution,
+            &format!(
+                "the plan names {} as the identity that deploys, and {} was to do it: nothing was written",
+                as_whom.username(),
+                delegate.delegate().username()
+            ),
+        );
     }
     Ok(())
+}
+
+fn check_kinds(claim: &Claimed, planned: &Planned) -> Result<(), ApplyError> {
+    let Some(kind) = planned.kinds_of_cluster().into_iter().find(|kind| !claim.cluster_scoped().contains(kind)) else { return Ok(()) };
+    mismatch(
+        &planned.solution,
+        &format!(
+            "the claim is not on record for {} of the target's whole cluster, and the plan has some: nothing was written",
+            GroupKind::from(&kind)
+        ),
+    )
+}
+
+fn mismatch(solution: &str, message: &str) -> Result<(), ApplyError> {
+    let key = Key { group: String::new(), kind: "Solution".into(), name: solution.to_owned() };
+    Err(ApplyError { errors: vec![errors::failure(&key, "ClaimMismatch", message)], transient: false, missing: Vec::new() })
 }
 
 #[cfg(test)]

@@ -60,23 +60,23 @@ pub async fn look(
 }
 
 async fn of_namespace(delegate: &DelegateClient, namespace: &str, may_list: bool) -> kube::Result<Vec<Bound>> {
-    let found = if may_list { all(Api::<RoleBinding>::namespaced(delegate.client(), namespace)).await? } else { Vec::new() };
+    let found = if may_list { all::<RoleBinding>(delegate, Some(namespace)).await? } else { Vec::new() };
     Ok(found.into_iter().map(|b| bound("RoleBinding", b.name_any(), &b.role_ref, b.subjects)).collect())
 }
 
 async fn of_cluster(delegate: &DelegateClient, may_list: bool) -> kube::Result<Vec<Bound>> {
-    let found = if may_list { all(Api::<ClusterRoleBinding>::all(delegate.client())).await? } else { Vec::new() };
+    let found = if may_list { all::<ClusterRoleBinding>(delegate, None).await? } else { Vec::new() };
     Ok(found.into_iter().map(|b| bound("ClusterRoleBinding", b.name_any(), &b.role_ref, b.subjects)).collect())
 }
 
-async fn all<K>(api: Api<K>) -> kube::Result<Vec<K>>
+async fn all<K>(delegate: &DelegateClient, namespace: Option<&str>) -> kube::Result<Vec<K>>
 where
-    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
     let mut found = Vec::new();
     let mut params = ListParams::default().limit(PAGE);
     loop {
-        let page = retrying(|| api.list(&params)).await?;
+        let page = retrying(|| delegate.page::<K>(namespace, &params)).await?;
         found.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),

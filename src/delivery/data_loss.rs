@@ -34,7 +34,7 @@ pub(super) fn keys(planned: &Planned) -> impl Iterator<Item = &Key> {
 }
 
 fn lost(planned: &Planned) -> impl Iterator<Item = (&Key, String)> {
-    let goes = planned.deletions.iter().map(|Deletion { key, live, .. }| (key, going(key, live, "deletes")));
+    let goes = planned.pruning.deletions.iter().map(|Deletion { key, live, .. }| (key, going(key, live, "deletes")));
     let changes = planned.items.iter().map(|item| (&item.item.key, changing(item)));
     goes.chain(changes).filter_map(|(key, said)| Some((key, said?)))
 }

@@ -16,18 +16,18 @@ impl Writer<'_> {
         let Item { key, served, .. } = item;
         let mut current = seen.clone();
         for attempt in 1..=STALE_ATTEMPTS {
-            self.stands(key)?;
+            self.pen.stands(key)?;
             let Some(fields) = handover.managed_fields(&current, &served.resource.api_version) else { return Ok(current) };
             let of = |name: &str| object::metadata(&current, name).unwrap_or_default().to_owned();
             let patch = json!({"metadata": {"uid": of("uid"), "resourceVersion": of("resourceVersion"), "managedFields": fields}});
-            let error = match retrying(|| self.target.merge(served, &key.name, &patch, Mode::Write)).await {
+            let error = match retrying(|| self.pen.target.merge(served, &key.name, &patch, Mode::Write(self.pen.fence))).await {
                 Ok(object) => return Ok(object),
                 Err(error) => error,
             };
             if errors::classify(&error) != Cause::Stale {
-                return Err(Failure::of_call(key, &error, vec![self.target.right("patch", served)]));
+                return Err(Failure::of_call(key, &error, vec![self.pen.target.right("patch", served)]));
             }
-            let found = self.get(key, served).await?;
+            let found = self.pen.get(key, served).await?;
             let Some(now) = found.filter(|now| object::metadata(now, "uid") == object::metadata(&seen, "uid")) else {
                 return Err(Failure::changed(key, "was deleted"));
             };
@@ -35,7 +35,7 @@ impl Writer<'_> {
                 return Err(Failure::changed(key, "was changed by somebody else"));
             }
             current = now;
-            self.still_holds(key).await?;
+            self.pen.still_holds(key).await?;
             tokio::time::sleep(STALE_WAIT * attempt).await;
         }
         Err(Failure::restless(key))

@@ -1,6 +1,7 @@
 //! Waits for what was applied to come up, with as few calls as that takes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -43,8 +44,6 @@ pub struct HealthReport {
     pub pending: Vec<(String, String, String)>,
     /// What will not get there by itself, one entry an object.
     pub failed: Vec<ObjectError>,
-    /// What was deleted and is still there, with who holds it; looked for when all else is current.
-    pub leaving: Vec<String>,
     /// What counts as current and does nothing yet, or not all: one sentence an object.
     pub told: Vec<String>,
     of: (Set, Instant),
@@ -53,7 +52,7 @@ pub struct HealthReport {
 impl HealthReport {
     fn new(applied: &Applied) -> Self {
         let of = (applied.set.clone(), applied.since);
-        Self { pending: Vec::new(), failed: Vec::new(), leaving: Vec::new(), told: Vec::new(), of }
+        Self { pending: Vec::new(), failed: Vec::new(), told: Vec::new(), of }
     }
 
     /// Whether everything is current.
@@ -62,27 +61,22 @@ impl HealthReport {
     }
 }
 
-/// What was applied and has come up. It comes from [`Applied::into_healthy`] alone.
+/// What was applied and has come up, so that what it replaces may go. It comes from [`Healthy::of`] alone.
 #[derive(Clone, Debug)]
 pub struct Healthy {
-    applied: Applied,
+    applied: Arc<Applied>,
 }
 
 impl Healthy {
+    /// What was applied as healthy, where a report on this very run says so.
+    pub fn of(applied: Arc<Applied>, report: &HealthReport) -> Option<Self> {
+        let is_its_own = report.of.0 == applied.set && report.of.1 == applied.since;
+        (is_its_own && report.is_current()).then_some(Self { applied })
+    }
+
     /// What was applied.
     pub fn applied(&self) -> &Applied {
         &self.applied
-    }
-}
-
-impl Applied {
-    /// What was applied as healthy, where a report on this very run says so.
-    ///
-    /// # Errors
-    /// Gives back what was applied where the report says otherwise, or is on another run.
-    pub fn into_healthy(self, report: &HealthReport) -> Result<Healthy, Box<Self>> {
-        let is_its_own = report.of.0 == self.set && report.of.1 == self.since;
-        if is_its_own && report.is_current() { Ok(Healthy { applied: self }) } else { Err(Box::new(self)) }
     }
 }
 
@@ -122,15 +116,16 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, applied: &Appli
     if report.is_current() {
         let last = |object: &AppliedObject| looked.iter().find(|(o, _)| o.key == object.key).and_then(|(_, found)| *found).cloned();
         report.told.extend(applied.objects.iter().filter_map(|o| paused::told(&o.key, last(o).as_ref().unwrap_or(&o.object))));
-        report.leaving = leaving(&target, applied).await;
     }
     Ok(report)
 }
 
-/// What was deleted and is still there. The deployment does not depend on it, so that what can't be read is left out.
-async fn leaving(target: &Target, applied: &Applied) -> Vec<String> {
+/// What was pruned and is still there, with who holds it. The deployment does not depend on it, so that what can't be read is left out.
+pub async fn leaving(delegate: &DelegateClient, healthy: &Healthy) -> Vec<String> {
+    let applied = healthy.applied();
+    let target = Target::new(delegate, &applied.namespace);
     let mut found = Vec::new();
-    for gone in applied.leaving.iter().take(MAX_LEAVING) {
+    for gone in applied.leaving().iter().take(MAX_LEAVING) {
         let Ok(Some(object)) = target.get(&gone.served, &gone.key.name).await else { continue };
         let holders = object::finalizers(&object).join(", ");
         if object::metadata(&object, "uid") == Some(&gone.uid) && !holders.is_empty() {
@@ -273,7 +268,6 @@ mod tests {
         HealthReport {
             pending: vec![],
             failed: vec![],
-            leaving: vec![],
             told: vec![],
             of: (Set::new("orders", "qa", "uid"), Instant::now()),
         }

@@ -94,7 +94,7 @@ pub(super) async fn instead(target: &Target, item: &Item, live: &Value, force: b
 }
 
 /// An object that an apply would leave as `would_be`, beside what is there.
-fn compared(item: Item, live: Option<Value>, would_be: Value) -> PlannedItem {
+pub(super) fn compared(item: Item, live: Option<Value>, would_be: Value) -> PlannedItem {
     let fields = live.as_ref().map(|live| diff::changed_fields(live, &would_be)).unwrap_or_default();
     let action = if fields.is_empty() { PlannedAction::Unchanged } else { PlannedAction::Update };
     PlannedItem { item, action, live, would_be: Some(would_be), fields, handover: Handover::default() }

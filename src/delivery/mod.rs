@@ -44,6 +44,7 @@ mod quantity;
 pub mod quota;
 pub mod redaction;
 pub mod references;
+mod release;
 pub mod required;
 pub mod resources;
 pub mod retry;

@@ -134,11 +134,15 @@ pub fn finalizers(object: &Value) -> Vec<&str> {
 /// Whether a controller made the object from another one, for example the `EndpointSlice` of a Service,
 /// which inherits the Service's labels. Such objects come and go with their owner.
 pub fn is_controlled(object: &Value) -> bool {
-    object
-        .get("metadata")
-        .and_then(|m| m.get("ownerReferences"))
-        .and_then(Value::as_array)
-        .is_some_and(|owners| owners.iter().any(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true)))
+    controller(object).is_some()
+}
+
+/// From what a controller made the object, where one did: kind and name.
+pub fn controller(object: &Value) -> Option<String> {
+    let owners = object.get("metadata")?.get("ownerReferences")?.as_array()?;
+    let owner = owners.iter().find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?;
+    let field = |name: &str| owner.get(name).and_then(Value::as_str).unwrap_or_default();
+    Some(format!("{} {}", field("kind"), field("name")))
 }
 
 /// Whether two readings are of the same object in the same state.
@@ -179,6 +183,22 @@ pub(super) fn set_label(object: &mut Value, key: &str, value: &str) {
         if let Some(labels) = labels.as_object_mut() {
             labels.insert(key.to_owned(), Value::from(value));
         }
+    }
+}
+
+/// Sets an annotation of an object.
+pub(super) fn set_annotation(object: &mut Value, key: &str, value: &str) {
+    let annotations =
+        metadata_mut(object).map(|metadata| metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new())));
+    if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+        annotations.insert(key.to_owned(), Value::from(value));
+    }
+}
+
+/// Takes a label from an object.
+pub(super) fn remove_label(object: &mut Value, key: &str) {
+    if let Some(labels) = metadata_mut(object).and_then(|metadata| metadata.get_mut("labels")).and_then(Value::as_object_mut) {
+        labels.remove(key);
     }
 }
 

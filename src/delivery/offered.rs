@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use kube::core::ApiResource;
 use kube::core::NamespaceResourceScope;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -193,8 +194,8 @@ async fn look<K>(delegate: &DelegateClient, namespace: &str, name: &str) -> Resu
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned,
 {
-    let api = Api::<K>::namespaced(delegate.client(), namespace);
-    match retrying(|| lookup::metadata(&api, name)).await {
+    let resource = ApiResource::erase::<K>(&());
+    match retrying(|| delegate.metadata(&resource, namespace, name)).await {
         Ok(Some(object)) if object.labels().get(CONNECTION_LABEL).is_some_and(|v| v == "true") => Ok(Found::Offered),
         Ok(Some(_)) => Ok(Found::NotOffered),
         Ok(None) => Ok(Found::Absent),

@@ -7,20 +7,21 @@ use serde_json::Value;
 
 use super::admit::admit;
 use super::anew::Handover;
-use super::applyset::{self, GroupKind};
+use super::applyset::GroupKind;
 use super::dependencies::Provided;
 use super::errors::{self, Cause};
 pub use super::findings::PlanError;
 use super::findings::{Findings, Obstacle};
 use super::meaning;
 use super::object::{self, Item, Key};
-use super::plan_input::PlanInput;
-use super::planned::{Deletion, ParentPlan, Planned, PlannedItem};
+use super::plan_input::{Created, PlanInput};
+use super::planned::{ParentPlan, Planned, PlannedItem, Pruning};
 use super::projection::assigned;
+use super::release;
 use super::resources::Resources;
 use super::retry::retrying;
 use super::scaled;
-use super::set::Set;
+use super::set::{Set, Standing};
 use super::survey::{self, Members, Scope};
 use super::target::{Mode, Target};
 use crate::api::names;
@@ -41,7 +42,7 @@ const ROUNDS: usize = 4;
 /// See [`PlanError`].
 pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &impl Resources) -> Result<Planned, PlanError> {
     let target = Target::new(delegate, input.namespace);
-    let set = Set::new(input.solution, input.namespace, input.cluster.namespace_uid);
+    let set = Set::new(input.solution, input.namespace, input.cluster.namespace_uid).of_host(input.host);
     let concurrency = input.concurrency.max(1);
     let scope = Scope { target: &target, namespace: input.namespace, solution: input.solution, set: &set, concurrency };
 
@@ -63,10 +64,11 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
     findings.merge(refused);
     scope.survey_former(&mut survey, &kinds, &input.cluster, resources, &mut findings).await?;
 
-    let (deletions, parent, left_in_cluster) = prune(&survey, &items, input.may_delete);
+    let (pruning, parent, left_in_cluster) = prune(&survey, &set, &items, input.may_delete);
     let first_parent = first_parent.filter(|_| parent == new_parent);
     let work = items.into_iter().zip(first_runs).map(|(item, run)| Task { live: member(&survey.members, &item), item, run }).collect();
-    let items = finish(&scope, input.force, work, &deletions, &parent, first_parent, &mut findings).await;
+    let wanted = Wanted { force: input.force, pruning, parent, tried_parent: first_parent };
+    let Settled { items, pruning, held, parent } = finish(&scope, work, wanted, &mut findings).await;
     findings.into_result(delegate.delegate().username())?;
     Ok(Planned {
         namespace: input.namespace.to_owned(),
@@ -76,7 +78,8 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
         force: input.force,
         parent,
         items,
-        deletions,
+        pruning,
+        held,
         left_alone: survey.left_alone,
         left_in_cluster,
         warnings: target.warnings().results(),
@@ -91,16 +94,26 @@ struct Task {
     run: Result<Value, kube::Error>,
 }
 
-/// Settles all objects and proves that the deletions and the write of the parent are allowed, at once.
-async fn finish(
-    scope: &Scope<'_>,
+/// What else is to be done about the set than to write its objects.
+struct Wanted {
     force: bool,
-    work: Vec<Task>,
-    deletions: &[Deletion],
-    parent: &ParentPlan,
+    pruning: Pruning,
+    parent: ParentPlan,
     tried_parent: Option<Result<(), Obstacle>>,
-    findings: &mut Findings,
-) -> Vec<PlannedItem> {
+}
+
+/// What was found to be possible.
+struct Settled {
+    items: Vec<PlannedItem>,
+    pruning: Pruning,
+    held: Vec<Key>,
+    parent: ParentPlan,
+}
+
+/// Settles all objects and proves that what is pruned and the write of the parent are allowed, at once.
+async fn finish(scope: &Scope<'_>, work: Vec<Task>, wanted: Wanted, findings: &mut Findings) -> Settled {
+    let Wanted { force, pruning, parent, tried_parent } = wanted;
+    let Pruning { deletions, releases } = pruning;
     let provided = Provided::by(work.iter().map(|task| &task.item.key));
     let scaled = scaled::by_others(work.iter().map(|task| &task.item.body));
     let (provided, scaled) = (&provided, &scaled);
@@ -112,20 +125,27 @@ async fn finish(
         .buffered(scope.concurrency)
         .collect::<Vec<_>>();
     let deleted = stream::iter(0..deletions.len())
-        .map(|index| async move {
+        .map(|index| {
             let deletion = &deletions[index];
-            let outcome = retrying(|| scope.target.delete(&deletion.served, &deletion.key.name, &deletion.uid, None, Mode::DryRun)).await;
-            (index, outcome)
+            async move {
+                let outcome =
+                    retrying(|| scope.target.delete(&deletion.served, &deletion.key.name, &deletion.uid, None, Mode::DryRun)).await;
+                (index, outcome)
+            }
         })
         .buffer_unordered(scope.concurrency)
+        .collect::<Vec<_>>();
+    let released = stream::iter(releases)
+        .map(|release| async move { (release.key.clone(), release::rehearse(scope.target, scope.set, release).await) })
+        .buffered(scope.concurrency)
         .collect::<Vec<_>>();
     let recorded = async {
         match tried_parent {
             Some(tried) => tried,
-            None => try_parent(scope, parent).await,
+            None => try_parent(scope, &parent).await,
         }
     };
-    let (settled, deleted, recorded) = futures::join!(settled, deleted, recorded);
+    let (settled, deleted, released, recorded) = futures::join!(settled, deleted, released, recorded);
     for (index, outcome) in deleted {
         if let Err(error) = outcome {
             let deletion = &deletions[index];
@@ -135,6 +155,15 @@ async fn finish(
     if let Err(obstacle) = recorded {
         findings.add(&scope.parent_key(), obstacle);
     }
+    let mut pruning = Pruning { deletions, releases: Vec::new() };
+    let mut held = Vec::new();
+    for (key, outcome) in released {
+        match outcome {
+            Ok(Some(release)) => pruning.releases.push(release),
+            Ok(None) => held.push(key),
+            Err(obstacle) => findings.add(&key, obstacle),
+        }
+    }
     let mut items = Vec::with_capacity(settled.len());
     for (key, outcome) in settled {
         match outcome {
@@ -142,12 +171,12 @@ async fn finish(
             Err(obstacle) => findings.add(&key, obstacle),
         }
     }
-    items
+    Settled { items, pruning, held, parent }
 }
 
 async fn try_parent(scope: &Scope<'_>, parent: &ParentPlan) -> Result<(), Obstacle> {
     let Some(kinds) = parent.widened().or(parent.narrowed()) else { return Ok(()) };
-    let (served, manifest) = (survey::config_maps(), applyset::parent(scope.solution, scope.namespace, kinds));
+    let (served, manifest) = (survey::config_maps(), scope.set.parent(kinds));
     let name = names::applyset_parent_name(scope.solution);
     match retrying(|| scope.target.apply(&served, &name, &manifest, true, Mode::DryRun)).await {
         Ok(_) => Ok(()),
@@ -169,8 +198,12 @@ async fn settle(
     run: Result<Value, kube::Error>,
 ) -> Result<PlannedItem, Obstacle> {
     let (target, set) = (scope.target, scope.set);
-    let mut last = None;
     let mut run = Some(run);
+    if live.as_ref().is_some_and(|live| set.has_adopted(live)) {
+        set.mark_adopted(&mut item.body);
+        run = None;
+    }
+    let mut last = None;
     for _ in 0..ROUNDS {
         if let Some(found) = live.as_ref().filter(|found| set.owns(found, item.served.is_namespaced))
             && meaning::yield_replicas(target, scaled, &mut item, found, force).await
@@ -183,68 +216,100 @@ async fn settle(
         };
         let would_be = match outcome {
             Ok(would_be) => would_be,
-            Err(error) => match errors::classify(&error) {
-                Cause::Stale => continue,
-                _ if live.is_none() && provided.will_satisfy(&item, &error) => {
-                    // Of the whole cluster it may be somebody's who would get back what the role that comes with it once gave them.
-                    if !item.served.is_namespaced {
-                        set.check_owner(&item.key, &item.served, read(target, &item).await?.as_ref())?;
-                    }
-                    return Ok(PlannedItem {
-                        item,
-                        action: PlannedAction::Create,
-                        live: None,
-                        would_be: None,
-                        fields: Vec::new(),
-                        handover: Handover::default(),
-                    });
-                }
-                cause => {
-                    // Whose it is comes before what is wrong with writing to it.
-                    let of_cluster = !item.served.is_namespaced && !matches!(cause, Cause::Transient | Cause::Unauthorized);
-                    if live.is_none() && (cause == Cause::FieldConflict || of_cluster) {
-                        set.check_owner(&item.key, &item.served, read(target, &item).await?.as_ref())?;
-                    }
-                    if let (Cause::Invalid, Some(found)) = (cause, live.as_ref().filter(|found| set.owns(found, item.served.is_namespaced)))
-                        && let Some(planned) = meaning::instead(target, &item, found, force).await?
-                    {
-                        return Ok(planned);
-                    }
-                    if cause == Cause::Immutable && may_be_recreated(&item, set, live.as_ref()) {
-                        return recreated(target, item, live).await;
-                    }
-                    let rights = target.rights_to_apply(&item.served, live.is_some(), &error);
-                    return Err(Obstacle::Call { error, rights });
-                }
-            },
+            Err(error) if errors::classify(&error) == Cause::Stale => continue,
+            Err(error) => return refused(scope, provided, item, live, error, force).await,
         };
         // What a dry run creates has a uid, but no version.
         if object::metadata(&would_be, "resourceVersion").is_none_or(str::is_empty) {
-            return Ok(PlannedItem {
-                item,
-                action: PlannedAction::Create,
-                live: None,
-                would_be: Some(would_be),
-                fields: Vec::new(),
-                handover: Handover::default(),
-            });
+            if set.is_marked_adopted(&item.body) {
+                // It is gone: what takes its place is the set's own.
+                set.unmark_adopted(&mut item.body);
+                live = None;
+                continue;
+            }
+            return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, would_be: Some(would_be), fields: Vec::new(), handover: Handover::default() });
         }
         if !live.as_ref().is_some_and(|live| object::same_state(live, &would_be)) {
             live = read(target, &item).await?;
         }
-        set.check_owner(&item.key, &item.served, live.as_ref())?;
+        let standing = set.check_owner(&item.key, &item.served, live.as_ref())?;
+        let is_adopted = standing == Standing::Adoptable || live.as_ref().is_some_and(|live| set.has_adopted(live));
+        if is_adopted && !set.is_marked_adopted(&item.body) {
+            set.mark_adopted(&mut item.body);
+            continue;
+        }
         match &live {
-            Some(found) if object::same_state(found, &would_be) => return meaning::judged(target, item, live, would_be, force).await,
-            _ => last = Some(would_be),
+            Some(found) if object::same_state(found, &would_be) => return judged(target, set, item, live, would_be, standing, force).await,
+            _ => last = Some((would_be, standing)),
         }
     }
     // Its status changes faster than it can be read; what is applied carries the version that it is made for.
-    if let (Some(_), Some(would_be)) = (&live, last) {
-        return meaning::judged(target, item, live, would_be, force).await;
+    if let (Some(_), Some((would_be, standing))) = (&live, last) {
+        return judged(target, set, item, live, would_be, standing, force).await;
     }
     let key = &item.key;
     let message = format!("{key} is deleted and created again all the time in the target: find out by whom, then ask again");
     Err(Obstacle::Refusal(errors::result(key, Cause::Stale.reason(), &message)))
+}
+
+/// What is planned of an object of which the server refuses the dry run: nothing, but where it will not refuse it later, or where the object
+/// is created anew.
+async fn refused(
+    scope: &Scope<'_>,
+    provided: &Provided,
+    mut item: Item,
+    mut live: Option<Value>,
+    error: kube::Error,
+    force: bool,
+) -> Result<PlannedItem, Obstacle> {
+    let (target, set) = (scope.target, scope.set);
+    let cause = errors::classify(&error);
+    let comes_later = live.is_none() && provided.will_satisfy(&item, &error);
+    let mut standing = if live.is_some() { Standing::Own } else { Standing::Free };
+    // Whose it is comes before what is wrong with writing to it; and who gets back what the role that comes with it once gave them.
+    if live.is_none() && !matches!(cause, Cause::Transient | Cause::Unauthorized) {
+        // In a namespace it is found out by the write too, which creates, or changes nothing.
+        let needs_to_know = cause == Cause::FieldConflict || !item.served.is_namespaced;
+        match read(target, &item).await {
+            Ok(found) => {
+                standing = set.check_owner(&item.key, &item.served, found.as_ref())?;
+                live = found;
+            }
+            Err(obstacle) if needs_to_know => return Err(obstacle),
+            Err(_) => {}
+        }
+    }
+    let is_adopted = standing == Standing::Adoptable || live.as_ref().is_some_and(|live| set.has_adopted(live));
+    if comes_later {
+        if is_adopted {
+            set.mark_adopted(&mut item.body);
+        }
+        let action = match standing {
+            Standing::Free => PlannedAction::Create,
+            Standing::Own => PlannedAction::Update,
+            Standing::Adoptable => PlannedAction::Adopts,
+        };
+        return Ok(PlannedItem { item, action, live, would_be: None, fields: Vec::new(), handover: Handover::default() });
+    }
+    if let (Cause::Invalid, false, Some(found)) =
+        (cause, is_adopted, live.as_ref().filter(|found| set.owns(found, item.served.is_namespaced)))
+        && let Some(planned) = meaning::instead(target, &item, found, force).await?
+    {
+        return Ok(planned);
+    }
+    if cause == Cause::Immutable && is_adopted {
+        let message = format!(
+            "{}, and {} was not put there by this solution, so that it is neither deleted nor created anew: give the object another name in the new version, or have its owner delete it",
+            errors::message(&error),
+            item.key
+        );
+        return Err(Obstacle::Refusal(errors::result(&item.key, cause.reason(), &message)));
+    }
+    if cause == Cause::Immutable && may_be_recreated(&item, set, live.as_ref()) {
+        return recreated(target, item, live).await;
+    }
+    let rights = target.rights_to_apply(&item.served, live.is_some(), &error);
+    Err(Obstacle::Call { error, rights })
 }
 
 /// Whether an object that can't be changed is to be deleted and created anew: its maker says so, and it is the set's own.
@@ -262,6 +327,25 @@ async fn recreated(target: &Target, item: Item, live: Option<Value>) -> Result<P
     Ok(PlannedItem { item, action: PlannedAction::Recreate, live, would_be: None, fields: Vec::new(), handover: Handover::default() })
 }
 
+/// What becomes of an object that is there. What was somebody else's is never handed over: it stays as they want it, but for what the
+/// manifest sets.
+async fn judged(
+    target: &Target,
+    set: &Set,
+    item: Item,
+    live: Option<Value>,
+    would_be: Value,
+    standing: Standing,
+    force: bool,
+) -> Result<PlannedItem, Obstacle> {
+    let is_theirs = standing == Standing::Adoptable || live.as_ref().is_some_and(|live| set.has_adopted(live));
+    if !is_theirs {
+        return meaning::judged(target, item, live, would_be, force).await;
+    }
+    let planned = meaning::compared(item, live, would_be);
+    Ok(if standing == Standing::Adoptable { PlannedItem { action: PlannedAction::Adopts, ..planned } } else { planned })
+}
+
 async fn dry_run(target: &Target, item: &Item, force: bool) -> Result<Value, kube::Error> {
     retrying(|| target.apply(&item.served, &item.key.name, &item.body, force, Mode::DryRun)).await
 }
@@ -276,15 +360,16 @@ fn member(members: &Members, item: &Item) -> Option<Value> {
     members.get(&(item.served.resource.api_version.clone(), item.key.clone())).map(|(_, object)| object.clone())
 }
 
-/// What is deleted, what becomes of the parent, and of which kinds there are objects in the whole cluster after it.
+/// What is deleted or let go, what becomes of the parent, and of which kinds there are objects in the whole cluster after it.
 fn prune<'a>(
     survey: &survey::Survey,
+    set: &Set,
     items: impl IntoIterator<Item = &'a Item>,
-    may_delete: Option<&BTreeSet<Key>>,
-) -> (Vec<Deletion>, ParentPlan, BTreeSet<GroupKind>) {
+    may_delete: Option<&Created>,
+) -> (Pruning, ParentPlan, BTreeSet<GroupKind>) {
     let mut keys = BTreeSet::new();
     let mut kinds = BTreeSet::new();
-    let mut of_cluster = survey.left_in_cluster(may_delete);
+    let mut of_cluster = survey.left_in_cluster(set, may_delete);
     for item in items {
         keys.insert(&item.key);
         let kind = GroupKind::of(&item.served.resource);
@@ -293,8 +378,8 @@ fn prune<'a>(
         }
         kinds.insert(kind);
     }
-    let (deletions, parent) = survey::prune(survey, &keys, kinds, may_delete);
-    (deletions, parent, of_cluster)
+    let (pruning, parent) = survey::prune(survey, set, &keys, kinds, may_delete);
+    (pruning, parent, of_cluster)
 }
 
 #[cfg(test)]

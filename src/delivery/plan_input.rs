@@ -1,10 +1,12 @@
 //! What a dry run is asked about, and within which bounds.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::object::Key;
+use super::object::{self, Key};
 use crate::api::cluster_scoped::ClusterScopedKind;
 use crate::api::reference::GroupKind as Kind;
 
@@ -16,6 +18,8 @@ pub const CONCURRENCY: usize = 8;
 pub struct PlanInput<'a> {
     /// The target namespace.
     pub namespace: &'a str,
+    /// The host whose solution it is: another host's of the same name put other objects there.
+    pub host: &'a str,
     /// The solution's name.
     pub solution: &'a str,
     /// The objects, as a person would have written them.
@@ -30,9 +34,32 @@ pub struct PlanInput<'a> {
     /// What may belong to the target's whole cluster.
     pub cluster: ClusterBounds<'a>,
     /// The objects that alone may be deleted; `None`: all of the set that are not in `objects`.
-    pub may_delete: Option<&'a BTreeSet<Key>>,
+    pub may_delete: Option<&'a Created>,
     /// The custom kinds that a controller reported on where the objects came from.
     pub reported_on: &'a [Kind],
+}
+
+/// How far the clocks of two clusters may be apart.
+const CLOCKS: Duration = Duration::from_mins(5);
+
+/// What one run created: what it changed was there before, and stays when the run is taken back.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// What its plan says that it creates.
+    pub planned: BTreeSet<Key>,
+    /// What its plan had no room for: of these, what is as young as the run.
+    pub unlisted: BTreeSet<Key>,
+    /// When the run began.
+    pub since: Timestamp,
+}
+
+impl Created {
+    /// Whether the run created this object. Where its plan says that it was to be created, it was not there before: then the time tells
+    /// only that it is not what another run created meanwhile.
+    pub fn has(&self, key: &Key, object: &Value) -> bool {
+        let Some(at) = object::metadata(object, "creationTimestamp").and_then(|at| at.parse::<Timestamp>().ok()) else { return false };
+        self.planned.contains(key) && at + CLOCKS >= self.since || self.unlisted.contains(key) && at >= self.since
+    }
 }
 
 /// What a solution may bring that belongs to its target's whole cluster, and as whose.
@@ -55,6 +82,7 @@ impl<'a> PlanInput<'a> {
     pub fn new(namespace: &'a str, solution: &'a str, objects: &'a [Value]) -> Self {
         Self {
             namespace,
+            host: "",
             solution,
             objects,
             force: false,
@@ -64,5 +92,28 @@ impl<'a> PlanInput<'a> {
             may_delete: None,
             reported_on: &[],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_created_what_its_plan_says_and_what_is_as_young_as_it_where_the_plan_had_no_room() {
+        let key = |name: &str| Key { group: String::new(), kind: "ConfigMap".into(), name: name.into() };
+        let created = Created {
+            planned: [key("planned")].into(),
+            unlisted: [key("unlisted")].into(),
+            since: "2026-01-01T12:00:00Z".parse().unwrap(),
+        };
+        let has = |name: &str, at: &str| created.has(&key(name), &json!({"metadata": {"creationTimestamp": at}}));
+        assert!(has("planned", "2026-01-01T12:00:00Z") && has("planned", "2026-01-01T11:59:00Z"), "clocks differ");
+        assert!(!has("planned", "2026-01-01T11:00:00Z"), "somebody else created it after it was planned");
+        assert!(has("unlisted", "2026-01-01T12:00:00Z") && !has("unlisted", "2026-01-01T11:59:59Z"));
+        assert!(!has("another", "2026-01-01T12:00:00Z"), "whatever its age");
+        assert!(!created.has(&key("planned"), &json!({"metadata": {}})));
     }
 }

@@ -53,6 +53,30 @@ pub(super) struct Deletion {
     pub live: Value,
 }
 
+/// An object that an earlier version adopted and this one does not have: it stays, without what the solution set in it.
+#[derive(Clone, Debug)]
+pub(super) struct Release {
+    pub key: Key,
+    pub served: Served,
+    /// The object as the plan saw it.
+    pub live: Value,
+    /// The fields that change with it.
+    pub fields: Vec<String>,
+}
+
+/// What is done about objects of earlier versions that this one does not have.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pruning {
+    pub deletions: Vec<Deletion>,
+    pub releases: Vec<Release>,
+}
+
+impl Pruning {
+    pub fn is_empty(&self) -> bool {
+        self.deletions.is_empty() && self.releases.is_empty()
+    }
+}
+
 /// What becomes of the parent of the set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ParentPlan {
@@ -88,8 +112,8 @@ impl ParentPlan {
     }
 }
 
-/// What was found out by dry run: the first of `Planned`, [`Applied`](super::apply::Applied),
-/// [`Healthy`](super::health::Healthy).
+/// What was found out by dry run: the first of `Planned`, [`Applied`](super::apply::Applied) and
+/// [`Healthy`](super::health::Healthy), after which what it replaces is pruned.
 #[derive(Clone, Debug)]
 pub struct Planned {
     pub(super) namespace: String,
@@ -99,7 +123,9 @@ pub struct Planned {
     pub(super) force: bool,
     pub(super) parent: ParentPlan,
     pub(super) items: Vec<PlannedItem>,
-    pub(super) deletions: Vec<Deletion>,
+    pub(super) pruning: Pruning,
+    /// What was adopted, is not wanted any more and can't be let go: its object would be invalid without it.
+    pub(super) held: Vec<Key>,
     pub(super) left_alone: BTreeSet<GroupKind>,
     /// The kinds of which there are objects of the solution in the whole cluster once this is carried out.
     pub(super) left_in_cluster: BTreeSet<GroupKind>,
@@ -120,9 +146,14 @@ pub struct PlanSummary {
     pub delete: i32,
     /// How many objects will be deleted and created anew.
     pub recreate: i32,
+    /// How many objects of the target's owner will be adopted.
+    pub adopt: i32,
+    /// How many adopted objects will be let go.
+    pub release: i32,
     /// How many objects stay as they are.
     pub unchanged: i32,
-    /// What changes: deletions first, then what is created and changed, in both what belongs to the whole cluster first; at most [`MAX_OBJECTS`].
+    /// What changes: what only approval lets happen first, then what is created and changed, in both what belongs to the whole cluster
+    /// first; at most [`MAX_OBJECTS`].
     pub objects: Vec<PlannedObject>,
     /// How many further objects change that are not listed.
     pub objects_omitted: i32,
@@ -134,38 +165,37 @@ impl Planned {
     /// The plan for people.
     pub fn report(&self) -> PlanSummary {
         let count = |action| to_i32(self.items.iter().filter(|i| i.action == action).count());
-        let mut objects: Vec<PlannedObject> = self
-            .deletions
+        let planned = |action, key: &Key, served: &Served, fields: &[String]| PlannedObject {
+            action,
+            api_version: served.resource.api_version.clone(),
+            kind: key.kind.clone(),
+            name: key.name.clone(),
+            cluster_scoped: !served.is_namespaced,
+            fields: fields.to_vec(),
+            changes: Vec::new(),
+        };
+        let Pruning { deletions, releases } = &self.pruning;
+        let mut objects: Vec<PlannedObject> = deletions
             .iter()
-            .map(|deletion| PlannedObject {
-                action: PlannedAction::Delete,
-                api_version: deletion.served.resource.api_version.clone(),
-                kind: deletion.key.kind.clone(),
-                name: deletion.key.name.clone(),
-                cluster_scoped: !deletion.served.is_namespaced,
-                fields: Vec::new(),
-                changes: Vec::new(),
-            })
+            .map(|d| planned(PlannedAction::Delete, &d.key, &d.served, &[]))
+            .chain(releases.iter().map(|r| planned(PlannedAction::Releases, &r.key, &r.served, &r.fields)))
             .chain(self.items.iter().filter(|i| i.action != PlannedAction::Unchanged).map(|i| PlannedObject {
-                action: i.action,
-                api_version: i.item.served.resource.api_version.clone(),
-                kind: i.item.key.kind.clone(),
-                name: i.item.key.name.clone(),
-                cluster_scoped: !i.item.served.is_namespaced,
-                fields: i.fields.clone(),
                 changes: values::of(i.live.as_ref(), i.would_be.as_ref()),
+                ..planned(i.action, &i.item.key, &i.item.served, &i.fields)
             }))
             .collect();
         // What does not fit is what touches least.
-        objects.sort_by_key(|object| (!matches!(object.action, PlannedAction::Delete | PlannedAction::Recreate), !object.cluster_scoped));
+        objects.sort_by_key(|object| (!is_asked_for(object.action), !object.cluster_scoped));
         let omitted = objects.len().saturating_sub(MAX_OBJECTS);
         objects.truncate(MAX_OBJECTS);
         let values_omitted = values::bound(&mut objects);
         PlanSummary {
             create: count(PlannedAction::Create),
             update: count(PlannedAction::Update),
-            delete: to_i32(self.deletions.len()),
+            delete: to_i32(deletions.len()),
             recreate: count(PlannedAction::Recreate),
+            adopt: count(PlannedAction::Adopts),
+            release: to_i32(releases.len()),
             unchanged: count(PlannedAction::Unchanged),
             objects,
             objects_omitted: to_i32(omitted),
@@ -173,40 +203,50 @@ impl Planned {
         }
     }
 
-    /// All objects that will be deleted, as sorted `group/kind/name`, those that are created anew, those that data goes
-    /// with, and those that belong to the whole cluster, marked as such, for the plan's hash: who approves that an object goes into a namespace has approved nothing else. Unlike the
-    /// report it is not cut.
+    /// All objects that will be deleted, as sorted `group/kind/name`, and marked as such those that are created anew, that are adopted or let
+    /// go, that data goes with, and that belong to the whole cluster, for the plan's hash: who approves that an object goes into a namespace has approved nothing
+    /// else. Unlike the report it is not cut.
     pub fn marked_for_hash(&self) -> Vec<String> {
         let line = |key: &Key| format!("{}/{}/{}", key.group, key.kind, key.name);
-        let recreated = self.items.iter().filter(|i| i.action == PlannedAction::Recreate);
-        let of_cluster = self.items.iter().filter(|i| !i.item.served.is_namespaced);
-        let deleted = self.deletions.iter().map(|d| line(&d.key));
-        let marked = recreated.map(|i| ("recreate", i)).chain(of_cluster.map(|i| ("cluster", i)));
-        let mut keys: Vec<String> = deleted.chain(marked.map(|(mark, i)| format!("{mark} {}", line(&i.item.key)))).collect();
+        let acted = |action| self.items.iter().filter(move |i| i.action == action);
+        let recreated = acted(PlannedAction::Recreate).map(|i| ("recreate", &i.item.key));
+        let adopted = acted(PlannedAction::Adopts).map(|i| ("adopt", &i.item.key));
+        let released = self.pruning.releases.iter().map(|r| ("release", &r.key));
+        let of_cluster = self.items.iter().filter(|i| !i.item.served.is_namespaced).map(|i| ("cluster", &i.item.key));
+        let deleted = self.pruning.deletions.iter().map(|d| line(&d.key));
+        let marked = recreated.chain(adopted).chain(released).chain(of_cluster);
+        let mut keys: Vec<String> = deleted.chain(marked.map(|(mark, key)| format!("{mark} {}", line(key)))).collect();
         keys.extend(data_loss::keys(self).map(|key| format!("data {}", line(key))));
         keys.sort_unstable();
         keys
     }
 
-    /// Whether it deletes anything, or creates anything anew.
-    pub fn takes_away(&self) -> bool {
-        !self.deletions.is_empty() || self.items.iter().any(|i| i.action == PlannedAction::Recreate)
+    /// Whether it does anything that has to be asked for by name.
+    pub fn must_be_asked_for(&self) -> bool {
+        !self.pruning.is_empty() || self.items.iter().any(|i| is_asked_for(i.action))
     }
 
-    /// What it deletes or creates anew and `pinned`, the plan that was asked to be approved, does not: after a part was carried out, what
-    /// is left is never more. Where `pinned` lists nothing but such objects and had to omit some, it can't be told.
+    /// What it deletes, creates anew, adopts or lets go and `pinned`, the plan that was asked to be approved, does not: after a part was
+    /// carried out, what is left is never more. Where `pinned` lists nothing but such objects and had to omit some, it can't be told.
     pub fn beyond(&self, pinned: &Plan) -> Vec<Key> {
-        let takes_away = |action| matches!(action, PlannedAction::Delete | PlannedAction::Recreate);
-        if pinned.objects_omitted > 0 && pinned.objects.iter().all(|o| takes_away(o.action)) {
+        if pinned.objects_omitted > 0 && pinned.objects.iter().all(|o| is_asked_for(o.action)) {
             return Vec::new();
         }
         let is_pinned = |key: &Key, action| {
             let same = |o: &PlannedObject| o.kind == key.kind && o.name == key.name && group_of(&o.api_version) == key.group;
             pinned.objects.iter().any(|o| o.action == action && same(o))
         };
-        let deleted = self.deletions.iter().map(|d| (&d.key, PlannedAction::Delete));
-        let recreated = self.items.iter().filter(|i| i.action == PlannedAction::Recreate).map(|i| (&i.item.key, PlannedAction::Recreate));
-        deleted.chain(recreated).filter(|(key, action)| !is_pinned(key, *action)).map(|(key, _)| key.clone()).collect()
+        let deleted = self.pruning.deletions.iter().map(|d| (&d.key, PlannedAction::Delete));
+        let released = self.pruning.releases.iter().map(|r| (&r.key, PlannedAction::Releases));
+        let written = self.items.iter().filter(|i| is_asked_for(i.action)).map(|i| (&i.item.key, i.action));
+        deleted.chain(released).chain(written).filter(|(key, action)| !is_pinned(key, *action)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What it adopts, what it lets go, and what was adopted, is not wanted any more and can't be let go.
+    pub fn adoptions(&self) -> [Vec<Key>; 3] {
+        let adopted = self.items.iter().filter(|i| i.action == PlannedAction::Adopts).map(|i| i.item.key.clone());
+        let released = self.pruning.releases.iter().map(|r| r.key.clone());
+        [adopted.collect(), released.collect(), self.held.clone()]
     }
 
     /// What others added to its objects, which stays as it is.
@@ -221,7 +261,7 @@ impl Planned {
 
     /// Whether applying it would write nothing at all.
     pub fn is_noop(&self) -> bool {
-        self.deletions.is_empty()
+        self.pruning.is_empty()
             && self.items.iter().all(|i| i.action == PlannedAction::Unchanged)
             && self.parent.widened().is_none()
             && self.parent.narrowed().is_none()
@@ -276,6 +316,11 @@ impl Planned {
     }
 }
 
+/// Whether an action is part of what is approved: it takes something away, or touches what was somebody else's.
+fn is_asked_for(action: PlannedAction) -> bool {
+    matches!(action, PlannedAction::Delete | PlannedAction::Recreate | PlannedAction::Adopts | PlannedAction::Releases)
+}
+
 fn to_i32(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
@@ -318,7 +363,8 @@ pub(super) mod tests {
             force: false,
             parent: ParentPlan::new(Some(kinds.clone()), kinds),
             items,
-            deletions,
+            pruning: Pruning { deletions, releases: Vec::new() },
+            held: Vec::new(),
             left_alone: BTreeSet::new(),
             left_in_cluster: BTreeSet::new(),
             warnings: vec![],
@@ -379,6 +425,19 @@ pub(super) mod tests {
         assert_eq!(beyond(vec![item("anew", PlannedAction::Recreate)], vec![deletion("a")]), [""; 0], "or nothing");
         assert_eq!(beyond(vec![item("new", PlannedAction::Recreate)], vec![]), ["ConfigMap new"]);
         assert_eq!(beyond(vec![], vec![deletion("anew"), deletion("a")]), ["Deployment anew"], "another kind, and another action");
+        assert_eq!(beyond(vec![item("new", PlannedAction::Adopts)], vec![]), ["ConfigMap new"], "nobody's yet when it was asked for");
+        let mut lets_go = planned(vec![item("mine", PlannedAction::Adopts)], vec![]);
+        lets_go.pruning.releases.push(Release {
+            key: key("", "ConfigMap", "theirs"),
+            served: served("", "ConfigMap"),
+            live: json!({}),
+            fields: vec![],
+        });
+        assert_eq!(lets_go.marked_for_hash(), ["adopt /ConfigMap/mine", "release /ConfigMap/theirs"]);
+        assert_eq!((lets_go.report().adopt, lets_go.report().release), (1, 1));
+        assert!(lets_go.must_be_asked_for() && !lets_go.is_noop());
+        assert_eq!(lets_go.beyond(&approved).len(), 2);
+        assert_eq!(lets_go.beyond(&pinned(&lets_go)), []);
         let many = (0..250).map(|n| deletion(&format!("d{n}"))).collect();
         assert_eq!(planned(vec![], vec![deletion("x")]).beyond(&pinned(&planned(vec![], many))), [], "not all of them are known");
     }

@@ -183,12 +183,12 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
     let looked: Vec<_> = stream::iter(needed)
         .map(|((kind, name), user)| async move {
             let resource = kind.resource();
-            let api: Api<DynamicObject> = if kind.is_namespaced() {
-                Api::namespaced_with(delegate.client(), namespace, &resource)
+            let found = if kind.is_namespaced() {
+                retrying(|| delegate.metadata(&resource, namespace, &name)).await
             } else {
-                Api::all_with(operator.clone(), &resource)
+                let classes: Api<DynamicObject> = Api::all_with(operator.clone(), &resource);
+                retrying(|| lookup::metadata(&classes, &name)).await
             };
-            let found = retrying(|| lookup::metadata(&api, &name)).await;
             (kind, resource, name, user, found)
         })
         .buffered(CONCURRENCY)

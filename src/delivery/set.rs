@@ -4,13 +4,29 @@
 //! belong to a set only where they also carry the uid of its namespace, as another namespace may come to have its name; and what carries no
 //! such labels is somebody else's.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use super::applyset;
+use super::applyset::{self, GroupKind};
 use super::errors;
 use super::findings::Obstacle;
 use super::object::{self, Key, Served};
 use crate::api::names;
+
+/// The reason where an object of that name is somebody's who gave it to no solution.
+pub(super) const EXISTS_ALREADY: &str = "ExistsAlready";
+
+/// What an object of a target is to a set that wants to write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is not there.
+    Free,
+    /// The set put it there, or has adopted it.
+    Own,
+    /// Somebody else put it there, and marked it as to be adopted.
+    Adoptable,
+}
 
 /// The set of one solution in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +36,8 @@ pub(super) struct Set {
     namespace: String,
     namespace_uid: String,
     solution: String,
+    /// The host whose solution it is; empty where that does not matter.
+    host: String,
 }
 
 impl Set {
@@ -30,7 +48,31 @@ impl Set {
             namespace: namespace.to_owned(),
             namespace_uid: namespace_uid.to_owned(),
             solution: solution.to_owned(),
+            host: String::new(),
         }
+    }
+
+    /// The same, of a solution of that host.
+    #[must_use]
+    pub fn of_host(mut self, host: &str) -> Self {
+        host.clone_into(&mut self.host);
+        self
+    }
+
+    /// Its parent, as it is applied.
+    pub fn parent(&self, kinds: &BTreeSet<GroupKind>) -> Value {
+        let mut parent = applyset::parent(&self.solution, &self.namespace, kinds);
+        if !self.host.is_empty() {
+            object::set_annotation(&mut parent, names::DEPLOYED_FROM_ANNOTATION, &self.host);
+        }
+        parent
+    }
+
+    /// Whose the parent is that is there, where it is not the set's: another tool's, or another host's, whose solution of that name put
+    /// other objects there.
+    pub fn parent_taken_by(&self, parent: &Value) -> Option<String> {
+        let other = object::annotation(parent, names::DEPLOYED_FROM_ANNOTATION).filter(|host| *host != self.host);
+        applyset::taken_by(parent, &self.id).or_else(|| Some(format!("a solution of that name of host {}", other?)))
     }
 
     /// The labels of its members.
@@ -64,46 +106,75 @@ impl Set {
         is_part && (is_namespaced || is_of_namespace)
     }
 
-    /// An object that belongs to another set stays with it: two solutions would undo each other's writes. A `ServiceAccount` of the
-    /// target stays the target's: to bring one of its name along would let a solution run with its rights. And of the whole cluster's
-    /// objects all that are not the set's own stay as they are.
-    pub fn check_owner(&self, key: &Key, served: &Served, live: Option<&Value>) -> Result<(), Obstacle> {
-        let Some(live) = live else { return Ok(()) };
+    /// Whether a member was somebody else's before: it is changed, and never deleted. Its owner may say so of any member by the mark.
+    pub fn has_adopted(&self, found: &Value) -> bool {
+        object::label(found, names::ADOPTED_LABEL).is_some() || object::label(found, names::ADOPT_LABEL) == Some(&self.solution)
+    }
+
+    /// Marks an object as one that was somebody else's before, for all versions to come.
+    pub fn mark_adopted(&self, body: &mut Value) {
+        object::set_label(body, names::ADOPTED_LABEL, &self.solution);
+    }
+
+    /// Whether a manifest is marked so.
+    pub fn is_marked_adopted(&self, body: &Value) -> bool {
+        object::label(body, names::ADOPTED_LABEL) == Some(&self.solution)
+    }
+
+    /// Takes the mark from a manifest.
+    pub fn unmark_adopted(&self, body: &mut Value) {
+        object::remove_label(body, names::ADOPTED_LABEL);
+    }
+
+    /// What an object that is there is to the set. What the set did not put there stays as it is, unless its owner marked it as to be
+    /// adopted: merged into it, a manifest would run with what the object's owner gave it. An object that belongs to another set stays with
+    /// it: two solutions would undo each other's writes; and one that a controller makes, with it. A `ServiceAccount` that is offered to
+    /// solutions is as good as marked. Of the whole cluster's objects all that are not the set's own stay as they are.
+    pub fn check_owner(&self, key: &Key, served: &Served, live: Option<&Value>) -> Result<Standing, Obstacle> {
+        let Some(live) = live else { return Ok(Standing::Free) };
         if !served.is_namespaced {
-            return if self.owns(live, false) { Ok(()) } else { Err(self.of_the_cluster(key, served, live)) };
+            return if self.owns(live, false) { Ok(Standing::Own) } else { Err(self.of_the_cluster(key, served, live)) };
+        }
+        if let Some(maker) = object::controller(live) {
+            let message =
+                format!("{key} exists in the target and is made by {maker}, which keeps it as it wants it to be: give it another name");
+            return Err(refusal(key, "MadeByController", &message));
+        }
+        let part_of = object::label(live, names::APPLYSET_PART_OF);
+        if part_of == Some(&self.id) {
+            return Ok(Standing::Own);
+        }
+        if let Some(owner) = part_of.or_else(|| object::label(live, names::APPLYSET_ID)) {
+            let message =
+                format!("{key} exists in the target and belongs to the ApplySet {owner}: remove it from one of the two, or rename it");
+            return Err(refusal(key, "OwnedByAnotherSet", &message));
         }
         let is_account = key.group.is_empty() && key.kind == "ServiceAccount";
-        if is_account
-            && object::label(live, names::APPLYSET_PART_OF).is_none()
-            && object::label(live, names::CONNECTION_LABEL) != Some("true")
-        {
-            let (name, namespace) = (&key.name, object::metadata(live, "namespace").unwrap_or_default());
-            return Err(refusal(
-                key,
-                "NotOffered",
-                &format!(
-                    "{key} exists in the target, was not put there by this solution and is not offered to it: give it another name, or let its owner offer it with: kubectl label serviceaccounts {name} -n {namespace} {}=true",
-                    names::CONNECTION_LABEL
-                ),
-            ));
+        let mark = object::label(live, names::ADOPT_LABEL);
+        if mark == Some(&self.solution) || is_account && object::label(live, names::CONNECTION_LABEL) == Some("true") {
+            return Ok(Standing::Adoptable);
         }
-        let other = object::label(live, names::APPLYSET_PART_OF)
-            .filter(|owner| *owner != self.id)
-            .or_else(|| object::label(live, names::APPLYSET_ID));
-        other.map_or(Ok(()), |owner| {
-            Err(refusal(
-                key,
-                "OwnedByAnotherSet",
-                &format!("{key} exists in the target and belongs to the ApplySet {owner}: remove it from one of the two, or rename it"),
-            ))
-        })
+        let (name, namespace, plural) = (&key.name, object::metadata(live, "namespace").unwrap_or(&self.namespace), full_plural(served));
+        if is_account {
+            let message = format!(
+                "{key} exists in the target, was not put there by this solution and is not offered to it: give it another name, or let its owner offer it with: kubectl label {plural} {name} -n {namespace} {}=true",
+                names::CONNECTION_LABEL
+            );
+            return Err(refusal(key, "NotOffered", &message));
+        }
+        let overwrite = if mark.is_some() { "--overwrite " } else { "" };
+        let message = format!(
+            "{key} exists in the target and was not put there by this solution: it stays as it is. Give it another name, or let its owner mark it as to be adopted, after which this solution changes it and never deletes it, with: kubectl label {overwrite}{plural} {name} -n {namespace} {}={}",
+            names::ADOPT_LABEL,
+            self.solution
+        );
+        Err(refusal(key, EXISTS_ALREADY, &message))
     }
 
     /// Whose an object of the whole cluster is, and how it could become the set's.
     fn of_the_cluster(&self, key: &Key, served: &Served, live: &Value) -> Obstacle {
         let label = |key: &str| object::label(live, key);
-        let resource = &served.resource;
-        let plural = if resource.group.is_empty() { resource.plural.clone() } else { format!("{}.{}", resource.plural, resource.group) };
+        let plural = full_plural(served);
         let labels: Vec<String> = self.labels(false).iter().map(|(key, value)| format!("{key}={value}")).collect();
         let hand_over = format!("kubectl label --overwrite {plural} {} {}", key.name, labels.join(" "));
         let (reason, whose) = match (label(names::TARGET_NAMESPACE_LABEL), label(names::SOLUTION_LABEL), label(names::APPLYSET_PART_OF)) {
@@ -123,7 +194,7 @@ impl Set {
                 ("OwnedByAnotherSet", format!("belongs to solution {solution} of namespace {namespace}"))
             }
             (_, _, Some(set)) => ("OwnedByAnotherSet", format!("belongs to the ApplySet {set}")),
-            _ => ("ExistsAlready", "was not put there by this solution, nor by any other".to_owned()),
+            _ => (EXISTS_ALREADY, "was not put there by this solution, nor by any other".to_owned()),
         };
         refusal(
             key,
@@ -133,6 +204,12 @@ impl Set {
             ),
         )
     }
+}
+
+/// The name of a kind that kubectl takes for no other.
+fn full_plural(served: &Served) -> String {
+    let resource = &served.resource;
+    if resource.group.is_empty() { resource.plural.clone() } else { format!("{}.{}", resource.plural, resource.group) }
 }
 
 fn refusal(key: &Key, reason: &str, message: &str) -> Obstacle {
@@ -156,10 +233,10 @@ mod tests {
         (key, Served { resource: ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", "ClusterRole")), is_namespaced: false })
     }
 
-    fn check(live: &Value) -> Result<(), (String, String)> {
+    fn check(live: &Value) -> Result<Standing, (String, String)> {
         let (key, served) = role();
         match set().check_owner(&key, &served, Some(live)) {
-            Ok(()) => Ok(()),
+            Ok(standing) => Ok(standing),
             Err(Obstacle::Refusal(result)) => Err((result.reason, result.message)),
             Err(other) => panic!("{other:?}"),
         }
@@ -169,7 +246,7 @@ mod tests {
     fn an_object_of_the_cluster_is_the_sets_own_or_somebody_elses() {
         let mut own = json!({"metadata": {"name": "reader"}});
         set().mark(&mut own, false);
-        assert_eq!(check(&own), Ok(()));
+        assert_eq!(check(&own), Ok(Standing::Own));
 
         let (reason, message) = check(&json!({"metadata": {"name": "reader"}})).unwrap_err();
         assert_eq!(reason, "ExistsAlready");
@@ -220,9 +297,11 @@ mod tests {
         let served = Served::in_namespaces(ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "ServiceAccount")));
         let check = |live: Option<&Value>| set().check_owner(&key, &served, live);
         let labelled = |labels: Value| json!({"metadata": {"name": "root", "namespace": "qa", "labels": labels}});
-        assert!(check(None).is_ok());
-        assert!(check(Some(&labelled(json!({(names::APPLYSET_PART_OF): set().id})))).is_ok());
-        assert!(check(Some(&labelled(json!({(names::CONNECTION_LABEL): "true"})))).is_ok());
+        assert_eq!(check(None).unwrap(), Standing::Free);
+        assert_eq!(check(Some(&labelled(json!({(names::APPLYSET_PART_OF): set().id})))).unwrap(), Standing::Own);
+        for mark in [json!({(names::CONNECTION_LABEL): "true"}), json!({(names::ADOPT_LABEL): "orders"})] {
+            assert_eq!(check(Some(&labelled(mark))).unwrap(), Standing::Adoptable);
+        }
         for labels in [json!({}), json!({(names::CONNECTION_LABEL): "false"})] {
             let Err(Obstacle::Refusal(result)) = check(Some(&labelled(labels))) else { panic!() };
             assert_eq!(result.reason, "NotOffered");
@@ -240,13 +319,60 @@ mod tests {
         let served = super::super::survey::config_maps();
         let check = |live: Option<&Value>| set().check_owner(&key, &served, live);
         let labelled = |label: &str, value: &str| json!({"metadata": {"name": "shared", "labels": {(label): value}}});
-        assert!(check(None).is_ok());
-        assert!(check(Some(&json!({"metadata": {"name": "shared"}}))).is_ok());
-        assert!(check(Some(&labelled(names::APPLYSET_PART_OF, &set().id))).is_ok());
+        assert_eq!(check(None).unwrap(), Standing::Free);
+        assert_eq!(check(Some(&labelled(names::APPLYSET_PART_OF, &set().id))).unwrap(), Standing::Own);
         for label in [names::APPLYSET_PART_OF, names::APPLYSET_ID] {
             let Err(Obstacle::Refusal(result)) = check(Some(&labelled(label, "other"))) else { panic!() };
             assert_eq!(result.reason, "OwnedByAnotherSet");
             assert!(result.message.contains("other"));
         }
+    }
+
+    #[test]
+    fn what_nobody_marked_stays_as_it_is_and_the_mark_is_printed() {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
+        let key = Key { group: "apps".into(), kind: "Deployment".into(), name: "backup".into() };
+        let served = Served::in_namespaces(resource);
+        let labelled = |labels: Value| json!({"metadata": {"name": "backup", "namespace": "qa", "labels": labels}});
+        let check = |live: &Value| match set().check_owner(&key, &served, Some(live)) {
+            Ok(standing) => Ok(standing),
+            Err(Obstacle::Refusal(result)) => Err((result.reason, result.message)),
+            Err(other) => panic!("{other:?}"),
+        };
+        for (labels, overwrite) in [
+            (json!({}), ""),
+            (json!({(names::CONNECTION_LABEL): "true"}), ""),
+            (json!({(names::ADOPT_LABEL): "billing"}), "--overwrite "),
+            (json!({(names::ADOPTED_LABEL): "orders"}), ""),
+        ] {
+            let (reason, message) = check(&labelled(labels)).unwrap_err();
+            let how = format!("kubectl label {overwrite}deployments.apps backup -n qa pilotage.dev/adopt=orders");
+            assert!(reason == "ExistsAlready" && message.ends_with(&how), "{message}");
+        }
+        let marked = labelled(json!({(names::ADOPT_LABEL): "orders"}));
+        assert_eq!(check(&marked), Ok(Standing::Adoptable));
+        assert!(set().has_adopted(&marked) && !set().has_adopted(&labelled(json!({(names::ADOPT_LABEL): "billing"}))));
+        let mut adopted = labelled(json!({}));
+        set().mark(&mut adopted, true);
+        assert!(!set().has_adopted(&adopted));
+        set().mark_adopted(&mut adopted);
+        assert!(check(&adopted) == Ok(Standing::Own) && set().has_adopted(&adopted));
+
+        // What a controller makes may carry the labels of what it is made from.
+        let mut made = adopted;
+        made["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Service", "name": "orders", "controller": true}]);
+        let (reason, message) = check(&made).unwrap_err();
+        assert!(reason == "MadeByController" && message.contains("made by Service orders,"), "{message}");
+    }
+
+    #[test]
+    fn the_record_of_another_hosts_solution_of_that_name_is_left_alone() {
+        let ours = set().of_host("team-a");
+        let parent = ours.parent(&BTreeSet::new());
+        assert_eq!(ours.parent_taken_by(&parent), None);
+        let said = set().of_host("team-b").parent_taken_by(&parent).unwrap();
+        assert_eq!(said, "a solution of that name of host team-a");
+        assert_eq!(ours.parent_taken_by(&set().parent(&BTreeSet::new())), None, "one that does not say");
+        assert!(ours.parent_taken_by(&json!({"metadata": {"name": "pilotage-orders"}})).unwrap().contains("no ApplySet tool"));
     }
 }

@@ -5,11 +5,12 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
-use super::claimed::Claimed;
 use super::errors::{self, Cause};
+use super::fence::Fence;
 use super::object::{self, Key, Served};
 use super::retry::retrying;
 use super::target::{Mode, Target};
+use super::write::{Failure, Pen, Put};
 use crate::api::names::{self, short_hash};
 use crate::api::plan::PlanResult;
 use crate::api::reference::SubjectKind;
@@ -35,34 +36,57 @@ pub struct Shares {
     pub transient: Option<String>,
 }
 
-/// Why one could not be made.
-enum Obstacle {
-    Call(kube::Error),
-    Taken(Key),
+/// What is to be done about one.
+enum Binding {
+    /// Nothing: it is there.
+    Made,
+    /// It is written on what was seen.
+    Wanted { seen: Option<Value> },
+    /// Somebody else has something of its name.
+    Taken,
 }
 
-/// Makes the bindings, as the delegate that holds the claim. Those that are as they shall be are not written.
-pub async fn share(claim: &Claimed, delegate: &DelegateClient, wanted: &[ShareGrant]) -> Shares {
-    let target = Target::new(delegate, claim.namespace());
+/// Makes the bindings, as the delegate, under the claim. Those that are as they shall be are not written; the others on the version that
+/// was seen, and only while the claim is held after that: whoever slept in between brings nothing back that was taken away.
+pub async fn share(fence: &Fence, delegate: &DelegateClient, wanted: &[ShareGrant]) -> Shares {
+    let claim = fence.claim();
+    let pen = Pen { target: Target::new(delegate, claim.namespace()), fence };
     let mut shares = Shares::default();
     for grant in wanted {
-        match bind(&target, claim.solution(), grant, Mode::Write).await {
-            Ok(name) => shares.made.push(name),
-            Err(Obstacle::Taken(key)) => shares.refused.push(errors::failure(&key, "NameTaken", &taken(&key))),
-            Err(Obstacle::Call(error)) => match errors::classify(&error) {
-                Cause::Transient | Cause::Stale => shares.transient = Some(errors::message(&error)),
-                cause => {
-                    if matches!(cause, Cause::Unauthorized | Cause::Escalation) {
-                        shares.missing.extend(rights(claim.namespace(), std::slice::from_ref(&grant.cluster_role)));
-                    }
-                    shares.refused.push(refusal(claim.solution(), grant, &error));
+        let key = key(claim.solution(), grant);
+        match bind(&pen, claim.solution(), grant, &key).await {
+            Ok(true) => shares.made.push(key.name),
+            Ok(false) => shares.refused.push(errors::failure(&key, "NameTaken", &taken(&key))),
+            Err(failure) if failure.is_transient || matches!(failure.cause, Cause::Transient | Cause::Stale) => {
+                shares.transient = Some(failure.error.message);
+            }
+            Err(failure) => {
+                if matches!(failure.cause, Cause::Unauthorized | Cause::Escalation) {
+                    shares.missing.extend(rights(claim.namespace(), std::slice::from_ref(&grant.cluster_role)));
                 }
-            },
+                shares.refused.push(refusal(claim.solution(), grant, failure.cause, &failure.error));
+            }
         }
     }
     shares.missing.sort();
     shares.missing.dedup();
     shares
+}
+
+/// One binding; whether it is there now, or its name is somebody else's.
+async fn bind(pen: &Pen<'_>, solution: &str, grant: &ShareGrant, key: &Key) -> Result<bool, Failure> {
+    let served = bindings();
+    let body = manifest(solution, grant);
+    let seen = match judge(pen.get(key, &served).await?, solution, &body) {
+        Binding::Made => return Ok(true),
+        Binding::Taken => return Ok(false),
+        Binding::Wanted { seen } => seen,
+    };
+    pen.still_holds(key).await?;
+    // By force: what somebody changed in a generated binding is put right.
+    let put = Put { key, served: &served, body: &body, seen: seen.as_ref(), force: true };
+    pen.put(&put, |found| Ok(is_of(solution, found))).await?;
+    Ok(true)
 }
 
 /// What would be refused, found out by dry runs as the delegate.
@@ -71,15 +95,25 @@ pub async fn share(claim: &Claimed, delegate: &DelegateClient, wanted: &[ShareGr
 /// Where the target can't be asked.
 pub async fn preflight(delegate: &DelegateClient, namespace: &str, solution: &str, wanted: &[ShareGrant]) -> kube::Result<Vec<PlanResult>> {
     let target = Target::new(delegate, namespace);
+    let served = bindings();
     let mut refused = Vec::new();
     for grant in wanted {
-        match bind(&target, solution, grant, Mode::DryRun).await {
-            Ok(_) => {}
-            Err(Obstacle::Taken(key)) => refused.push(errors::result(&key, "NameTaken", &taken(&key))),
-            Err(Obstacle::Call(error)) if matches!(errors::classify(&error), Cause::Transient | Cause::Stale) => return Err(error),
-            Err(Obstacle::Call(error)) => {
-                let said = refusal(solution, grant, &error);
-                refused.push(errors::result(&key(solution, grant), &said.reason, &format!("would not be shared: {}", said.message)));
+        let (key, body) = (key(solution, grant), manifest(solution, grant));
+        let tried = async {
+            let live = retrying(|| target.get(&served, &key.name)).await?;
+            match judge(live, solution, &body) {
+                Binding::Made => Ok(true),
+                Binding::Taken => Ok(false),
+                Binding::Wanted { .. } => retrying(|| target.apply(&served, &key.name, &body, true, Mode::DryRun)).await.map(|_| true),
+            }
+        };
+        match tried.await {
+            Ok(true) => {}
+            Ok(false) => refused.push(errors::result(&key, "NameTaken", &taken(&key))),
+            Err(error) if matches!(errors::classify(&error), Cause::Transient | Cause::Stale) => return Err(error),
+            Err(error) => {
+                let said = refusal(solution, grant, errors::classify(&error), &errors::object_error(&key, &error));
+                refused.push(errors::result(&key, &said.reason, &format!("would not be shared: {}", said.message)));
             }
         }
     }
@@ -94,30 +128,31 @@ pub fn rights(namespace: &str, cluster_roles: &[String]) -> Vec<Right> {
 }
 
 /// Why a share was refused. Who may not bind a role is told so, in place of all the rules of that role.
-fn refusal(solution: &str, grant: &ShareGrant, error: &kube::Error) -> ObjectError {
+fn refusal(solution: &str, grant: &ShareGrant, cause: Cause, error: &ObjectError) -> ObjectError {
     let key = key(solution, grant);
-    let cause = errors::classify(error);
     if matches!(cause, Cause::Escalation | Cause::Unauthorized) {
         let message = format!("{}: the delegate may not make {key}, for which it needs the verb bind on the role", said(grant));
         return errors::failure(&key, cause.reason(), &message);
     }
-    let error = errors::object_error(&key, error);
     errors::failure(&key, &error.reason, &format!("{}: {}", said(grant), error.message))
 }
 
-/// One binding; its name.
-async fn bind(target: &Target, solution: &str, grant: &ShareGrant, mode: Mode) -> Result<String, Obstacle> {
-    let (served, key) = (Served::in_namespaces(ApiResource::erase::<RoleBinding>(&())), key(solution, grant));
-    let wanted = manifest(solution, grant);
-    let live = retrying(|| target.get(&served, &key.name)).await.map_err(Obstacle::Call)?;
+/// What is to be done where this is there.
+fn judge(live: Option<Value>, solution: &str, wanted: &Value) -> Binding {
     match live {
-        Some(live) if object::label(&live, names::SOLUTION_LABEL) != Some(solution) => return Err(Obstacle::Taken(key)),
-        Some(live) if live["roleRef"] == wanted["roleRef"] && live["subjects"] == wanted["subjects"] => return Ok(key.name),
-        _ => {}
+        Some(live) if !is_of(solution, &live) => Binding::Taken,
+        Some(live) if live["roleRef"] == wanted["roleRef"] && live["subjects"] == wanted["subjects"] => Binding::Made,
+        seen => Binding::Wanted { seen },
     }
-    // By force: what somebody changed in a generated binding is put right.
-    retrying(|| target.apply(&served, &key.name, &wanted, true, mode)).await.map_err(Obstacle::Call)?;
-    Ok(key.name)
+}
+
+/// Whether a binding was made for the solution.
+fn is_of(solution: &str, binding: &Value) -> bool {
+    object::label(binding, names::SOLUTION_LABEL) == Some(solution)
+}
+
+fn bindings() -> Served {
+    Served::in_namespaces(ApiResource::erase::<RoleBinding>(&()))
 }
 
 fn key(solution: &str, grant: &ShareGrant) -> Key {
@@ -190,12 +225,15 @@ mod tests {
             "rolebindings is forbidden: user \"bot\" is attempting to grant RBAC permissions not currently held:\n{}",
             "{rule}\n".repeat(2000)
         );
-        let error = kube::Error::Api(kube::core::Status::failure(&text, "Forbidden").with_code(403).boxed());
-        let said = refusal("orders", &grant(SubjectKind::Group, "qa", None, "edit"), &error);
+        let refused = |grant: &ShareGrant, reason: &str, code: u16, text: &str| {
+            let error = kube::Error::Api(kube::core::Status::failure(text, reason).with_code(code).boxed());
+            refusal("orders", grant, errors::classify(&error), &errors::object_error(&key("orders", grant), &error))
+        };
+        let edit = grant(SubjectKind::Group, "qa", None, "edit");
+        let said = refused(&edit, "Forbidden", 403, &text);
         assert_eq!(said.reason, "GrantsMoreThanDelegateHolds");
         assert!(said.message.starts_with("ClusterRole edit with Group qa: ") && said.message.contains("the verb bind"), "{}", said.message);
-        let other = kube::Error::Api(kube::core::Status::failure(&"x".repeat(5000), "Invalid").with_code(422).boxed());
-        assert!(refusal("orders", &grant(SubjectKind::Group, "qa", None, "edit"), &other).message.chars().count() <= errors::MAX_MESSAGE);
+        assert!(refused(&edit, "Invalid", 422, &"x".repeat(5000)).message.chars().count() <= errors::MAX_MESSAGE);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::applyset::{self, GroupKind};
 use super::errors::{self, Cause};
 use super::findings::{Findings, Obstacle, PlanError};
 use super::object::{self, Key, Served};
-use super::plan_input::ClusterBounds;
-use super::planned::{Deletion, ParentPlan};
+use super::plan_input::{ClusterBounds, Created};
+use super::planned::{Deletion, ParentPlan, Pruning, Release};
 use super::resources::Resources;
 use super::retry::retrying;
 use super::set::Set;
@@ -35,8 +35,9 @@ pub(super) struct Survey {
 
 impl Survey {
     /// The kinds of former versions' objects that stay in the whole cluster, or are there until their finalizers let them go.
-    pub fn left_in_cluster(&self, may_delete: Option<&BTreeSet<Key>>) -> BTreeSet<GroupKind> {
-        let stays = |key: &Key, object: &Value| object::is_being_deleted(object) || is_spared(key, may_delete);
+    pub fn left_in_cluster(&self, set: &Set, may_delete: Option<&Created>) -> BTreeSet<GroupKind> {
+        let stays =
+            |key: &Key, object: &Value| object::is_being_deleted(object) || set.has_adopted(object) || is_spared(key, object, may_delete);
         let staying = self.members.iter().filter(|((_, key), (served, object))| !served.is_namespaced && stays(key, object));
         self.left_on_record.iter().cloned().chain(staying.map(|(_, (served, _))| GroupKind::of(&served.resource))).collect()
     }
@@ -70,7 +71,7 @@ impl Scope<'_> {
         let mut survey = Survey::default();
         match parent {
             Ok(found) => {
-                if let Some(owner) = found.as_ref().and_then(|p| applyset::taken_by(p, &self.set.id)) {
+                if let Some(owner) = found.as_ref().and_then(|p| self.set.parent_taken_by(p)) {
                     let key = self.parent_key();
                     findings.refuse(
                         &key,
@@ -194,26 +195,35 @@ pub(super) fn distinct<'a>(kinds: impl Iterator<Item = &'a Served>) -> Vec<Serve
 }
 
 /// Whether an object is not among those that alone may be deleted.
-fn is_spared(key: &Key, may_delete: Option<&BTreeSet<Key>>) -> bool {
-    may_delete.is_some_and(|all| !all.contains(key))
+fn is_spared(key: &Key, object: &Value, may_delete: Option<&Created>) -> bool {
+    may_delete.is_some_and(|created| !created.has(key, object))
 }
 
-/// What is to be deleted, and what becomes of the parent. Members that are being deleted already, those that a controller made, and those
-/// that may not be deleted are left alone; the parent goes on to name the kinds of the first and the last, and those that are not looked at.
+/// What is to be deleted or let go, and what becomes of the parent. Members that are being deleted already, those that a controller made,
+/// and those that may not be deleted are left alone; the parent goes on to name the kinds of the first and the last, of those that are let
+/// go, which may prove impossible, and of those that are not looked at.
 pub(super) fn prune(
     survey: &Survey,
+    set: &Set,
     desired: &BTreeSet<&Key>,
     desired_kinds: BTreeSet<GroupKind>,
-    may_delete: Option<&BTreeSet<Key>>,
-) -> (Vec<Deletion>, ParentPlan) {
+    may_delete: Option<&Created>,
+) -> (Pruning, ParentPlan) {
     let mut deletions: BTreeMap<Key, Deletion> = BTreeMap::new();
+    let mut releases: BTreeMap<Key, Release> = BTreeMap::new();
     let mut kinds = desired_kinds;
     kinds.extend(survey.left_alone.iter().cloned());
     for ((_, key), (served, object)) in &survey.members {
         if desired.contains(key) || object::is_controlled(object) {
             continue;
         }
-        if object::is_being_deleted(object) || is_spared(key, may_delete) {
+        if object::is_being_deleted(object) {
+            kinds.insert(GroupKind::of(&served.resource));
+        } else if set.has_adopted(object) {
+            kinds.insert(GroupKind::of(&served.resource));
+            let release = Release { key: key.clone(), served: served.clone(), live: object.clone(), fields: Vec::new() };
+            releases.insert(key.clone(), release);
+        } else if is_spared(key, object, may_delete) {
             kinds.insert(GroupKind::of(&served.resource));
         } else if let Some(uid) = object::metadata(object, "uid") {
             let version = object::metadata(object, "resourceVersion").unwrap_or_default().to_owned();
@@ -221,7 +231,8 @@ pub(super) fn prune(
             deletions.insert(key.clone(), deletion);
         }
     }
-    (deletions.into_values().collect(), ParentPlan::of(survey.parent.as_ref(), kinds))
+    let pruning = Pruning { deletions: deletions.into_values().collect(), releases: releases.into_values().collect() };
+    (pruning, ParentPlan::of(survey.parent.as_ref(), kinds))
 }
 
 #[cfg(test)]
@@ -239,12 +250,16 @@ mod tests {
             ("old", json!({"name": "old", "uid": "2"})),
             ("made", json!({"name": "made", "uid": "3", "ownerReferences": [{"controller": true}]})),
             ("going", json!({"name": "going", "uid": "4", "deletionTimestamp": "2026-01-01T00:00:00Z"})),
+            ("adopted", json!({"name": "adopted", "uid": "5", "labels": {(names::ADOPTED_LABEL): "orders"}})),
+            ("marked", json!({"name": "marked", "uid": "6", "labels": {(names::ADOPT_LABEL): "orders"}})),
         ] {
             survey.members.insert(("v1".into(), key(name)), (config_maps(), json!({"metadata": metadata})));
         }
         let kept = key("kept");
-        let (deletions, parent) = prune(&survey, &[&kept].into(), BTreeSet::new(), None);
-        assert_eq!(deletions.iter().map(|d| (d.key.name.as_str(), d.uid.as_str())).collect::<Vec<_>>(), [("old", "2")]);
+        let set = Set::new("orders", "qa", "uid");
+        let (pruning, parent) = prune(&survey, &set, &[&kept].into(), BTreeSet::new(), None);
+        assert_eq!(pruning.deletions.iter().map(|d| (d.key.name.as_str(), d.uid.as_str())).collect::<Vec<_>>(), [("old", "2")]);
+        assert_eq!(pruning.releases.iter().map(|r| r.key.name.as_str()).collect::<Vec<_>>(), ["adopted", "marked"], "never deleted");
         assert_eq!(parent.after.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ConfigMap"]);
     }
 
@@ -253,15 +268,18 @@ mod tests {
         let key = |name: &str| Key { group: String::new(), kind: "ConfigMap".into(), name: name.into() };
         let mut survey = Survey::default();
         for name in ["brought", "labelled"] {
-            let object = json!({"metadata": {"name": name, "uid": name}});
+            let object = json!({"metadata": {"name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"}});
             survey.members.insert(("v1".into(), key(name)), (Served { is_namespaced: false, ..config_maps() }, object));
         }
-        let named = |may_delete: Option<&BTreeSet<Key>>| {
-            let (deletions, parent) = prune(&survey, &BTreeSet::new(), BTreeSet::new(), may_delete);
-            let names: Vec<String> = deletions.iter().map(|d| d.key.name.clone()).collect();
-            (names, parent.after.len(), survey.left_in_cluster(may_delete).len())
+        let named = |may_delete: Option<&Created>| {
+            let set = Set::new("orders", "qa", "uid");
+            let (pruning, parent) = prune(&survey, &set, &BTreeSet::new(), BTreeSet::new(), may_delete);
+            let names: Vec<String> = pruning.deletions.iter().map(|d| d.key.name.clone()).collect();
+            (names, parent.after.len(), survey.left_in_cluster(&set, may_delete).len())
         };
         assert_eq!(named(None), (vec!["brought".into(), "labelled".into()], 0, 0));
-        assert_eq!(named(Some(&[key("brought")].into())), (vec!["brought".into()], 1, 1));
+        let created =
+            Created { planned: [key("brought")].into(), unlisted: BTreeSet::new(), since: "2026-01-01T00:00:00Z".parse().unwrap() };
+        assert_eq!(named(Some(&created)), (vec!["brought".into()], 1, 1));
     }
 }

@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use kube::Client;
 use kube::api::{DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, Preconditions, ValidationDirective};
-use kube::client::Body;
-use kube::core::{Request, Resource as _, Status};
+use kube::core::{Request, Resource as _};
 use serde_json::Value;
 
-use super::object::{Key, Served};
+use super::fence::Fence;
+use super::object::{self, Key, Served};
 use super::warned::Warnings;
 use crate::api::names;
 use crate::identity::access::Right;
@@ -18,21 +17,45 @@ use crate::identity::delegate::DelegateClient;
 /// A target namespace, seen as a delegate.
 #[derive(Clone)]
 pub(super) struct Target {
-    client: Client,
+    delegate: DelegateClient,
     namespace: String,
     warnings: Warnings,
 }
 
 /// Whether a call only shows what it would do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+#[derive(Clone, Copy)]
+pub(super) enum Mode<'a> {
     DryRun,
-    Write,
+    /// It is made under the fence, and on the version that it names.
+    Write(&'a Fence),
+}
+
+impl Mode<'_> {
+    fn is_dry_run(self) -> bool {
+        matches!(self, Self::DryRun)
+    }
+}
+
+/// A version that no object has: the first write to a cluster makes the second. An apply that names it creates, and changes nothing that
+/// is there.
+const NO_VERSION: &str = "1";
+
+/// Makes the write one on exactly this version of exactly this object, or one that creates.
+pub(super) fn expect(manifest: &mut Value, current: Option<&Value>) {
+    let Some(current) = current else {
+        object::set_metadata(manifest, "resourceVersion", NO_VERSION);
+        return;
+    };
+    for field in ["uid", "resourceVersion"] {
+        if let Some(value) = object::metadata(current, field) {
+            object::set_metadata(manifest, field, value);
+        }
+    }
 }
 
 impl Target {
     pub fn new(delegate: &DelegateClient, namespace: &str) -> Self {
-        Self { client: delegate.client(), namespace: namespace.to_owned(), warnings: Warnings::default() }
+        Self { delegate: delegate.clone(), namespace: namespace.to_owned(), warnings: Warnings::default() }
     }
 
     /// What the server warned of in dry runs.
@@ -62,7 +85,7 @@ impl Target {
     /// The object, where it exists.
     pub async fn get(&self, served: &Served, name: &str) -> Result<Option<Value>, kube::Error> {
         let request = self.request(served).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
-        match self.client.request_text(request).await {
+        match self.delegate.read(request).await {
             Ok(text) => parse(&text).map(Some),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -72,17 +95,21 @@ impl Target {
     /// The objects that the selector picks.
     pub async fn list(&self, served: &Served, selector: &str) -> Result<Vec<Value>, kube::Error> {
         let request = self.request(served).list(&ListParams::default().labels(selector)).map_err(kube::Error::BuildRequest)?;
-        let mut list = parse(&self.client.request_text(request).await?)?;
+        let mut list = parse(&self.delegate.read(request).await?)?;
         Ok(match list.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => items,
             _ => Vec::new(),
         })
     }
 
-    /// Applies the manifest on the server's side, and gives the object as it is then (or would be).
-    pub async fn apply(&self, served: &Served, name: &str, manifest: &Value, force: bool, mode: Mode) -> Result<Value, kube::Error> {
+    /// Applies the manifest on the server's side, and gives the object as it is then (or would be). What is written names the version that
+    /// it is made for ([`expect`]).
+    pub async fn apply(&self, served: &Served, name: &str, manifest: &Value, force: bool, mode: Mode<'_>) -> Result<Value, kube::Error> {
+        if !mode.is_dry_run() && object::metadata(manifest, "resourceVersion").is_none() {
+            return Err(kube::Error::Service("a write that names no version".into()));
+        }
         let params = PatchParams {
-            dry_run: mode == Mode::DryRun,
+            dry_run: mode.is_dry_run(),
             force,
             field_manager: Some(names::FIELD_MANAGER.to_owned()),
             field_validation: Some(ValidationDirective::Strict),
@@ -91,39 +118,28 @@ impl Target {
         if let Cow::Owned(escaped) = as_yaml(request.body()) {
             *request.body_mut() = escaped;
         }
-        if mode == Mode::Write {
-            return parse(&self.client.request_text(request).await?);
+        match mode {
+            Mode::Write(fence) => parse(&self.delegate.write(fence, request).await?),
+            Mode::DryRun => {
+                let (text, warnings) = self.delegate.rehearse(request).await?;
+                let resource = &served.resource;
+                let key = Key { group: resource.group.clone(), kind: resource.kind.clone(), name: name.to_owned() };
+                self.warnings.keep(&key, warnings.iter().map(Vec::as_slice));
+                parse(&text)
+            }
         }
-        let resource = &served.resource;
-        let key = Key { group: resource.group.clone(), kind: resource.kind.clone(), name: name.to_owned() };
-        self.heard(&key, request).await
-    }
-
-    /// The answer to a call on an object, of which what the server warns of beside it is kept.
-    async fn heard(&self, key: &Key, request: hyper::http::Request<Vec<u8>>) -> Result<Value, kube::Error> {
-        let response = self.client.send(request.map(Body::from)).await?;
-        let (head, body) = response.into_parts();
-        let bytes = body.collect_bytes().await?;
-        let text = std::str::from_utf8(&bytes);
-        if head.status.is_client_error() || head.status.is_server_error() {
-            let text = text.unwrap_or_default();
-            let told = || Status::failure(text.trim(), "Failed to parse error data").with_code(head.status.as_u16());
-            return Err(kube::Error::Api(serde_json::from_str(text).unwrap_or_else(|_| told()).boxed()));
-        }
-        self.warnings.keep(key, head.headers.get_all("warning").iter().map(hyper::http::HeaderValue::as_bytes));
-        parse(text.unwrap_or_default())
     }
 
     /// Changes the object by a merge patch, which names the version that it is made for, and gives it as it is then (or would be).
-    pub async fn merge(&self, served: &Served, name: &str, patch: &Value, mode: Mode) -> Result<Value, kube::Error> {
+    pub async fn merge(&self, served: &Served, name: &str, patch: &Value, mode: Mode<'_>) -> Result<Value, kube::Error> {
         let params = PatchParams {
-            dry_run: mode == Mode::DryRun,
+            dry_run: mode.is_dry_run(),
             force: false,
             field_manager: Some(names::FIELD_MANAGER.to_owned()),
             field_validation: Some(ValidationDirective::Strict),
         };
         let request = self.request(served).patch(name, &params, &Patch::Merge(patch)).map_err(kube::Error::BuildRequest)?;
-        parse(&self.client.request_text(request).await?)
+        parse(&self.send(request, mode).await?)
     }
 
     /// Deletes the object with this uid, where given in this version alone, and what depends on it in the background. An object that is
@@ -134,13 +150,13 @@ impl Target {
         name: &str,
         uid: &str,
         version: Option<&str>,
-        mode: Mode,
+        mode: Mode<'_>,
     ) -> Result<Option<Value>, kube::Error> {
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: version.map(str::to_owned) };
         let mut params = DeleteParams::background().preconditions(preconditions);
-        params.dry_run = mode == Mode::DryRun;
+        params.dry_run = mode.is_dry_run();
         let mut request = self.request(served).delete(name, &params).map_err(kube::Error::BuildRequest)?;
-        if mode == Mode::DryRun {
+        if mode.is_dry_run() {
             // The body says so too, but whoever reads the cluster's audit log sees the address alone, and would find deletions.
             let address = request.uri().to_string();
             let link = if address.contains('?') { "&" } else { "?" };
@@ -148,10 +164,17 @@ impl Target {
                 *request.uri_mut() = shown;
             }
         }
-        match self.client.request_text(request).await {
-            Ok(text) => Ok(parse(&text).ok().filter(super::object::is_being_deleted)),
+        match self.send(request, mode).await {
+            Ok(text) => Ok(parse(&text).ok().filter(object::is_being_deleted)),
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() && status.message.contains("UID") => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    async fn send(&self, request: hyper::Request<Vec<u8>>, mode: Mode<'_>) -> Result<String, kube::Error> {
+        match mode {
+            Mode::DryRun => self.delegate.rehearse(request).await.map(|(text, _)| text),
+            Mode::Write(fence) => self.delegate.write(fence, request).await,
         }
     }
 
@@ -193,7 +216,18 @@ fn parse(text: &str) -> Result<Value, kube::Error> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn a_write_names_the_version_that_it_is_made_for() {
+        let mut manifest = json!({"metadata": {"name": "x"}});
+        expect(&mut manifest, None);
+        assert_eq!(manifest, json!({"metadata": {"name": "x", "resourceVersion": "1"}}), "it creates, or does nothing");
+        expect(&mut manifest, Some(&json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": "7", "generation": 2}})));
+        assert_eq!(manifest, json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": "7"}}));
+    }
 
     #[test]
     fn what_yaml_reads_otherwise_is_escaped() {

@@ -9,10 +9,11 @@ use super::errors::{self, Cause};
 use super::fence::Fence;
 use super::findings::Obstacle;
 use super::object::{self, Item, Key, Served};
-use super::planned::{Deletion, PlannedItem};
+use super::planned::{Deletion, PlannedItem, Release};
+use super::release;
 use super::retry::retrying;
-use super::set::Set;
-use super::target::{Mode, Target};
+use super::set::{EXISTS_ALREADY, Set, Standing};
+use super::target::{Mode, Target, expect};
 use crate::api::names;
 use crate::api::plan::PlannedAction;
 use crate::api::request_status::ObjectError;
@@ -25,10 +26,6 @@ pub(super) const STALE_WAIT: Duration = Duration::from_millis(20);
 
 /// How often it is looked whether an object that is created anew is gone, before the whole is tried again later.
 const GONE_ATTEMPTS: u32 = 16;
-
-/// A version that no object has: the first write to a cluster makes the second. An apply that names it creates, and changes nothing that
-/// is there.
-const NO_VERSION: &str = "1";
 
 /// What was applied: an object as the API server returned it last.
 #[derive(Clone, Debug)]
@@ -45,6 +42,7 @@ pub(super) struct AppliedObject {
 /// Why one object could not be written.
 pub(super) struct Failure {
     pub error: Box<ObjectError>,
+    pub cause: Cause,
     pub is_transient: bool,
     pub missing: Vec<Right>,
 }
@@ -53,50 +51,65 @@ impl Failure {
     pub fn of_call(key: &Key, error: &kube::Error, rights: Vec<Right>) -> Self {
         let cause = errors::classify(error);
         let missing = if cause == Cause::Unauthorized { rights } else { Vec::new() };
-        Self { error: Box::new(errors::object_error(key, error)), is_transient: cause == Cause::Transient, missing }
+        Self { error: Box::new(errors::object_error(key, error)), cause, is_transient: cause == Cause::Transient, missing }
+    }
+
+    fn because(key: &Key, cause: Cause, is_transient: bool, message: &str) -> Self {
+        let error = Box::new(errors::failure(key, cause.reason(), message));
+        Self { error, cause, is_transient, missing: Vec::new() }
+    }
+
+    fn told(key: &Key, reason: &str, is_transient: bool, message: &str) -> Self {
+        let cause = if is_transient { Cause::Transient } else { Cause::Other };
+        Self { error: Box::new(errors::failure(key, reason, message)), cause, is_transient, missing: Vec::new() }
     }
 
     pub(super) fn changed(key: &Key, what: &str) -> Self {
         let message = format!(
             "{key} {what} in the target while it was deployed, so that nothing more was written to it: find out by whom, then ask again"
         );
-        Self { error: Box::new(errors::failure(key, Cause::Stale.reason(), &message)), is_transient: false, missing: Vec::new() }
+        Self::because(key, Cause::Stale, false, &message)
     }
 
     fn fenced(key: &Key) -> Self {
         let message = format!("{key} was not written: another operator has taken over, or the claim on the environment is gone");
-        Self { error: Box::new(errors::failure(key, "Fenced", &message)), is_transient: true, missing: Vec::new() }
+        Self::told(key, "Fenced", true, &message)
     }
 
     pub(super) fn restless(key: &Key) -> Self {
         let message = format!("{key} changes in the target faster than it can be written: find out by whom; it is tried again");
-        Self { error: Box::new(errors::failure(key, Cause::Stale.reason(), &message)), is_transient: true, missing: Vec::new() }
+        Self::because(key, Cause::Stale, true, &message)
     }
 
     fn being_deleted(key: &Key, object: &Value) -> Self {
         let holders = object::finalizers(object);
         let by = if holders.is_empty() { String::new() } else { format!(" ({})", holders.join(", ")) };
         let message = format!("{key} is being deleted in the target and waits for its finalizers{by}: it is tried again until it is gone");
-        Self { error: Box::new(errors::failure(key, "BeingDeleted", &message)), is_transient: true, missing: Vec::new() }
+        Self::told(key, "BeingDeleted", true, &message)
     }
+}
+
+/// Writes single objects to one target, under a fence.
+pub(super) struct Pen<'a> {
+    pub target: Target,
+    pub fence: &'a Fence,
 }
 
 /// Writes the objects of one set to one target.
 pub(super) struct Writer<'a> {
-    pub target: Target,
+    pub pen: Pen<'a>,
     pub set: Set,
     pub force: bool,
-    pub fence: &'a Fence,
 }
 
 /// What is written, and on what.
-struct Put<'a> {
-    key: &'a Key,
-    served: &'a Served,
-    body: &'a Value,
+pub(super) struct Put<'a> {
+    pub key: &'a Key,
+    pub served: &'a Served,
+    pub body: &'a Value,
     /// The object as it was seen; `None` for one that was not there.
-    seen: Option<&'a Value>,
-    force: bool,
+    pub seen: Option<&'a Value>,
+    pub force: bool,
 }
 
 impl Writer<'_> {
@@ -121,7 +134,8 @@ impl Writer<'_> {
                 };
                 let Item { key, served, body } = &item;
                 let put = Put { key, served, body, seen: live.as_ref(), force: self.force };
-                (self.put(&put, |found| self.is_adoptable(key, served, found)).await?, true)
+                let may_adopt = action == PlannedAction::Adopts;
+                (self.pen.put(&put, |found| self.is_ours(key, served, found, may_adopt)).await?, true)
             }
         };
         Ok(AppliedObject { key: item.key, served: item.served, object, is_written, is_reported_on })
@@ -133,39 +147,100 @@ impl Writer<'_> {
         let name = object::metadata(body, "name").unwrap_or_default().to_owned();
         let key = Key { group: String::new(), kind: served.resource.kind.clone(), name };
         let put = Put { key: &key, served, body, seen, force: true };
-        self.put(&put, |found| Ok(object::label(found, names::APPLYSET_ID) == Some(&self.set.id))).await
+        self.pen.put(&put, |found| Ok(object::label(found, names::APPLYSET_ID) == Some(&self.set.id))).await
     }
 
     /// Deletes the object that the plan saw. It may have changed since, but not have gone to somebody else. Gives the object where
     /// finalizers hold it.
     pub async fn delete(&self, deletion: &Deletion) -> Result<Option<Value>, Failure> {
         let Deletion { key, served, uid, version, live: _ } = deletion;
+        let pen = &self.pen;
         let mut version = version.clone();
         for attempt in 1..=STALE_ATTEMPTS {
-            self.stands(key)?;
-            let outcome = retrying(|| self.target.delete(served, &key.name, uid, Some(&version), Mode::Write)).await;
+            pen.stands(key)?;
+            let outcome = retrying(|| pen.target.delete(served, &key.name, uid, Some(&version), Mode::Write(pen.fence))).await;
             let error = match outcome {
                 Ok(left) => return Ok(left.filter(|object| !object::finalizers(object).is_empty())),
                 Err(error) => error,
             };
             if errors::classify(&error) != Cause::Stale {
-                return Err(Failure::of_call(key, &error, vec![self.target.right("delete", served)]));
+                return Err(Failure::of_call(key, &error, vec![pen.target.right("delete", served)]));
             }
-            let found = self.get(key, served).await?;
+            let found = pen.get(key, served).await?;
             let Some(found) = found.filter(|found| object::metadata(found, "uid") == Some(uid) && !object::is_being_deleted(found)) else {
                 return Ok(None);
             };
             if !self.set.owns(&found, served.is_namespaced) {
                 return Err(Failure::changed(key, "was taken over by somebody else"));
             }
-            self.still_holds(key).await?;
+            if self.set.has_adopted(&found) {
+                return Err(Failure::changed(key, "was marked as what is not to be deleted"));
+            }
+            pen.still_holds(key).await?;
             object::metadata(&found, "resourceVersion").unwrap_or_default().clone_into(&mut version);
             tokio::time::sleep(STALE_WAIT * attempt).await;
         }
         Err(Failure::restless(key))
     }
 
-    async fn put(&self, put: &Put<'_>, is_ours: impl Fn(&Value) -> Result<bool, Failure>) -> Result<Value, Failure> {
+    /// Gives up what the solution set in an object that it has adopted, and nothing else of it. What is gone, or the set's no more, is done.
+    pub async fn release(&self, release: &Release) -> Result<(), Failure> {
+        let Release { key, served, live, .. } = release;
+        let pen = &self.pen;
+        let mut manifest = release::nothing(key, served);
+        let mut live = live.clone();
+        for attempt in 1..=STALE_ATTEMPTS {
+            pen.stands(key)?;
+            expect(&mut manifest, Some(&live));
+            let outcome = retrying(|| pen.target.apply(served, &key.name, &manifest, false, Mode::Write(pen.fence))).await;
+            match outcome {
+                Ok(_) => return Ok(()),
+                Err(error) if errors::classify(&error) == Cause::Stale => {}
+                Err(error) => return Err(Failure::of_call(key, &error, vec![pen.target.right("patch", served)])),
+            }
+            let is_it = |found: &Value| object::metadata(found, "uid") == object::metadata(&live, "uid");
+            let found = pen.get(key, served).await?.filter(|found| is_it(found) && self.set.owns(found, served.is_namespaced));
+            let Some(found) = found else { return Ok(()) };
+            pen.still_holds(key).await?;
+            live = found;
+            tokio::time::sleep(STALE_WAIT * attempt).await;
+        }
+        Err(Failure::restless(key))
+    }
+
+    /// Whether an object that is there by now, or has changed, is the set's own, or to be adopted as was planned; `Err`, where it may not be
+    /// touched at all.
+    fn is_ours(&self, key: &Key, served: &Served, found: &Value, may_adopt: bool) -> Result<bool, Failure> {
+        match self.set.check_owner(key, served, Some(found)) {
+            Ok(standing) => Ok(standing == Standing::Own || may_adopt && standing == Standing::Adoptable),
+            Err(Obstacle::Refusal(result)) if !served.is_namespaced || result.reason != EXISTS_ALREADY => {
+                Err(Failure::told(key, &result.reason, false, &result.message))
+            }
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Deletes the object that the plan saw, and waits until its name is free.
+    async fn make_room(&self, item: &Item, old: &Value) -> Result<(), Failure> {
+        let Item { key, served, .. } = item;
+        let of = |field: &str| object::metadata(old, field).unwrap_or_default().to_owned();
+        let deletion = Deletion { key: key.clone(), served: served.clone(), uid: of("uid"), version: of("resourceVersion"), live: Value::Null };
+        self.delete(&deletion).await?;
+        let mut last = old.clone();
+        for attempt in 1..=GONE_ATTEMPTS {
+            match self.pen.get(key, served).await?.filter(|found| object::metadata(found, "uid") == Some(&deletion.uid)) {
+                None => return Ok(()),
+                Some(found) => last = found,
+            }
+            tokio::time::sleep(STALE_WAIT * attempt).await;
+        }
+        Err(Failure::being_deleted(key, &last))
+    }
+}
+
+impl Pen<'_> {
+    /// Writes an object on the version that was seen, and on later ones of which `is_ours` says that they are still to be written.
+    pub async fn put(&self, put: &Put<'_>, is_ours: impl Fn(&Value) -> Result<bool, Failure>) -> Result<Value, Failure> {
         let Put { key, served, body, seen, force } = *put;
         let mut manifest = body.clone();
         let mut newer: Option<Value> = None;
@@ -173,7 +248,7 @@ impl Writer<'_> {
             self.stands(key)?;
             let current = newer.as_ref().or(seen);
             expect(&mut manifest, current);
-            let error = match retrying(|| self.target.apply(served, &key.name, &manifest, force, Mode::Write)).await {
+            let error = match retrying(|| self.target.apply(served, &key.name, &manifest, force, Mode::Write(self.fence))).await {
                 Ok(object) if object::is_being_deleted(&object) => return Err(Failure::being_deleted(key, &object)),
                 Ok(object) => return Ok(object),
                 Err(error) => error,
@@ -192,8 +267,8 @@ impl Writer<'_> {
                 (Some(then), Some(now)) if object::metadata(then, "uid") != object::metadata(&now, "uid") => {
                     return Err(Failure::changed(key, "was deleted and created again"));
                 }
-                // Labels leave the generation as it is: to take them away, or to set others, is how an object of the cluster is handed on.
-                (Some(_), Some(now)) if !served.is_namespaced && !self.set.owns(&now, false) => {
+                // Labels leave the generation as it is: to take them away, or to set others, is how an object is handed on.
+                (Some(_), Some(now)) if !is_ours(&now).unwrap_or_default() => {
                     return Err(Failure::changed(key, "was taken over by somebody else"));
                 }
                 (Some(then), Some(now)) if is_as_it_was(then, &now) => newer = Some(now),
@@ -217,64 +292,21 @@ impl Writer<'_> {
         }
     }
 
-    /// Whether an object that was not there when it was planned is the set's own; nothing, where it may not be touched at all.
-    fn is_adoptable(&self, key: &Key, served: &Served, found: &Value) -> Result<bool, Failure> {
-        match self.set.check_owner(key, served, Some(found)) {
-            Err(Obstacle::Refusal(result)) => Err(Failure {
-                error: Box::new(errors::failure(key, &result.reason, &result.message)),
-                is_transient: false,
-                missing: Vec::new(),
-            }),
-            _ => Ok(self.set.owns(found, served.is_namespaced)),
-        }
-    }
-
-    /// Deletes the object that the plan saw, and waits until its name is free.
-    async fn make_room(&self, item: &Item, old: &Value) -> Result<(), Failure> {
-        let Item { key, served, .. } = item;
-        let of = |field: &str| object::metadata(old, field).unwrap_or_default().to_owned();
-        let deletion =
-            Deletion { key: key.clone(), served: served.clone(), uid: of("uid"), version: of("resourceVersion"), live: Value::Null };
-        self.delete(&deletion).await?;
-        let mut last = old.clone();
-        for attempt in 1..=GONE_ATTEMPTS {
-            match self.get(key, served).await?.filter(|found| object::metadata(found, "uid") == Some(&deletion.uid)) {
-                None => return Ok(()),
-                Some(found) => last = found,
-            }
-            tokio::time::sleep(STALE_WAIT * attempt).await;
-        }
-        Err(Failure::being_deleted(key, &last))
-    }
-
-    pub(super) async fn get(&self, key: &Key, served: &Served) -> Result<Option<Value>, Failure> {
+    pub async fn get(&self, key: &Key, served: &Served) -> Result<Option<Value>, Failure> {
         let found = retrying(|| self.target.get(served, &key.name)).await;
         found.map_err(|error| Failure::of_call(key, &error, vec![self.target.right("get", served)]))
     }
 
-    pub(super) fn stands(&self, key: &Key) -> Result<(), Failure> {
+    pub fn stands(&self, key: &Key) -> Result<(), Failure> {
         if self.fence.stands() { Ok(()) } else { Err(Failure::fenced(key)) }
     }
 
     /// Asked after an object was read and before it is written on the version that was read.
-    pub(super) async fn still_holds(&self, key: &Key) -> Result<(), Failure> {
+    pub async fn still_holds(&self, key: &Key) -> Result<(), Failure> {
         match self.fence.holds().await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::fenced(key)),
             Err(error) => Err(Failure::of_call(key, &error, Vec::new())),
-        }
-    }
-}
-
-/// Makes the write one on exactly this version of exactly this object, or one that creates.
-fn expect(manifest: &mut Value, current: Option<&Value>) {
-    let Some(current) = current else {
-        object::set_metadata(manifest, "resourceVersion", NO_VERSION);
-        return;
-    };
-    for field in ["uid", "resourceVersion"] {
-        if let Some(value) = object::metadata(current, field) {
-            object::set_metadata(manifest, field, value);
         }
     }
 }
@@ -292,15 +324,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_write_names_the_version_that_it_is_made_for() {
-        let mut manifest = json!({"metadata": {"name": "x"}});
-        expect(&mut manifest, None);
-        assert_eq!(manifest, json!({"metadata": {"name": "x", "resourceVersion": "1"}}), "it creates, or does nothing");
-        expect(&mut manifest, Some(&json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": "7", "generation": 2}})));
-        assert_eq!(manifest, json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": "7"}}));
-    }
 
     #[test]
     fn what_has_no_generation_is_compared_by_what_it_holds() {

@@ -1,11 +1,17 @@
 //! The identity that deploys in place of the requester.
 
-use kube::Client;
+use hyper::{Method, Request};
+use kube::api::{DynamicObject, ListParams, ObjectList, PartialObjectMeta};
+use kube::client::Body;
+use kube::core::{ApiResource, Status};
+use kube::{Api, Client, Resource};
 
-use super::access::{self, Right};
+use super::access::{self, Access, Right};
 use super::grants;
 use crate::api::names;
 use crate::api::reference::{Identity, Subject};
+use crate::delivery::fence::Fence;
+use crate::delivery::lookup;
 
 /// The API group that the rights to impersonate lie in.
 const AUTHENTICATION: &str = "authentication.k8s.io";
@@ -101,7 +107,8 @@ impl Delegate {
 }
 
 /// A client that acts as a delegate. Only this module's parent can make one, so that whoever holds
-/// one acts as the delegate that a plan names.
+/// one acts as the delegate that a plan names. The connection itself is nobody else's: there is no way to write with it but under a
+/// [`Fence`].
 #[derive(Clone)]
 pub struct DelegateClient {
     client: Client,
@@ -113,9 +120,59 @@ impl DelegateClient {
         Self { client, delegate }
     }
 
-    /// The client.
-    pub fn client(&self) -> Client {
-        self.client.clone()
+    /// Reads: the answer to a GET, and to nothing else.
+    pub(crate) async fn read(&self, request: Request<Vec<u8>>) -> kube::Result<String> {
+        if request.method() != Method::GET {
+            return Err(misused("a write was to be made as if it were a reading"));
+        }
+        self.client.request_text(request).await
+    }
+
+    /// Asks what a write would do: its address says that it is a dry run. Gives the answer, and what the server warns of beside it.
+    pub(crate) async fn rehearse(&self, request: Request<Vec<u8>>) -> kube::Result<(String, Vec<Vec<u8>>)> {
+        if !request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "dryRun=All")) {
+            return Err(misused("a write was to be made as if it were a dry run"));
+        }
+        let (head, body) = self.client.send(request.map(Body::from)).await?.into_parts();
+        let text = String::from_utf8_lossy(&body.collect_bytes().await?).into_owned();
+        if head.status.is_client_error() || head.status.is_server_error() {
+            let told = || Status::failure(text.trim(), "Failed to parse error data").with_code(head.status.as_u16());
+            return Err(kube::Error::Api(serde_json::from_str(&text).unwrap_or_else(|_| told()).boxed()));
+        }
+        let warnings = head.headers.get_all("warning").iter().map(|value| value.as_bytes().to_vec()).collect();
+        Ok((text, warnings))
+    }
+
+    /// Writes, while the fence stands.
+    pub(crate) async fn write(&self, fence: &Fence, request: Request<Vec<u8>>) -> kube::Result<String> {
+        if !fence.stands() {
+            return Err(misused("nothing is written any more: another operator has taken over"));
+        }
+        self.client.request_text(request).await
+    }
+
+    /// The metadata of an object in a namespace, where it exists.
+    pub(crate) async fn metadata(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+    ) -> kube::Result<Option<PartialObjectMeta<DynamicObject>>> {
+        lookup::metadata(&Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, resource), name).await
+    }
+
+    /// A page of the objects of a kind: of a namespace, or of the whole cluster.
+    pub(crate) async fn page<K>(&self, namespace: Option<&str>, params: &ListParams) -> kube::Result<ObjectList<K>>
+    where
+        K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    {
+        let request = kube::core::Request::new(K::url_path(&(), namespace)).list(params).map_err(kube::Error::BuildRequest)?;
+        serde_json::from_str(&self.read(request).await?).map_err(kube::Error::SerdeError)
+    }
+
+    /// Asks what the delegate may do.
+    pub(crate) fn access(&self) -> Access {
+        Access::new(self.client.clone())
     }
 
     /// Whom it acts as.
@@ -124,9 +181,21 @@ impl DelegateClient {
     }
 }
 
+fn misused(why: &str) -> kube::Error {
+    kube::Error::Service(why.into())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Poll};
+
+    use hyper::Response;
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
+    use crate::api::Environment;
+    use crate::delivery::claimed::Claimed;
 
     fn identity(username: &str, groups: &[&str]) -> Identity {
         Identity { username: username.into(), uid: Some("u1".into()), groups: groups.iter().map(|&g| g.into()).collect() }
@@ -150,5 +219,59 @@ mod tests {
         assert_eq!(bot.identity(), access::service_account("ci", "bot"));
         assert_eq!(bot.to_become()[0].namespace.as_deref(), Some("ci"), "granted where the account lives");
         assert_eq!(bot.to_use(&Right::on("get", "", "configmaps", "qa")).verb, "impersonate-on:serviceaccount:get");
+    }
+
+    /// Answers whatever it is asked.
+    #[derive(Clone)]
+    struct Anything;
+
+    impl tower_service::Service<Request<Body>> for Anything {
+        type Response = Response<Body>;
+        type Error = std::io::Error;
+        type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            std::future::ready(Ok(Response::new(Body::empty())))
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_but_under_a_fence_that_stands() {
+        let delegate = Delegate::User { username: "dana".into(), groups: vec![] };
+        let client = DelegateClient::new(Client::new(Anything, "qa"), delegate);
+        let call = |method: &Method, query: &str| {
+            let uri = format!("/api/v1/namespaces/qa/configmaps/x{query}");
+            Request::builder().method(method).uri(uri).body(Vec::new()).unwrap()
+        };
+        assert!(client.read(call(&Method::GET, "")).await.is_ok());
+        for method in [Method::PATCH, Method::POST, Method::DELETE] {
+            let said = client.read(call(&method, "")).await.unwrap_err().to_string();
+            assert!(said.contains("as if it were a reading"), "{said}");
+            assert!(client.rehearse(call(&method, "?&dryRun=All&force=true")).await.is_ok());
+            for query in ["", "?dryRun=", "?xdryRun=All", "?fieldManager=dryRun=All"] {
+                let said = client.rehearse(call(&method, query)).await.unwrap_err().to_string();
+                assert!(said.contains("as if it were a dry run"), "{said}");
+            }
+            for stands in [true, false] {
+                let claim = Claimed::from_environment(&claimed(), "orders", "u1").unwrap();
+                let fence = Fence::new(claim, Client::new(Anything, "host"), "host", "qa", move || stands);
+                assert_eq!(client.write(&fence, call(&method, "")).await.is_ok(), stands, "{method}");
+            }
+        }
+    }
+
+    fn claimed() -> Environment {
+        let claim = json!({"request": "r", "requestUID": "u1", "digest": "sha256:d", "since": "2026-01-01T00:00:00Z"});
+        serde_json::from_value(json!({
+            "apiVersion": "pilotage.dev/v1alpha1", "kind": "Environment",
+            "metadata": {"name": "qa", "namespace": "host"},
+            "spec": {"type": "Target", "namespace": "qa"},
+            "status": {"observedGeneration": 1, "solutions": [{"name": "orders", "claim": claim}]}
+        }))
+        .unwrap()
     }
 }

@@ -22,6 +22,7 @@ mod gate;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod scoped;
 
+mod adopted;
 mod altered;
 mod approvers;
 mod attempt;

@@ -18,6 +18,7 @@ mod scoped;
 #[path = "../tls/mod.rs"]
 mod tls;
 
+mod adopt;
 mod again;
 mod apply_again;
 mod approval_controller;
@@ -46,6 +47,7 @@ mod oci;
 mod older;
 mod order;
 mod powers;
+mod prune;
 mod records;
 mod recreate;
 mod revoked;

@@ -217,7 +217,7 @@ async fn where_it_is_kept_the_message_says_how_to_go_on_and_the_version_before_m
         "; what was applied stays. Correct the cause, then try again: kubectl pilotage retry second -n {host}; or put 1.0.0 back: kubectl pilotage redeploy orders 1.0.0 --stage qa -n {host}"
     );
     assert!(message.ends_with(&said), "{message}");
-    assert_eq!(objects(&world).await.0, ["only-second"]);
+    assert_eq!(objects(&world).await.0, ["only-first", "only-second"], "what it would have replaced is not taken away");
     let record = in_qa(&world).await;
     assert_eq!((record.version.as_deref(), record.failed.map(|f| f.version)), (Some("1.0.0"), Some("2.0.0".to_owned())));
     // Though the pipeline allows no redeployments: what is on record does not run any more.

@@ -38,6 +38,7 @@ mod proxy;
 mod raced;
 mod remote;
 mod server;
+mod shared;
 mod sinks;
 mod site;
 mod state;

@@ -131,7 +131,7 @@ impl Pass {
         let delegate = client.delegate();
         if let Some(remote) = &self.remote {
             // With its own token: what it may do over there nobody else need be allowed to ask.
-            let access = Access::new(client.client());
+            let access = client.access();
             let mut lacking = Vec::new();
             for right in rights {
                 match access.i_may(right).await {

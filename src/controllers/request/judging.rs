@@ -146,7 +146,7 @@ impl Pass {
     /// Whether a call would be answered: it is asked for before, as what is only of use is not to be refused.
     async fn may_ask(&self, client: &DelegateClient, right: &Right) -> kube::Result<bool> {
         if self.remote.is_some() {
-            return Access::new(client.client()).i_may(right).await;
+            return client.access().i_may(right).await;
         }
         let delegate = client.delegate();
         let operator = access::service_account(OPERATOR_NAMESPACE, OPERATOR_NAME);

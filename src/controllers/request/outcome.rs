@@ -210,7 +210,7 @@ impl Pass {
             claim: None,
         };
         let way = if restored { Way::Back } else { Way::Forth };
-        let left = self.running.get(&uid, way).filter(|_| deployed || restored).map(|applied| applied.left_in_cluster());
+        let left = self.running.get(&uid, way).filter(|_| deployed || restored).and_then(|applied| applied.left_in_cluster());
         let written = self
             .cluster
             .records

@@ -21,6 +21,7 @@ use crate::api::pipeline::Trigger;
 use crate::api::plan::PlanResult;
 use crate::api::request_status::{ArtifactReference, ObjectError, RunStatus, condition_types};
 use crate::delivery::bundle::Bundle;
+use crate::delivery::health::Healthy;
 use crate::driver::controller::{Next, ReconcileError};
 use crate::driver::remotes::Remote;
 use crate::driver::{Cluster, status};
@@ -46,6 +47,8 @@ pub(super) struct Pass {
     pub(super) remote: Option<Arc<Remote>>,
     pub(super) live: Option<Live>,
     pub(super) prepared: Option<Prepared>,
+    /// What was found to be healthy in this pass.
+    pub(super) healthy: Option<Healthy>,
     pub(super) errors: Vec<ObjectError>,
     pub(super) results: Vec<PlanResult>,
 }
@@ -64,6 +67,7 @@ impl Pass {
             remote: None,
             live: None,
             prepared: None,
+            healthy: None,
             errors: Vec::new(),
             results: Vec::new(),
         }
@@ -129,6 +133,7 @@ impl Pass {
                 Step::BeginRollback(failure) => self.begin_rollback(&observed, failure, now).await?,
                 Step::Rollback => self.facts.restore = Some(self.restore(&observed).await?),
                 Step::Check => self.facts.health = Some(self.check(&observed).await?),
+                Step::Prune => self.facts.prune = Some(self.prune(&observed).await?),
                 Step::Share => self.facts.share = Some(self.share(&observed).await?),
                 Step::Finish(ending) => {
                     self.finish(&observed, &ending, now).await?;

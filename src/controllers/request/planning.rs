@@ -8,6 +8,7 @@ use super::acting;
 use super::export::Unusable;
 use super::judging::Judge;
 use super::pass::Pass;
+use super::target::NOT_APPLIED;
 use super::told;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
@@ -16,17 +17,17 @@ use crate::api::stage::OnFailure;
 use crate::api::{Artifact, Environment, names};
 use crate::delivery::errors::{first_few, named};
 use crate::delivery::node_ports::{self, NodePort};
-use crate::delivery::object::Key;
 use crate::delivery::of_cluster;
 use crate::delivery::offered::Uses;
 use crate::delivery::plan::{self, PlanError};
-use crate::delivery::plan_input::{ClusterBounds, PlanInput};
+use crate::delivery::plan_input::{ClusterBounds, Created, PlanInput};
 use crate::delivery::planned::Planned;
 use crate::delivery::quota;
 use crate::delivery::required;
 use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
 use crate::identity::delegate::DelegateClient;
+use crate::policy::request::adoption;
 use crate::policy::request::difference;
 use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
@@ -133,14 +134,19 @@ impl Pass {
             [report.delete, report.recreate].map(|count| usize::try_from(count).unwrap_or_default()),
             &report.objects,
         );
+        let adoption = adoption::told(&observed.request.solution, &target.spec.namespace, &dry.planned.adoptions());
         let node_ports = node_ports::told(&observed.request.solution, &dry.node_ports);
         let left_alone = warnings::left_alone(&observed.request.solution, &target.name_any(), &dry.planned.left_alone());
         let told_last = self.told_last(observed, &dry.planned).await;
         let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
         let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
         let summary = format!(
-            "dry run as {delegate}: {} to create, {} to change, {} to delete{anew}, {} unchanged{refused}{downgrade}",
-            report.create, report.update, report.delete, report.unchanged
+            "dry run as {delegate}: {} to create, {} to change, {} to delete{anew}{}, {} unchanged{refused}{downgrade}",
+            report.create,
+            report.update,
+            report.delete,
+            adoption::counted(report.adopt, report.release),
+            report.unchanged
         );
         let plan = Plan {
             hash: hash.clone(),
@@ -159,6 +165,8 @@ impl Pass {
             update: report.update,
             delete: report.delete,
             recreate: report.recreate,
+            adopt: report.adopt,
+            release: report.release,
             unchanged: report.unchanged,
             objects: report.objects,
             objects_omitted: report.objects_omitted,
@@ -166,6 +174,7 @@ impl Pass {
             access: dry.access,
             results: told::first(observed, &dry.planned)
                 .into_iter()
+                .chain(adoption)
                 .chain(warnings)
                 .chain(told)
                 .chain(left_alone)
@@ -234,7 +243,7 @@ impl Pass {
         target: &Environment,
         artifact: &Artifact,
         mut resolved: Resolved,
-        may_delete: Option<&BTreeSet<Key>>,
+        may_delete: Option<&Created>,
         forbidden: Vec<PlanResult>,
     ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
         let namespace = &target.spec.namespace;
@@ -242,6 +251,8 @@ impl Pass {
         let node_ports =
             if is_beside_development { node_ports::leave(&mut resolved.objects, &artifact.spec.environment_variables) } else { Vec::new() };
         let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
+        let host = self.host();
+        input.host = &host;
         input.force = self.force();
         input.may_delete = may_delete;
         input.reported_on = &artifact.spec.kinds_reported_on;
@@ -324,14 +335,14 @@ impl Pass {
             Hindrance::Awaited(reason, results) if reason == of_cluster::NOT_LISTED => ApplyFact::Missing(self.awaited(reason, &results)),
             Hindrance::Awaited(_, results) | Hindrance::Refused(_, results) => {
                 let error = |r: PlanResult| ObjectError { kind: r.kind, name: r.name, reason: r.reason, message: r.message };
-                self.not_applied(results.into_iter().map(error).collect())
+                self.not_applied(results.into_iter().map(error).collect(), NOT_APPLIED)
             }
         }
     }
 
     /// Keeps what could not be applied for the status, and names the first few.
-    pub(super) fn not_applied(&mut self, errors: Vec<ObjectError>) -> ApplyFact {
-        let message = format!("not all objects could be applied: {}", first_few(errors.iter().map(named)));
+    pub(super) fn not_applied(&mut self, errors: Vec<ObjectError>, what: &str) -> ApplyFact {
+        let message = format!("{what}: {}", first_few(errors.iter().map(named)));
         self.errors.extend(errors);
         ApplyFact::Failed(Obstacle { reason: "ApplyFailed".into(), message })
     }

@@ -11,12 +11,14 @@ use super::export::Unusable;
 use super::pass::Pass;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::DeployedSolution;
+use crate::api::plan::{PlannedAction, PlannedObject};
 use crate::api::request_status::Rollback;
 use crate::api::settings::DeploymentSettings;
 use crate::api::{Artifact, DeploymentRequest, Environment, names};
 use crate::delivery::claimed::Claimed;
 use crate::delivery::errors;
-use crate::delivery::object::Key;
+use crate::delivery::object::{Key, group_of};
+use crate::delivery::plan_input::Created;
 use crate::delivery::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
 use crate::policy::request::observed::{ApplyFact, Observed, Obstacle};
@@ -52,7 +54,8 @@ impl Pass {
         begun?;
         self.running.forget(&self.uid());
         self.prepared = None;
-        self.facts.health = None;
+        self.healthy = None;
+        (self.facts.health, self.facts.prune) = (None, None);
         self.cluster.story.tell(self.request.object_ref(&()), EventType::Warning, "RollbackStarted", &wait.message);
         Ok(())
     }
@@ -82,8 +85,8 @@ impl Pass {
             Ok(client) => client,
             Err(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
         };
-        let brought = self.brought().await?;
-        let planned = match self.dry_run_resolved(&client, &target, &artifact, resolved, brought.as_ref(), Vec::new()).await {
+        let created = self.created().await?;
+        let planned = match self.dry_run_resolved(&client, &target, &artifact, resolved, Some(&created), Vec::new()).await {
             Ok(Ok(dry)) => dry.planned,
             Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
             Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(&error.to_string()))),
@@ -91,16 +94,28 @@ impl Pass {
         self.carry_out(&claim, &client, planned, Way::Back).await
     }
 
-    /// What the version that failed brought. Nothing else is deleted on the way back: what somebody else made the solution's meanwhile, no
-    /// plan has shown to anybody. `None` where its artifact does not name all of its objects.
-    async fn brought(&self) -> Result<Option<BTreeSet<Key>>, ReconcileError> {
-        let Some(failed) = self.status().artifact else { return Ok(None) };
-        // Read live: the cache does not keep what an artifact lists.
-        let artifacts: Api<Artifact> = Api::namespaced(self.cluster.clients.operator(), &self.host());
-        let artifact = artifacts.get_opt(&failed.name).await?.filter(|artifact| artifact.spec.digest == failed.digest);
-        let Some(spec) = artifact.map(|artifact| artifact.spec) else { return Ok(None) };
-        let is_whole = usize::try_from(spec.object_count).is_ok_and(|count| count == spec.objects.len());
-        Ok(is_whole.then(|| spec.objects.into_iter().map(Key::from).collect()))
+    /// What this run created, by the plan that was approved. Nothing else is deleted on the way back: what was there before, or what
+    /// somebody else made the solution's meanwhile, no plan has shown to anybody as what goes.
+    async fn created(&self) -> Result<Created, ReconcileError> {
+        let status = self.status();
+        let mut created =
+            Created { planned: BTreeSet::new(), unlisted: BTreeSet::new(), since: status.start_time.unwrap_or_else(Timestamp::now) };
+        // Read live: the caches do not keep what a plan and an artifact list.
+        let requests = Api::<DeploymentRequest>::namespaced(self.cluster.clients.operator(), &self.host());
+        let request = requests.get_opt(&self.request.name_any()).await?.filter(|request| request.uid() == self.request.uid());
+        let Some(plan) = request.and_then(|request| request.status?.run.plan) else { return Ok(created) };
+        let key = |o: &PlannedObject| Key { group: group_of(&o.api_version).to_owned(), kind: o.kind.clone(), name: o.name.clone() };
+        created.planned = plan.objects.iter().filter(|o| o.action == PlannedAction::Create).map(key).collect();
+        if plan.objects_omitted > 0
+            && let Some(failed) = status.artifact
+        {
+            let listed: BTreeSet<Key> = plan.objects.iter().map(key).collect();
+            let artifacts: Api<Artifact> = Api::namespaced(self.cluster.clients.operator(), &self.host());
+            let artifact = artifacts.get_opt(&failed.name).await?.filter(|artifact| artifact.spec.digest == failed.digest);
+            let objects = artifact.into_iter().flat_map(|artifact| artifact.spec.objects).map(Key::from);
+            created.unlisted = objects.filter(|key| !listed.contains(key)).collect();
+        }
+        Ok(created)
     }
 
     /// The replaced version, and its objects with the settings that the record says it was deployed with. `Err` is why they can't be had.

@@ -26,7 +26,9 @@ impl Pass {
             Ok(client) => client,
             Err(obstacle) => return Ok(ShareFact::Unreachable(obstacle.message)),
         };
-        let Shares { made, refused, missing, transient } = share::share(&claim, &client, &spec.share_with).await;
+        let fence = self.fence(claim);
+        let claim = fence.claim();
+        let Shares { made, refused, missing, transient } = share::share(&fence, &client, &spec.share_with).await;
         if let Some(why) = transient {
             return Ok(ShareFact::Unreachable(why));
         }

@@ -1,4 +1,4 @@
-//! Steps `Claim`, `Apply` and `Check`: the only ones that lead to writes in a target, all as the delegate.
+//! Steps `Claim`, `Apply`, `Check` and `Prune`: the only ones that lead to writes in a target, all as the delegate.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::delivery::apply::{self, ApplyError};
 use crate::delivery::claimed::Claimed;
 use crate::delivery::errors::{self, Cause};
 use crate::delivery::fence::Fence;
-use crate::delivery::health;
+use crate::delivery::health::{self, Healthy};
 use crate::delivery::planned::Planned;
 use crate::driver::Cluster;
 use crate::driver::controller::ReconcileError;
@@ -33,6 +33,10 @@ const JUST_NOW: Duration = Duration::from_millis(100);
 
 /// How long before the end of its time an object that is not healthy is asked why: a look takes a while.
 const JUST_BEFORE: Duration = Duration::from_secs(1);
+/// What is said of objects that were refused.
+pub(super) const NOT_APPLIED: &str = "not all objects could be applied";
+/// The same of what is taken away.
+const NOT_PRUNED: &str = "deployed and healthy, but not all that earlier versions put there could be taken away";
 /// The most characters that a message says of one of them; the status has the whole.
 const MAX_REASON: usize = 512;
 
@@ -209,7 +213,7 @@ impl Pass {
 
     /// Why what is planned anew midway is not carried out: nobody was asked for all that it would take away.
     async fn beyond_plan(&self, planned: &Planned) -> Result<Option<Obstacle>, ReconcileError> {
-        if !planned.takes_away() {
+        if !planned.must_be_asked_for() {
             return Ok(None);
         }
         // Read live: the cache does not keep what a plan lists.
@@ -221,7 +225,7 @@ impl Pass {
         Ok((!beyond.is_empty()).then(|| Obstacle {
             reason: "PlanChanged".into(),
             message: format!(
-                "{named} would be deleted or created anew by now, which the plan of this request does not say: nothing more was written. Find out who labelled or changed this in the target, then ask again"
+                "{named} would be deleted, created anew, adopted or let go by now, which the plan of this request does not say: nothing more was written. Find out who labelled or changed this in the target, then ask again"
             ),
         }))
     }
@@ -234,21 +238,58 @@ impl Pass {
         planned: Planned,
         way: Way,
     ) -> Result<ApplyFact, ReconcileError> {
-        let environment = self.around.target.as_ref().map(|t| t.name_any()).unwrap_or_default();
-        let tenure = self.cluster.tenure.clone();
-        let fence = Fence::new(claim.clone(), self.cluster.clients.operator(), &self.host(), &environment, move || tenure.holds());
+        let fence = self.fence(claim.clone());
         match apply::apply(&fence, client, planned, self.cluster.options.apply_concurrency).await {
             Ok(applied) => {
                 self.running.keep(&self.uid(), way, Arc::new(applied));
                 Ok(ApplyFact::Applied)
             }
-            Err(ApplyError { missing, .. }) if !missing.is_empty() => {
-                self.missing(client, claim.namespace(), &missing).await.map(ApplyFact::Missing)
-            }
-            Err(ApplyError { errors, transient: true, .. }) => {
+            Err(error) => self.not_carried_out(client, claim.namespace(), error, NOT_APPLIED).await,
+        }
+    }
+
+    /// What is held while something is written to the target.
+    pub(super) fn fence(&self, claim: Claimed) -> Fence {
+        let environment = self.around.target.as_ref().map(|t| t.name_any()).unwrap_or_default();
+        let tenure = self.cluster.tenure.clone();
+        Fence::new(claim, self.cluster.clients.operator(), &self.host(), &environment, move || tenure.holds())
+    }
+
+    async fn not_carried_out(
+        &mut self,
+        client: &DelegateClient,
+        namespace: &str,
+        error: ApplyError,
+        what: &str,
+    ) -> Result<ApplyFact, ReconcileError> {
+        match error {
+            ApplyError { missing, .. } if !missing.is_empty() => self.missing(client, namespace, &missing).await.map(ApplyFact::Missing),
+            ApplyError { errors, transient: true, .. } => {
                 Ok(ApplyFact::Unavailable(self.of_cluster(&errors::first_few(errors.iter().map(errors::named)))))
             }
-            Err(ApplyError { errors, .. }) => Ok(self.not_applied(errors)),
+            ApplyError { errors, .. } => Ok(self.not_applied(errors, what)),
+        }
+    }
+
+    /// Takes away what the version that is healthy now replaces.
+    pub(super) async fn prune(&mut self, observed: &Observed) -> Result<ApplyFact, ReconcileError> {
+        let (Some(healthy), Some(target)) = (self.healthy.take(), self.around.target.clone()) else {
+            return Ok(ApplyFact::Unavailable("what was applied is to be looked at again".into()));
+        };
+        let client = match self.acting(observed).await? {
+            Ok(client) => client,
+            Err(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
+        };
+        let Some(claim) = Claimed::from_environment(&target, &self.request.spec.solution.name, &self.uid()) else {
+            return Ok(ApplyFact::Failed(Obstacle { reason: "ClaimLost".into(), message: "the claim on the environment is gone".into() }));
+        };
+        let fence = self.fence(claim);
+        match apply::prune(&fence, &client, &healthy, self.cluster.options.apply_concurrency).await {
+            Ok(()) => {
+                self.facts.leaving = health::leaving(&client, &healthy).await;
+                Ok(ApplyFact::Applied)
+            }
+            Err(error) => self.not_carried_out(&client, fence.claim().namespace(), error, NOT_PRUNED).await,
         }
     }
 
@@ -283,9 +324,9 @@ impl Pass {
             self.errors.extend(report.failed);
             return Ok(HealthFact::Failed(said));
         }
-        if report.pending.is_empty() {
-            self.facts.leaving = report.leaving;
+        if let Some(healthy) = Healthy::of(applied.clone(), &report) {
             self.facts.told = report.told;
+            self.healthy = Some(healthy);
             return Ok(HealthFact::Healthy);
         }
         let mut said = errors::first_few(report.pending.iter().map(|(kind, name, why)| format!("{kind} {name} ({why})")));

@@ -12,7 +12,6 @@ use crate::controllers::environment::validated;
 use crate::delivery::lookup;
 use crate::driver::Cluster;
 use crate::driver::stores::Stores;
-use crate::identity::access::Access;
 use crate::policy::check::Failure;
 use crate::policy::stage::{self as policy, Account, Answer, DelegateView, Need, Review, Target, TargetCluster, View};
 use crate::policy::windows;
@@ -107,7 +106,7 @@ pub async fn answers(cluster: &Cluster, view: &View, remote: Option<&RemoteClust
 async fn answers_there(cluster: &Cluster, view: &View, spec: &RemoteCluster, reviews: Vec<Review>) -> Result<Vec<Answer>, Failure> {
     let DelegateView::ServicePrincipal { name, .. } = &view.delegate else { return Ok(Vec::new()) };
     let remote = cluster.remotes.get(&view.host, spec, false).await?;
-    let access = Access::new(remote.lend(&spec.delegate_namespace, name).await?.client());
+    let access = remote.lend(&spec.delegate_namespace, name).await?.access();
     let access = &access;
     let asked = reviews.into_iter().map(|review| async move {
         let held = access.i_may(&review.right).await?;

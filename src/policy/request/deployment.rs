@@ -1,4 +1,4 @@
-//! From the claim to the end: apply, health, outcome.
+//! From the claim to the end: apply, health, pruning, outcome.
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::policy::clock;
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often the health of the target is looked at.
 pub(super) const HEALTH_POLL: Duration = Duration::from_millis(500);
+/// What is said where pruning does not get on.
+pub(super) const NOT_PRUNED: &str = "not all that it replaces could be taken away";
 /// How often a right that was taken away is asked for again.
 const RIGHT_POLL: Duration = Duration::from_secs(2);
 
@@ -84,10 +86,7 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
     }
     match &o.facts.health {
         None => Step::Check,
-        Some(HealthFact::Healthy) => match sharing::share(o, deadline, now) {
-            Err(step) => step,
-            Ok(()) => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", success(o)),
-        },
+        Some(HealthFact::Healthy) => healthy(o, deadline, now),
         Some(HealthFact::Missing(obstacle)) => lacking(o, obstacle, deadline, now),
         Some(HealthFact::Failed(why)) => failed(o, "Unhealthy", &format!("applied, but not healthy: {why}")),
         Some(HealthFact::Pending(what)) => {
@@ -102,6 +101,23 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
                 HEALTH_POLL,
             )
         }
+    }
+}
+
+/// What replaces it is healthy: what it does not have goes, and what is asked for is shared.
+fn healthy(o: &Observed, deadline: Timestamp, now: Timestamp) -> Step {
+    match &o.facts.prune {
+        None => Step::Prune,
+        Some(ApplyFact::Missing(obstacle)) => lacking(o, obstacle, deadline, now),
+        Some(ApplyFact::Failed(obstacle)) => failed(o, &obstacle.reason, &obstacle.message),
+        Some(ApplyFact::Unavailable(what)) if now >= deadline => {
+            failed(o, "TargetUnavailable", &format!("deployed and healthy, but {NOT_PRUNED} by {deadline}: {what}"))
+        }
+        Some(ApplyFact::Unavailable(what)) => unpruned(Progress::Deployment, what, deadline),
+        Some(ApplyFact::Applied) => match sharing::share(o, deadline, now) {
+            Err(step) => step,
+            Ok(()) => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", success(o)),
+        },
     }
 }
 
@@ -127,6 +143,12 @@ pub(super) fn without(at: Progress, obstacle: &Obstacle, deadline: Timestamp) ->
 /// Waits for a target that can't be written.
 pub(super) fn unavailable(at: Progress, what: &str, deadline: Timestamp) -> Step {
     let message = format!("not all objects could be written yet, which is tried again until {deadline}: {what}");
+    Waiting::polled(at, "TargetUnavailable", message, Some(deadline), HEALTH_POLL)
+}
+
+/// Waits for a target from which nothing can be taken away.
+pub(super) fn unpruned(at: Progress, what: &str, deadline: Timestamp) -> Step {
+    let message = format!("healthy; {NOT_PRUNED} yet, which is tried again until {deadline}: {what}");
     Waiting::polled(at, "TargetUnavailable", message, Some(deadline), HEALTH_POLL)
 }
 

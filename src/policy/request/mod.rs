@@ -1,6 +1,7 @@
 //! What is done next about a `DeploymentRequest`, and how it is reported.
 
 pub mod acceptance;
+pub mod adoption;
 pub mod approvers;
 pub mod decide;
 pub mod decisions;

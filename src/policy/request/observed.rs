@@ -416,6 +416,8 @@ pub struct Facts {
     pub restore: Option<ApplyFact>,
     /// Of the health check.
     pub health: Option<HealthFact>,
+    /// Of the pruning.
+    pub prune: Option<ApplyFact>,
     /// Of the sharing.
     pub share: Option<ShareFact>,
 }

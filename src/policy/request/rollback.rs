@@ -45,13 +45,7 @@ pub fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
     }
     match &o.facts.health {
         None => Step::Check,
-        Some(HealthFact::Healthy) => {
-            let done = format!(
-                "{} {} was put back with the settings that it was deployed with, and is healthy",
-                o.request.solution, begun.version
-            );
-            Ending::rolled_back(true, ROLLED_BACK, format!("{}. {done}. {}", failure(begun), retry(o)))
-        }
+        Some(HealthFact::Healthy) => healthy(o, begun, deadline, now),
         Some(HealthFact::Missing(obstacle)) if now < deadline => deployment::without(Progress::Rollback, obstacle, deadline),
         // What its controller says of the version that failed is not held against this one: it ran before.
         Some(HealthFact::Pending(what) | HealthFact::Failed(what)) if now < deadline => Waiting::polled(
@@ -64,6 +58,27 @@ pub fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
         Some(HealthFact::Pending(what) | HealthFact::Failed(what)) => unhealthy(o, begun, what),
         Some(HealthFact::Missing(obstacle)) => unhealthy(o, begun, &format!("its health can't be read: {}", obstacle.message)),
     }
+}
+
+/// What was put back is healthy: what the version that failed created goes.
+fn healthy(o: &Observed, begun: &Rollback, deadline: Timestamp, now: Timestamp) -> Step {
+    let done = format!("{} {} was put back with the settings that it was deployed with, and is healthy", o.request.solution, begun.version);
+    let why = match &o.facts.prune {
+        None => return Step::Prune,
+        Some(ApplyFact::Applied) => {
+            return Ending::rolled_back(true, ROLLED_BACK, format!("{}. {done}. {}", failure(begun), retry(o)));
+        }
+        Some(ApplyFact::Missing(obstacle)) if now < deadline => return deployment::without(Progress::Rollback, obstacle, deadline),
+        Some(ApplyFact::Unavailable(what)) if now < deadline => return deployment::unpruned(Progress::Rollback, what, deadline),
+        Some(ApplyFact::Missing(obstacle) | ApplyFact::Failed(obstacle)) => &obstacle.message,
+        Some(ApplyFact::Unavailable(what)) => what,
+    };
+    let message = format!(
+        "{}. {done}. {}. What the version that failed created is still there, at least in part, and the next deployment deletes it: {why}",
+        failure(begun),
+        retry(o)
+    );
+    Ending::rolled_back(true, ROLLBACK_FAILED, message)
 }
 
 /// The end that the artifact's record tells of, where the operator was interrupted before it could write it to the request.
@@ -98,7 +113,11 @@ fn mixed(o: &Observed, begun: &Rollback, why: &str) -> Step {
 
 fn unhealthy(o: &Observed, begun: &Rollback, what: &str) -> Step {
     let done = format!("All objects of {} {} were put back with the settings that it was deployed with", o.request.solution, begun.version);
-    let message = format!("{}. {done}. {}. They are not healthy: {what}", failure(begun), retry(o));
+    let message = format!(
+        "{}. {done}; nothing that the version that failed created was deleted. {}. They are not healthy: {what}",
+        failure(begun),
+        retry(o)
+    );
     Ending::rolled_back(true, ROLLBACK_FAILED, message)
 }
 

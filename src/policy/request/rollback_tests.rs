@@ -106,6 +106,8 @@ fn the_way_back_puts_back_checks_and_ends_with_what_failed_and_what_runs() {
     assert_eq!((at, reason.as_str()), (Progress::Rollback, "WaitingForHealth"));
     assert!(message.contains("1.3.0"), "{message}");
     o.facts.health = Some(HealthFact::Healthy);
+    assert_eq!(decide(&o, after(21)), Step::Prune, "what the failed version created goes when the other is healthy");
+    o.facts.prune = Some(ApplyFact::Applied);
     let Step::Finish(ending) = decide(&o, after(21)) else { panic!() };
     assert_eq!((ending.end, ending.reason.as_str(), ending.restored), (End::Failed, "RolledBack", true));
     assert!(ending.message.starts_with("Unhealthy: applied, but not healthy: web. orders 1.3.0 was put back"), "{}", ending.message);
@@ -136,6 +138,15 @@ fn the_way_back_ends_within_the_time_out_whatever_stands_in_it() {
         assert!(!restored && message.contains("objects of both versions may be in the target"), "{message}");
     }
     o.facts.restore = Some(ApplyFact::Applied);
+    o.facts.health = Some(HealthFact::Healthy);
+    for fact in
+        [ApplyFact::Failed(obstacle("refused")), ApplyFact::Missing(obstacle("grant this\n")), ApplyFact::Unavailable("down".into())]
+    {
+        o.facts.prune = Some(fact);
+        let (restored, message) = told(&o, 620);
+        assert!(restored && message.contains("What the version that failed created is still there"), "{message}");
+    }
+    o.facts.prune = None;
     for fact in [HealthFact::Pending("web".into()), HealthFact::Failed("web".into()), HealthFact::Missing(obstacle("grant this\n"))] {
         o.facts.health = Some(fact);
         let (restored, message) = told(&o, 620);
@@ -179,7 +190,7 @@ proptest! {
     #[test]
     fn there_is_no_way_from_the_way_back(
         apply in 0..5u8, restore in 0..5u8, health in 0..5u8, claim in 0..3u8, stage in any::<bool>(), confirmed in any::<bool>(),
-        cancel in any::<bool>(), age in 20..5_000i64,
+        pruned in any::<bool>(), cancel in any::<bool>(), age in 20..5_000i64,
     ) {
         let fact = |number: u8| match number {
             1 => Some(ApplyFact::Applied),
@@ -191,6 +202,7 @@ proptest! {
         let mut o = returning();
         o.facts.apply = fact(apply);
         o.facts.restore = fact(restore);
+        o.facts.prune = pruned.then_some(ApplyFact::Applied);
         o.facts.health = match health {
             1 => Some(HealthFact::Healthy),
             2 => Some(HealthFact::Missing(obstacle("grant this\n"))),
@@ -209,6 +221,7 @@ proptest! {
         match decide(&o, after(age)) {
             Step::Rollback => prop_assert!(claim == 0 && restore == 0),
             Step::Check => prop_assert!(claim == 0 && restore == 1 && health == 0),
+            Step::Prune => prop_assert!(claim == 0 && restore == 1 && health == 1 && !pruned),
             Step::Confirm => prop_assert!(claim != 0 && !confirmed),
             Step::Wait(wait) => {
                 prop_assert!(age < 20 + 600 && claim == 0);
@@ -217,7 +230,7 @@ proptest! {
             Step::Finish(ending) => {
                 prop_assert_eq!(ending.end, End::Failed);
                 prop_assert!(!ending.restored || restore == 1 && claim == 0);
-                prop_assert!(ending.reason != "RolledBack" || restore == 1 && health == 1);
+                prop_assert!(ending.reason != "RolledBack" || restore == 1 && health == 1 && pruned);
             }
             other => prop_assert!(false, "{:?}", other),
         }

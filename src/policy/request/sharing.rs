@@ -136,6 +136,7 @@ mod tests {
         o.request.share_with = vec![grant(SubjectKind::Group, "view")];
         o.facts.apply = Some(ApplyFact::Applied);
         o.facts.health = Some(HealthFact::Healthy);
+        o.facts.prune = Some(ApplyFact::Applied);
         o
     }
 

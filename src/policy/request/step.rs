@@ -60,6 +60,8 @@ pub enum Step {
     Apply,
     /// Look at the health of what was applied, or put back.
     Check,
+    /// Take away what the version that is healthy now does not have.
+    Prune,
     /// Write down that the deployment failed and that the version that it replaced is put back. From then on there is no other way.
     BeginRollback(Failure),
     /// Put the replaced version back, as the delegate.

@@ -410,6 +410,13 @@ fn a_started_request_applies_checks_and_succeeds_and_cancel_no_longer_matters() 
     assert!(matches!(decide(&o, after(11)), Step::Wait(_)));
     assert_eq!(ends(decide(&o, after(10 + 600))).1, "DeploymentTimedOut");
     o.facts.health = Some(HealthFact::Healthy);
+    assert_eq!(decide(&o, after(11)), Step::Prune, "only what is healthy takes the place of what was there");
+    o.facts.prune = Some(ApplyFact::Unavailable("down".into()));
+    assert!(matches!(decide(&o, after(11)), Step::Wait(wait) if wait.message.contains("healthy; not all that it replaces")));
+    assert_eq!(ends(decide(&o, after(10 + 600))).1, "TargetUnavailable");
+    o.facts.prune = Some(ApplyFact::Failed(Obstacle { reason: "ApplyFailed".into(), message: "refused".into() }));
+    assert_eq!(ends(decide(&o, after(11))).1, "ApplyFailed");
+    o.facts.prune = Some(ApplyFact::Applied);
     assert_eq!(ends(decide(&o, after(11))).0, End::Succeeded);
 }
 
