@@ -104,7 +104,8 @@ pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, c
     check_claim(claim, delegate, (&planned.solution, &planned.namespace, &planned.delegate))?;
     check_kinds(claim, &planned)?;
     let concurrency = concurrency.max(1);
-    let Planned { namespace, solution, set, delegate: as_whom, force, mut parent, items, pruning, left_in_cluster, reported_on, .. } = planned;
+    let Planned { namespace, solution, set, delegate: as_whom, force, mut parent, items, pruning, left_in_cluster, reported_on, .. } =
+        planned;
     let writer = Writer { pen: Pen { target: Target::new(delegate, &namespace), fence }, set, force };
     let writer = &writer;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::future::try_join;
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding, RoleRef, Subject};
 use kube::api::ListParams;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 
 use super::errors::{self, first_few};
 use super::object::Key;

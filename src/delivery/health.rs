@@ -265,12 +265,7 @@ mod tests {
     }
 
     fn report() -> HealthReport {
-        HealthReport {
-            pending: vec![],
-            failed: vec![],
-            told: vec![],
-            of: (Set::new("orders", "qa", "uid"), Instant::now()),
-        }
+        HealthReport { pending: vec![], failed: vec![], told: vec![], of: (Set::new("orders", "qa", "uid"), Instant::now()) }
     }
 
     #[test]

@@ -12,7 +12,6 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::errors::{self, Cause};
-use super::lookup;
 use super::object::{self, Key};
 use super::packed::packed;
 use super::powers::shown;

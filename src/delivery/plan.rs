@@ -227,7 +227,14 @@ async fn settle(
                 live = None;
                 continue;
             }
-            return Ok(PlannedItem { item, action: PlannedAction::Create, live: None, would_be: Some(would_be), fields: Vec::new(), handover: Handover::default() });
+            return Ok(PlannedItem {
+                item,
+                action: PlannedAction::Create,
+                live: None,
+                would_be: Some(would_be),
+                fields: Vec::new(),
+                handover: Handover::default(),
+            });
         }
         if !live.as_ref().is_some_and(|live| object::same_state(live, &would_be)) {
             live = read(target, &item).await?;

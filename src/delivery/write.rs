@@ -224,7 +224,8 @@ impl Writer<'_> {
     async fn make_room(&self, item: &Item, old: &Value) -> Result<(), Failure> {
         let Item { key, served, .. } = item;
         let of = |field: &str| object::metadata(old, field).unwrap_or_default().to_owned();
-        let deletion = Deletion { key: key.clone(), served: served.clone(), uid: of("uid"), version: of("resourceVersion"), live: Value::Null };
+        let deletion =
+            Deletion { key: key.clone(), served: served.clone(), uid: of("uid"), version: of("resourceVersion"), live: Value::Null };
         self.delete(&deletion).await?;
         let mut last = old.clone();
         for attempt in 1..=GONE_ATTEMPTS {

@@ -110,6 +110,7 @@ async fn who_approves_is_said_by_who_answers_for_the_delegate() {
     let world = World::new("named").await;
     let stages = async |who| Api::<Stage>::namespaced(who, &world.host);
     let set = |approval: Value| Patch::Merge(json!({"spec": {"approval": approval}}));
+    let params = PatchParams::default();
     let mallory = administrator(&world, "mallory").await;
     let own = set(json!({"by": "Approvers", "approvers": [{"kind": "User", "name": "mallory"}]}));
     let named = stages(mallory.clone()).await;
@@ -137,7 +138,7 @@ async fn who_approves_is_said_by_who_answers_for_the_delegate() {
         ("the operator by its user name", json!({"kind": "User", "name": "system:serviceaccount:pilotage-system:pilotage"})),
     ] {
         let wide = set(json!({"by": "Approvers", "approvers": [approver]}));
-        let attempt = olga.patch("qa", &PatchParams::default(), &wide);
+        let attempt = olga.patch("qa", &params, &wide);
         refused(239, &format!("{what} approves"), attempt, 422, &["users and groups of system:* are no approvers"]).await;
     }
     let nobody = set(json!({"by": "Approvers"}));

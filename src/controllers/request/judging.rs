@@ -20,7 +20,7 @@ use crate::delivery::required::{self, Missing, Needed};
 use crate::driver::controller::ReconcileError;
 use crate::identity::OPERATOR_NAME;
 use crate::identity::OPERATOR_NAMESPACE;
-use crate::identity::access::{self, Access, Right};
+use crate::identity::access::{self, Right};
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::observed::Obstacle;
 use crate::policy::request::{sharing, told};
