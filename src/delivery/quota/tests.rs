@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::delivery::anew::Handover;
 use crate::delivery::object::{Item, Served};
-use crate::delivery::planned::ParentPlan;
+use crate::delivery::planned::{ParentPlan, Pruning};
 use crate::delivery::set::Set;
 use crate::identity::delegate::Delegate;
 
