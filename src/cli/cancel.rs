@@ -9,7 +9,6 @@ use serde_json::json;
 use super::ask::is_forbidden;
 use super::ask::window::{self, Window};
 use crate::api::DeploymentRequest;
-use crate::delivery::errors::message;
 
 /// Withdraw a request before it deploys. It can't be taken back. The namespace (-n) is the host.
 #[derive(Args, Debug)]
@@ -33,7 +32,7 @@ pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) ->
     match requests.patch(name, &PatchParams::default(), &patch).await {
         Ok(_) => return Ok(format!("request {name} of host {host} is withdrawn\n")),
         Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("cannot patch resource") => {}
-        Err(error @ kube::Error::Api(_)) => bail!("request {name} of host {host} was not canceled: {}", message(&error)),
+        Err(kube::Error::Api(status)) => bail!("request {name} of host {host} was not canceled: {}", status.message),
         Err(error) => return Err(error).with_context(|| format!("canceling request {name} of host {host}")),
     }
     // To delete what has ended would withdraw nothing, and lose it.
@@ -61,7 +60,7 @@ pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) ->
     match requests.delete(name, &DeleteParams::default()).await {
         Ok(_) => Ok(format!("request {name} of host {} is deleted, which withdraws it\n", entry.host)),
         Err(error) if is_forbidden(&error) => Err(error).with_context(|| format!("request {name} of host {} was not canceled", entry.host)),
-        Err(error @ kube::Error::Api(_)) => bail!("request {name} of host {} was not canceled: {}", entry.host, message(&error)),
+        Err(kube::Error::Api(status)) => bail!("request {name} of host {} was not canceled: {}", entry.host, status.message),
         Err(error) => Err(error).with_context(|| format!("canceling request {name} of host {}", entry.host)),
     }
 }

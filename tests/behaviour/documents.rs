@@ -38,11 +38,14 @@ fn field<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// The number that a cell begins with: `1,024 characters`, `the first 20`.
+/// The number that a cell begins with: `1,024 characters`, `the first 20`; of `1 to 128 characters` the higher one.
 fn number(cell: &str) -> Option<u64> {
-    let digits: String =
-        cell.trim_start_matches("the first ").chars().take_while(|c| c.is_ascii_digit() || *c == ',').filter(|c| *c != ',').collect();
-    digits.parse().ok()
+    let cell = cell.trim_start_matches("the first ");
+    let first: String = cell.chars().take_while(|c| c.is_ascii_digit() || *c == ',').collect();
+    match cell[first.len()..].strip_prefix(" to ") {
+        Some(rest) => number(rest),
+        None => first.replace(',', "").parse().ok(),
+    }
 }
 
 /// The rows of the tables of a section: the fields that each is about, and its cells.
