@@ -51,8 +51,12 @@ impl Pass {
         }
         let holds_claim = observed.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == self.uid());
         // A window says what a stage runs: of a request that did nothing, and whose version runs no more, it has nothing to say.
-        let current = observed.target.present().and_then(|target| target.current.as_ref()).map(|current| &current.digest);
-        let overtaken = ending.reason == ALREADY_DEPLOYED && current != observed.artifact.present().map(|artifact| &artifact.digest);
+        let current = observed.target.present().and_then(|target| target.current.as_ref());
+        let runs = current.is_some_and(|current| {
+            let digest = observed.artifact.present().map(|artifact| &artifact.digest);
+            current.version == observed.request.version && Some(&current.digest) == digest
+        });
+        let overtaken = ending.reason == ALREADY_DEPLOYED && !runs;
         let window = self.record_in_solution(&new.phase, &ending.message, now);
         let in_solution = async { if overtaken { Ok(()) } else { window.await } };
         if let Some(started) = started {
