@@ -98,7 +98,8 @@ fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
         && let Some(done) = artifact.deployments.iter().find(same_name)
     {
         let runs = match o.target.present().and_then(|target| target.current.as_ref()) {
-            Some(current) if current.digest != artifact.digest => format!(
+            // Two versions may hold the very same.
+            Some(current) if current.version != o.request.version || current.digest != artifact.digest => format!(
                 ". Stage {} runs {} {} by now (request {}): to have {} there again, make a request of another name",
                 o.request.stage, o.request.solution, current.version, current.request, o.request.version
             ),
