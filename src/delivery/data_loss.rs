@@ -129,7 +129,7 @@ mod tests {
         Key { group: group.into(), kind: kind.into(), name: name.into() }
     }
 
-    fn set(replicas: u64, policy: Value) -> Value {
+    fn set(replicas: u64, policy: &Value) -> Value {
         json!({"spec": {"replicas": replicas, "persistentVolumeClaimRetentionPolicy": policy,
             "volumeClaimTemplates": [{"metadata": {"name": "data"}}, {"metadata": {"name": "log"}}]}})
     }
@@ -137,25 +137,25 @@ mod tests {
     #[test]
     fn a_stateful_set_that_goes_takes_the_claims_of_its_pods_along_where_it_says_so() {
         let db = key("apps", "StatefulSet", "db");
-        let said = going(&db, &set(2, json!({"whenDeleted": "Delete"})), "deletes").unwrap();
+        let said = going(&db, &set(2, &json!({"whenDeleted": "Delete"})), "deletes").unwrap();
         let names = ["data-db-0", "log-db-0", "data-db-1", "log-db-1"].map(|name| format!("PersistentVolumeClaim {name}")).join("; ");
         assert!(said.starts_with("deletes StatefulSet db, ") && said.ends_with(&names), "{said}");
-        assert_eq!(going(&db, &set(2, json!({"whenDeleted": "Retain", "whenScaled": "Delete"})), "deletes"), None);
-        assert_eq!(going(&db, &set(2, Value::Null), "deletes"), None);
-        let mut numbered = set(1, json!({"whenDeleted": "Delete"}));
+        assert_eq!(going(&db, &set(2, &json!({"whenDeleted": "Retain", "whenScaled": "Delete"})), "deletes"), None);
+        assert_eq!(going(&db, &set(2, &Value::Null), "deletes"), None);
+        let mut numbered = set(1, &json!({"whenDeleted": "Delete"}));
         numbered["spec"]["ordinals"] = json!({"start": 5});
         assert!(going(&db, &numbered, "deletes").unwrap().contains("data-db-5"));
-        assert!(going(&db, &set(u64::MAX, json!({"whenDeleted": "Delete"})), "deletes").unwrap().ends_with("and 1995 more"));
+        assert!(going(&db, &set(u64::MAX, &json!({"whenDeleted": "Delete"})), "deletes").unwrap().ends_with("and 1995 more"));
     }
 
     #[test]
     fn a_stateful_set_that_shrinks_loses_the_claims_of_the_pods_that_go() {
         let db = key("apps", "StatefulSet", "db");
         let policy = json!({"whenScaled": "Delete"});
-        let said = scaled_down(&db, &set(3, policy.clone()), &set(2, policy.clone())).unwrap();
+        let said = scaled_down(&db, &set(3, &policy), &set(2, &policy)).unwrap();
         assert!(said.ends_with("PersistentVolumeClaim data-db-2; PersistentVolumeClaim log-db-2"), "{said}");
-        assert_eq!(scaled_down(&db, &set(3, policy.clone()), &set(2, json!({"whenScaled": "Retain"}))), None);
-        assert_eq!(scaled_down(&db, &set(2, policy.clone()), &set(3, policy)), None);
+        assert_eq!(scaled_down(&db, &set(3, &policy), &set(2, &json!({"whenScaled": "Retain"}))), None);
+        assert_eq!(scaled_down(&db, &set(2, &policy), &set(3, &policy)), None);
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn planned(items: Vec<PlannedItem>, is_new: bool) -> Planned {
     }
 }
 
-fn quota(spec: Value, used: Value) -> ResourceQuota {
+fn quota(spec: &Value, used: &Value) -> ResourceQuota {
     let hard = spec["hard"].clone();
     serde_json::from_value(json!({"metadata": {"name": "q"}, "spec": spec, "status": {"hard": hard, "used": used}})).unwrap()
 }
@@ -60,23 +60,23 @@ fn services(count: usize) -> Vec<PlannedItem> {
 
 #[test]
 fn the_sum_is_held_against_what_is_left_and_told_with_it() {
-    let two = quota(json!({"hard": {"services": "2"}}), json!({"services": "0"}));
+    let two = quota(&json!({"hard": {"services": "2"}}), &json!({"services": "0"}));
     assert!(short(&two, &planned(services(2), true)).is_empty());
     let told = short(&two, &planned(services(3), true));
     assert!(told[0].contains("ResourceQuota q of namespace qa: services: hard 2, used 0, asked for 3 more. "), "{told:?}");
-    let used = quota(json!({"hard": {"services": "4"}}), json!({"services": "3"}));
+    let used = quota(&json!({"hard": {"services": "4"}}), &json!({"services": "3"}));
     assert!(short(&used, &planned(services(2), true))[0].contains("hard 4, used 3, asked for 2 more"));
 }
 
 #[test]
 fn the_record_of_a_new_solution_counts_and_what_stays_or_shrinks_does_not() {
-    let none = quota(json!({"hard": {"configmaps": "1", "count/configmaps": "1"}}), json!({"configmaps": "1", "count/configmaps": "1"}));
+    let none = quota(&json!({"hard": {"configmaps": "1", "count/configmaps": "1"}}), &json!({"configmaps": "1", "count/configmaps": "1"}));
     assert!(short(&none, &planned(vec![], true))[0].contains("count/configmaps: hard 1, used 1, asked for 1 more"));
     let stays = item(PlannedAction::Unchanged, "ConfigMap", "a", json!({}), None);
     assert!(!asked(&planned(vec![stays], false)).grows());
     let with = |replicas: u64| json!({"spec": {"replicas": replicas, "template": {"spec": {"containers": [{}]}}}});
     let scaled = |to: u64| planned(vec![item(PlannedAction::Update, "Deployment", "web", with(to), Some(with(3)))], false);
-    let full = quota(json!({"hard": {"pods": "4"}}), json!({"pods": "3"}));
+    let full = quota(&json!({"hard": {"pods": "4"}}), &json!({"pods": "3"}));
     assert!(short(&full, &scaled(4)).is_empty() && short(&full, &scaled(2)).is_empty());
     assert!(short(&full, &scaled(5))[0].contains("pods: hard 4, used 3, asked for 2 more"));
 }
@@ -89,9 +89,9 @@ fn a_quota_for_some_pods_is_left_to_the_server_and_pods_that_say_nothing_are_tol
             false,
         )
     };
-    let scoped = quota(json!({"hard": {"pods": "0"}, "scopes": ["BestEffort"]}), json!({}));
+    let scoped = quota(&json!({"hard": {"pods": "0"}, "scopes": ["BestEffort"]}), &json!({}));
     assert!(short(&scoped, &deployment()).is_empty());
-    let cpu = quota(json!({"hard": {"requests.cpu": "1"}}), json!({}));
+    let cpu = quota(&json!({"hard": {"requests.cpu": "1"}}), &json!({}));
     let plan = deployment();
     let verdict = judge(&[cpu], &plan, &asked(&plan));
     assert!(verdict.short.is_empty());
