@@ -17,7 +17,7 @@ async fn a_request_for_the_end_of_time_says_what_it_waits_for_and_can_be_withdra
     world.ask(&serde_json::from_value(request).unwrap()).await;
     let message = world.waits_for("far", "SolutionNotFound").await;
     told(199, "a request is scheduled for the end of time", &message, &["solution none does not exist", "Waits until 9999-12-30"]);
-    patch(&world, world.dana().await, "far", json!({"spec": {"cancel": true}})).await.unwrap();
+    patch(&world, world.admin.clone(), "far", json!({"spec": {"cancel": true}})).await.unwrap();
     assert_eq!(phase(&world.end("far").await), "Canceled");
 }
 
