@@ -6,19 +6,19 @@ use pilotage::api::{DeploymentRequest, Environment, Stage};
 use serde_json::{Value, json};
 
 use crate::attempt::{ignored, told};
-use crate::scene::{create, orders, person, requests};
+use crate::scene::{create, orders, patch, person, requests};
 use crate::world::{World, outcome, phase, role};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_does_not_wait_until_the_end_of_time() {
+async fn a_request_for_the_end_of_time_says_what_it_waits_for_and_can_be_withdrawn() {
     let world = World::new("endless-time").await;
-    for (name, time) in [("far", "9999-12-30T22:00:00Z"), ("years", "2126-01-01T00:00:00Z")] {
-        let mut request = serde_json::to_value(world.request(name, "qa", "none", "1.0.0")).unwrap();
-        request["spec"]["scheduledTime"] = time.into();
-        world.ask(&serde_json::from_value(request).unwrap()).await;
-        let message = world.fails(name, "ScheduledTimeTooFar").await;
-        told(199, "a request is scheduled for a time that never comes", &message, &["more than a year after", "make a new request"]);
-    }
+    let mut request = serde_json::to_value(world.request("far", "qa", "none", "1.0.0")).unwrap();
+    request["spec"]["scheduledTime"] = "9999-12-30T22:00:00Z".into();
+    world.ask(&serde_json::from_value(request).unwrap()).await;
+    let message = world.waits_for("far", "SolutionNotFound").await;
+    told(199, "a request is scheduled for the end of time", &message, &["solution none does not exist", "Waits until 9999-12-30"]);
+    patch(&world, world.admin.clone(), "far", json!({"spec": {"cancel": true}})).await.unwrap();
+    assert_eq!(phase(&world.end("far").await), "Canceled");
 }
 
 #[tokio::test(flavor = "multi_thread")]

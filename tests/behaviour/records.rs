@@ -31,7 +31,9 @@ async fn a_deployment_is_on_record_with_who_what_where_and_approved_by_whom() {
     let [record] = records.as_slice() else { panic!("{records:?}") };
     assert_eq!((record.pipeline.as_str(), record.stage.as_str(), record.environment.as_str()), ("standard", "qa", "qa"));
     assert_eq!((record.request.as_str(), Some(&record.request_uid)), ("to-qa", request.metadata.uid.as_ref()));
-    assert_eq!((record.requested_by.as_str(), record.approved_by.as_deref(), &record.deployed_by), ("dana", Some(bot.as_str()), &bot));
+    let decided = record.decisions.iter().map(|d| d.by.as_str()).collect::<Vec<_>>();
+    assert_eq!((record.requested_by.as_str(), decided.as_slice(), &record.deployed_by), ("dana", &[bot.as_str()][..], &bot));
+    assert_eq!(record.approved_by.as_ref(), Some(&format!("approval: {bot}")));
     assert_eq!((record.outcome, Some(record.started_at), Some(record.ended_at)), (Outcome::Succeeded, run.start_time, run.end_time));
 
     let running = in_qa(&world, "orders").await.unwrap();

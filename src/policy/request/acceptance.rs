@@ -15,8 +15,6 @@ use crate::policy::clock;
 
 /// For this long after a request's creation its refusal waits for other objects of the same `kubectl apply` to arrive.
 const SETTLING: Duration = Duration::from_secs(2);
-/// How far ahead a request may be scheduled: it waits for what it needs until then, and every request ends.
-const FARTHEST: Duration = Duration::from_hours(24 * 366);
 /// How often at first, and how often later, what is missing and not watched is asked for again: rights, registries, other clusters.
 const ASKED_AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
@@ -59,16 +57,6 @@ fn supported(o: &Observed) -> Result<(), Step> {
         return refuse(
             "ScheduledTimeInvalid",
             &format!("spec.scheduledTime \"{text}\" is not a time of RFC 3339, for example 2026-12-01T06:00:00Z"),
-        );
-    }
-    if let Ok(Some(scheduled)) = o.request.scheduled_time
-        && scheduled > clock::after(o.request.created_at, FARTHEST)
-    {
-        return refuse(
-            "ScheduledTimeTooFar",
-            &format!(
-                "spec.scheduledTime {scheduled} is more than a year after the request was made; make a new request with an earlier one, or later"
-            ),
         );
     }
     Ok(())
