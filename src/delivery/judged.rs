@@ -144,7 +144,7 @@ mod tests {
         // Of somebody else's object nothing was the solution's.
         let taken = planned(vec![item(PlannedAction::Update, &open, Some(open.clone()), Some(open.clone()))]);
         assert!(!taken.used_before().has("ServiceAccount", "runner"));
-        let first = planned(vec![item(PlannedAction::Create, &open, None, Some(open))]);
+        let first = planned(vec![item(PlannedAction::Create, &open, None, Some(open.clone()))]);
         assert_eq!(first.exposures().len(), 1);
     }
 }
