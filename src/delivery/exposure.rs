@@ -89,9 +89,8 @@ pub fn of(object: &Value, own: &[&Value]) -> BTreeSet<Exposure> {
         ("networking.k8s.io", "NetworkPolicy") => policy(object, own, &mut add),
         ("networking.k8s.io" | "extensions", "Ingress") => snippets(object, &mut add),
         ("policy", "PodDisruptionBudget") => selects(object, "/spec/selector", own, "keeps others from moving", &mut add),
-        ("autoscaling", "HorizontalPodAutoscaler") => aims(object, "/spec/scaleTargetRef", own, &mut add),
         ("autoscaling.k8s.io", "VerticalPodAutoscaler") => aims(object, "/spec/targetRef", own, &mut add),
-        ("keda.sh", "ScaledObject") => aims(object, "/spec/scaleTargetRef", own, &mut add),
+        ("autoscaling", "HorizontalPodAutoscaler") | ("keda.sh", "ScaledObject") => aims(object, "/spec/scaleTargetRef", own, &mut add),
         _ => {}
     }
     found

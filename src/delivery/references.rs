@@ -247,7 +247,9 @@ fn visit_certificates(value: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
                 match (key.as_str(), &mut *child) {
                     ("clientCertificateRef", reference) => certificate(reference, show),
                     ("certificateRefs" | "caCertificateRefs", Value::Array(references)) => {
-                        references.iter_mut().for_each(|reference| certificate(reference, show));
+                        for reference in references {
+                            certificate(reference, show);
+                        }
                     }
                     _ => visit_certificates(child, show),
                 }

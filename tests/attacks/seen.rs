@@ -337,9 +337,8 @@ async fn what_opens_or_reaches_others_is_told_to_whoever_approves() {
             ["scales Deployment backup", "keeps others from moving", "PodDisruptionBudget others"],
         ),
     ] {
-        let results: Vec<&PlanResult> = plan.results.iter().filter(|r| r.reason == reason).collect();
-        let message: String = results.iter().map(|r| format!("{} ", r.message)).collect();
-        told(176, what, &message, &words);
+        let results: Vec<&str> = plan.results.iter().filter(|r: &&PlanResult| r.reason == reason).map(|r| r.message.as_str()).collect();
+        told(176, what, &results.join(" "), &words);
     }
 }
 

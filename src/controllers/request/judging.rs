@@ -129,7 +129,7 @@ impl Pass {
             Err(refused) => return Ok(Err(refused)),
         };
         let bound = self.bound_already(client, planned).await?;
-        Ok(Ok(gifts.into_iter().chain(bound).chain(exposures).collect()))
+        Ok(told::all(planned.solution(), &[gifts, bound, exposures]))
     }
 
     /// What the target gives already to accounts that are created.

@@ -37,7 +37,7 @@ pub(super) fn visit(object: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     let Some(fields) = object.as_object_mut() else { return };
     for (field, child) in fields {
         if !matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status") {
-            walk(field, child, show);
+            known(field, child, false, show);
         }
     }
 }
@@ -71,7 +71,7 @@ fn is_pod(map: &Map<String, Value>) -> bool {
         .any(|container| ["name", "image"].iter().any(|field| container.get(*field).is_some_and(Value::is_string)))
 }
 
-fn walk(field: &str, value: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
+fn walk(value: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     match value {
         Value::Object(map) => {
             let is_pod = is_pod(map);
@@ -86,7 +86,7 @@ fn walk(field: &str, value: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| walk(field, item, show)),
+        Value::Array(items) => items.iter_mut().for_each(|item| walk(item, show)),
         _ => {}
     }
 }
@@ -105,7 +105,7 @@ fn known(field: &str, child: &mut Value, runs: bool, show: &mut dyn FnMut(Place<
             for source in sources {
                 match source.get_mut("secretRef") {
                     Some(reference) => optional_secret(Some(reference), "name", show),
-                    None => walk(field, source, show),
+                    None => walk(source, show),
                 }
             }
         }
@@ -122,7 +122,7 @@ fn known(field: &str, child: &mut Value, runs: bool, show: &mut dyn FnMut(Place<
                 if VOLUMES.iter().any(|kind| volume.get(kind).is_some_and(Value::is_object)) {
                     visit_volume(volume, show);
                 } else {
-                    walk(field, volume, show);
+                    walk(volume, show);
                 }
             }
         }
@@ -162,7 +162,7 @@ fn named(field: &str, child: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
                 }
             }
         }
-        _ => walk(field, child, show),
+        _ => walk(child, show),
     }
 }
 

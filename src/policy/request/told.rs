@@ -11,6 +11,8 @@ use crate::delivery::powers::{Gift, shown};
 const GIFTS: usize = 24;
 /// How many entries of a plan tell what it opens.
 const EXPOSURES: usize = 16;
+/// How many entries of a plan tell of both, and of what the target gives to new accounts.
+const ALL: usize = 52;
 /// Of both, how many are told one by one where there are too many for that.
 const ALONE: usize = 8;
 
@@ -35,6 +37,24 @@ pub fn gifts(solution: &str, gifts: &[(Key, Gift)]) -> Result<Vec<PlanResult>, P
 pub fn exposures(solution: &str, exposures: &[(Key, Exposure)]) -> Result<Vec<PlanResult>, PlanResult> {
     let said = |(key, one): &(Key, Exposure)| Told { key: key.clone(), reason: one.what.reason(), said: one.said.clone(), is_grave: true };
     fit(solution, &exposures.iter().map(said).collect::<Vec<_>>(), EXPOSURES, "Opens")
+}
+
+/// Puts all that is told of what a plan gives and opens into one list.
+///
+/// # Errors
+/// Where it would leave no room for what else there is to tell.
+pub fn all(solution: &str, parts: &[Vec<PlanResult>; 3]) -> Result<Vec<PlanResult>, PlanResult> {
+    let all = parts.concat();
+    if all.len() > ALL { Err(too_much(solution, all.len())) } else { Ok(all) }
+}
+
+/// Nobody decides on what they were not told.
+fn too_much(solution: &str, ways: usize) -> PlanResult {
+    let key = Key { group: String::new(), kind: "Solution".into(), name: solution.to_owned() };
+    let message = format!(
+        "gives or opens more, in {ways} ways, than the plan can tell an approver, who would decide without having seen it: split the solution, or leave roles, bindings and the like to the target's owner"
+    );
+    errors::result(&key, "TooMuchToTell", &message)
 }
 
 /// One sentence about one object.
@@ -66,11 +86,7 @@ fn fit(solution: &str, told: &[Told], most: usize, reason: &str) -> Result<Vec<P
     results.extend(together(packed(sentences(true), "; ")));
     // One entry is kept for what is only counted.
     if results.len() >= most {
-        let message = format!(
-            "gives or opens more, in {} ways, than the plan can tell an approver, who would decide without having seen it: split the solution, or leave roles, bindings and the like to the target's owner",
-            told.len()
-        );
-        return Err(errors::result(&key, "TooMuchToTell", &message));
+        return Err(too_much(solution, told.len()));
     }
     let mut narrow = together(packed(sentences(false), "; "));
     let room = most - results.len();
