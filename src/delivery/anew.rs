@@ -94,10 +94,10 @@ fn given_up(ours: &FieldSet, manifest: Option<&Value>, would_be: Option<&Value>,
         below.is_some_and(|(ours, foreign)| given_up(ours, manifest.and_then(|m| m.get(name)), would_be.get(name), foreign))
     });
     let of_items = || {
-        let items = would_be.as_array().into_iter().flatten().enumerate();
+        let mut items = would_be.as_array().into_iter().flatten().enumerate();
         let keys = keys_of(Some(ours)).unwrap_or_default();
         let wanted = manifest.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        items.into_iter().any(|(index, item)| {
+        items.any(|(index, item)| {
             let Some(ours) = ours.item(index, item).filter(|_| !keys.is_empty()) else { return false };
             let wanted = place(wanted, &identity(item, &keys)).map(|at| &wanted[at]);
             given_up(ours, wanted, Some(item), foreign.and_then(|f| f.item(index, item)))
@@ -377,8 +377,8 @@ fn is_like(wanted: &Value, here: &Value, keys: &[String]) -> bool {
         let image = |item: &Value| item.get("image").and_then(Value::as_str).map(|image| without_tag(image).to_owned());
         return image(wanted).is_some_and(|wanted| image(here) == Some(wanted));
     }
-    let fields = wanted.as_object().into_iter().flatten();
-    fields.into_iter().any(|(name, value)| !keys.contains(name) && name != "protocol" && here.get(name) == Some(value))
+    let mut fields = wanted.as_object().into_iter().flatten();
+    fields.any(|(name, value)| !keys.contains(name) && name != "protocol" && here.get(name) == Some(value))
         || wanted.as_object().is_some_and(|fields| fields.keys().all(|name| keys.contains(name)))
 }
 

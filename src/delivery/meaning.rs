@@ -179,16 +179,17 @@ fn changed_by_hand(key: &Key, drops: &Value) -> Obstacle {
 }
 
 fn each_path(fields: &Value, path: &str, found: &mut Vec<String>) {
-    match fields.as_object().filter(|map| !map.is_empty()) {
-        Some(map) => map.iter().for_each(|(name, below)| {
-            let shown = match name.split_once(':') {
-                Some(("f", field)) => format!("{path}.{field}"),
-                Some((_, keys)) => format!("{path}[{keys}]"),
-                None => path.to_owned(),
-            };
-            each_path(below, &shown, found);
-        }),
-        None => found.push(path.to_owned()),
+    let Some(map) = fields.as_object().filter(|map| !map.is_empty()) else {
+        found.push(path.to_owned());
+        return;
+    };
+    for (name, below) in map {
+        let shown = match name.split_once(':') {
+            Some(("f", field)) => format!("{path}.{field}"),
+            Some((_, keys)) => format!("{path}[{keys}]"),
+            None => path.to_owned(),
+        };
+        each_path(below, &shown, found);
     }
 }
 

@@ -231,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    pub(crate) fn managed(manager: &str, operation: &str, subresource: &str, fields: &Value) -> Value {
+    fn managed(manager: &str, operation: &str, subresource: &str, fields: &Value) -> Value {
         json!({"manager": manager, "operation": operation, "subresource": subresource, "apiVersion": "apps/v1", "fieldsV1": fields})
     }
 

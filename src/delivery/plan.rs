@@ -48,7 +48,9 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
 
     let mut refused = Findings::default();
     let mut items = admit(input, &set, resources, &mut refused).await?;
-    items.iter_mut().for_each(|item| assigned::leave_rules(&mut item.body));
+    for item in &mut items {
+        assigned::leave_rules(&mut item.body);
+    }
     let kinds = survey::distinct(items.iter().map(|item| &item.served));
     let first_runs = stream::iter(0..items.len())
         .map(|index| {

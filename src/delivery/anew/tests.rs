@@ -23,7 +23,7 @@ fn pods(pod: &Value) -> Value {
 
 const ITEM: &str = "k:{\"name\":\"web\"}";
 
-fn ours(pod: Value) -> Value {
+fn ours(pod: &Value) -> Value {
     managed("pilotage", "Apply", "apps/v1", &json!({"f:spec": {"f:template": {"f:spec": pod}}}))
 }
 
@@ -34,7 +34,7 @@ fn an_account_that_is_given_up_goes_with_its_older_name() {
     let mut live = deployment(&pods(&former));
     let owned = owned_by(
         &mut live,
-        json!([ours(json!({"f:serviceAccountName": {}, "f:containers": {ITEM: {".": {}, "f:name": {}, "f:image": {}}}}))]),
+        json!([ours(&json!({"f:serviceAccountName": {}, "f:containers": {ITEM: {".": {}, "f:name": {}, "f:image": {}}}}))]),
     );
     let manifest = deployment(&pods(&json!({"containers": container})));
     // The server fills the one in again from the other, which nobody owns.
@@ -60,7 +60,7 @@ fn the_defaults_of_a_former_choice_go() {
         deployment(&spec)
     };
     let mut live = with(json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}));
-    let owned = owned_by(&mut live, json!([ours(json!({"f:containers": {ITEM: {".": {}, "f:name": {}, "f:image": {}}}}))]));
+    let owned = owned_by(&mut live, json!([ours(&json!({"f:containers": {ITEM: {".": {}, "f:name": {}, "f:image": {}}}}))]));
     let manifest = with(json!({"type": "Recreate"}));
     assert_eq!(meant(&owned, &manifest, &live)["spec"], json!({"strategy": {"type": "Recreate", "rollingUpdate": null}}));
     let handover = left_behind(&owned, &manifest, &live, &manifest, json!({}));
@@ -96,7 +96,7 @@ fn usual_defaults_cost_no_call() {
             "containers": [{"name": "web", "image": "a:1", "imagePullPolicy": "IfNotPresent", "resources": {},
                 "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}]}}
     }));
-    let owned = owned_by(&mut would_be, json!([ours(json!({"f:containers": {ITEM: {".": {}, "f:name": {}, "f:image": {}}}}))]));
+    let owned = owned_by(&mut would_be, json!([ours(&json!({"f:containers": {ITEM: {".": {}, "f:name": {}, "f:image": {}}}}))]));
     assert!(!gives_up(&owned, &manifest, &would_be) && !leaves_behind(&owned, &manifest, &would_be));
     // The policy of an image without a tag is not that of one with it.
     would_be["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "Always".into();
@@ -113,7 +113,7 @@ fn what_others_own_stays() {
     let owned = owned_by(
         &mut live,
         json!([
-            ours(json!({"f:containers": {ITEM: {".": {}, "f:name": {}, "f:image": {}}}})),
+            ours(&json!({"f:containers": {ITEM: {".": {}, "f:name": {}, "f:image": {}}}})),
             managed("kubectl-set", "Update", "apps/v1", &set)
         ]),
     );

@@ -3,7 +3,7 @@
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Api;
 use kube::api::DeleteParams;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{in_qa, succeeded};
 use crate::scoped::{RBAC, ROLE, Swept, allow, bot, cluster_role, grant, may_be_deployed, may_be_exported, named};
@@ -49,5 +49,5 @@ async fn an_aggregated_role_arrives_without_the_rules_that_others_gave_it() {
         .filter(|entry| entry["fieldsV1"].get("f:rules").is_some())
         .filter_map(|entry| entry["manager"].as_str())
         .collect();
-    assert_eq!(owners, ["clusterrole-aggregation-controller"], "{:?}", Value::clone(&managers));
+    assert_eq!(owners, ["clusterrole-aggregation-controller"], "{managers:?}");
 }

@@ -52,10 +52,16 @@ fn object(world: &World, api_version: &str, kind: &str, name: &str, spec: Option
 /// A Deployment of one container, with what else its specification and that of its pods have.
 fn web(world: &World, image: &str, spec: Value, pod: Value) -> Value {
     let mut pods = json!({"containers": [{"name": "web", "image": format!("registry.example.test/web:{image}")}]});
-    pods.as_object_mut().unwrap().extend(pod.as_object().unwrap().clone());
+    extend(&mut pods, pod);
     let mut all = json!({"selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": pods}});
-    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    extend(&mut all, spec);
     object(world, "apps/v1", "Deployment", "web", Some(all))
+}
+
+fn extend(object: &mut Value, more: Value) {
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        object.extend(more);
+    }
 }
 
 /// What there is in QA.
