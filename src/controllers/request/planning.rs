@@ -1,6 +1,5 @@
 //! Step `Plan`: settings, what the target offers, and the dry run as the delegate.
 
-
 use kube::ResourceExt;
 
 use super::acting;
