@@ -34,6 +34,8 @@ impl ApprovalBy {
     .message("approvers are for by: Approvers and by: DelegateOrApprovers, and required there"))]
 #[x_kube(validation = Rule::new("!has(self.approvers) || self.approvers.all(a, a.kind == 'ServiceAccount' || !a.name.startsWith('system:'))")
     .message("users and groups of system:* are no approvers: they are everybody, or the cluster's own; name a ServiceAccount by kind, namespace and name"))]
+#[x_kube(validation = Rule::new("!has(self.approvers) || self.approvers.all(a, a.name.size() <= 253)")
+    .message("the name of an approver has at most 253 characters"))]
 pub struct StageApproval {
     /// `Delegate`, `Approvers`, `DelegateOrApprovers` or `Automatic`.
     #[serde(default)]
@@ -52,7 +54,7 @@ pub struct Approver {
     /// `User` (a `ServiceAccount` too, by its full user name) or `Group`.
     pub kind: ApproverKind,
     /// The user name or the group.
-    #[schemars(length(min = 1, max = 1024))]
+    #[schemars(length(min = 1, max = 340))]
     pub name: String,
 }
 

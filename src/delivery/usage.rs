@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::object;
 use super::quantity::Quantity;
-use super::references;
 
 /// The core kinds that quotas count under their bare names, too.
 const COUNTED: [&str; 6] = ["services", "configmaps", "secrets", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas"];
@@ -105,9 +104,10 @@ pub(super) fn leaves_open(object: &Value, resource: &str) -> bool {
     is_pods && own_pod(object).is_some_and(|pod| pod.get("resources").is_none() && !list(pod, "/containers").all(says))
 }
 
-/// The specification of the pods that an object makes, where it makes some: quotas count those, and no pods that stand elsewhere in it.
+/// The specification of the pods that run for an object: quotas count those, and none that stand elsewhere in it.
 fn own_pod(object: &Value) -> Option<&Value> {
-    references::pods(object).into_iter().next()
+    let is_pod = (object::group(object), object::kind(object)) == ("", "Pod");
+    object.pointer(if is_pod { "/spec" } else { "/spec/template/spec" }).filter(|pod| pod.get("containers").is_some_and(Value::is_array))
 }
 
 fn service(object: &Value) -> Usage {
