@@ -18,6 +18,7 @@ use crate::driver::records::RecordError;
 use crate::policy::request::observed::Observed;
 use crate::policy::request::report;
 use crate::policy::request::step::{End, Ending};
+use crate::text;
 
 /// The latest records that an artifact keeps beside the latest success of each stage and environment.
 const LATEST_RECORDS: usize = 50;
@@ -233,7 +234,12 @@ impl Pass {
             request_uid: self.uid(),
             requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
             message: Some(shortened(message, MAX_MESSAGE)),
-            approval_comments: self.request.status.as_ref().and_then(|s| s.approval.as_ref()).and_then(|a| a.comments.clone()),
+            approval_comments: self
+                .request
+                .status
+                .as_ref()
+                .and_then(|s| s.approval.as_ref()?.comments.as_ref())
+                .map(|said| shortened(said, MAX_MESSAGE)),
             at: whole_seconds(now),
         };
         (entry, created)
@@ -256,7 +262,7 @@ fn gone_is_fine(written: Result<(), RecordError>) -> Result<(), ReconcileError> 
 }
 
 fn shortened(text: &str, most: usize) -> String {
-    text.chars().take(most).collect()
+    text::plain(text).chars().take(most).collect()
 }
 
 /// The stages that an artifact succeeded in, each once, in the order of their first success.

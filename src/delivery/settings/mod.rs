@@ -10,6 +10,7 @@ use super::bundle;
 use super::references;
 use crate::api::plan::PlanResult;
 use crate::api::settings::{ConnectionDefinition, DeploymentSettings, FieldTarget, VariableDefinition, VariableType};
+use crate::text;
 
 /// A request sets a variable that the solution does not define.
 pub const UNKNOWN_VARIABLE: &str = "UnknownVariable";
@@ -218,9 +219,13 @@ fn choices<'a>(intro: &str, names: impl Iterator<Item = &'a str>) -> String {
 
 fn offence(kind: &str, name: &str, reason: &str, message: String) -> PlanResult {
     const MAX_MESSAGE: usize = 2048;
-    let message =
-        if message.chars().count() > MAX_MESSAGE { message.chars().take(MAX_MESSAGE - 1).chain(['…']).collect() } else { message };
-    PlanResult { kind: kind.to_owned(), name: name.to_owned(), reason: reason.to_owned(), message }
+    const MAX_NAME: usize = 253;
+    PlanResult {
+        kind: kind.to_owned(),
+        name: text::bounded(name, MAX_NAME),
+        reason: reason.to_owned(),
+        message: text::bounded(&text::line(&message), MAX_MESSAGE),
+    }
 }
 
 #[cfg(test)]
