@@ -6,4 +6,5 @@ pub mod pipeline;
 pub mod readiness;
 pub mod request;
 pub mod stage;
+pub mod storage;
 pub mod windows;

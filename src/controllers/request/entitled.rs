@@ -1,7 +1,8 @@
 //! Whether those in whose name something is deployed may still have it so: the requester, and the owner of the stage.
 
-use futures::future::{OptionFuture, join_all};
-use kube::Error;
+use std::time::Duration;
+
+use futures::future::OptionFuture;
 
 use crate::driver::controller::ReconcileError;
 use crate::identity::access::{self, Access, Right};
@@ -10,8 +11,8 @@ use crate::policy::request::rights;
 use crate::policy::stage;
 
 /// Asks for the rights that admission asked for when request and stage were written. It borrows nothing of a pass, so that it is asked
-/// beside what takes longer.
-pub(super) async fn entitled(access: Access, observed: &Observed) -> Result<RightsFact, ReconcileError> {
+/// beside what takes longer. What was answered no longer ago than `age` counts.
+pub(super) async fn entitled(access: Access, observed: &Observed, age: Duration) -> Result<RightsFact, ReconcileError> {
     let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(RightsFact::Held) };
     let (host, pipeline) = (&observed.request.host, &observed.request.pipeline);
     let deploys = Right::on("deploy", crate::api::GROUP, "pipelines", host).named(pipeline);
@@ -25,13 +26,10 @@ pub(super) async fn entitled(access: Access, observed: &Observed) -> Result<Righ
         .map(|(name, owner)| {
             let asked = stage::to_answer_for(host, name);
             let access = &access;
-            async move {
-                let answers = join_all(asked.iter().map(|right| access.may(owner, right))).await;
-                answers.into_iter().try_fold(false, |held, answer| Ok::<_, Error>(held | answer?))
-            }
+            async move { access.any_lately(owner, &asked, age).await }
         })
         .into();
-    let (may_deploy, answers) = futures::join!(access.may(&requester, &deploys), answering);
+    let (may_deploy, answers) = futures::join!(access.lately(&requester, &deploys, true, age), answering);
     if !may_deploy? {
         return Ok(RightsFact::Missing(rights::unshared(host, pipeline, &requester)));
     }

@@ -22,6 +22,7 @@ use crate::controllers::environment::CROWDED;
 use crate::delivery::apply::Applied;
 use crate::driver::Cluster;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
+use crate::driver::{open_requests, trimmed};
 
 use pass::Pass;
 
@@ -82,7 +83,15 @@ impl Reconciler for RequestController {
         if !self.cluster.serves(&request.namespace().unwrap_or_default()) || self.cluster.written.is_stale(request.as_ref()) {
             return Ok(Next::Done);
         }
-        let pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await;
+        let request = match trimmed::is_shortened(request.as_ref()) {
+            true => observe::get::<DeploymentRequest>(&self.cluster, &request.namespace().unwrap_or_default(), Some(&request.name_any()))
+                .await?
+                .filter(|live| live.uid() == request.uid()),
+            false => Some(request),
+        };
+        // It is gone, or has ended meanwhile: the watch brings that.
+        let Some(request) = request.filter(|request| open_requests::is_open(request)) else { return Ok(Next::Done) };
+        let pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await?;
         let remote = pass.around.target.as_ref().and_then(|target| target.spec.cluster.clone());
         let admitted = remote.map(|remote| self.cluster.remotes.admit(&pass.host(), &remote));
         if matches!(admitted, Some(None)) {

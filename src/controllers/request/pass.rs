@@ -22,6 +22,7 @@ use crate::delivery::bundle::Bundle;
 use crate::driver::controller::{Next, ReconcileError};
 use crate::driver::remotes::Remote;
 use crate::driver::{Cluster, status};
+use crate::identity::answers::{JUST_NOW, RECENT};
 use crate::policy::request::observed::{Facts, Observed};
 use crate::policy::request::report::{self, Report};
 use crate::policy::request::step::{GateKind, Step, Waiting};
@@ -49,10 +50,10 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    pub(super) async fn new(cluster: Arc<Cluster>, running: Running, request: Arc<DeploymentRequest>) -> Self {
-        let around = observe::cached(&cluster, &request).await;
+    pub(super) async fn new(cluster: Arc<Cluster>, running: Running, request: Arc<DeploymentRequest>) -> Result<Self, ReconcileError> {
+        let around = observe::cached(&cluster, &request).await?;
         let facts = Facts::default();
-        Self {
+        Ok(Self {
             cluster,
             running,
             request,
@@ -64,7 +65,7 @@ impl Pass {
             prepared: None,
             errors: Vec::new(),
             results: Vec::new(),
-        }
+        })
     }
 
     pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {
@@ -79,8 +80,9 @@ impl Pass {
             match step {
                 Step::Confirm => self.around = observe::live(&self.cluster, &self.request).await?,
                 Step::Resolve => self.facts.resolve = self.resolve().await?,
+                Step::Export if self.lacks_solution() => self.read_solution().await?,
                 Step::Export => {
-                    let asking = entitled(self.cluster.access.clone(), &observed);
+                    let asking = entitled(self.cluster.access.clone(), &observed, RECENT);
                     let (export, rights) = tokio::try_join!(self.export(&observed), asking)?;
                     self.facts.export = Some(export);
                     self.facts.rights = Some(rights);
@@ -94,15 +96,19 @@ impl Pass {
                 }
                 Step::Plan if gates::are_passed(&observed) => {
                     // The claim is next: what it reads live is read meanwhile.
-                    let reading = Live::read(self.cluster.clone(), self.request.clone(), self.around.target.clone());
-                    let asking = entitled(self.cluster.access.clone(), &observed);
+                    let reading = Live::read(self.cluster.clone(), self.request.clone());
+                    let asking = entitled(self.cluster.access.clone(), &observed, JUST_NOW);
                     let (plan, live, rights) = tokio::try_join!(self.plan(&observed), reading, asking)?;
                     self.facts.plan = Some(plan);
                     self.live = Some(live);
                     self.facts.rights = Some(rights);
                 }
                 Step::Plan => self.facts.plan = Some(self.plan(&observed).await?),
-                Step::AskRights => self.facts.rights = Some(entitled(self.cluster.access.clone(), &observed).await?),
+                Step::AskRights => {
+                    // Those who are asked to decide are asked beforehand; what leads to a write is asked for now.
+                    let age = if observed.request.artifact_digest.is_none() { RECENT } else { JUST_NOW };
+                    self.facts.rights = Some(entitled(self.cluster.access.clone(), &observed, age).await?);
+                }
                 Step::AskApprover => {
                     let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
                     self.facts.requester_could_approve = Some(asking.await?);
@@ -217,7 +223,8 @@ impl Pass {
         let mut new = self.status();
         let before = new.phase.clone();
         self.tell(&mut new, &report::waiting(observed, wait), now);
-        if self.write(&new).await? && (before != new.phase || wait.reason != "WaitingForHealth") {
+        let said = self.write(&new).await? && (before != new.phase || wait.reason != "WaitingForHealth");
+        if said || self.window_lags(&new.phase) {
             self.record_in_solution(&new.phase, &wait.message, now).await?;
         }
         let until = wait.until.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
@@ -225,6 +232,13 @@ impl Pass {
             Some(delay) => Next::After(delay.max(SOONEST)),
             None => Next::Done,
         })
+    }
+
+    /// Whether the developer's window does not say that the request deploys: the start is not written there.
+    fn window_lags(&self, phase: &str) -> bool {
+        let window = self.around.solution.as_ref().and_then(|solution| solution.status.as_ref());
+        let entry = window.and_then(|window| window.deployments.iter().find(|d| d.request_uid == self.uid()));
+        self.status().start_time.is_some() && entry.is_some_and(|entry| entry.phase != phase)
     }
 
     pub(super) fn event(&self, trigger: Trigger, type_: EventType, message: &str) {
