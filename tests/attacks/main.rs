@@ -45,4 +45,5 @@ mod running;
 mod scene;
 mod sinks;
 mod stolen;
+mod stored;
 mod twins;
