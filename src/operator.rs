@@ -52,7 +52,7 @@ pub struct OperatorArgs {
     /// How many calls one deployment makes to its target at once.
     #[arg(long, default_value_t = CONCURRENCY, env = "PILOTAGE_APPLY_CONCURRENCY")]
     pub apply_concurrency: usize,
-    /// How many bytes of artifacts one host keeps in ConfigMaps, as stored.
+    /// How many bytes of artifacts one host keeps, as stored; what is in a registry does not count.
     #[arg(long, default_value = "512Mi", value_name = "BYTES", value_parser = storage::bytes, env = "PILOTAGE_STORED_BYTES_PER_HOST")]
     pub stored_bytes_per_host: u64,
     /// How many of them may come from one development environment.

@@ -47,7 +47,7 @@ pub struct Options {
     pub apply_concurrency: usize,
     /// Where large artifacts go; nowhere else than the cluster where it is left out.
     pub artifact_store: Option<Place>,
-    /// How many bytes of artifacts are kept in ConfigMaps.
+    /// How many bytes of artifacts are kept in `ConfigMaps`.
     pub stored: Quota,
 }
 

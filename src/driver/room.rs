@@ -16,11 +16,14 @@ const BEHIND: Duration = Duration::from_mins(1);
 /// A host and the name of an artifact.
 type Key = (String, String);
 
+/// The development environment that it comes from, its bytes, and since when they are taken.
+type Taken = (Option<String>, u64, Instant);
+
 /// The room that is left in each host.
 pub struct Rooms {
     stores: Stores,
     quota: Quota,
-    taken: Mutex<HashMap<Key, (Option<String>, u64, Instant)>>,
+    taken: Mutex<HashMap<Key, Taken>>,
 }
 
 impl Rooms {

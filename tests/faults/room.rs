@@ -1,5 +1,6 @@
 //! There is only so much room for artifacts: who asks for more waits, and is told what could go.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -15,7 +16,10 @@ use crate::world::{World, ended, phase};
 /// Text of so many bytes that compresses to half of it.
 fn noise(seed: u32, bytes: usize) -> String {
     let blocks = (0u32..).flat_map(|block| Sha256::digest([seed.to_le_bytes(), block.to_le_bytes()].concat()).to_vec());
-    blocks.take(bytes / 2).map(|byte| format!("{byte:02x}")).collect()
+    blocks.take(bytes / 2).fold(String::with_capacity(bytes), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

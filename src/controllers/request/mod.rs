@@ -83,11 +83,12 @@ impl Reconciler for RequestController {
         if !self.cluster.serves(&request.namespace().unwrap_or_default()) || self.cluster.written.is_stale(request.as_ref()) {
             return Ok(Next::Done);
         }
-        let request = match trimmed::is_shortened(request.as_ref()) {
-            true => observe::get::<DeploymentRequest>(&self.cluster, &request.namespace().unwrap_or_default(), Some(&request.name_any()))
-                .await?
-                .filter(|live| live.uid() == request.uid()),
-            false => Some(request),
+        let request = if trimmed::is_shortened(request.as_ref()) {
+            let host = request.namespace().unwrap_or_default();
+            let live = observe::get::<DeploymentRequest>(&self.cluster, &host, Some(&request.name_any())).await?;
+            live.filter(|live| live.uid() == request.uid())
+        } else {
+            Some(request)
         };
         // It is gone, or has ended meanwhile: the watch brings that.
         let Some(request) = request.filter(|request| open_requests::is_open(request)) else { return Ok(Next::Done) };

@@ -66,7 +66,7 @@ pub fn resolve(
                         VARIABLE,
                         &definition.name,
                         reason,
-                        format!("environment variable {}: {message}", definition.name),
+                        &format!("environment variable {}: {message}", definition.name),
                     ));
                 }
             }
@@ -74,7 +74,7 @@ pub fn resolve(
                 VARIABLE,
                 &definition.name,
                 WRONG_TYPE,
-                format!("the value of environment variable {} is not {expected}: write it as JSON", definition.name),
+                &format!("the value of environment variable {} is not {expected}: write it as JSON", definition.name),
             )),
         }
     }
@@ -93,7 +93,7 @@ pub fn resolve(
         for target in &connection.targets {
             if let Err((reason, message)) = connect(&mut objects, target, secret) {
                 let message = format!("connection reference {}: {message}", connection.name);
-                offences.push(offence(CONNECTION, &connection.name, reason, message));
+                offences.push(offence(CONNECTION, &connection.name, reason, &message));
             }
         }
     }
@@ -120,7 +120,7 @@ fn values<'a>(
                 VARIABLE,
                 &definition.name,
                 VARIABLE_MISSING,
-                format!(
+                &format!(
                     "environment variable {} is required: give it a value in the request's deploymentSettings.environmentVariables",
                     definition.name
                 ),
@@ -134,7 +134,7 @@ fn values<'a>(
             VARIABLE,
             name,
             UNKNOWN_VARIABLE,
-            format!("this version of the solution has no environment variable {name}: {}", choices("it has", defined.iter().copied())),
+            &format!("this version of the solution has no environment variable {name}: {}", choices("it has", defined.iter().copied())),
         ));
     }
     values
@@ -154,7 +154,7 @@ fn secrets(
                 CONNECTION,
                 &connection.name,
                 CONNECTION_REFERENCE_MISSING,
-                format!(
+                &format!(
                     "connection reference {} has no Secret: name one of the target in the request's deploymentSettings.connectionReferences",
                     connection.name
                 ),
@@ -167,7 +167,7 @@ fn secrets(
                 CONNECTION,
                 &connection.name,
                 CONNECTION_REFERENCE_AMBIGUOUS,
-                format!(
+                &format!(
                     "connection reference {} and another one both stand for Secret {} of development, but the request names different Secrets for them: name the same one",
                     connection.name, connection.secret_name
                 ),
@@ -180,7 +180,7 @@ fn secrets(
             CONNECTION,
             name,
             UNKNOWN_CONNECTION_REFERENCE,
-            format!("this version of the solution has no connection reference {name}: {}", choices("it has", defined.iter().copied())),
+            &format!("this version of the solution has no connection reference {name}: {}", choices("it has", defined.iter().copied())),
         ));
     }
     secrets
@@ -217,14 +217,14 @@ fn choices<'a>(intro: &str, names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-fn offence(kind: &str, name: &str, reason: &str, message: String) -> PlanResult {
+fn offence(kind: &str, name: &str, reason: &str, message: &str) -> PlanResult {
     const MAX_MESSAGE: usize = 2048;
     const MAX_NAME: usize = 253;
     PlanResult {
         kind: kind.to_owned(),
         name: text::bounded(name, MAX_NAME),
         reason: reason.to_owned(),
-        message: text::bounded(&text::line(&message), MAX_MESSAGE),
+        message: text::bounded(&text::line(message), MAX_MESSAGE),
     }
 }
 
