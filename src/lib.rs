@@ -3,8 +3,8 @@
 //! A maker asks for a version of a solution to be deployed to a stage; the stage's gates decide; the
 //! stage's delegate deploys; the host keeps the record. `api` holds the kinds, `policy` the decisions
 //! (pure, without a client), `delivery` what moves, `identity` who acts, `controllers` one folder per
-//! kind, `driver` what all controllers share, `triggers` what other systems are told, `egress` where they may be told, `operator`
-//! the process and `admin` its health and metrics.
+//! kind, `driver` what all controllers share, `triggers` what other systems are told, `egress` where they may be told, `text` how
+//! what others wrote is shown, `operator` the process and `admin` its health and metrics.
 
 pub mod admin;
 pub mod api;
@@ -16,4 +16,5 @@ pub mod egress;
 pub mod identity;
 pub mod operator;
 pub mod policy;
+pub mod text;
 pub mod triggers;

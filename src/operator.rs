@@ -25,6 +25,7 @@ use crate::driver::in_force::InForce;
 use crate::driver::lease::Election;
 use crate::driver::stores::News;
 use crate::driver::{Cluster, Options, controller, stores};
+use crate::policy::storage::{self, Quota};
 use crate::triggers;
 
 /// How long passes that run may take to finish at a shutdown.
@@ -51,6 +52,12 @@ pub struct OperatorArgs {
     /// How many calls one deployment makes to its target at once.
     #[arg(long, default_value_t = CONCURRENCY, env = "PILOTAGE_APPLY_CONCURRENCY")]
     pub apply_concurrency: usize,
+    /// How many bytes of artifacts one host keeps, as stored; what is in a registry does not count.
+    #[arg(long, default_value = "512Mi", value_name = "BYTES", value_parser = storage::bytes, env = "PILOTAGE_STORED_BYTES_PER_HOST")]
+    pub stored_bytes_per_host: u64,
+    /// How many of them may come from one development environment.
+    #[arg(long, default_value = "128Mi", value_name = "BYTES", value_parser = storage::bytes, env = "PILOTAGE_STORED_BYTES_PER_ENVIRONMENT")]
+    pub stored_bytes_per_environment: u64,
     /// Where health and metrics are served.
     #[arg(long, default_value = "127.0.0.1:8080", env = "PILOTAGE_ADMIN_ADDRESS")]
     pub admin_address: SocketAddr,
@@ -108,6 +115,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         concurrency: args.concurrency.max(1),
         apply_concurrency: args.apply_concurrency.max(1),
         artifact_store,
+        stored: Quota { host: args.stored_bytes_per_host, environment: args.stored_bytes_per_environment },
     };
     let (caches, writers) = stores::empty();
     let cluster = Cluster::new(config, caches.clone(), options)?;

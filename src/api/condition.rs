@@ -4,6 +4,8 @@ use jiff::Timestamp;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// `True`, `False` or `Unknown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum ConditionStatus {
@@ -122,11 +124,12 @@ pub fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// Cuts a message to what the schema allows, at a character's border, and says that it was cut.
+/// Escapes in a message what controls a terminal, cuts it to what the schema allows, at a character's border, and says that it was cut.
 fn truncate(message: &str) -> String {
     const MARK: &str = " […]";
+    let message = text::plain(message);
     if message.chars().count() <= MAX_MESSAGE {
-        return message.to_owned();
+        return message.into_owned();
     }
     let mut cut: String = message.chars().take(MAX_MESSAGE - MARK.chars().count()).collect();
     cut.push_str(MARK);

@@ -104,8 +104,8 @@ pub struct VariableValue {
 /// What differs in this deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.environmentVariables) || self.environmentVariables.map(v, v.value.size()).sum() <= 131072")
-    .message("the values of all environment variables have at most 131072 characters together, so that the request has room for what becomes of it: keep what is large in the solution, or in a volume"))]
+#[x_kube(validation = Rule::new("!has(self.environmentVariables) || self.environmentVariables.map(v, v.name.size() + v.value.size()).sum() <= 65536")
+    .message("environmentVariables have at most 65,536 characters together: leave out those whose defaults will do, or have the solution hold what is large"))]
 pub struct DeploymentSettings {
     /// Values for the solution's environment variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -30,6 +30,10 @@ use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
         .message("a solution's name is a DNS label: at most 63 characters, no dots").field_path(".spec")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.environmentVariables) ? self.environmentVariables.map(v, v.name.size() + (has(v.description) ? v.description.size() : 0) + (has(v.default) ? v.default.size() : 0) + v.target.name.size() + v.target.path.size()).sum() : 0) + (has(self.connectionReferences) ? self.connectionReferences.map(c, c.name.size() + c.secretName.size() + (has(c.targets) ? c.targets.map(t, t.name.size() + t.path.size()).sum() : 0)).sum() : 0) <= 65536")
+    .message("environmentVariables and connectionReferences have at most 65,536 characters together: shorten descriptions, defaults and paths, or make two solutions of it"))]
+#[x_kube(validation = Rule::new("!has(self.selector) || !has(self.selector.matchLabels) || self.selector.matchLabels.all(key, key.size() <= 317)")
+    .message("a label's key has at most 317 characters"))]
 pub struct SolutionSpec {
     /// The version in development: semver, lower case, without build metadata. Raise it for every change that shall be shipped.
     #[schemars(

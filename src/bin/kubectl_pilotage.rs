@@ -1,5 +1,6 @@
 //! The `kubectl` plugin: `kubectl pilotage …`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -7,6 +8,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use pilotage::cli;
 use pilotage::delivery::errors::message;
+use pilotage::text::{self, Shown};
 
 /// Delegated deployments: ask, watch, understand.
 #[derive(Parser)]
@@ -39,7 +41,7 @@ async fn main() -> ExitCode {
     match run(Cli::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", said(&error));
+            eprintln!("error: {}", text::plain(&said(&error)));
             ExitCode::FAILURE
         }
     }
@@ -59,14 +61,15 @@ fn said(error: &anyhow::Error) -> String {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
+    // All that is printed goes through here: others wrote most of it.
+    let mut out = Shown::new(std::io::stdout());
     match cli.command {
-        Command::Version => println!("kubectl-pilotage {}", env!("CARGO_PKG_VERSION")),
-        Command::Status => println!("{}", cli::status::run(client(cli.context).await?, cli.namespace).await?),
+        Command::Version => writeln!(out, "kubectl-pilotage {}", env!("CARGO_PKG_VERSION"))?,
+        Command::Status => writeln!(out, "{}", cli::status::run(client(cli.context).await?, cli.namespace).await?)?,
         Command::Redeploy(args) => cli::redeploy::run(client(cli.context).await?, cli.namespace, *args, &mut out).await?,
         Command::Retry(args) => cli::retry::run(client(cli.context).await?, cli.namespace, *args, &mut out).await?,
-        Command::Cancel(args) => print!("{}", cli::cancel::run(client(cli.context).await?, cli.namespace, args).await?),
-        Command::Grant(args) => print!("{}", cli::grant::run(client(cli.context).await?, cli.namespace, *args).await?),
+        Command::Cancel(args) => write!(out, "{}", cli::cancel::run(client(cli.context).await?, cli.namespace, args).await?)?,
+        Command::Grant(args) => write!(out, "{}", cli::grant::run(client(cli.context).await?, cli.namespace, *args).await?)?,
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 use pilotage::api::crd;
 use pilotage::operator::{self, OperatorArgs};
+use pilotage::text::Shown;
 
 /// Delegated deployments for Kubernetes: makers ask, gates decide, the stage's delegate deploys.
 #[derive(Parser)]
@@ -39,7 +40,9 @@ async fn main() -> anyhow::Result<()> {
                     tracing_subscriber::EnvFilter::try_from_default_env()
                         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=warn,hyper=warn,tower=warn")),
                 )
-                .with_writer(std::io::stderr)
+                // What others wrote is in there: each entry is one line, and nothing in it controls a terminal.
+                .with_ansi(false)
+                .with_writer(|| Shown::by_line(std::io::stderr()))
                 .init();
             rustls::crypto::ring::default_provider()
                 .install_default()

@@ -7,6 +7,7 @@ use kube::{Api, Client, ResourceExt};
 use crate::api::crd::NOT_LOOKED_AT;
 use crate::api::names::HOST_LABEL;
 use crate::api::{DeploymentRequest, Solution, condition};
+use crate::text;
 
 /// Shows the Solutions of a namespace (a developer's window), or the requests of a host.
 ///
@@ -44,8 +45,8 @@ fn of_solutions(solutions: &[Solution]) -> String {
         }
         for d in deployments {
             let message = d.message.as_deref().map(condition::in_a_line).unwrap_or_default();
-            rows.add_row([
-                solution.name_any().as_str(),
+            rows.add_row(cells([
+                &solution.name_any(),
                 &solution.spec.version,
                 &d.stage,
                 d.runs.as_ref().map_or("nothing", |runs| runs.version.as_str()),
@@ -53,7 +54,7 @@ fn of_solutions(solutions: &[Solution]) -> String {
                 &d.phase,
                 &d.requester,
                 &message,
-            ]);
+            ]));
         }
     }
     rows.to_string()
@@ -66,7 +67,7 @@ fn of_requests(requests: &[DeploymentRequest]) -> String {
         let run = request.status.as_ref().map(|s| &s.run);
         let summary = run.and_then(|r| condition::find(&r.conditions, "Succeeded"));
         silent |= summary.is_none_or(|c| c.reason == NOT_LOOKED_AT);
-        rows.add_row([
+        rows.add_row(cells([
             request.name_any().as_str(),
             &request.spec.solution.name,
             &request.spec.solution.version,
@@ -74,7 +75,7 @@ fn of_requests(requests: &[DeploymentRequest]) -> String {
             run.map(|r| r.phase.as_str()).unwrap_or_default(),
             run.and_then(|r| r.deployed_by.as_deref()).unwrap_or_default(),
             &summary.map(|c| condition::in_a_line(&c.message)).unwrap_or_default(),
-        ]);
+        ]));
     }
     if silent {
         return format!(
@@ -83,4 +84,36 @@ fn of_requests(requests: &[DeploymentRequest]) -> String {
         );
     }
     rows.to_string()
+}
+
+/// Each in one line and without what a terminal obeys, so that a row is a row.
+fn cells<const N: usize>(of: [&str; N]) -> [String; N] {
+    of.map(|cell| text::line(cell).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_does_not_control_the_terminal_of_who_reads_it() {
+        let hostile = "\u{1b}[2K\u{1b}[1A\u{1b}[32mesc  rq  1.0.0  Succeeded\u{1b}[0m\u{1b}]52;c;cm0=\u{7}\u{202e}\u{9b}2K";
+        let condition = json!({"type": "Succeeded", "status": "False", "reason": "X", "message": hostile, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let request: DeploymentRequest = serde_json::from_value(json!({
+            "metadata": {"name": "esc"}, "spec": {"pipeline": "p", "stage": "qa", "solution": {"name": "rq", "version": "1.0.0"}},
+            "status": {"phase": "Failed", "deployedBy": format!("{hostile}\nforged  row"), "conditions": [condition]},
+        }))
+        .unwrap();
+        let entry = json!({"host": "h", "stage": "qa", "pipeline": "p", "version": "1.0.0", "phase": "Failed", "request": "esc", "requestUID": "u",
+            "requester": hostile, "message": hostile, "at": "2026-01-01T00:00:00Z"});
+        let solution: Solution =
+            serde_json::from_value(json!({"metadata": {"name": "rq"}, "spec": {"version": "1.0.0"}, "status": {"deployments": [entry]}}))
+                .unwrap();
+        for shown in [of_requests(&[request]), of_solutions(&[solution])] {
+            assert!(shown.chars().all(|c| c == '\n' || text::line(&c.to_string()) == c.to_string()), "{shown:?}");
+            assert_eq!(shown.lines().count(), 2, "one row: {shown}");
+        }
+    }
 }

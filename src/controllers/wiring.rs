@@ -10,12 +10,13 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use crate::api::condition;
-use crate::api::request_status::condition_types;
+use crate::api::request_status::condition_types::SUCCEEDED;
 use crate::api::solution::SolutionDeployment;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 use crate::driver::controller::{Queue, Waker};
 use crate::driver::remotes::Remotes;
 use crate::driver::stores::{News, Stores};
+use crate::policy::storage::STORAGE_FULL;
 use crate::triggers::{self, Bell, Orders};
 
 /// Wakes controllers.
@@ -143,7 +144,7 @@ impl Wiring {
 /// Whether a request waits for a solution that its own depends on.
 fn waits_for_another_solution(request: &DeploymentRequest) -> bool {
     let conditions = request.status.as_ref().map_or(&[][..], |status| &status.run.conditions);
-    condition::find(conditions, condition_types::SUCCEEDED).is_some_and(|summary| summary.reason == "DependencyMissing")
+    condition::find(conditions, SUCCEEDED).is_some_and(|summary| summary.reason == "DependencyMissing")
 }
 
 fn namespace<K: Resource>(object: &K) -> Option<&str> {
@@ -223,6 +224,13 @@ impl News for Wiring {
     fn artifact(&self, object: &Artifact) {
         let solution = &object.spec.solution;
         self.wake_requests_for(namespace(object), &solution.name, |r| r.spec.solution.version == solution.version);
+        if self.stores.artifacts.get(&ObjectRef::from_obj(object)).is_none() {
+            // Its room is free.
+            self.wake_requests(|r| {
+                let conditions = r.status.as_ref().map(|s| s.run.conditions.as_slice()).unwrap_or_default();
+                namespace(r) == namespace(object) && condition::find(conditions, SUCCEEDED).is_some_and(|c| c.reason == STORAGE_FULL)
+            });
+        }
     }
 
     fn solution(&self, object: &Solution) {

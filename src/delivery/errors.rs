@@ -278,15 +278,7 @@ pub fn first_few(all: impl ExactSizeIterator<Item = String>) -> String {
     format!("{}{tail}", few.join("; "))
 }
 
-/// Cuts at a character's border, and shows that something was cut.
-pub fn bounded(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let mut cut: String = text.chars().take(most.saturating_sub(1)).collect();
-    cut.push('…');
-    cut
-}
+pub use crate::text::bounded;
 
 #[cfg(test)]
 mod tests {

@@ -288,8 +288,7 @@ fn is_wide_word(word: &str) -> bool {
 /// A name as it is, or quoted where it could be taken for more than a name.
 pub fn shown(name: &str) -> String {
     let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:/*@=".contains(c));
-    let short = bounded(name, MAX_NAME);
-    if is_plain { short } else { format!("{short:?}") }
+    if is_plain { bounded(name, MAX_NAME) } else { format!("{:?}", name.chars().take(MAX_NAME).collect::<String>()) }
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {

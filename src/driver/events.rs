@@ -8,6 +8,8 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 
+use crate::text;
+
 /// How many Events may wait; further ones are dropped and logged, for they are a convenience, not the record.
 const CAPACITY: usize = 4096;
 /// The most characters of an Event's note.
@@ -47,7 +49,7 @@ impl Story {
 
     /// Tells that `reason` happened to `object`.
     pub fn tell(&self, object: ObjectReference, type_: EventType, reason: &str, note: &str) {
-        let note: String = note.chars().take(MAX_NOTE).collect();
+        let note = text::bounded(note, MAX_NOTE);
         let event = Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary: None };
         if self.sender.try_send((object, event)).is_err() {
             tracing::warn!(reason, "too many Events wait; this one is dropped");

@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod controller;
+pub mod developed;
 pub mod events;
 pub mod freshness;
 pub mod in_force;
@@ -10,8 +11,10 @@ pub mod lease;
 pub mod open_requests;
 pub mod records;
 pub mod remotes;
+pub mod room;
 pub mod status;
 pub mod stores;
+pub mod trimmed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +25,14 @@ use crate::delivery::oci::Registries;
 use crate::delivery::store::{ArtifactStore, Place};
 use crate::identity::access::Access;
 use crate::identity::clients::{ClientError, Clients};
+use crate::policy::storage::Quota;
 
 use events::Story;
 use freshness::Freshness;
 use lease::Tenure;
 use records::Records;
 use remotes::Remotes;
+use room::Rooms;
 use stores::Stores;
 
 /// What the operator was told at its start.
@@ -43,6 +48,8 @@ pub struct Options {
     pub apply_concurrency: usize,
     /// Where large artifacts go; nowhere else than the cluster where it is left out.
     pub artifact_store: Option<Place>,
+    /// How many bytes of artifacts are kept in `ConfigMaps`.
+    pub stored: Quota,
 }
 
 /// The host's cluster as the operator sees it, and its ways to act on it.
@@ -61,6 +68,8 @@ pub struct Cluster {
     pub remotes: Arc<Remotes>,
     /// Artifacts and their bytes.
     pub artifacts: ArtifactStore,
+    /// How much room there is for artifacts.
+    pub rooms: Rooms,
     /// Registries that artifacts are fetched from.
     pub registries: Registries,
     /// Kubernetes Events.
@@ -105,6 +114,7 @@ impl Cluster {
             discovery: Arc::new(Discovery::new(client.clone())),
             remotes: Arc::new(Remotes::new(client.clone(), loopback, options.concurrency)),
             artifacts: ArtifactStore::new(client.clone()).with(options.artifact_store.clone(), options.concurrency),
+            rooms: Rooms::new(stores.clone(), options.stored),
             registries: Registries::new(options.concurrency),
             story: Story::start(client),
             written: Freshness::default(),

@@ -15,13 +15,16 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 
+use super::developed::{self, Developed};
 use super::open_requests::{self, OpenRequests};
+use super::trimmed;
 use crate::api::names::HOST_LABEL;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 
-/// The most Jobs of an artifact that are kept.
-const MAX_JOBS: usize = 16;
+/// How many objects of a list come at once: a server sends each whole, up to 1.5 MiB of it, whatever is kept of it.
+pub const PAGE: u32 = 50;
 
 /// The caches.
 #[derive(Clone)]
@@ -36,9 +39,9 @@ pub struct Stores {
     pub requests: Store<DeploymentRequest>,
     /// Which of them have not ended.
     pub open: Arc<OpenRequests>,
-    /// All Artifacts, of whose objects none but the Jobs are listed.
+    /// All Artifacts, without the list of their objects but for the Jobs, and without their definitions where these are large.
     pub artifacts: Store<Artifact>,
-    /// All Solutions.
+    /// All Solutions of development namespaces, by their versions and windows.
     pub solutions: Store<Solution>,
     /// All namespaces, by their metadata.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
@@ -175,18 +178,29 @@ pub fn watch(client: &Client, stores: &Stores, writers: Writers, news: &Arc<dyn 
         open.note(request, requests.get(&ObjectRef::from_obj(request)).is_none());
         told.request(request);
     };
+    let (developed, namespaces) = Developed::new();
+    let environment = {
+        let (developed, told) = (developed.clone(), news.clone());
+        move |environment: &Environment| {
+            developed.note(environment);
+            told.environment(environment);
+        }
+    };
+    let (filled, environments) = oneshot::channel();
+    let known = developed::Known { filled: environments, environments: stores.environments.clone() };
+    let solutions = developed::only(whole_watch::<Solution>(client), client.clone(), known, developed, namespaces);
     let all = futures::future::join_all(vec![
-        spawn(client, writers.environments, drop_managed_fields, tell(news, <dyn News>::environment)),
-        spawn(client, writers.pipelines, drop_managed_fields, tell(news, <dyn News>::pipeline)),
-        spawn(client, writers.stages, drop_managed_fields, tell(news, <dyn News>::stage)),
-        spawn(client, writers.requests, shrink_request, request),
-        spawn(client, writers.artifacts, shrink_artifact, tell(news, <dyn News>::artifact)),
-        spawn(client, writers.solutions, drop_managed_fields, tell(news, <dyn News>::solution)),
-        spawn(client, writers.validating_policies, drop_managed_fields, tell(news, |n, _| n.policy())),
-        spawn(client, writers.validating_bindings, drop_managed_fields, tell(news, |n, _| n.policy())),
-        spawn(client, writers.mutating_policies, drop_managed_fields, tell(news, |n, _| n.policy())),
-        spawn(client, writers.mutating_bindings, drop_managed_fields, tell(news, |n, _| n.policy())),
-        spawn(client, writers.namespaces, drop_managed_fields, tell(news, <dyn News>::namespace)),
+        tokio::spawn(follow(whole_watch(client), writers.environments, trimmed::environment, environment, Some(filled))),
+        spawn(client, writers.pipelines, trimmed::pipeline, tell(news, <dyn News>::pipeline)),
+        spawn(client, writers.stages, trimmed::stage, tell(news, <dyn News>::stage)),
+        spawn(client, writers.requests, trimmed::request, request),
+        spawn(client, writers.artifacts, trimmed::artifact, tell(news, <dyn News>::artifact)),
+        tokio::spawn(follow(solutions, writers.solutions, trimmed::solution, tell(news, <dyn News>::solution), None)),
+        spawn(client, writers.validating_policies, trimmed::validating_policy, tell(news, |n, _| n.policy())),
+        spawn(client, writers.validating_bindings, trimmed::validating_binding, tell(news, |n, _| n.policy())),
+        spawn(client, writers.mutating_policies, trimmed::mutating_policy, tell(news, |n, _| n.policy())),
+        spawn(client, writers.mutating_bindings, trimmed::mutating_binding, tell(news, |n, _| n.policy())),
+        spawn(client, writers.namespaces, trimmed::namespace, tell(news, <dyn News>::namespace)),
     ]);
     async move {
         for ended in all.await {
@@ -206,15 +220,23 @@ fn spawn<K>(client: &Client, writer: Writer<K>, shrink: fn(&mut K), changed: imp
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
-    tokio::spawn(follow(watcher(Api::<K>::all(client.clone()), watcher::Config::default()), writer, shrink, changed))
+    tokio::spawn(follow(whole_watch::<K>(client), writer, shrink, changed, None))
 }
 
-/// Follows one watch. Objects that went away while it was interrupted are told of too.
+fn whole_watch<K>(client: &Client) -> impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    watcher(Api::<K>::all(client.clone()), watcher::Config::default().page_size(PAGE))
+}
+
+/// Follows one watch. Objects that went away while it was interrupted are told of too, and whoever waits for it that all are there.
 async fn follow<K>(
     stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
     mut writer: Writer<K>,
     shrink: fn(&mut K),
     changed: impl Fn(&K) + Send + 'static,
+    mut filled: Option<oneshot::Sender<()>>,
 ) where
     K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
@@ -242,51 +264,12 @@ async fn follow<K>(
                 for gone in std::mem::take(&mut before).values() {
                     changed(gone);
                 }
+                if let Some(filled) = filled.take() {
+                    // Nobody waits any more at a shutdown.
+                    let _ = filled.send(());
+                }
             }
             watcher::Event::Apply(object) | watcher::Event::Delete(object) => changed(object),
         }
     }
-}
-
-fn drop_managed_fields<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
-    if let Some(annotations) = object.meta_mut().annotations.as_mut() {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
-}
-
-/// Of an ended request others need only what it asked for and that it ended; of any, nobody needs the plan's lists.
-fn shrink_request(request: &mut DeploymentRequest) {
-    drop_managed_fields(request);
-    let ended = request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
-    if let Some(status) = request.status.as_mut() {
-        if let Some(plan) = status.run.plan.as_mut() {
-            plan.objects = Vec::new();
-        }
-        if ended {
-            status.run.conditions = Vec::new();
-            status.run.plan = None;
-            status.run.errors = Vec::new();
-            status.approval = None;
-            status.pre_export_step = None;
-            status.pre_deployment_step = None;
-            status.run.gates = crate::api::request_status::GateStatus::default();
-        }
-    }
-    if ended {
-        request.metadata.annotations = None;
-        request.spec.notes = None;
-        request.spec.deployment_settings = None;
-        request.spec.requested_by = None;
-        request.spec.share_with = Vec::new();
-    }
-}
-
-fn shrink_artifact(artifact: &mut Artifact) {
-    drop_managed_fields(artifact);
-    // Jobs may have removed themselves before the next version was exported.
-    artifact.spec.objects.retain(|object| object.kind == "Job");
-    artifact.spec.objects.truncate(MAX_JOBS);
-    artifact.spec.objects.shrink_to_fit();
-    artifact.spec.exported_by.groups = Vec::new();
 }

@@ -1,5 +1,8 @@
 //! Access reviews: what somebody else may do, asked of the API server and never guessed.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec,
     SubjectAccessReview, SubjectAccessReviewSpec, SubjectRulesReviewStatus,
@@ -7,6 +10,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
+use super::answers::{Answers, is_believed};
 use crate::api::names;
 use crate::api::reference::Identity;
 
@@ -77,19 +81,64 @@ impl Right {
 #[derive(Clone)]
 pub struct Access {
     client: Client,
+    answers: Arc<Answers>,
 }
 
 impl Access {
     /// Asks with this client, which must be allowed to create subject access reviews.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, answers: Arc::default() }
     }
 
-    /// Whether `who` holds `right`.
+    /// Whether `who` holds `right` now.
     ///
     /// # Errors
     /// Where the review can't be made.
     pub async fn may(&self, who: &Identity, right: &Right) -> kube::Result<bool> {
+        let asked = Instant::now();
+        let held = self.ask(who, right).await?;
+        if let Some(slot) = self.answers.slot((who.clone(), right.clone())) {
+            let mut answer = slot.lock().await;
+            if answer.is_none_or(|(at, _)| at < asked) {
+                *answer = Some((asked, held));
+            }
+        }
+        Ok(held)
+    }
+
+    /// Whether `who` holds `right`, or did so no longer ago than `age`. Those who ask at the same time are answered together. Only the
+    /// answer `believed` is taken from before: the other one is asked for again.
+    ///
+    /// # Errors
+    /// Where the review can't be made.
+    pub async fn lately(&self, who: &Identity, right: &Right, believed: bool, age: Duration) -> kube::Result<bool> {
+        let Some(slot) = self.answers.slot((who.clone(), right.clone())) else { return self.ask(who, right).await };
+        let mut answer = slot.lock().await;
+        if is_believed(&answer, believed, age) {
+            return Ok(believed);
+        }
+        let asked = Instant::now();
+        let held = self.ask(who, right).await?;
+        *answer = Some((asked, held));
+        Ok(held)
+    }
+
+    /// Whether `who` holds one of `rights`, or did so no longer ago than `age`. One that they held before is asked for first.
+    ///
+    /// # Errors
+    /// Where a review can't be made.
+    pub async fn any_lately(&self, who: &Identity, rights: &[Right], age: Duration) -> kube::Result<bool> {
+        let (held_before, others): (Vec<&Right>, Vec<&Right>) =
+            rights.iter().partition(|right| self.answers.was_yes(&(who.clone(), (*right).clone())));
+        for right in held_before.into_iter().chain(others) {
+            if self.lately(who, right, true, age).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn ask(&self, who: &Identity, right: &Right) -> kube::Result<bool> {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
                 user: Some(who.username.clone()).filter(|u| !u.is_empty()),

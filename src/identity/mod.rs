@@ -1,6 +1,7 @@
 //! Who acts: the operator's own client, the delegate's client, access reviews, and the rules to grant.
 
 pub mod access;
+pub mod answers;
 pub mod clients;
 pub mod delegate;
 pub mod grants;

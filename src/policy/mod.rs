@@ -9,5 +9,6 @@ pub mod readiness;
 pub mod record;
 pub mod request;
 pub mod stage;
+pub mod storage;
 pub mod window;
 pub mod windows;

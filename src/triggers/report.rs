@@ -6,6 +6,7 @@ use super::health::{Failure, LONGEST};
 use super::outlet::Outlet;
 use crate::api::condition::Observation;
 use crate::api::pipeline::SinkStatus;
+use crate::text;
 
 /// The condition that tells whether the sinks take what is sent to them.
 pub const SINKS_DELIVERING: &str = "SinksDelivering";
@@ -20,7 +21,7 @@ pub fn status(outlet: &Outlet, waiting: usize) -> SinkStatus {
         // Where all is well, what happens to be on its way is no news.
         waiting: if failing { i32::try_from(waiting).unwrap_or(i32::MAX) } else { 0 },
         failing_since: outlet.health.failing_since,
-        last_error: outlet.health.last.as_ref().map(|f| f.message().chars().take(MOST_ERROR).collect()),
+        last_error: outlet.health.last.as_ref().map(|f| text::bounded(f.message(), MOST_ERROR)),
         cursor: outlet.progress.cursor(),
     }
 }

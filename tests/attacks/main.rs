@@ -51,6 +51,7 @@ mod scene;
 mod seen;
 mod sinks;
 mod stolen;
+mod stored;
 mod taken;
 mod twins;
 mod window;

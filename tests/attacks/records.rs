@@ -18,13 +18,14 @@ async fn nobody_forges_the_proof_of_an_earlier_stage() {
     let artifacts: Api<Artifact> = Api::namespaced(world.admin.clone(), &world.host);
     let artifact = artifacts.list(&ListParams::default()).await.unwrap().items.remove(0);
     let name = artifact.metadata.name.clone().unwrap();
-    let alone = ["artifacts are written and removed by the operator alone"];
+    let alone = ["artifacts are written by the operator alone"];
     let mut forged = artifact.clone();
     forged.metadata = kube::api::ObjectMeta { name: Some("orders-2.0.0".into()), ..Default::default() };
     refused(46, "an Artifact is made", artifacts.create(&PostParams::default(), &forged), 403, &alone).await;
     let relabelled = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
     refused(46, "an Artifact is changed", artifacts.patch(&name, &PatchParams::default(), &relabelled), 403, &alone).await;
-    refused(46, "an Artifact is deleted", artifacts.delete(&name, &DeleteParams::default()), 403, &alone).await;
+    let proof = ["an artifact that was deployed is the proof of it and stays"];
+    refused(46, "an Artifact is deleted", artifacts.delete(&name, &DeleteParams::default()), 403, &proof).await;
     let status = ["this status is written by the operator alone"];
     let nothing = Patch::Merge(json!({"status": {"deployments": []}}));
     refused(

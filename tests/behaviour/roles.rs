@@ -65,7 +65,10 @@ async fn each_role_holds_what_it_is_for_and_nothing_else() {
     hold(&access, &ada, on(host, &["create", "update", "patch", "delete", "get", "list", "watch"], &configuration), true).await;
     hold(&access, &ada, on(host, &READ, &OURS), true).await;
     hold(&access, &ada, on(host, &["administer"], &["pipelines"]), true).await;
-    hold(&access, &ada, on(host, &WRITE, &["artifacts"]), false).await;
+    // What was never deployed may be deleted, which admission sees to.
+    hold(&access, &ada, on(host, &["delete"], &["artifacts"]), true).await;
+    let writes: Vec<&str> = WRITE.into_iter().filter(|verb| *verb != "delete").collect();
+    hold(&access, &ada, on(host, &writes, &["artifacts"]), false).await;
     hold(&access, &ada, [on(host, &["deploy"], &["pipelines"]), on(host, &["approve"], &["stages"])].concat(), false).await;
     hold(&access, &ada, on(host, &["use"], &["environments"]), false).await;
     hold(&access, &ada, [others(host), vec![status("patch"), Right::on("create", GROUP, "deploymentrequests", host)]].concat(), false)

@@ -22,6 +22,7 @@ mod tls;
 
 mod abroad;
 mod behind;
+mod calls;
 mod comings;
 mod connection;
 mod gate;
@@ -37,6 +38,7 @@ mod page;
 mod proxy;
 mod raced;
 mod remote;
+mod room;
 mod server;
 mod shared;
 mod sinks;

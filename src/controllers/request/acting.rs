@@ -11,6 +11,7 @@ use crate::api::reference::Identity;
 use crate::driver::controller::ReconcileError;
 use crate::driver::remotes::Remote;
 use crate::identity::access::{self, Access, Right};
+use crate::identity::answers::JUST_NOW;
 use crate::identity::clients::ClientError;
 use crate::identity::delegate::{Delegate, DelegateClient};
 use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, grants, remote};
@@ -175,8 +176,9 @@ pub(super) fn unanswered(remote: &Remote, error: &kube::Error) -> Obstacle {
 /// Whether the requester could decide in an approver's place: as them, or with a token of theirs.
 pub(super) async fn requester_could_approve(access: Access, observed: &Observed) -> Result<bool, ReconcileError> {
     let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(false) };
-    // An owner's or an approver's own request is refused at the gate by name.
+    // An owner's or an approver's own request is refused at the gate by name. That the requester could not is what opens the gate, and is what
+    // requests that come together need not ask each.
     let rights = approvers::rights_to_become(observed, stage);
-    let answers = try_join_all(rights.iter().map(|right| access.may(requester, right))).await?;
+    let answers = try_join_all(rights.iter().map(|right| access.lately(requester, right, false, JUST_NOW))).await?;
     Ok(answers.into_iter().any(|held| held))
 }

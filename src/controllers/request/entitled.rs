@@ -1,7 +1,8 @@
 //! Whether those in whose name something is deployed may still have it so: the requester, and the owner of the stage.
 
-use futures::future::{OptionFuture, join_all};
-use kube::Error;
+use std::time::Duration;
+
+use futures::future::OptionFuture;
 
 use super::export::Unusable;
 use super::origin::Origin;
@@ -12,8 +13,8 @@ use crate::policy::request::rights;
 use crate::policy::stage;
 
 /// Asks for the rights that admission asked for when request and stage were written, and for those on what is deployed. It borrows
-/// nothing of a pass, so that it is asked beside what takes longer.
-pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin) -> Result<RightsFact, ReconcileError> {
+/// nothing of a pass, so that it is asked beside what takes longer. What was answered no longer ago than `age` counts.
+pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin, age: Duration) -> Result<RightsFact, ReconcileError> {
     match origin.unusable() {
         Some(Unusable::Waits(obstacle)) => return Ok(RightsFact::Missing(obstacle.clone())),
         Some(Unusable::Ends(obstacle)) => return Ok(RightsFact::Refused(obstacle.clone())),
@@ -32,13 +33,11 @@ pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin
         .map(|(name, owner)| {
             let asked = stage::to_answer_for(host, name);
             let access = &access;
-            async move {
-                let answers = join_all(asked.iter().map(|right| access.may(owner, right))).await;
-                answers.into_iter().try_fold(false, |held, answer| Ok::<_, Error>(held | answer?))
-            }
+            async move { access.any_lately(owner, &asked, age).await }
         })
         .into();
-    let (may_deploy, answers, lacking) = futures::join!(access.may(&requester, &deploys), answering, origin.lacking(&access, &requester));
+    let (may_deploy, answers, lacking) =
+        futures::join!(access.lately(&requester, &deploys, true, age), answering, origin.lacking(&access, &requester, age));
     let mut missing = Vec::new();
     if !may_deploy? {
         missing.push(rights::unshared(host, pipeline, &requester));

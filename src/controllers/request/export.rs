@@ -8,13 +8,16 @@ use super::observe;
 use super::pass::Pass;
 use crate::api::artifact::ArtifactOrigin;
 use crate::api::reference::Identity;
-use crate::api::{Artifact, Environment};
+use crate::api::{Artifact, Environment, Solution};
 use crate::delivery::bundle::Bundle;
 use crate::delivery::export::{self, ExportError, Exported, Source};
 use crate::delivery::failure::Failure;
 use crate::delivery::store::{NewArtifact, StoreError, Stored};
 use crate::driver::controller::ReconcileError;
+use crate::driver::trimmed;
+use crate::identity::answers::RECENT;
 use crate::policy::request::observed::{ExportFact, Observed, Obstacle};
+use crate::policy::storage::STORAGE_FULL;
 
 impl Pass {
     /// The artifact's objects: read from the store once in a pass, and verified there.
@@ -27,6 +30,19 @@ impl Pass {
         let bundle = self.cluster.artifacts.load(artifact).await?;
         self.bundle = Some((artifact.spec.digest.clone(), bundle.clone()));
         Ok(bundle)
+    }
+
+    /// Whether a version is about to be exported, and the Solution is known as the cache keeps it.
+    pub(super) fn lacks_solution(&self) -> bool {
+        self.around.artifact.is_none() && self.around.solution.as_deref().is_some_and(trimmed::is_shortened)
+    }
+
+    /// Reads the Solution live: its version is judged once more on what is then exported.
+    pub(super) async fn read_solution(&mut self) -> Result<(), ReconcileError> {
+        let Some(known) = self.around.solution.take() else { return Ok(()) };
+        let namespace = known.namespace().unwrap_or_default();
+        self.around.solution = observe::get::<Solution>(&self.cluster, &namespace, Some(&known.name_any())).await?;
+        Ok(())
     }
 
     /// Exports, or finds the version stored already.
@@ -103,7 +119,7 @@ impl Pass {
             Err(error) => return Ok(Unusable::of(&error)?.into()),
         };
         if let Err(error) =
-            export::readable(&self.cluster.discovery, &self.cluster.access, &requester, &source.spec.namespace, &bundle).await
+            export::readable(&self.cluster.discovery, &self.cluster.access, &requester, &source.spec.namespace, &bundle, RECENT).await
         {
             return export_obstacle(&error);
         }
@@ -145,6 +161,23 @@ impl Pass {
         Ok((source, requester))
     }
 
+    /// Stores a version, as far as there is room for it.
+    pub(super) async fn save(&self, new: NewArtifact) -> Result<Stored, StoreError> {
+        let (host, environment) = (self.host(), new.source.environment.clone());
+        let name = observe::artifact_name(&self.request);
+        let full = |bytes| self.cluster.rooms.take(&host, &name, environment.as_deref(), bytes);
+        self.cluster.artifacts.save_within(&full, &host, new, Timestamp::now()).await
+    }
+
+    /// Why there is no room for anything new, where that is known before it is read. A registry takes what is large.
+    pub(super) fn no_room(&self, environment: Option<&str>) -> Option<ExportFact> {
+        if self.around.artifact.is_some() || self.cluster.options.artifact_store.is_some() {
+            return None;
+        }
+        let message = self.cluster.rooms.full(&self.host(), environment)?;
+        Some(ExportFact::Missing(Obstacle { reason: STORAGE_FULL.into(), message }))
+    }
+
     pub(super) async fn export_anew(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
         // What is missing of a stored version is fetched again from where it came.
         let left = self.around.artifact.as_ref().filter(|_| self.request.spec.source_environment.is_none());
@@ -160,6 +193,13 @@ impl Pass {
                 message: "the solution does not exist in the development environment any more".into(),
             }));
         };
+        if let Some(full) = self.no_room(Some(&source.name_any())) {
+            return Ok(full);
+        }
+        if trimmed::is_shortened(solution.as_ref()) {
+            // Decided again on the Solution as it is.
+            return Err(ReconcileError::Overtaken);
+        }
         let selector = match export::selector_text(&solution.name_any(), &solution.spec) {
             Ok(selector) => selector,
             Err(error) => return export_obstacle(&error),
@@ -197,7 +237,7 @@ impl Pass {
             connection_references: solution.spec.connection_references.clone(),
             dependencies: solution.spec.dependencies.clone(),
         };
-        let stored = self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await;
+        let stored = self.save(new).await;
         self.stored(observed, stored, &origin, bundle).await
     }
 
@@ -211,7 +251,7 @@ impl Pass {
     ) -> Result<ExportFact, ReconcileError> {
         let Stored { artifact, is_same } = match stored {
             Ok(stored) => stored,
-            Err(error) if error.failure() == Failure::Refused && error.of_registry().is_none() => {
+            Err(error) if error.failure() == Failure::Refused && error.of_place().is_none() => {
                 return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactRefused".into(), message: error.to_string() }));
             }
             Err(error) => return Ok(Unusable::of(&error)?.into()),
@@ -245,7 +285,7 @@ impl Unusable {
     /// `Err` is what the pass is repeated for.
     pub(super) fn of(error: &StoreError) -> Result<Self, ReconcileError> {
         let obstacle = |reason: &str| Obstacle { reason: reason.into(), message: error.to_string() };
-        match (error.failure(), error.of_registry()) {
+        match (error.failure(), error.of_place()) {
             (Failure::Refused, reason) => Ok(Self::Ends(obstacle(reason.unwrap_or("ArtifactAltered")))),
             (_, Some(reason)) => Ok(Self::Waits(obstacle(reason))),
             (_, None) => Err(ReconcileError::Transient(error.to_string())),

@@ -28,6 +28,7 @@ use crate::controllers::environment::CROWDED;
 use crate::delivery::apply::Applied;
 use crate::driver::Cluster;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
+use crate::driver::{open_requests, trimmed};
 
 use pass::Pass;
 use window::Readers;
@@ -97,7 +98,16 @@ impl Reconciler for RequestController {
         if !self.cluster.serves(&request.namespace().unwrap_or_default()) || self.cluster.written.is_stale(request.as_ref()) {
             return Ok(Next::Done);
         }
-        let pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await;
+        let request = if trimmed::is_shortened(request.as_ref()) {
+            let host = request.namespace().unwrap_or_default();
+            let live = observe::get::<DeploymentRequest>(&self.cluster, &host, Some(&request.name_any())).await?;
+            live.filter(|live| live.uid() == request.uid())
+        } else {
+            Some(request)
+        };
+        // It is gone, or has ended meanwhile: the watch brings that.
+        let Some(request) = request.filter(|request| open_requests::is_open(request)) else { return Ok(Next::Done) };
+        let pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await?;
         let remote = pass.around.target.as_ref().and_then(|target| target.spec.cluster.clone());
         let admitted = remote.map(|remote| self.cluster.remotes.admit(&pass.host(), &remote));
         if matches!(admitted, Some(None)) {
@@ -108,7 +118,7 @@ impl Reconciler for RequestController {
     }
 
     async fn give_up(&self, request: Arc<DeploymentRequest>, why: String) -> Result<Next, ReconcileError> {
-        let mut pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await;
+        let mut pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await?;
         Box::pin(pass.give_up(reduced::INTERNAL_ERROR, &why)).await
     }
 }

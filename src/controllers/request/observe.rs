@@ -18,6 +18,7 @@ use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage, duration};
 use crate::driver::Cluster;
 use crate::driver::controller::ReconcileError;
+use crate::driver::trimmed;
 use crate::policy::request::observed::{
     ArtifactView, ClaimView, CurrentVersion, Decided, DelegateView, DeploymentView, Facts, Lookup, Observed, PipelineView, PreviousStage,
     Replaced, RequestView, Rival, SolutionView, SourceView, StageView, TargetView,
@@ -54,7 +55,7 @@ pub struct Surroundings {
 }
 
 /// Gathers from the caches.
-pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Surroundings {
+pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Result<Surroundings, ReconcileError> {
     let host = request.namespace().unwrap_or_default();
     let stores = &cluster.stores;
     let stage_of = |name: &str| stores.stages.get(&ObjectRef::new(name).within(&host));
@@ -70,7 +71,10 @@ pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Surroundi
         Some(stage) => environments.newest(&host, &stage.spec.target_environment).await,
         None => None,
     };
-    let artifact = cluster.records.artifacts.newest(&host, &artifact_name(request)).await;
+    let artifact = match cluster.records.artifacts.newest(&host, &artifact_name(request)).await {
+        Some(short) if trimmed::is_shortened(short.as_ref()) => get::<Artifact>(cluster, &host, Some(&short.name_any())).await?,
+        artifact => artifact,
+    };
     let developed_in = origin::developed_in(stores, request, pipeline.as_deref(), stage.as_deref());
     let source = match source_name(request, pipeline.as_deref(), artifact.as_deref(), &developed_in) {
         Some(name) => environments.newest(&host, &name).await,
@@ -89,7 +93,7 @@ pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Surroundi
         })
         .collect();
     let dependency = origin::dependency(stores, &host, stage.as_deref(), artifact.as_deref());
-    Surroundings {
+    Ok(Surroundings {
         pipeline,
         stage,
         previous,
@@ -102,7 +106,7 @@ pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Surroundi
         developed_in,
         dependency,
         confirmed: false,
-    }
+    })
 }
 
 /// Reads everything live.
@@ -151,6 +155,7 @@ pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<Surr
     })
 }
 
+/// Reads one object live.
 pub(super) async fn get<K>(cluster: &Cluster, namespace: &str, name: Option<&str>) -> kube::Result<Option<Arc<K>>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,

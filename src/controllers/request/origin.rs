@@ -1,6 +1,7 @@
 //! Where what a request deploys comes from: who develops it, and what the requester may read of that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -109,16 +110,16 @@ pub(super) struct Origin {
 
 impl Origin {
     /// What the requester lacks; `Err` is why it could not be found out.
-    pub(super) async fn lacking(&self, access: &Access, requester: &Identity) -> Result<Vec<Obstacle>, ReconcileError> {
+    pub(super) async fn lacking(&self, access: &Access, requester: &Identity, age: Duration) -> Result<Vec<Obstacle>, ReconcileError> {
         let mut lacking = Vec::new();
         for (environment, namespace) in &self.developed {
             let right = Right::on("update", crate::api::GROUP, "solutions", namespace).named(&self.solution);
-            if !access.may(requester, &right).await? {
+            if !access.lately(requester, &right, true, age).await? {
                 lacking.push(rights::developed_elsewhere(&self.solution, &self.version, environment, requester, &right));
             }
         }
         if let (Some((namespace, bundle)), Some(discovery)) = (&self.exported, &self.discovery) {
-            match export::readable(discovery, access, requester, namespace, bundle).await {
+            match export::readable(discovery, access, requester, namespace, bundle, age).await {
                 Ok(()) => {}
                 Err(error @ ExportError::RequesterMayNotRead { .. }) => {
                     lacking.push(Obstacle { reason: error.reason().into(), message: error.to_string() });

@@ -25,6 +25,7 @@ use crate::delivery::health::Healthy;
 use crate::driver::controller::{Next, ReconcileError};
 use crate::driver::remotes::Remote;
 use crate::driver::{Cluster, status};
+use crate::identity::answers::{JUST_NOW, RECENT};
 use crate::policy::request::observed::{Facts, Observed};
 use crate::policy::request::report::{self, Report};
 use crate::policy::request::step::{GateKind, Step, Waiting};
@@ -54,10 +55,10 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    pub(super) async fn new(cluster: Arc<Cluster>, running: Running, request: Arc<DeploymentRequest>) -> Self {
-        let around = observe::cached(&cluster, &request).await;
+    pub(super) async fn new(cluster: Arc<Cluster>, running: Running, request: Arc<DeploymentRequest>) -> Result<Self, ReconcileError> {
+        let around = observe::cached(&cluster, &request).await?;
         let facts = Facts::default();
-        Self {
+        Ok(Self {
             cluster,
             running,
             request,
@@ -70,7 +71,7 @@ impl Pass {
             healthy: None,
             errors: Vec::new(),
             results: Vec::new(),
-        }
+        })
     }
 
     pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {
@@ -93,10 +94,11 @@ impl Pass {
             match step {
                 Step::Confirm => self.around = observe::live(&self.cluster, &self.request).await?,
                 Step::Resolve => self.facts.resolve = self.resolve().await?,
+                Step::Export if self.lacks_solution() => self.read_solution().await?,
                 Step::Export if self.facts.rights.is_some() => self.facts.export = Some(self.export(&observed).await?),
                 Step::Export => {
                     // What may be read of it the export asks itself.
-                    let asking = entitled(self.cluster.access.clone(), &observed, Origin::default());
+                    let asking = entitled(self.cluster.access.clone(), &observed, Origin::default(), RECENT);
                     let (export, rights) = tokio::try_join!(self.export(&observed), asking)?;
                     self.facts.export = Some(export);
                     self.facts.rights = Some(rights);
@@ -110,9 +112,9 @@ impl Pass {
                 }
                 Step::Plan if gates::are_passed(&observed) => {
                     // The claim is next: what it reads live is read meanwhile.
-                    let reading = Live::read(self.cluster.clone(), self.request.clone(), self.around.target.clone());
+                    let reading = Live::read(self.cluster.clone(), self.request.clone());
                     let deployed = self.origin(&observed).await?;
-                    let asking = entitled(self.cluster.access.clone(), &observed, deployed);
+                    let asking = entitled(self.cluster.access.clone(), &observed, deployed, JUST_NOW);
                     let (plan, live, rights) = tokio::try_join!(self.plan(&observed), reading, asking)?;
                     self.facts.plan = Some(plan);
                     self.live = Some(live);
@@ -121,7 +123,9 @@ impl Pass {
                 Step::Plan => self.facts.plan = Some(self.plan(&observed).await?),
                 Step::AskRights => {
                     let origin = self.origin(&observed).await?;
-                    self.facts.rights = Some(entitled(self.cluster.access.clone(), &observed, origin).await?);
+                    // Those who are asked to decide are asked beforehand; what leads to a write is asked for now.
+                    let age = if observed.request.artifact_digest.is_none() { RECENT } else { JUST_NOW };
+                    self.facts.rights = Some(entitled(self.cluster.access.clone(), &observed, origin, age).await?);
                 }
                 Step::AskApprover => {
                     let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
@@ -256,7 +260,8 @@ impl Pass {
         let mut new = self.status();
         let before = new.phase.clone();
         self.tell(&mut new, &report::waiting(observed, wait), now);
-        if self.write(&new).await? && (before != new.phase || wait.reason != "WaitingForHealth") {
+        let said = self.write(&new).await? && (before != new.phase || wait.reason != "WaitingForHealth");
+        if said || self.window_lags(&new.phase) {
             self.record_in_solution(&new, &wait.message, now).await;
         }
         let until = wait.until.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
@@ -264,6 +269,13 @@ impl Pass {
             Some(delay) => Next::After(delay.max(SOONEST)),
             None => Next::Done,
         })
+    }
+
+    /// Whether the developer's window does not say that the request deploys: the start is not written there.
+    fn window_lags(&self, phase: &str) -> bool {
+        let window = self.around.solution.as_ref().and_then(|solution| solution.status.as_ref());
+        let entry = window.and_then(|window| window.deployments.iter().find(|d| d.request_uid == self.uid()));
+        self.status().start_time.is_some() && entry.is_some_and(|entry| entry.phase != phase)
     }
 
     pub(super) fn event(&self, trigger: Trigger, type_: EventType, message: &str) {

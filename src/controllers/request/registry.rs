@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
@@ -58,6 +57,9 @@ impl Pass {
             Ok(way) => way,
             Err(unusable) => return Ok(unusable.into()),
         };
+        if let Some(full) = self.no_room(None) {
+            return Ok(full);
+        }
         let wanted = self.request.spec.solution.clone();
         let written = match self.cluster.registries.fetch(&asker, &repository, digest, &wanted, &access).await {
             Ok(written) => written,
@@ -81,7 +83,7 @@ impl Pass {
             connection_references: written.connection_references,
             dependencies: written.dependencies,
         };
-        let stored = self.cluster.artifacts.save(&self.host(), new, Timestamp::now()).await;
+        let stored = self.save(new).await;
         self.stored(observed, stored, &origin, bundle).await
     }
 

@@ -8,6 +8,7 @@ use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 
 use super::Way;
+use super::observe;
 use super::pass::Pass;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::{Claim, DeployedSolution, EnvironmentStatus};
@@ -21,15 +22,13 @@ use crate::delivery::health::{self, Healthy};
 use crate::delivery::planned::Planned;
 use crate::driver::Cluster;
 use crate::driver::controller::ReconcileError;
+use crate::identity::answers::JUST_NOW;
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::gates;
 use crate::policy::request::observed::{ApplyFact, ClaimFact, HealthFact, Observed, Obstacle};
 use crate::policy::request::report;
 use crate::policy::request::step::{Progress, Waiting};
 use crate::policy::{clock, record};
-
-/// How old a live reading may be when the claim is decided on it.
-const JUST_NOW: Duration = Duration::from_millis(100);
 
 /// How long before the end of its time an object that is not healthy is asked why: a look takes a while.
 const JUST_BEFORE: Duration = Duration::from_secs(1);
@@ -40,37 +39,28 @@ const NOT_PRUNED: &str = "deployed and healthy, but not all that earlier version
 /// The most characters that a message says of one of them; the status has the whole.
 const MAX_REASON: usize = 512;
 
-/// A request, its stage and its target as they are, and not as a cache has them.
+/// The stage as it is, and not as a cache has it. Request and Environment need no reading: both are written before the target is, on the
+/// very state that was decided on, and the API server refuses a write on any other.
 pub(super) struct Live {
-    request: Option<DeploymentRequest>,
     stage: Option<Stage>,
-    target: Option<Environment>,
     at: Instant,
 }
 
 impl Live {
-    /// Reads them. Borrows nothing, so that it can be done beside something else.
-    pub(super) async fn read(
-        cluster: Arc<Cluster>,
-        request: Arc<DeploymentRequest>,
-        target: Option<Arc<Environment>>,
-    ) -> Result<Self, ReconcileError> {
+    /// Reads it. Borrows nothing, so that it can be done beside something else.
+    pub(super) async fn read(cluster: Arc<Cluster>, request: Arc<DeploymentRequest>) -> Result<Self, ReconcileError> {
         let at = Instant::now();
-        let (client, host) = (cluster.clients.operator(), request.namespace().unwrap_or_default());
-        let requests: Api<DeploymentRequest> = Api::namespaced(client.clone(), &host);
-        let stages: Api<Stage> = Api::namespaced(client.clone(), &host);
-        let environments: Api<Environment> = Api::namespaced(client, &host);
-        let (name, target) = (request.name_any(), target.map(|t| t.name_any()).unwrap_or_default());
-        let (request, stage, target) =
-            tokio::try_join!(requests.get_opt(&name), stages.get_opt(&request.spec.stage), environments.get_opt(&target))?;
-        Ok(Self { request, stage, target, at })
+        let stages: Api<Stage> = Api::namespaced(cluster.clients.operator(), &request.namespace().unwrap_or_default());
+        let stage = stages.get_opt(&request.spec.stage).await?;
+        Ok(Self { stage, at })
     }
 }
 
 impl Pass {
-    /// Reads request, stage and environment live; claims the environment where they are what the plan was made on; and writes the start.
+    /// Reads the stage live; claims the environment where both are what the plan was made on; and writes the start, on the request that it was
+    /// made for.
     pub(super) async fn claim(&mut self, observed: &Observed, now: Timestamp) -> Result<(), ReconcileError> {
-        if !self.unchanged().await? {
+        if !self.unchanged().await? || !self.still_claimed(observed).await? {
             // Decided again on what is now true, with a plan of its own.
             self.facts.plan = None;
             self.facts.claim = None;
@@ -88,8 +78,11 @@ impl Pass {
         };
         let solution = self.request.spec.solution.name.clone();
         let of_cluster = prepared.planned.kinds_of_cluster();
-        let planned_on =
-            observed.target.present().map(|t| (t.uid.clone(), t.environment_id.clone(), t.current.as_ref().map(|c| c.digest.clone())));
+        let generation = target.metadata.generation;
+        let planned_on = observed
+            .target
+            .present()
+            .map(|t| (t.uid.clone(), generation, t.environment_id.clone(), t.current.as_ref().map(|c| c.digest.clone())));
         let name = target.name_any();
         let (claiming, environment) = self
             .cluster
@@ -102,8 +95,12 @@ impl Pass {
                     status.solutions.len() - 1
                 });
                 let entry = &mut status.solutions[index];
-                let now_on =
-                    (environment.uid().unwrap_or_default(), status.environment_id.clone().unwrap_or_default(), entry.digest.clone());
+                let now_on = (
+                    environment.uid().unwrap_or_default(),
+                    environment.metadata.generation,
+                    status.environment_id.clone().unwrap_or_default(),
+                    entry.digest.clone(),
+                );
                 match &entry.claim {
                     Some(held) if held.request_uid != claim.request_uid => return Claiming::Lost(held.request.clone()),
                     Some(_) => return Claiming::Won,
@@ -151,31 +148,36 @@ impl Pass {
             poll: None,
         };
         self.tell(&mut new, &report::waiting(observed, &wait), now);
-        let window = self.record_in_solution(&new, &wait.message, now);
-        let (started, ()) = futures::join!(self.write(&new), window);
-        started?;
+        // The developer's window shows it when it takes longer than this pass.
+        self.write(&new).await?;
         self.facts.claim = Some(ClaimFact::Won);
         self.event(Trigger::OnDeploymentStarted, EventType::Normal, &wait.message);
         Ok(())
     }
 
-    /// Whether request, stage and environment are live what this pass decided on; takes over what differs.
+    /// Whether the stage is live what this pass decided on; takes over what differs.
     async fn unchanged(&mut self) -> Result<bool, ReconcileError> {
-        let Live { request, stage, target, at: _ } = match self.live.take().filter(|live| live.at.elapsed() < JUST_NOW) {
+        let Live { stage, at: _ } = match self.live.take().filter(|live| live.at.elapsed() < JUST_NOW) {
             Some(live) => live,
-            None => Live::read(self.cluster.clone(), self.request.clone(), self.around.target.clone()).await?,
+            None => Live::read(self.cluster.clone(), self.request.clone()).await?,
         };
-        let Some(request) = request.filter(|r| r.uid() == self.request.uid()) else {
-            return Err(ReconcileError::Other(format!("request {} was deleted; nothing was written", self.request.name_any())));
-        };
-        let same_request = request.resource_version() == self.request.resource_version();
-        let same_stage = stage.as_ref().map(identity) == self.around.stage.as_deref().map(identity);
-        let same_target = target.as_ref().map(|e| (identity(e), environment_id(e)))
-            == self.around.target.as_deref().map(|e| (identity(e), environment_id(e)));
-        self.request = Arc::new(request);
+        let same = stage.as_ref().map(identity) == self.around.stage.as_deref().map(identity);
         self.around.stage = stage.map(Arc::new);
-        self.around.target = target.map(Arc::new);
-        Ok(same_request && same_stage && same_target)
+        Ok(same)
+    }
+
+    /// A claim that this request holds already, as its start could not be written, is not written again: then the Environment is read.
+    /// Takes over what differs from what this pass decided on.
+    async fn still_claimed(&mut self, observed: &Observed) -> Result<bool, ReconcileError> {
+        let (Some(seen), Some(target)) = (observed.target.present(), self.around.target.clone()) else { return Ok(true) };
+        if seen.claim.as_ref().is_none_or(|claim| claim.request_uid != self.uid()) {
+            return Ok(true);
+        }
+        let live = observe::get::<Environment>(&self.cluster, &self.host(), Some(&target.name_any())).await?;
+        let id = |environment: &Environment| environment.status.as_ref().and_then(|s| s.environment_id.clone());
+        let same = live.as_deref().is_some_and(|live| identity(live) == identity(target.as_ref()) && id(live) == id(&target));
+        self.around.target = live;
+        Ok(same)
     }
 
     /// Applies what was planned, as the delegate.
@@ -364,8 +366,4 @@ fn is_more(before: &EnvironmentStatus, solution: &str, now: &EnvironmentStatus) 
 
 fn identity<K: Resource>(object: &K) -> (Option<String>, Option<i64>) {
     (object.meta().uid.clone(), object.meta().generation)
-}
-
-fn environment_id(environment: &Environment) -> Option<String> {
-    environment.status.as_ref().and_then(|s| s.environment_id.clone())
 }

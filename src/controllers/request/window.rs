@@ -23,6 +23,7 @@ use crate::driver::status;
 use crate::identity::access::{self, Access, Right};
 use crate::policy::request::{decisions, not_looked_for};
 use crate::policy::window::{self, MAX_MESSAGE, Runs};
+use crate::text;
 
 /// After how long each further try is made.
 const TRIES: [Duration; 4] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_mins(1), Duration::from_mins(5)];
@@ -113,9 +114,9 @@ impl Pass {
             request_uid: self.uid(),
             requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
             never_accepted: !condition::is_true(&run.conditions, condition_types::ACCEPTED),
-            message: Some(bounds::text(&told, MAX_MESSAGE)),
+            message: Some(bounds::text(&text::plain(&told), MAX_MESSAGE)),
             approved_by: self.approved_by(run),
-            approval_comments: status.and_then(|s| s.approval.as_ref()).and_then(|a| a.comments.clone()),
+            approval_comments: status.and_then(|s| s.approval.as_ref()?.comments.as_deref()).map(|said| text::plain(said).into_owned()),
             asked_at: self.request.metadata.creation_timestamp.as_ref().map(|t| t.0),
             at: whole_seconds(now),
             others: Vec::new(),

@@ -5,6 +5,7 @@ mod error;
 mod selector;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::authorization::v1::SubjectRulesReviewStatus;
@@ -28,6 +29,7 @@ use crate::api::cluster_scoped::{self, ClusterScopedKind};
 use crate::api::reference::{GroupKind, Identity};
 use crate::api::{GROUP, names};
 use crate::identity::access::{Access, Right};
+use crate::identity::answers::RECENT;
 
 /// The most canonical bytes that are exported.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -107,7 +109,7 @@ pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
     // Of the whole cluster not even whether there is anything is for those who may not list it: a selector can ask for any label.
     let of_cluster = chosen.iter().filter(|kind| !kind.namespaced);
     let rights = of_cluster.flat_map(|kind| to_read(&kind.resource, None)).collect();
-    held(source.access, source.requester, source.namespace, rights).await?;
+    held(source.access, source.requester, source.namespace, rights, RECENT).await?;
 
     let (readable, unreadable): (Vec<&KindInfo>, Vec<&KindInfo>) = chosen.into_iter().partition(|kind| may_list(&rules, &kind.resource));
     // Rules from elsewhere than RBAC may be missing in the answer: then only trying tells.
@@ -347,7 +349,7 @@ fn to_read(resource: &ApiResource, namespace: Option<&str>) -> Vec<Right> {
 async fn requester_may_read(source: &Source<'_>, found: &[Listed<'_>]) -> Result<(), ExportError> {
     let in_namespace = found.iter().filter(|listed| listed.kind.namespaced);
     let rights = in_namespace.flat_map(|listed| to_read(&listed.kind.resource, Some(source.namespace))).collect();
-    held(source.access, source.requester, source.namespace, rights).await
+    held(source.access, source.requester, source.namespace, rights, RECENT).await
 }
 
 /// Whether a requester may read all that an artifact holds where it was exported from.
@@ -360,6 +362,7 @@ pub async fn readable(
     requester: &Identity,
     namespace: &str,
     bundle: &Bundle,
+    age: Duration,
 ) -> Result<(), ExportError> {
     let mut rights = BTreeSet::new();
     for held in bundle.objects() {
@@ -369,13 +372,13 @@ pub async fn readable(
             rights.extend(to_read(&resource, namespaced.then_some(namespace)));
         }
     }
-    held(access, requester, namespace, rights.into_iter().collect()).await
+    held(access, requester, namespace, rights.into_iter().collect(), age).await
 }
 
-async fn held(access: &Access, requester: &Identity, namespace: &str, rights: Vec<Right>) -> Result<(), ExportError> {
+async fn held(access: &Access, requester: &Identity, namespace: &str, rights: Vec<Right>, age: Duration) -> Result<(), ExportError> {
     let answers: Vec<(Right, bool)> = stream::iter(rights)
         .map(|right| async move {
-            let may = access.may(requester, &right).await;
+            let may = access.lately(requester, &right, true, age).await;
             may.map(|may| (right, may)).map_err(|e| ExportError::api("asking what the requester may read", namespace, e))
         })
         .buffer_unordered(CONCURRENCY)

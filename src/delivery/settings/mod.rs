@@ -13,6 +13,7 @@ use super::bundle;
 use super::references;
 use crate::api::plan::PlanResult;
 use crate::api::settings::{ConnectionDefinition, DeploymentSettings, FieldTarget, VariableDefinition, VariableType};
+use crate::text;
 
 /// A request sets a variable that the solution does not define.
 pub const UNKNOWN_VARIABLE: &str = "UnknownVariable";
@@ -74,7 +75,7 @@ pub fn resolve(
                         VARIABLE,
                         &definition.name,
                         reason,
-                        format!("environment variable {}: {message}", definition.name),
+                        &format!("environment variable {}: {message}", definition.name),
                     ));
                 }
             }
@@ -82,7 +83,7 @@ pub fn resolve(
                 VARIABLE,
                 &definition.name,
                 WRONG_TYPE,
-                format!("the value of environment variable {} is not {expected}: write it as JSON", definition.name),
+                &format!("the value of environment variable {} is not {expected}: write it as JSON", definition.name),
             )),
         }
     }
@@ -102,7 +103,7 @@ pub fn resolve(
         for target in &connection.targets {
             if let Err((reason, message)) = connect(&mut objects, target, secret) {
                 let message = format!("connection reference {}: {message}", connection.name);
-                offences.push(offence(CONNECTION, &connection.name, reason, message));
+                offences.push(offence(CONNECTION, &connection.name, reason, &message));
             }
         }
     }
@@ -129,7 +130,7 @@ fn values<'a>(
                 VARIABLE,
                 &definition.name,
                 VARIABLE_MISSING,
-                format!(
+                &format!(
                     "environment variable {} is required: give it a value in the request's deploymentSettings.environmentVariables",
                     definition.name
                 ),
@@ -143,7 +144,7 @@ fn values<'a>(
             VARIABLE,
             name,
             UNKNOWN_VARIABLE,
-            format!("this version of the solution has no environment variable {name}: {}", choices("it has", defined.iter().copied())),
+            &format!("this version of the solution has no environment variable {name}: {}", choices("it has", defined.iter().copied())),
         ));
     }
     values
@@ -163,7 +164,7 @@ fn secrets(
                 CONNECTION,
                 &connection.name,
                 CONNECTION_REFERENCE_MISSING,
-                format!(
+                &format!(
                     "connection reference {} has no Secret: name one of the target in the request's deploymentSettings.connectionReferences",
                     connection.name
                 ),
@@ -176,7 +177,7 @@ fn secrets(
                 CONNECTION,
                 &connection.name,
                 CONNECTION_REFERENCE_AMBIGUOUS,
-                format!(
+                &format!(
                     "connection reference {} and another one both stand for Secret {} of development, but the request names different Secrets for them: name the same one",
                     connection.name, connection.secret_name
                 ),
@@ -189,7 +190,7 @@ fn secrets(
             CONNECTION,
             name,
             UNKNOWN_CONNECTION_REFERENCE,
-            format!("this version of the solution has no connection reference {name}: {}", choices("it has", defined.iter().copied())),
+            &format!("this version of the solution has no connection reference {name}: {}", choices("it has", defined.iter().copied())),
         ));
     }
     secrets
@@ -226,11 +227,15 @@ fn choices<'a>(intro: &str, names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-fn offence(kind: &str, name: &str, reason: &str, message: String) -> PlanResult {
+fn offence(kind: &str, name: &str, reason: &str, message: &str) -> PlanResult {
     const MAX_MESSAGE: usize = 2048;
-    let message =
-        if message.chars().count() > MAX_MESSAGE { message.chars().take(MAX_MESSAGE - 1).chain(['…']).collect() } else { message };
-    PlanResult { kind: kind.to_owned(), name: name.to_owned(), reason: reason.to_owned(), message }
+    const MAX_NAME: usize = 253;
+    PlanResult {
+        kind: kind.to_owned(),
+        name: text::bounded(name, MAX_NAME),
+        reason: reason.to_owned(),
+        message: text::bounded(&text::line(message), MAX_MESSAGE),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::{MAX_BYTES, MAX_RECORD};
 use crate::delivery::failure::Failure;
 use crate::delivery::oci::OciError;
+use crate::policy::storage::STORAGE_FULL;
 
 /// An artifact could not be stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +123,9 @@ pub enum StoreError {
         /// The bytes of the record.
         size: usize,
     },
+    /// The host, or the development environment in it, keeps as much as it may.
+    #[error("{0}")]
+    Full(String),
     /// Somebody else creates or deletes the same artifact right now.
     #[error("artifact {artifact} in host {namespace} is being made by another run: it is looked at again")]
     Busy {
@@ -152,6 +156,7 @@ impl StoreError {
                 Failure::MissingRight
             }
             Self::Registry { source, .. } => source.failure(),
+            Self::Full(_) => Failure::MissingRight,
             Self::Busy { .. } | Self::Compression { .. } => Failure::Transient,
             Self::Incomplete { .. }
             | Self::Altered { .. }
@@ -161,12 +166,13 @@ impl StoreError {
         }
     }
 
-    /// The reason in one word, where it is about the registry that artifacts are kept in.
-    pub fn of_registry(&self) -> Option<&'static str> {
+    /// The reason in one word, where it is about the place that artifacts are kept in.
+    pub fn of_place(&self) -> Option<&'static str> {
         match self {
             Self::Registry { source, .. } => Some(source.reason()),
             Self::KeptElsewhere { .. } => Some("ArtifactStoreNotConfigured"),
             Self::Lost { .. } => Some("RegistryLacksArtifact"),
+            Self::Full(_) => Some(STORAGE_FULL),
             _ => None,
         }
     }

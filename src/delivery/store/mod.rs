@@ -151,6 +151,17 @@ impl ArtifactStore {
     /// it is returned and `new` is not stored. What a crash left without its chunks is completed where its digest is that of `new`, and
     /// made anew otherwise. What a registry lost is sent again where it is the same, and is never made anew.
     pub async fn save(&self, host: &str, new: NewArtifact, now: Timestamp) -> Result<Stored, StoreError> {
+        self.save_within(&|_| None, host, new, now).await
+    }
+
+    /// The same, as far as there is room: `full` says why there is none for so many bytes, and takes it where there is.
+    pub async fn save_within(
+        &self,
+        full: &(dyn Fn(u64) -> Option<String> + Send + Sync),
+        host: &str,
+        new: NewArtifact,
+        now: Timestamp,
+    ) -> Result<Stored, StoreError> {
         let packed = self.pack(host, &new).await?;
         let exported_at = crate::api::condition::whole_seconds(now);
         let sealed = packed.sealed(exported_at);
@@ -160,7 +171,7 @@ impl ArtifactStore {
         let failed = |action: &str| api_error(format!("{action} artifact {name}"), host);
 
         for _ in 0..ATTEMPTS {
-            let artifact = if let Some(created) = self.create(&artifacts, &draft, &packed, sealed.as_ref()).await? {
+            let artifact = if let Some(created) = self.create(full, &artifacts, &draft, &packed, sealed.as_ref()).await? {
                 created
             } else {
                 let Some(existing) = artifacts.get_opt(&name).await.map_err(failed("reading"))? else { continue };
@@ -202,6 +213,7 @@ impl ArtifactStore {
     /// Creates the record, with its bytes: those of a registry before it, chunks after it. `None` where it exists.
     async fn create(
         &self,
+        full: &(dyn Fn(u64) -> Option<String> + Send + Sync),
         artifacts: &Api<Artifact>,
         draft: &Artifact,
         packed: &Packed<'_>,
@@ -215,6 +227,13 @@ impl ArtifactStore {
                 return Ok(None);
             }
             shipment.push(draft, sealed).await?;
+        }
+        if let Payload::Chunks(bytes) = &packed.payload
+            && let Some(why) = full(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+        {
+            // What is stored already takes no more room.
+            let found = artifacts.get_metadata_opt(&name).await.map_err(api_error(format!("reading artifact {name}"), &host))?;
+            return if found.is_some() { Ok(None) } else { Err(StoreError::Full(why)) };
         }
         let created = match artifacts.create(&written(), draft).await {
             Ok(created) => created,
@@ -269,11 +288,17 @@ impl ArtifactStore {
         let mismatch = |place: &str, actual: &str| altered(format!("its record has digest {expected}, its bytes in {place} have {actual}"));
 
         let Some(stored_in) = &artifact.spec.stored_in else {
+            let uid = artifact.uid().unwrap_or_default();
+            if let Some(bundle) = self.remembered().just_read(&uid, &expected) {
+                return Ok(bundle);
+            }
             let payload = chunks::read(&self.client, artifact).await?;
             let place = format!("ConfigMaps {}", chunks::named(artifact));
             // What was read just now decides; only the decoding of these very bytes is remembered.
             let payload_digest = digest(&payload);
-            if let Some(bundle) = self.remembered().find(&payload_digest, &expected) {
+            let known = self.remembered().find(&payload_digest, &expected);
+            if let Some(bundle) = known {
+                self.remembered().note(&uid, &expected, &bundle);
                 return Ok(bundle);
             }
             let bytes = zstd::bulk::decompress(&payload, size)
@@ -284,6 +309,7 @@ impl ArtifactStore {
                 return Err(mismatch(&place, &actual));
             }
             let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|error| unreadable(error.to_string()))?);
+            self.remembered().note(&uid, &expected, &bundle);
             self.remembered().keep(payload_digest, expected, bundle.clone(), size);
             return Ok(bundle);
         };

@@ -1,7 +1,9 @@
-//! Bundles that were decoded a moment ago. What was read just now decides; only its decoding is spared.
+//! Bundles that were decoded a moment ago. What was read just now decides; only its decoding is spared. What was read and checked within
+//! the last two seconds is not read again: it is these very bytes, and not what may have become of them at rest, that has the digest.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use crate::delivery::bundle::Bundle;
 
@@ -9,12 +11,16 @@ use crate::delivery::bundle::Bundle;
 const REMEMBERED_BYTES: usize = 8 * 1024 * 1024;
 /// What a parsed object takes in memory, compared with its JSON.
 const BYTES_IN_MEMORY: usize = 4;
+/// How long what was read and checked is not read again.
+const JUST_READ: Duration = Duration::from_secs(2);
 
 /// The bundles that were decoded last, by the digest of their compressed bytes.
 #[derive(Default)]
 pub struct Remembered {
     entries: VecDeque<RememberedBundle>,
     cost: usize,
+    /// By uid and digest of the record.
+    read: HashMap<(String, String), (Instant, Weak<Bundle>)>,
 }
 
 struct RememberedBundle {
@@ -32,6 +38,18 @@ impl Remembered {
         let bundle = entry.bundle.clone();
         self.entries.push_back(entry);
         Some(bundle)
+    }
+
+    /// The bundle that was read for the record of that uid and digest just now.
+    pub fn just_read(&self, uid: &str, digest: &str) -> Option<Arc<Bundle>> {
+        let (at, bundle) = self.read.get(&(uid.to_owned(), digest.to_owned()))?;
+        (at.elapsed() < JUST_READ).then(|| bundle.upgrade()).flatten()
+    }
+
+    /// Takes note that a bundle was read for a record, and had its digest. It is kept by [`Self::keep`] alone.
+    pub fn note(&mut self, uid: &str, digest: &str, bundle: &Arc<Bundle>) {
+        self.read.retain(|_, (at, _)| at.elapsed() < JUST_READ);
+        self.read.insert((uid.to_owned(), digest.to_owned()), (Instant::now(), Arc::downgrade(bundle)));
     }
 
     /// Keeps a bundle that has so many canonical bytes, and forgets the oldest for it.
@@ -57,6 +75,17 @@ mod tests {
 
     fn bundle(name: &str) -> Arc<Bundle> {
         Arc::new(Bundle::new(vec![json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})]))
+    }
+
+    #[test]
+    fn what_was_read_just_now_is_known_by_its_record_and_digest_and_kept_by_nobody() {
+        let mut remembered = Remembered::default();
+        let read = bundle("1");
+        remembered.note("uid", "d1", &read);
+        assert!(remembered.just_read("uid", "d1").is_some());
+        assert!(remembered.just_read("uid", "d2").is_none() && remembered.just_read("another", "d1").is_none());
+        drop(read);
+        assert!(remembered.just_read("uid", "d1").is_none());
     }
 
     #[test]

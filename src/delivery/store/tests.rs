@@ -93,7 +93,7 @@ fn what_a_registry_of_the_operators_own_lacks_or_leads_away_from_is_waited_for()
     assert_eq!(redirect.failure(), Failure::Refused, "of a registry that a pipeline names");
     let leads = StoreError::Registry { artifact, namespace, repository, source: redirect };
     for (error, reason) in [(lost, "RegistryLacksArtifact"), (leads, "RegistryRedirectRefused")] {
-        assert_eq!((error.failure(), error.of_registry()), (Failure::MissingRight, Some(reason)));
+        assert_eq!((error.failure(), error.of_place()), (Failure::MissingRight, Some(reason)));
     }
 }
 

@@ -230,7 +230,7 @@ mod tests {
         let place = Place::of(Wanted { store: store.map(str::to_owned), ..Wanted::default() }).unwrap();
         let warehouse = place.map(|place| Warehouse::new(place, 16));
         let error = fetch(warehouse.as_ref(), &super::super::tests::artifact(), stored_in, async |_, _| Ok(())).await.unwrap_err();
-        assert_eq!(error.of_registry(), Some("ArtifactStoreNotConfigured"));
+        assert_eq!(error.of_place(), Some("ArtifactStoreNotConfigured"));
         error.to_string()
     }
 

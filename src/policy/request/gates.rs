@@ -10,6 +10,7 @@ use crate::api::names;
 use crate::api::request_status::{ApprovalDecision, Gate, StepOutcome};
 use crate::identity::remote;
 use crate::policy::clock;
+use crate::text;
 
 /// Passes a gate that the stage asks for, or decides what its state means. One that has opened is decided, whatever became of the
 /// stage since: who configures a stage is not who decides.
@@ -125,7 +126,7 @@ pub fn rejected(o: &Observed) -> Result<(), Step> {
     ];
     for (kind, rejection) in rejections {
         if let Some((by, comments)) = rejection {
-            let said = comments.as_ref().map_or_else(|| "without a comment".to_owned(), |c| format!("with the comment: {c}"));
+            let said = comments.as_ref().map_or_else(|| "without a comment".to_owned(), |c| format!("with the comment: {}", text::line(c)));
             return Err(Ending::step(End::Rejected, progress(kind), "Rejected", format!("{} rejected by {by} {said}", word(kind))));
         }
     }

@@ -7,6 +7,7 @@ use super::step::{End, Ending, Progress, Waiting};
 use crate::api::condition::{ConditionStatus, Observation};
 use crate::api::request_status::condition_types as types;
 use crate::delivery::errors::first_few;
+use crate::text;
 
 /// What is told.
 pub struct Report {
@@ -135,7 +136,7 @@ fn not_listed(artifact: &ArtifactView) -> String {
 }
 
 fn said(what: &str, by: &str, comments: Option<&str>) -> String {
-    comments.map_or_else(|| format!("{what} by {by}"), |c| format!("{what} by {by}: {c}"))
+    comments.map_or_else(|| format!("{what} by {by}"), |c| format!("{what} by {by}: {}", text::line(c)))
 }
 
 fn condition_of(at: Progress) -> Option<&'static str> {

@@ -36,13 +36,21 @@ pub fn up() -> Result<(ControlPlane, bool)> {
 /// # Errors
 /// Where something is refused, or the operator does not become ready.
 pub fn operate(control_plane: &ControlPlane, program: &Path) -> Result<Operator> {
+    operate_with(control_plane, program, &[])
+}
+
+/// The same with an operator that is told more by its environment.
+///
+/// # Errors
+/// See [`operate`].
+pub fn operate_with(control_plane: &ControlPlane, program: &Path, told: &[(&str, &str)]) -> Result<Operator> {
     install::install(&control_plane.kubectl(), &paths::workspace())?;
     let token = control_plane.service_account_token("pilotage-system", "pilotage")?;
     let mut credentials = File::options().create(true).append(true).open(credentials_file(control_plane))?;
     writeln!(credentials, "{}", trail::credential(&token)?)?;
     let kubeconfig = control_plane.token_kubeconfig(&token, None)?;
     // Any port: tests and benches run side by side, and read the API server, not this.
-    let env = [("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")];
+    let env = [&[("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")], told].concat();
     let mut operator = Operator::start(program, &kubeconfig, &control_plane.dir().join("operator.log"), &env)?;
     let kubectl = control_plane.kubectl();
     let holder = ["get", "lease", "pilotage", "-n", "pilotage-system", "-o", "jsonpath={.spec.holderIdentity}", "--ignore-not-found"];

@@ -1,0 +1,163 @@
+//! Which Solutions are cached: those in namespaces that a validated Environment develops in. Whoever may edit any other namespace may make
+//! as many there as they like, and the operator keeps none of them.
+
+use std::collections::{HashSet, VecDeque};
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use kube::api::ListParams;
+use kube::runtime::reflector::Store;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+
+use super::stores::PAGE;
+use crate::api::condition::{self, ConditionStatus};
+use crate::api::environment::EnvironmentType;
+use crate::api::{Environment, Solution};
+
+/// The condition that says that the namespace was given to the host.
+const VALIDATED: &str = "Validated";
+/// When a namespace whose Solutions could not be listed is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// The namespace that the Environment develops in, where it was given to it.
+fn namespace(environment: &Environment) -> Option<String> {
+    let conditions = environment.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    let validated = condition::find(conditions, VALIDATED).is_some_and(|c| c.status == ConditionStatus::True);
+    (environment.spec.type_ == EnvironmentType::Development && validated).then(|| environment.spec.namespace.clone())
+}
+
+/// Told of Environments, it tells [`only`] of new namespaces.
+#[derive(Clone)]
+pub struct Developed(UnboundedSender<String>);
+
+impl Developed {
+    /// The telling and the listening end.
+    pub fn new() -> (Self, UnboundedReceiver<String>) {
+        let (sender, receiver) = unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Takes note of an Environment.
+    pub fn note(&self, environment: &Environment) {
+        if let Some(namespace) = namespace(environment) {
+            // Nobody listens any more at a shutdown.
+            let _ = self.0.send(namespace);
+        }
+    }
+}
+
+/// The Environments that are there at the start.
+pub struct Known {
+    /// Sent when the cache has all.
+    pub filled: oneshot::Receiver<()>,
+    /// The cache.
+    pub environments: Store<Environment>,
+}
+
+struct State<S> {
+    watched: Pin<Box<S>>,
+    client: Client,
+    known: Option<Known>,
+    told: UnboundedReceiver<String>,
+    teller: Developed,
+    namespaces: HashSet<String>,
+    waiting: VecDeque<Event<Solution>>,
+    /// Between the beginning and the end of a list of all: what is put in between would be lost at its end.
+    listing: bool,
+}
+
+/// Of a watch of all Solutions those of such namespaces. What is in one that comes later is listed then: the watch told of it long ago.
+pub fn only<S>(
+    watched: S,
+    client: Client,
+    known: Known,
+    teller: Developed,
+    told: UnboundedReceiver<String>,
+) -> impl Stream<Item = watcher::Result<Event<Solution>>> + Send
+where
+    S: Stream<Item = watcher::Result<Event<Solution>>> + Send,
+{
+    let state = State {
+        watched: Box::pin(watched),
+        client,
+        known: Some(known),
+        told,
+        teller,
+        namespaces: HashSet::new(),
+        waiting: VecDeque::new(),
+        listing: true,
+    };
+    stream::unfold(state, |mut state| async move { state.next().await.map(|event| (event, state)) })
+}
+
+impl<S: Stream<Item = watcher::Result<Event<Solution>>> + Send> State<S> {
+    async fn next(&mut self) -> Option<watcher::Result<Event<Solution>>> {
+        if let Some(known) = self.known.take() {
+            known.filled.await.ok()?;
+            self.namespaces = known.environments.state().iter().filter_map(|e| namespace(e)).collect();
+        }
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(Ok(event));
+            }
+            let listing = self.listing;
+            tokio::select! {
+                event = self.watched.next() => {
+                    let event = event?;
+                    match &event {
+                        Ok(Event::Init) => self.listing = true,
+                        Ok(Event::InitDone) => self.listing = false,
+                        Ok(Event::InitApply(solution) | Event::Apply(solution) | Event::Delete(solution)) if !self.is_wanted(solution) => continue,
+                        _ => {}
+                    }
+                    return Some(event);
+                }
+                namespace = self.told.recv(), if !listing => self.take_in(namespace?).await,
+            }
+        }
+    }
+
+    fn is_wanted(&self, solution: &Solution) -> bool {
+        let namespace = solution.namespace().unwrap_or_default();
+        self.namespaces.contains(&namespace)
+    }
+
+    /// Lists a namespace that is new. Nothing of the watch is taken meanwhile, so that what it tells later is newer than the list.
+    async fn take_in(&mut self, namespace: String) {
+        if self.namespaces.contains(&namespace) {
+            return;
+        }
+        let solutions: Api<Solution> = Api::namespaced(self.client.clone(), &namespace);
+        let mut found = Vec::new();
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            match solutions.list(&params).await {
+                Ok(page) => {
+                    params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+                    found.extend(page.items.into_iter().map(|mut solution| {
+                        super::trimmed::solution(&mut solution);
+                        Event::Apply(solution)
+                    }));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, namespace, "the Solutions of a development namespace could not be listed and are tried again");
+                    let teller = self.teller.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(AGAIN).await;
+                        let _ = teller.0.send(namespace);
+                    });
+                    return;
+                }
+            }
+            if params.continue_token.is_none() {
+                break;
+            }
+        }
+        self.namespaces.insert(namespace);
+        self.waiting.extend(found);
+    }
+}

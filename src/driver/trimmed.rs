@@ -1,0 +1,273 @@
+//! What the caches keep: of each object what decisions are made on, and no more. What only people read, or what is needed at one step of a
+//! request alone, is read live where it is needed. Whoever may write an object decides how large it is, and there is one operator for all.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingAdmissionPolicyBindingSpec,
+};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+
+use crate::api::names::{self, KEY_PREFIX};
+use crate::api::request_status::GateStatus;
+use crate::api::solution::SolutionSpec;
+use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
+
+/// The most bytes, as JSON, of what a request wants, or an artifact defines, that are kept. Of a larger one nothing of that is, and whoever
+/// needs it reads it live: that costs one call in each of its passes, and most are far smaller.
+pub const MOST_KEPT: usize = 4096;
+/// The most Jobs of an artifact that are kept.
+const MOST_JOBS: usize = 16;
+/// What a copy in a cache bears that lacks this. It is never written.
+const SHORTENED: &str = "shortened";
+/// How the names of Pilotage's own policies begin. Of others it only matters that they are others.
+const OWN_POLICY: &str = "pilotage-";
+/// The annotation in which `kubectl apply` keeps the whole object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Whether the copy lacks what is too large to be kept, so that it has to be read live.
+pub fn is_shortened(object: &impl Resource) -> bool {
+    object.meta().annotations.as_ref().is_some_and(|annotations| annotations.contains_key(SHORTENED))
+}
+
+fn without_managed_fields(object: &mut impl Resource) {
+    object.meta_mut().managed_fields = None;
+    if let Some(annotations) = object.meta_mut().annotations.as_mut() {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+/// Leaves of the metadata what identifies the object and its state.
+fn bare(object: &mut impl Resource) {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    meta.annotations = None;
+    meta.labels = None;
+    meta.finalizers = None;
+    meta.owner_references = None;
+}
+
+fn shorten(object: &mut impl Resource) {
+    object.meta_mut().annotations.get_or_insert_default().insert(SHORTENED.to_owned(), String::new());
+}
+
+fn size(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len())
+}
+
+/// Administrators write them, and a change of their annotations has them looked at again.
+pub fn environment(object: &mut Environment) {
+    without_managed_fields(object);
+}
+
+/// See [`environment`].
+pub fn pipeline(object: &mut Pipeline) {
+    without_managed_fields(object);
+}
+
+/// See [`environment`].
+pub fn stage(object: &mut Stage) {
+    without_managed_fields(object);
+}
+
+/// Of an ended request others need only what it asked for and that it ended; of any, nobody needs the lists of its plan.
+pub fn request(request: &mut DeploymentRequest) {
+    bare(request);
+    let ended = request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
+    if let Some(status) = request.status.as_mut() {
+        if let Some(plan) = status.run.plan.as_mut() {
+            plan.objects = Vec::new();
+        }
+        if ended {
+            status.run.conditions = Vec::new();
+            status.run.plan = None;
+            status.run.errors = Vec::new();
+            status.approval = None;
+            status.pre_export_step = None;
+            status.pre_deployment_step = None;
+            status.run.gates = GateStatus::default();
+        }
+        for properties in [
+            status.pre_export_step.as_mut().map(|d| &mut d.properties),
+            status.approval.as_mut().map(|d| &mut d.properties),
+            status.pre_deployment_step.as_mut().map(|d| &mut d.properties),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            *properties = BTreeMap::new();
+        }
+    }
+    request.spec.notes = None;
+    request.spec.on_behalf_of = None;
+    let too_large = size(&request.spec.deployment_settings) + size(&request.spec.share_with) > MOST_KEPT;
+    if ended || too_large {
+        request.spec.deployment_settings = None;
+        request.spec.share_with = Vec::new();
+    }
+    if ended {
+        request.spec.requested_by = None;
+    } else if too_large {
+        shorten(request);
+    }
+}
+
+/// The list of its objects and the texts of its definitions are for people; where its definitions are large, none is kept.
+pub fn artifact(artifact: &mut Artifact) {
+    bare(artifact);
+    // Jobs may have removed themselves before the next version was exported.
+    artifact.spec.objects.retain(|object| object.kind == "Job");
+    artifact.spec.objects.truncate(MOST_JOBS);
+    artifact.spec.objects.shrink_to_fit();
+    artifact.spec.exported_by.groups = Vec::new();
+    for variable in &mut artifact.spec.environment_variables {
+        variable.description = None;
+    }
+    let spec = &artifact.spec;
+    if size(&spec.environment_variables) + size(&spec.connection_references) + size(&spec.dependencies) > MOST_KEPT {
+        artifact.spec.environment_variables = Vec::new();
+        artifact.spec.connection_references = Vec::new();
+        artifact.spec.dependencies = Vec::new();
+        shorten(artifact);
+    }
+}
+
+/// Its version, and what its status tells: an export reads the rest live.
+pub fn solution(solution: &mut Solution) {
+    bare(solution);
+    let version = std::mem::take(&mut solution.spec.version);
+    solution.spec = SolutionSpec {
+        version,
+        description: None,
+        selector: None,
+        components: Vec::new(),
+        environment_variables: Vec::new(),
+        connection_references: Vec::new(),
+        dependencies: Vec::new(),
+    };
+    shorten(solution);
+}
+
+/// The labels that something is decided by.
+pub fn namespace(namespace: &mut PartialObjectMeta<Namespace>) {
+    let labels = namespace.metadata.labels.take();
+    bare(namespace);
+    let kept = labels.map(|mut labels| {
+        labels.retain(|key, _| key.starts_with(KEY_PREFIX) || key == names::REGION_LABEL);
+        labels
+    });
+    namespace.metadata.labels = kept;
+}
+
+/// Of the policies of others, that they are there.
+pub fn validating_policy(object: &mut ValidatingAdmissionPolicy) {
+    bare(object);
+    object.status = None;
+    if !object.name_any().starts_with(OWN_POLICY) {
+        object.spec = None;
+    }
+}
+
+/// See [`validating_policy`].
+pub fn validating_binding(object: &mut ValidatingAdmissionPolicyBinding) {
+    bare(object);
+    if !object.name_any().starts_with(OWN_POLICY) {
+        object.spec = ValidatingAdmissionPolicyBindingSpec::default();
+    }
+}
+
+/// See [`validating_policy`].
+pub fn mutating_policy(object: &mut MutatingAdmissionPolicy) {
+    bare(object);
+    if !object.name_any().starts_with(OWN_POLICY) {
+        object.spec = None;
+    }
+}
+
+/// See [`validating_policy`].
+pub fn mutating_binding(object: &mut MutatingAdmissionPolicyBinding) {
+    bare(object);
+    if !object.name_any().starts_with(OWN_POLICY) {
+        object.spec = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// As much as anybody can hang on an object without its schema.
+    fn metadata() -> serde_json::Value {
+        let much = "x".repeat(200_000);
+        json!({"name": "orders", "namespace": "n", "uid": "u", "resourceVersion": "7", "generation": 2,
+            "annotations": {"a": much}, "labels": {"l": "x"}, "finalizers": ["f/f"], "managedFields": [{"manager": "m"}]})
+    }
+
+    #[test]
+    fn a_solution_is_kept_by_its_version_and_its_window_however_large_it_is() {
+        let variables: Vec<_> = (0..128)
+            .map(|i| json!({"name": format!("v{i}"), "default": "x".repeat(4096), "target": {"kind": "ConfigMap", "name": "n", "path": "/p"}}))
+            .collect();
+        let mut kept: Solution = serde_json::from_value(
+            json!({"metadata": metadata(), "spec": {"version": "1.0.0", "environmentVariables": variables}, "status": {"summary": "qa: 1.0.0"}}),
+        )
+        .unwrap();
+        solution(&mut kept);
+        assert!(size(&kept) < 400, "{} bytes", size(&kept));
+        assert_eq!((kept.spec.version.as_str(), kept.resource_version().as_deref()), ("1.0.0", Some("7")));
+        assert_eq!(kept.status.as_ref().map(|s| s.summary.as_str()), Some("qa: 1.0.0"));
+        assert!(is_shortened(&kept), "an export reads it live");
+    }
+
+    #[test]
+    fn a_request_keeps_small_settings_and_says_that_it_lacks_large_ones() {
+        let asked = |value: String| -> DeploymentRequest {
+            let settings = json!({"environmentVariables": [{"name": "A", "value": value}]});
+            serde_json::from_value(json!({"metadata": metadata(), "spec": {"pipeline": "p", "stage": "s", "notes": "n".repeat(4096),
+                "solution": {"name": "orders", "version": "1.0.0"}, "deploymentSettings": settings}}))
+            .unwrap()
+        };
+        let (mut small, mut large) = (asked("1".into()), asked("1".repeat(MOST_KEPT)));
+        request(&mut small);
+        request(&mut large);
+        assert!(!is_shortened(&small) && small.spec.deployment_settings.is_some());
+        assert!(is_shortened(&large) && large.spec.deployment_settings.is_none());
+        assert!(size(&small) < 500 && size(&large) < 500, "{} and {} bytes", size(&small), size(&large));
+    }
+
+    #[test]
+    fn an_artifact_keeps_small_definitions_and_says_that_it_lacks_large_ones() {
+        let mut small: Artifact = serde_json::from_value(json!({"metadata": metadata(), "spec": {
+            "solution": {"name": "orders", "version": "1.0.0"}, "digest": "d", "source": {}, "exportedBy": {"username": "dana"},
+            "exportedAt": "2026-01-01T00:00:00Z", "objectCount": 1, "size": 1, "storedSize": 1, "chunks": 1}}))
+        .unwrap();
+        let mut large = small.clone();
+        let variable = |default: String| {
+            serde_json::from_value(json!({"name": "A", "default": default, "target": {"kind": "ConfigMap", "name": "n", "path": "/p"}}))
+                .unwrap()
+        };
+        small.spec.environment_variables = vec![variable("1".into())];
+        large.spec.environment_variables = vec![variable("1".repeat(MOST_KEPT))];
+        artifact(&mut small);
+        artifact(&mut large);
+        assert!(!is_shortened(&small) && small.spec.environment_variables.len() == 1);
+        assert!(is_shortened(&large) && large.spec.environment_variables.is_empty());
+    }
+
+    #[test]
+    fn a_namespace_keeps_the_labels_that_something_is_decided_by() {
+        let mut kept =
+            PartialObjectMeta::<Namespace> { metadata: serde_json::from_value(metadata()).unwrap(), ..PartialObjectMeta::default() };
+        kept.metadata.labels.get_or_insert_default().insert(names::HOST_LABEL.to_owned(), "true".to_owned());
+        namespace(&mut kept);
+        let labels: Vec<_> = kept.metadata.labels.iter().flatten().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(labels, [names::HOST_LABEL]);
+        assert_eq!(kept.metadata.annotations, None);
+    }
+}
