@@ -66,7 +66,9 @@ pub fn keep(value: &mut Value, schema: &Value) {
         }
         Value::Array(items) => {
             if let Some(of_each) = schema.get("items") {
-                items.iter_mut().for_each(|item| keep(item, of_each));
+                for item in items {
+                    keep(item, of_each);
+                }
             }
         }
         Value::Object(fields) => keep_fields(fields, schema),
@@ -357,7 +359,9 @@ mod tests {
                 if limit(schema, "maxItems").is_some_and(|most| items.len() > most) {
                     found.push(format!("{path}: {} items", items.len()));
                 }
-                items.iter().for_each(|item| beyond(&format!("{path}[]"), item, &schema["items"], found));
+                for item in items {
+                    beyond(&format!("{path}[]"), item, &schema["items"], found);
+                }
             }
             Value::Object(fields) => {
                 if limit(schema, "maxProperties").is_some_and(|most| fields.len() > most) {

@@ -225,7 +225,7 @@ async fn settle(
         if object::metadata(&would_be, "resourceVersion").is_none_or(str::is_empty) {
             if set.is_marked_adopted(&item.body) {
                 // It is gone: what takes its place is the set's own.
-                set.unmark_adopted(&mut item.body);
+                Set::unmark_adopted(&mut item.body);
                 live = None;
                 continue;
             }

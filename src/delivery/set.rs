@@ -122,7 +122,7 @@ impl Set {
     }
 
     /// Takes the mark from a manifest.
-    pub fn unmark_adopted(&self, body: &mut Value) {
+    pub fn unmark_adopted(body: &mut Value) {
         object::remove_label(body, names::ADOPTED_LABEL);
     }
 

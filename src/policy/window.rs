@@ -27,12 +27,11 @@ pub enum Runs {
 /// Writes of a request.
 pub fn note(status: &mut SolutionStatus, new: &SolutionDeployment, runs: Runs) {
     let of_stage = |d: &&mut SolutionDeployment| d.host == new.host && d.stage == new.stage;
-    match status.deployments.iter_mut().find(of_stage) {
-        Some(existing) => add(existing, new.clone(), runs),
-        None => {
-            let runs = if let Runs::Known(runs) = runs { runs } else { None };
-            status.deployments.push(SolutionDeployment { runs, ..new.clone() });
-        }
+    if let Some(existing) = status.deployments.iter_mut().find(of_stage) {
+        add(existing, new.clone(), runs);
+    } else {
+        let runs = if let Runs::Known(runs) = runs { runs } else { None };
+        status.deployments.push(SolutionDeployment { runs, ..new.clone() });
     }
     bound(status);
 }
@@ -119,7 +118,9 @@ fn shorten(others: &mut Vec<OtherRequest>) -> i32 {
     let mut dropped = 0;
     while others.len() > MOST_OTHERS {
         let mut of_each: BTreeMap<&str, usize> = BTreeMap::new();
-        others.iter().for_each(|o| *of_each.entry(&o.requester).or_default() += 1);
+        for other in others.iter() {
+            *of_each.entry(&other.requester).or_default() += 1;
+        }
         let most = of_each.values().copied().max().unwrap_or_default();
         let last = others.iter().rposition(|o| of_each.get(o.requester.as_str()) == Some(&most));
         let index = if most > 1 { last } else { None }.unwrap_or(others.len() - 1);

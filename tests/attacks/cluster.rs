@@ -151,7 +151,7 @@ async fn rights_in_a_namespace_read_nothing_of_the_cluster() {
         150,
         "a right in the namespace for what belongs to the cluster",
         &message,
-        &["dana asked", "in the whole cluster", "\"get\", \"list\""],
+        &["dana, who asks", "in the whole cluster", "\"get\", \"list\""],
     );
     ignored(150, "the name of what dana may not see", !message.contains("secret-berth"), &message);
     // A selector can ask for any label: whether something carries it must not show.
@@ -162,7 +162,7 @@ async fn rights_in_a_namespace_read_nothing_of_the_cluster() {
     world.ask(&world.request("asks", "qa", "asks", "1.0.0")).await;
     let nothing = world.waits_for("asks", "RequesterMayNotRead").await;
     // But for until when they wait.
-    let said = |message: &str| message.split_once("dana asked").map(|(_, said)| said.to_owned());
+    let said = |message: &str| message.split_once("dana, who asks").map(|(_, said)| said.to_owned());
     let is_same = said(&nothing).is_some() && said(&nothing) == said(&message);
     ignored(150, "whether anything in the cluster carries a label", is_same, &(nothing, message));
 }

@@ -1,4 +1,4 @@
-//! What a GitOps tool deletes and applies again is what it was: the same target by its namespace, with the record of what succeeded there.
+//! What a `GitOps` tool deletes and applies again is what it was: the same target by its namespace, with the record of what succeeded there.
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};

@@ -81,20 +81,18 @@ async fn no_room_for(world: &World, names: &[&str]) {
     let probe = async || {
         let mut map = world.config("probe", first, json!({}));
         map["metadata"]["namespace"] = world.qa.clone().into();
-        match world.apply_as(&world.admin, &map).await {
-            Err(kube::Error::Api(status)) => status.message.contains("exceeded quota: few").then_some(()),
-            _ => {
-                let maps = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa);
-                maps.delete(first, &DeleteParams::default()).await.unwrap();
-                None
-            }
+        if let Err(kube::Error::Api(status)) = world.apply_as(&world.admin, &map).await {
+            return status.message.contains("exceeded quota: few").then_some(());
         }
+        let maps = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa);
+        maps.delete(first, &DeleteParams::default()).await.unwrap();
+        None
     };
     world.until("there is no room", probe).await;
 }
 
 /// There is room again.
-async fn room(world: &World) {
+fn room(world: &World) {
     let name = format!("{}-few", world.qa);
     world.plane.kubectl().ok(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", &name]).unwrap();
 }
@@ -135,7 +133,7 @@ async fn a_quota_that_runs_out_midway_leaves_a_list_and_the_rest_follows_when_th
     }
     assert_eq!((arrived.len(), arrived["orders"].as_str()), (2, "2.0.0"), "all that had room was written: {arrived:?}");
 
-    room(&world).await;
+    room(&world);
     let again = world.deploy("again", "qa", "orders", "2.0.0").await;
     assert_eq!(phase(&again), "Succeeded", "{:?}", outcome(&again));
     assert_eq!(versions(&world).await, same_version("2.0.0", &all));

@@ -33,7 +33,9 @@ async fn what_is_written_outside_of_a_host_is_warned_of_and_not_current() {
     let mut objects: Vec<Value> =
         world.pipeline().into_iter().filter(|o| o["metadata"]["name"] != "dev" && o["metadata"]["name"] != "prod").collect();
     objects.push(request);
-    objects.iter_mut().for_each(|object| object["metadata"]["namespace"] = aside.as_str().into());
+    for object in &mut objects {
+        object["metadata"]["namespace"] = aside.as_str().into();
+    }
     let kubectl = world.plane.kubectl();
     for object in &objects {
         let kind = object["kind"].as_str().unwrap();

@@ -86,8 +86,8 @@ impl Found {
         self.offers.refused.is_empty() && self.missing.is_empty() && self.rights.is_empty()
     }
 
-    /// What is used that was not used before, and what is to be told of it.
-    pub(super) fn used(&mut self, planned: &Planned, connected: &BTreeMap<String, String>) -> (Vec<AccessedObject>, Vec<PlanResult>) {
+    /// What is used that was not used before, how much of it is not listed, and what is to be told of it.
+    pub(super) fn used(&mut self, planned: &Planned, connected: &BTreeMap<String, String>) -> (Vec<AccessedObject>, i32, Vec<PlanResult>) {
         let before = planned.used_before();
         let is_new = |one: &AccessedObject| !before.has(&one.kind, &one.name);
         self.offers.used.retain(is_new);
@@ -105,7 +105,7 @@ impl Found {
             parts.into_iter().map(|part| errors::result(&key, "UsesMore", &format!("uses these of the target too: {part}"))).collect();
         told.extend(self.offers.told(planned.solution()));
         told.extend(planned.uses().connected(connected).beyond(&before).told());
-        (access, told)
+        (access, i32::try_from(omitted.len()).unwrap_or(i32::MAX), told)
     }
 }
 

@@ -75,7 +75,8 @@ impl Pass {
     }
 
     pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {
-        match self.steps().await {
+        // It holds the states of all steps, of which most passes take few.
+        match Box::pin(self.steps()).await {
             // Nothing would ever be written of it any more, and its claim never released.
             Err(error @ ReconcileError::Refused(_)) => self.give_up("StatusRefused", &error.to_string()).await,
             outcome => outcome,

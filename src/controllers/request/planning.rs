@@ -46,6 +46,7 @@ pub(super) struct DryRun {
     pub(super) planned: Planned,
     settings_digest: String,
     access: Vec<AccessedObject>,
+    access_omitted: i32,
     node_ports: Vec<NodePort>,
     /// What an approver is to know of what is used, claims that are mounted, ingresses of classes that are not there, and what quotas leave
     /// open.
@@ -182,8 +183,8 @@ impl Pass {
                 .chain(dry.planned.foreign())
                 .chain(told_last)
                 .collect(),
+            access_omitted: dry.access_omitted,
             // Counted where the status is written.
-            access_omitted: 0,
             results_omitted: 0,
         };
         let summary = match self.status().plan.filter(|pinned| pinned.hash != hash) {
@@ -296,10 +297,10 @@ impl Pass {
         refused.append(&mut quotas.short);
         match planned {
             Some(planned) if found.is_fine() && refused.is_empty() => {
-                let (access, mut told) = found.used(&planned, &resolved.connected);
+                let (access, access_omitted, mut told) = found.used(&planned, &resolved.connected);
                 told.append(&mut found.warnings);
                 told.append(&mut quotas.told);
-                Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access, node_ports, told }))
+                Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access, access_omitted, node_ports, told }))
             }
             _ => Ok(Err(self.hindrance(client, namespace, found, refused).await?)),
         }

@@ -198,7 +198,9 @@ impl Reconciler for SolutionController {
             let generation = solution.metadata.generation;
             status.observed_generation = generation.unwrap_or(status.observed_generation);
             let ready = check::summary(&check::given_up(&why)).into_iter().find(|o| o.type_ == READY);
-            ready.iter().for_each(|ready| condition::set(&mut status.conditions, ready, generation, now));
+            if let Some(ready) = ready {
+                condition::set(&mut status.conditions, &ready, generation, now);
+            }
         });
         match written.await {
             Ok(_) | Err(RecordError::NotFound(_)) => Ok(Next::After(GIVEN_UP)),

@@ -165,7 +165,7 @@ impl ArtifactStore {
         let packed = self.pack(host, &new).await?;
         let exported_at = crate::api::condition::whole_seconds(now);
         let sealed = packed.sealed(exported_at);
-        let draft = fitting(draft(host, new, &packed, sealed.as_ref(), exported_at))?;
+        let draft = fitting(draft(host, new, &packed, sealed.as_ref(), exported_at)).map_err(|error| *error)?;
         let name = draft.name_any();
         let artifacts: Api<Artifact> = Api::namespaced(self.client.clone(), host);
         let failed = |action: &str| api_error(format!("{action} artifact {name}"), host);
@@ -471,7 +471,7 @@ fn listed_first(kinds: &BTreeSet<GroupKind>) -> Vec<GroupKind> {
 
 /// The record as small as it has to be, so that what becomes of it finds room beside it: fewer objects are listed. What a deployment needs
 /// of it can't be left out.
-fn fitting(mut draft: Artifact) -> Result<Artifact, StoreError> {
+fn fitting(mut draft: Artifact) -> Result<Artifact, Box<StoreError>> {
     let size = |draft: &Artifact| serde_json::to_vec(&draft.spec).map_or(usize::MAX, |bytes| bytes.len());
     while size(&draft) > MAX_RECORD && !draft.spec.objects.is_empty() {
         draft.spec.objects.truncate(draft.spec.objects.len() / 2);
@@ -479,7 +479,7 @@ fn fitting(mut draft: Artifact) -> Result<Artifact, StoreError> {
     let size = size(&draft);
     if size > MAX_RECORD {
         let SolutionVersion { name: solution, version } = draft.spec.solution;
-        return Err(StoreError::RecordTooLarge { solution, version, size });
+        return Err(Box::new(StoreError::RecordTooLarge { solution, version, size }));
     }
     Ok(draft)
 }

@@ -189,10 +189,10 @@ fn of_two_environments_exactly_one_holds_the_namespace() {
 
 #[test]
 fn of_a_namespace_that_did_not_opt_in_nothing_is_told() {
+    type Change = fn(&mut View);
     let strange = |v: &mut View| v.me.opted_in = false;
     let said = outside(strange);
     assert!(said.0 == "NotManaged" && !said.1.contains("n1"), "{said:?}");
-    type Change = fn(&mut View);
     let states: [Change; 6] = [
         |v| v.found = None,
         |v| namespace(v, |n| n.terminating = true),

@@ -82,6 +82,12 @@ pub fn rights_to_become(o: &Observed, stage: &StageView) -> Vec<Right> {
     rights
 }
 
+/// All who may decide, for people; the delegate without its name.
+pub fn all(stage: &StageView) -> Vec<String> {
+    let delegate = delegate_decides(stage).then(|| "the delegate".to_owned());
+    delegate.into_iter().chain(named(stage).iter().map(ToString::to_string)).collect()
+}
+
 /// Whom a requester could decide as, for people: the first words of why no gate is opened.
 pub fn whom(o: &Observed, stage: &StageView) -> String {
     let delegate = delegate_decides(stage).then(|| gates::approver(o, stage));

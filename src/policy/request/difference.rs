@@ -1,8 +1,12 @@
 //! What has changed between the plan that was asked to be approved and the one that would be carried out: said part by part.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 
+use super::approvers;
 use super::observed::{DelegateView, StageView};
+use crate::api::approvers::ApprovalBy;
 use crate::api::plan::Plan;
 use crate::api::stage::OnFailure;
 
@@ -25,8 +29,13 @@ pub fn terms(stage: &StageView, force: bool) -> String {
             format!("{} with {}", sharing.cluster_roles.join(", "), kinds.join(", "))
         },
     );
+    let approval = match stage.approval.by {
+        ApprovalBy::Delegate => String::new(),
+        ApprovalBy::Automatic => ", approves by itself".to_owned(),
+        ApprovalBy::Approvers | ApprovalBy::DelegateOrApprovers => format!(", is approved by {}", approvers::all(stage).join(" or ")),
+    };
     let whole = format!(
-        "deploys to {} as {delegation} within {} s, {failed} what fails, {force} fields of others, shares {sharing}",
+        "deploys to {} as {delegation} within {} s, {failed} what fails, {force} fields of others, shares {sharing}{approval}",
         stage.target_environment,
         stage.deployment_timeout.as_secs()
     );
@@ -36,7 +45,11 @@ pub fn terms(stage: &StageView, force: bool) -> String {
 /// The digest of the lines that say which objects a plan's hash covers.
 pub fn marked_digest(marked: &[String]) -> String {
     let digest = Sha256::digest(marked.join("\n"));
-    format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    digest.iter().fold("sha256:".to_owned(), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// What differs; `marked` names the objects that the new plan deletes, creates anew or has in the whole cluster.
@@ -109,8 +122,8 @@ mod tests {
 
     #[test]
     fn each_part_that_differs_is_said_and_no_other() {
-        let patient = head().with_stage(|stage| stage.deployment_timeout = Duration::from_mins(11));
         type Change = Box<dyn Fn(&mut Plan)>;
+        let patient = head().with_stage(|stage| stage.deployment_timeout = Duration::from_mins(11));
         let changes: [(Change, &str); 8] = [
             (Box::new(|p| p.artifact_digest = "sha256:c".into()), "the artifact, which was sha256:b and is sha256:c"),
             (Box::new(|p| p.settings_digest = "sha256:c".into()), "the digest of the settings, "),

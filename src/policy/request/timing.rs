@@ -18,17 +18,15 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Result<(), St
     if let Some(previous) = &subject.stage.previous
         && let Some(place) = &previous.place
         && let Some(artifact) = o.artifact.present()
+        && let Some(ripe) = place.first_success(artifact).map(|at| clock::after(at, subject.stage.soak))
+        && now < ripe
     {
-        if let Some(ripe) = place.first_success(artifact).map(|at| clock::after(at, subject.stage.soak))
-            && now < ripe
-        {
-            return Err(Waiting::watched(
-                Progress::Queue,
-                "Soaking",
-                format!("waits until {ripe}: stage {} asks for a soak time since the success in stage {}", o.request.stage, previous.name),
-                Some(ripe),
-            ));
-        }
+        return Err(Waiting::watched(
+            Progress::Queue,
+            "Soaking",
+            format!("waits until {ripe}: stage {} asks for a soak time since the success in stage {}", o.request.stage, previous.name),
+            Some(ripe),
+        ));
     }
     match windows::opening(&subject.stage.windows, now) {
         Ok(Opening::Open) => Ok(()),
