@@ -74,7 +74,8 @@ pub fn stage(object: &mut Stage) {
     without_managed_fields(object);
 }
 
-/// Of an ended request others need only what it asked for and that it ended; of any, nobody needs the lists of its plan.
+/// Of an ended request others need only what it asked for and that it ended; of any, nobody needs the lists of its plan. Until it ends,
+/// triggers tell its notes.
 pub fn request(request: &mut DeploymentRequest) {
     bare(request);
     let ended = request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
@@ -102,14 +103,14 @@ pub fn request(request: &mut DeploymentRequest) {
             *properties = BTreeMap::new();
         }
     }
-    request.spec.notes = None;
-    request.spec.on_behalf_of = None;
     let too_large = size(&request.spec.deployment_settings) + size(&request.spec.share_with) > MOST_KEPT;
     if ended || too_large {
         request.spec.deployment_settings = None;
         request.spec.share_with = Vec::new();
     }
     if ended {
+        request.spec.notes = None;
+        request.spec.on_behalf_of = None;
         request.spec.requested_by = None;
     } else if too_large {
         shorten(request);
@@ -229,7 +230,7 @@ mod tests {
     fn a_request_keeps_small_settings_and_says_that_it_lacks_large_ones() {
         let asked = |value: String| -> DeploymentRequest {
             let settings = json!({"environmentVariables": [{"name": "A", "value": value}]});
-            serde_json::from_value(json!({"metadata": metadata(), "spec": {"pipeline": "p", "stage": "s", "notes": "n".repeat(4096),
+            serde_json::from_value(json!({"metadata": metadata(), "spec": {"pipeline": "p", "stage": "s", "notes": "for the triggers",
                 "solution": {"name": "orders", "version": "1.0.0"}, "deploymentSettings": settings}}))
             .unwrap()
         };

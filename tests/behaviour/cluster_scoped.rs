@@ -201,7 +201,8 @@ async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
     allow(&world, "prod", &[CLASS, ROLE, BINDING]).await;
     may_be_deployed(&world, "prod").await;
     world.ask(&world.request("to-prod", "prod", "orders", "1.0.0")).await;
-    let message = world.fails("to-prod", "DryRunRefused").await;
+    // Nor may a binding that comes along share more than the stage lets.
+    let message = world.fails("to-prod", "SharingNotAllowed").await;
     for words in ["OwnedByAnotherSet", &format!("belongs to solution orders of namespace {}", world.qa)] {
         assert!(message.contains(words), "{words}: {message}");
     }

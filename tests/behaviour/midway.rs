@@ -151,7 +151,7 @@ async fn a_quota_that_runs_out_midway_ends_with_the_version_before_where_the_sta
     assert_eq!((phase(&second).as_str(), reason.as_str()), ("Failed", "RolledBack"), "{message}");
     assert!(message.contains("exceeded quota: few") && message.contains("orders 1.0.0 was put back"), "{message}");
     assert_eq!(versions(&world).await, same_version("1.0.0", &["orders"]), "the old version, whole, and nothing of the new one");
-    room(&world).await;
+    room(&world);
 }
 
 /// A webhook for `ConfigMaps` in QA that is called at this port of this machine.

@@ -72,7 +72,12 @@ async fn texts_that_look_like_something_else_stay_texts() {
     assert_eq!(serde_json::to_value(&arrived.binary_data).unwrap(), config["binaryData"]);
     assert_eq!(arrived.annotations()["example.test/note"], "loď 🚢: \"on\"\n- no");
     let window = Api::<Solution>::namespaced(world.dana().await, &world.dev).get("orders").await.unwrap().status.unwrap();
-    assert_eq!(window.deployments[0].approval_comments.as_deref(), Some(comments), "the maker reads what the approver wrote");
+    let shown = "schváleno ✔ \"on\"\\u{202e}";
+    assert_eq!(
+        window.deployments[0].approval_comments.as_deref(),
+        Some(shown),
+        "the maker reads what the approver wrote, and nothing turns it"
+    );
 }
 
 /// A kind of which nothing is known but that it is there.

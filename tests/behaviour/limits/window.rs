@@ -49,40 +49,37 @@ async fn after_a_failed_request_the_window_says_what_runs_and_one_made_again_fin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_can_not_be_written_holds_up_no_request_and_keeps_no_claim() {
-    let world = World::new("window-full").await;
-    let description = "𝒫".repeat(1000);
-    let target = |number: usize| json!({"kind": "ConfigMap", "name": "orders", "path": format!("/data/k{number}")});
-    let variables: Vec<_> = (0..100).map(|n| json!({"name": format!("V{n}"), "description": description, "target": target(n)})).collect();
-    let mut solution = world.solution("orders", "1.0.0");
-    solution["spec"]["environmentVariables"] = json!(variables);
-    let components: Vec<_> = (0..63).map(|_| json!({"group": "", "kind": "ConfigMap"})).collect();
-    solution["spec"]["components"] = json!(components);
-    world.apply(&[solution, world.config("orders", "orders", json!({}))]).await;
-    // Managed fields of many writers fill what the status would need.
+    let world = World::new("window-shut").await.provokes_refusals().await;
+    let name = format!("{}-window", world.dev);
+    let metadata = json!({"name": name});
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": metadata,
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.dev}},
+                "resourceRules": [{"apiGroups": ["pilotage.dev"], "apiVersions": ["*"], "resources": ["solutions/status"], "operations": ["UPDATE"]}],
+            },
+            "validations": [{"expression": "false", "message": "this window is shut"}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": metadata,
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    });
+    world.apply(&[policy, binding, world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
     let solutions = Api::<Solution>::namespaced(world.admin.clone(), &world.dev);
-    let mut filled = 0;
-    for writer in 0..400 {
-        let params = PatchParams { field_manager: Some(format!("writer-{writer}")), ..PatchParams::apply("x").force() };
-        let mut own = world.solution("orders", "1.0.0");
-        own["spec"]["environmentVariables"] = json!(variables);
-        match solutions.patch("orders", &params, &Patch::Apply(&own)).await {
-            Ok(_) => filled += 1,
-            Err(_) => break,
-        }
-    }
-    assert!(filled < 400, "there is an end to what an object holds");
-    let pad = async |bytes: usize| {
-        let annotations = Patch::Merge(json!({"metadata": {"annotations": {"example.test/pad": "x".repeat(bytes)}}}));
-        solutions.patch("orders", &PatchParams::default(), &annotations).await.is_ok()
-    };
-    let (mut fits, mut too_much) = (0, 200_000);
-    while too_much - fits > 64 {
-        let middle = usize::midpoint(fits, too_much);
-        if pad(middle).await { fits = middle } else { too_much = middle }
-    }
+    world
+        .until("the window is shut", async || {
+            let summary = Patch::Merge(json!({"status": {"summary": "probe"}}));
+            let params = PatchParams { dry_run: true, ..PatchParams::default() };
+            let refused = solutions.patch_status("orders", &params, &summary).await.err()?;
+            refused.to_string().contains("this window is shut").then_some(())
+        })
+        .await;
     let request = world.deploy("first", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&request), "Succeeded", "{:?}", outcome(&request));
-    assert!(window(&world).await.deployments.is_empty(), "there was no room for it");
+    assert!(window(&world).await.deployments.is_empty(), "nothing was written there");
     let target = Api::<pilotage::api::Environment>::namespaced(world.admin.clone(), &world.host).get("qa").await.unwrap();
     assert!(target.status.unwrap().solutions.iter().all(|solution| solution.claim.is_none()));
+    world.plane.kubectl().ok(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", &name]).unwrap();
 }
