@@ -49,7 +49,7 @@ async fn what_is_deployed_is_what_is_stored_and_not_what_came_too_late() {
     let world = site::world(site::shared(), "raced").await;
     let mut site = Site::start(&world, |_| {}).await;
     let proxy = site.proxy.clone();
-    site.tending(async {
+    Box::pin(site.tending(async {
         world.configure().await;
         let late = [world.config("orders", "orders", json!({"greeting": "late"})), world.config("orders", "late-only", json!({}))];
         world.apply(&[world.solution("orders", "1.4.0")]).await;
@@ -69,7 +69,7 @@ async fn what_is_deployed_is_what_is_stored_and_not_what_came_too_late() {
         assert!(plan.contains(&stored.spec.digest) && !plan.contains("late-only"), "{plan}");
         life::end(&world, "orders-qa", "qa").await;
         assert_eq!(greeting(&world, &world.qa, "orders").await.as_deref(), Some("first"));
-    })
+    }))
     .await;
 }
 

@@ -66,30 +66,29 @@ async fn a_share_that_arrives_late_does_not_bring_back_what_its_owner_took_away(
     let world = site::world(site::shared(), "late-share").await;
     let mut site = Site::start(&world, |_| {}).await;
     let proxy = site.proxy.clone();
-    let line = site
-        .tending(async {
-            world.configure().await;
-            may_share(&world).await;
-            asks(&world, "first", "1.0.0").await;
-            let first = world.end("first").await;
-            assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
-            let name = altered(&world).await;
-            let line = format!("PATCH /apis/{RBAC}/v1/namespaces/{}/rolebindings/{name}", world.qa);
-            let (watched, mut is_held) = (line.clone(), false);
-            proxy.follow(move |call| {
-                if call.write.is_some() && call.line == watched && !is_held {
-                    is_held = true;
-                    return Action::Outlive;
-                }
-                Action::Forward
-            });
-            asks(&world, "second", "2.0.0").await;
-            let second = world.end("second").await;
-            assert_eq!(phase(&second), "Succeeded", "{:?}", outcome(&second));
-            bindings(&world).delete(&name, &DeleteParams::default()).await.unwrap();
-            line
-        })
-        .await;
+    let line = Box::pin(site.tending(async {
+        world.configure().await;
+        may_share(&world).await;
+        asks(&world, "first", "1.0.0").await;
+        let first = world.end("first").await;
+        assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
+        let name = altered(&world).await;
+        let line = format!("PATCH /apis/{RBAC}/v1/namespaces/{}/rolebindings/{name}", world.qa);
+        let (watched, mut is_held) = (line.clone(), false);
+        proxy.follow(move |call| {
+            if call.write.is_some() && call.line == watched && !is_held {
+                is_held = true;
+                return Action::Outlive;
+            }
+            Action::Forward
+        });
+        asks(&world, "second", "2.0.0").await;
+        let second = world.end("second").await;
+        assert_eq!(phase(&second), "Succeeded", "{:?}", outcome(&second));
+        bindings(&world).delete(&name, &DeleteParams::default()).await.unwrap();
+        line
+    }))
+    .await;
     assert_eq!(site.restarts(), 1, "its maker is dead");
     let held = proxy.writes().iter().position(|w| w.line == line && w.code.is_none()).expect("a write that is under way");
     proxy.release();
