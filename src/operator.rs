@@ -123,7 +123,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let news: Arc<dyn News> = wiring;
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
-    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), &cluster.stores, writers, &news));
+    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), &cluster.stores, writers, &news, &cluster.options.hosts));
     tokio::select! {
         ready = caches.ready() => ready?,
         () = stop.cancelled() => return Ok(()),

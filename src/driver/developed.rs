@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
@@ -32,21 +33,35 @@ fn namespace(environment: &Environment) -> Option<String> {
 
 /// Told of Environments, it tells [`only`] of new namespaces.
 #[derive(Clone)]
-pub struct Developed(UnboundedSender<String>);
+pub struct Developed {
+    told: UnboundedSender<String>,
+    hosts: Arc<[String]>,
+}
 
 impl Developed {
-    /// The telling and the listening end.
-    pub fn new() -> (Self, UnboundedReceiver<String>) {
-        let (sender, receiver) = unbounded_channel();
-        (Self(sender), receiver)
+    /// The telling and the listening end, for these hosts; none: for all.
+    pub fn new(hosts: &[String]) -> (Self, UnboundedReceiver<String>) {
+        let (told, receiver) = unbounded_channel();
+        (Self { told, hosts: hosts.into() }, receiver)
     }
 
     /// Takes note of an Environment.
     pub fn note(&self, environment: &Environment) {
-        if let Some(namespace) = namespace(environment) {
-            // Nobody listens any more at a shutdown.
-            let _ = self.0.send(namespace);
+        if let Some(namespace) = self.namespace(environment) {
+            self.tell(namespace);
         }
+    }
+
+    fn tell(&self, namespace: String) {
+        // Nobody listens any more at a shutdown.
+        let _ = self.told.send(namespace);
+    }
+
+    /// The namespace that the Environment develops in, where that is of a host that is worked for.
+    fn namespace(&self, environment: &Environment) -> Option<String> {
+        let host = environment.namespace().unwrap_or_default();
+        let is_worked_for = self.hosts.is_empty() || self.hosts.contains(&host);
+        namespace(environment).filter(|_| is_worked_for)
     }
 }
 
@@ -98,7 +113,7 @@ impl<S: Stream<Item = watcher::Result<Event<Solution>>> + Send> State<S> {
     async fn next(&mut self) -> Option<watcher::Result<Event<Solution>>> {
         if let Some(known) = self.known.take() {
             known.filled.await.ok()?;
-            self.namespaces = known.environments.state().iter().filter_map(|e| namespace(e)).collect();
+            self.namespaces = known.environments.state().iter().filter_map(|e| self.teller.namespace(e)).collect();
         }
         loop {
             if let Some(event) = self.waiting.pop_front() {
@@ -148,7 +163,7 @@ impl<S: Stream<Item = watcher::Result<Event<Solution>>> + Send> State<S> {
                     let teller = self.teller.clone();
                     tokio::spawn(async move {
                         tokio::time::sleep(AGAIN).await;
-                        let _ = teller.0.send(namespace);
+                        teller.tell(namespace);
                     });
                     return;
                 }

@@ -172,13 +172,21 @@ pub trait News: Send + Sync + 'static {
 }
 
 /// Fills the caches for as long as it is polled. Each watch has its own back-off, so that one that fails holds up no other.
-pub fn watch(client: &Client, stores: &Stores, writers: Writers, news: &Arc<dyn News>) -> impl Future<Output = ()> + Send + use<> {
+///
+/// `hosts` are those that are worked for; none: all.
+pub fn watch(
+    client: &Client,
+    stores: &Stores,
+    writers: Writers,
+    news: &Arc<dyn News>,
+    hosts: &[String],
+) -> impl Future<Output = ()> + Send + use<> {
     let (open, requests, told) = (stores.open.clone(), stores.requests.clone(), news.clone());
     let request = move |request: &DeploymentRequest| {
         open.note(request, requests.get(&ObjectRef::from_obj(request)).is_none());
         told.request(request);
     };
-    let (developed, namespaces) = Developed::new();
+    let (developed, namespaces) = Developed::new(hosts);
     let environment = {
         let (developed, told) = (developed.clone(), news.clone());
         move |environment: &Environment| {

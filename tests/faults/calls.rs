@@ -11,7 +11,7 @@ use crate::world::{World, ended, phase};
 
 /// The most calls of a request to a later stage with one gate, of one object and the record of its set: Events, Leases and watches apart. On
 /// a machine that is slow the answers of a moment ago are none any more, and two rights and the artifact's bytes are asked for twice: with
-/// none of that there are 21.
+/// none of that there are 22.
 const MOST: usize = 25;
 const OPERATOR: &str = "system:serviceaccount:pilotage-system:pilotage";
 
@@ -75,7 +75,9 @@ async fn a_later_request_of_one_object_costs_few_calls_and_none_of_its_proofs() 
     ];
     assert_eq!(writes, expected.into_iter().collect(), "{list:?}");
     assert_eq!(count(&|c| c.namespace == world.prod && is_write(c)), 2, "the object and the record of its set: {list:?}");
-    assert!(all.iter().filter(|c| c.namespace == world.prod).all(|c| c.impersonated_user.is_some()), "as the delegate alone: {list:?}");
+    // But for the quotas, which few delegates may read.
+    let in_target = |c: &&Call| c.namespace == world.prod && c.resource != "resourcequotas";
+    assert!(all.iter().filter(in_target).all(|c| c.impersonated_user.is_some()), "as the delegate alone: {list:?}");
     // What may have changed while people decided is asked again before anything is claimed.
     let claimed = all.iter().filter(|c| c.resource == "environments" && is_write(c)).map(|c| c.at).fold(f64::MAX, f64::min);
     let between = |c: &Call| c.at > opened && c.at < claimed;

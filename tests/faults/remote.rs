@@ -237,7 +237,11 @@ async fn rights_that_are_missing_over_there_are_printed_for_that_cluster_and_suf
     assert!(message.contains(&user) && message.contains(&format!("in cluster {CLUSTER}")), "{message}");
     grant(&message);
     let message = abroad.environment_says("NotManaged").await;
-    assert!(message.contains(&format!("it in cluster {CLUSTER}:\nkubectl label namespace {prod}")) && message.contains(&user), "{message}");
+    let labels = format!("(kubectl label namespace {prod} ");
+    assert!(
+        message.contains(&format!("applies in cluster {CLUSTER} what follows")) && message.contains(&labels) && message.contains(&user),
+        "{message}"
+    );
     grant(&message);
     abroad.environment_says("Validated").await;
     let message = abroad.stage_says("TokenNotGranted").await;
