@@ -151,7 +151,7 @@ async fn rights_in_a_namespace_read_nothing_of_the_cluster() {
         150,
         "a right in the namespace for what belongs to the cluster",
         &message,
-        &["dana, who asks", "in the whole cluster", "\"get\", \"list\""],
+        &["dana, who asks", "kind: ClusterRoleBinding", "\"get\", \"list\""],
     );
     ignored(150, "the name of what dana may not see", !message.contains("secret-berth"), &message);
     // A selector can ask for any label: whether something carries it must not show.

@@ -285,7 +285,7 @@ async fn what_it_takes_to_export_it_is_printed_and_granted_in_the_whole_cluster(
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
     let message = world.waits_for("to-qa", "RequesterMayNotRead").await;
     let rule = format!("- {{apiGroups: [\"{group}\"], resources: [berths], verbs: [\"get\", \"list\"]}}");
-    assert!(message.contains("dana, who asks") && message.contains("in the whole cluster") && message.contains(&rule), "{message}");
+    assert!(message.contains("dana, who asks") && message.contains("kind: ClusterRoleBinding") && message.contains(&rule), "{message}");
     let rules = json!([{"apiGroups": [group], "resources": ["berths"], "verbs": ["get", "list"]}]);
     grant(&world, "berths", rules, &json!({"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "dana"})).await;
     let message = world.waits_for("to-qa", "OperatorMayNotRead").await;
