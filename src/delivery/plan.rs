@@ -60,9 +60,17 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
         .buffered(concurrency)
         .collect::<Vec<_>>();
     let new_parent = ParentPlan::new(None, kinds.iter().map(|served| GroupKind::of(&served.resource)).collect());
-    let first_parent = async { if input.is_first { Some(try_parent(&scope, &new_parent).await) } else { None } };
-    let ((mut survey, mut findings), first_runs, first_parent) =
-        futures::join!(scope.survey(&kinds, input.is_first), first_runs, first_parent);
+    let surveyed = async {
+        if !input.is_first {
+            return (scope.survey(&kinds).await, None);
+        }
+        match try_parent(&scope, &new_parent).await {
+            // It would be created, so that it is not there, and nothing is a member: what the dry run says needs no reading.
+            Ok(Parent::New) => (Default::default(), Some(Ok(Parent::New))),
+            tried => (scope.survey(&kinds).await, Some(tried)),
+        }
+    };
+    let (((mut survey, mut findings), first_parent), first_runs) = futures::join!(surveyed, first_runs);
     findings.merge(refused);
     scope.survey_former(&mut survey, &kinds, &input.cluster, resources, &mut findings).await?;
 
@@ -101,7 +109,16 @@ struct Wanted {
     force: bool,
     pruning: Pruning,
     parent: ParentPlan,
-    tried_parent: Option<Result<(), Obstacle>>,
+    tried_parent: Option<Result<Parent, Obstacle>>,
+}
+
+/// What a dry run says of the parent of the set.
+#[derive(Clone, Copy)]
+enum Parent {
+    /// It would be created.
+    New,
+    /// It is there.
+    There,
 }
 
 /// What was found to be possible.
@@ -176,12 +193,15 @@ async fn finish(scope: &Scope<'_>, work: Vec<Task>, wanted: Wanted, findings: &m
     Settled { items, pruning, held, parent }
 }
 
-async fn try_parent(scope: &Scope<'_>, parent: &ParentPlan) -> Result<(), Obstacle> {
-    let Some(kinds) = parent.widened().or(parent.narrowed()) else { return Ok(()) };
+/// Tries the write of the parent of the set.
+async fn try_parent(scope: &Scope<'_>, parent: &ParentPlan) -> Result<Parent, Obstacle> {
+    let Some(kinds) = parent.widened().or(parent.narrowed()) else { return Ok(Parent::There) };
     let (served, manifest) = (survey::config_maps(), scope.set.parent(kinds));
     let name = names::applyset_parent_name(scope.solution);
     match retrying(|| scope.target.apply(&served, &name, &manifest, true, Mode::DryRun)).await {
-        Ok(_) => Ok(()),
+        // What a dry run creates has a uid, but no version.
+        Ok(would_be) if object::metadata(&would_be, "resourceVersion").is_none_or(str::is_empty) => Ok(Parent::New),
+        Ok(_) => Ok(Parent::There),
         Err(error) => {
             let rights = scope.target.rights_to_apply(&served, parent.known.is_some(), &error);
             Err(Obstacle::Call { error, rights })

@@ -28,8 +28,8 @@ pub struct PlanInput<'a> {
     pub force: bool,
     /// How many calls are under way at once; at least 1.
     pub concurrency: usize,
-    /// Whether the solution is expected to be new in the target: then what a first deployment writes besides is asked for at once,
-    /// and members of its set are looked for only where the set has a parent. A guess that is wrong costs time, and nothing else.
+    /// Whether the solution is expected to be new in the target: then what a first deployment writes besides is tried at once,
+    /// and parent and members of its set are looked for only where that says that the parent is there. A guess that is wrong costs time, and nothing else.
     pub is_first: bool,
     /// What may belong to the target's whole cluster.
     pub cluster: ClusterBounds<'a>,

@@ -57,16 +57,10 @@ impl Scope<'_> {
         Key { group: String::new(), kind: "ConfigMap".into(), name: names::applyset_parent_name(self.solution) }
     }
 
-    /// The parent, and the members of the given kinds. They are asked for at once, but for a set that is expected to be new: without a
-    /// parent it has no members, and lists are dear (a consistent one may wait for the next sign of life from etcd).
-    pub async fn survey(&self, kinds: &[Served], is_new: bool) -> (Survey, Findings) {
-        let (parent, lists) = if is_new {
-            let parent = self.parent().await;
-            let lists = if matches!(parent, Ok(None)) { Vec::new() } else { self.lists(kinds).await };
-            (parent, lists)
-        } else {
-            futures::join!(self.parent(), self.lists(kinds))
-        };
+    /// The parent, and the members of the given kinds, asked for at once. Lists are dear (a consistent one may wait for the next sign of life
+    /// from etcd): a set without a parent has no members, and is not asked about.
+    pub async fn survey(&self, kinds: &[Served]) -> (Survey, Findings) {
+        let (parent, lists) = futures::join!(self.parent(), self.lists(kinds));
         let mut findings = Findings::default();
         let mut survey = Survey::default();
         match parent {
