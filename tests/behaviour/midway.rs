@@ -91,10 +91,15 @@ async fn no_room_for(world: &World, names: &[&str]) {
     world.until("there is no room", probe).await;
 }
 
-/// There is room again.
-fn room(world: &World) {
+/// There is room again, for `first` too, which is not there.
+async fn room(world: &World, first: &str) {
     let name = format!("{}-few", world.qa);
     world.plane.kubectl().ok(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", &name]).unwrap();
+    let mut map = world.config("probe", first, json!({}));
+    map["metadata"]["namespace"] = world.qa.clone().into();
+    world.until("the API server has forgotten the policy", async || world.apply_as(&world.admin, &map).await.ok()).await;
+    let maps = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa);
+    maps.delete(first, &DeleteParams::default()).await.unwrap();
 }
 
 /// The object of somebody else in QA, which nobody may touch.
@@ -133,7 +138,7 @@ async fn a_quota_that_runs_out_midway_leaves_a_list_and_the_rest_follows_when_th
     }
     assert_eq!((arrived.len(), arrived["orders"].as_str()), (2, "2.0.0"), "all that had room was written: {arrived:?}");
 
-    room(&world);
+    room(&world, "orders-b").await;
     let again = world.deploy("again", "qa", "orders", "2.0.0").await;
     assert_eq!(phase(&again), "Succeeded", "{:?}", outcome(&again));
     assert_eq!(versions(&world).await, same_version("2.0.0", &all));
@@ -151,7 +156,7 @@ async fn a_quota_that_runs_out_midway_ends_with_the_version_before_where_the_sta
     assert_eq!((phase(&second).as_str(), reason.as_str()), ("Failed", "RolledBack"), "{message}");
     assert!(message.contains("exceeded quota: few") && message.contains("orders 1.0.0 was put back"), "{message}");
     assert_eq!(versions(&world).await, same_version("1.0.0", &["orders"]), "the old version, whole, and nothing of the new one");
-    room(&world);
+    room(&world, "orders-b").await;
 }
 
 /// A webhook for `ConfigMaps` in QA that is called at this port of this machine.
