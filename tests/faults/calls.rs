@@ -11,7 +11,7 @@ use crate::world::{World, ended, phase};
 
 /// The most calls of a request to a later stage with one gate, of one object and the record of its set: Events, Leases and watches apart. On
 /// a machine that is slow the answers of a moment ago are none any more, and two rights and the artifact's bytes are asked for twice: with
-/// none of that there are 20.
+/// none of that there are 21.
 const MOST: usize = 23;
 const OPERATOR: &str = "system:serviceaccount:pilotage-system:pilotage";
 
