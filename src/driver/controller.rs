@@ -89,7 +89,8 @@ impl ReconcileError {
 /// What is said of an object whose passes fail again and again.
 fn given_up(error: &ReconcileError) -> String {
     format!(
-        "{MOST_TRIES} tries in a row ended with the same kind of error, which does not pass by itself. The last one: {error}. Correct what it names;          where it names nothing of yours, it is a defect of Pilotage, which whoever runs the operator finds in its log"
+        "{MOST_TRIES} tries in a row ended with the same kind of error, which does not pass by itself. The last one: {error}. Correct \
+         what it names; where it names nothing of yours, it is a defect of Pilotage, which whoever runs the operator finds in its log"
     )
 }
 

@@ -1,0 +1,22 @@
+//! Decisions, one behaviour each.
+
+mod acceptance;
+mod deployment;
+mod gates;
+mod rights;
+
+use super::step::{End, Progress, Step};
+
+pub(super) fn ends(step: Step) -> (End, String, String) {
+    match step {
+        Step::Finish(ending) => (ending.end, ending.reason, ending.message),
+        other => panic!("expected an end, got {other:?}"),
+    }
+}
+
+pub(super) fn waits(step: Step) -> (Progress, String, String) {
+    match step {
+        Step::Wait(wait) => (wait.at, wait.reason, wait.message),
+        other => panic!("expected a wait, got {other:?}"),
+    }
+}
