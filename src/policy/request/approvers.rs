@@ -1,6 +1,5 @@
 //! Who decides the approval: the delegate, those whom the stage names, or nobody.
 
-use super::gates;
 use super::observed::{DelegateView, Observed, StageView};
 use super::step::{End, Ending, Progress, Step};
 use crate::api::approvers::{ApprovalBy, Approver, ApproverKind};
@@ -20,10 +19,9 @@ pub fn named(stage: &StageView) -> Vec<Approver> {
 
 /// A stage that approves by itself does so in the name of its owner, who is then no requester.
 pub fn automatic(o: &Observed, stage: &StageView) -> Result<(), Step> {
-    let is_automatic = stage.delegate != DelegateView::Requester && stage.approval.by == ApprovalBy::Automatic;
     let owner = stage.owner.as_ref().map(|owner| owner.username.as_str());
     let asks = o.request.requester.as_ref().map(|requester| requester.username.as_str());
-    if !is_automatic || stage.allow_self_approval || owner.is_none() || owner != asks {
+    if !stage.approves_by_itself() || stage.allow_self_approval || owner.is_none() || owner != asks {
         return Ok(());
     }
     Err(Ending::step(
@@ -40,8 +38,7 @@ pub fn automatic(o: &Observed, stage: &StageView) -> Result<(), Step> {
 
 /// That nobody was asked, and who answers for it; `None` where somebody is asked.
 pub fn answered_for(o: &Observed) -> Option<String> {
-    let stage =
-        o.stage.present().filter(|stage| stage.delegate != DelegateView::Requester && stage.approval.by == ApprovalBy::Automatic)?;
+    let stage = o.stage.present().filter(|stage| stage.approves_by_itself())?;
     let owner = stage.owner.as_ref().map_or("its owner", |owner| owner.username.as_str());
     Some(format!("stage {} approves by itself (spec.approval.by: Automatic), for which {owner} answers", o.request.stage))
 }
@@ -82,23 +79,16 @@ pub fn rights_to_become(o: &Observed, stage: &StageView) -> Vec<Right> {
     rights
 }
 
-/// All who may decide, for people; the delegate without its name.
-pub fn all(stage: &StageView) -> Vec<String> {
-    let delegate = delegate_decides(stage).then(|| "the delegate".to_owned());
+/// All who may decide, for people; the delegate as `delegate` calls it.
+pub fn all(stage: &StageView, delegate: impl FnOnce() -> String) -> Vec<String> {
+    let delegate = delegate_decides(stage).then(delegate);
     delegate.into_iter().chain(named(stage).iter().map(ToString::to_string)).collect()
-}
-
-/// Whom a requester could decide as, for people: the first words of why no gate is opened.
-pub fn whom(o: &Observed, stage: &StageView) -> String {
-    let delegate = delegate_decides(stage).then(|| gates::approver(o, stage));
-    let all: Vec<String> = delegate.into_iter().chain(named(stage).iter().map(ToString::to_string)).collect();
-    all.join(" or ")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::decide;
     use super::super::scenario::{HASH, after, head};
+    use super::super::{decide, gates};
     use super::*;
     use crate::api::approvers::StageApproval;
     use crate::api::reference::{Subject, SubjectKind};

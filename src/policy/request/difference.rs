@@ -32,7 +32,9 @@ pub fn terms(stage: &StageView, force: bool) -> String {
     let approval = match stage.approval.by {
         ApprovalBy::Delegate => String::new(),
         ApprovalBy::Automatic => ", approves by itself".to_owned(),
-        ApprovalBy::Approvers | ApprovalBy::DelegateOrApprovers => format!(", is approved by {}", approvers::all(stage).join(" or ")),
+        ApprovalBy::Approvers | ApprovalBy::DelegateOrApprovers => {
+            format!(", is approved by {}", approvers::all(stage, || "the delegate".to_owned()).join(" or "))
+        }
     };
     let whole = format!(
         "deploys to {} as {delegation} within {} s, {failed} what fails, {force} fields of others, shares {sharing}{approval}",

@@ -81,7 +81,7 @@ pub fn could_be_decided_by_requester(o: &Observed) -> Result<(), Step> {
             format!(
                 "{} may impersonate {}, or create a token of such a ServiceAccount, and so could approve their own request; take that right away, or set gates.allowSelfApproval on stage {}",
                 requester(o),
-                approvers::whom(o, stage),
+                approvers::all(stage, || approver(o, stage)).join(" or "),
                 o.request.stage
             ),
         )),

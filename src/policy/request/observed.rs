@@ -224,7 +224,12 @@ pub struct StageView {
 impl StageView {
     /// Whether gate 2 is asked for.
     pub fn needs_approval(&self) -> bool {
-        self.delegate != DelegateView::Requester && self.approval.by != ApprovalBy::Automatic
+        self.delegate != DelegateView::Requester && !self.approves_by_itself()
+    }
+
+    /// Whether nobody is asked for the approval, because the stage's owner answers for it.
+    pub fn approves_by_itself(&self) -> bool {
+        self.delegate != DelegateView::Requester && self.approval.by == ApprovalBy::Automatic
     }
 }
 
