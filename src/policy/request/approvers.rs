@@ -2,7 +2,7 @@
 
 use super::observed::{DelegateView, Observed, StageView};
 use super::step::{End, Ending, Progress, Step};
-use crate::api::approvers::{ApprovalBy, Approver, ApproverKind};
+use crate::api::approvers::{Approver, ApproverKind};
 use crate::api::names;
 use crate::api::request_status::Gate;
 use crate::identity::access::Right;
@@ -90,7 +90,7 @@ mod tests {
     use super::super::scenario::{HASH, after, head};
     use super::super::{decide, gates};
     use super::*;
-    use crate::api::approvers::StageApproval;
+    use crate::api::approvers::{ApprovalBy, StageApproval};
     use crate::api::reference::{Subject, SubjectKind};
 
     fn subject(kind: SubjectKind, name: &str, namespace: Option<&str>) -> Subject {
