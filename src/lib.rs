@@ -2,15 +2,18 @@
 //!
 //! A maker asks for a version of a solution to be deployed to a stage; the stage's gates decide; the
 //! stage's delegate deploys; the host keeps the record. `api` holds the kinds, `policy` the decisions
-//! (pure, without a client), `delivery` what moves, `identity` who acts, `controllers` one folder per
+//! (pure, without a client), `cluster` how a cluster is
+//! spoken with, `artifact` what a version is, `deploy` what is done in a target, `identity` who acts, `controllers` one folder per
 //! kind, `driver` what all controllers share, `triggers` what other systems are told, `egress` where they may be told, `text` how
 //! what others wrote is shown, `operator` the process and `admin` its health and metrics.
 
 pub mod admin;
 pub mod api;
+pub mod artifact;
 pub mod cli;
+pub mod cluster;
 pub mod controllers;
-pub mod delivery;
+pub mod deploy;
 pub mod driver;
 pub mod egress;
 pub mod identity;

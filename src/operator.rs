@@ -12,14 +12,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, State};
+use crate::artifact::store::{Place, Wanted};
 use crate::controllers::environment::EnvironmentController;
 use crate::controllers::pipeline::PipelineController;
 use crate::controllers::request::RequestController;
 use crate::controllers::solution::SolutionController;
 use crate::controllers::stage::StageController;
 use crate::controllers::wiring::Wiring;
-use crate::delivery::plan_input::CONCURRENCY;
-use crate::delivery::store::{Place, Wanted};
+use crate::deploy::plan::input::CONCURRENCY;
 use crate::driver::controller::{Queue, Reconciler};
 use crate::driver::in_force::InForce;
 use crate::driver::lease::Election;

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use anyhow::{Context as _, Result};
 use kube::Api;
 use pilotage::api::Artifact;
-use pilotage::delivery::export;
+use pilotage::artifact::export;
 use serde_json::{Value, json};
 
 use crate::figures::{Budget, Figures};

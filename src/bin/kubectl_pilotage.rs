@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use pilotage::cli;
-use pilotage::delivery::errors::message;
+use pilotage::cluster::errors::message;
 use pilotage::text::{self, Shown};
 
 /// Delegated deployments: ask, watch, understand.

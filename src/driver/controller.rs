@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lease::Tenure;
 use super::records::RecordError;
-use crate::delivery::errors::{self, Cause};
+use crate::cluster::errors::{self, Cause};
 
 /// The first delay after an error; it doubles with each further one.
 const FIRST_DELAY: Duration = Duration::from_millis(100);

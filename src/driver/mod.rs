@@ -20,9 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{Artifact, Environment, Pipeline, Solution};
-use crate::delivery::discovery::Discovery;
-use crate::delivery::oci::Registries;
-use crate::delivery::store::{ArtifactStore, Place};
+use crate::artifact::oci::Registries;
+use crate::artifact::store::{ArtifactStore, Place};
+use crate::cluster::discovery::Discovery;
 use crate::identity::access::Access;
 use crate::identity::clients::{ClientError, Clients};
 use crate::policy::storage::Quota;

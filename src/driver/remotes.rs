@@ -15,9 +15,9 @@ use kube::{Api, Client, Config, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::environment::RemoteCluster as Spec;
-use crate::delivery::discovery::Discovery;
-use crate::delivery::errors;
-use crate::delivery::lookup;
+use crate::cluster::discovery::Discovery;
+use crate::cluster::errors;
+use crate::cluster::lookup;
 use crate::identity::access::{Access, Right};
 use crate::identity::delegate::DelegateClient;
 use crate::identity::grants;

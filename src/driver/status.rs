@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::bounds;
 use crate::api::names::FIELD_MANAGER;
-use crate::delivery::errors::{self, Cause};
+use crate::cluster::errors::{self, Cause};
 
 /// Writes `new` over `old`, the status that `object` has. Returns the object as written, or `None` where nothing changed.
 /// The write carries the object's uid and resourceVersion: a conflict means that the decision was made on something else. Whatever is

@@ -10,8 +10,8 @@ use super::access::{self, Access, Right};
 use super::grants;
 use crate::api::names;
 use crate::api::reference::{Identity, Subject};
-use crate::delivery::fence::Fence;
-use crate::delivery::lookup;
+use crate::cluster::lookup;
+use crate::identity::fence::Fence;
 
 /// The API group that the rights to impersonate lie in.
 const AUTHENTICATION: &str = "authentication.k8s.io";
@@ -195,7 +195,7 @@ mod tests {
 
     use super::*;
     use crate::api::Environment;
-    use crate::delivery::claimed::Claimed;
+    use crate::identity::claimed::Claimed;
 
     fn identity(username: &str, groups: &[&str]) -> Identity {
         Identity { username: username.into(), uid: Some("u1".into()), groups: groups.iter().map(|&g| g.into()).collect() }

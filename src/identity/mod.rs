@@ -2,8 +2,10 @@
 
 pub mod access;
 pub mod answers;
+pub mod claimed;
 pub mod clients;
 pub mod delegate;
+pub mod fence;
 pub mod grants;
 pub mod kubeconfig;
 pub mod line;

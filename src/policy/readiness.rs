@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::delivery::assess::{Health, assess};
+use crate::cluster::kstatus::{Health, assess};
 
 /// `Ok` where the object is ready; otherwise why it is not. With a named `condition` that one must be `True`, on the generation that the
 /// object has; without one the object must be current by the rules of kstatus, as what a deployment applies must be.

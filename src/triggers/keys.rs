@@ -9,7 +9,7 @@ use kube::Api;
 
 use super::signature::Keys;
 use crate::api::reference::SecretKeyReference;
-use crate::delivery::lookup;
+use crate::cluster::lookup;
 use crate::driver::Cluster;
 use crate::identity::access::Right;
 use crate::identity::grants;

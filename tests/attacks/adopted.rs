@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use pilotage::api::Stage;
 use pilotage::api::plan::{Plan, PlannedAction};
-use pilotage::delivery::applyset;
+use pilotage::deploy::plan::applyset;
 use serde_json::{Value, json};
 
 use crate::attempt::{ignored, told};

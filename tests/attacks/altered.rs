@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use pilotage::api::Stage;
-use pilotage::delivery::bundle::digest as digest_of;
+use pilotage::artifact::bundle::digest as digest_of;
 use pilotage_harness::install::install;
 use pilotage_harness::{ControlPlane, Options, dev};
 use serde_json::json;

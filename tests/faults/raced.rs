@@ -9,8 +9,8 @@ use kube::{Api, Client};
 use pilotage::api::Artifact;
 use pilotage::api::artifact::ArtifactOrigin;
 use pilotage::api::reference::{Identity, SolutionVersion};
-use pilotage::delivery::bundle::Bundle;
-use pilotage::delivery::store::{ArtifactStore, NewArtifact};
+use pilotage::artifact::bundle::Bundle;
+use pilotage::artifact::store::{ArtifactStore, NewArtifact};
 use serde_json::json;
 
 use crate::life;

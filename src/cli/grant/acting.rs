@@ -14,11 +14,14 @@ use crate::api::environment::RemoteCluster;
 use crate::api::reference::Identity;
 use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
-use crate::delivery::discovery::Discovery;
-use crate::delivery::failure::Failure;
-use crate::delivery::resources::Resources as _;
-use crate::delivery::store::{ArtifactStore, StoreError};
-use crate::delivery::{export, offered, required, share};
+use crate::artifact::export;
+use crate::artifact::store::{ArtifactStore, StoreError};
+use crate::cluster::discovery::Discovery;
+use crate::cluster::failure::Failure;
+use crate::cluster::resources::Resources as _;
+use crate::deploy::apply::share;
+use crate::deploy::plan::connections;
+use crate::deploy::plan::prerequisites;
 use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
 use crate::identity::grants;
@@ -215,7 +218,7 @@ impl Acting {
         }
         // What they refer to is looked at by name, unless that is granted anyway.
         let referred: BTreeSet<Right> =
-            [offered::rights(namespace, &objects), required::rights(namespace, &objects)].concat().into_iter().collect();
+            [connections::rights(namespace, &objects), prerequisites::rights(namespace, &objects)].concat().into_iter().collect();
         rights.extend(referred.into_iter().filter(|right| {
             let deployed = (right.group.clone(), right.resource.clone(), right.namespace.is_some());
             let is_whole = resources.contains(&deployed) || right.resource == "configmaps";

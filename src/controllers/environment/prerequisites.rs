@@ -5,8 +5,8 @@ use kube::core::ApiResource;
 use kube::{Client, Error};
 
 use crate::api::environment::Prerequisite;
-use crate::delivery::discovery::Discovery;
-use crate::delivery::object;
+use crate::cluster::discovery::Discovery;
+use crate::cluster::object;
 use crate::identity::access::Right;
 use crate::policy::environment::{PrerequisiteState, PrerequisiteView};
 use crate::policy::readiness;

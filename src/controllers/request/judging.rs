@@ -8,15 +8,15 @@ use super::pass::Pass;
 use super::planning::Hindrance;
 use crate::api::names::CONNECTION_LABEL;
 use crate::api::plan::{AccessedObject, PlanResult};
-use crate::delivery::dangling;
-use crate::delivery::errors::{self, Cause, bounded};
-use crate::delivery::object::Key;
-use crate::delivery::of_cluster;
-use crate::delivery::offered::{self, NOT_OFFERED, Offers, Uses};
-use crate::delivery::packed::packed;
-use crate::delivery::planned::Planned;
-use crate::delivery::powers;
-use crate::delivery::required::{self, Missing, Needed};
+use crate::cluster::cluster_scope;
+use crate::cluster::errors::{self, Cause, bounded};
+use crate::cluster::object::Key;
+use crate::cluster::packed::packed;
+use crate::deploy::plan::connections::{self, NOT_OFFERED, Offers, Uses};
+use crate::deploy::plan::dangling_bindings;
+use crate::deploy::plan::planned::Planned;
+use crate::deploy::plan::prerequisites::{self, Missing, Needed};
+use crate::deploy::plan::rbac_changes;
 use crate::driver::controller::ReconcileError;
 use crate::identity::OPERATOR_NAME;
 use crate::identity::OPERATOR_NAMESPACE;
@@ -56,8 +56,8 @@ impl Judge<'_> {
     /// Looks for all of it at once.
     pub(super) async fn look(&self, uses: &Uses, needed: &Needed) -> Result<Found, kube::Error> {
         let (offers, missing) = futures::join!(
-            offered::check(self.client, self.namespace, uses),
-            required::check(self.client, self.reader, self.namespace, needed.clone())
+            connections::check(self.client, self.namespace, uses),
+            prerequisites::check(self.client, self.reader, self.namespace, needed.clone())
         );
         let mut offers = offers?;
         let Missing { results, warnings, rights } = missing?;
@@ -68,7 +68,7 @@ impl Judge<'_> {
     /// What the target makes of the objects counts as what they say themselves. It is known after the dry run, so that only what was not
     /// looked at before is looked at then.
     pub(super) async fn beyond(&self, planned: &Planned, uses: &Uses, needed: &Needed) -> Result<Found, kube::Error> {
-        self.look(&planned.uses().beyond(uses), &required::beyond(planned.needs(), needed)).await
+        self.look(&planned.uses().beyond(uses), &prerequisites::beyond(planned.needs(), needed)).await
     }
 }
 
@@ -94,7 +94,8 @@ impl Found {
         self.offers.awaited.retain(is_new);
         let needed_before = planned.needed_before();
         let is_mounted = |one: &PlanResult| {
-            one.kind == "PersistentVolumeClaim" && needed_before.contains_key(&(required::Kind::PersistentVolumeClaim, one.name.clone()))
+            one.kind == "PersistentVolumeClaim"
+                && needed_before.contains_key(&(prerequisites::Kind::PersistentVolumeClaim, one.name.clone()))
         };
         self.warnings.retain(|one| !is_mounted(one));
         let mut access = std::mem::take(&mut self.offers.used);
@@ -113,7 +114,7 @@ impl Pass {
     /// What the solution's own bindings share and the stage does not let anybody share. Once the request has started, it was judged before.
     pub(super) fn forbidden(&self, namespace: &str, objects: &[serde_json::Value]) -> Vec<PlanResult> {
         let Some(stage) = self.around.stage.as_ref().filter(|_| self.status().start_time.is_none()) else { return Vec::new() };
-        sharing::forbidden_by_binding(&self.request.spec.stage, stage.spec.sharing.as_ref(), &powers::shared(objects, namespace))
+        sharing::forbidden_by_binding(&self.request.spec.stage, stage.spec.sharing.as_ref(), &rbac_changes::shared(objects, namespace))
     }
 
     /// What an approver is told of what the plan gives and opens. `Err` is for more than can be told.
@@ -138,9 +139,9 @@ impl Pass {
         if accounts.is_empty() {
             return Ok(Vec::new());
         }
-        let [here, everywhere] = dangling::rights(planned.namespace());
+        let [here, everywhere] = dangling_bindings::rights(planned.namespace());
         let (here, everywhere) = tokio::try_join!(self.may_ask(client, &here), self.may_ask(client, &everywhere))?;
-        Ok(dangling::look(client, planned.namespace(), &accounts, [here, everywhere], |key| planned.brings(key)).await?)
+        Ok(dangling_bindings::look(client, planned.namespace(), &accounts, [here, everywhere], |key| planned.brings(key)).await?)
     }
 
     /// Whether a call would be answered: it is asked for before, as what is only of use is not to be refused.
@@ -197,7 +198,7 @@ impl Pass {
 /// The reason in one word: `Ok` where all of it is waited for, `Err` where the request ends by it.
 fn reason(unoffered: &[PlanResult], missing: &[PlanResult], refused: &[PlanResult]) -> Result<String, &'static str> {
     let is = |results: &[PlanResult], reason: &str| results.iter().any(|one| one.reason == reason);
-    let passes = [NOT_OFFERED, of_cluster::NOT_LISTED, Cause::Escalation.reason(), Cause::Quota.reason()];
+    let passes = [NOT_OFFERED, cluster_scope::NOT_LISTED, Cause::Escalation.reason(), Cause::Quota.reason()];
     let stays = |one: &PlanResult| !passes.contains(&one.reason.as_str());
     if is(refused, sharing::NOT_ALLOWED) {
         return Err(sharing::NOT_ALLOWED);

@@ -25,7 +25,7 @@ use kube::ResourceExt;
 
 use crate::api::DeploymentRequest;
 use crate::controllers::environment::CROWDED;
-use crate::delivery::apply::Applied;
+use crate::deploy::apply::Applied;
 use crate::driver::Cluster;
 use crate::driver::controller::{Next, ReconcileError, Reconciler};
 use crate::driver::{open_requests, trimmed};

@@ -12,7 +12,7 @@ use crate::api::condition::whole_seconds;
 use crate::api::environment::{DeployedSolution, FailedDeployment};
 use crate::api::pipeline::Trigger;
 use crate::api::request_status::RunStatus;
-use crate::delivery::errors;
+use crate::cluster::errors;
 use crate::driver::controller::ReconcileError;
 use crate::driver::records::RecordError;
 use crate::driver::status;

@@ -13,16 +13,16 @@ use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::request_status::ObjectError;
 use crate::api::stage::OnFailure;
 use crate::api::{Artifact, Environment, names};
-use crate::delivery::errors::{first_few, named};
-use crate::delivery::node_ports::{self, NodePort};
-use crate::delivery::of_cluster;
-use crate::delivery::offered::Uses;
-use crate::delivery::plan::{self, PlanError};
-use crate::delivery::plan_input::{ClusterBounds, Created, PlanInput};
-use crate::delivery::planned::Planned;
-use crate::delivery::quota;
-use crate::delivery::required;
-use crate::delivery::settings::{self, Resolved};
+use crate::cluster::cluster_scope;
+use crate::cluster::errors::{first_few, named};
+use crate::cluster::node_ports::{self, NodePort};
+use crate::deploy::plan::connections::Uses;
+use crate::deploy::plan::input::{ClusterBounds, Created, PlanInput};
+use crate::deploy::plan::planned::Planned;
+use crate::deploy::plan::prerequisites;
+use crate::deploy::plan::quota;
+use crate::deploy::plan::{self, PlanError};
+use crate::deploy::settings::{self, Resolved};
 use crate::driver::controller::ReconcileError;
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::adoption;
@@ -273,7 +273,7 @@ impl Pass {
             Some(remote) => (remote.cluster.client(), &remote.discovery),
         };
         let judge = Judge { client, reader: &reader, namespace };
-        let (uses, needed) = (Uses::of(namespace, &resolved.objects).connected(&resolved.connected), required::of(&resolved.objects));
+        let (uses, needed) = (Uses::of(namespace, &resolved.objects).connected(&resolved.connected), prerequisites::of(&resolved.objects));
         let (found, planned) = futures::join!(judge.look(&uses, &needed), plan::plan(&input, client, discovery.as_ref()));
         let mut found = found?;
         let (planned, mut refused, rights) = match planned {
@@ -331,7 +331,9 @@ impl Pass {
             Hindrance::Missing(obstacle) => ApplyFact::Missing(obstacle),
             Hindrance::Unusable(obstacle) => ApplyFact::Failed(obstacle),
             // Whoever asks may have applied the Environment that lists the kinds a moment later.
-            Hindrance::Awaited(reason, results) if reason == of_cluster::NOT_LISTED => ApplyFact::Missing(self.awaited(reason, &results)),
+            Hindrance::Awaited(reason, results) if reason == cluster_scope::NOT_LISTED => {
+                ApplyFact::Missing(self.awaited(reason, &results))
+            }
             Hindrance::Awaited(_, results) | Hindrance::Refused(_, results) => {
                 let error = |r: PlanResult| ObjectError { kind: r.kind, name: r.name, reason: r.reason, message: r.message };
                 self.not_applied(results.into_iter().map(error).collect(), NOT_APPLIED)

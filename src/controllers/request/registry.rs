@@ -12,13 +12,14 @@ use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
 use crate::api::pipeline::ArtifactRepository;
 use crate::api::repository::{self, Repository};
-use crate::delivery::failure::Failure;
-use crate::delivery::oci::credentials::{Credentials, KEY};
-use crate::delivery::oci::{Access, Asker, OciError, Origin, Written};
-use crate::delivery::of_cluster;
-use crate::delivery::resources::Resources;
-use crate::delivery::store::NewArtifact;
-use crate::delivery::{lookup, object};
+use crate::artifact::oci::credentials::{Credentials, KEY};
+use crate::artifact::oci::{Access, Asker, OciError, Origin, Written};
+use crate::artifact::store::NewArtifact;
+use crate::cluster::cluster_scope;
+use crate::cluster::failure::Failure;
+use crate::cluster::lookup;
+use crate::cluster::object;
+use crate::cluster::resources::Resources;
 use crate::driver::controller::ReconcileError;
 use crate::identity::access::Right;
 use crate::identity::grants;
@@ -188,7 +189,7 @@ impl Pass {
     async fn cluster_scoped(&self, source: &str, written: &Written) -> Result<Option<ExportFact>, ReconcileError> {
         let Some(target) = self.around.target.clone() else { return Ok(None) };
         for held in written.bundle.objects() {
-            let Some(unwelcome) = of_cluster::judge(held, &target.name_any(), &target.spec.cluster_scoped) else { continue };
+            let Some(unwelcome) = cluster_scope::judge(held, &target.name_any(), &target.spec.cluster_scoped) else { continue };
             let found = self.cluster.discovery.resource(object::api_version(held), object::kind(held)).await?;
             if let Some((_, false)) = found {
                 let message = format!("{source} can't be deployed: {}", unwelcome.message);

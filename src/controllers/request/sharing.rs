@@ -3,9 +3,9 @@
 use super::pass::Pass;
 use crate::api::Environment;
 use crate::api::plan::PlanResult;
-use crate::delivery::claimed::Claimed;
-use crate::delivery::share::{self, Shares};
+use crate::deploy::apply::share::{self, Shares};
 use crate::driver::controller::ReconcileError;
+use crate::identity::claimed::Claimed;
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::observed::{Observed, ShareFact};
 

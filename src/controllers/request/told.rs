@@ -4,7 +4,7 @@ use super::pass::Pass;
 use crate::api::artifact::ArtifactObject;
 use crate::api::names;
 use crate::api::plan::PlanResult;
-use crate::delivery::planned::Planned;
+use crate::deploy::plan::planned::Planned;
 use crate::policy::request::observed::Observed;
 use crate::policy::request::{not_looked_for, vanished};
 

@@ -2,8 +2,8 @@
 
 use crate::api::names;
 use crate::api::plan::PlanResult;
-use crate::delivery::errors;
-use crate::delivery::object::Key;
+use crate::cluster::errors;
+use crate::cluster::object::Key;
 
 /// How many objects a sentence names.
 const NAMED: usize = 10;

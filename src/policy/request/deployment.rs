@@ -11,7 +11,7 @@ use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
 use crate::api::names;
-use crate::delivery::errors::first_few;
+use crate::cluster::errors::first_few;
 use crate::policy::clock;
 
 /// How long a deployment may take where its stage is gone.

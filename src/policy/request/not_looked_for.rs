@@ -3,7 +3,7 @@
 
 use super::observed::ArtifactView;
 use crate::api::plan::PlanResult;
-use crate::delivery::errors;
+use crate::cluster::errors;
 
 /// Why a result of a plan says it.
 pub const REASON: &str = "NotLookedFor";

@@ -6,7 +6,7 @@ use super::sharing;
 use super::step::{End, Ending, Progress, Waiting};
 use crate::api::condition::{ConditionStatus, Observation};
 use crate::api::request_status::condition_types as types;
-use crate::delivery::errors::first_few;
+use crate::cluster::errors::first_few;
 use crate::text;
 
 /// What is told.

@@ -10,9 +10,9 @@ use super::step::{Progress, Step, Waiting};
 use crate::api::plan::PlanResult;
 use crate::api::request::ShareGrant;
 use crate::api::stage::SharingPolicy;
-use crate::delivery::errors;
-use crate::delivery::object::Key;
-use crate::delivery::powers::Shared;
+use crate::cluster::errors;
+use crate::cluster::object::Key;
+use crate::deploy::plan::rbac_changes::Shared;
 use crate::identity::grants::described;
 
 /// Why a share is refused.

@@ -1,11 +1,11 @@
 //! What an approver is told of who gets what by a plan, and of what it opens: all of it, the worst first, or there is no plan.
 
 use crate::api::plan::PlanResult;
-use crate::delivery::errors;
-use crate::delivery::exposure::Exposure;
-use crate::delivery::object::Key;
-use crate::delivery::packed::packed;
-use crate::delivery::powers::{Gift, shown};
+use crate::cluster::errors;
+use crate::cluster::object::Key;
+use crate::cluster::packed::packed;
+use crate::deploy::plan::exposure::Exposure;
+use crate::deploy::plan::rbac_changes::{Gift, shown};
 
 /// How many entries of a plan tell who gets which rights.
 const GIFTS: usize = 24;
@@ -104,12 +104,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::delivery::powers;
+    use crate::deploy::plan::rbac_changes;
 
     fn binding(name: &str, role: &str, subject: &serde_json::Value) -> Vec<(Key, Gift)> {
         let object = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name},
             "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [subject]});
-        powers::of(&object, "qa", &[]).into_iter().map(|gift| (Key::of(&object), gift)).collect()
+        rbac_changes::of(&object, "qa", &[]).into_iter().map(|gift| (Key::of(&object), gift)).collect()
     }
 
     fn sorted(mut all: Vec<(Key, Gift)>) -> Vec<(Key, Gift)> {

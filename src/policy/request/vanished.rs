@@ -3,8 +3,8 @@
 
 use crate::api::artifact::ArtifactObject;
 use crate::api::plan::PlanResult;
-use crate::delivery::errors::{self, first_few};
-use crate::delivery::object::group_of;
+use crate::cluster::errors::{self, first_few};
+use crate::cluster::object::group_of;
 
 /// What is said of such Jobs of the former version's objects, as `is_gone` tells of the new version.
 pub fn jobs(

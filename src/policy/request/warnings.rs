@@ -4,13 +4,13 @@ use semver::Version;
 
 use crate::api::names;
 use crate::api::plan::{PlanResult, PlannedAction, PlannedObject};
-use crate::delivery::errors;
+use crate::cluster::errors;
 
 /// How many objects a warning names.
 const NAMED: usize = 10;
 
 /// What is said of a plan: a version that is lower than what it replaces, what it deletes or creates anew. What
-/// loses data is said before ([`data_lost`](crate::delivery::planned::Planned::data_lost)). `objects` names the first of `deleted` and `recreated`.
+/// loses data is said before ([`data_lost`](crate::deploy::plan::planned::Planned::data_lost)). `objects` names the first of `deleted` and `recreated`.
 pub fn of(
     solution: &str,
     version: &Version,

@@ -10,8 +10,8 @@ use kube::api::DeleteParams;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, ResourceExt};
 use pilotage::api::{Artifact, DeploymentRequest, Pipeline};
-use pilotage::delivery::bundle::canonical;
-use pilotage::delivery::store::ArtifactStore;
+use pilotage::artifact::bundle::canonical;
+use pilotage::artifact::store::ArtifactStore;
 use serde_json::{Value, json};
 
 use self::tool::Tool;

@@ -1,0 +1,248 @@
+//! Why an export ended without a bundle.
+
+use super::MAX_BYTES;
+use crate::api::GROUP;
+use crate::api::cluster_scoped::entry;
+use crate::api::names::ALLOW_CLUSTER_SCOPED;
+use crate::api::reference::GroupKind;
+use crate::cluster::errors::DEEPEST;
+use crate::cluster::failure::Failure;
+use crate::identity::access::Right;
+use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, OPERATOR_USERNAME, grants};
+
+/// An export ended without a bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// A call failed.
+    #[error("{action} in namespace {namespace} failed: {source}")]
+    Api {
+        /// What was done.
+        action: String,
+        /// The development namespace.
+        namespace: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// An object can't be read.
+    #[error(
+        "the {kind} in namespace {namespace} can't be read: one of them nests deeper than {DEEPEST} levels, the levels of the API server's own bookkeeping \
+         included. Make it flatter, or leave the kind out by the Solution's components"
+    )]
+    TooDeep {
+        /// The kind's plural name.
+        kind: String,
+        /// The development namespace.
+        namespace: String,
+    },
+    /// The operator may not read a kind that the solution names.
+    #[error("{OPERATOR_USERNAME} may not read what the solution names in namespace {namespace}{}", operator_needs(rights))]
+    OperatorMayNotRead {
+        /// The development namespace.
+        namespace: String,
+        /// What is missing.
+        rights: Vec<Right>,
+    },
+    /// The operator may not read anything.
+    #[error(
+        "{OPERATOR_USERNAME} may not read anything in namespace {namespace}; grant it there: kubectl create rolebinding pilotage-view --namespace \
+         {namespace} --clusterrole=view --serviceaccount={OPERATOR_NAMESPACE}:{OPERATOR_NAME}"
+    )]
+    OperatorMayReadNothing {
+        /// The development namespace.
+        namespace: String,
+    },
+    /// Workloads run as accounts that hold rights, and the operator may not list what gives them.
+    #[error(
+        "workloads of the solution run as {}, which may do things in namespace {namespace} that its Roles and RoleBindings allow, and {OPERATOR_USERNAME} may \
+         not list those: the solution would arrive without them. Where they are no part of it, say so by naming the kinds that it consists of in the \
+         Solution's spec.components{}",
+        named_accounts(accounts),
+        operator_needs(rights)
+    )]
+    RolesNotLookedFor {
+        /// The development namespace.
+        namespace: String,
+        /// The names of the accounts.
+        accounts: Vec<String>,
+        /// What is missing.
+        rights: Vec<Right>,
+    },
+    /// The requester may not read what would be exported for them.
+    #[error(
+        "{requester}, who asks, may not read all that is exported from namespace {namespace}. An administrator there applies (or binds the ClusterRole \
+         view; nothing is deployed, at any stage, for who may not read it):\n{}",
+        grants::reads_source(&grants::subject_of(requester), rights)
+    )]
+    RequesterMayNotRead {
+        /// The development namespace.
+        namespace: String,
+        /// Who asked.
+        requester: String,
+        /// What is missing.
+        rights: Vec<Right>,
+    },
+    /// Objects of the solution are about to go.
+    #[error(
+        "in namespace {namespace} these objects of the solution are being deleted: {}. Wait until they are gone, or take them out of the solution's \
+         selector, and ask again",
+        shortened(objects)
+    )]
+    BeingDeleted {
+        /// The development namespace.
+        namespace: String,
+        /// The objects.
+        objects: Vec<String>,
+    },
+    /// Nothing is selected.
+    #[error(
+        "no object that can be exported in namespace {namespace} has the labels {selector:?}: label the solution's objects (Secrets, and what controllers \
+         make, don't count), or correct the Solution's selector or components"
+    )]
+    Nothing {
+        /// The development namespace.
+        namespace: String,
+        /// The label selector.
+        selector: String,
+    },
+    /// More is selected than an artifact holds.
+    #[error(
+        "the solution's objects in namespace {namespace} have at least {size} bytes, and {MAX_BYTES} can be exported; the biggest is {biggest} with \
+         {biggest_size} bytes: narrow the Solution's selector or components"
+    )]
+    TooLarge {
+        /// The development namespace.
+        namespace: String,
+        /// The canonical bytes, as far as they were read.
+        size: usize,
+        /// The biggest object.
+        biggest: String,
+        /// Its bytes.
+        biggest_size: usize,
+    },
+    /// A component is of a kind that is never exported.
+    #[error(
+        "the Solution's components name {}, which is never exported{}: take it out of the components",
+        component,
+        if component.kind == "Secret" { " (a target has Secrets of its own: declare a connection reference)" } else { "" }
+    )]
+    NeverExported {
+        /// The component.
+        component: GroupKind,
+    },
+    /// A component is of a kind that the cluster does not have.
+    #[error(
+        "the Solution's components name {}, which the cluster does not serve: correct group and kind, or install its definition",
+        component
+    )]
+    UnknownComponent {
+        /// The component.
+        component: GroupKind,
+    },
+    /// A component is of a kind whose objects are not in namespaces, and that no solution ever has, or of one that can't be listed.
+    #[error(
+        "the Solution's components name {}, which is not in a namespace or can't be listed: a solution is what is in its namespace. Take it out of the components",
+        component
+    )]
+    NotNamespaced {
+        /// The component.
+        component: GroupKind,
+    },
+    /// A component is of a kind whose objects belong to the whole cluster, and the Environment does not list it.
+    #[error(
+        "the Solution's components name {}, which belongs to the whole cluster and not to a namespace: a solution is what is in its namespace, unless its \
+         Environment allows more. Take it out of the components, or have somebody who holds {ALLOW_CLUSTER_SCOPED} on environments.{GROUP} in the whole \
+         cluster add {} to spec.clusterScoped of Environment {environment}",
+        component,
+        entry(&component.group, &component.kind)
+    )]
+    ClusterScoped {
+        /// The component.
+        component: GroupKind,
+        /// The development Environment.
+        environment: String,
+    },
+    /// The selector is no label selector.
+    #[error("the selector of Solution {solution} can't be used: {why}")]
+    InvalidSelector {
+        /// The solution.
+        solution: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl ExportError {
+    pub(super) fn api(action: &str, namespace: &str, source: kube::Error) -> Self {
+        Self::Api { action: action.to_owned(), namespace: namespace.to_owned(), source: Box::new(source) }
+    }
+
+    /// Whether waiting can help, and what for.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Api { source, .. } => Failure::of(source),
+            // Whoever may list the kind can do so while a request waits.
+            Self::ClusterScoped { .. }
+            | Self::OperatorMayNotRead { .. }
+            | Self::OperatorMayReadNothing { .. }
+            | Self::RolesNotLookedFor { .. }
+            | Self::RequesterMayNotRead { .. } => Failure::MissingRight,
+            Self::BeingDeleted { .. }
+            | Self::TooDeep { .. }
+            | Self::Nothing { .. }
+            | Self::TooLarge { .. }
+            | Self::NeverExported { .. }
+            | Self::UnknownComponent { .. }
+            | Self::NotNamespaced { .. }
+            | Self::InvalidSelector { .. } => Failure::Refused,
+        }
+    }
+
+    /// The reason in one word, for conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Api { .. } => "ExportFailed",
+            Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } => "OperatorMayNotRead",
+            Self::RolesNotLookedFor { .. } => "RolesNotLookedFor",
+            Self::RequesterMayNotRead { .. } => "RequesterMayNotRead",
+            Self::BeingDeleted { .. } => "BeingDeleted",
+            Self::TooDeep { .. } => "TooDeeplyNested",
+            Self::Nothing { .. } => "NothingToExport",
+            Self::TooLarge { .. } => "TooLarge",
+            Self::NeverExported { .. } => "NeverExported",
+            Self::UnknownComponent { .. } => "UnknownComponent",
+            Self::NotNamespaced { .. } => "NotNamespaced",
+            Self::ClusterScoped { .. } => "ClusterScoped",
+            Self::InvalidSelector { .. } => "InvalidSelector",
+        }
+    }
+}
+
+/// Rights in the namespace, and those in the whole cluster.
+fn divided(rights: &[Right]) -> (Vec<Right>, Vec<Right>) {
+    rights.iter().cloned().partition(|right| right.namespace.is_some())
+}
+
+/// What the operator lacks, in words and as a grant.
+fn operator_needs(rights: &[Right]) -> String {
+    let (here, everywhere) = divided(rights);
+    let mut text = String::new();
+    if !here.is_empty() {
+        text.push_str("; grant it there:\n");
+        text.push_str(&grants::rules(&here));
+    }
+    if !everywhere.is_empty() {
+        text.push_str("; what belongs to the whole cluster it reads once this is applied:\n");
+        text.push_str(&grants::operator_exports_of_cluster(&everywhere));
+    }
+    text
+}
+
+fn named_accounts(names: &[String]) -> String {
+    let named: Vec<String> = names.iter().map(|name| format!("ServiceAccount {name}")).collect();
+    shortened(&named)
+}
+
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    if names.len() <= SHOWN { names.join(", ") } else { format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN) }
+}

@@ -1,0 +1,8 @@
+//! What a version is: its bundle, exported from development or taken from a registry, and where it is kept.
+
+pub mod bundle;
+pub mod export;
+mod memory;
+pub mod oci;
+pub mod store;
+pub mod strip;

@@ -1,0 +1,204 @@
+//! Why an artifact of a registry can't be used.
+//!
+//! What a registry answers and what files hold is never repeated: it may be anything, credentials too.
+
+use crate::cluster::failure::Failure;
+
+/// An artifact of a registry can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OciError {
+    /// The registry does not answer.
+    #[error("registry {registry} {why}")]
+    Unreachable {
+        /// The registry.
+        registry: String,
+        /// Why, in words that begin with a verb.
+        why: String,
+    },
+    /// It answers, and not as it should, or is too slow: what is said of one repository says nothing of the others.
+    #[error("registry {registry} {why}")]
+    Unwell {
+        /// The registry.
+        registry: String,
+        /// What it does, in words that begin with a verb.
+        why: String,
+    },
+    /// Others are at registries already.
+    #[error("waits for its turn: the operator is at as many artifacts in registries as it takes at once")]
+    Busy,
+    /// There is no such tag, or no such manifest.
+    #[error("{reference} is not in the registry: push it, or make a new request with a tag that is there")]
+    NotFound {
+        /// The repository with tag or digest.
+        reference: String,
+    },
+    /// The registry wants somebody else, or anybody at all.
+    #[error("registry {registry} does not let {who} {what} {repository} ({code}): {advice}")]
+    Unauthorized {
+        /// The registry.
+        registry: String,
+        /// As whom it was asked.
+        who: String,
+        /// What it was asked for, in one verb.
+        what: &'static str,
+        /// The repository.
+        repository: String,
+        /// What it answered.
+        code: u16,
+        /// What to do.
+        advice: String,
+    },
+    /// Its credentials are not there yet.
+    #[error("registry {registry} is not asked: {why}")]
+    NoCredentials {
+        /// The registry.
+        registry: String,
+        /// What is wrong with them, and what to do.
+        why: String,
+    },
+    /// Its certificate authority can't be read.
+    #[error("registry {registry} is not asked: {why}")]
+    NoAuthority {
+        /// The registry.
+        registry: String,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
+    /// It does not take what is to be stored.
+    #[error("registry {registry} does not take {what} for {repository} ({code}): {advice}")]
+    NotTaken {
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
+        /// What was sent, with its size.
+        what: String,
+        /// What it answered.
+        code: u16,
+        /// One word.
+        reason: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Credentials are asked for by a host that they are not for.
+    #[error("registry {registry} sends whoever wants to read {repository} to {realm} for a token, and {missing}; nothing was sent there")]
+    ForeignRealm {
+        /// The registry.
+        registry: String,
+        /// The repository.
+        repository: String,
+        /// The host that gives tokens.
+        realm: String,
+        /// What would have to be so.
+        missing: String,
+    },
+    /// The registry leads to where nothing is fetched from.
+    #[error("registry {registry} answers with a redirect that is not followed: {why}")]
+    Redirect {
+        /// The registry.
+        registry: String,
+        /// Why not.
+        why: String,
+    },
+    /// What was received is not what was asked for.
+    #[error(
+        "the {what} of {reference} was altered: it should have digest {expected}, and what the registry sent has {actual}. Nothing is taken from it. \
+         Find out who changed the registry's storage, and push the artifact again"
+    )]
+    DigestMismatch {
+        /// Manifest, configuration or layer.
+        what: String,
+        /// The repository with the digest of the manifest.
+        reference: String,
+        /// The digest that it should have.
+        expected: String,
+        /// The digest of what was received.
+        actual: String,
+    },
+    /// It is no artifact with manifests in it.
+    #[error(
+        "{reference} can't be deployed: {what}. Push manifests with `flux push artifact`, or with oras as files named *.yaml, *.yml or *.json \
+         or as a folder"
+    )]
+    WrongMediaType {
+        /// The repository with tag or digest.
+        reference: String,
+        /// What it is.
+        what: String,
+    },
+    /// A limit is exceeded.
+    #[error("{reference} is too large: {what}. Leave out what is not deployed, or split the solution")]
+    TooLarge {
+        /// The repository with tag or digest.
+        reference: String,
+        /// What exceeds which limit.
+        what: String,
+    },
+    /// The archive holds what an archive of manifests has no use for.
+    #[error("{reference} is refused: {what}. Push plain files and folders only")]
+    Unsafe {
+        /// The repository with tag or digest.
+        reference: String,
+        /// What it holds.
+        what: String,
+    },
+    /// Something in it can't be read or may not be deployed.
+    #[error("{reference} can't be deployed: {what}")]
+    Content {
+        /// The repository with tag or digest.
+        reference: String,
+        /// One word.
+        reason: &'static str,
+        /// What, in which file, and what to do.
+        what: String,
+    },
+}
+
+impl OciError {
+    /// Whether waiting can help, and what for.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Unwell { .. }
+            | Self::Busy
+            | Self::NoAuthority { .. }
+            | Self::NotFound { .. }
+            | Self::Unauthorized { .. }
+            | Self::NoCredentials { .. }
+            | Self::NotTaken { .. }
+            | Self::ForeignRealm { .. } => Failure::MissingRight,
+            Self::Redirect { .. }
+            | Self::DigestMismatch { .. }
+            | Self::WrongMediaType { .. }
+            | Self::TooLarge { .. }
+            | Self::Unsafe { .. }
+            | Self::Content { .. } => Failure::Refused,
+        }
+    }
+
+    /// The reason in one word, for conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } | Self::Unwell { .. } => "RegistryUnreachable",
+            Self::NoAuthority { .. } => "CertificateAuthorityUnreadable",
+            Self::Busy => "RegistryBusy",
+            Self::NotFound { .. } => "ArtifactNotFound",
+            Self::Unauthorized { .. } => "RegistryUnauthorized",
+            Self::NoCredentials { .. } => "CredentialsUnreadable",
+            Self::ForeignRealm { .. } => "RegistryRealmNotAllowed",
+            Self::Redirect { .. } => "RegistryRedirectRefused",
+            Self::DigestMismatch { .. } => "DigestMismatch",
+            Self::WrongMediaType { .. } => "WrongMediaType",
+            Self::TooLarge { .. } => "ArtifactTooLarge",
+            Self::Unsafe { .. } => "ArtifactUnsafe",
+            Self::Content { reason, .. } | Self::NotTaken { reason, .. } => reason,
+        }
+    }
+}
+
+/// A name from outside as messages show it: no control characters, and no more than a line of it.
+pub fn shown(name: &str) -> String {
+    const MOST: usize = 120;
+    let plain: String = name.chars().take(MOST).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if name.chars().count() > MOST { format!("{plain}…") } else { plain }
+}

@@ -1,0 +1,179 @@
+//! Why an artifact can't be stored or read.
+
+use super::{MAX_BYTES, MAX_RECORD};
+use crate::artifact::oci::OciError;
+use crate::cluster::failure::Failure;
+use crate::policy::storage::STORAGE_FULL;
+
+/// An artifact could not be stored or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A call failed.
+    #[error("{action} in namespace {namespace} failed: {source}")]
+    Api {
+        /// What was done, and with which object.
+        action: String,
+        /// The host.
+        namespace: String,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// The registry that its bytes are kept in, or go to, can't be used now.
+    #[error("artifact {artifact} in host {namespace} belongs in {repository} (the operator's --artifact-store): {source}")]
+    Registry {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// The repository.
+        repository: String,
+        /// Why.
+        source: OciError,
+    },
+    /// Its bytes are in a registry that this operator keeps nothing in.
+    #[error(
+        "artifact {artifact} in host {namespace} is kept in {repository}, and this operator {keeps}: whoever runs it starts it with --artifact-store {wanted} again, or raise the solution's version"
+    )]
+    KeptElsewhere {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// The repository.
+        repository: String,
+        /// Where this operator keeps artifacts, in words.
+        keeps: String,
+        /// What the flag would have to say.
+        wanted: String,
+    },
+    /// The registry does not have its bytes. It may be another one for a moment, or somebody cleaned it up.
+    #[error(
+        "artifact {artifact} in host {namespace} is kept in {repository} (the operator's --artifact-store), and the registry does not have all of \
+         {reference}. Put it back there, from a backup or a copy; a request to the first stage sends it again where what it came from is still at \
+         that version and the same; otherwise raise the solution's version"
+    )]
+    Lost {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// The repository.
+        repository: String,
+        /// What it does not have.
+        reference: String,
+    },
+    /// Some of its chunks are not there.
+    #[error(
+        "artifact {artifact} in host {namespace} is incomplete: {missing}. Nothing is deployed from it. It is completed where its export is \
+         repeated; otherwise raise the solution's version"
+    )]
+    Incomplete {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// What is not there.
+        missing: String,
+    },
+    /// The bytes are not those that were stored.
+    #[error(
+        "artifact {artifact} in host {namespace} was altered: {what}. Nothing is deployed from it. Find out who changed it, and raise the \
+         solution's version"
+    )]
+    Altered {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// What should have which digest, and has another.
+        what: String,
+    },
+    /// The record says of itself what can't be.
+    #[error("artifact {artifact} in host {namespace} can't be read: {why}. Nothing is deployed from it; raise the solution's version")]
+    Unreadable {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The bytes are too many.
+    #[error(
+        "version {version} of solution {solution} has {size} bytes, and an artifact has at most {MAX_BYTES}: narrow the solution's selector or components"
+    )]
+    TooLarge {
+        /// The solution.
+        solution: String,
+        /// The version.
+        version: String,
+        /// The canonical bytes.
+        size: usize,
+    },
+    /// What the record says of the version has too many bytes.
+    #[error(
+        "what solution {solution} defines in version {version} has {size} bytes (its environment variables, connection references and dependencies, with \
+         descriptions and defaults), and an artifact's record takes {MAX_RECORD}: define fewer, or say less of them, and raise the version"
+    )]
+    RecordTooLarge {
+        /// The solution.
+        solution: String,
+        /// The version.
+        version: String,
+        /// The bytes of the record.
+        size: usize,
+    },
+    /// The host, or the development environment in it, keeps as much as it may.
+    #[error("{0}")]
+    Full(String),
+    /// Somebody else creates or deletes the same artifact right now.
+    #[error("artifact {artifact} in host {namespace} is being made by another run: it is looked at again")]
+    Busy {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+    },
+    /// Compression failed.
+    #[error("version {version} of solution {solution} could not be compressed: {source}")]
+    Compression {
+        /// The solution.
+        solution: String,
+        /// The version.
+        version: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl StoreError {
+    /// Whether waiting can help.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Api { source, .. } => Failure::of(source),
+            // Where the operator's own registry leads is its administrator's to mend, as that it is there at all.
+            Self::Registry { source: OciError::Redirect { .. }, .. } | Self::Lost { .. } | Self::KeptElsewhere { .. } => {
+                Failure::MissingRight
+            }
+            Self::Registry { source, .. } => source.failure(),
+            Self::Full(_) => Failure::MissingRight,
+            Self::Busy { .. } | Self::Compression { .. } => Failure::Transient,
+            Self::Incomplete { .. }
+            | Self::Altered { .. }
+            | Self::Unreadable { .. }
+            | Self::TooLarge { .. }
+            | Self::RecordTooLarge { .. } => Failure::Refused,
+        }
+    }
+
+    /// The reason in one word, where it is about the place that artifacts are kept in.
+    pub fn of_place(&self) -> Option<&'static str> {
+        match self {
+            Self::Registry { source, .. } => Some(source.reason()),
+            Self::KeptElsewhere { .. } => Some("ArtifactStoreNotConfigured"),
+            Self::Lost { .. } => Some("RegistryLacksArtifact"),
+            Self::Full(_) => Some(STORAGE_FULL),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! Artifacts in their host: the record, and its bytes in immutable `ConfigMaps` beside it or in a registry.
+//!
+//! The record's name decides who is the one. Chunks carry its uid in their names, come after it, and are collected with it. What goes to
+//! a registry is there before its record, which names it by the digest of its manifest: a registry that does not have it has lost it, and
+//! a record that people were shown is never replaced for that. An artifact is complete when all of it can be read and has the record's
+//! digests, which is looked at whenever it is read.
+
+mod chunks;
+mod error;
+mod package;
+mod place;
+mod refusals;
+mod remembered;
+mod warehouse;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+
+pub use self::chunks::{CHUNK_BYTES, PAYLOAD_KEY};
+pub use self::error::StoreError;
+use self::package::Package;
+pub use self::place::{Place, Wanted};
+use self::remembered::Remembered;
+use self::warehouse::{Sealed, Shipment, Warehouse};
+use super::memory;
+use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
+use crate::api::bounds;
+use crate::api::names;
+use crate::api::reference::{GroupKind, Identity, SolutionVersion};
+use crate::api::settings::{ConnectionDefinition, Dependency, VariableDefinition};
+use crate::artifact::bundle::{Bundle, digest};
+use crate::cluster::object;
+
+/// The most canonical bytes of an artifact that are ever decompressed.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// The most bytes of the record as it is made: the rest of what an object may have is for what becomes of it.
+pub const MAX_RECORD: usize = bounds::MOST_WRITTEN / 2;
+/// The most objects that the record lists.
+const LISTED_OBJECTS: usize = 1000;
+/// The most kinds without a look that the record lists (its schema says so): a cluster may have hundreds.
+const LISTED_KINDS: usize = 20;
+/// The most kinds that are reported on that the record lists (its schema says so).
+const REPORTED_KINDS: usize = 64;
+/// Speed against size; 3 is zstd's own default.
+const COMPRESSION_LEVEL: i32 = 3;
+/// An incomplete artifact younger than this may still be in the making: a call takes at most 30 s.
+const IN_THE_MAKING_SECONDS: i64 = 35;
+/// How often `save` starts over when others create and delete under its hands.
+const ATTEMPTS: usize = 4;
+
+/// What is stored.
+pub struct NewArtifact {
+    /// The solution and its version.
+    pub solution: SolutionVersion,
+    /// Where it came from.
+    pub source: ArtifactOrigin,
+    /// The requester whose request exports it.
+    pub exported_by: Identity,
+    /// The objects.
+    pub bundle: Arc<Bundle>,
+    /// The kinds among them that belonged to the whole cluster where they were exported from.
+    pub cluster_scoped: Vec<GroupKind>,
+    /// The kinds that nobody looked for objects of.
+    pub not_listed: BTreeSet<GroupKind>,
+    /// The custom kinds that a controller reported on where they were exported from.
+    pub reported_on: BTreeSet<GroupKind>,
+    /// The solution's environment variables.
+    pub environment_variables: Vec<VariableDefinition>,
+    /// The solution's connection references.
+    pub connection_references: Vec<ConnectionDefinition>,
+    /// The solution's dependencies.
+    pub dependencies: Vec<Dependency>,
+}
+
+/// What `save` found or made.
+pub struct Stored {
+    /// The record.
+    pub artifact: Artifact,
+    /// Whether it holds the objects that were to be stored: somebody else may have stored that version first.
+    pub is_same: bool,
+}
+
+/// Its bytes as they are stored, and what the record says of them.
+struct Packed<'a> {
+    digest: String,
+    size: usize,
+    payload: Payload<'a>,
+}
+
+enum Payload<'a> {
+    /// In chunks: compressed.
+    Chunks(Vec<u8>),
+    /// For a registry.
+    Shipment(Box<Shipment<'a>>),
+}
+
+impl Packed<'_> {
+    fn stored_size(&self) -> usize {
+        match &self.payload {
+            Payload::Chunks(bytes) => bytes.len(),
+            Payload::Shipment(shipment) => shipment.size(),
+        }
+    }
+
+    fn sealed(&self, exported_at: Timestamp) -> Option<Sealed> {
+        match &self.payload {
+            Payload::Chunks(_) => None,
+            Payload::Shipment(shipment) => Some(shipment.sealed(exported_at)),
+        }
+    }
+
+    /// Whether the bytes are those that the record names. Another version of a compressor may make others of the same objects.
+    fn fits(&self, artifact: &Artifact, sealed: Option<&Sealed>) -> bool {
+        let spec = &artifact.spec;
+        spec.digest == self.digest
+            && spec.stored_size == whole(self.stored_size())
+            && spec.stored_in.as_deref() == sealed.map(|sealed| sealed.stored_in.as_str())
+    }
+
+    /// Whether the chunks are those that a record without them was made for, where `draft` is what the record would be now. Which kinds
+    /// belong to the whole cluster is not among the bytes.
+    fn completes(&self, left: &Artifact, draft: &Artifact) -> bool {
+        self.fits(left, None) && left.spec.cluster_scoped == draft.spec.cluster_scoped
+    }
+}
+
+/// Stores artifacts, and reads them back.
+pub struct ArtifactStore {
+    client: Client,
+    warehouse: Option<Warehouse>,
+    remembered: Mutex<Remembered>,
+}
+
+impl ArtifactStore {
+    /// A store that works with this client, the operator's own, and keeps everything in chunks.
+    pub fn new(client: Client) -> Self {
+        Self { client, warehouse: None, remembered: Mutex::new(Remembered::default()) }
+    }
+
+    /// The same, with a place for what is large, if one is named, in an operator that makes so many passes at once.
+    #[must_use]
+    pub fn with(mut self, place: Option<Place>, concurrency: u16) -> Self {
+        self.warehouse = place.map(|place| Warehouse::new(place, concurrency));
+        self
+    }
+
+    /// Stores a version of a solution in `host`. One version has one digest for ever: where a complete artifact of that version exists,
+    /// it is returned and `new` is not stored. What a crash left without its chunks is completed where its digest is that of `new`, and
+    /// made anew otherwise. What a registry lost is sent again where it is the same, and is never made anew.
+    pub async fn save(&self, host: &str, new: NewArtifact, now: Timestamp) -> Result<Stored, StoreError> {
+        self.save_within(&|_| None, host, new, now).await
+    }
+
+    /// The same, as far as there is room: `full` says why there is none for so many bytes, and takes it where there is.
+    pub async fn save_within(
+        &self,
+        full: &(dyn Fn(u64) -> Option<String> + Send + Sync),
+        host: &str,
+        new: NewArtifact,
+        now: Timestamp,
+    ) -> Result<Stored, StoreError> {
+        let packed = self.pack(host, &new).await?;
+        let exported_at = crate::api::condition::whole_seconds(now);
+        let sealed = packed.sealed(exported_at);
+        let draft = fitting(draft(host, new, &packed, sealed.as_ref(), exported_at)).map_err(|error| *error)?;
+        let name = draft.name_any();
+        let artifacts: Api<Artifact> = Api::namespaced(self.client.clone(), host);
+        let failed = |action: &str| api_error(format!("{action} artifact {name}"), host);
+
+        for _ in 0..ATTEMPTS {
+            let artifact = if let Some(created) = self.create(full, &artifacts, &draft, &packed, sealed.as_ref()).await? {
+                created
+            } else {
+                let Some(existing) = artifacts.get_opt(&name).await.map_err(failed("reading"))? else { continue };
+                if existing.metadata.deletion_timestamp.is_some() {
+                    return Err(StoreError::Busy { artifact: name, namespace: host.to_owned() });
+                }
+                match self.load(&existing).await {
+                    Ok(_) => return Ok(Stored { is_same: existing.spec.digest == packed.digest, artifact: existing }),
+                    Err(lost @ StoreError::Lost { .. }) => {
+                        self.send_again(&existing, &packed, lost).await?;
+                        return Ok(Stored { artifact: existing, is_same: true });
+                    }
+                    Err(missing @ StoreError::Incomplete { .. }) => {
+                        let Payload::Chunks(bytes) = &packed.payload else { return Err(missing) };
+                        if !packed.completes(&existing, &draft) {
+                            // What was deployed has been whole, and is the proof of it: its bytes were lost since.
+                            if existing.status.as_ref().is_some_and(|s| !s.deployments.is_empty()) {
+                                return Err(missing);
+                            }
+                            self.remove_incomplete(&artifacts, &existing, now).await?;
+                            continue;
+                        }
+                        chunks::write(&self.client, &existing, bytes).await?;
+                        self.load(&existing).await?;
+                        existing
+                    }
+                    Err(other) => return Err(other),
+                }
+            };
+            // Whoever was away for long between two writes may have lost the record to somebody who found it incomplete.
+            let still = artifacts.get_metadata_opt(&name).await.map_err(failed("reading"))?;
+            if still.is_some_and(|m| m.metadata.uid == artifact.metadata.uid && m.metadata.deletion_timestamp.is_none()) {
+                return Ok(Stored { artifact, is_same: true });
+            }
+        }
+        Err(StoreError::Busy { artifact: name, namespace: host.to_owned() })
+    }
+
+    /// Creates the record, with its bytes: those of a registry before it, chunks after it. `None` where it exists.
+    async fn create(
+        &self,
+        full: &(dyn Fn(u64) -> Option<String> + Send + Sync),
+        artifacts: &Api<Artifact>,
+        draft: &Artifact,
+        packed: &Packed<'_>,
+        sealed: Option<&Sealed>,
+    ) -> Result<Option<Artifact>, StoreError> {
+        let (name, host) = (draft.name_any(), draft.namespace().unwrap_or_default());
+        if let (Payload::Shipment(shipment), Some(sealed)) = (&packed.payload, sealed) {
+            // Nothing is sent for what somebody else stored meanwhile.
+            let found = artifacts.get_metadata_opt(&name).await.map_err(api_error(format!("reading artifact {name}"), &host))?;
+            if found.is_some() {
+                return Ok(None);
+            }
+            shipment.push(draft, sealed).await?;
+        }
+        if let Payload::Chunks(bytes) = &packed.payload
+            && let Some(why) = full(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+        {
+            // What is stored already takes no more room.
+            let found = artifacts.get_metadata_opt(&name).await.map_err(api_error(format!("reading artifact {name}"), &host))?;
+            return if found.is_some() { Ok(None) } else { Err(StoreError::Full(why)) };
+        }
+        let created = match artifacts.create(&written(), draft).await {
+            Ok(created) => created,
+            Err(error) if has_code(&error, 409) => return Ok(None),
+            Err(error) => return Err(api_error(format!("creating artifact {name}"), &host)(error)),
+        };
+        match (&packed.payload, sealed) {
+            (Payload::Chunks(bytes), _) => chunks::write(&self.client, &created, bytes).await?,
+            // Only what has a record gets the tag: of two that were sent, one stays without.
+            (Payload::Shipment(shipment), Some(sealed)) => shipment.tag(&created, sealed).await?,
+            (Payload::Shipment(_), None) => {}
+        }
+        Ok(Some(created))
+    }
+
+    /// Sends what a registry lost, where it is the very same. People may have approved it, and it may be deploying.
+    async fn send_again(&self, artifact: &Artifact, packed: &Packed<'_>, lost: StoreError) -> Result<(), StoreError> {
+        let sealed = packed.sealed(artifact.spec.exported_at);
+        match (&packed.payload, sealed) {
+            (Payload::Shipment(shipment), Some(sealed)) if packed.fits(artifact, Some(&sealed)) => {
+                shipment.push(artifact, &sealed).await?;
+                shipment.tag(artifact, &sealed).await
+            }
+            _ => Err(lost),
+        }
+    }
+
+    /// Gives what is kept in a registry its tag, where it has none: whoever stored it may have been interrupted.
+    pub async fn tagged(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        match &artifact.spec.stored_in {
+            Some(stored_in) => warehouse::tagged(self.warehouse.as_ref(), artifact, stored_in).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sees that a registry has what is kept there, and reads none of it. Chunks go with their record alone.
+    pub async fn is_there(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        match &artifact.spec.stored_in {
+            Some(stored_in) => warehouse::is_there(self.warehouse.as_ref(), artifact, stored_in).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads an artifact's bytes, checks them against the record's digests, and returns the objects.
+    pub async fn load(&self, artifact: &Artifact) -> Result<Arc<Bundle>, StoreError> {
+        let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
+        let unreadable = |why: String| StoreError::Unreadable { artifact: name.clone(), namespace: namespace.clone(), why };
+        let size = usize::try_from(artifact.spec.size).ok().filter(|size| *size <= MAX_BYTES);
+        let size = size.ok_or_else(|| unreadable(format!("its size {} is not between 0 and {MAX_BYTES} bytes", artifact.spec.size)))?;
+        let altered = |what: String| StoreError::Altered { artifact: name.clone(), namespace: namespace.clone(), what };
+        let expected = artifact.spec.digest.clone();
+        let mismatch = |place: &str, actual: &str| altered(format!("its record has digest {expected}, its bytes in {place} have {actual}"));
+
+        let Some(stored_in) = &artifact.spec.stored_in else {
+            let uid = artifact.uid().unwrap_or_default();
+            if let Some(bundle) = self.remembered().just_read(&uid, &expected) {
+                return Ok(bundle);
+            }
+            let payload = chunks::read(&self.client, artifact).await?;
+            let place = format!("ConfigMaps {}", chunks::named(artifact));
+            // What was read just now decides; only the decoding of these very bytes is remembered.
+            let payload_digest = digest(&payload);
+            let known = self.remembered().find(&payload_digest, &expected);
+            if let Some(bundle) = known {
+                self.remembered().note(&uid, &expected, &bundle);
+                return Ok(bundle);
+            }
+            let bytes = zstd::bulk::decompress(&payload, size)
+                .map_err(|_| mismatch(&place, &format!("none: they don't decompress to {size} bytes")))?;
+            drop(payload);
+            let actual = digest(&bytes);
+            if actual != expected {
+                return Err(mismatch(&place, &actual));
+            }
+            let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|error| unreadable(error.to_string()))?);
+            self.remembered().note(&uid, &expected, &bundle);
+            self.remembered().keep(payload_digest, expected, bundle.clone(), size);
+            return Ok(bundle);
+        };
+        // Unpacked before the next is fetched.
+        let read = async |layer_digest: String, layer: Vec<u8>| {
+            if let Some(bundle) = self.remembered().find(&layer_digest, &expected) {
+                return Ok(bundle);
+            }
+            let unpacked = memory::apart(move || package::unpack(&layer).map(|bundle| (bundle.digest(), bundle))).await;
+            let unpacked = unpacked.ok_or_else(|| unreadable("reading its layer was broken off".to_owned()))?;
+            let (unpacked, bundle) = unpacked.map_err(unreadable)?;
+            if unpacked != expected {
+                return Err(mismatch(stored_in, &unpacked));
+            }
+            let bundle = Arc::new(bundle);
+            self.remembered().keep(layer_digest, expected.clone(), bundle.clone(), size);
+            Ok(bundle)
+        };
+        warehouse::fetch(self.warehouse.as_ref(), artifact, stored_in, read).await
+    }
+
+    /// Why the registry did not take a version a while ago, where it is too soon to export it again.
+    pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
+        self.warehouse.as_ref().and_then(|warehouse| warehouse.refused(host, what))
+    }
+
+    /// Compresses what is stored, for where its size says that it goes.
+    async fn pack(&self, host: &str, new: &NewArtifact) -> Result<Packed<'_>, StoreError> {
+        let from = self.warehouse.as_ref().map_or(usize::MAX, Warehouse::from);
+        let (bundle, what) = (new.bundle.clone(), new.solution.clone());
+        let packed = memory::apart(move || {
+            let bytes = bundle.to_bytes();
+            let (digest, size) = (digest(&bytes), bytes.len());
+            if size > MAX_BYTES {
+                return Ok((digest, size, None));
+            }
+            let compressed = zstd::bulk::compress(&bytes, COMPRESSION_LEVEL)?;
+            drop(bytes);
+            let package = if compressed.len() < from { None } else { Some(Package::of(&bundle, &what, &digest)?) };
+            let compressed = match package.filter(Package::is_readable) {
+                Some(package) => Err(package),
+                None => Ok(compressed),
+            };
+            Ok((digest, size, Some(compressed)))
+        });
+        let SolutionVersion { name: solution, version } = new.solution.clone();
+        let (digest, size, packed) = match packed.await.unwrap_or_else(|| Err(std::io::Error::other("it was broken off"))) {
+            Ok((digest, size, Some(packed))) => (digest, size, packed),
+            Ok((_, size, None)) => return Err(StoreError::TooLarge { solution, version, size }),
+            Err(source) => return Err(StoreError::Compression { solution, version, source }),
+        };
+        let payload = match (packed, &self.warehouse) {
+            (Ok(compressed), _) => Payload::Chunks(compressed),
+            (Err(package), Some(warehouse)) => Payload::Shipment(Box::new(warehouse.shipment(host, &solution, package))),
+            (Err(_), None) => {
+                let source = std::io::Error::other("there is no registry to send it to");
+                return Err(StoreError::Compression { solution, version, source });
+            }
+        };
+        Ok(Packed { digest, size, payload })
+    }
+
+    /// Deletes exactly the record that was seen, once nobody can be at work on it any more.
+    async fn remove_incomplete(&self, artifacts: &Api<Artifact>, artifact: &Artifact, now: Timestamp) -> Result<(), StoreError> {
+        let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
+        let age = artifact.metadata.creation_timestamp.as_ref().map_or(0, |created| now.as_second() - created.0.as_second());
+        if age < IN_THE_MAKING_SECONDS {
+            return Err(StoreError::Busy { artifact: name, namespace });
+        }
+        self.remove(artifacts, artifact).await
+    }
+
+    /// Gives up a version that nothing was ever deployed from: exactly the record that was seen.
+    pub async fn give_up(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        let host = artifact.namespace().unwrap_or_default();
+        self.remove(&Api::namespaced(self.client.clone(), &host), artifact).await
+    }
+
+    async fn remove(&self, artifacts: &Api<Artifact>, artifact: &Artifact) -> Result<(), StoreError> {
+        let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
+        let preconditions = Preconditions { uid: artifact.uid(), resource_version: artifact.resource_version() };
+        match artifacts.delete(&name, &DeleteParams::background().preconditions(preconditions)).await {
+            Ok(_) => Ok(()),
+            Err(error) if has_code(&error, 404) => Ok(()),
+            Err(error) if has_code(&error, 409) => Err(StoreError::Busy { artifact: name, namespace }),
+            Err(error) => Err(api_error(format!("deleting artifact {name}"), &namespace)(error)),
+        }
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, Remembered> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn written() -> PostParams {
+    PostParams { dry_run: false, field_manager: Some(names::FIELD_MANAGER.to_owned()) }
+}
+
+fn has_code(error: &kube::Error, code: u16) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == code)
+}
+
+fn api_error(action: String, namespace: &str) -> impl FnOnce(kube::Error) -> StoreError + use<> {
+    let namespace = namespace.to_owned();
+    move |source| StoreError::Api { action, namespace, source: Box::new(source) }
+}
+
+fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&Sealed>, exported_at: Timestamp) -> Artifact {
+    let objects = new.bundle.objects();
+    let chunks = match &packed.payload {
+        Payload::Chunks(bytes) => bytes.len().div_ceil(CHUNK_BYTES),
+        Payload::Shipment(_) => 0,
+    };
+    let mut artifact = Artifact::new(
+        &names::artifact_name(&new.solution.name, &new.solution.version),
+        ArtifactSpec {
+            digest: packed.digest.clone(),
+            source: new.source,
+            exported_by: new.exported_by,
+            exported_at,
+            object_count: saturated(objects.len()),
+            objects: objects
+                .iter()
+                .take(LISTED_OBJECTS)
+                .map(|o| ArtifactObject {
+                    api_version: object::api_version(o).into(),
+                    kind: object::kind(o).into(),
+                    name: object::name(o).into(),
+                })
+                .collect(),
+            cluster_scoped: new.cluster_scoped,
+            size: whole(packed.size),
+            stored_size: whole(packed.stored_size()),
+            chunks: saturated(chunks),
+            stored_in: sealed.map(|sealed| sealed.stored_in.clone()),
+            kinds_not_listed: listed_first(&new.not_listed),
+            kinds_reported_on: new.reported_on.iter().take(REPORTED_KINDS).cloned().collect(),
+            kinds_not_listed_omitted: saturated(new.not_listed.len().saturating_sub(LISTED_KINDS)),
+            environment_variables: new.environment_variables,
+            connection_references: new.connection_references,
+            dependencies: new.dependencies,
+            solution: new.solution,
+        },
+    );
+    artifact.metadata.namespace = Some(host.to_owned());
+    artifact.metadata.labels = Some(BTreeMap::from([
+        (names::SOLUTION_LABEL.to_owned(), artifact.spec.solution.name.clone()),
+        (names::MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned()),
+    ]));
+    artifact
+}
+
+/// The kinds that the record lists: those first that give rights, without which workloads may not do what they are for.
+fn listed_first(kinds: &BTreeSet<GroupKind>) -> Vec<GroupKind> {
+    let gives_rights = |kind: &&GroupKind| kind.group == "rbac.authorization.k8s.io";
+    let (giving, others): (Vec<_>, Vec<_>) = kinds.iter().partition(gives_rights);
+    giving.into_iter().rev().chain(others).take(LISTED_KINDS).cloned().collect()
+}
+
+/// The record as small as it has to be, so that what becomes of it finds room beside it: fewer objects are listed. What a deployment needs
+/// of it can't be left out.
+fn fitting(mut draft: Artifact) -> Result<Artifact, Box<StoreError>> {
+    let size = |draft: &Artifact| serde_json::to_vec(&draft.spec).map_or(usize::MAX, |bytes| bytes.len());
+    while size(&draft) > MAX_RECORD && !draft.spec.objects.is_empty() {
+        draft.spec.objects.truncate(draft.spec.objects.len() / 2);
+    }
+    let size = size(&draft);
+    if size > MAX_RECORD {
+        let SolutionVersion { name: solution, version } = draft.spec.solution;
+        return Err(Box::new(StoreError::RecordTooLarge { solution, version, size }));
+    }
+    Ok(draft)
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn saturated(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! What a registry refused to take: it is offered again later and later, as each time costs a whole export.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::artifact::oci::OciError;
+
+/// How long after the first refusal.
+const FIRST: Duration = Duration::from_secs(4);
+/// How long at most, each time twice as long as before.
+const MOST: Duration = Duration::from_mins(1);
+/// How long a refusal is remembered where nothing is offered any more.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// All of them, by what was refused.
+#[derive(Default)]
+pub struct Refusals(Mutex<HashMap<String, Refused>>);
+
+struct Refused {
+    error: OciError,
+    at: Instant,
+    pause: Duration,
+}
+
+impl Refusals {
+    /// Why it was refused, where it is too soon to offer it again.
+    pub fn known(&self, what: &str) -> Option<OciError> {
+        self.all().get(what).filter(|r| r.at.elapsed() < r.pause).map(|r| r.error.clone())
+    }
+
+    /// What came of offering it. A refusal for another reason than the last time is a first one: somebody is at it.
+    pub fn heard(&self, what: &str, error: Option<&OciError>) {
+        let mut all = self.all();
+        all.retain(|_, r| r.at.elapsed() < REMEMBERED);
+        match error {
+            Some(OciError::Busy) => {}
+            Some(error) => {
+                // What can't be reached is asked again soon, whoever asks.
+                let grows = !matches!(error, OciError::Unreachable { .. } | OciError::Unwell { .. });
+                let before = all.get(what).filter(|r| grows && r.error == *error);
+                let pause = before.map_or(FIRST, |r| (r.pause * 2).min(MOST));
+                all.insert(what.to_owned(), Refused { error: error.clone(), at: Instant::now(), pause });
+            }
+            None => {
+                all.remove(what);
+            }
+        }
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<String, Refused>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(code: u16) -> OciError {
+        OciError::NotTaken {
+            registry: "r".into(),
+            repository: "oci://r/x".into(),
+            what: "its layer".into(),
+            code,
+            reason: "RegistryFull",
+            advice: "",
+        }
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_is_offered_ever_more_rarely_and_once_a_minute_at_least() {
+        let refusals = Refusals::default();
+        assert_eq!(refusals.known("host/a"), None);
+        let pause = |error: &OciError| {
+            refusals.heard("host/a", Some(error));
+            assert_eq!(refusals.known("host/a").as_ref(), Some(error));
+            refusals.all()["host/a"].pause.as_secs()
+        };
+        assert_eq!((0..6).map(|_| pause(&refusal(507))).collect::<Vec<_>>(), [4, 8, 16, 32, 60, 60]);
+        assert_eq!(pause(&refusal(413)), 4, "for another reason");
+        let down = OciError::Unreachable { registry: "r".into(), why: "is down".into() };
+        assert_eq!([pause(&down), pause(&down)], [4, 4]);
+        assert_eq!(pause(&refusal(413)), 4);
+        assert_eq!(refusals.known("host/b"), None);
+        refusals.all().get_mut("host/a").unwrap().at -= FIRST;
+        assert_eq!(refusals.known("host/a"), None, "its pause is over");
+        assert_eq!(pause(&refusal(413)), 8);
+        refusals.heard("host/a", Some(&OciError::Busy));
+        assert!(refusals.known("host/a").is_some(), "that says nothing of it");
+        refusals.heard("host/a", None);
+        assert!(refusals.all().is_empty());
+    }
+}

@@ -1,0 +1,257 @@
+//! The bytes of large artifacts in a registry of the operator's own.
+
+use hyper::body::Bytes;
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::error::StoreError;
+use super::package::{self, Package};
+use super::place::Place;
+use super::refusals::Refusals;
+use crate::api::artifact::Artifact;
+use crate::api::names;
+use crate::api::reference::SolutionVersion;
+use crate::api::repository::{self, Repository};
+use crate::artifact::bundle::digest;
+use crate::artifact::oci::{Asker, Gate, OciError, Session, manifest};
+
+/// A place in a registry, and what is asked of it.
+pub struct Warehouse {
+    place: Place,
+    gate: Gate,
+    refusals: Refusals,
+}
+
+impl Warehouse {
+    /// The one at that place, in an operator that makes so many passes at once.
+    pub fn new(place: Place, concurrency: u16) -> Self {
+        Self { place, gate: Gate::to_own(concurrency), refusals: Refusals::default() }
+    }
+
+    /// The compressed size from which an artifact goes there.
+    pub fn from(&self) -> usize {
+        self.place.from()
+    }
+
+    /// A package for the repository of a solution of a host.
+    pub fn shipment(&self, host: &str, solution: &str, package: Package) -> Shipment<'_> {
+        Shipment { warehouse: self, repository: self.place.repository(host, solution), package }
+    }
+
+    /// What the registry said a while ago when it should have taken a version: that is not exported again to hear the same.
+    pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
+        let source = self.refusals.known(&key(host, what))?;
+        let (artifact, repository) = (names::artifact_name(&what.name, &what.version), self.place.repository(host, &what.name).to_string());
+        Some(StoreError::Registry { artifact, namespace: host.to_owned(), repository, source })
+    }
+
+    async fn ask<T>(&self, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
+        // All of it is one registry, reached in one way.
+        self.gate.ask(&Asker::default(), repository, work).await
+    }
+}
+
+/// A package, and where it goes.
+pub struct Shipment<'a> {
+    warehouse: &'a Warehouse,
+    repository: Repository,
+    package: Package,
+}
+
+/// The manifest of a package that was exported at some time, and what a record says of where it is.
+pub struct Sealed {
+    /// The repository and the digest of the manifest.
+    pub stored_in: String,
+    digest: String,
+    manifest: Bytes,
+}
+
+impl Shipment<'_> {
+    /// How many bytes its archive has.
+    pub fn size(&self) -> usize {
+        self.package.layer_size()
+    }
+
+    /// With its manifest, of an artifact that was exported then.
+    pub fn sealed(&self, exported_at: Timestamp) -> Sealed {
+        let manifest = Bytes::from(self.package.manifest(exported_at));
+        let digest = digest(&manifest);
+        Sealed { stored_in: format!("{}@{digest}", self.repository), digest, manifest }
+    }
+
+    /// Stores it, as far as it is not there yet. It has no tag then.
+    pub async fn push(&self, artifact: &Artifact, sealed: &Sealed) -> Result<(), StoreError> {
+        let work = async {
+            let access = self.warehouse.place.access()?;
+            let mut session = Session::writing(&self.repository, &access)?;
+            session.put_blob("layer", &self.package.layer_digest, self.package.layer.clone()).await?;
+            session.put_blob("config", &self.package.config_digest, self.package.config.clone()).await?;
+            session.put_manifest(&sealed.digest, sealed.manifest.clone()).await
+        };
+        let done = self.warehouse.ask(&self.repository, work).await;
+        self.warehouse.refusals.heard(&key(&artifact.namespace().unwrap_or_default(), &artifact.spec.solution), done.as_ref().err());
+        done.map_err(|source| failed(artifact, &self.repository, source))
+    }
+
+    /// Gives it its tag.
+    pub async fn tag(&self, artifact: &Artifact, sealed: &Sealed) -> Result<(), StoreError> {
+        let work = async {
+            let access = self.warehouse.place.access()?;
+            Session::writing(&self.repository, &access)?.put_tag(self.package.tag(), sealed.manifest.clone()).await
+        };
+        let done = self.warehouse.ask(&self.repository, work).await;
+        done.map_err(|source| failed(artifact, &self.repository, source))
+    }
+}
+
+/// The registry of the operator's own that a record names, the repository there, and the manifest's digest.
+fn place_of<'a>(
+    warehouse: Option<&'a Warehouse>,
+    artifact: &Artifact,
+    stored_in: &'a str,
+) -> Result<(&'a Warehouse, Repository, &'a str), Box<StoreError>> {
+    let namespace = artifact.namespace().unwrap_or_default();
+    let Some((repository, digest)) = repository::pinned(stored_in) else {
+        return Err(Box::new(unreadable(artifact, "its storedIn is no repository with a digest".to_owned())));
+    };
+    match warehouse.filter(|w| w.place.repository(&namespace, &artifact.spec.solution.name) == repository) {
+        Some(own) => Ok((own, repository, digest)),
+        None => Err(Box::new(kept_elsewhere(warehouse, artifact, &repository))),
+    }
+}
+
+/// Gives an artifact that has none its tag.
+pub async fn tagged(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
+    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in).map_err(|error| *error)?;
+    let tag = &artifact.spec.solution.version;
+    let work = async {
+        let access = warehouse.place.access()?;
+        let mut session = Session::writing(&repository, &access)?;
+        if session.has_manifest(tag).await? {
+            return Ok(());
+        }
+        let manifest = session.manifest(digest, manifest::MANIFEST).await?;
+        session.put_tag(tag, manifest.into()).await
+    };
+    warehouse.ask(&repository, work).await.map_err(|source| failed(artifact, &repository, source))
+}
+
+/// Sees that a manifest and its archive are there.
+pub async fn is_there(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
+    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in).map_err(|error| *error)?;
+    let work = async {
+        let access = warehouse.place.access()?;
+        let mut session = Session::new(&repository, &access)?;
+        let manifest = session.manifest(digest, manifest::MANIFEST).await?;
+        match package::layer_of(&manifest) {
+            Ok(layer) if session.has_blob(&layer.digest).await? => Ok(Ok(())),
+            Ok(_) => Err(OciError::NotFound { reference: stored_in.to_owned() }),
+            Err(why) => Ok(Err(why)),
+        }
+    };
+    match warehouse.ask(&repository, work).await {
+        Ok(found) => found.map_err(|why| unreadable(artifact, why)),
+        Err(source) => Err(failed(artifact, &repository, source)),
+    }
+}
+
+/// Fetches the archive that the record names, and reads it: `read` is given its digest and its bytes, which are what the digest says.
+pub async fn fetch<T>(
+    warehouse: Option<&Warehouse>,
+    artifact: &Artifact,
+    stored_in: &str,
+    read: impl AsyncFnOnce(String, Vec<u8>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in).map_err(|error| *error)?;
+    let work = async {
+        let access = warehouse.place.access()?;
+        let mut session = Session::new(&repository, &access)?;
+        let manifest = session.manifest(digest, manifest::MANIFEST).await?;
+        let size = u64::try_from(artifact.spec.stored_size).unwrap_or_default();
+        let layer = package::layer_of(&manifest).and_then(|layer| {
+            if layer.size == size { Ok(layer) } else { Err(format!("its archive has {} bytes, not {size}", layer.size)) }
+        });
+        match layer {
+            Ok(layer) => {
+                let bytes = session.blob("layer", &layer.digest, size, stored_in).await?;
+                Ok(read(layer.digest, bytes).await)
+            }
+            Err(why) => Ok(Err(unreadable(artifact, why))),
+        }
+    };
+    match warehouse.ask(&repository, work).await {
+        Ok(read) => read,
+        Err(source) => Err(failed(artifact, &repository, source)),
+    }
+}
+
+/// A refusal is of one version: a small one of the same solution needs no registry.
+fn key(host: &str, what: &SolutionVersion) -> String {
+    format!("{host}/{}", names::artifact_name(&what.name, &what.version))
+}
+
+fn unreadable(artifact: &Artifact, why: String) -> StoreError {
+    StoreError::Unreadable { artifact: artifact.name_any(), namespace: artifact.namespace().unwrap_or_default(), why }
+}
+
+fn failed(artifact: &Artifact, repository: &Repository, source: OciError) -> StoreError {
+    let (artifact, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
+    match source {
+        OciError::NotFound { reference } => StoreError::Lost { artifact, namespace, repository: repository.to_string(), reference },
+        // An error page, or one to log in at.
+        OciError::TooLarge { reference, what } => StoreError::Altered { artifact, namespace, what: format!("{what}, for {reference}") },
+        OciError::DigestMismatch { what, reference, expected, actual } => StoreError::Altered {
+            artifact,
+            namespace,
+            what: format!("the {what} of {reference} should have digest {expected}, and what the registry sent has {actual}"),
+        },
+        source => StoreError::Registry { artifact, namespace, repository: repository.to_string(), source },
+    }
+}
+
+fn kept_elsewhere(warehouse: Option<&Warehouse>, artifact: &Artifact, repository: &Repository) -> StoreError {
+    let namespace = artifact.namespace().unwrap_or_default();
+    let keeps = match warehouse {
+        Some(warehouse) => format!("keeps what is large in {} (--artifact-store)", warehouse.place.prefix()),
+        None => "keeps everything in the cluster (it has no --artifact-store)".to_owned(),
+    };
+    // What was configured once, as far as the repository still tells.
+    let url = repository.to_string();
+    let wanted = url.strip_suffix(&format!("/{namespace}/{}", artifact.spec.solution.name)).unwrap_or(&url).to_owned();
+    StoreError::KeptElsewhere { artifact: artifact.name_any(), namespace, repository: url, keeps, wanted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::place::Wanted;
+    use super::*;
+
+    async fn refused(store: Option<&str>, stored_in: &str) -> String {
+        let place = Place::of(Wanted { store: store.map(str::to_owned), ..Wanted::default() }).unwrap();
+        let warehouse = place.map(|place| Warehouse::new(place, 16));
+        let error = fetch(warehouse.as_ref(), &super::super::tests::artifact(), stored_in, async |_, _| Ok(())).await.unwrap_err();
+        assert_eq!(error.of_place(), Some("ArtifactStoreNotConfigured"));
+        error.to_string()
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_elsewhere_is_asked_for_nowhere_and_the_flag_is_named() {
+        let hex = "a".repeat(64);
+        let mine = format!("oci://r.test/kept/host/orders@sha256:{hex}");
+        for (store, keeps) in
+            [(None, "keeps everything in the cluster"), (Some("oci://r.test/other"), "keeps what is large in oci://r.test/other")]
+        {
+            let said = refused(store, &mine).await;
+            assert!(
+                said.contains("artifact orders-1.4.0 in host host is kept in oci://r.test/kept/host/orders") && said.contains(keeps),
+                "{said}"
+            );
+            assert!(said.contains("--artifact-store oci://r.test/kept again"), "{said}");
+        }
+        // The repository of another host or solution is none of its own, be it below the same path.
+        for others in ["oci://r.test/kept/other/orders", "oci://r.test/kept/host/web", "oci://r.test/kept/host/orders/more"] {
+            let said = refused(Some("oci://r.test/kept"), &format!("{others}@sha256:{hex}")).await;
+            assert!(said.contains(&format!("is kept in {others}, and this operator keeps")), "{said}");
+        }
+    }
+}

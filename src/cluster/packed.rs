@@ -1,0 +1,37 @@
+//! Long lists in messages that have an end: nothing of them is left out, they become several messages.
+
+use crate::cluster::errors::{MAX_MESSAGE, bounded};
+
+/// How many characters of a message are left for what comes before the list.
+const HEAD: usize = 400;
+
+/// The parts joined, in as few texts as take them all.
+pub fn packed(parts: impl Iterator<Item = String>, between: &str) -> Vec<String> {
+    let most = MAX_MESSAGE - HEAD;
+    let mut texts: Vec<String> = Vec::new();
+    for part in parts {
+        let part = bounded(&part, most);
+        match texts.last_mut() {
+            Some(text) if text.chars().count() + between.len() + part.chars().count() <= most => {
+                text.push_str(between);
+                text.push_str(&part);
+            }
+            _ => texts.push(part),
+        }
+    }
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_out_of_a_long_list() {
+        let names = || (0..500).map(|n| format!("name-{n}"));
+        let texts = packed(names(), "; ");
+        assert!(texts.len() > 1 && texts.iter().all(|text| text.chars().count() <= MAX_MESSAGE - HEAD));
+        assert_eq!(texts.join("; "), names().collect::<Vec<_>>().join("; "));
+        assert_eq!(packed(std::iter::empty(), "; "), [""; 0]);
+    }
+}

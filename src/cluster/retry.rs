@@ -1,0 +1,80 @@
+//! Short retries of calls that may be made twice: reads, dry runs, and applies (which are idempotent).
+//! Longer waits are the controllers'.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cluster::errors::{self, Cause};
+
+/// How often a call is made at most.
+const ATTEMPTS: u32 = 4;
+/// The wait after the first failure; it doubles.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// A call that has taken this long, retries included, is not made again: the server hangs.
+const ENOUGH: Duration = Duration::from_secs(15);
+
+/// Makes the call until it succeeds, fails for good, or has failed often enough. A write that is made in it
+/// must be idempotent, because a lost reply leaves open whether it was applied.
+///
+/// # Errors
+/// The last error.
+pub async fn retrying<T, F, A>(mut call: F) -> Result<T, kube::Error>
+where
+    F: FnMut() -> A,
+    A: Future<Output = Result<T, kube::Error>>,
+{
+    let started = Instant::now();
+    let mut wait = FIRST_WAIT;
+    for _ in 1..ATTEMPTS {
+        match call().await {
+            Err(error) if is_worth_another_try(&error) && started.elapsed() < ENOUGH => {
+                tokio::time::sleep(errors::retry_after(&error).map_or(wait, |asked| asked.max(wait))).await;
+                wait *= 2;
+            }
+            outcome => return outcome,
+        }
+    }
+    call().await
+}
+
+/// Rejected credentials don't become valid within a second.
+fn is_worth_another_try(error: &kube::Error) -> bool {
+    errors::classify(error) == Cause::Transient && !matches!(error, kube::Error::Api(status) if status.code == 401)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answer(code: u16) -> kube::Error {
+        kube::Error::Api(Status::failure("no", "").with_code(code).boxed())
+    }
+
+    #[tokio::test]
+    async fn only_what_may_pass_is_tried_again() {
+        let calls = Cell::new(0);
+        let outcome = retrying(async || {
+            calls.set(calls.get() + 1);
+            if calls.get() < 3 { Err(answer(503)) } else { Ok(calls.get()) }
+        })
+        .await;
+        assert_eq!(outcome.unwrap(), 3);
+
+        for code in [403, 401, 422] {
+            calls.set(0);
+            let outcome: Result<(), _> = retrying(async || {
+                calls.set(calls.get() + 1);
+                Err(answer(code))
+            })
+            .await;
+            assert!(outcome.is_err());
+            assert_eq!(calls.get(), 1, "{code}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Carries a plan out: the record of the set, the objects in waves; and, once they are healthy, pruning.
+
+pub mod handover;
+pub mod order;
+pub mod release;
+pub mod share;
+pub mod target;
+pub mod write;
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use futures::{StreamExt as _, stream};
+use tokio::time::Instant;
+
+use self::target::Target;
+use self::write::{AppliedObject, Failure, Pen, Writer};
+use crate::api::reference::GroupKind as Kind;
+use crate::api::request_status::ObjectError;
+use crate::cluster::errors;
+use crate::cluster::object::{Key, Served};
+use crate::deploy::health::Healthy;
+use crate::deploy::plan::applyset::GroupKind;
+use crate::deploy::plan::live_state::config_maps;
+use crate::deploy::plan::members::Set;
+use crate::deploy::plan::planned::{Deletion, ParentPlan, Planned, PlannedItem, Pruning};
+use crate::identity::access::Right;
+use crate::identity::claimed::Claimed;
+use crate::identity::delegate::{Delegate, DelegateClient};
+use crate::identity::fence::Fence;
+
+/// An object that was deleted and is still there.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaving {
+    pub key: Key,
+    pub served: Served,
+    pub uid: String,
+}
+
+/// A plan that was carried out but for its pruning. It comes from [`apply`] alone.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub(crate) namespace: String,
+    pub(crate) set: Set,
+    pub(crate) objects: Vec<AppliedObject>,
+    pub(crate) since: Instant,
+    solution: String,
+    delegate: Delegate,
+    /// What is pruned once it is healthy.
+    pruning: Pruning,
+    parent: ParentPlan,
+    /// What was deleted and does not go, as finalizers hold it; there once all is pruned.
+    pruned: OnceLock<Vec<Leaving>>,
+    written: usize,
+    left_in_cluster: BTreeSet<GroupKind>,
+}
+
+impl Applied {
+    /// How many objects were created or changed.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// How many objects of earlier versions are deleted once it is healthy.
+    pub fn deleted(&self) -> usize {
+        self.pruning.deletions.len()
+    }
+
+    /// What was deleted and is still there; nothing before it was pruned.
+    pub(crate) fn leaving(&self) -> &[Leaving] {
+        self.pruned.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The kinds of which there are objects of the solution in the whole cluster now. `None` where it can't be told, as nothing was pruned.
+    pub fn left_in_cluster(&self) -> Option<Vec<Kind>> {
+        self.pruned.get()?;
+        Some(self.left_in_cluster.iter().cloned().map(Kind::from).collect())
+    }
+
+    /// How many objects the solution has.
+    pub fn objects(&self) -> usize {
+        self.objects.len()
+    }
+}
+
+/// A plan could not be carried out in full. What was done stays; carrying it out again goes on from there.
+#[derive(Debug, thiserror::Error)]
+#[error("{} object(s) could not be written, the first: {}", errors.len(), errors.first().map_or("", |error| error.message.as_str()))]
+pub struct ApplyError {
+    /// What failed, one entry an object.
+    pub errors: Vec<ObjectError>,
+    /// Whether all of it may pass by itself, so that another attempt makes sense.
+    pub transient: bool,
+    /// The rights that the delegate lacks (or the operator, to act as the delegate).
+    pub missing: Vec<Right>,
+}
+
+/// Carries out the plan, as the delegate that made it, under the claim.
+///
+/// The parent of the set is written first where it is new or lacks kinds. Objects follow in waves
+/// ([`order`]); unchanged ones are not written; changed ones are written only on the version that the plan
+/// saw, and again on a newer one while uid and generation (or content) are the same and the claim is held; new
+/// ones are created, and change nothing that has come to be there. A wave with errors ends the run: nothing
+/// later is applied. Nothing is taken away here: that is [`prune`].
+///
+/// # Errors
+/// What failed. Claim, plan and client must be of the same target, solution and delegate.
+pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, concurrency: usize) -> Result<Applied, ApplyError> {
+    let claim = fence.claim();
+    check_claim(claim, delegate, (&planned.solution, &planned.namespace, &planned.delegate))?;
+    check_kinds(claim, &planned)?;
+    let concurrency = concurrency.max(1);
+    let Planned { namespace, solution, set, delegate: as_whom, force, mut parent, items, pruning, left_in_cluster, reported_on, .. } =
+        planned;
+    let writer = Writer { pen: Pen { target: Target::new(delegate, &namespace), fence }, set, force };
+    let writer = &writer;
+
+    if let Some(kinds) = parent.widened() {
+        let manifest = writer.set.parent(kinds);
+        parent.live =
+            Some(writer.write_parent(&config_maps(), &manifest, parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?);
+    }
+
+    let waves = order::waves(items.iter().map(|i| (i.item.key.group.as_str(), i.item.key.kind.as_str())));
+    let mut waiting: Vec<Option<PlannedItem>> = items.into_iter().map(Some).collect();
+    let mut objects = Vec::with_capacity(waiting.len());
+    for wave in waves {
+        let members: Vec<PlannedItem> = wave.into_iter().filter_map(|index| waiting[index].take()).collect();
+        let outcomes: Vec<Result<AppliedObject, Failure>> =
+            stream::iter(members).map(|item| writer.write(item)).buffer_unordered(concurrency).collect().await;
+        objects.extend(succeeded(outcomes)?);
+    }
+    for object in &mut objects {
+        object.is_reported_on |= reported_on.contains(&GroupKind::of(&object.served.resource));
+    }
+    let written = objects.iter().filter(|o| o.is_written).count();
+    let (set, since, pruned) = (writer.set.clone(), Instant::now(), OnceLock::new());
+    Ok(Applied { namespace, set, objects, since, solution, delegate: as_whom, pruning, parent, pruned, written, left_in_cluster })
+}
+
+/// Takes away what earlier versions put there and this one, which is healthy, does not have; as the delegate that applied it, under the
+/// claim. What was adopted is let go.
+///
+/// The waves are those of [`apply`] in reverse, and exactly the uids are deleted that the plan named. The parent of the set names the
+/// kinds until all is gone. Pruning again does nothing.
+///
+/// # Errors
+/// What failed.
+pub async fn prune(fence: &Fence, delegate: &DelegateClient, healthy: &Healthy, concurrency: usize) -> Result<(), ApplyError> {
+    let applied = healthy.applied();
+    check_claim(fence.claim(), delegate, (&applied.solution, &applied.namespace, &applied.delegate))?;
+    if applied.pruned.get().is_some() {
+        return Ok(());
+    }
+    let Pruning { deletions, releases } = &applied.pruning;
+    let writer = Writer { pen: Pen { target: Target::new(delegate, &applied.namespace), fence }, set: applied.set.clone(), force: false };
+    let (writer, concurrency) = (&writer, concurrency.max(1));
+
+    let mut waves = order::waves(deletions.iter().map(|d| (d.key.group.as_str(), d.key.kind.as_str())));
+    waves.reverse();
+    let mut leaving = Vec::new();
+    for wave in waves {
+        let outcomes: Vec<Result<Option<Leaving>, Failure>> =
+            stream::iter(wave).map(|index| leave(writer, &deletions[index])).buffer_unordered(concurrency).collect().await;
+        leaving.extend(succeeded(outcomes)?.into_iter().flatten());
+    }
+    let outcomes: Vec<Result<(), Failure>> =
+        stream::iter(0..releases.len()).map(|index| writer.release(&releases[index])).buffer_unordered(concurrency).collect().await;
+    succeeded(outcomes)?;
+
+    if let Some(kinds) = applied.parent.narrowed() {
+        let manifest = writer.set.parent(kinds);
+        writer.write_parent(&config_maps(), &manifest, applied.parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?;
+    }
+    // Whoever pruned the same meanwhile found the same.
+    let _ = applied.pruned.set(leaving);
+    Ok(())
+}
+
+/// Deletes what an earlier version put there, and tells of what does not go.
+async fn leave(writer: &Writer<'_>, deletion: &Deletion) -> Result<Option<Leaving>, Failure> {
+    let left = writer.delete(deletion).await?;
+    Ok(left.map(|_| Leaving { key: deletion.key.clone(), served: deletion.served.clone(), uid: deletion.uid.clone() }))
+}
+
+impl From<Vec<Failure>> for ApplyError {
+    fn from(failures: Vec<Failure>) -> Self {
+        let transient = failures.iter().all(|failure| failure.is_transient);
+        let missing: BTreeSet<Right> = failures.iter().flat_map(|failure| failure.missing.iter().cloned()).collect();
+        Self { transient, missing: missing.into_iter().collect(), errors: failures.into_iter().map(|failure| *failure.error).collect() }
+    }
+}
+
+/// What succeeded, where nothing failed.
+fn succeeded<T>(outcomes: Vec<Result<T, Failure>>) -> Result<Vec<T>, ApplyError> {
+    let mut failures = Vec::new();
+    let mut done = Vec::with_capacity(outcomes.len());
+    for outcome in outcomes {
+        match outcome {
+            Ok(value) => done.push(value),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if failures.is_empty() { Ok(done) } else { Err(failures.into()) }
+}
+
+/// Claim and client are those of that solution, namespace and delegate.
+fn check_claim(claim: &Claimed, delegate: &DelegateClient, planned: (&str, &str, &Delegate)) -> Result<(), ApplyError> {
+    let (solution, namespace, as_whom) = planned;
+    if claim.solution() != solution || claim.namespace() != namespace {
+        return mismatch(
+            solution,
+            &format!(
+                "the claim is on {} in {}, and the plan is for {solution} in {namespace}: nothing was written",
+                claim.solution(),
+                claim.namespace(),
+            ),
+        );
+    }
+    if delegate.delegate() != as_whom {
+        return mismatch(
+            solution,
+            &format!(
+                "the plan names {} as the identity that deploys, and {} was to do it: nothing was written",
+                as_whom.username(),
+                delegate.delegate().username()
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn check_kinds(claim: &Claimed, planned: &Planned) -> Result<(), ApplyError> {
+    let Some(kind) = planned.kinds_of_cluster().into_iter().find(|kind| !claim.cluster_scoped().contains(kind)) else { return Ok(()) };
+    mismatch(
+        &planned.solution,
+        &format!(
+            "the claim is not on record for {} of the target's whole cluster, and the plan has some: nothing was written",
+            GroupKind::from(&kind)
+        ),
+    )
+}
+
+fn mismatch(solution: &str, message: &str) -> Result<(), ApplyError> {
+    let key = Key { group: String::new(), kind: "Solution".into(), name: solution.to_owned() };
+    Err(ApplyError { errors: vec![errors::failure(&key, "ClaimMismatch", message)], transient: false, missing: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn failure(code: u16, message: &str) -> Failure {
+        let key = Key { group: String::new(), kind: "ConfigMap".into(), name: "x".into() };
+        let error = kube::Error::Api(Status::failure(message, "").with_code(code).boxed());
+        Failure::of_call(&key, &error, vec![Right::on("patch", "", "configmaps", "qa")])
+    }
+
+    #[test]
+    fn an_error_is_transient_only_where_all_of_it_may_pass() {
+        assert!(ApplyError::from(vec![failure(503, "busy"), failure(429, "slow down")]).transient);
+        let mixed = ApplyError::from(vec![failure(503, "busy"), failure(403, r#"User "u" cannot patch resource "configmaps""#)]);
+        assert!(!mixed.transient);
+        assert_eq!(mixed.missing, [Right::on("patch", "", "configmaps", "qa")]);
+        assert_eq!(mixed.errors.len(), 2);
+        assert!(ApplyError::from(vec![failure(422, "bad")]).missing.is_empty());
+    }
+}

@@ -1,0 +1,70 @@
+//! Claims whose class binds them when the first pod uses them (`volumeBindingMode: WaitForFirstConsumer`): until then nothing is to be
+//! waited for. A solution may bring such a claim for pods that come later, as a `CronJob` does.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::{Api, Client};
+use serde_json::Value;
+
+use crate::cluster::object::{self, Key};
+use crate::cluster::retry::retrying;
+
+/// The annotation by which the scheduler says which node the first pod of a claim goes to.
+const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// The most classes that are looked at.
+const MAX_CLASSES: usize = 16;
+
+/// The class of a claim that is not bound, and that no pod was placed for yet.
+pub(crate) fn class_of_unused<'a>(key: &Key, claim: &'a Value) -> Option<&'a str> {
+    let is_claim = key.group.is_empty() && key.kind == "PersistentVolumeClaim";
+    let text = |pointer: &str| claim.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let is_new = matches!(text("/status/phase"), "" | "Pending") && text("/spec/volumeName").is_empty();
+    let is_unused = is_claim && is_new && !object::is_being_deleted(claim) && object::annotation(claim, SELECTED_NODE).is_none();
+    Some(text("/spec/storageClassName")).filter(|class| is_unused && !class.is_empty())
+}
+
+/// Those of the classes that bind a claim when the first pod uses it. What can't be read says nothing.
+pub(crate) async fn lazy(reader: &Client, classes: BTreeSet<&str>) -> BTreeSet<String> {
+    let api: Api<StorageClass> = Api::all(reader.clone());
+    let api = &api;
+    let looked = classes.into_iter().take(MAX_CLASSES).map(|name| async move {
+        let class = retrying(|| api.get_opt(name)).await.ok().flatten()?;
+        (class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")).then(|| name.to_owned())
+    });
+    join_all(looked).await.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_is_unused_until_it_is_bound_or_a_pod_was_placed_for_it() {
+        let class = |kind: &str, claim: Value| {
+            let key = Key { group: String::new(), kind: kind.into(), name: "reports".into() };
+            class_of_unused(&key, &claim).map(str::to_owned)
+        };
+        let claim = |phase: &str, annotations: Value| json!({"metadata": {"annotations": annotations}, "spec": {"storageClassName": "lazy"}, "status": {"phase": phase}});
+        assert_eq!(class("PersistentVolumeClaim", claim("Pending", json!({}))).as_deref(), Some("lazy"));
+        assert_eq!(
+            class("PersistentVolumeClaim", json!({"spec": {"storageClassName": "lazy"}})).as_deref(),
+            Some("lazy"),
+            "as it was written"
+        );
+        for other in [
+            claim("Bound", json!({})),
+            claim("Lost", json!({})),
+            claim("Pending", json!({(SELECTED_NODE): "node-1"})),
+            json!({"spec": {"storageClassName": ""}}),
+            json!({"spec": {}}),
+            json!({"spec": {"storageClassName": "lazy", "volumeName": "by-hand"}}),
+        ] {
+            assert_eq!(class("PersistentVolumeClaim", other.clone()), None, "{other}");
+        }
+        assert_eq!(class("Pod", claim("Pending", json!({}))), None);
+    }
+}

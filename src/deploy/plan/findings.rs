@@ -1,0 +1,141 @@
+//! What speaks against a plan, collected over all objects: a person who has to grant rights or correct
+//! manifests wants to do it once.
+
+use std::collections::BTreeSet;
+
+use crate::api::plan::PlanResult;
+use crate::cluster::errors::{self, Cause};
+use crate::cluster::object::Key;
+use crate::identity::access::Right;
+
+/// A plan could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The delegate lacks rights in the target, or the operator may not act as the delegate there.
+    #[error("{delegate} lacks {} right(s) in the target: {message}", rights.len())]
+    MissingRights {
+        /// The delegate's user name.
+        delegate: String,
+        /// What the delegate needs, over all objects. Where it holds them already, it is the operator that
+        /// may not act as the delegate. `create` is named for objects that are not known to exist.
+        rights: Vec<Right>,
+        /// The API server's first refusal, as it came.
+        message: String,
+        /// What else speaks against the plan.
+        results: Vec<PlanResult>,
+    },
+    /// The target refuses objects; another attempt would be refused as well.
+    #[error("{} object(s) are refused, the first: {}", .0.len(), .0.first().map_or("", |result| result.message.as_str()))]
+    Refused(Vec<PlanResult>),
+    /// Webhooks of the target can't be reached: another attempt may succeed, once somebody has done something about it.
+    #[error("{} object(s) wait for webhooks, the first: {}", .0.len(), .0.first().map_or("", |result| result.message.as_str()))]
+    Unreachable(Vec<PlanResult>),
+    /// The target could not be asked; another attempt may succeed.
+    #[error("the target could not be asked: {0}")]
+    Transient(#[source] kube::Error),
+}
+
+/// Why one object can't be planned.
+#[derive(Debug)]
+pub(crate) enum Obstacle {
+    /// A call failed; the rights are those that it needed.
+    Call { error: kube::Error, rights: Vec<Right> },
+    /// What was found speaks against it.
+    Refusal(PlanResult),
+}
+
+/// What speaks against a plan.
+#[derive(Default)]
+pub(crate) struct Findings {
+    rights: BTreeSet<Right>,
+    first_refusal: Option<String>,
+    results: Vec<PlanResult>,
+    unreachable: Vec<PlanResult>,
+    transient: Option<kube::Error>,
+}
+
+impl Findings {
+    /// Adds what speaks against one object.
+    pub fn add(&mut self, key: &Key, obstacle: Obstacle) {
+        match obstacle {
+            Obstacle::Refusal(result) => self.results.push(result),
+            Obstacle::Call { error, rights } => match errors::classify(&error) {
+                Cause::Unauthorized => {
+                    self.rights.extend(rights);
+                    self.first_refusal.get_or_insert_with(|| errors::message(&error));
+                }
+                Cause::Transient if errors::is_webhook_failure(&error) => self.unreachable.push(errors::plan_result(key, &error)),
+                // Another try decides what a race left open.
+                Cause::Transient | Cause::Stale => {
+                    self.transient.get_or_insert(error);
+                }
+                _ => self.results.push(errors::plan_result(key, &error)),
+            },
+        }
+    }
+
+    /// Adds a refusal that needed no call.
+    pub fn refuse(&mut self, key: &Key, reason: &str, message: &str) {
+        self.results.push(errors::result(key, reason, message));
+    }
+
+    /// Adds all that others found.
+    pub fn merge(&mut self, others: Self) {
+        self.rights.extend(others.rights);
+        self.first_refusal = self.first_refusal.take().or(others.first_refusal);
+        self.results.extend(others.results);
+        self.unreachable.extend(others.unreachable);
+        self.transient = self.transient.take().or(others.transient);
+    }
+
+    /// Nothing, or the error. What a person must see comes before what may pass by itself.
+    pub fn into_result(self, delegate: String) -> Result<(), PlanError> {
+        if let Some(message) = self.first_refusal {
+            return Err(PlanError::MissingRights { delegate, rights: self.rights.into_iter().collect(), message, results: self.results });
+        }
+        if !self.results.is_empty() {
+            return Err(PlanError::Refused(self.results));
+        }
+        if !self.unreachable.is_empty() {
+            return Err(PlanError::Unreachable(self.unreachable));
+        }
+        self.transient.map_or(Ok(()), |error| Err(PlanError::Transient(error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key { group: String::new(), kind: "ConfigMap".into(), name: name.into() }
+    }
+
+    fn call(code: u16, message: &str, rights: Vec<Right>) -> Obstacle {
+        Obstacle::Call { error: kube::Error::Api(Status::failure(message, "").with_code(code).boxed()), rights }
+    }
+
+    #[test]
+    fn missing_rights_are_collected_over_all_objects_beside_other_refusals() {
+        let mut findings = Findings::default();
+        let patch = Right::on("patch", "", "configmaps", "qa");
+        findings.add(&key("a"), call(403, r#"User "u" cannot patch resource "configmaps""#, vec![patch.clone()]));
+        findings.add(&key("b"), call(403, r#"User "u" cannot patch resource "configmaps""#, vec![patch]));
+        findings.add(&key("c"), call(403, r#"User "u" cannot list resource "services""#, vec![Right::on("list", "", "services", "qa")]));
+        findings.add(&key("d"), call(422, "bad", vec![]));
+        findings.add(&key("e"), call(503, "busy", vec![]));
+        let Err(PlanError::MissingRights { rights, results, delegate, message }) = findings.into_result("bot".into()) else { panic!() };
+        assert_eq!((rights.len(), results.len(), delegate.as_str()), (2, 1, "bot"));
+        assert!(message.contains("cannot patch"));
+    }
+
+    #[test]
+    fn what_may_pass_is_reported_only_where_nothing_else_is() {
+        let mut findings = Findings::default();
+        findings.add(&key("e"), call(503, "busy", vec![]));
+        assert!(matches!(findings.into_result(String::new()), Err(PlanError::Transient(_))));
+        assert!(Findings::default().into_result(String::new()).is_ok());
+    }
+}

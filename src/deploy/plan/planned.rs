@@ -1,0 +1,468 @@
+//! A plan in memory: what will be written, what is there now, and what will be deleted.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::api::artifact::ArtifactObject;
+use crate::api::plan::{Plan, PlanResult, PlannedAction, PlannedObject};
+use crate::api::reference::GroupKind as Kind;
+use crate::cluster::managed_fields::{self, Ownership};
+use crate::cluster::object::{Item, Key, Served, group_of};
+use crate::cluster::paused;
+use crate::deploy::plan::applyset::{self, GroupKind};
+use crate::deploy::plan::created_anew::Handover;
+use crate::deploy::plan::data_loss;
+use crate::deploy::plan::members::Set;
+use crate::deploy::plan::values;
+use crate::identity::delegate::Delegate;
+
+/// The most objects that a plan lists (its schema says so).
+pub const MAX_OBJECTS: usize = 200;
+
+/// An object of the plan.
+#[derive(Clone, Debug)]
+pub(crate) struct PlannedItem {
+    pub item: Item,
+    pub action: PlannedAction,
+    /// The object as the plan saw it; `None` for one that does not exist.
+    pub live: Option<Value>,
+    /// The object as the API server would leave it, by the dry run; `None` where that could not be tried: what it needs comes with it.
+    pub would_be: Option<Value>,
+    pub fields: Vec<String>,
+    /// What is handed over to Pilotage before the object is applied.
+    pub handover: Handover,
+}
+
+impl PlannedItem {
+    /// What will be there, as far as it is known: what the server makes of it, or else the manifest.
+    pub fn outcome(&self) -> &Value {
+        self.would_be.as_ref().unwrap_or(&self.item.body)
+    }
+}
+
+/// An object that an earlier version put there and this one does not have.
+#[derive(Clone, Debug)]
+pub(crate) struct Deletion {
+    pub key: Key,
+    pub served: Served,
+    pub uid: String,
+    /// The `resourceVersion` that the plan saw.
+    pub version: String,
+    /// The object as the plan saw it.
+    pub live: Value,
+}
+
+/// An object that an earlier version adopted and this one does not have: it stays, without what the solution set in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Release {
+    pub key: Key,
+    pub served: Served,
+    /// The object as the plan saw it.
+    pub live: Value,
+    /// The fields that change with it.
+    pub fields: Vec<String>,
+}
+
+/// What is done about objects of earlier versions that this one does not have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pruning {
+    pub deletions: Vec<Deletion>,
+    pub releases: Vec<Release>,
+}
+
+impl Pruning {
+    pub fn is_empty(&self) -> bool {
+        self.deletions.is_empty() && self.releases.is_empty()
+    }
+}
+
+/// What becomes of the parent of the set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ParentPlan {
+    /// The kinds that it names now; `None` where it does not exist.
+    pub known: Option<BTreeSet<GroupKind>>,
+    /// The parent as the plan saw it; `None` where it does not exist.
+    pub live: Option<Value>,
+    /// The kinds that it must name before anything is applied: the old ones and the new ones.
+    pub before: BTreeSet<GroupKind>,
+    /// The kinds that it shall name after pruning.
+    pub after: BTreeSet<GroupKind>,
+}
+
+impl ParentPlan {
+    pub fn new(known: Option<BTreeSet<GroupKind>>, after: BTreeSet<GroupKind>) -> Self {
+        let before = known.iter().flatten().chain(&after).cloned().collect();
+        Self { known, live: None, before, after }
+    }
+
+    /// What becomes of the parent that was seen, if there is one.
+    pub fn of(live: Option<&Value>, after: BTreeSet<GroupKind>) -> Self {
+        Self { live: live.cloned(), ..Self::new(live.map(applyset::kinds_of), after) }
+    }
+
+    /// What to write before the first object, where something is to be written.
+    pub fn widened(&self) -> Option<&BTreeSet<GroupKind>> {
+        (self.known.as_ref() != Some(&self.before)).then_some(&self.before)
+    }
+
+    /// What to write after pruning, where something is to be written.
+    pub fn narrowed(&self) -> Option<&BTreeSet<GroupKind>> {
+        (self.before != self.after).then_some(&self.after)
+    }
+}
+
+/// What was found out by dry run: the first of `Planned`, [`Applied`](crate::deploy::apply::Applied) and
+/// [`Healthy`](crate::deploy::health::Healthy), after which what it replaces is pruned.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub(crate) namespace: String,
+    pub(crate) solution: String,
+    pub(crate) set: Set,
+    pub(crate) delegate: Delegate,
+    pub(crate) force: bool,
+    pub(crate) parent: ParentPlan,
+    pub(crate) items: Vec<PlannedItem>,
+    pub(crate) pruning: Pruning,
+    /// What was adopted, is not wanted any more and can't be let go: its object would be invalid without it.
+    pub(crate) held: Vec<Key>,
+    pub(crate) left_alone: BTreeSet<GroupKind>,
+    /// The kinds of which there are objects of the solution in the whole cluster once this is carried out.
+    pub(crate) left_in_cluster: BTreeSet<GroupKind>,
+    /// The custom kinds that a controller reports on.
+    pub(crate) reported_on: BTreeSet<GroupKind>,
+    /// What the server warned of in the dry run.
+    pub(crate) warnings: Vec<PlanResult>,
+}
+
+/// A plan for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanSummary {
+    /// How many objects will be created.
+    pub create: i32,
+    /// How many objects will be changed.
+    pub update: i32,
+    /// How many objects will be deleted.
+    pub delete: i32,
+    /// How many objects will be deleted and created anew.
+    pub recreate: i32,
+    /// How many objects of the target's owner will be adopted.
+    pub adopt: i32,
+    /// How many adopted objects will be let go.
+    pub release: i32,
+    /// How many objects stay as they are.
+    pub unchanged: i32,
+    /// What changes: what only approval lets happen first, then what is created and changed, in both what belongs to the whole cluster
+    /// first; at most [`MAX_OBJECTS`].
+    pub objects: Vec<PlannedObject>,
+    /// How many further objects change that are not listed.
+    pub objects_omitted: i32,
+    /// How many of the fields that change are listed without their values.
+    pub values_omitted: i32,
+}
+
+impl Planned {
+    /// The plan for people.
+    pub fn report(&self) -> PlanSummary {
+        let count = |action| to_i32(self.items.iter().filter(|i| i.action == action).count());
+        let planned = |action, key: &Key, served: &Served, fields: &[String]| PlannedObject {
+            action,
+            api_version: served.resource.api_version.clone(),
+            kind: key.kind.clone(),
+            name: key.name.clone(),
+            cluster_scoped: !served.is_namespaced,
+            fields: fields.to_vec(),
+            changes: Vec::new(),
+        };
+        let Pruning { deletions, releases } = &self.pruning;
+        let mut objects: Vec<PlannedObject> = deletions
+            .iter()
+            .map(|d| planned(PlannedAction::Delete, &d.key, &d.served, &[]))
+            .chain(releases.iter().map(|r| planned(PlannedAction::Releases, &r.key, &r.served, &r.fields)))
+            .chain(self.items.iter().filter(|i| i.action != PlannedAction::Unchanged).map(|i| PlannedObject {
+                changes: values::of(i.live.as_ref(), i.would_be.as_ref()),
+                ..planned(i.action, &i.item.key, &i.item.served, &i.fields)
+            }))
+            .collect();
+        // What does not fit is what touches least.
+        objects.sort_by_key(|object| (!is_asked_for(object.action), !object.cluster_scoped));
+        let omitted = objects.len().saturating_sub(MAX_OBJECTS);
+        objects.truncate(MAX_OBJECTS);
+        let values_omitted = values::bound(&mut objects);
+        PlanSummary {
+            create: count(PlannedAction::Create),
+            update: count(PlannedAction::Update),
+            delete: to_i32(deletions.len()),
+            recreate: count(PlannedAction::Recreate),
+            adopt: count(PlannedAction::Adopts),
+            release: to_i32(releases.len()),
+            unchanged: count(PlannedAction::Unchanged),
+            objects,
+            objects_omitted: to_i32(omitted),
+            values_omitted: to_i32(values_omitted),
+        }
+    }
+
+    /// All objects that will be deleted, as sorted `group/kind/name`, and marked as such those that are created anew, that are adopted or let
+    /// go, that data goes with, and that belong to the whole cluster, for the plan's hash: who approves that an object goes into a namespace has approved nothing
+    /// else. Unlike the report it is not cut.
+    pub fn marked_for_hash(&self) -> Vec<String> {
+        let line = |key: &Key| format!("{}/{}/{}", key.group, key.kind, key.name);
+        let acted = |action| self.items.iter().filter(move |i| i.action == action);
+        let recreated = acted(PlannedAction::Recreate).map(|i| ("recreate", &i.item.key));
+        let adopted = acted(PlannedAction::Adopts).map(|i| ("adopt", &i.item.key));
+        let released = self.pruning.releases.iter().map(|r| ("release", &r.key));
+        let of_cluster = self.items.iter().filter(|i| !i.item.served.is_namespaced).map(|i| ("cluster", &i.item.key));
+        let deleted = self.pruning.deletions.iter().map(|d| line(&d.key));
+        let marked = recreated.chain(adopted).chain(released).chain(of_cluster);
+        let mut keys: Vec<String> = deleted.chain(marked.map(|(mark, key)| format!("{mark} {}", line(key)))).collect();
+        keys.extend(data_loss::keys(self).map(|key| format!("data {}", line(key))));
+        keys.sort_unstable();
+        keys
+    }
+
+    /// Whether it does anything that has to be asked for by name.
+    pub fn must_be_asked_for(&self) -> bool {
+        !self.pruning.is_empty() || self.items.iter().any(|i| is_asked_for(i.action))
+    }
+
+    /// What it deletes, creates anew, adopts or lets go and `pinned`, the plan that was asked to be approved, does not: after a part was
+    /// carried out, what is left is never more. Where `pinned` lists nothing but such objects and had to omit some, it can't be told.
+    pub fn beyond(&self, pinned: &Plan) -> Vec<Key> {
+        if pinned.objects_omitted > 0 && pinned.objects.iter().all(|o| is_asked_for(o.action)) {
+            return Vec::new();
+        }
+        let is_pinned = |key: &Key, action| {
+            let same = |o: &PlannedObject| o.kind == key.kind && o.name == key.name && group_of(&o.api_version) == key.group;
+            pinned.objects.iter().any(|o| o.action == action && same(o))
+        };
+        let deleted = self.pruning.deletions.iter().map(|d| (&d.key, PlannedAction::Delete));
+        let released = self.pruning.releases.iter().map(|r| (&r.key, PlannedAction::Releases));
+        let written = self.items.iter().filter(|i| is_asked_for(i.action)).map(|i| (&i.item.key, i.action));
+        deleted.chain(released).chain(written).filter(|(key, action)| !is_pinned(key, *action)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What it adopts, what it lets go, and what was adopted, is not wanted any more and can't be let go.
+    pub fn adoptions(&self) -> [Vec<Key>; 3] {
+        let adopted = self.items.iter().filter(|i| i.action == PlannedAction::Adopts).map(|i| i.item.key.clone());
+        let released = self.pruning.releases.iter().map(|r| r.key.clone());
+        [adopted.collect(), released.collect(), self.held.clone()]
+    }
+
+    /// What others added to its objects, which stays as it is.
+    pub fn foreign(&self) -> Vec<PlanResult> {
+        let there = self.items.iter().filter_map(|i| Some((i, i.live.as_ref()?)));
+        let changed = there.filter(|(i, _)| i.action != PlannedAction::Recreate);
+        managed_fields::told(changed.map(|(i, live)| {
+            let owned = Ownership::without(live, &i.item.served.resource.api_version, &i.handover.drops);
+            (&i.item.key, live, &i.item.body, owned)
+        }))
+    }
+
+    /// Whether applying it would write nothing at all.
+    pub fn is_noop(&self) -> bool {
+        self.pruning.is_empty()
+            && self.items.iter().all(|i| i.action == PlannedAction::Unchanged)
+            && self.parent.widened().is_none()
+            && self.parent.narrowed().is_none()
+    }
+
+    /// Kinds of the whole cluster that an earlier version had objects of, and the Environment does not list any more: these objects stay.
+    pub fn left_alone(&self) -> Vec<String> {
+        self.left_alone.iter().map(ToString::to_string).collect()
+    }
+
+    /// The kinds of its objects that belong to the whole cluster: to be on record before any of them is written.
+    pub fn kinds_of_cluster(&self) -> Vec<Kind> {
+        let of_cluster = self.items.iter().filter(|i| !i.item.served.is_namespaced);
+        let kinds: BTreeSet<Kind> = of_cluster.map(|i| GroupKind::of(&i.item.served.resource).into()).collect();
+        kinds.into_iter().collect()
+    }
+
+    /// What the target's API server warned of, as results.
+    pub fn warnings(&self) -> Vec<PlanResult> {
+        self.warnings.clone()
+    }
+
+    /// What will be paused or suspended, as results.
+    pub fn held_back(&self) -> Vec<PlanResult> {
+        paused::results(self.items.iter().map(|planned| (&planned.item.key, planned.outcome())))
+    }
+
+    /// Whether an object of that kind and name is part of what shall be there.
+    pub fn has(&self, object: &ArtifactObject) -> bool {
+        let is_it = |key: &Key| key.kind == object.kind && key.name == object.name && key.group == group_of(&object.api_version);
+        self.items.iter().any(|i| is_it(&i.item.key))
+    }
+
+    /// What loses data, as results.
+    pub fn data_lost(&self) -> Vec<PlanResult> {
+        data_loss::of(self)
+    }
+
+    /// The identity that made the plan and must apply it.
+    pub fn delegate(&self) -> &Delegate {
+        &self.delegate
+    }
+
+    /// The target namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The solution.
+    pub fn solution(&self) -> &str {
+        &self.solution
+    }
+}
+
+/// Whether an action is part of what is approved: it takes something away, or touches what was somebody else's.
+fn is_asked_for(action: PlannedAction) -> bool {
+    matches!(action, PlannedAction::Delete | PlannedAction::Recreate | PlannedAction::Adopts | PlannedAction::Releases)
+}
+
+fn to_i32(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use kube::core::{ApiResource, GroupVersionKind};
+    use serde_json::json;
+
+    use super::*;
+
+    fn served(group: &str, kind: &str) -> Served {
+        Served::in_namespaces(ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind)))
+    }
+
+    fn key(group: &str, kind: &str, name: &str) -> Key {
+        Key { group: group.into(), kind: kind.into(), name: name.into() }
+    }
+
+    /// A `ConfigMap` of that name.
+    pub fn item(name: &str, action: PlannedAction) -> PlannedItem {
+        PlannedItem {
+            item: Item { key: key("", "ConfigMap", name), served: served("", "ConfigMap"), body: json!({}) },
+            action,
+            live: None,
+            would_be: None,
+            fields: vec![],
+            handover: Handover::default(),
+        }
+    }
+
+    /// A plan of solution `orders` for namespace `qa`.
+    pub fn planned(items: Vec<PlannedItem>, deletions: Vec<Deletion>) -> Planned {
+        let kinds: BTreeSet<GroupKind> = [GroupKind { group: String::new(), kind: "ConfigMap".into() }].into();
+        Planned {
+            namespace: "qa".into(),
+            solution: "orders".into(),
+            set: Set::new("orders", "qa", "uid"),
+            delegate: Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() },
+            force: false,
+            parent: ParentPlan::new(Some(kinds.clone()), kinds),
+            items,
+            pruning: Pruning { deletions, releases: Vec::new() },
+            held: Vec::new(),
+            left_alone: BTreeSet::new(),
+            left_in_cluster: BTreeSet::new(),
+            warnings: vec![],
+            reported_on: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn deletions_come_first_and_the_list_is_bounded() {
+        let items = (0..250).map(|i| item(&format!("c{i}"), PlannedAction::Create)).collect();
+        let deletion = |name: &str| Deletion {
+            key: key("apps", "Deployment", name),
+            served: served("apps", "Deployment"),
+            uid: "u".into(),
+            version: "7".into(),
+            live: Value::Null,
+        };
+        let plan = planned(items, vec![deletion("b"), deletion("a")]);
+        let report = plan.report();
+        assert_eq!((report.create, report.delete, report.objects.len(), report.objects_omitted), (250, 2, 200, 52));
+        assert_eq!(report.objects[1].action, PlannedAction::Delete);
+        assert_eq!(plan.marked_for_hash(), ["apps/Deployment/a", "apps/Deployment/b"]);
+        assert!(!plan.is_noop());
+    }
+
+    #[test]
+    fn what_is_created_anew_is_shown_with_the_deletions_and_hashed() {
+        let mut items: Vec<PlannedItem> = (0..250).map(|i| item(&format!("c{i}"), PlannedAction::Update)).collect();
+        items.push(item("anew", PlannedAction::Recreate));
+        let plan = planned(items, vec![]);
+        let report = plan.report();
+        assert_eq!((report.recreate, report.update, report.objects[0].action), (1, 250, PlannedAction::Recreate));
+        assert_eq!(plan.marked_for_hash(), ["recreate /ConfigMap/anew"]);
+        let mut of_cluster = item("everywhere", PlannedAction::Unchanged);
+        of_cluster.item.served.is_namespaced = false;
+        let plan = planned(vec![of_cluster, item("here", PlannedAction::Create)], vec![]);
+        assert_eq!(plan.marked_for_hash(), ["cluster /ConfigMap/everywhere"]);
+        assert_eq!(plan.kinds_of_cluster(), [Kind { group: String::new(), kind: "ConfigMap".into() }]);
+    }
+
+    #[test]
+    fn what_is_planned_again_midway_takes_away_no_more_than_was_approved() {
+        let deletion = |name: &str| Deletion {
+            key: key("apps", "Deployment", name),
+            served: served("apps", "Deployment"),
+            uid: "u".into(),
+            version: "7".into(),
+            live: Value::Null,
+        };
+        let pinned = |plan: &Planned| {
+            let report = plan.report();
+            Plan { objects: report.objects, objects_omitted: report.objects_omitted, ..Plan::default() }
+        };
+        let approved =
+            pinned(&planned(vec![item("anew", PlannedAction::Recreate), item("new", PlannedAction::Create)], vec![deletion("a")]));
+        let beyond = |items, deletions| planned(items, deletions).beyond(&approved).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(beyond(vec![item("anew", PlannedAction::Create)], vec![]), [""; 0], "a part is done");
+        assert_eq!(beyond(vec![item("anew", PlannedAction::Recreate)], vec![deletion("a")]), [""; 0], "or nothing");
+        assert_eq!(beyond(vec![item("new", PlannedAction::Recreate)], vec![]), ["ConfigMap new"]);
+        assert_eq!(beyond(vec![], vec![deletion("anew"), deletion("a")]), ["Deployment anew"], "another kind, and another action");
+        assert_eq!(beyond(vec![item("new", PlannedAction::Adopts)], vec![]), ["ConfigMap new"], "nobody's yet when it was asked for");
+        let mut lets_go = planned(vec![item("mine", PlannedAction::Adopts)], vec![]);
+        lets_go.pruning.releases.push(Release {
+            key: key("", "ConfigMap", "theirs"),
+            served: served("", "ConfigMap"),
+            live: json!({}),
+            fields: vec![],
+        });
+        assert_eq!(lets_go.marked_for_hash(), ["adopt /ConfigMap/mine", "release /ConfigMap/theirs"]);
+        assert_eq!((lets_go.report().adopt, lets_go.report().release), (1, 1));
+        assert!(lets_go.must_be_asked_for() && !lets_go.is_noop());
+        assert_eq!(lets_go.beyond(&approved).len(), 2);
+        assert_eq!(lets_go.beyond(&pinned(&lets_go)), []);
+        let many = (0..250).map(|n| deletion(&format!("d{n}"))).collect();
+        assert_eq!(planned(vec![], vec![deletion("x")]).beyond(&pinned(&planned(vec![], many))), [], "not all of them are known");
+    }
+
+    #[test]
+    fn a_plan_that_writes_nothing_is_a_noop() {
+        let mut plan = planned(vec![item("a", PlannedAction::Unchanged)], vec![]);
+        assert!(plan.is_noop());
+        plan.parent.known = None;
+        assert!(!plan.is_noop());
+    }
+
+    #[test]
+    fn the_parent_names_old_and_new_kinds_until_pruning_is_done() {
+        let kinds = |names: &[&str]| -> BTreeSet<GroupKind> {
+            names.iter().map(|k| GroupKind { group: String::new(), kind: (*k).into() }).collect()
+        };
+        let swapped = ParentPlan::new(Some(kinds(&["Service"])), kinds(&["ConfigMap"]));
+        assert_eq!(swapped.widened(), Some(&kinds(&["ConfigMap", "Service"])));
+        assert_eq!(swapped.narrowed(), Some(&kinds(&["ConfigMap"])));
+        let new = ParentPlan::new(None, kinds(&["ConfigMap"]));
+        assert_eq!((new.widened(), new.narrowed()), (Some(&kinds(&["ConfigMap"])), None));
+        let same = ParentPlan::new(Some(kinds(&["ConfigMap"])), kinds(&["ConfigMap"]));
+        assert_eq!((same.widened(), same.narrowed()), (None, None));
+        let fewer = ParentPlan::new(Some(kinds(&["ConfigMap", "Service"])), kinds(&["ConfigMap"]));
+        assert_eq!((fewer.widened(), fewer.narrowed()), (None, Some(&kinds(&["ConfigMap"]))));
+    }
+}

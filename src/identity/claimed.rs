@@ -1,0 +1,90 @@
+//! The right to change one solution in one environment, as the type without which nothing is applied.
+
+use crate::api::Environment;
+use crate::api::reference::GroupKind as Kind;
+
+/// Proof that the environment's record named one request as the one that may change one solution.
+///
+/// It is made from an Environment that was read (or written) just now and from nothing else, so that
+/// [`apply`](crate::deploy::apply::apply) can't be reached without a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    solution: String,
+    namespace: String,
+    request_uid: String,
+    digest: String,
+    cluster_scoped: Vec<Kind>,
+}
+
+impl Claimed {
+    /// The claim of that request on that solution, where the environment's status holds it.
+    ///
+    /// A claim of another request, or of none, gives `None`. An empty uid never matches.
+    pub fn from_environment(environment: &Environment, solution: &str, request_uid: &str) -> Option<Self> {
+        if request_uid.is_empty() {
+            return None;
+        }
+        let record = environment.status.as_ref()?.solutions.iter().find(|s| s.name == solution)?;
+        let claim = record.claim.as_ref().filter(|claim| claim.request_uid == request_uid)?;
+        Some(Self {
+            solution: solution.to_owned(),
+            namespace: environment.spec.namespace.clone(),
+            request_uid: claim.request_uid.clone(),
+            digest: claim.digest.clone(),
+            cluster_scoped: record.cluster_scoped.clone(),
+        })
+    }
+
+    /// The solution that may be changed.
+    pub fn solution(&self) -> &str {
+        &self.solution
+    }
+
+    /// The target namespace that it may be changed in.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The uid of the request that holds the claim.
+    pub fn request_uid(&self) -> &str {
+        &self.request_uid
+    }
+
+    /// The kinds of which objects may be written to the whole cluster: those that are on record, to be found again.
+    pub fn cluster_scoped(&self) -> &[Kind] {
+        &self.cluster_scoped
+    }
+
+    /// The digest of the artifact that the claim was taken for.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn environment(claim: &serde_json::Value) -> Environment {
+        serde_json::from_value(json!({
+            "apiVersion": "pilotage.dev/v1alpha1", "kind": "Environment",
+            "metadata": {"name": "qa", "namespace": "host"},
+            "spec": {"type": "Target", "namespace": "contoso-qa"},
+            "status": {"observedGeneration": 1, "solutions": [{"name": "orders", "claim": claim}]}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_the_request_that_the_environment_names_holds_the_claim() {
+        let claimed = environment(&json!({"request": "r", "requestUID": "u1", "digest": "sha256:d", "since": "2026-01-01T00:00:00Z"}));
+        let claim = Claimed::from_environment(&claimed, "orders", "u1").unwrap();
+        assert_eq!((claim.namespace(), claim.digest(), claim.solution(), claim.request_uid()), ("contoso-qa", "sha256:d", "orders", "u1"));
+        assert_eq!(Claimed::from_environment(&claimed, "orders", "u2"), None);
+        assert_eq!(Claimed::from_environment(&claimed, "orders", ""), None);
+        assert_eq!(Claimed::from_environment(&claimed, "billing", "u1"), None);
+        assert_eq!(Claimed::from_environment(&environment(&json!(null)), "orders", "u1"), None);
+    }
+}
