@@ -4,7 +4,7 @@
 //! stage's delegate deploys; the host keeps the record. `api` holds the kinds, `policy` the decisions
 //! (pure, without a client), `cluster` how a cluster is
 //! spoken with, `artifact` what a version is, `deploy` what is done in a target, `identity` who acts, `controllers` one folder per
-//! kind, `driver` what all controllers share, `triggers` what other systems are told, `egress` where they may be told, `text` how
+//! kind, `runtime` what all controllers share, `triggers` what other systems are told, `egress` where they may be told, `text` how
 //! what others wrote is shown, `operator` the process and `admin` its health and metrics.
 
 pub mod admin;
@@ -14,10 +14,10 @@ pub mod cli;
 pub mod cluster;
 pub mod controllers;
 pub mod deploy;
-pub mod driver;
 pub mod egress;
 pub mod identity;
 pub mod operator;
 pub mod policy;
+pub mod runtime;
 pub mod text;
 pub mod triggers;

@@ -18,14 +18,14 @@ use crate::controllers::pipeline::PipelineController;
 use crate::controllers::request::RequestController;
 use crate::controllers::solution::SolutionController;
 use crate::controllers::stage::StageController;
-use crate::controllers::wiring::Wiring;
+use crate::controllers::watch_mapping::WatchMapping;
 use crate::deploy::plan::input::CONCURRENCY;
-use crate::driver::controller::{Queue, Reconciler};
-use crate::driver::in_force::InForce;
-use crate::driver::lease::Election;
-use crate::driver::stores::News;
-use crate::driver::{Cluster, Options, controller, stores};
 use crate::policy::storage::{self, Quota};
+use crate::runtime::admission_check::AdmissionCheck;
+use crate::runtime::controller::{Queue, Reconciler};
+use crate::runtime::leadership::Election;
+use crate::runtime::stores::WatchHandler;
+use crate::runtime::{Cluster, Options, controller, stores};
 use crate::triggers;
 
 /// How long passes that run may take to finish at a shutdown.
@@ -119,8 +119,8 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     };
     let (caches, writers) = stores::empty();
     let cluster = Cluster::new(config, caches.clone(), options)?;
-    let (wiring, queues) = Wiring::new(caches.clone(), cluster.remotes.clone());
-    let news: Arc<dyn News> = wiring;
+    let (watch_mapping, queues) = WatchMapping::new(caches.clone(), cluster.remotes.clone());
+    let news: Arc<dyn WatchHandler> = watch_mapping;
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
     let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), &cluster.stores, writers, &news, &cluster.options.hosts));
@@ -134,7 +134,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let identity = format!("{}-{}", std::env::var("HOSTNAME").unwrap_or_else(|_| "pilotage".into()), std::process::id());
     let election = Election::new(
         cluster.clients.operator(),
-        cluster.tenure.clone(),
+        cluster.leadership.clone(),
         args.lease_name,
         identity,
         Duration::from_secs(args.lease_duration.max(1)),
@@ -142,7 +142,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let Some(lease) = election.acquire(&stop).await else { return Ok(()) };
     state.set_leading();
 
-    let policies = InForce::default();
+    let policies = AdmissionCheck::default();
     let start = Start { cluster: cluster.clone(), stop: stop.clone() };
     let controllers = vec![
         start.controller(EnvironmentController::new(cluster.clone()), &caches.environments, queues.environments),
@@ -193,7 +193,7 @@ impl Start {
             store.clone(),
             queue,
             concurrency,
-            self.cluster.tenure.clone(),
+            self.cluster.leadership.clone(),
             self.stop.clone(),
         ))
     }

@@ -6,7 +6,7 @@ pub mod request;
 mod seen;
 pub mod solution;
 pub mod stage;
-pub mod wiring;
+pub mod watch_mapping;
 
 use std::time::Duration;
 

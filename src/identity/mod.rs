@@ -2,13 +2,13 @@
 
 pub mod access;
 pub mod answers;
+pub mod circuit_breaker;
 pub mod claimed;
 pub mod clients;
 pub mod delegate;
 pub mod fence;
 pub mod grants;
 pub mod kubeconfig;
-pub mod line;
 pub mod remote;
 
 /// The full user name of the operator's `ServiceAccount`; the admission policies in `deploy/` name it too.

@@ -12,9 +12,9 @@ use kube::api::{PostParams, Request};
 use kube::{Api, Client, Resource as _};
 use tokio::sync::{Mutex, OnceCell};
 
+use super::circuit_breaker::{self, CircuitBreaker};
 use super::delegate::{Delegate, DelegateClient};
 use super::kubeconfig::Kubeconfig;
-use super::line::{self, Line};
 use crate::api::names;
 
 /// For how long a token is asked for.
@@ -44,7 +44,7 @@ pub struct RemoteCluster {
     name: String,
     kubeconfig: Kubeconfig,
     client: Client,
-    line: Arc<Line>,
+    line: Arc<CircuitBreaker>,
     rejected: Arc<AtomicBool>,
     user: OnceCell<String>,
     // Held while a token is asked for: whoever comes in the meantime takes the same.
@@ -96,10 +96,10 @@ impl RemoteCluster {
     /// # Errors
     /// Where no client can be made of the kubeconfig.
     pub fn new(name: &str, kubeconfig: Kubeconfig) -> kube::Result<Self> {
-        let (line, rejected) = (Arc::new(Line::default()), Arc::new(AtomicBool::new(false)));
+        let (line, rejected) = (Arc::new(CircuitBreaker::default()), Arc::new(AtomicBool::new(false)));
         Ok(Self {
             name: name.to_owned(),
-            client: line::client(kubeconfig.config(), &line, &rejected)?,
+            client: circuit_breaker::client(kubeconfig.config(), &line, &rejected)?,
             kubeconfig,
             line,
             rejected,
@@ -169,7 +169,7 @@ impl RemoteCluster {
         let mut config = self.kubeconfig.anonymous();
         config.auth_info.token = Some(token.into());
         let rejected = Arc::new(AtomicBool::new(false));
-        let client = DelegateClient::new(line::client(config, &self.line, &rejected)?, delegate.clone());
+        let client = DelegateClient::new(circuit_breaker::client(config, &self.line, &rejected)?, delegate.clone());
         lent.insert(delegate, Lent { client: client.clone(), term: Term::new(now, seconds, rejected) });
         Ok(client)
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::due::Happened;
+use super::happened::Happened;
 use crate::api::condition;
 use crate::api::names;
 use crate::api::pipeline::Trigger;

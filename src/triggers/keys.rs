@@ -10,9 +10,9 @@ use kube::Api;
 use super::signature::Keys;
 use crate::api::reference::SecretKeyReference;
 use crate::cluster::lookup;
-use crate::driver::Cluster;
 use crate::identity::access::Right;
 use crate::identity::grants;
+use crate::runtime::Cluster;
 
 /// How long a key that was read is used. A key that is exchanged, and a right that is taken back, are noticed after so long.
 const BELIEVED: Duration = Duration::from_mins(1);

@@ -3,7 +3,7 @@
 use hyper::Uri;
 
 use super::health::{Failure, LONGEST};
-use super::outlet::Outlet;
+use super::sink_worker::SinkWorker;
 use crate::api::condition::Observation;
 use crate::api::pipeline::SinkStatus;
 use crate::text;
@@ -14,25 +14,25 @@ pub const SINKS_DELIVERING: &str = "SinksDelivering";
 const MOST_ERROR: usize = 4096;
 
 /// What a pipeline's status says of one sink.
-pub fn status(outlet: &Outlet, waiting: usize) -> SinkStatus {
-    let failing = outlet.health.failing_since.is_some();
+pub fn status(sink_worker: &SinkWorker, waiting: usize) -> SinkStatus {
+    let failing = sink_worker.health.failing_since.is_some();
     SinkStatus {
-        url: outlet.sink.url.clone(),
+        url: sink_worker.sink.url.clone(),
         // Where all is well, what happens to be on its way is no news.
         waiting: if failing { i32::try_from(waiting).unwrap_or(i32::MAX) } else { 0 },
-        failing_since: outlet.health.failing_since,
-        last_error: outlet.health.last.as_ref().map(|f| text::bounded(f.message(), MOST_ERROR)),
-        cursor: outlet.progress.cursor(),
+        failing_since: sink_worker.health.failing_since,
+        last_error: sink_worker.health.last.as_ref().map(|f| text::bounded(f.message(), MOST_ERROR)),
+        cursor: sink_worker.progress.cursor(),
     }
 }
 
 /// The condition; `None` for a pipeline without sinks.
-pub fn condition<'a>(outlets: impl ExactSizeIterator<Item = (&'a Outlet, usize)>) -> Option<Observation> {
-    let count = outlets.len();
+pub fn condition<'a>(sink_workers: impl ExactSizeIterator<Item = (&'a SinkWorker, usize)>) -> Option<Observation> {
+    let count = sink_workers.len();
     let mut reason = "SinkFailing";
     let mut failing = Vec::new();
-    for (index, (outlet, waiting)) in outlets.enumerate() {
-        let (Some(since), Some(last)) = (outlet.health.failing_since, &outlet.health.last) else { continue };
+    for (index, (sink_worker, waiting)) in sink_workers.enumerate() {
+        let (Some(since), Some(last)) = (sink_worker.health.failing_since, &sink_worker.health.last) else { continue };
         let why = match last {
             Failure::Key(why) => {
                 reason = "SigningKeyNotUsable";
@@ -42,7 +42,7 @@ pub fn condition<'a>(outlets: impl ExactSizeIterator<Item = (&'a Outlet, usize)>
         };
         failing.push(format!(
             "spec.sinks[{index}] ({}): triggers of {waiting} requests wait, since {since}. They are sent again, with pauses of up to {} seconds, until it answers 2xx or is removed; no deployment waits for it. The last attempt: {why}",
-            origin(&outlet.sink.url),
+            origin(&sink_worker.sink.url),
             LONGEST.as_secs(),
         ));
     }
@@ -71,14 +71,14 @@ mod tests {
     use crate::api::condition::ConditionStatus;
     use crate::api::pipeline::Sink;
 
-    fn outlet() -> Outlet {
+    fn sink_worker() -> SinkWorker {
         let sink = Sink { url: "https://sink.test/hooks/canary?sig=canary".into(), signing_secret_ref: None, triggers: vec![] };
-        Outlet::begin(sink, &[], Timestamp::UNIX_EPOCH)
+        SinkWorker::begin(sink, &[], Timestamp::UNIX_EPOCH)
     }
 
     #[test]
     fn a_failing_sink_is_named_with_what_waits_and_why() {
-        let (well, mut ill) = (outlet(), outlet());
+        let (well, mut ill) = (sink_worker(), sink_worker());
         let fine = condition([(&well, 0)].into_iter());
         assert_eq!(fine.map(|c| (c.status, c.reason)), Some((ConditionStatus::True, "Delivering".to_owned())));
         ill.health.failed("u", Failure::Delivery("answered 500 Internal Server Error".into()), Instant::now(), Timestamp::UNIX_EPOCH);

@@ -9,13 +9,13 @@ use pilotage::api::Environment;
 use serde_json::{Value, json};
 
 use crate::attempt::{ignored, told};
-use crate::gate::Gate;
 use crate::scene::{grant, user};
+use crate::tcp_proxy::TcpProxy;
 use crate::world::World;
 
 /// A value that must be told nowhere.
 const CANARY: &str = "canary-35-d41c";
-/// The kubeconfig's Secret. What it leads to is this very cluster, by a gate that counts who comes.
+/// The kubeconfig's Secret. What it leads to is this very cluster, by a proxy that counts who comes.
 const CLUSTER: &str = "eu";
 
 /// Puts a kubeconfig into the Secret.
@@ -32,7 +32,7 @@ async fn look_again(world: &World, number: usize) {
 }
 
 /// A kubeconfig whose user sees the namespace of production and nothing else.
-async fn good(world: &World, gate: &Gate) -> Value {
+async fn good(world: &World, proxy: &TcpProxy) -> Value {
     let see = format!("see-{}", world.prod);
     let rbac = "rbac.authorization.k8s.io";
     let subjects = json!([{"kind": "ServiceAccount", "name": "far", "namespace": world.dev}]);
@@ -53,7 +53,7 @@ async fn good(world: &World, gate: &Gate) -> Value {
     let authority = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, world.plane.ca_pem().unwrap());
     json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "there",
-        "clusters": [{"name": "there", "cluster": {"server": gate.url(), "certificate-authority-data": authority}}],
+        "clusters": [{"name": "there", "cluster": {"server": proxy.url(), "certificate-authority-data": authority}}],
         "users": [{"name": "far", "user": {"token": token}}],
         "contexts": [{"name": "there", "context": {"cluster": "there", "user": "far"}}],
     })
@@ -62,7 +62,7 @@ async fn good(world: &World, gate: &Gate) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn kubeconfigs_that_do_more_than_name_a_server_are_refused_and_nothing_happens() {
     let world = World::bare("evil").await;
-    let gate = Gate::before(world.plane.server()).await;
+    let proxy = TcpProxy::before(world.plane.server()).await;
     let folder = world.plane.dir().join("evil");
     std::fs::create_dir_all(&folder).unwrap();
     let ran = folder.join("ran");
@@ -74,7 +74,7 @@ async fn kubeconfigs_that_do_more_than_name_a_server_are_refused_and_nothing_hap
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let (script, pipe) = (script.to_str().unwrap().to_owned(), pipe.to_str().unwrap().to_owned());
 
-    let good = good(&world, &gate).await;
+    let good = good(&world, &proxy).await;
     let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": script, "interactiveMode": "Never"});
     let user = |field: &str, value: Value| (format!("a user has {field}"), format!("/users/0/user/{field}"), value);
     let cluster = |field: &str, value: Value| (format!("a cluster has {field}"), format!("/clusters/0/cluster/{field}"), value);
@@ -93,10 +93,10 @@ async fn kubeconfigs_that_do_more_than_name_a_server_are_refused_and_nothing_hap
         user("as-user-extra", json!({"a": [CANARY]})),
         cluster("certificate-authority", json!(pipe)),
         cluster("insecure-skip-tls-verify", json!(true)),
-        cluster("proxy-url", json!(gate.url().replace("https", "http"))),
-        server("is http", &gate.url().replace("https", "http")),
-        server("user name or password", &gate.url().replace("https://", &format!("https://dana:{CANARY}@"))),
-        server("query", &format!("{}/?{CANARY}", gate.url())),
+        cluster("proxy-url", json!(proxy.url().replace("https", "http"))),
+        server("is http", &proxy.url().replace("https", "http")),
+        server("user name or password", &proxy.url().replace("https://", &format!("https://dana:{CANARY}@"))),
+        server("query", &format!("{}/?{CANARY}", proxy.url())),
         server("metadata service", "https://169.254.169.254"),
         // Between the two, as each waits until the Environment says so.
         server("unusual spelling", "https://2852039166"),
@@ -134,7 +134,7 @@ async fn kubeconfigs_that_do_more_than_name_a_server_are_refused_and_nothing_hap
         said_of_all.push_str(&message);
     }
     let told = said_of_all;
-    ignored(35, "a server is called that was refused", gate.taken() == 0, &gate.taken());
+    ignored(35, "a server is called that was refused", proxy.taken() == 0, &proxy.taken());
     ignored(35, "a program is run by a kubeconfig", !ran.exists(), &ran);
     // Without waiting: it can't be opened to write while nobody reads.
     let reader = std::fs::OpenOptions::new().write(true).custom_flags(0o4000).open(&pipe);
@@ -145,7 +145,7 @@ async fn kubeconfigs_that_do_more_than_name_a_server_are_refused_and_nothing_hap
     remember(&world, &good).await;
     look_again(&world, attacks.len()).await;
     world.until_condition::<Environment>("far", "Ready", "Validated").await;
-    assert!(gate.taken() > 0);
+    assert!(proxy.taken() > 0);
     let environments = Api::<Environment>::namespaced(world.admin.clone(), &world.host);
     let far = environments.get("far").await.unwrap();
     let token = good["users"][0]["user"]["token"].as_str().unwrap();

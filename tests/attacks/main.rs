@@ -15,12 +15,12 @@ mod receiver;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod shipped;
 
-#[path = "../faults/gate.rs"]
-#[expect(dead_code, reason = "the gate is shared with tests that shut it")]
-mod gate;
 #[path = "../scoped/mod.rs"]
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod scoped;
+#[path = "../faults/tcp_proxy.rs"]
+#[expect(dead_code, reason = "the gate is shared with tests that shut it")]
+mod tcp_proxy;
 
 mod adopted;
 mod altered;
@@ -34,25 +34,25 @@ mod decisions;
 mod endless;
 mod entry;
 mod hosts;
-mod kept;
+mod impersonation;
 mod kubeconfigs;
 mod legitimate;
-mod lent;
 mod meant;
 mod operator;
+mod operator_token;
 mod policies;
 mod proof;
 mod records;
 mod registries;
+mod registry_store;
 mod removals;
 mod requests;
 mod running;
 mod scene;
 mod seen;
 mod sinks;
-mod stolen;
+mod split_brain;
 mod stored;
 mod taken;
-mod twins;
 mod window;
 mod words;

@@ -57,7 +57,7 @@ async fn what_is_written_outside_of_a_host_is_warned_of_and_not_current() {
 
     // The label may come later, and then nothing more is said.
     // Nobody has let the operator share a pipeline there.
-    label(&world, &aside, json!({"pilotage.dev/host": "true", (pilotage_harness::witness::PROVOKES): "true"})).await;
+    label(&world, &aside, json!({"pilotage.dev/host": "true", (pilotage_harness::watch_recorder::PROVOKES): "true"})).await;
     world
         .until("the operator looks", async || {
             let stored = kubectl.json(&["get", "environment", "qa", "-n", &aside]).unwrap();

@@ -11,9 +11,9 @@ use kube::api::{Patch, PatchParams};
 use pilotage::api::Environment;
 use serde_json::json;
 
+use crate::fixture::{self, Fixture};
 use crate::life::{self, Application};
 use crate::proxy::{Action, Call};
-use crate::site::{self, Site};
 use crate::world::World;
 
 /// Meddles every so often, for as long as it is polled.
@@ -25,12 +25,12 @@ async fn every(pause: Duration, mut meddle: impl AsyncFnMut()) {
 }
 
 /// Lives a life by a script, and compares its end.
-async fn live_by(name: &str, script: impl FnOnce(&World) -> Box<dyn FnMut(&Call) -> Action + Send>) -> (World, Site) {
-    let world = site::world(site::shared(), name).await;
-    let mut site = Site::start(&world, |proxy| proxy.follow(script(&world))).await;
-    site.tending(life::live(&world, &Application::small())).await;
-    life::check(&world, &mut site).await;
-    (world, site)
+async fn live_by(name: &str, script: impl FnOnce(&World) -> Box<dyn FnMut(&Call) -> Action + Send>) -> (World, Fixture) {
+    let world = fixture::world(fixture::shared(), name).await;
+    let mut fixture = Fixture::start(&world, |proxy| proxy.follow(script(&world))).await;
+    fixture.tending(life::live(&world, &Application::small())).await;
+    life::check(&world, &mut fixture).await;
+    (world, fixture)
 }
 
 /// The reply to the first write of each record and object is lost. All of them are carried out.
@@ -41,14 +41,14 @@ fn first_replies_lost(action: Action) -> Box<dyn FnMut(&Call) -> Action + Send> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_reply_is_a_gateway_timeout_is_found_done() {
-    let (_, site) = live_by("timeout", |_| first_replies_lost(Action::LoseReply(504))).await;
-    assert_eq!(site.restarts(), 0);
+    let (_, fixture) = live_by("timeout", |_| first_replies_lost(Action::LoseReply(504))).await;
+    assert_eq!(fixture.restarts(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_whose_connection_breaks_is_found_done() {
-    let (_, site) = live_by("reset", |_| first_replies_lost(Action::Reset)).await;
-    assert_eq!(site.restarts(), 0);
+    let (_, fixture) = live_by("reset", |_| first_replies_lost(Action::Reset)).await;
+    assert_eq!(fixture.restarts(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +56,7 @@ async fn a_server_that_is_too_busy_for_a_while_delays_and_changes_nothing() {
     const REFUSALS: usize = 12;
     let refused = Arc::new(AtomicUsize::new(0));
     let count = refused.clone();
-    let (world, site) = live_by("busy", move |world| {
+    let (world, fixture) = live_by("busy", move |world| {
         let target = format!("/namespaces/{}/", world.qa);
         let mut busy = false;
         Box::new(move |call| {
@@ -71,31 +71,31 @@ async fn a_server_that_is_too_busy_for_a_while_delays_and_changes_nothing() {
     .await;
     assert_eq!(refused.load(Ordering::Acquire), REFUSALS);
     // What was refused was not carried out, and so is made once.
-    life::written_once(&world, &Application::small(), &site.proxy.writes()).unwrap();
+    life::written_once(&world, &Application::small(), &fixture.proxy.writes()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watches_that_break_all_the_time_lose_nothing() {
-    let world = site::world(site::shared(), "cut").await;
-    let mut site = Site::start(&world, |_| {}).await;
-    let proxy = site.proxy.clone();
+    let world = fixture::world(fixture::shared(), "cut").await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    let proxy = fixture.proxy.clone();
     let application = Application::small();
     tokio::select! {
-        () = site.tending(life::live(&world, &application)) => {}
+        () = fixture.tending(life::live(&world, &application)) => {}
         () = every(Duration::from_millis(300), async || proxy.cut_watches()) => {}
     }
-    life::check(&world, &mut site).await;
-    life::written_once(&world, &Application::small(), &site.proxy.writes()).unwrap();
+    life::check(&world, &mut fixture).await;
+    life::written_once(&world, &Application::small(), &fixture.proxy.writes()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn caches_that_lag_behind_repeat_nothing() {
-    let world = site::world(site::shared(), "lag").await;
-    let mut site = Site::start(&world, |_| {}).await;
-    let proxy = site.proxy.clone();
+    let world = fixture::world(fixture::shared(), "lag").await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    let proxy = fixture.proxy.clone();
     let application = Application::small();
     tokio::select! {
-        () = site.tending(life::live(&world, &application)) => {}
+        () = fixture.tending(life::live(&world, &application)) => {}
         () = every(Duration::from_millis(20), async || {
             // Let go for a moment only, so that what the operator sees is mostly old.
             proxy.hold_watches(true);
@@ -104,29 +104,29 @@ async fn caches_that_lag_behind_repeat_nothing() {
         }) => {}
     }
     proxy.hold_watches(false);
-    life::check(&world, &mut site).await;
-    life::written_once(&world, &Application::small(), &site.proxy.writes()).unwrap();
+    life::check(&world, &mut fixture).await;
+    life::written_once(&world, &Application::small(), &fixture.proxy.writes()).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_writer_of_the_environments_is_outlasted() {
-    let world = site::world(site::shared(), "storm").await;
-    let mut site = Site::start(&world, |_| {}).await;
-    site.tending(world.configure()).await;
+    let world = fixture::world(fixture::shared(), "storm").await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    fixture.tending(world.configure()).await;
     let environments: Api<Environment> = Api::namespaced(world.admin.clone(), &world.host);
     let note =
         |number: Option<u32>| Patch::Merge(json!({"metadata": {"annotations": {"example.com/storm": number.map(|n| n.to_string())}}}));
     // The first write of the operator is sure to be overtaken: it is on its way until the other has written once more. The others may be.
     let on_its_way = Arc::new(AtomicBool::new(false));
     let overtaken = on_its_way.clone();
-    site.proxy.follow(move |call| {
+    fixture.proxy.follow(move |call| {
         let first = call.write.is_some() && call.line.contains("/environments/") && !overtaken.swap(true, Ordering::AcqRel);
         if first { Action::Hold } else { Action::Forward }
     });
-    let (proxy, mut number) = (site.proxy.clone(), 0);
+    let (proxy, mut number) = (fixture.proxy.clone(), 0);
     let application = Application::small();
     tokio::select! {
-        () = site.tending(life::deploy(&world, &application)) => {}
+        () = fixture.tending(life::deploy(&world, &application)) => {}
         () = every(Duration::from_millis(2), async || {
             let is_overtaken = on_its_way.load(Ordering::Acquire);
             number += 1;
@@ -141,7 +141,7 @@ async fn a_second_writer_of_the_environments_is_outlasted() {
     for name in ["qa", "prod"] {
         environments.patch(name, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"annotations": null}}))).await.unwrap();
     }
-    let conflicts = site.proxy.writes().iter().filter(|w| w.line.contains("/environments/") && w.code == Some(409)).count();
+    let conflicts = fixture.proxy.writes().iter().filter(|w| w.line.contains("/environments/") && w.code == Some(409)).count();
     assert!(conflicts > 0, "the storm of {number} writes met none of the operator's");
-    life::check(&world, &mut site).await;
+    life::check(&world, &mut fixture).await;
 }

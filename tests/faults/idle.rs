@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::fixture::{self, Fixture};
 use crate::life::{self, Application};
-use crate::site::{self, Site};
 
 /// How long it is watched. That nothing happens has no condition to wait for; this is longer than a round of Lease renewals and than
 /// any back-off that the run before may have left.
@@ -11,17 +11,17 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_all_requests_ended_it_calls_for_nothing_but_leases_and_watches() {
-    let world = site::world(site::shared(), "idle").await;
-    let mut site = Site::start(&world, |_| {}).await;
-    site.tending(life::live(&world, &Application::small())).await;
-    site.settle(&world).await;
-    let before = site.proxy.calls();
+    let world = fixture::world(fixture::shared(), "idle").await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    fixture.tending(life::live(&world, &Application::small())).await;
+    fixture.settle(&world).await;
+    let before = fixture.proxy.calls();
     assert!(before.len() > 40, "its calls are seen: {before:?}");
     let start = Instant::now();
     // Others work on the same control plane meanwhile, which is no reason for it to do anything either.
     world
         .until("the window is over", async || {
-            let calls = site.proxy.calls();
+            let calls = fixture.proxy.calls();
             assert_eq!(calls[before.len()..], [] as [String; 0], "it was idle, and called");
             (start.elapsed() > WINDOW).then_some(())
         })

@@ -4,9 +4,9 @@
 use pilotage_harness::install::Operator;
 use pilotage_harness::process::Signal;
 
+use crate::fixture;
 use crate::life::{self, Application};
 use crate::proxy::{Action, Proxy};
-use crate::site;
 use crate::state;
 use crate::world::{World, phase};
 
@@ -15,16 +15,16 @@ const LEASE_SECONDS: &str = "3";
 
 async fn operator(world: &World, name: &str, lease: &str) -> (Proxy, Operator) {
     let proxy = Proxy::start(&world.plane).await;
-    let kubeconfig = world.plane.token_kubeconfig(&site::token(&world.plane), Some(&proxy.url())).unwrap();
+    let kubeconfig = world.plane.token_kubeconfig(&fixture::token(&world.plane), Some(&proxy.url())).unwrap();
     let log = world.plane.dir().join(format!("{lease}-{name}.log"));
-    let operator = site::start(&kubeconfig, &log, &world.host, lease, LEASE_SECONDS);
+    let operator = fixture::start(&kubeconfig, &log, &world.host, lease, LEASE_SECONDS);
     (proxy, operator)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_slept_past_its_lease_wakes_up_to_no_effect() {
     let application = Application::small();
-    let world = site::world(site::shared(), "leaders").await;
+    let world = fixture::world(fixture::shared(), "leaders").await;
     let lease = world.host.clone();
     let (first_proxy, mut first) = operator(&world, "first", &lease).await;
     world.configure().await;
@@ -54,7 +54,7 @@ async fn a_leader_that_slept_past_its_lease_wakes_up_to_no_effect() {
     first.signal(Signal::CONT).unwrap();
     world.until("the first has understood and ended", async || (!first.runs()).then_some(())).await;
     assert!(second.runs(), "the second leads on");
-    world.until("all is quiet", async || second_proxy.is_quiet(site::LULL).then_some(())).await;
+    world.until("all is quiet", async || second_proxy.is_quiet(fixture::LULL).then_some(())).await;
     let differences = state::differences(life::reference().await, &state::of(&world).await);
     assert!(differences.is_empty(), "it ended otherwise than with one operator:\n  {}", differences.join("\n  "));
     let late: Vec<_> = first_proxy.writes().into_iter().skip(before).filter(|w| w.code == Some(201)).collect();

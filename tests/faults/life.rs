@@ -9,8 +9,8 @@ use kube::api::DeleteParams;
 use pilotage::api::DeploymentRequest;
 use serde_json::{Value, json};
 
+use crate::fixture::{self, Fixture};
 use crate::proxy::Write;
-use crate::site::{self, Site};
 use crate::state;
 use crate::world::{World, ended, outcome, phase};
 
@@ -212,22 +212,22 @@ pub async fn reference() -> &'static Value {
     static REFERENCE: tokio::sync::OnceCell<Value> = tokio::sync::OnceCell::const_new();
     REFERENCE
         .get_or_init(|| async {
-            let world = site::world(site::shared(), "reference").await;
-            let mut site = Site::start(&world, |_| {}).await;
-            site.tending(live(&world, &Application::small())).await;
-            site.settle(&world).await;
+            let world = fixture::world(fixture::shared(), "reference").await;
+            let mut fixture = Fixture::start(&world, |_| {}).await;
+            fixture.tending(live(&world, &Application::small())).await;
+            fixture.settle(&world).await;
             state::of(&world).await
         })
         .await
 }
 
 /// Compares what is there with what an undisturbed life leaves behind, and counts creations.
-pub async fn check(world: &World, site: &mut Site) {
-    site.settle(world).await;
+pub async fn check(world: &World, fixture: &mut Fixture) {
+    fixture.settle(world).await;
     let differences = state::differences(reference().await, &state::of(world).await);
-    assert!(differences.is_empty(), "it ended otherwise than undisturbed:\n  {}\n{}", differences.join("\n  "), story(site));
-    let writes = site.proxy.writes();
-    created_once(world, &Application::small(), &writes).unwrap_or_else(|why| panic!("{why}\n{}", story(site)));
+    assert!(differences.is_empty(), "it ended otherwise than undisturbed:\n  {}\n{}", differences.join("\n  "), story(fixture));
+    let writes = fixture.proxy.writes();
+    created_once(world, &Application::small(), &writes).unwrap_or_else(|why| panic!("{why}\n{}", story(fixture)));
 }
 
 /// Whether a write is one to a target.
@@ -236,7 +236,8 @@ pub fn is_to_target(world: &World, line: &str) -> bool {
 }
 
 /// What is said of a run that went wrong.
-pub fn story(site: &Site) -> String {
-    let writes: Vec<String> = site.proxy.writes().iter().enumerate().map(|(i, w)| format!("{:3} {} {:?}", i + 1, w.line, w.code)).collect();
-    format!("the operator's writes:\n{}\nits log ends:\n{}", writes.join("\n"), site.tail())
+pub fn story(fixture: &Fixture) -> String {
+    let writes: Vec<String> =
+        fixture.proxy.writes().iter().enumerate().map(|(i, w)| format!("{:3} {} {:?}", i + 1, w.line, w.code)).collect();
+    format!("the operator's writes:\n{}\nits log ends:\n{}", writes.join("\n"), fixture.tail())
 }

@@ -6,42 +6,44 @@ use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::fixture::{self, Fixture};
 use crate::life::{self, Application};
 use crate::proxy::Action;
-use crate::site::{self, Site};
 use crate::world::{World, ended, outcome, phase};
 
 /// A world in which the small application is asked to be deployed to QA, where somebody else has an object.
-async fn asked(name: &str) -> (World, Site) {
-    let world = site::world(site::shared(), name).await;
-    let mut site = Site::start(&world, |_| {}).await;
-    site.tending(async {
-        world.configure().await;
-        world.apply(&Application::small().objects(&world)).await;
-        let mut foreign = world.config("other", "foreign", json!({"of": "somebody else"}));
-        foreign["metadata"]["namespace"] = json!(world.qa);
-        world.apply(&[foreign]).await;
-        world.ask(&world.request("orders-qa", "qa", "orders", "1.4.0")).await;
-        world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
-    })
-    .await;
-    (world, site)
+async fn asked(name: &str) -> (World, Fixture) {
+    let world = fixture::world(fixture::shared(), name).await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    fixture
+        .tending(async {
+            world.configure().await;
+            world.apply(&Application::small().objects(&world)).await;
+            let mut foreign = world.config("other", "foreign", json!({"of": "somebody else"}));
+            foreign["metadata"]["namespace"] = json!(world.qa);
+            world.apply(&[foreign]).await;
+            world.ask(&world.request("orders-qa", "qa", "orders", "1.4.0")).await;
+            world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
+        })
+        .await;
+    (world, fixture)
 }
 
 /// The same on its way, up to the first write to an object whose address has that part.
-async fn held_at(name: &str, part: &str) -> (World, Site) {
-    let (world, mut site) = asked(name).await;
-    let proxy = site.proxy.clone();
-    site.tending(async {
-        let part = format!("/namespaces/{}/{part}", world.qa);
-        let watched = part.clone();
-        proxy.follow(move |call| if call.write.is_some() && call.line.contains(&watched) { Action::Hold } else { Action::Forward });
-        world.decide("qa", "orders-qa", "Approved").await.unwrap();
-        let under_way = async || proxy.writes().iter().any(|w| w.line.contains(&part) && w.code.is_none()).then_some(());
-        world.until("the object is on its way", under_way).await;
-    })
-    .await;
-    (world, site)
+async fn held_at(name: &str, part: &str) -> (World, Fixture) {
+    let (world, mut fixture) = asked(name).await;
+    let proxy = fixture.proxy.clone();
+    fixture
+        .tending(async {
+            let part = format!("/namespaces/{}/{part}", world.qa);
+            let watched = part.clone();
+            proxy.follow(move |call| if call.write.is_some() && call.line.contains(&watched) { Action::Hold } else { Action::Forward });
+            world.decide("qa", "orders-qa", "Approved").await.unwrap();
+            let under_way = async || proxy.writes().iter().any(|w| w.line.contains(&part) && w.code.is_none()).then_some(());
+            world.until("the object is on its way", under_way).await;
+        })
+        .await;
+    (world, fixture)
 }
 
 /// What is in QA, by kind and name: the application's objects and the foreign one.
@@ -55,7 +57,7 @@ fn in_qa(world: &World) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_that_is_taken_away_between_two_objects_is_printed_and_the_rest_follows_when_it_is_back() {
-    let (world, mut site) = held_at("right-gone", "services/orders").await;
+    let (world, mut fixture) = held_at("right-gone", "services/orders").await;
     let bindings = Api::<RoleBinding>::namespaced(world.admin.clone(), &world.qa);
     let mut binding = bindings.get("bot-qa").await.unwrap();
     bindings.delete("bot-qa", &DeleteParams::default()).await.unwrap();
@@ -63,37 +65,38 @@ async fn a_right_that_is_taken_away_between_two_objects_is_printed_and_the_rest_
     let may = ["auth", "can-i", "patch", "services", "-n", &world.qa, "--as", &bot];
     let kubectl = world.plane.kubectl();
     world.until("the right is gone", async || (kubectl.run(&may).unwrap().stdout.trim() == "no").then_some(())).await;
-    let proxy = site.proxy.clone();
-    site.tending(async {
-        proxy.release();
-        let message = world.waits_for("orders-qa", "DelegateLacksTargetAccess").await;
-        for part in [bot.as_str(), "services", "verbs: [", &format!("namespace: {}", world.qa)] {
-            assert!(message.contains(part), "{part:?} is not said: {message}");
-        }
-        assert_eq!(in_qa(&world), ["ConfigMap foreign", "ConfigMap orders"], "what came before it, and nothing after");
-        binding.metadata = ObjectMeta {
-            name: Some("bot-qa".into()),
-            namespace: binding.namespace(),
-            labels: binding.metadata.labels.take(),
-            ..ObjectMeta::default()
-        };
-        bindings.create(&kube::api::PostParams::default(), &binding).await.unwrap();
-        life::end(&world, "orders-qa", "qa").await;
-    })
-    .await;
+    let proxy = fixture.proxy.clone();
+    fixture
+        .tending(async {
+            proxy.release();
+            let message = world.waits_for("orders-qa", "DelegateLacksTargetAccess").await;
+            for part in [bot.as_str(), "services", "verbs: [", &format!("namespace: {}", world.qa)] {
+                assert!(message.contains(part), "{part:?} is not said: {message}");
+            }
+            assert_eq!(in_qa(&world), ["ConfigMap foreign", "ConfigMap orders"], "what came before it, and nothing after");
+            binding.metadata = ObjectMeta {
+                name: Some("bot-qa".into()),
+                namespace: binding.namespace(),
+                labels: binding.metadata.labels.take(),
+                ..ObjectMeta::default()
+            };
+            bindings.create(&kube::api::PostParams::default(), &binding).await.unwrap();
+            life::end(&world, "orders-qa", "qa").await;
+        })
+        .await;
     assert_eq!(in_qa(&world), ["ConfigMap foreign", "ConfigMap orders", "Service orders", "Deployment orders"]);
-    life::written_once_in_qa(&world, &site.proxy.writes());
+    life::written_once_in_qa(&world, &fixture.proxy.writes());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_somebody_else_creates_in_between_is_left_to_them_and_named() {
-    let (world, mut site) = held_at("taken", "configmaps/orders").await;
+    let (world, mut fixture) = held_at("taken", "configmaps/orders").await;
     // Without a field that the solution sets, which would be named as a conflict.
     let theirs =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders", "namespace": world.qa}, "data": {"of": "theirs"}});
     world.apply(&[theirs]).await;
-    let proxy = site.proxy.clone();
-    let request = site
+    let proxy = fixture.proxy.clone();
+    let request = fixture
         .tending(async {
             proxy.release();
             world.until_request("orders-qa", ended).await
@@ -116,11 +119,11 @@ async fn an_object_that_somebody_else_creates_in_between_is_left_to_them_and_nam
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_field_that_somebody_else_takes_over_in_between_is_named_with_its_new_owner() {
-    let world = site::world(site::shared(), "field-taken").await;
-    let mut site = Site::start(&world, |_| {}).await;
-    let proxy = site.proxy.clone();
+    let world = fixture::world(fixture::shared(), "field-taken").await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    let proxy = fixture.proxy.clone();
     let maps = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa);
-    let request = site
+    let request = fixture
         .tending(async {
             world.configure().await;
             let application = Application::small();
@@ -150,8 +153,8 @@ async fn a_field_that_somebody_else_takes_over_in_between_is_named_with_its_new_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_labelled_as_the_solutions_midway_is_not_deleted_as_nobody_was_asked() {
-    let (world, mut site) = asked("labelled").await;
-    let proxy = site.proxy.clone();
+    let (world, mut fixture) = asked("labelled").await;
+    let proxy = fixture.proxy.clone();
     let deployment = format!("/namespaces/{}/deployments/orders", world.qa);
     let mut has_crashed = false;
     proxy.follow(move |call| {
@@ -169,7 +172,7 @@ async fn what_is_labelled_as_the_solutions_midway_is_not_deleted_as_nobody_was_a
     let label = Patch::Merge(json!({"metadata": {"labels": {"applyset.kubernetes.io/part-of": set}}}));
     maps.patch("foreign", &PatchParams::default(), &label).await.unwrap();
 
-    let request = site.tending(world.end("orders-qa")).await;
+    let request = fixture.tending(world.end("orders-qa")).await;
     let (reason, message) = outcome(&request);
     assert_eq!((phase(&request).as_str(), reason.as_str()), ("Failed", "PlanChanged"), "{message}");
     for part in ["ConfigMap foreign would be deleted", "nothing more was written", "Find out who labelled"] {
@@ -178,7 +181,7 @@ async fn what_is_labelled_as_the_solutions_midway_is_not_deleted_as_nobody_was_a
     assert_eq!(maps.get("foreign").await.unwrap().data.unwrap()["of"], "somebody else");
 
     // Whoever asks again is asked for it: the plan says that it goes.
-    let again = site
+    let again = fixture
         .tending(async {
             world.ask(&world.request("again", "qa", "orders", "1.4.0")).await;
             world.approved("again", "qa").await

@@ -13,15 +13,15 @@ use pilotage::artifact::bundle::Bundle;
 use pilotage::artifact::store::{ArtifactStore, NewArtifact};
 use serde_json::json;
 
+use crate::fixture::{self, Fixture};
 use crate::life;
 use crate::proxy::Action;
 use crate::shipped::greeting;
-use crate::site::{self, Site};
 use crate::world::{World, client, outcome, phase};
 
 /// Who the operator is, to do what only it may.
 async fn operator(world: &World) -> Client {
-    client(world.plane.token_kubeconfig(&site::token(&world.plane), None).unwrap()).await
+    client(world.plane.token_kubeconfig(&fixture::token(&world.plane), None).unwrap()).await
 }
 
 /// Another run of the operator stores a version, with what development held a moment before.
@@ -46,10 +46,10 @@ async fn stored_first(world: &World) -> Artifact {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_deployed_is_what_is_stored_and_not_what_came_too_late() {
-    let world = site::world(site::shared(), "raced").await;
-    let mut site = Site::start(&world, |_| {}).await;
-    let proxy = site.proxy.clone();
-    Box::pin(site.tending(async {
+    let world = fixture::world(fixture::shared(), "raced").await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    let proxy = fixture.proxy.clone();
+    Box::pin(fixture.tending(async {
         world.configure().await;
         let late = [world.config("orders", "orders", json!({"greeting": "late"})), world.config("orders", "late-only", json!({}))];
         world.apply(&[world.solution("orders", "1.4.0")]).await;
@@ -75,67 +75,69 @@ async fn what_is_deployed_is_what_is_stored_and_not_what_came_too_late() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proof_of_a_deployment_is_not_given_to_another_artifact_of_that_name() {
-    let world = site::world(site::shared(), "raced-proof").await;
-    let mut site = Site::start(&world, |_| {}).await;
-    site.tending(async {
-        world.configure().await;
-        // Its pods have no node to run on.
-        let template = json!({"metadata": {"labels": {"app": "orders"}},
+    let world = fixture::world(fixture::shared(), "raced-proof").await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    fixture
+        .tending(async {
+            world.configure().await;
+            // Its pods have no node to run on.
+            let template = json!({"metadata": {"labels": {"app": "orders"}},
             "spec": {"nodeSelector": {"there": "is-none"}, "containers": [{"name": "orders", "image": "orders"}]}});
-        let waits = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "orders", "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}},
-            "spec": {"selector": {"matchLabels": {"app": "orders"}}, "template": template},
-        });
-        world.apply(&[world.solution("orders", "1.4.0"), waits]).await;
-        world.ask(&world.request("to-qa", "qa", "orders", "1.4.0")).await;
-        world.until_request("to-qa", |r| phase(r) == "AwaitingApproval").await;
-        world.decide("qa", "to-qa", "Approved").await.unwrap();
-        world.until_request("to-qa", |r| outcome(r).0 == "WaitingForHealth").await;
+            let waits = json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": "orders", "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}},
+                "spec": {"selector": {"matchLabels": {"app": "orders"}}, "template": template},
+            });
+            world.apply(&[world.solution("orders", "1.4.0"), waits]).await;
+            world.ask(&world.request("to-qa", "qa", "orders", "1.4.0")).await;
+            world.until_request("to-qa", |r| phase(r) == "AwaitingApproval").await;
+            world.decide("qa", "to-qa", "Approved").await.unwrap();
+            world.until_request("to-qa", |r| outcome(r).0 == "WaitingForHealth").await;
 
-        let artifacts: Api<Artifact> = Api::namespaced(operator(&world).await, &world.host);
-        let approved = artifacts.get("orders-1.4.0").await.unwrap();
-        artifacts.delete("orders-1.4.0", &DeleteParams::default()).await.unwrap();
-        let other = Box::pin(stored_first(&world)).await;
-        let message = world.fails("to-qa", "ArtifactChanged").await;
-        for part in [
-            &format!("Artifact orders-1.4.0 in host {} was deleted and made again", world.host),
-            &approved.spec.digest,
-            &other.spec.digest,
-            "raise the solution's version",
-            "what was applied stays",
-        ] {
-            assert!(message.contains(part), "{part:?} is not said: {message}");
-        }
-        let recorded = artifacts.get("orders-1.4.0").await.unwrap().status.map(|s| s.deployments).unwrap_or_default();
-        assert!(recorded.is_empty(), "{recorded:?}");
-        world.ask(&world.request("to-prod", "prod", "orders", "1.4.0")).await;
-        world.fails("to-prod", "PreviousStageNotSucceeded").await;
-    })
-    .await;
+            let artifacts: Api<Artifact> = Api::namespaced(operator(&world).await, &world.host);
+            let approved = artifacts.get("orders-1.4.0").await.unwrap();
+            artifacts.delete("orders-1.4.0", &DeleteParams::default()).await.unwrap();
+            let other = Box::pin(stored_first(&world)).await;
+            let message = world.fails("to-qa", "ArtifactChanged").await;
+            for part in [
+                &format!("Artifact orders-1.4.0 in host {} was deleted and made again", world.host),
+                &approved.spec.digest,
+                &other.spec.digest,
+                "raise the solution's version",
+                "what was applied stays",
+            ] {
+                assert!(message.contains(part), "{part:?} is not said: {message}");
+            }
+            let recorded = artifacts.get("orders-1.4.0").await.unwrap().status.map(|s| s.deployments).unwrap_or_default();
+            assert!(recorded.is_empty(), "{recorded:?}");
+            world.ask(&world.request("to-prod", "prod", "orders", "1.4.0")).await;
+            world.fails("to-prod", "PreviousStageNotSucceeded").await;
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_a_crash_left_is_not_completed_with_another_version() {
-    let world = site::world(site::shared(), "raced-raised").await;
-    let mut site = Site::start(&world, |_| {}).await;
-    site.tending(async {
-        world.configure().await;
-        world.apply(&[world.solution("orders", "1.5.0"), world.config("orders", "orders", json!({"greeting": "1.5.0"}))]).await;
-        world.ask(&world.request("next", "qa", "orders", "1.5.0")).await;
-        world.until_request("next", |r| phase(r) == "AwaitingApproval").await;
-        // As it is when an operator is killed before it wrote the first chunk.
-        let artifacts: Api<Artifact> = Api::namespaced(operator(&world).await, &world.host);
-        let mut left = Artifact::new("orders-1.4.0", artifacts.get("orders-1.5.0").await.unwrap().spec);
-        left.spec.solution.version = "1.4.0".into();
-        left.spec.digest = format!("sha256:{}", "a".repeat(64));
-        let left = artifacts.create(&PostParams::default(), &left).await.unwrap();
-        world.ask(&world.request("before", "qa", "orders", "1.4.0")).await;
-        let message = world.fails("before", "VersionDiffers").await;
-        for part in ["artifact orders-1.4.0", "is incomplete", "environment dev is at version 1.5.0 now", "or ask for 1.5.0"] {
-            assert!(message.contains(part), "{part:?} is not said: {message}");
-        }
-        assert_eq!(artifacts.get("orders-1.4.0").await.unwrap().metadata.uid, left.metadata.uid);
-    })
-    .await;
+    let world = fixture::world(fixture::shared(), "raced-raised").await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    fixture
+        .tending(async {
+            world.configure().await;
+            world.apply(&[world.solution("orders", "1.5.0"), world.config("orders", "orders", json!({"greeting": "1.5.0"}))]).await;
+            world.ask(&world.request("next", "qa", "orders", "1.5.0")).await;
+            world.until_request("next", |r| phase(r) == "AwaitingApproval").await;
+            // As it is when an operator is killed before it wrote the first chunk.
+            let artifacts: Api<Artifact> = Api::namespaced(operator(&world).await, &world.host);
+            let mut left = Artifact::new("orders-1.4.0", artifacts.get("orders-1.5.0").await.unwrap().spec);
+            left.spec.solution.version = "1.4.0".into();
+            left.spec.digest = format!("sha256:{}", "a".repeat(64));
+            let left = artifacts.create(&PostParams::default(), &left).await.unwrap();
+            world.ask(&world.request("before", "qa", "orders", "1.4.0")).await;
+            let message = world.fails("before", "VersionDiffers").await;
+            for part in ["artifact orders-1.4.0", "is incomplete", "environment dev is at version 1.5.0 now", "or ask for 1.5.0"] {
+                assert!(message.contains(part), "{part:?} is not said: {message}");
+            }
+            assert_eq!(artifacts.get("orders-1.4.0").await.unwrap().metadata.uid, left.metadata.uid);
+        })
+        .await;
 }

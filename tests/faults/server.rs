@@ -7,22 +7,22 @@ use std::time::{Duration, Instant};
 use pilotage_harness::process::Signal;
 use pilotage_harness::{ControlPlane, process};
 
+use crate::fixture::{self, Fixture};
 use crate::life::{self, Application};
 use crate::proxy::Action;
-use crate::site::{self, Site};
 use crate::world::{World, phase};
 
 /// How long the API server hangs: long enough that calls which wait for it are seen to wait.
 const HANG: Duration = Duration::from_secs(4);
 
 /// Lives a life in which the API server gets a signal when the first write to QA is on its way; `then` brings it back.
-async fn live_through(plane: &ControlPlane, name: &str, signal: Signal, then: impl AsyncFnOnce(&World, &Site)) {
+async fn live_through(plane: &ControlPlane, name: &str, signal: Signal, then: impl AsyncFnOnce(&World, &Fixture)) {
     // The undisturbed life is lived beforehand, elsewhere.
     life::reference().await;
-    let world = site::world(plane, name).await;
+    let world = fixture::world(plane, name).await;
     let server = plane.pid("kube-apiserver").unwrap();
     let hit = Arc::new(AtomicBool::new(false));
-    let mut site = Site::start(&world, |proxy| {
+    let mut fixture = Fixture::start(&world, |proxy| {
         let (hit, target) = (hit.clone(), format!("/namespaces/{}/", world.qa));
         proxy.follow(move |call| {
             if call.write.is_some() && call.line.contains(&target) && !hit.swap(true, Ordering::AcqRel) {
@@ -33,33 +33,35 @@ async fn live_through(plane: &ControlPlane, name: &str, signal: Signal, then: im
     })
     .await;
     let application = Application::small();
-    site.tending(async {
-        world.configure().await;
-        world.apply(&application.objects(&world)).await;
-        world.ask(&world.request("orders-qa", "qa", "orders", "1.4.0")).await;
-        world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
-        world.decide("qa", "orders-qa", "Approved").await.unwrap();
-        world.until("the API server is hit", async || hit.load(Ordering::Acquire).then_some(())).await;
-    })
-    .await;
-    then(&world, &site).await;
-    site.tending(async {
-        life::end(&world, "orders-qa", "qa").await;
-        life::deploy_to(&world, &application, "prod").await;
-    })
-    .await;
-    assert_eq!(site.restarts(), 0, "the operator outlives it");
-    life::check(&world, &mut site).await;
+    fixture
+        .tending(async {
+            world.configure().await;
+            world.apply(&application.objects(&world)).await;
+            world.ask(&world.request("orders-qa", "qa", "orders", "1.4.0")).await;
+            world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
+            world.decide("qa", "orders-qa", "Approved").await.unwrap();
+            world.until("the API server is hit", async || hit.load(Ordering::Acquire).then_some(())).await;
+        })
+        .await;
+    then(&world, &fixture).await;
+    fixture
+        .tending(async {
+            life::end(&world, "orders-qa", "qa").await;
+            life::deploy_to(&world, &application, "prod").await;
+        })
+        .await;
+    assert_eq!(fixture.restarts(), 0, "the operator outlives it");
+    life::check(&world, &mut fixture).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_hangs_or_dies_in_the_midst_of_a_deployment_is_waited_for() {
-    let plane = site::plane();
-    live_through(&plane, "hang", Signal::STOP, async |world, site| {
+    let plane = fixture::plane();
+    live_through(&plane, "hang", Signal::STOP, async |world, fixture| {
         let start = Instant::now();
         // The fault is a stretch of time; nothing else can end it.
         world.until("the API server has hung for long enough", async || (start.elapsed() > HANG).then_some(())).await;
-        assert!(site.proxy.under_way() > 0, "the operator waits for an answer");
+        assert!(fixture.proxy.under_way() > 0, "the operator waits for an answer");
         plane.signal("kube-apiserver", Signal::CONT).unwrap();
     })
     .await;

@@ -10,8 +10,8 @@ use pilotage::api::{DeploymentRequest, Stage};
 use pilotage_harness::process::Signal;
 use serde_json::json;
 
+use crate::fixture::{self, Fixture};
 use crate::proxy::{Action, Proxy};
-use crate::site::{self, Site};
 use crate::world::{World, ended, outcome, phase, role};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -63,10 +63,10 @@ async fn altered(world: &World) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_share_that_arrives_late_does_not_bring_back_what_its_owner_took_away() {
-    let world = site::world(site::shared(), "late-share").await;
-    let mut site = Site::start(&world, |_| {}).await;
-    let proxy = site.proxy.clone();
-    let line = Box::pin(site.tending(async {
+    let world = fixture::world(fixture::shared(), "late-share").await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    let proxy = fixture.proxy.clone();
+    let line = Box::pin(fixture.tending(async {
         world.configure().await;
         may_share(&world).await;
         asks(&world, "first", "1.0.0").await;
@@ -89,7 +89,7 @@ async fn a_share_that_arrives_late_does_not_bring_back_what_its_owner_took_away(
         line
     }))
     .await;
-    assert_eq!(site.restarts(), 1, "its maker is dead");
+    assert_eq!(fixture.restarts(), 1, "its maker is dead");
     let held = proxy.writes().iter().position(|w| w.line == line && w.code.is_none()).expect("a write that is under way");
     proxy.release();
     let code = world.until("the late write has arrived", async || proxy.writes()[held].code).await;
@@ -102,13 +102,13 @@ const LEASE_SECONDS: &str = "3";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_slept_between_reading_and_sharing_shares_nothing() {
-    let world = site::world(site::shared(), "sleeping-share").await;
+    let world = fixture::world(fixture::shared(), "sleeping-share").await;
     let (lease, plane) = (world.host.clone(), &world.plane);
     let operator = async |name: &str| {
         let proxy = Proxy::start(plane).await;
-        let kubeconfig = plane.token_kubeconfig(&site::token(plane), Some(&proxy.url())).unwrap();
+        let kubeconfig = plane.token_kubeconfig(&fixture::token(plane), Some(&proxy.url())).unwrap();
         let log = plane.dir().join(format!("{lease}-{name}.log"));
-        (proxy, site::start(&kubeconfig, &log, &world.host, &lease, LEASE_SECONDS))
+        (proxy, fixture::start(&kubeconfig, &log, &world.host, &lease, LEASE_SECONDS))
     };
     let (proxy, mut sleeper) = operator("sleeper").await;
     world.configure().await;

@@ -11,10 +11,10 @@ use pilotage::api::pipeline::Trigger;
 use pilotage::api::{DeploymentRequest, Pipeline};
 use serde_json::json;
 
+use crate::fixture::{self, Fixture};
 use crate::life::{self, Application};
 use crate::proxy::{Action, Call};
 use crate::receiver::{Answer, KEY, Receiver};
-use crate::site::{self, Site};
 use crate::world::{World, phase};
 
 const DELEGATED: [&str; 5] =
@@ -56,11 +56,11 @@ async fn until_recorded(world: &World) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_on_either_side_every_trigger_arrives_in_order_under_one_id() {
-    let world = site::world(site::shared(), "sinks").await;
+    let world = fixture::world(fixture::shared(), "sinks").await;
     let mut sink = Receiver::start().await;
     // The operator is killed before and after writes of its progress, in turn.
     let mut writes = 0;
-    let mut site = Site::start(&world, |proxy| {
+    let mut fixture = Fixture::start(&world, |proxy| {
         proxy.follow(Box::new(move |call: &Call| {
             if call.write.is_none() || !call.line.ends_with("/pipelines/standard/status") {
                 return Action::Forward;
@@ -76,48 +76,49 @@ async fn whatever_fails_on_either_side_every_trigger_arrives_in_order_under_one_
     .await;
     let mut requests: Vec<String> = Vec::new();
     let solutions = ["first", "second", "third", "fourth"];
-    site.tending(async {
-        world.configure().await;
-        with_sink(&world, &sink).await;
-        for (round, name) in solutions.iter().enumerate() {
-            match round {
-                // Down.
-                0 => sink.stop(),
-                // Wrong two times of three, and slow.
-                1 => {
-                    sink.resume().await;
-                    let mut count = 0;
-                    sink.answer(move |_| {
-                        count += 1;
-                        if count % 3 == 0 { Answer::Late(200, Duration::from_millis(200)) } else { Answer::Code(500) }
-                    });
+    fixture
+        .tending(async {
+            world.configure().await;
+            with_sink(&world, &sink).await;
+            for (round, name) in solutions.iter().enumerate() {
+                match round {
+                    // Down.
+                    0 => sink.stop(),
+                    // Wrong two times of three, and slow.
+                    1 => {
+                        sink.resume().await;
+                        let mut count = 0;
+                        sink.answer(move |_| {
+                            count += 1;
+                            if count % 3 == 0 { Answer::Late(200, Duration::from_millis(200)) } else { Answer::Code(500) }
+                        });
+                    }
+                    // Silent about each trigger of this one once: what it may have taken comes again.
+                    2 => {
+                        let mut seen = BTreeSet::new();
+                        sink.answer(move |d| {
+                            let new = seen.insert(d.event["id"].as_str().unwrap().to_owned());
+                            if new && d.trigger() == "OnDeploymentStarted" { Answer::Never } else { Answer::Code(202) }
+                        });
+                    }
+                    _ => sink.accept(),
                 }
-                // Silent about each trigger of this one once: what it may have taken comes again.
-                2 => {
-                    let mut seen = BTreeSet::new();
-                    sink.answer(move |d| {
-                        let new = seen.insert(d.event["id"].as_str().unwrap().to_owned());
-                        if new && d.trigger() == "OnDeploymentStarted" { Answer::Never } else { Answer::Code(202) }
-                    });
+                world.apply(&[world.solution(name, "1.4.0"), world.config(name, name, json!({"greeting": "hello"}))]).await;
+                for stage in ["qa", "prod"] {
+                    let request = format!("{name}-{stage}");
+                    world.ask(&world.request(&request, stage, name, "1.4.0")).await;
+                    life::end(&world, &request, stage).await;
+                    requests.push(request);
                 }
-                _ => sink.accept(),
             }
-            world.apply(&[world.solution(name, "1.4.0"), world.config(name, name, json!({"greeting": "hello"}))]).await;
-            for stage in ["qa", "prod"] {
-                let request = format!("{name}-{stage}");
-                world.ask(&world.request(&request, stage, name, "1.4.0")).await;
-                life::end(&world, &request, stage).await;
-                requests.push(request);
+            for request in &requests {
+                let what = format!("the sink is told all of {request}");
+                world.until(&what, async || (sink.story(request).len() >= DELEGATED.len()).then_some(())).await;
             }
-        }
-        for request in &requests {
-            let what = format!("the sink is told all of {request}");
-            world.until(&what, async || (sink.story(request).len() >= DELEGATED.len()).then_some(())).await;
-        }
-        until_recorded(&world).await;
-    })
-    .await;
-    assert!(site.restarts() >= 2, "{} restarts\n{}", site.restarts(), life::story(&site));
+            until_recorded(&world).await;
+        })
+        .await;
+    assert!(fixture.restarts() >= 2, "{} restarts\n{}", fixture.restarts(), life::story(&fixture));
 
     for request in &requests {
         assert_eq!(sink.story(request), DELEGATED, "the order of {request}");
@@ -134,11 +135,11 @@ async fn whatever_fails_on_either_side_every_trigger_arrives_in_order_under_one_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leads_next_repeats_no_history_and_does_not_pass_over_what_was_deleted_meanwhile() {
-    let world = site::world(site::shared(), "sinks-next").await;
-    let kubeconfig = world.plane.token_kubeconfig(&site::token(&world.plane), None).unwrap();
+    let world = fixture::world(fixture::shared(), "sinks-next").await;
+    let kubeconfig = world.plane.token_kubeconfig(&fixture::token(&world.plane), None).unwrap();
     let operator = |number: u32| {
         let lease = format!("{}-{number}", world.host);
-        site::start(&kubeconfig, &world.plane.dir().join(format!("{lease}.log")), &world.host, &lease, "60")
+        fixture::start(&kubeconfig, &world.plane.dir().join(format!("{lease}.log")), &world.host, &lease, "60")
     };
     let sink = Receiver::start().await;
     let first = operator(1);

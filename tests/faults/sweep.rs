@@ -5,9 +5,9 @@ use std::time::Instant;
 use futures::{FutureExt, StreamExt, stream};
 use serde_json::Value;
 
+use crate::fixture::{self, Fixture};
 use crate::life::{self, Application};
 use crate::proxy::{Action, Call};
-use crate::site::{self, Site};
 use crate::state;
 
 /// How many lives are lived side by side.
@@ -50,27 +50,28 @@ fn at(crash: Option<(usize, Action)>) -> impl FnMut(&Call) -> Action + Send + 's
 
 /// Lives a life in a world of its own. `Err` tells what went wrong in it.
 async fn run(life: Life, application: &Application, crash: Option<(usize, Action)>) -> Result<Outcome, String> {
-    let mut world = site::world(site::shared(), "sweep").await;
+    let mut world = fixture::world(fixture::shared(), "sweep").await;
     // Hundreds of lives of large applications would leave more pods behind than the control plane keeps up with.
     world.keep = application.size() < FEW;
-    let mut site = Site::start(&world, |_| {}).await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
     let before = match life {
         Life::Whole => 0,
         Life::Upgrade | Life::Rollback => {
-            site.tending(async {
-                world.configure().await;
-                if let Life::Rollback = life {
-                    life::will_fail(&world).await;
-                }
-                world.apply(&application.objects(&world)).await;
-                life::deploy_to(&world, application, "qa").await;
-            })
-            .await;
-            site.settle(&world).await;
-            site.proxy.writes().len()
+            fixture
+                .tending(async {
+                    world.configure().await;
+                    if let Life::Rollback = life {
+                        life::will_fail(&world).await;
+                    }
+                    world.apply(&application.objects(&world)).await;
+                    life::deploy_to(&world, application, "qa").await;
+                })
+                .await;
+            fixture.settle(&world).await;
+            fixture.proxy.writes().len()
         }
     };
-    site.proxy.follow(at(crash));
+    fixture.proxy.follow(at(crash));
     let lived = async {
         match life {
             Life::Whole => life::live(&world, application).await,
@@ -78,18 +79,18 @@ async fn run(life: Life, application: &Application, crash: Option<(usize, Action
             Life::Rollback => life::upgrade_in_vain(&world, application).await,
         }
     };
-    if let Err(panic) = std::panic::AssertUnwindSafe(site.tending(lived)).catch_unwind().await {
+    if let Err(panic) = std::panic::AssertUnwindSafe(fixture.tending(lived)).catch_unwind().await {
         let why = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a check failed".into());
-        return Err(format!("{why}\n{}", life::story(&site)));
+        return Err(format!("{why}\n{}", life::story(&fixture)));
     }
-    site.settle(&world).await;
+    fixture.settle(&world).await;
     if let Life::Rollback = life {
         world.refuses_no_more().await;
     }
-    let writes = site.proxy.writes().split_off(before);
-    let crashed = site.proxy.has_crashed();
-    if crashed != (site.restarts() == 1) {
-        return Err(format!("crashed: {crashed}, started again {} times", site.restarts()));
+    let writes = fixture.proxy.writes().split_off(before);
+    let crashed = fixture.proxy.has_crashed();
+    if crashed != (fixture.restarts() == 1) {
+        return Err(format!("crashed: {crashed}, started again {} times", fixture.restarts()));
     }
     Ok(Outcome {
         state: state::of(&world).await,
@@ -200,16 +201,16 @@ async fn from_any_crash_with_a_large_application_the_same_end_is_reached() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_dies_again_and_again_gets_there() {
-    let world = site::world(site::shared(), "again").await;
-    let mut site = Site::start(&world, |_| {}).await;
+    let world = fixture::world(fixture::shared(), "again").await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
     // What the write before was spared is repeated as an odd one, and passes.
-    site.proxy.follow(|call| match call.write {
+    fixture.proxy.follow(|call| match call.write {
         Some(number) if number % 4 == 2 => Action::CrashBefore,
         Some(number) if number % 4 == 0 => Action::CrashAfter,
         _ => Action::Forward,
     });
-    site.tending(life::live(&world, &Application::small())).await;
-    assert!(site.restarts() >= 12, "it died {} times only", site.restarts());
-    life::check(&world, &mut site).await;
-    life::written_once(&world, &Application::small(), &site.proxy.writes()).unwrap();
+    fixture.tending(life::live(&world, &Application::small())).await;
+    assert!(fixture.restarts() >= 12, "it died {} times only", fixture.restarts());
+    life::check(&world, &mut fixture).await;
+    life::written_once(&world, &Application::small(), &fixture.proxy.writes()).unwrap();
 }

@@ -8,9 +8,9 @@ use pilotage_harness::install::Operator;
 use pilotage_harness::process::Signal;
 use serde_json::{Value, json};
 
+use crate::fixture::{self, Fixture};
 use crate::life::{self, Application};
 use crate::proxy::{Action, Proxy};
-use crate::site::{self, Site};
 use crate::world::{World, ended, outcome, phase};
 
 /// Kills the operator at its next write of `method` to the `ConfigMap` in QA, and keeps the write under way.
@@ -70,114 +70,119 @@ fn only(version: &str) -> Vec<(String, Value)> {
     vec![("orders".to_owned(), json!({"version": version}))]
 }
 
-async fn started(name: &str) -> (World, Site) {
-    let world = site::world(site::shared(), name).await;
-    let mut site = Site::start(&world, |_| {}).await;
-    site.tending(world.configure()).await;
-    (world, site)
+async fn started(name: &str) -> (World, Fixture) {
+    let world = fixture::world(fixture::shared(), name).await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    fixture.tending(world.configure()).await;
+    (world, fixture)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_creation_that_arrives_late_does_not_undo_the_next_version() {
-    let (world, mut site) = started("late-create").await;
-    outlived_by(&site.proxy, &world, "PATCH", "orders");
-    site.tending(async {
-        develop(&world, "1.0.0").await;
-        succeeds(&world, "first", "1.0.0").await;
-        develop(&world, "2.0.0").await;
-        succeeds(&world, "second", "2.0.0").await;
-    })
-    .await;
-    assert_eq!(site.restarts(), 1, "its maker is dead");
-    assert_eq!(arrives(&site.proxy, &world, "PATCH", "orders").await, 409);
+    let (world, mut fixture) = started("late-create").await;
+    outlived_by(&fixture.proxy, &world, "PATCH", "orders");
+    fixture
+        .tending(async {
+            develop(&world, "1.0.0").await;
+            succeeds(&world, "first", "1.0.0").await;
+            develop(&world, "2.0.0").await;
+            succeeds(&world, "second", "2.0.0").await;
+        })
+        .await;
+    assert_eq!(fixture.restarts(), 1, "its maker is dead");
+    assert_eq!(arrives(&fixture.proxy, &world, "PATCH", "orders").await, 409);
     assert_eq!(in_qa(&world).await, only("2.0.0"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_arrives_late_does_not_undo_the_next_version() {
-    let (world, mut site) = started("late-change").await;
-    let proxy = site.proxy.clone();
-    site.tending(async {
-        develop(&world, "1.0.0").await;
-        succeeds(&world, "first", "1.0.0").await;
-        outlived_by(&proxy, &world, "PATCH", "orders");
-        develop(&world, "2.0.0").await;
-        succeeds(&world, "second", "2.0.0").await;
-        develop(&world, "3.0.0").await;
-        succeeds(&world, "third", "3.0.0").await;
-    })
-    .await;
-    assert_eq!(site.restarts(), 1, "its maker is dead");
-    assert_eq!(arrives(&site.proxy, &world, "PATCH", "orders").await, 409);
+    let (world, mut fixture) = started("late-change").await;
+    let proxy = fixture.proxy.clone();
+    fixture
+        .tending(async {
+            develop(&world, "1.0.0").await;
+            succeeds(&world, "first", "1.0.0").await;
+            outlived_by(&proxy, &world, "PATCH", "orders");
+            develop(&world, "2.0.0").await;
+            succeeds(&world, "second", "2.0.0").await;
+            develop(&world, "3.0.0").await;
+            succeeds(&world, "third", "3.0.0").await;
+        })
+        .await;
+    assert_eq!(fixture.restarts(), 1, "its maker is dead");
+    assert_eq!(arrives(&fixture.proxy, &world, "PATCH", "orders").await, 409);
     assert_eq!(in_qa(&world).await, only("3.0.0"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_arrives_late_does_not_undo_a_rollback() {
-    let (world, mut site) = started("late-rollback").await;
-    let (proxy, application) = (site.proxy.clone(), Application::small());
-    site.tending(async {
-        life::will_fail(&world).await;
-        world.apply(&application.objects(&world)).await;
-        life::deploy_to(&world, &application, "qa").await;
-        outlived_by(&proxy, &world, "PATCH", "orders");
-        life::upgrade_in_vain(&world, &application).await;
-    })
-    .await;
-    assert_eq!(site.restarts(), 1, "its maker is dead");
+    let (world, mut fixture) = started("late-rollback").await;
+    let (proxy, application) = (fixture.proxy.clone(), Application::small());
+    fixture
+        .tending(async {
+            life::will_fail(&world).await;
+            world.apply(&application.objects(&world)).await;
+            life::deploy_to(&world, &application, "qa").await;
+            outlived_by(&proxy, &world, "PATCH", "orders");
+            life::upgrade_in_vain(&world, &application).await;
+        })
+        .await;
+    assert_eq!(fixture.restarts(), 1, "its maker is dead");
     let back = vec![("orders".to_owned(), json!({"greeting": "hello"}))];
     assert_eq!(in_qa(&world).await, back, "the version before is put back");
-    assert_eq!(arrives(&site.proxy, &world, "PATCH", "orders").await, 409);
+    assert_eq!(arrives(&fixture.proxy, &world, "PATCH", "orders").await, 409);
     assert_eq!(in_qa(&world).await, back);
     world.refuses_no_more().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_arrives_late_does_not_take_what_the_next_version_brought_back() {
-    let (world, mut site) = started("late-delete").await;
-    let proxy = site.proxy.clone();
+    let (world, mut fixture) = started("late-delete").await;
+    let proxy = fixture.proxy.clone();
     let extra = |world: &World| world.config("orders", "orders-extra", json!({"extra": "true"}));
-    site.tending(async {
-        develop(&world, "1.0.0").await;
-        world.apply(&[extra(&world)]).await;
-        succeeds(&world, "first", "1.0.0").await;
-        outlived_by(&proxy, &world, "DELETE", "orders-extra");
-        Api::<ConfigMap>::namespaced(world.admin.clone(), &world.dev).delete("orders-extra", &DeleteParams::default()).await.unwrap();
-        develop(&world, "2.0.0").await;
-        succeeds(&world, "second", "2.0.0").await;
-        world.apply(&[extra(&world)]).await;
-        develop(&world, "3.0.0").await;
-        succeeds(&world, "third", "3.0.0").await;
-    })
-    .await;
-    assert_eq!(site.restarts(), 1, "its maker is dead");
-    assert_eq!(arrives(&site.proxy, &world, "DELETE", "orders-extra").await, 409);
+    fixture
+        .tending(async {
+            develop(&world, "1.0.0").await;
+            world.apply(&[extra(&world)]).await;
+            succeeds(&world, "first", "1.0.0").await;
+            outlived_by(&proxy, &world, "DELETE", "orders-extra");
+            Api::<ConfigMap>::namespaced(world.admin.clone(), &world.dev).delete("orders-extra", &DeleteParams::default()).await.unwrap();
+            develop(&world, "2.0.0").await;
+            succeeds(&world, "second", "2.0.0").await;
+            world.apply(&[extra(&world)]).await;
+            develop(&world, "3.0.0").await;
+            succeeds(&world, "third", "3.0.0").await;
+        })
+        .await;
+    assert_eq!(fixture.restarts(), 1, "its maker is dead");
+    assert_eq!(arrives(&fixture.proxy, &world, "DELETE", "orders-extra").await, 409);
     let names: Vec<String> = in_qa(&world).await.into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["orders", "orders-extra"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_arrives_late_and_is_of_no_version_any_more_is_removed_by_the_next() {
-    let (world, mut site) = started("late-leftover").await;
-    outlived_by(&site.proxy, &world, "PATCH", "orders-extra");
-    let proxy = site.proxy.clone();
-    site.tending(async {
-        develop(&world, "1.0.0").await;
-        world.apply(&[world.config("orders", "orders-extra", json!({"extra": "true"}))]).await;
-        succeeds(&world, "first", "1.0.0").await;
-        Api::<ConfigMap>::namespaced(world.admin.clone(), &world.dev).delete("orders-extra", &DeleteParams::default()).await.unwrap();
-        develop(&world, "2.0.0").await;
-        succeeds(&world, "second", "2.0.0").await;
-        assert_eq!(in_qa(&world).await, only("2.0.0"));
-        // Nothing can refuse to create what is not there.
-        assert_eq!(arrives(&proxy, &world, "PATCH", "orders-extra").await, 201);
-        develop(&world, "3.0.0").await;
-        let third = deploy(&world, "third", "3.0.0").await;
-        assert_eq!(phase(&third), "Succeeded", "{:?}", outcome(&third));
-        let plan = third.status.unwrap().run.plan.unwrap();
-        assert_eq!((plan.delete, plan.objects[0].name.as_str()), (1, "orders-extra"), "the approver sees that it goes");
-    })
-    .await;
+    let (world, mut fixture) = started("late-leftover").await;
+    outlived_by(&fixture.proxy, &world, "PATCH", "orders-extra");
+    let proxy = fixture.proxy.clone();
+    fixture
+        .tending(async {
+            develop(&world, "1.0.0").await;
+            world.apply(&[world.config("orders", "orders-extra", json!({"extra": "true"}))]).await;
+            succeeds(&world, "first", "1.0.0").await;
+            Api::<ConfigMap>::namespaced(world.admin.clone(), &world.dev).delete("orders-extra", &DeleteParams::default()).await.unwrap();
+            develop(&world, "2.0.0").await;
+            succeeds(&world, "second", "2.0.0").await;
+            assert_eq!(in_qa(&world).await, only("2.0.0"));
+            // Nothing can refuse to create what is not there.
+            assert_eq!(arrives(&proxy, &world, "PATCH", "orders-extra").await, 201);
+            develop(&world, "3.0.0").await;
+            let third = deploy(&world, "third", "3.0.0").await;
+            assert_eq!(phase(&third), "Succeeded", "{:?}", outcome(&third));
+            let plan = third.status.unwrap().run.plan.unwrap();
+            assert_eq!((plan.delete, plan.objects[0].name.as_str()), (1, "orders-extra"), "the approver sees that it goes");
+        })
+        .await;
     assert_eq!(in_qa(&world).await, only("3.0.0"));
 }
 
@@ -186,13 +191,13 @@ const LEASE_SECONDS: &str = "3";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_wakes_up_in_the_midst_of_a_deployment_writes_nothing_over_the_next_version() {
-    let world = site::world(site::shared(), "sleeper").await;
+    let world = fixture::world(fixture::shared(), "sleeper").await;
     let (lease, plane) = (world.host.clone(), &world.plane);
     let operator = async |name: &str| -> (Proxy, Operator) {
         let proxy = Proxy::start(plane).await;
-        let kubeconfig = plane.token_kubeconfig(&site::token(plane), Some(&proxy.url())).unwrap();
+        let kubeconfig = plane.token_kubeconfig(&fixture::token(plane), Some(&proxy.url())).unwrap();
         let log = plane.dir().join(format!("{lease}-{name}.log"));
-        (proxy, site::start(&kubeconfig, &log, &world.host, &lease, LEASE_SECONDS))
+        (proxy, fixture::start(&kubeconfig, &log, &world.host, &lease, LEASE_SECONDS))
     };
     let (proxy, mut sleeper) = operator("sleeper").await;
     world.configure().await;

@@ -121,7 +121,7 @@ impl World {
 
     /// The operator, or a delegate, is refused things in this world on purpose: the reader of the operator's trail is told.
     pub async fn provokes_refusals(self) -> Self {
-        let labelled = Patch::Merge(json!({"metadata": {"labels": {(pilotage_harness::witness::PROVOKES): "true"}}}));
+        let labelled = Patch::Merge(json!({"metadata": {"labels": {(pilotage_harness::watch_recorder::PROVOKES): "true"}}}));
         let namespaces: Api<Namespace> = Api::all(self.admin.clone());
         for namespace in [&self.host, &self.dev, &self.qa, &self.prod] {
             namespaces.patch(namespace, &PatchParams::default(), &labelled).await.unwrap();

@@ -7,7 +7,7 @@ mod challenge;
 pub mod credentials;
 mod documents;
 mod error;
-mod gate;
+mod limiter;
 pub(crate) mod limits;
 mod location;
 pub(crate) mod manifest;
@@ -21,8 +21,8 @@ pub(crate) use self::archive::{Spent, read as read_archive};
 use self::documents::Files;
 pub use self::documents::Written;
 pub use self::error::OciError;
-pub use self::gate::Asker;
-pub(crate) use self::gate::Gate;
+pub use self::limiter::Asker;
+pub(crate) use self::limiter::Limiter;
 use self::manifest::{ACCEPTED, Contents, Form};
 pub(crate) use self::session::Session;
 pub use self::session::{Access, Origin};
@@ -33,13 +33,13 @@ use crate::artifact::memory;
 
 /// Fetches artifacts from registries.
 pub struct Registries {
-    gate: Gate,
+    limiter: Limiter,
 }
 
 impl Registries {
     /// For an operator that makes so many passes at once.
     pub fn new(concurrency: u16) -> Self {
-        Self { gate: Gate::to_any(concurrency) }
+        Self { limiter: Limiter::to_any(concurrency) }
     }
 
     /// The digest that a tag means now.
@@ -53,7 +53,7 @@ impl Registries {
             manifest::read(&bytes, &format!("{repository}:{tag}"))?;
             Ok(digest(&bytes))
         };
-        self.gate.ask(asker, repository, work).await
+        self.limiter.ask(asker, repository, work).await
     }
 
     /// The objects of the artifact with that digest.
@@ -86,7 +86,7 @@ impl Registries {
                 Err(OciError::Unwell { registry, why: "was asked in vain: reading what it sent was broken off".to_owned() })
             })
         };
-        self.gate.ask(asker, repository, work).await
+        self.limiter.ask(asker, repository, work).await
     }
 }
 

@@ -10,8 +10,8 @@ mod error;
 mod package;
 mod place;
 mod refusals;
+mod registry_store;
 mod remembered;
-mod warehouse;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +24,8 @@ pub use self::chunks::{CHUNK_BYTES, PAYLOAD_KEY};
 pub use self::error::StoreError;
 use self::package::Package;
 pub use self::place::{Place, Wanted};
+use self::registry_store::{RegistryStore, Upload, UploadManifest};
 use self::remembered::Remembered;
-use self::warehouse::{Sealed, Shipment, Warehouse};
 use super::memory;
 use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
 use crate::api::bounds;
@@ -95,26 +95,26 @@ enum Payload<'a> {
     /// In chunks: compressed.
     Chunks(Vec<u8>),
     /// For a registry.
-    Shipment(Box<Shipment<'a>>),
+    Upload(Box<Upload<'a>>),
 }
 
 impl Packed<'_> {
     fn stored_size(&self) -> usize {
         match &self.payload {
             Payload::Chunks(bytes) => bytes.len(),
-            Payload::Shipment(shipment) => shipment.size(),
+            Payload::Upload(upload) => upload.size(),
         }
     }
 
-    fn sealed(&self, exported_at: Timestamp) -> Option<Sealed> {
+    fn sealed(&self, exported_at: Timestamp) -> Option<UploadManifest> {
         match &self.payload {
             Payload::Chunks(_) => None,
-            Payload::Shipment(shipment) => Some(shipment.sealed(exported_at)),
+            Payload::Upload(upload) => Some(upload.sealed(exported_at)),
         }
     }
 
     /// Whether the bytes are those that the record names. Another version of a compressor may make others of the same objects.
-    fn fits(&self, artifact: &Artifact, sealed: Option<&Sealed>) -> bool {
+    fn fits(&self, artifact: &Artifact, sealed: Option<&UploadManifest>) -> bool {
         let spec = &artifact.spec;
         spec.digest == self.digest
             && spec.stored_size == whole(self.stored_size())
@@ -131,20 +131,20 @@ impl Packed<'_> {
 /// Stores artifacts, and reads them back.
 pub struct ArtifactStore {
     client: Client,
-    warehouse: Option<Warehouse>,
+    registry_store: Option<RegistryStore>,
     remembered: Mutex<Remembered>,
 }
 
 impl ArtifactStore {
     /// A store that works with this client, the operator's own, and keeps everything in chunks.
     pub fn new(client: Client) -> Self {
-        Self { client, warehouse: None, remembered: Mutex::new(Remembered::default()) }
+        Self { client, registry_store: None, remembered: Mutex::new(Remembered::default()) }
     }
 
     /// The same, with a place for what is large, if one is named, in an operator that makes so many passes at once.
     #[must_use]
     pub fn with(mut self, place: Option<Place>, concurrency: u16) -> Self {
-        self.warehouse = place.map(|place| Warehouse::new(place, concurrency));
+        self.registry_store = place.map(|place| RegistryStore::new(place, concurrency));
         self
     }
 
@@ -218,16 +218,16 @@ impl ArtifactStore {
         artifacts: &Api<Artifact>,
         draft: &Artifact,
         packed: &Packed<'_>,
-        sealed: Option<&Sealed>,
+        sealed: Option<&UploadManifest>,
     ) -> Result<Option<Artifact>, StoreError> {
         let (name, host) = (draft.name_any(), draft.namespace().unwrap_or_default());
-        if let (Payload::Shipment(shipment), Some(sealed)) = (&packed.payload, sealed) {
+        if let (Payload::Upload(upload), Some(sealed)) = (&packed.payload, sealed) {
             // Nothing is sent for what somebody else stored meanwhile.
             let found = artifacts.get_metadata_opt(&name).await.map_err(api_error(format!("reading artifact {name}"), &host))?;
             if found.is_some() {
                 return Ok(None);
             }
-            shipment.push(draft, sealed).await?;
+            upload.push(draft, sealed).await?;
         }
         if let Payload::Chunks(bytes) = &packed.payload
             && let Some(why) = full(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
@@ -244,8 +244,8 @@ impl ArtifactStore {
         match (&packed.payload, sealed) {
             (Payload::Chunks(bytes), _) => chunks::write(&self.client, &created, bytes).await?,
             // Only what has a record gets the tag: of two that were sent, one stays without.
-            (Payload::Shipment(shipment), Some(sealed)) => shipment.tag(&created, sealed).await?,
-            (Payload::Shipment(_), None) => {}
+            (Payload::Upload(upload), Some(sealed)) => upload.tag(&created, sealed).await?,
+            (Payload::Upload(_), None) => {}
         }
         Ok(Some(created))
     }
@@ -254,9 +254,9 @@ impl ArtifactStore {
     async fn send_again(&self, artifact: &Artifact, packed: &Packed<'_>, lost: StoreError) -> Result<(), StoreError> {
         let sealed = packed.sealed(artifact.spec.exported_at);
         match (&packed.payload, sealed) {
-            (Payload::Shipment(shipment), Some(sealed)) if packed.fits(artifact, Some(&sealed)) => {
-                shipment.push(artifact, &sealed).await?;
-                shipment.tag(artifact, &sealed).await
+            (Payload::Upload(upload), Some(sealed)) if packed.fits(artifact, Some(&sealed)) => {
+                upload.push(artifact, &sealed).await?;
+                upload.tag(artifact, &sealed).await
             }
             _ => Err(lost),
         }
@@ -265,7 +265,7 @@ impl ArtifactStore {
     /// Gives what is kept in a registry its tag, where it has none: whoever stored it may have been interrupted.
     pub async fn tagged(&self, artifact: &Artifact) -> Result<(), StoreError> {
         match &artifact.spec.stored_in {
-            Some(stored_in) => warehouse::tagged(self.warehouse.as_ref(), artifact, stored_in).await,
+            Some(stored_in) => registry_store::tagged(self.registry_store.as_ref(), artifact, stored_in).await,
             None => Ok(()),
         }
     }
@@ -273,7 +273,7 @@ impl ArtifactStore {
     /// Sees that a registry has what is kept there, and reads none of it. Chunks go with their record alone.
     pub async fn is_there(&self, artifact: &Artifact) -> Result<(), StoreError> {
         match &artifact.spec.stored_in {
-            Some(stored_in) => warehouse::is_there(self.warehouse.as_ref(), artifact, stored_in).await,
+            Some(stored_in) => registry_store::is_there(self.registry_store.as_ref(), artifact, stored_in).await,
             None => Ok(()),
         }
     }
@@ -329,17 +329,17 @@ impl ArtifactStore {
             self.remembered().keep(layer_digest, expected.clone(), bundle.clone(), size);
             Ok(bundle)
         };
-        warehouse::fetch(self.warehouse.as_ref(), artifact, stored_in, read).await
+        registry_store::fetch(self.registry_store.as_ref(), artifact, stored_in, read).await
     }
 
     /// Why the registry did not take a version a while ago, where it is too soon to export it again.
     pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
-        self.warehouse.as_ref().and_then(|warehouse| warehouse.refused(host, what))
+        self.registry_store.as_ref().and_then(|registry_store| registry_store.refused(host, what))
     }
 
     /// Compresses what is stored, for where its size says that it goes.
     async fn pack(&self, host: &str, new: &NewArtifact) -> Result<Packed<'_>, StoreError> {
-        let from = self.warehouse.as_ref().map_or(usize::MAX, Warehouse::from);
+        let from = self.registry_store.as_ref().map_or(usize::MAX, RegistryStore::from);
         let (bundle, what) = (new.bundle.clone(), new.solution.clone());
         let packed = memory::apart(move || {
             let bytes = bundle.to_bytes();
@@ -362,9 +362,9 @@ impl ArtifactStore {
             Ok((_, size, None)) => return Err(StoreError::TooLarge { solution, version, size }),
             Err(source) => return Err(StoreError::Compression { solution, version, source }),
         };
-        let payload = match (packed, &self.warehouse) {
+        let payload = match (packed, &self.registry_store) {
             (Ok(compressed), _) => Payload::Chunks(compressed),
-            (Err(package), Some(warehouse)) => Payload::Shipment(Box::new(warehouse.shipment(host, &solution, package))),
+            (Err(package), Some(registry_store)) => Payload::Upload(Box::new(registry_store.upload(host, &solution, package))),
             (Err(_), None) => {
                 let source = std::io::Error::other("there is no registry to send it to");
                 return Err(StoreError::Compression { solution, version, source });
@@ -418,11 +418,11 @@ fn api_error(action: String, namespace: &str) -> impl FnOnce(kube::Error) -> Sto
     move |source| StoreError::Api { action, namespace, source: Box::new(source) }
 }
 
-fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&Sealed>, exported_at: Timestamp) -> Artifact {
+fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&UploadManifest>, exported_at: Timestamp) -> Artifact {
     let objects = new.bundle.objects();
     let chunks = match &packed.payload {
         Payload::Chunks(bytes) => bytes.len().div_ceil(CHUNK_BYTES),
-        Payload::Shipment(_) => 0,
+        Payload::Upload(_) => 0,
     };
     let mut artifact = Artifact::new(
         &names::artifact_name(&new.solution.name, &new.solution.version),

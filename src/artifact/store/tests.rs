@@ -57,12 +57,12 @@ fn what_a_crash_left_is_completed_where_it_is_the_same_of_the_same_scope() {
 #[test]
 fn what_goes_to_a_registry_has_no_chunks_and_is_pinned_before_it_is_sent() {
     let place = |store: &str| Place::of(Wanted { store: Some(store.to_owned()), ..Wanted::default() }).unwrap().unwrap();
-    let (kept, moved) = (Warehouse::new(place("oci://r.test/kept"), 16), Warehouse::new(place("oci://r.test/moved"), 16));
+    let (kept, moved) = (RegistryStore::new(place("oci://r.test/kept"), 16), RegistryStore::new(place("oci://r.test/moved"), 16));
     let bundle = bundle("config");
-    let packed = |warehouse| {
+    let packed = |registry_store| {
         let package = Package::of(&bundle, &new(&bundle).solution, &bundle.digest()).unwrap();
-        let shipment = Box::new(Warehouse::shipment(warehouse, "host", "orders", package));
-        Packed { digest: bundle.digest(), size: 9, payload: Payload::Shipment(shipment) }
+        let upload = Box::new(RegistryStore::upload(registry_store, "host", "orders", package));
+        Packed { digest: bundle.digest(), size: 9, payload: Payload::Upload(upload) }
     };
     let here = packed(&kept);
     let sealed = here.sealed(Timestamp::UNIX_EPOCH).unwrap();

@@ -17,11 +17,11 @@ use crate::api::condition::{self, Observation};
 use crate::api::environment::{EnvironmentStatus, ValidationStatus};
 use crate::controllers::GIVEN_UP;
 use crate::controllers::seen::Seen;
-use crate::driver::Cluster;
-use crate::driver::controller::{Next, ReconcileError, Reconciler};
-use crate::driver::records::RecordError;
 use crate::policy::check::{self, Failure, Good, READY};
 use crate::policy::environment::{self as policy, View};
+use crate::runtime::Cluster;
+use crate::runtime::controller::{Next, ReconcileError, Reconciler};
+use crate::runtime::status_writer::RecordError;
 
 use observe::ClusterVersion;
 

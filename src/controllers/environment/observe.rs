@@ -12,10 +12,10 @@ use super::prerequisites;
 use crate::api::environment::{Claim, EnvironmentType};
 use crate::api::names::{CROSS_REGION_LABEL, REGION_LABEL};
 use crate::api::{DeploymentRequest, Environment, GROUP};
-use crate::driver::Cluster;
-use crate::driver::stores::Stores;
 use crate::identity::access::{self, Access, Right};
 use crate::policy::environment::{ClaimHolder, Holder, Inside, NamespaceView, There, View, is_orphaned, opt_in_label, opt_in_verb};
+use crate::runtime::Cluster;
+use crate::runtime::stores::Stores;
 
 /// How long the version of the cluster is believed.
 const VERSION_AGE: Duration = Duration::from_hours(1);

@@ -6,8 +6,8 @@ use kube::ResourceExt;
 
 use crate::api::environment::{DeployedSolution, EnvironmentType};
 use crate::api::{Artifact, DeploymentRequest, Environment};
-use crate::driver::Cluster;
 use crate::policy::made_again::{self, Target};
+use crate::runtime::Cluster;
 
 /// What runs in the namespace of that uid by the host's records, for an Environment that was never validated before.
 pub(super) async fn past(cluster: &Cluster, environment: &Environment, environment_id: &str) -> Vec<DeployedSolution> {

@@ -9,11 +9,11 @@ use super::{Facts, Validation, good, observe, prerequisites};
 use crate::api::environment::RemoteCluster;
 use crate::api::names::{HOST_LABEL, REGION_LABEL};
 use crate::api::{Environment, GROUP};
-use crate::driver::Cluster;
-use crate::driver::remotes::Remote;
 use crate::identity::access::{Access, Right};
 use crate::policy::check::Failure;
 use crate::policy::environment::{self as policy, Inside, NamespaceView, There, View, opt_in_verb};
+use crate::runtime::Cluster;
+use crate::runtime::remotes::Remote;
 
 /// Validates it.
 pub(super) async fn validate(cluster: &Cluster, environment: &Environment, spec: &RemoteCluster, view: View) -> kube::Result<Validation> {

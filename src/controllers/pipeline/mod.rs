@@ -15,10 +15,10 @@ use crate::api::Pipeline;
 use crate::api::condition::{self, Observation};
 use crate::api::pipeline::PipelineStatus;
 use crate::controllers::{BEHIND, GIVEN_UP};
-use crate::driver::controller::{Next, ReconcileError, Reconciler};
-use crate::driver::{Cluster, status};
 use crate::policy::check::{self, Check, Failure};
 use crate::policy::pipeline as policy;
+use crate::runtime::controller::{Next, ReconcileError, Reconciler};
+use crate::runtime::{Cluster, status};
 
 /// The condition that tells whether the pipeline is shared with those it names.
 pub const SHARED: &str = "Shared";

@@ -6,9 +6,9 @@ use kube::runtime::reflector::ObjectRef;
 use crate::api::condition::find;
 use crate::api::{Pipeline, Stage};
 use crate::controllers::environment::validated;
-use crate::driver::stores::Stores;
 use crate::policy::check::READY;
 use crate::policy::pipeline::{Development, EnvironmentView, StageView, View};
+use crate::runtime::stores::Stores;
 
 /// The pipeline's environments and stages.
 pub fn view(stores: &Stores, pipeline: &Pipeline, host: &str) -> View {

@@ -4,12 +4,10 @@ use futures::future::try_join_all;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use crate::api::Environment;
 use crate::api::environment::RemoteCluster;
 use crate::api::reference::Identity;
-use crate::driver::controller::ReconcileError;
-use crate::driver::remotes::Remote;
 use crate::identity::access::{self, Access, Right};
 use crate::identity::answers::JUST_NOW;
 use crate::identity::clients::ClientError;
@@ -19,16 +17,18 @@ use crate::policy::check::Failure;
 use crate::policy::request::approvers;
 use crate::policy::request::observed::{DelegateView, Observed, Obstacle, StageView};
 use crate::policy::request::rights::{self, Lacking};
+use crate::runtime::controller::ReconcileError;
+use crate::runtime::remotes::Remote;
 
 /// Why an identity can't be acted as, by its name alone: waiting changes nothing.
 pub(super) const DELEGATE_UNUSABLE: &str = "DelegateNameUnusable";
 
-impl Pass {
+impl Reconciliation {
     /// The client that acts as the stage's delegate; once the request has started, as the identity that its status names,
     /// whatever became of the stage.
     /// In another cluster, `Err` is why there is no such client now.
     pub(super) async fn acting(&mut self, observed: &Observed) -> Result<Result<DelegateClient, Obstacle>, ReconcileError> {
-        if let Some(target) = self.around.target.clone()
+        if let Some(target) = self.related.target.clone()
             && let Some(cluster) = &target.spec.cluster
         {
             return Ok(self
@@ -114,7 +114,7 @@ impl Pass {
 
     /// Says that the target namespace is about to go, where it is: then its rights are no matter of granting, nor its objects of waiting.
     pub(super) fn going(&self, namespace: &str) -> Option<Obstacle> {
-        let is_here = self.around.target.as_ref().is_some_and(|target| target.spec.cluster.is_none());
+        let is_here = self.related.target.as_ref().is_some_and(|target| target.spec.cluster.is_none());
         let found = self.cluster.stores.namespaces.get(&ObjectRef::new(namespace))?;
         (is_here && found.metadata.deletion_timestamp.is_some()).then(|| Obstacle {
             reason: "NamespaceTerminating".into(),

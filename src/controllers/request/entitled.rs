@@ -6,21 +6,21 @@ use futures::future::OptionFuture;
 
 use super::export::Unusable;
 use super::origin::Origin;
-use crate::driver::controller::ReconcileError;
 use crate::identity::access::{self, Access, Right};
-use crate::policy::request::observed::{DelegateView, Observed, RightsFact};
+use crate::policy::request::observed::{DelegateView, Observed, RightsOutcome};
 use crate::policy::request::rights;
 use crate::policy::stage;
+use crate::runtime::controller::ReconcileError;
 
 /// Asks for the rights that admission asked for when request and stage were written, and for those on what is deployed. It borrows
 /// nothing of a pass, so that it is asked beside what takes longer. What was answered no longer ago than `age` counts.
-pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin, age: Duration) -> Result<RightsFact, ReconcileError> {
+pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin, age: Duration) -> Result<RightsOutcome, ReconcileError> {
     match origin.unusable() {
-        Some(Unusable::Waits(obstacle)) => return Ok(RightsFact::Missing(obstacle.clone())),
-        Some(Unusable::Ends(obstacle)) => return Ok(RightsFact::Refused(obstacle.clone())),
+        Some(Unusable::Waits(obstacle)) => return Ok(RightsOutcome::Missing(obstacle.clone())),
+        Some(Unusable::Ends(obstacle)) => return Ok(RightsOutcome::Refused(obstacle.clone())),
         None => {}
     }
-    let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(RightsFact::Held) };
+    let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(RightsOutcome::Held) };
     let (host, pipeline) = (&observed.request.host, &observed.request.pipeline);
     let deploys = Right::on("deploy", crate::api::GROUP, "pipelines", host).named(pipeline);
     let requester = access::as_authenticated(requester);
@@ -46,5 +46,5 @@ pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin
         missing.push(rights::disowned(&observed.request.stage, host, name, owner));
     }
     missing.extend(lacking?);
-    Ok(rights::together(missing).map_or(RightsFact::Held, RightsFact::Missing))
+    Ok(rights::together(missing).map_or(RightsOutcome::Held, RightsOutcome::Missing))
 }

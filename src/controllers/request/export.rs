@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use std::sync::Arc;
 
 use super::observe;
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use crate::api::artifact::ArtifactOrigin;
 use crate::api::reference::Identity;
 use crate::api::{Artifact, Environment, Solution};
@@ -13,13 +13,13 @@ use crate::artifact::bundle::Bundle;
 use crate::artifact::export::{self, ExportError, Exported, Source};
 use crate::artifact::store::{NewArtifact, StoreError, Stored};
 use crate::cluster::failure::Failure;
-use crate::driver::controller::ReconcileError;
-use crate::driver::trimmed;
 use crate::identity::answers::RECENT;
-use crate::policy::request::observed::{ExportFact, Observed, Obstacle};
+use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle};
 use crate::policy::storage::STORAGE_FULL;
+use crate::runtime::controller::ReconcileError;
+use crate::runtime::trimmed;
 
-impl Pass {
+impl Reconciliation {
     /// The artifact's objects: read from the store once in a pass, and verified there.
     pub(super) async fn bundle(&mut self, artifact: &Artifact) -> Result<Arc<Bundle>, StoreError> {
         if let Some((digest, bundle)) = &self.bundle
@@ -34,23 +34,23 @@ impl Pass {
 
     /// Whether a version is about to be exported, and the Solution is known as the cache keeps it.
     pub(super) fn lacks_solution(&self) -> bool {
-        self.around.artifact.is_none() && self.around.solution.as_deref().is_some_and(trimmed::is_shortened)
+        self.related.artifact.is_none() && self.related.solution.as_deref().is_some_and(trimmed::is_shortened)
     }
 
     /// Reads the Solution live: its version is judged once more on what is then exported.
     pub(super) async fn read_solution(&mut self) -> Result<(), ReconcileError> {
-        let Some(known) = self.around.solution.take() else { return Ok(()) };
+        let Some(known) = self.related.solution.take() else { return Ok(()) };
         let namespace = known.namespace().unwrap_or_default();
-        self.around.solution = observe::get::<Solution>(&self.cluster, &namespace, Some(&known.name_any())).await?;
+        self.related.solution = observe::get::<Solution>(&self.cluster, &namespace, Some(&known.name_any())).await?;
         Ok(())
     }
 
     /// Exports, or finds the version stored already.
-    pub(super) async fn export(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
+    pub(super) async fn export(&mut self, observed: &Observed) -> Result<ExportOutcome, ReconcileError> {
         if let Some(refused) = self.cluster.artifacts.refused(&self.host(), &self.request.spec.solution) {
             return Ok(Unusable::of(&refused)?.into());
         }
-        let Some(artifact) = self.around.artifact.clone() else { return self.export_anew(observed).await };
+        let Some(artifact) = self.related.artifact.clone() else { return self.export_anew(observed).await };
         if self.means_development(observed) && artifact.spec.source.oci.is_some() {
             return self.instead_of_foreign(observed).await;
         }
@@ -72,7 +72,12 @@ impl Pass {
 
     /// What is missing of a stored version is exported again from where it came, while that is still at this version: a crash left the
     /// record without its chunks, and nobody was shown its digest, or a registry lost what people may have approved.
-    async fn export_again(&mut self, observed: &Observed, artifact: &Artifact, missing: &StoreError) -> Result<ExportFact, ReconcileError> {
+    async fn export_again(
+        &mut self,
+        observed: &Observed,
+        artifact: &Artifact,
+        missing: &StoreError,
+    ) -> Result<ExportOutcome, ReconcileError> {
         let other = match &artifact.spec.source.oci {
             Some(origin) => self.taken_elsewhere(observed, artifact, origin),
             None => self.source_of(observed, artifact).err(),
@@ -82,18 +87,18 @@ impl Pass {
         }
         if artifact.spec.source.oci.is_none() {
             // Read live: what is stored under a version is what it was raised for.
-            self.around = observe::live(&self.cluster, &self.request).await?;
+            self.related = observe::live(&self.cluster, &self.request).await?;
             let wanted = &self.request.spec.solution;
-            if let Some(solution) = self.around.solution.as_ref().filter(|s| s.spec.version != wanted.version) {
+            if let Some(solution) = self.related.solution.as_ref().filter(|s| s.spec.version != wanted.version) {
                 return match Unusable::of(missing)? {
                     waits @ Unusable::Waits(_) => Ok(waits.into()),
-                    Unusable::Ends(_) => Ok(ExportFact::Refused(Obstacle {
+                    Unusable::Ends(_) => Ok(ExportOutcome::Refused(Obstacle {
                         reason: "VersionDiffers".into(),
                         message: format!(
                             "{missing}: solution {} in development environment {} is at version {} now, so that {} can't be exported again. Set the \
                              Solution's spec.version back, or ask for {}",
                             wanted.name,
-                            self.around.source.as_ref().map(|s| s.name_any()).unwrap_or_default(),
+                            self.related.source.as_ref().map(|s| s.name_any()).unwrap_or_default(),
                             solution.spec.version,
                             wanted.version,
                             solution.spec.version
@@ -106,7 +111,7 @@ impl Pass {
     }
 
     /// A stored version is used by whoever may read what it was exported from.
-    async fn reuse(&mut self, observed: &Observed, artifact: &Artifact) -> Result<ExportFact, ReconcileError> {
+    async fn reuse(&mut self, observed: &Observed, artifact: &Artifact) -> Result<ExportOutcome, ReconcileError> {
         if let Some(origin) = &artifact.spec.source.oci {
             return self.reuse_of_registry(observed, artifact, origin).await;
         }
@@ -123,13 +128,13 @@ impl Pass {
         {
             return export_obstacle(&error);
         }
-        Ok(ExportFact::Stored { digest: artifact.spec.digest.clone() })
+        Ok(ExportOutcome::Stored { digest: artifact.spec.digest.clone() })
     }
 
     /// The development environment that a stored version was exported from, and who asks for it; else why it is not for this request.
-    fn source_of(&self, observed: &Observed, artifact: &Artifact) -> Result<(Arc<Environment>, Identity), ExportFact> {
+    fn source_of(&self, observed: &Observed, artifact: &Artifact) -> Result<(Arc<Environment>, Identity), ExportOutcome> {
         let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
-        let elsewhere = |message: String| Err(ExportFact::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }));
+        let elsewhere = |message: String| Err(ExportOutcome::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }));
         let named = self.request.spec.source_environment.as_ref();
         let origin = artifact.spec.source.environment.as_ref();
         if let Some(wanted) = &observed.request.registry_source {
@@ -145,8 +150,8 @@ impl Pass {
                 "{what} was exported from environment {origin}: a version has one source for ever. Raise the version to ship it from {named}"
             ));
         }
-        let (Some(source), Some(requester)) = (self.around.source.clone(), observed.request.requester.clone()) else {
-            return Err(ExportFact::Missing(Obstacle {
+        let (Some(source), Some(requester)) = (self.related.source.clone(), observed.request.requester.clone()) else {
+            return Err(ExportOutcome::Missing(Obstacle {
                 reason: "EnvironmentNotFound".into(),
                 message: "the development environment that the version was exported from does not exist any more".into(),
             }));
@@ -170,25 +175,25 @@ impl Pass {
     }
 
     /// Why there is no room for anything new, where that is known before it is read. A registry takes what is large.
-    pub(super) fn no_room(&self, environment: Option<&str>) -> Option<ExportFact> {
-        if self.around.artifact.is_some() || self.cluster.options.artifact_store.is_some() {
+    pub(super) fn no_room(&self, environment: Option<&str>) -> Option<ExportOutcome> {
+        if self.related.artifact.is_some() || self.cluster.options.artifact_store.is_some() {
             return None;
         }
         let message = self.cluster.rooms.full(&self.host(), environment)?;
-        Some(ExportFact::Missing(Obstacle { reason: STORAGE_FULL.into(), message }))
+        Some(ExportOutcome::Missing(Obstacle { reason: STORAGE_FULL.into(), message }))
     }
 
-    pub(super) async fn export_anew(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
+    pub(super) async fn export_anew(&mut self, observed: &Observed) -> Result<ExportOutcome, ReconcileError> {
         // What is missing of a stored version is fetched again from where it came.
-        let left = self.around.artifact.as_ref().filter(|_| self.request.spec.source_environment.is_none());
+        let left = self.related.artifact.as_ref().filter(|_| self.request.spec.source_environment.is_none());
         let left = left.and_then(|artifact| artifact.spec.source.oci.clone());
         if let Some(source) = observed.request.registry_source.clone().or(left) {
             return self.fetch(observed, &source).await;
         }
         let (Some(source), Some(solution), Some(requester)) =
-            (self.around.source.clone(), self.around.solution.clone(), observed.request.requester.clone())
+            (self.related.source.clone(), self.related.solution.clone(), observed.request.requester.clone())
         else {
-            return Ok(ExportFact::Missing(Obstacle {
+            return Ok(ExportOutcome::Missing(Obstacle {
                 reason: "SolutionNotFound".into(),
                 message: "the solution does not exist in the development environment any more".into(),
             }));
@@ -248,18 +253,18 @@ impl Pass {
         stored: Result<Stored, StoreError>,
         source: &ArtifactOrigin,
         bundle: Arc<Bundle>,
-    ) -> Result<ExportFact, ReconcileError> {
+    ) -> Result<ExportOutcome, ReconcileError> {
         let Stored { artifact, is_same } = match stored {
             Ok(stored) => stored,
             Err(error) if error.failure() == Failure::Refused && error.of_place().is_none() => {
-                return Ok(ExportFact::Refused(Obstacle { reason: "ArtifactRefused".into(), message: error.to_string() }));
+                return Ok(ExportOutcome::Refused(Obstacle { reason: "ArtifactRefused".into(), message: error.to_string() }));
             }
             Err(error) => return Ok(Unusable::of(&error)?.into()),
         };
         let digest = artifact.spec.digest.clone();
         if !is_same || artifact.spec.source != *source {
             // Somebody else stored this version first: what is deployed is theirs, by the rules for what is stored.
-            self.around = observe::live(&self.cluster, &self.request).await?;
+            self.related = observe::live(&self.cluster, &self.request).await?;
             if self.means_development(observed)
                 && let Some(origin) = &artifact.spec.source.oci
             {
@@ -268,8 +273,8 @@ impl Pass {
             return self.reuse(observed, &artifact).await;
         }
         self.bundle = Some((digest.clone(), bundle));
-        self.around.artifact = Some(Arc::new(artifact));
-        Ok(ExportFact::Stored { digest })
+        self.related.artifact = Some(Arc::new(artifact));
+        Ok(ExportOutcome::Stored { digest })
     }
 }
 
@@ -293,7 +298,7 @@ impl Unusable {
     }
 }
 
-impl From<Unusable> for ExportFact {
+impl From<Unusable> for ExportOutcome {
     fn from(unusable: Unusable) -> Self {
         match unusable {
             Unusable::Waits(obstacle) => Self::Missing(obstacle),
@@ -302,11 +307,11 @@ impl From<Unusable> for ExportFact {
     }
 }
 
-fn export_obstacle(error: &ExportError) -> Result<ExportFact, ReconcileError> {
+fn export_obstacle(error: &ExportError) -> Result<ExportOutcome, ReconcileError> {
     let obstacle = Obstacle { reason: error.reason().into(), message: error.to_string() };
     match error.failure() {
         Failure::Transient => Err(ReconcileError::Transient(error.to_string())),
-        Failure::MissingRight => Ok(ExportFact::Missing(obstacle)),
-        Failure::Refused => Ok(ExportFact::Refused(obstacle)),
+        Failure::MissingRight => Ok(ExportOutcome::Missing(obstacle)),
+        Failure::Refused => Ok(ExportOutcome::Refused(obstacle)),
     }
 }

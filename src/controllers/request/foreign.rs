@@ -8,14 +8,14 @@ use kube::{Api, Client};
 use super::export::Unusable;
 use super::observe;
 use super::origin::was_deployed;
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use crate::api::{Artifact, DeploymentRequest, GROUP};
-use crate::driver::controller::ReconcileError;
-use crate::driver::open_requests::is_open;
 use crate::identity::access::{self, Right};
-use crate::policy::request::observed::{ExportFact, Observed, Obstacle};
+use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle};
+use crate::runtime::controller::ReconcileError;
+use crate::runtime::open_requests::is_open;
 
-impl Pass {
+impl Reconciliation {
     /// Whether what is meant is a development environment: the one that the request names, or, where it names nothing, one of the
     /// pipeline's that has the Solution.
     pub(super) fn means_development(&self, observed: &Observed) -> bool {
@@ -25,16 +25,16 @@ impl Pass {
 
     /// Exports in place of what is stored from a registry, where nothing was ever deployed from that, no request is about it, and whoever
     /// asks may update the Solution: it is theirs. Else it is refused.
-    pub(super) async fn instead_of_foreign(&mut self, observed: &Observed) -> Result<ExportFact, ReconcileError> {
+    pub(super) async fn instead_of_foreign(&mut self, observed: &Observed) -> Result<ExportOutcome, ReconcileError> {
         // Read live: what is stored is given up on it.
-        self.around = observe::live(&self.cluster, &self.request).await?;
-        let Some(artifact) = self.around.artifact.clone() else { return self.export_anew(observed).await };
+        self.related = observe::live(&self.cluster, &self.request).await?;
+        let Some(artifact) = self.related.artifact.clone() else { return self.export_anew(observed).await };
         let Some(origin) = artifact.spec.source.oci.clone() else { return Err(ReconcileError::Overtaken) };
         if was_deployed(&artifact) {
             return Ok(self.foreign(&artifact, &origin, ""));
         }
         let wanted = self.request.spec.solution.clone();
-        let developed = self.around.solution.as_ref().zip(self.around.source.as_ref());
+        let developed = self.related.solution.as_ref().zip(self.related.source.as_ref());
         let Some((solution, source)) = developed.filter(|(solution, _)| solution.spec.version == wanted.version) else {
             return Ok(self.foreign(&artifact, &origin, ""));
         };
@@ -53,25 +53,25 @@ impl Pass {
         if let Err(error) = self.cluster.artifacts.give_up(&artifact).await {
             return Ok(Unusable::of(&error)?.into());
         }
-        self.around.artifact = None;
+        self.related.artifact = None;
         self.export_anew(observed).await
     }
 
     /// Says that the version is taken, by what, and what to do.
-    pub(super) fn foreign(&self, artifact: &Artifact, origin: &str, holds: &str) -> ExportFact {
+    pub(super) fn foreign(&self, artifact: &Artifact, origin: &str, holds: &str) -> ExportOutcome {
         let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
-        let place = self.around.source.as_ref().map(|environment| environment.name_any()).unwrap_or_default();
+        let place = self.related.source.as_ref().map(|environment| environment.name_any()).unwrap_or_default();
         let by = &artifact.spec.exported_by.username;
         let (url, digest) = origin.split_once('@').unwrap_or((origin, ""));
         if let Some(named) = &self.request.spec.source_environment {
-            return ExportFact::Refused(Obstacle {
+            return ExportOutcome::Refused(Obstacle {
                 reason: "ExportedElsewhere".into(),
                 message: format!(
                     "{what} was taken from {origin}, as {by} asked: a version has one source for ever.{holds} Raise the version to ship it from {named}"
                 ),
             });
         }
-        ExportFact::Refused(Obstacle {
+        ExportOutcome::Refused(Obstacle {
             reason: "SourceDiffers".into(),
             message: format!(
                 "{what} was taken from {origin}, as {by} asked, and this request, which names no source, means what is developed in environment \

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::Client;
 
-use super::pass::Pass;
 use super::planning::Hindrance;
+use super::reconciliation::Reconciliation;
 use crate::api::names::CONNECTION_LABEL;
 use crate::api::plan::{AccessedObject, PlanResult};
 use crate::cluster::cluster_scope;
@@ -17,13 +17,13 @@ use crate::deploy::plan::dangling_bindings;
 use crate::deploy::plan::planned::Planned;
 use crate::deploy::plan::prerequisites::{self, Missing, Needed};
 use crate::deploy::plan::rbac_changes;
-use crate::driver::controller::ReconcileError;
 use crate::identity::OPERATOR_NAME;
 use crate::identity::OPERATOR_NAMESPACE;
 use crate::identity::access::{self, Right};
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::observed::Obstacle;
 use crate::policy::request::{sharing, told};
+use crate::runtime::controller::ReconcileError;
 
 /// How many Secrets and accounts a plan lists (its schema says so).
 const MOST_ACCESS: usize = 64;
@@ -110,10 +110,10 @@ impl Found {
     }
 }
 
-impl Pass {
+impl Reconciliation {
     /// What the solution's own bindings share and the stage does not let anybody share. Once the request has started, it was judged before.
     pub(super) fn forbidden(&self, namespace: &str, objects: &[serde_json::Value]) -> Vec<PlanResult> {
-        let Some(stage) = self.around.stage.as_ref().filter(|_| self.status().start_time.is_none()) else { return Vec::new() };
+        let Some(stage) = self.related.stage.as_ref().filter(|_| self.status().start_time.is_none()) else { return Vec::new() };
         sharing::forbidden_by_binding(&self.request.spec.stage, stage.spec.sharing.as_ref(), &rbac_changes::shared(objects, namespace))
     }
 
@@ -190,7 +190,7 @@ impl Pass {
 
     /// The first few findings in full, and the others by name: nothing of what is to be put right is kept for another round.
     pub(super) fn said(&self, results: &[PlanResult]) -> String {
-        let namespace = self.around.target.as_ref().map(|target| target.spec.namespace.as_str()).unwrap_or_default();
+        let namespace = self.related.target.as_ref().map(|target| target.spec.namespace.as_str()).unwrap_or_default();
         said(results, namespace)
     }
 }

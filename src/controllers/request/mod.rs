@@ -8,8 +8,8 @@ mod judging;
 mod observe;
 mod origin;
 mod outcome;
-mod pass;
 mod planning;
+mod reconciliation;
 mod reduced;
 mod registry;
 mod rollback;
@@ -26,11 +26,11 @@ use kube::ResourceExt;
 use crate::api::DeploymentRequest;
 use crate::controllers::environment::CROWDED;
 use crate::deploy::apply::Applied;
-use crate::driver::Cluster;
-use crate::driver::controller::{Next, ReconcileError, Reconciler};
-use crate::driver::{open_requests, trimmed};
+use crate::runtime::Cluster;
+use crate::runtime::controller::{Next, ReconcileError, Reconciler};
+use crate::runtime::{open_requests, trimmed};
 
-use pass::Pass;
+use reconciliation::Reconciliation;
 use window::Readers;
 
 /// Works on requests.
@@ -107,18 +107,18 @@ impl Reconciler for RequestController {
         };
         // It is gone, or has ended meanwhile: the watch brings that.
         let Some(request) = request.filter(|request| open_requests::is_open(request)) else { return Ok(Next::Done) };
-        let pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await?;
-        let remote = pass.around.target.as_ref().and_then(|target| target.spec.cluster.clone());
-        let admitted = remote.map(|remote| self.cluster.remotes.admit(&pass.host(), &remote));
+        let reconciliation = Reconciliation::new(self.cluster.clone(), self.running.clone(), request).await?;
+        let remote = reconciliation.related.target.as_ref().and_then(|target| target.spec.cluster.clone());
+        let admitted = remote.map(|remote| self.cluster.remotes.admit(&reconciliation.host(), &remote));
         if matches!(admitted, Some(None)) {
             return Ok(Next::After(CROWDED));
         }
         // It holds the states of all steps, of which most passes take few.
-        Box::pin(pass.run()).await
+        Box::pin(reconciliation.run()).await
     }
 
     async fn give_up(&self, request: Arc<DeploymentRequest>, why: String) -> Result<Next, ReconcileError> {
-        let mut pass = Pass::new(self.cluster.clone(), self.running.clone(), request).await?;
-        Box::pin(pass.give_up(reduced::INTERNAL_ERROR, &why)).await
+        let mut reconciliation = Reconciliation::new(self.cluster.clone(), self.running.clone(), request).await?;
+        Box::pin(reconciliation.give_up(reduced::INTERNAL_ERROR, &why)).await
     }
 }

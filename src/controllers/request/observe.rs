@@ -16,18 +16,18 @@ use crate::api::names;
 use crate::api::request_status::{Approval, StepDecision, condition_types};
 use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage, duration};
-use crate::driver::Cluster;
-use crate::driver::controller::ReconcileError;
-use crate::driver::trimmed;
 use crate::policy::request::observed::{
-    ArtifactView, ClaimView, CurrentVersion, Decided, DelegateView, DeploymentView, Facts, Lookup, Observed, PipelineView, PreviousStage,
-    Replaced, RequestView, Rival, SolutionView, SourceView, StageView, TargetView,
+    ArtifactView, ClaimView, CurrentVersion, Decided, DelegateView, DeploymentView, Lookup, Observed, PipelineView, PreviousStage,
+    Replaced, RequestView, Rival, SolutionView, SourceView, StageView, StepOutcomes, TargetView,
 };
 use crate::policy::stage::TargetCluster;
+use crate::runtime::Cluster;
+use crate::runtime::controller::ReconcileError;
+use crate::runtime::trimmed;
 
 /// The objects that a request is about. What it does not name, or what was not found, is `None`.
 #[derive(Clone, Default)]
-pub struct Surroundings {
+pub struct RelatedObjects {
     /// Its pipeline.
     pub pipeline: Option<Arc<Pipeline>>,
     /// Its stage.
@@ -55,7 +55,7 @@ pub struct Surroundings {
 }
 
 /// Gathers from the caches.
-pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Result<Surroundings, ReconcileError> {
+pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Result<RelatedObjects, ReconcileError> {
     let host = request.namespace().unwrap_or_default();
     let stores = &cluster.stores;
     let stage_of = |name: &str| stores.stages.get(&ObjectRef::new(name).within(&host));
@@ -93,7 +93,7 @@ pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Result<Su
         })
         .collect();
     let dependency = origin::dependency(stores, &host, stage.as_deref(), artifact.as_deref());
-    Ok(Surroundings {
+    Ok(RelatedObjects {
         pipeline,
         stage,
         previous,
@@ -110,7 +110,7 @@ pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Result<Su
 }
 
 /// Reads everything live.
-pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<Surroundings, ReconcileError> {
+pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<RelatedObjects, ReconcileError> {
     let host = request.namespace().unwrap_or_default();
     let pipeline = get::<Pipeline>(cluster, &host, Some(&request.spec.pipeline)).await?;
     let stage = get::<Stage>(cluster, &host, Some(&request.spec.stage)).await?;
@@ -139,7 +139,7 @@ pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<Surr
         })
         .collect();
     let dependency = origin::dependency(&cluster.stores, &host, stage.as_deref(), artifact.as_deref());
-    Ok(Surroundings {
+    Ok(RelatedObjects {
         pipeline,
         stage,
         previous,
@@ -200,41 +200,41 @@ fn source_name(
 /// The views that decisions are made on.
 pub fn views(
     request: &DeploymentRequest,
-    around: &Surroundings,
-    facts: &Facts,
+    related: &RelatedObjects,
+    outcomes: &StepOutcomes,
     accept_timeout: std::time::Duration,
 ) -> Result<Observed, ReconcileError> {
     let solution = &request.spec.solution.name;
-    let target_name = around.stage.as_ref().map(|s| s.spec.target_environment.clone());
-    let rivals = around
+    let target_name = related.stage.as_ref().map(|s| s.spec.target_environment.clone());
+    let rivals = related
         .others
         .iter()
         .filter(|(_, environment)| *environment == target_name && target_name.is_some())
         .map(|(other, _)| rival(other))
         .collect();
-    let previous_in_flight = around.previous.as_ref().and_then(|previous| {
+    let previous_in_flight = related.previous.as_ref().and_then(|previous| {
         let in_flight = |other: &DeploymentRequest| {
             other.spec.stage == previous.name_any() && other.spec.solution.version == request.spec.solution.version
         };
-        around.others.iter().find(|(other, _)| in_flight(other)).map(|(other, _)| other.name_any())
+        related.others.iter().find(|(other, _)| in_flight(other)).map(|(other, _)| other.name_any())
     });
     Ok(Observed {
         request: request_view(request)?,
-        pipeline: around.pipeline.as_deref().map(pipeline_view).into(),
-        stage: around.stage.as_deref().map(|s| stage_view(s, around)).into(),
-        target: around.target.as_deref().map(|e| target_view(e, solution, around.artifact.as_deref())).into(),
-        source: around.source.as_deref().map(source_view).into(),
-        solution: match around.solution.as_deref() {
+        pipeline: related.pipeline.as_deref().map(pipeline_view).into(),
+        stage: related.stage.as_deref().map(|s| stage_view(s, related)).into(),
+        target: related.target.as_deref().map(|e| target_view(e, solution, related.artifact.as_deref())).into(),
+        source: related.source.as_deref().map(source_view).into(),
+        solution: match related.solution.as_deref() {
             Some(s) => Lookup::Present(SolutionView { version: version(&s.spec.version)? }),
             None => Lookup::Absent,
         },
-        artifact: around.artifact.as_deref().map(artifact_view).into(),
+        artifact: related.artifact.as_deref().map(artifact_view).into(),
         rivals,
         previous_in_flight,
-        dependency_in_flight: around.dependency.as_ref().map(|other| other.name_any()),
-        developed_in: around.developed_in.iter().map(|environment| environment.name_any()).collect(),
-        confirmed: around.confirmed,
-        facts: facts.clone(),
+        dependency_in_flight: related.dependency.as_ref().map(|other| other.name_any()),
+        developed_in: related.developed_in.iter().map(|environment| environment.name_any()).collect(),
+        confirmed: related.confirmed,
+        outcomes: outcomes.clone(),
         accept_timeout,
     })
 }
@@ -298,7 +298,7 @@ fn pipeline_view(pipeline: &Pipeline) -> PipelineView {
     }
 }
 
-fn stage_view(stage: &Stage, around: &Surroundings) -> StageView {
+fn stage_view(stage: &Stage, related: &RelatedObjects) -> StageView {
     let spec = &stage.spec;
     let status = stage.status.as_ref();
     let delegate = match &spec.delegated_deployment {
@@ -308,7 +308,7 @@ fn stage_view(stage: &Stage, around: &Surroundings) -> StageView {
         Some(_) => DelegateView::StageOwner { owner: spec.owner.clone().unwrap_or_default() },
         None => DelegateView::Requester,
     };
-    let previous = around.previous.as_deref().zip(around.previous_environment.as_deref());
+    let previous = related.previous.as_deref().zip(related.previous_environment.as_deref());
     let place = previous.map(|(stage, environment)| origin::place(stage, environment));
     let lasting = |text: &str| duration::parse(text).unwrap_or_default();
     StageView {

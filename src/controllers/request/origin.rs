@@ -8,19 +8,19 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::export::Unusable;
 use super::observe::get;
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use crate::api::reference::Identity;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 use crate::artifact::bundle::Bundle;
 use crate::artifact::export::{self, ExportError};
 use crate::cluster::discovery::Discovery;
 use crate::cluster::failure::Failure;
-use crate::driver::Cluster;
-use crate::driver::controller::ReconcileError;
-use crate::driver::stores::Stores;
 use crate::identity::access::{Access, Right};
-use crate::policy::request::observed::{ExportFact, Observed, Obstacle, Place};
+use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle, Place};
 use crate::policy::request::rights;
+use crate::runtime::Cluster;
+use crate::runtime::controller::ReconcileError;
+use crate::runtime::stores::Stores;
 
 /// A stage and the Environment that it leads to, as records are compared with them.
 pub(super) fn place(stage: &Stage, environment: &Environment) -> Place {
@@ -137,19 +137,19 @@ impl Origin {
     }
 }
 
-impl Pass {
+impl Reconciliation {
     /// What the requester is asked about: what was exported where it was exported from, at every stage alike; and whether they may take
     /// the next version of what others develop.
     pub(super) async fn origin(&mut self, observed: &Observed) -> Result<Origin, ReconcileError> {
         let wanted = &self.request.spec.solution;
         let mut origin = Origin { solution: wanted.name.clone(), version: wanted.version.clone(), ..Origin::default() };
-        let artifact = self.around.artifact.clone();
+        let artifact = self.related.artifact.clone();
         let never_deployed = artifact.as_ref().is_none_or(|artifact| !was_deployed(artifact));
         if observed.request.repository.is_some() && never_deployed {
-            origin.developed = self.around.developed_in.iter().map(|e| (e.name_any(), e.spec.namespace.clone())).collect();
+            origin.developed = self.related.developed_in.iter().map(|e| (e.name_any(), e.spec.namespace.clone())).collect();
         }
         // The export of this very pass has just asked.
-        let asked = matches!(observed.facts.export, Some(ExportFact::Stored { .. }));
+        let asked = matches!(observed.outcomes.export, Some(ExportOutcome::Stored { .. }));
         let Some(artifact) = artifact.filter(|_| !asked) else { return Ok(origin) };
         let Some(namespace) = self.exported_from(&artifact).await? else { return Ok(origin) };
         match self.bundle(&artifact).await {
@@ -168,7 +168,7 @@ impl Pass {
     async fn exported_from(&self, artifact: &Artifact) -> Result<Option<String>, ReconcileError> {
         let source = &artifact.spec.source;
         let Some(name) = source.environment.as_deref() else { return Ok(None) };
-        let known = self.around.source.clone().filter(|environment| environment.name_any() == name);
+        let known = self.related.source.clone().filter(|environment| environment.name_any() == name);
         let environment = match known {
             Some(environment) => Some(environment),
             None => get::<Environment>(&self.cluster, &self.host(), Some(name)).await?,

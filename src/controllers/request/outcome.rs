@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
 
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use super::{Way, reduced};
 use crate::api::artifact::{DeploymentRecord, Outcome};
 use crate::api::bounds;
@@ -13,14 +13,14 @@ use crate::api::environment::{DeployedSolution, FailedDeployment};
 use crate::api::pipeline::Trigger;
 use crate::api::request_status::RunStatus;
 use crate::cluster::errors;
-use crate::driver::controller::ReconcileError;
-use crate::driver::records::RecordError;
-use crate::driver::status;
 use crate::policy::record;
 use crate::policy::request::decisions;
 use crate::policy::request::observed::Observed;
 use crate::policy::request::report::{self, Report};
 use crate::policy::request::step::{End, Ending, Progress};
+use crate::runtime::controller::ReconcileError;
+use crate::runtime::status;
+use crate::runtime::status_writer::RecordError;
 
 /// The most characters of an artifact's summary.
 const MAX_SUMMARY: usize = 2048;
@@ -29,7 +29,7 @@ const MOST_ENTRIES: usize = 64;
 /// The most characters of a message in an artifact's record.
 const MAX_RECORDED: usize = 1024;
 
-impl Pass {
+impl Reconciliation {
     pub(super) async fn finish(&mut self, observed: &Observed, ending: &Ending, now: Timestamp) -> Result<(), ReconcileError> {
         self.end(&report::ended(observed, ending), ending, now).await
     }
@@ -97,7 +97,7 @@ impl Pass {
 
     /// Whether the claim on the target is this request's.
     fn holds_claim(&self) -> bool {
-        let solutions = self.around.target.iter().flat_map(|target| &target.status).flat_map(|status| &status.solutions);
+        let solutions = self.related.target.iter().flat_map(|target| &target.status).flat_map(|status| &status.solutions);
         let claim = solutions.into_iter().find(|s| s.name == self.request.spec.solution.name).and_then(|s| s.claim.as_ref());
         claim.is_some_and(|claim| claim.request_uid == self.uid())
     }
@@ -106,7 +106,7 @@ impl Pass {
     async fn record_or_release(&self, run: &RunStatus, end: Timestamp, ending: &Ending) -> Result<(), ReconcileError> {
         let Some(why) = refused(self.record_in_environment(run, end, ending).await)? else { return Ok(()) };
         tracing::error!(request = %self.request.name_any(), host = %self.host(), why, "the record of what runs in an environment was refused");
-        let Some(target) = &self.around.target else { return Ok(()) };
+        let Some(target) = &self.related.target else { return Ok(()) };
         let (uid, host, name) = (self.uid(), self.host(), target.name_any());
         let released = self.cluster.records.environments.update(&host, &name, move |_, status| {
             status.solutions.iter_mut().filter(|s| s.claim.as_ref().is_some_and(|c| c.request_uid == uid)).for_each(|s| s.claim = None);
@@ -133,7 +133,7 @@ impl Pass {
         let good = ending.end == End::Succeeded;
         let (Some(artifact), Some(plan)) = (&run.artifact, &run.plan) else { return Ok(()) };
         let decisions = decisions::of(self.request.status.as_ref(), &run.conditions);
-        let target = self.around.target.as_ref();
+        let target = self.related.target.as_ref();
         let digest = artifact.digest.clone();
         let own = DeploymentRecord {
             request_uid: self.uid(),
@@ -186,7 +186,7 @@ impl Pass {
     }
 
     async fn record_in_environment(&self, run: &RunStatus, end: Timestamp, ending: &Ending) -> Result<(), ReconcileError> {
-        let Some(target) = &self.around.target else { return Ok(()) };
+        let Some(target) = &self.related.target else { return Ok(()) };
         let uid = self.uid();
         let deployed = ending.end == End::Succeeded && run.start_time.is_some();
         let failed = run.start_time.map(|_| FailedDeployment {

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use super::acting;
 use super::export::Unusable;
 use super::judging::Judge;
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use super::target::NOT_APPLIED;
 use super::told;
 use crate::api::environment::DeployedSolution;
@@ -23,14 +23,14 @@ use crate::deploy::plan::prerequisites;
 use crate::deploy::plan::quota;
 use crate::deploy::plan::{self, PlanError};
 use crate::deploy::settings::{self, Resolved};
-use crate::driver::controller::ReconcileError;
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::adoption;
 use crate::policy::request::difference;
 use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
-use crate::policy::request::observed::{ApplyFact, CurrentVersion, DelegateView, Observed, Obstacle, PlanFact};
+use crate::policy::request::observed::{ApplyOutcome, CurrentVersion, DelegateView, Observed, Obstacle, PlanOutcome};
 use crate::policy::request::warnings;
+use crate::runtime::controller::ReconcileError;
 
 /// A plan that can be carried out in this pass.
 pub(super) struct Prepared {
@@ -65,23 +65,26 @@ pub(super) enum Hindrance {
     Refused(&'static str, Vec<PlanResult>),
 }
 
-impl Pass {
-    pub(super) async fn plan(&mut self, observed: &Observed) -> Result<PlanFact, ReconcileError> {
+impl Reconciliation {
+    pub(super) async fn plan(&mut self, observed: &Observed) -> Result<PlanOutcome, ReconcileError> {
         match (self.planned(observed).await, &self.remote) {
             // What another cluster does not answer is said, and is no reason to be silent.
-            (Err(ReconcileError::Api(error)), Some(remote)) => Ok(PlanFact::Missing(acting::unanswered(remote, &error))),
+            (Err(ReconcileError::Api(error)), Some(remote)) => Ok(PlanOutcome::Missing(acting::unanswered(remote, &error))),
             (outcome, _) => outcome,
         }
     }
 
-    async fn planned(&mut self, observed: &Observed) -> Result<PlanFact, ReconcileError> {
+    async fn planned(&mut self, observed: &Observed) -> Result<PlanOutcome, ReconcileError> {
         let (Some(stage), Some(target), Some(artifact)) =
-            (observed.stage.present(), self.around.target.clone(), self.around.artifact.clone())
+            (observed.stage.present(), self.related.target.clone(), self.related.artifact.clone())
         else {
-            return Ok(PlanFact::Refused(Obstacle { reason: "NothingToPlan".into(), message: "stage, target or artifact is gone".into() }));
+            return Ok(PlanOutcome::Refused(Obstacle {
+                reason: "NothingToPlan".into(),
+                message: "stage, target or artifact is gone".into(),
+            }));
         };
         if matches!(stage.delegate, DelegateView::StageOwner { .. }) && !artifact.spec.connection_references.is_empty() {
-            return Ok(PlanFact::Refused(Obstacle {
+            return Ok(PlanOutcome::Refused(Obstacle {
                 reason: "ConnectionReferencesNeedServicePrincipal".into(),
                 message: format!(
                     "{} has connection references, and stage {} deploys as its owner: a person's rights are not lent to a solution's connections. Use a stage with a service principal",
@@ -91,8 +94,8 @@ impl Pass {
         }
         let client = match self.acting(observed).await? {
             Ok(client) => client,
-            Err(obstacle) if obstacle.reason == acting::DELEGATE_UNUSABLE => return Ok(PlanFact::Refused(obstacle)),
-            Err(obstacle) => return Ok(PlanFact::Missing(obstacle)),
+            Err(obstacle) if obstacle.reason == acting::DELEGATE_UNUSABLE => return Ok(PlanOutcome::Refused(obstacle)),
+            Err(obstacle) => return Ok(PlanOutcome::Missing(obstacle)),
         };
         let dry = match self.dry_run(&client, &target, &artifact).await? {
             Ok(dry) => dry,
@@ -103,7 +106,7 @@ impl Pass {
             && let Some(replaced) = &replaces
             && let Some(obstacle) = self.no_way_back(&observed.request.stage, replaced).await?
         {
-            return Ok(PlanFact::Missing(obstacle));
+            return Ok(PlanOutcome::Missing(obstacle));
         }
         let delegate = gates::deployer(observed, stage);
         let marked = dry.planned.marked_for_hash();
@@ -192,7 +195,7 @@ impl Pass {
             None => summary,
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
-        Ok(PlanFact::Ready { hash, summary })
+        Ok(PlanOutcome::Ready { hash, summary })
     }
 
     /// Why what is replaced could not be put back, as the plan promises: the registry that it is kept in doesn't have it.
@@ -308,31 +311,31 @@ impl Pass {
 
     /// Whether fields of other field managers are taken over.
     fn force(&self) -> bool {
-        self.around.stage.as_ref().is_some_and(|s| s.spec.deployment.force)
+        self.related.stage.as_ref().is_some_and(|s| s.spec.deployment.force)
     }
 
     /// Keeps all findings for the status, and names the first few.
-    fn hindered(&mut self, hindrance: Hindrance) -> PlanFact {
+    fn hindered(&mut self, hindrance: Hindrance) -> PlanOutcome {
         match hindrance {
-            Hindrance::Missing(obstacle) => PlanFact::Missing(obstacle),
-            Hindrance::Awaited(reason, results) => PlanFact::Missing(self.awaited(reason, &results)),
-            Hindrance::Unusable(obstacle) => PlanFact::Refused(obstacle),
+            Hindrance::Missing(obstacle) => PlanOutcome::Missing(obstacle),
+            Hindrance::Awaited(reason, results) => PlanOutcome::Missing(self.awaited(reason, &results)),
+            Hindrance::Unusable(obstacle) => PlanOutcome::Refused(obstacle),
             Hindrance::Refused(reason, results) => {
                 let message = format!("nothing was written; {}", self.said(&results));
                 self.results = results;
-                PlanFact::Refused(Obstacle { reason: reason.into(), message })
+                PlanOutcome::Refused(Obstacle { reason: reason.into(), message })
             }
         }
     }
 
     /// The same for what is planned anew midway, when part of it may have been written: told as if the write had been refused.
-    pub(super) fn hindered_midway(&mut self, hindrance: Hindrance) -> ApplyFact {
+    pub(super) fn hindered_midway(&mut self, hindrance: Hindrance) -> ApplyOutcome {
         match hindrance {
-            Hindrance::Missing(obstacle) => ApplyFact::Missing(obstacle),
-            Hindrance::Unusable(obstacle) => ApplyFact::Failed(obstacle),
+            Hindrance::Missing(obstacle) => ApplyOutcome::Missing(obstacle),
+            Hindrance::Unusable(obstacle) => ApplyOutcome::Failed(obstacle),
             // Whoever asks may have applied the Environment that lists the kinds a moment later.
             Hindrance::Awaited(reason, results) if reason == cluster_scope::NOT_LISTED => {
-                ApplyFact::Missing(self.awaited(reason, &results))
+                ApplyOutcome::Missing(self.awaited(reason, &results))
             }
             Hindrance::Awaited(_, results) | Hindrance::Refused(_, results) => {
                 let error = |r: PlanResult| ObjectError { kind: r.kind, name: r.name, reason: r.reason, message: r.message };
@@ -342,10 +345,10 @@ impl Pass {
     }
 
     /// Keeps what could not be applied for the status, and names the first few.
-    pub(super) fn not_applied(&mut self, errors: Vec<ObjectError>, what: &str) -> ApplyFact {
+    pub(super) fn not_applied(&mut self, errors: Vec<ObjectError>, what: &str) -> ApplyOutcome {
         let message = format!("{what}: {}", first_few(errors.iter().map(named)));
         self.errors.extend(errors);
-        ApplyFact::Failed(Obstacle { reason: "ApplyFailed".into(), message })
+        ApplyOutcome::Failed(Obstacle { reason: "ApplyFailed".into(), message })
     }
 }
 

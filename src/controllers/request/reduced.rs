@@ -2,22 +2,22 @@
 
 use jiff::Timestamp;
 
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use crate::api::bounds;
 use crate::api::condition::{Condition, ConditionStatus, Observation};
 use crate::api::duration;
 use crate::api::request_status::{RunStatus, condition_types as types};
-use crate::driver::controller::{Next, ReconcileError};
 pub(super) use crate::policy::check::INTERNAL_ERROR;
 use crate::policy::clock;
 use crate::policy::request::deployment::DEFAULT_TIMEOUT;
 use crate::policy::request::report::Report;
 use crate::policy::request::step::{End, Ending, Progress};
+use crate::runtime::controller::{Next, ReconcileError};
 
 /// The most characters of a message that surely fits.
 const FEW: usize = 1024;
 
-impl Pass {
+impl Reconciliation {
     /// Ends a request, whatever it is that keeps it from being decided on. One that has started keeps its time to get on by itself, unless
     /// nothing could be written of that either.
     pub(super) async fn give_up(&mut self, reason: &str, why: &str) -> Result<Next, ReconcileError> {
@@ -25,7 +25,7 @@ impl Pass {
         let run = self.status();
         let mut message = bounds::text(why, FEW);
         if let Some(started) = run.start_time {
-            let asked = self.around.stage.as_ref().and_then(|stage| duration::parse(&stage.spec.deployment.timeout));
+            let asked = self.related.stage.as_ref().and_then(|stage| duration::parse(&stage.spec.deployment.timeout));
             let deadline = clock::after(started, asked.unwrap_or(DEFAULT_TIMEOUT));
             if reason == INTERNAL_ERROR && now < deadline {
                 return Ok(Next::After(deadline.duration_since(now).try_into().unwrap_or_default()));

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 
 use super::export::Unusable;
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
 use crate::api::pipeline::ArtifactRepository;
@@ -20,25 +20,25 @@ use crate::cluster::failure::Failure;
 use crate::cluster::lookup;
 use crate::cluster::object;
 use crate::cluster::resources::Resources;
-use crate::driver::controller::ReconcileError;
 use crate::identity::access::Right;
 use crate::identity::grants;
-use crate::policy::request::observed::{ExportFact, Observed, Obstacle, ResolveFact};
+use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle, ResolveOutcome};
+use crate::runtime::controller::ReconcileError;
 
-impl Pass {
+impl Reconciliation {
     /// Asks what the request's tag means and writes it down; else what is in the way.
-    pub(super) async fn resolve(&mut self) -> Result<Option<ResolveFact>, ReconcileError> {
+    pub(super) async fn resolve(&mut self) -> Result<Option<ResolveOutcome>, ReconcileError> {
         let Some(source) = self.request.spec.artifact.as_ref().map(|a| a.oci.clone()) else { return Ok(None) };
         let (Some(repository), Some(tag)) = (Repository::parse(&source.url), &source.tag) else { return Ok(None) };
         let (asker, access) = match self.way_to(&repository).await? {
             Ok(way) => way,
-            Err(Unusable::Waits(obstacle)) => return Ok(Some(ResolveFact::Missing(obstacle))),
-            Err(Unusable::Ends(obstacle)) => return Ok(Some(ResolveFact::Refused(obstacle))),
+            Err(Unusable::Waits(obstacle)) => return Ok(Some(ResolveOutcome::Missing(obstacle))),
+            Err(Unusable::Ends(obstacle)) => return Ok(Some(ResolveOutcome::Refused(obstacle))),
         };
         let digest = match self.cluster.registries.resolve(&asker, &repository, tag, &access).await {
             Ok(digest) => digest,
-            Err(error) if error.failure() == Failure::Refused => return Ok(Some(ResolveFact::Refused(obstacle(&error)))),
-            Err(error) => return Ok(Some(ResolveFact::Missing(obstacle(&error)))),
+            Err(error) if error.failure() == Failure::Refused => return Ok(Some(ResolveOutcome::Refused(obstacle(&error)))),
+            Err(error) => return Ok(Some(ResolveOutcome::Missing(obstacle(&error)))),
         };
         let mut new = self.status();
         new.source = Some(format!("{repository}@{digest}"));
@@ -47,9 +47,9 @@ impl Pass {
     }
 
     /// Fetches what the request is about, and stores it.
-    pub(super) async fn fetch(&mut self, observed: &Observed, source: &str) -> Result<ExportFact, ReconcileError> {
+    pub(super) async fn fetch(&mut self, observed: &Observed, source: &str) -> Result<ExportOutcome, ReconcileError> {
         let (Some((repository, digest)), Some(requester)) = (repository::pinned(source), observed.request.requester.clone()) else {
-            return Ok(ExportFact::Refused(Obstacle {
+            return Ok(ExportOutcome::Refused(Obstacle {
                 reason: "SourceInvalid".into(),
                 message: format!("{source} does not name a repository and a digest: make a new request"),
             }));
@@ -64,8 +64,8 @@ impl Pass {
         let wanted = self.request.spec.solution.clone();
         let written = match self.cluster.registries.fetch(&asker, &repository, digest, &wanted, &access).await {
             Ok(written) => written,
-            Err(error) if error.failure() == Failure::Refused => return Ok(ExportFact::Refused(obstacle(&error))),
-            Err(error) => return Ok(ExportFact::Missing(obstacle(&error))),
+            Err(error) if error.failure() == Failure::Refused => return Ok(ExportOutcome::Refused(obstacle(&error))),
+            Err(error) => return Ok(ExportOutcome::Missing(obstacle(&error))),
         };
         if let Some(unwelcome) = self.cluster_scoped(source, &written).await? {
             return Ok(unwelcome);
@@ -94,18 +94,18 @@ impl Pass {
         observed: &Observed,
         artifact: &Artifact,
         origin: &str,
-    ) -> Result<ExportFact, ReconcileError> {
+    ) -> Result<ExportOutcome, ReconcileError> {
         if let Some(refusal) = self.taken_elsewhere(observed, artifact, origin) {
             return Ok(refusal);
         }
         match self.bundle(artifact).await {
-            Ok(_) => Ok(ExportFact::Stored { digest: artifact.spec.digest.clone() }),
+            Ok(_) => Ok(ExportOutcome::Stored { digest: artifact.spec.digest.clone() }),
             Err(error) => Ok(Unusable::of(&error)?.into()),
         }
     }
 
     /// Why a stored version that came from a registry is not what this request is about.
-    pub(super) fn taken_elsewhere(&self, observed: &Observed, artifact: &Artifact, origin: &str) -> Option<ExportFact> {
+    pub(super) fn taken_elsewhere(&self, observed: &Observed, artifact: &Artifact, origin: &str) -> Option<ExportOutcome> {
         let wanted = match (&self.request.spec.source_environment, &observed.request.registry_source) {
             (Some(environment), _) => environment,
             (None, Some(source)) if source != origin => source,
@@ -114,7 +114,7 @@ impl Pass {
         let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
         let message =
             format!("{what} was taken from {origin}: a version has one source for ever. Raise the version to ship it from {wanted}");
-        Some(ExportFact::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }))
+        Some(ExportOutcome::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }))
     }
 
     /// How the pipeline lets a repository be reached, and for whom.
@@ -132,7 +132,7 @@ impl Pass {
                 ),
             })));
         }
-        let pipeline = self.around.pipeline.clone();
+        let pipeline = self.related.pipeline.clone();
         let listed = pipeline.as_ref().map(|p| p.spec.artifact_repositories.as_slice()).unwrap_or_default();
         let url = repository::covering(listed.iter().map(|r| r.url.as_str()), wanted);
         let Some(entry) = listed.iter().find(|r| Some(r.url.as_str()) == url) else {
@@ -186,15 +186,19 @@ impl Pass {
 
     /// What is known to belong to the whole cluster, and may not in this target, is refused before the version is taken by it. Kinds that
     /// only the target has are judged there.
-    async fn cluster_scoped(&self, source: &str, written: &Written) -> Result<Option<ExportFact>, ReconcileError> {
-        let Some(target) = self.around.target.clone() else { return Ok(None) };
+    async fn cluster_scoped(&self, source: &str, written: &Written) -> Result<Option<ExportOutcome>, ReconcileError> {
+        let Some(target) = self.related.target.clone() else { return Ok(None) };
         for held in written.bundle.objects() {
             let Some(unwelcome) = cluster_scope::judge(held, &target.name_any(), &target.spec.cluster_scoped) else { continue };
             let found = self.cluster.discovery.resource(object::api_version(held), object::kind(held)).await?;
             if let Some((_, false)) = found {
                 let message = format!("{source} can't be deployed: {}", unwelcome.message);
                 let obstacle = Obstacle { reason: unwelcome.reason.into(), message };
-                return Ok(Some(if unwelcome.may_be_listed() { ExportFact::Missing(obstacle) } else { ExportFact::Refused(obstacle) }));
+                return Ok(Some(if unwelcome.may_be_listed() {
+                    ExportOutcome::Missing(obstacle)
+                } else {
+                    ExportOutcome::Refused(obstacle)
+                }));
             }
         }
         Ok(None)

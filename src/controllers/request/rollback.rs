@@ -8,7 +8,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::Way;
 use super::export::Unusable;
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{PlannedAction, PlannedObject};
@@ -19,16 +19,16 @@ use crate::cluster::errors;
 use crate::cluster::object::{Key, group_of};
 use crate::deploy::plan::input::Created;
 use crate::deploy::settings::{self, Resolved};
-use crate::driver::controller::ReconcileError;
 use crate::identity::claimed::Claimed;
-use crate::policy::request::observed::{ApplyFact, Observed, Obstacle};
+use crate::policy::request::observed::{ApplyOutcome, Observed, Obstacle};
 use crate::policy::request::report;
 use crate::policy::request::step::{Failure, Progress, Waiting};
+use crate::runtime::controller::ReconcileError;
 
 /// The most characters of the failure's message in a status (its schema says so).
 const MAX_MESSAGE: usize = 4096;
 
-impl Pass {
+impl Reconciliation {
     /// Writes down that there is no way but back, and why: whoever goes on after a crash goes on from here.
     pub(super) async fn begin_rollback(&mut self, observed: &Observed, failure: Failure, now: Timestamp) -> Result<(), ReconcileError> {
         let Some(replaced) = &observed.request.replaces else { return Ok(()) };
@@ -55,17 +55,17 @@ impl Pass {
         self.running.forget(&self.uid());
         self.prepared = None;
         self.healthy = None;
-        (self.facts.health, self.facts.prune) = (None, None);
+        (self.outcomes.health, self.outcomes.prune) = (None, None);
         self.cluster.story.tell(self.request.object_ref(&()), EventType::Warning, "RollbackStarted", &wait.message);
         Ok(())
     }
 
     /// Puts the replaced version back, as the delegate that deployed the one that failed.
-    pub(super) async fn restore(&mut self, observed: &Observed) -> Result<ApplyFact, ReconcileError> {
+    pub(super) async fn restore(&mut self, observed: &Observed) -> Result<ApplyOutcome, ReconcileError> {
         if self.running.get(&self.uid(), Way::Back).is_some() {
-            return Ok(ApplyFact::Applied);
+            return Ok(ApplyOutcome::Applied);
         }
-        let (Some(begun), Some(target)) = (self.status().rollback, self.around.target.clone()) else {
+        let (Some(begun), Some(target)) = (self.status().rollback, self.related.target.clone()) else {
             return Ok(refused("EnvironmentGone", "the Environment is gone"));
         };
         // Read live: what is decided on it is to write to the target once more.
@@ -83,13 +83,13 @@ impl Pass {
         };
         let client = match self.acting(observed).await? {
             Ok(client) => client,
-            Err(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
+            Err(obstacle) => return Ok(ApplyOutcome::Missing(obstacle)),
         };
         let created = self.created().await?;
         let planned = match self.dry_run_resolved(&client, &target, &artifact, resolved, Some(&created), Vec::new()).await {
             Ok(Ok(dry)) => dry.planned,
             Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
-            Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(&error.to_string()))),
+            Err(error) => return Ok(ApplyOutcome::Unavailable(self.of_cluster(&error.to_string()))),
         };
         self.carry_out(&claim, &client, planned, Way::Back).await
     }
@@ -123,7 +123,7 @@ impl Pass {
         &mut self,
         begun: &Rollback,
         record: &DeployedSolution,
-    ) -> Result<Result<(Artifact, Resolved), ApplyFact>, ReconcileError> {
+    ) -> Result<Result<(Artifact, Resolved), ApplyOutcome>, ReconcileError> {
         let name = names::artifact_name(&self.request.spec.solution.name, &begun.version);
         if record.digest.as_deref() != Some(begun.digest.as_str()) {
             let message = "the Environment's record names another artifact than the one that was replaced";
@@ -139,9 +139,9 @@ impl Pass {
             Ok(bundle) => bundle,
             Err(error) => {
                 return Ok(Err(match Unusable::of(&error) {
-                    Ok(Unusable::Waits(obstacle)) => ApplyFact::Missing(obstacle),
-                    Ok(Unusable::Ends(obstacle)) => ApplyFact::Failed(obstacle),
-                    Err(error) => ApplyFact::Unavailable(error.to_string()),
+                    Ok(Unusable::Waits(obstacle)) => ApplyOutcome::Missing(obstacle),
+                    Ok(Unusable::Ends(obstacle)) => ApplyOutcome::Failed(obstacle),
+                    Err(error) => ApplyOutcome::Unavailable(error.to_string()),
                 }));
             }
         };
@@ -168,6 +168,6 @@ impl Pass {
     }
 }
 
-fn refused(reason: &str, message: &str) -> ApplyFact {
-    ApplyFact::Failed(Obstacle { reason: reason.into(), message: message.into() })
+fn refused(reason: &str, message: &str) -> ApplyOutcome {
+    ApplyOutcome::Failed(Obstacle { reason: reason.into(), message: message.into() })
 }

@@ -9,7 +9,7 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::Way;
 use super::observe;
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::{Claim, DeployedSolution, EnvironmentStatus};
 use crate::api::pipeline::Trigger;
@@ -18,17 +18,17 @@ use crate::cluster::errors::{self, Cause};
 use crate::deploy::apply::{self, ApplyError};
 use crate::deploy::health::{self, Healthy};
 use crate::deploy::plan::planned::Planned;
-use crate::driver::Cluster;
-use crate::driver::controller::ReconcileError;
 use crate::identity::answers::JUST_NOW;
 use crate::identity::claimed::Claimed;
 use crate::identity::delegate::DelegateClient;
 use crate::identity::fence::Fence;
 use crate::policy::request::gates;
-use crate::policy::request::observed::{ApplyFact, ClaimFact, HealthFact, Observed, Obstacle};
+use crate::policy::request::observed::{ApplyOutcome, ClaimOutcome, HealthOutcome, Observed, Obstacle};
 use crate::policy::request::report;
 use crate::policy::request::step::{Progress, Waiting};
 use crate::policy::{clock, record};
+use crate::runtime::Cluster;
+use crate::runtime::controller::ReconcileError;
 
 /// How long before the end of its time an object that is not healthy is asked why: a look takes a while.
 const JUST_BEFORE: Duration = Duration::from_secs(1);
@@ -56,18 +56,18 @@ impl Live {
     }
 }
 
-impl Pass {
+impl Reconciliation {
     /// Reads the stage live; claims the environment where both are what the plan was made on; and writes the start, on the request that it was
     /// made for.
     pub(super) async fn claim(&mut self, observed: &Observed, now: Timestamp) -> Result<(), ReconcileError> {
         if !self.unchanged().await? || !self.still_claimed(observed).await? {
             // Decided again on what is now true, with a plan of its own.
-            self.facts.plan = None;
-            self.facts.claim = None;
+            self.outcomes.plan = None;
+            self.outcomes.claim = None;
             return Ok(());
         }
-        let (Some(target), Some(stage), Some(prepared)) = (self.around.target.clone(), observed.stage.present(), &self.prepared) else {
-            self.facts.plan = None;
+        let (Some(target), Some(stage), Some(prepared)) = (self.related.target.clone(), observed.stage.present(), &self.prepared) else {
+            self.outcomes.plan = None;
             return Ok(());
         };
         let claim = Claim {
@@ -120,19 +120,19 @@ impl Pass {
                 Claiming::Won
             })
             .await?;
-        self.around.target = Some(environment);
+        self.related.target = Some(environment);
         match claiming {
             Claiming::Won => {}
             Claiming::Again => {
-                self.facts.plan = None;
+                self.outcomes.plan = None;
                 return Ok(());
             }
             Claiming::Lost(to) => {
-                self.facts.claim = Some(ClaimFact::Lost { to });
+                self.outcomes.claim = Some(ClaimOutcome::Lost { to });
                 return Ok(());
             }
             Claiming::NoRoom(message) => {
-                self.facts.claim = Some(ClaimFact::NoRoom { message });
+                self.outcomes.claim = Some(ClaimOutcome::NoRoom { message });
                 return Ok(());
             }
         }
@@ -150,7 +150,7 @@ impl Pass {
         self.tell(&mut new, &report::waiting(observed, &wait), now);
         // The developer's window shows it when it takes longer than this pass.
         self.write(&new).await?;
-        self.facts.claim = Some(ClaimFact::Won);
+        self.outcomes.claim = Some(ClaimOutcome::Won);
         self.event(Trigger::OnDeploymentStarted, EventType::Normal, &wait.message);
         Ok(())
     }
@@ -161,39 +161,39 @@ impl Pass {
             Some(live) => live,
             None => Live::read(self.cluster.clone(), self.request.clone()).await?,
         };
-        let same = stage.as_ref().map(identity) == self.around.stage.as_deref().map(identity);
-        self.around.stage = stage.map(Arc::new);
+        let same = stage.as_ref().map(identity) == self.related.stage.as_deref().map(identity);
+        self.related.stage = stage.map(Arc::new);
         Ok(same)
     }
 
     /// A claim that this request holds already, as its start could not be written, is not written again: then the Environment is read.
     /// Takes over what differs from what this pass decided on.
     async fn still_claimed(&mut self, observed: &Observed) -> Result<bool, ReconcileError> {
-        let (Some(seen), Some(target)) = (observed.target.present(), self.around.target.clone()) else { return Ok(true) };
+        let (Some(seen), Some(target)) = (observed.target.present(), self.related.target.clone()) else { return Ok(true) };
         if seen.claim.as_ref().is_none_or(|claim| claim.request_uid != self.uid()) {
             return Ok(true);
         }
         let live = observe::get::<Environment>(&self.cluster, &self.host(), Some(&target.name_any())).await?;
         let id = |environment: &Environment| environment.status.as_ref().and_then(|s| s.environment_id.clone());
         let same = live.as_deref().is_some_and(|live| identity(live) == identity(target.as_ref()) && id(live) == id(&target));
-        self.around.target = live;
+        self.related.target = live;
         Ok(same)
     }
 
     /// Applies what was planned, as the delegate.
-    pub(super) async fn apply(&mut self, observed: &Observed) -> Result<ApplyFact, ReconcileError> {
+    pub(super) async fn apply(&mut self, observed: &Observed) -> Result<ApplyOutcome, ReconcileError> {
         if self.running.get(&self.uid(), Way::Forth).is_some() {
-            return Ok(ApplyFact::Applied);
+            return Ok(ApplyOutcome::Applied);
         }
-        let (Some(target), Some(artifact)) = (self.around.target.clone(), self.around.artifact.clone()) else {
-            return Ok(ApplyFact::Failed(Obstacle {
+        let (Some(target), Some(artifact)) = (self.related.target.clone(), self.related.artifact.clone()) else {
+            return Ok(ApplyOutcome::Failed(Obstacle {
                 reason: "ArtifactGone".into(),
                 message: "the environment or the artifact is gone".into(),
             }));
         };
         let client = match self.acting(observed).await? {
             Ok(client) => client,
-            Err(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
+            Err(obstacle) => return Ok(ApplyOutcome::Missing(obstacle)),
         };
         let planned = match self.prepared.take() {
             Some(prepared) => prepared.planned,
@@ -201,14 +201,17 @@ impl Pass {
             None => match self.dry_run(&client, &target, &artifact).await {
                 Ok(Ok(dry)) => match self.beyond_plan(&dry.planned).await? {
                     None => dry.planned,
-                    Some(obstacle) => return Ok(ApplyFact::Failed(obstacle)),
+                    Some(obstacle) => return Ok(ApplyOutcome::Failed(obstacle)),
                 },
                 Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
-                Err(error) => return Ok(ApplyFact::Unavailable(self.of_cluster(&error.to_string()))),
+                Err(error) => return Ok(ApplyOutcome::Unavailable(self.of_cluster(&error.to_string()))),
             },
         };
         let Some(claim) = Claimed::from_environment(&target, &self.request.spec.solution.name, &self.uid()) else {
-            return Ok(ApplyFact::Failed(Obstacle { reason: "ClaimLost".into(), message: "the claim on the environment is gone".into() }));
+            return Ok(ApplyOutcome::Failed(Obstacle {
+                reason: "ClaimLost".into(),
+                message: "the claim on the environment is gone".into(),
+            }));
         };
         self.carry_out(&claim, &client, planned, Way::Forth).await
     }
@@ -239,12 +242,12 @@ impl Pass {
         client: &DelegateClient,
         planned: Planned,
         way: Way,
-    ) -> Result<ApplyFact, ReconcileError> {
+    ) -> Result<ApplyOutcome, ReconcileError> {
         let fence = self.fence(claim.clone());
         match apply::apply(&fence, client, planned, self.cluster.options.apply_concurrency).await {
             Ok(applied) => {
                 self.running.keep(&self.uid(), way, Arc::new(applied));
-                Ok(ApplyFact::Applied)
+                Ok(ApplyOutcome::Applied)
             }
             Err(error) => self.not_carried_out(client, claim.namespace(), error, NOT_APPLIED).await,
         }
@@ -252,9 +255,9 @@ impl Pass {
 
     /// What is held while something is written to the target.
     pub(super) fn fence(&self, claim: Claimed) -> Fence {
-        let environment = self.around.target.as_ref().map(|t| t.name_any()).unwrap_or_default();
-        let tenure = self.cluster.tenure.clone();
-        Fence::new(claim, self.cluster.clients.operator(), &self.host(), &environment, move || tenure.holds())
+        let environment = self.related.target.as_ref().map(|t| t.name_any()).unwrap_or_default();
+        let leadership = self.cluster.leadership.clone();
+        Fence::new(claim, self.cluster.clients.operator(), &self.host(), &environment, move || leadership.holds())
     }
 
     async fn not_carried_out(
@@ -263,80 +266,83 @@ impl Pass {
         namespace: &str,
         error: ApplyError,
         what: &str,
-    ) -> Result<ApplyFact, ReconcileError> {
+    ) -> Result<ApplyOutcome, ReconcileError> {
         match error {
-            ApplyError { missing, .. } if !missing.is_empty() => self.missing(client, namespace, &missing).await.map(ApplyFact::Missing),
+            ApplyError { missing, .. } if !missing.is_empty() => self.missing(client, namespace, &missing).await.map(ApplyOutcome::Missing),
             ApplyError { errors, transient: true, .. } => {
-                Ok(ApplyFact::Unavailable(self.of_cluster(&errors::first_few(errors.iter().map(errors::named)))))
+                Ok(ApplyOutcome::Unavailable(self.of_cluster(&errors::first_few(errors.iter().map(errors::named)))))
             }
             ApplyError { errors, .. } => Ok(self.not_applied(errors, what)),
         }
     }
 
     /// Takes away what the version that is healthy now replaces.
-    pub(super) async fn prune(&mut self, observed: &Observed) -> Result<ApplyFact, ReconcileError> {
-        let (Some(healthy), Some(target)) = (self.healthy.take(), self.around.target.clone()) else {
-            return Ok(ApplyFact::Unavailable("what was applied is to be looked at again".into()));
+    pub(super) async fn prune(&mut self, observed: &Observed) -> Result<ApplyOutcome, ReconcileError> {
+        let (Some(healthy), Some(target)) = (self.healthy.take(), self.related.target.clone()) else {
+            return Ok(ApplyOutcome::Unavailable("what was applied is to be looked at again".into()));
         };
         let client = match self.acting(observed).await? {
             Ok(client) => client,
-            Err(obstacle) => return Ok(ApplyFact::Missing(obstacle)),
+            Err(obstacle) => return Ok(ApplyOutcome::Missing(obstacle)),
         };
         let Some(claim) = Claimed::from_environment(&target, &self.request.spec.solution.name, &self.uid()) else {
-            return Ok(ApplyFact::Failed(Obstacle { reason: "ClaimLost".into(), message: "the claim on the environment is gone".into() }));
+            return Ok(ApplyOutcome::Failed(Obstacle {
+                reason: "ClaimLost".into(),
+                message: "the claim on the environment is gone".into(),
+            }));
         };
         let fence = self.fence(claim);
         match apply::prune(&fence, &client, &healthy, self.cluster.options.apply_concurrency).await {
             Ok(()) => {
-                self.facts.leaving = health::leaving(&client, &healthy).await;
-                Ok(ApplyFact::Applied)
+                self.outcomes.leaving = health::leaving(&client, &healthy).await;
+                Ok(ApplyOutcome::Applied)
             }
             Err(error) => self.not_carried_out(&client, fence.claim().namespace(), error, NOT_PRUNED).await,
         }
     }
 
     /// Looks at the health of what was applied.
-    pub(super) async fn check(&mut self, observed: &Observed) -> Result<HealthFact, ReconcileError> {
+    pub(super) async fn check(&mut self, observed: &Observed) -> Result<HealthOutcome, ReconcileError> {
         let way = if self.status().rollback.is_some() { Way::Back } else { Way::Forth };
         let Some(applied) = self.running.get(&self.uid(), way) else {
-            return Ok(HealthFact::Pending("what was applied to be looked at".into()));
+            return Ok(HealthOutcome::Pending("what was applied to be looked at".into()));
         };
         let client = match self.acting(observed).await? {
             Ok(client) => client,
-            Err(obstacle) => return Ok(HealthFact::Missing(obstacle)),
+            Err(obstacle) => return Ok(HealthOutcome::Missing(obstacle)),
         };
         let operator = self.remote.as_ref().map_or_else(|| self.cluster.clients.operator(), |remote| remote.cluster.client());
         let report = match health::check(&client, &operator, &applied).await {
             Ok(report) => report,
             Err(error) if errors::classify(&error) == Cause::Unauthorized => {
-                let namespace = self.around.target.as_ref().map(|t| t.spec.namespace.clone()).unwrap_or_default();
-                return self.missing(&client, &namespace, &health::rights(&client, &applied)).await.map(HealthFact::Missing);
+                let namespace = self.related.target.as_ref().map(|t| t.spec.namespace.clone()).unwrap_or_default();
+                return self.missing(&client, &namespace, &health::rights(&client, &applied)).await.map(HealthOutcome::Missing);
             }
             Err(error) => {
-                return Ok(HealthFact::Pending(format!("the target to be reached: {}", self.of_cluster(&errors::message(&error)))));
+                return Ok(HealthOutcome::Pending(format!("the target to be reached: {}", self.of_cluster(&errors::message(&error)))));
             }
         };
         if !report.is_current()
-            && let Some(going) = self.around.target.as_ref().and_then(|target| self.going(&target.spec.namespace))
+            && let Some(going) = self.related.target.as_ref().and_then(|target| self.going(&target.spec.namespace))
         {
-            return Ok(HealthFact::Missing(going));
+            return Ok(HealthOutcome::Missing(going));
         }
         if !report.failed.is_empty() {
             let said = errors::first_few(report.failed.iter().map(errors::named));
             self.errors.extend(report.failed);
-            return Ok(HealthFact::Failed(said));
+            return Ok(HealthOutcome::Failed(said));
         }
         if let Some(healthy) = Healthy::of(applied.clone(), &report) {
-            self.facts.told = report.told;
+            self.outcomes.told = report.told;
             self.healthy = Some(healthy);
-            return Ok(HealthFact::Healthy);
+            return Ok(HealthOutcome::Healthy);
         }
         let mut said = errors::first_few(report.pending.iter().map(|(kind, name, why)| format!("{kind} {name} ({why})")));
         if is_late(observed) {
             self.errors = health::reasons(&client, &applied, &report).await;
             said = errors::first_few(self.errors.iter().map(|e| errors::bounded(&e.message, MAX_REASON)));
         }
-        Ok(HealthFact::Pending(format!("{} of its objects: {}", report.pending.len(), said)))
+        Ok(HealthOutcome::Pending(format!("{} of its objects: {}", report.pending.len(), said)))
     }
 }
 

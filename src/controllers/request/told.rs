@@ -1,6 +1,6 @@
 //! What an approver is told of a plan beside what it does: what counts most first, and what else may surprise last.
 
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use crate::api::artifact::ArtifactObject;
 use crate::api::names;
 use crate::api::plan::PlanResult;
@@ -14,7 +14,7 @@ pub(super) fn first(observed: &Observed, planned: &Planned) -> Vec<PlanResult> {
     missing.into_iter().chain(planned.data_lost()).collect()
 }
 
-impl Pass {
+impl Reconciliation {
     /// What the target's server warns of, what is held back, and Jobs of the replaced version that the new one lacks.
     pub(super) async fn told_last(&self, observed: &Observed, planned: &Planned) -> Vec<PlanResult> {
         let mut told = planned.warnings();

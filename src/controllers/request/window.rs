@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::observe;
-use super::pass::Pass;
+use super::reconciliation::Reconciliation;
 use crate::api::condition::{self, whole_seconds};
 use crate::api::environment::EnvironmentType;
 use crate::api::reference::Identity;
@@ -17,12 +17,12 @@ use crate::api::request_status::{RunStatus, condition_types};
 use crate::api::solution::{RunningVersion, SolutionDeployment};
 use crate::api::{GROUP, bounds};
 use crate::controllers::environment::validated;
-use crate::driver::Cluster;
-use crate::driver::records::RecordError;
-use crate::driver::status;
 use crate::identity::access::{self, Access, Right};
 use crate::policy::request::{decisions, not_looked_for};
 use crate::policy::window::{self, MAX_MESSAGE, Runs};
+use crate::runtime::Cluster;
+use crate::runtime::status;
+use crate::runtime::status_writer::RecordError;
 use crate::text;
 
 /// After how long each further try is made.
@@ -62,7 +62,7 @@ struct Place {
     solution: String,
 }
 
-impl Pass {
+impl Reconciliation {
     /// Tells of this request, whose status is now `run`. It borrows nothing, so that it can be written beside the request's own status; to
     /// be awaited to its end, as others may have put their changes into the same write.
     pub(super) fn record_in_solution(&self, run: &RunStatus, message: &str, now: Timestamp) -> impl Future<Output = ()> + Send + use<> {
@@ -90,7 +90,7 @@ impl Pass {
     /// Where it is told: only of a stage of the pipeline that the request names, and only in the namespace of a development environment that
     /// the host may use. Everything else somebody could name at will.
     fn place(&self) -> Option<Place> {
-        let (stage, source, solution) = (self.around.stage.as_ref()?, self.around.source.as_ref()?, self.around.solution.as_ref()?);
+        let (stage, source, solution) = (self.related.stage.as_ref()?, self.related.source.as_ref()?, self.related.solution.as_ref()?);
         let is_development = source.spec.type_ == EnvironmentType::Development && validated(source).is_ok();
         let is_there = stage.spec.pipeline == self.request.spec.pipeline && is_development;
         is_there.then(|| Place { namespace: source.spec.namespace.clone(), solution: solution.name_any() })
@@ -101,7 +101,7 @@ impl Pass {
         let spec = &self.request.spec;
         let status = self.request.status.as_ref();
         // Of what was not deployed nothing is missing.
-        let artifact = self.around.artifact.as_deref().filter(|_| !matches!(run.phase.as_str(), "Failed" | "Rejected" | "Canceled"));
+        let artifact = self.related.artifact.as_deref().filter(|_| !matches!(run.phase.as_str(), "Failed" | "Rejected" | "Canceled"));
         let told = not_looked_for::before(artifact.map(observe::artifact_view).as_ref(), message);
         SolutionDeployment {
             host: self.host(),
@@ -134,7 +134,7 @@ impl Pass {
         if run.start_time.is_some() && run.phase == "Succeeded" {
             return Runs::Known(Some(RunningVersion { version: self.request.spec.solution.version.clone(), since: run.end_time }));
         }
-        let Some(target) = &self.around.target else { return Runs::Unknown };
+        let Some(target) = &self.related.target else { return Runs::Unknown };
         let recorded = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == self.request.spec.solution.name);
         let version = recorded.and_then(|s| Some(RunningVersion { version: s.version.clone()?, since: s.deployed_at }));
         Runs::Known(version)
@@ -168,7 +168,7 @@ fn is_final(error: &RecordError) -> bool {
 async fn try_again(cluster: Arc<Cluster>, place: Place, entry: SolutionDeployment, runs: Runs) {
     for pause in TRIES {
         tokio::time::sleep(pause).await;
-        if !cluster.tenure.holds() {
+        if !cluster.leadership.holds() {
             // Whoever leads now tells the rest.
             return;
         }

@@ -15,11 +15,11 @@ use crate::api::request_status::condition_types;
 use crate::api::solution::SolutionDeployment;
 use crate::api::{DeploymentRequest, Solution, Stage};
 use crate::controllers::GIVEN_UP;
-use crate::driver::Cluster;
-use crate::driver::controller::{Next, ReconcileError, Reconciler};
-use crate::driver::records::RecordError;
 use crate::policy::check::{self, INTERNAL_ERROR, READY};
 use crate::policy::window;
+use crate::runtime::Cluster;
+use crate::runtime::controller::{Next, ReconcileError, Reconciler};
+use crate::runtime::status_writer::RecordError;
 
 /// Keeps the window of makers true where no request does.
 pub struct SolutionController {

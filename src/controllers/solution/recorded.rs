@@ -10,7 +10,7 @@ use crate::api::names;
 use crate::api::solution::{RunningVersion, SolutionDeployment};
 use crate::api::{Environment, Solution, Stage};
 use crate::controllers::environment::validated;
-use crate::driver::Cluster;
+use crate::runtime::Cluster;
 
 /// The stages in which it runs, by what the Environments and the Artifact say: of the pipelines of valid development environments that are
 /// this Solution's namespace, and of what came from there.

@@ -15,12 +15,12 @@ use crate::api::stage::StageStatus;
 use crate::controllers::environment::CROWDED;
 use crate::controllers::seen::Seen;
 use crate::controllers::{BEHIND, GIVEN_UP};
-use crate::driver::accounts::Accounts;
-use crate::driver::controller::{Next, ReconcileError, Reconciler};
-use crate::driver::stores::{News, Stores};
-use crate::driver::{Cluster, status};
 use crate::policy::check::{self, Good, READY};
 use crate::policy::stage::{self as policy, Account, DelegateView};
+use crate::runtime::accounts::Accounts;
+use crate::runtime::controller::{Next, ReconcileError, Reconciler};
+use crate::runtime::stores::{Stores, WatchHandler};
+use crate::runtime::{Cluster, status};
 
 /// Says whether Pilotage's admission policies are in force, by what the caches hold.
 pub type PoliciesInForce = Box<dyn Fn(&Stores) -> bool + Send + Sync>;
@@ -39,7 +39,7 @@ pub struct StageController {
 
 impl StageController {
     /// A controller for the Stages of that cluster; `news` is told of `ServiceAccounts` that go or come.
-    pub fn new(cluster: Arc<Cluster>, policies_in_force: PoliciesInForce, news: Arc<dyn News>) -> Self {
+    pub fn new(cluster: Arc<Cluster>, policies_in_force: PoliciesInForce, news: Arc<dyn WatchHandler>) -> Self {
         let accounts = Accounts::new(cluster.clients.watch(), cluster.stores.clone(), news);
         Self { cluster, policies_in_force, seen: Seen::default(), accounts }
     }

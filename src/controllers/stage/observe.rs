@@ -10,11 +10,11 @@ use crate::api::stage::{DelegateType, DelegatedDeployment};
 use crate::api::{Environment, Stage};
 use crate::cluster::lookup;
 use crate::controllers::environment::validated;
-use crate::driver::Cluster;
-use crate::driver::stores::Stores;
 use crate::policy::check::Failure;
 use crate::policy::stage::{self as policy, Account, Answer, DelegateView, Need, Review, Target, TargetCluster, View};
 use crate::policy::windows;
+use crate::runtime::Cluster;
+use crate::runtime::stores::Stores;
 
 /// The stage and what it refers to, by the caches alone.
 pub fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::acceptance;
 use super::deployment;
 use super::gates;
-use super::observed::{ExportFact, Lookup, Observed, Place, PlanFact, ResolveFact, RightsFact, StageView, TargetView};
+use super::observed::{ExportOutcome, Lookup, Observed, Place, PlanOutcome, ResolveOutcome, RightsOutcome, StageView, TargetView};
 use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
@@ -36,7 +36,7 @@ fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
     gates::rejected(o)?;
     let subject = acceptance::accept(o, now)?;
     resolved(o, now)?;
-    gates::pass(o, &subject, GateKind::PreExportStep, now)?;
+    gates::reconciliation(o, &subject, GateKind::PreExportStep, now)?;
     let digest = export(o, &subject, now)?;
     if o.request.artifact_digest.is_none() {
         entitled(o, now)?;
@@ -46,14 +46,14 @@ fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
         && let Some(gate) = gates::first_after_plan(subject.stage)
     {
         plan(o, now)?;
-        gates::pass(o, &subject, gate, now)?;
+        gates::reconciliation(o, &subject, gate, now)?;
     }
-    gates::pass(o, &subject, GateKind::Approval, now)?;
+    gates::reconciliation(o, &subject, GateKind::Approval, now)?;
     if subject.stage.pre_deployment_step && o.request.gates.pre_deployment_step.is_none() {
         // What was approved must still be true before somebody else is asked.
         plan(o, now)?;
     }
-    gates::pass(o, &subject, GateKind::PreDeploymentStep, now)?;
+    gates::reconciliation(o, &subject, GateKind::PreDeploymentStep, now)?;
     timing::due(o, &subject, now)?;
     timing::superseded(o, &subject, &digest)?;
     timing::turn(o, &subject)?;
@@ -65,11 +65,11 @@ fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
 /// The requester may deploy through the pipeline, and the stage's owner answers for its delegate: asked before anybody else is, and
 /// again before anything is written to the target, as rights may have been taken away in between.
 fn entitled(o: &Observed, now: Timestamp) -> Result<(), Step> {
-    match &o.facts.rights {
+    match &o.outcomes.rights {
         None => Err(Step::AskRights),
-        Some(RightsFact::Held) => Ok(()),
-        Some(RightsFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, reached(o), obstacle, now)),
-        Some(RightsFact::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message)),
+        Some(RightsOutcome::Held) => Ok(()),
+        Some(RightsOutcome::Missing(obstacle)) => Err(acceptance::wait_for_right(o, reached(o), obstacle, now)),
+        Some(RightsOutcome::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message)),
     }
 }
 
@@ -170,10 +170,12 @@ fn resolved(o: &Observed, now: Timestamp) -> Result<(), Step> {
     if o.request.registry_source.is_some() {
         return Ok(());
     }
-    match &o.facts.resolve {
+    match &o.outcomes.resolve {
         None => Err(Step::Resolve),
-        Some(ResolveFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Acceptance, obstacle, now)),
-        Some(ResolveFact::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Acceptance, &obstacle.reason, &obstacle.message)),
+        Some(ResolveOutcome::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Acceptance, obstacle, now)),
+        Some(ResolveOutcome::Refused(obstacle)) => {
+            Err(Ending::step(End::Failed, Progress::Acceptance, &obstacle.reason, &obstacle.message))
+        }
     }
 }
 
@@ -201,21 +203,21 @@ fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> Re
     if subject.stage.previous.is_some() {
         return stored.ok_or(Step::Confirm);
     }
-    match &o.facts.export {
+    match &o.outcomes.export {
         None => Err(Step::Export),
-        Some(ExportFact::Stored { digest }) => Ok(digest.clone()),
-        Some(ExportFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Export, obstacle, now)),
-        Some(ExportFact::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Export, &obstacle.reason, &obstacle.message)),
+        Some(ExportOutcome::Stored { digest }) => Ok(digest.clone()),
+        Some(ExportOutcome::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Export, obstacle, now)),
+        Some(ExportOutcome::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Export, &obstacle.reason, &obstacle.message)),
     }
 }
 
 /// The dry run as the delegate succeeds, and is what was approved.
 fn plan(o: &Observed, now: Timestamp) -> Result<(), Step> {
-    match &o.facts.plan {
+    match &o.outcomes.plan {
         None => Err(Step::Plan),
-        Some(PlanFact::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Validation, obstacle, now)),
-        Some(PlanFact::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message)),
-        Some(PlanFact::Ready { hash, summary }) => match &o.request.plan_hash {
+        Some(PlanOutcome::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Validation, obstacle, now)),
+        Some(PlanOutcome::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message)),
+        Some(PlanOutcome::Ready { hash, summary }) => match &o.request.plan_hash {
             Some(pinned) if pinned != hash => Err(Ending::step(
                 End::Failed,
                 reached(o),

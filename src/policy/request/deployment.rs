@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::acceptance;
 use super::not_looked_for;
-use super::observed::{ApplyFact, HealthFact, Observed, Obstacle};
+use super::observed::{ApplyOutcome, HealthOutcome, Observed, Obstacle};
 use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
@@ -74,22 +74,22 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
             ),
         );
     }
-    match &o.facts.apply {
+    match &o.outcomes.apply {
         None => return Step::Apply,
-        Some(ApplyFact::Missing(obstacle)) => return lacking(o, obstacle, deadline, now),
-        Some(ApplyFact::Failed(obstacle)) => return failed(o, &obstacle.reason, &obstacle.message),
-        Some(ApplyFact::Unavailable(what)) if now >= deadline => {
+        Some(ApplyOutcome::Missing(obstacle)) => return lacking(o, obstacle, deadline, now),
+        Some(ApplyOutcome::Failed(obstacle)) => return failed(o, &obstacle.reason, &obstacle.message),
+        Some(ApplyOutcome::Unavailable(what)) if now >= deadline => {
             return failed(o, "TargetUnavailable", &format!("not all objects could be written by {deadline}: {what}"));
         }
-        Some(ApplyFact::Unavailable(what)) => return unavailable(Progress::Deployment, what, deadline),
-        Some(ApplyFact::Applied) => {}
+        Some(ApplyOutcome::Unavailable(what)) => return unavailable(Progress::Deployment, what, deadline),
+        Some(ApplyOutcome::Applied) => {}
     }
-    match &o.facts.health {
+    match &o.outcomes.health {
         None => Step::Check,
-        Some(HealthFact::Healthy) => healthy(o, deadline, now),
-        Some(HealthFact::Missing(obstacle)) => lacking(o, obstacle, deadline, now),
-        Some(HealthFact::Failed(why)) => failed(o, "Unhealthy", &format!("applied, but not healthy: {why}")),
-        Some(HealthFact::Pending(what)) => {
+        Some(HealthOutcome::Healthy) => healthy(o, deadline, now),
+        Some(HealthOutcome::Missing(obstacle)) => lacking(o, obstacle, deadline, now),
+        Some(HealthOutcome::Failed(why)) => failed(o, "Unhealthy", &format!("applied, but not healthy: {why}")),
+        Some(HealthOutcome::Pending(what)) => {
             if now >= deadline {
                 return failed(o, "DeploymentTimedOut", &format!("applied, but not healthy by {deadline}: {what}"));
             }
@@ -106,15 +106,15 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
 
 /// What replaces it is healthy: what it does not have goes, and what is asked for is shared.
 fn healthy(o: &Observed, deadline: Timestamp, now: Timestamp) -> Step {
-    match &o.facts.prune {
+    match &o.outcomes.prune {
         None => Step::Prune,
-        Some(ApplyFact::Missing(obstacle)) => lacking(o, obstacle, deadline, now),
-        Some(ApplyFact::Failed(obstacle)) => failed(o, &obstacle.reason, &obstacle.message),
-        Some(ApplyFact::Unavailable(what)) if now >= deadline => {
+        Some(ApplyOutcome::Missing(obstacle)) => lacking(o, obstacle, deadline, now),
+        Some(ApplyOutcome::Failed(obstacle)) => failed(o, &obstacle.reason, &obstacle.message),
+        Some(ApplyOutcome::Unavailable(what)) if now >= deadline => {
             failed(o, "TargetUnavailable", &format!("deployed and healthy, but {NOT_PRUNED} by {deadline}: {what}"))
         }
-        Some(ApplyFact::Unavailable(what)) => unpruned(Progress::Deployment, what, deadline),
-        Some(ApplyFact::Applied) => match sharing::share(o, deadline, now) {
+        Some(ApplyOutcome::Unavailable(what)) => unpruned(Progress::Deployment, what, deadline),
+        Some(ApplyOutcome::Applied) => match sharing::share(o, deadline, now) {
             Err(step) => step,
             Ok(()) => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", success(o)),
         },
@@ -164,14 +164,14 @@ fn failed(o: &Observed, reason: &str, message: &str) -> Step {
 /// The good end in words.
 pub fn success(o: &Observed) -> String {
     let mut runs = format!("{} {} runs in stage {}", o.request.solution, o.request.version, o.request.stage);
-    if !o.facts.leaving.is_empty() {
+    if !o.outcomes.leaving.is_empty() {
         runs = format!(
             "{runs}; what it has no more is deleted and not gone: {}: whoever set these finalizers has to finish, which nothing waits for",
-            o.facts.leaving.join(", ")
+            o.outcomes.leaving.join(", ")
         );
     }
-    if !o.facts.told.is_empty() {
-        runs = format!("{runs}; {}", first_few(o.facts.told.iter().cloned()));
+    if !o.outcomes.told.is_empty() {
+        runs = format!("{runs}; {}", first_few(o.outcomes.told.iter().cloned()));
     }
     let runs = match sharing::told(o) {
         Some((false, _, what)) => format!("{runs}; {what}"),

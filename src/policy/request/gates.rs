@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::acceptance::Subject;
 use super::approvers;
-use super::observed::{DelegateView, Observed, PlanFact, StageView};
+use super::observed::{DelegateView, Observed, PlanOutcome, StageView};
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use crate::api::names;
 use crate::api::request_status::{ApprovalDecision, Gate, StepOutcome};
@@ -14,7 +14,7 @@ use crate::text;
 
 /// Passes a gate that the stage asks for, or decides what its state means. One that has opened is decided, whatever became of the
 /// stage since: who configures a stage is not who decides.
-pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp) -> Result<(), Step> {
+pub fn reconciliation(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp) -> Result<(), Step> {
     let Some(gate) = opened(o, kind) else {
         if !asked_for(subject.stage, kind) {
             return if kind == GateKind::Approval { approvers::automatic(o, subject.stage) } else { Ok(()) };
@@ -72,11 +72,11 @@ pub fn could_be_decided_by_requester(o: &Observed) -> Result<(), Step> {
     if stage.allow_self_approval || !to_be_opened || stage.pipeline != o.request.pipeline {
         return Ok(());
     }
-    match o.facts.requester_could_approve {
+    match o.outcomes.requester_could_approve {
         None => Err(Step::AskApprover),
         Some(true) => Err(Ending::step(
             End::Failed,
-            if matches!(o.facts.plan, Some(PlanFact::Ready { .. })) { Progress::Approval } else { super::decide::reached(o) },
+            if matches!(o.outcomes.plan, Some(PlanOutcome::Ready { .. })) { Progress::Approval } else { super::decide::reached(o) },
             "RequesterCouldApprove",
             format!(
                 "{} may impersonate {}, or create a token of such a ServiceAccount, and so could approve their own request; take that right away, or set gates.allowSelfApproval on stage {}",
@@ -92,7 +92,7 @@ pub fn could_be_decided_by_requester(o: &Observed) -> Result<(), Step> {
 /// Whether the approval gate is yet to be opened, and only if the requester can't decide there.
 pub fn will_ask_approver(o: &Observed) -> bool {
     let asked = |stage: &StageView| asked_for(stage, GateKind::Approval) && !stage.allow_self_approval;
-    o.stage.present().is_some_and(asked) && opened(o, GateKind::Approval).is_none() && o.facts.requester_could_approve.is_none()
+    o.stage.present().is_some_and(asked) && opened(o, GateKind::Approval).is_none() && o.outcomes.requester_could_approve.is_none()
 }
 
 /// Whether every gate that the stage asks for is decided.

@@ -66,7 +66,7 @@ pub struct Observed {
     /// Whether absences and rivals were confirmed by reading them live in this pass.
     pub confirmed: bool,
     /// What the steps of this pass found.
-    pub facts: Facts,
+    pub outcomes: StepOutcomes,
     /// How long a request waits for what it needs to be accepted.
     pub accept_timeout: Duration,
 }
@@ -398,33 +398,33 @@ pub struct Rival {
 
 /// What steps of this pass found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct StepOutcomes {
     /// Of asking a registry what a tag means.
-    pub resolve: Option<ResolveFact>,
+    pub resolve: Option<ResolveOutcome>,
     /// Of the export.
-    pub export: Option<ExportFact>,
+    pub export: Option<ExportOutcome>,
     /// Of the plan.
-    pub plan: Option<PlanFact>,
+    pub plan: Option<PlanOutcome>,
     /// What was deleted and is still there, with who holds it.
     pub leaving: Vec<String>,
     /// What counts as healthy and does nothing yet, or not all.
     pub told: Vec<String>,
     /// Whether those in whose name it is deployed may still have it so.
-    pub rights: Option<RightsFact>,
+    pub rights: Option<RightsOutcome>,
     /// Whether the requester could become the approver.
     pub requester_could_approve: Option<bool>,
     /// Of the claim.
-    pub claim: Option<ClaimFact>,
+    pub claim: Option<ClaimOutcome>,
     /// Of the apply.
-    pub apply: Option<ApplyFact>,
+    pub apply: Option<ApplyOutcome>,
     /// Of putting the replaced version back.
-    pub restore: Option<ApplyFact>,
+    pub restore: Option<ApplyOutcome>,
     /// Of the health check.
-    pub health: Option<HealthFact>,
+    pub health: Option<HealthOutcome>,
     /// Of the pruning.
-    pub prune: Option<ApplyFact>,
+    pub prune: Option<ApplyOutcome>,
     /// Of the sharing.
-    pub share: Option<ShareFact>,
+    pub share: Option<ShareOutcome>,
 }
 
 /// Something that waits to be granted or made, or that never will.
@@ -438,7 +438,7 @@ pub struct Obstacle {
 
 /// Whether the requester may still deploy through the pipeline, and the owner still answers for the stage's delegate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RightsFact {
+pub enum RightsOutcome {
     /// They do.
     Held,
     /// A right was taken away.
@@ -449,7 +449,7 @@ pub enum RightsFact {
 
 /// Why a registry did not say what a tag means. What it said is in the status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResolveFact {
+pub enum ResolveOutcome {
     /// It can't be asked, or does not know the tag.
     Missing(Obstacle),
     /// It is nothing that can be deployed.
@@ -458,7 +458,7 @@ pub enum ResolveFact {
 
 /// What the export found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ExportFact {
+pub enum ExportOutcome {
     /// The artifact is stored and may be used by this requester.
     Stored {
         /// Its digest.
@@ -472,7 +472,7 @@ pub enum ExportFact {
 
 /// What the plan found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlanFact {
+pub enum PlanOutcome {
     /// It can be carried out.
     Ready {
         /// Its hash.
@@ -488,7 +488,7 @@ pub enum PlanFact {
 
 /// What became of the claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClaimFact {
+pub enum ClaimOutcome {
     /// It is this request's, and the start is written.
     Won,
     /// Another request has it.
@@ -505,7 +505,7 @@ pub enum ClaimFact {
 
 /// What became of the apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ApplyFact {
+pub enum ApplyOutcome {
     /// Everything is as planned.
     Applied,
     /// A right is missing.
@@ -518,7 +518,7 @@ pub enum ApplyFact {
 
 /// What the health check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HealthFact {
+pub enum HealthOutcome {
     /// Everything is healthy.
     Healthy,
     /// Some are not yet.
@@ -531,7 +531,7 @@ pub enum HealthFact {
 
 /// What became of what was to be shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ShareFact {
+pub enum ShareOutcome {
     /// It was tried.
     Done {
         /// What is shared, in words.

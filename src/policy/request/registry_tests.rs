@@ -1,7 +1,7 @@
 //! Requests for what is in a registry.
 
 use super::decide;
-use super::observed::{Lookup, Observed, Obstacle, ResolveFact, RightsFact};
+use super::observed::{Lookup, Observed, Obstacle, ResolveOutcome, RightsOutcome};
 use super::scenario::{DIGEST, after, head, second};
 use super::step::{End, GateKind, Progress, Step};
 use super::tests::{ends, waits};
@@ -27,11 +27,11 @@ fn a_tag_is_looked_up_once_the_requester_may_deploy_and_before_anybody_is_asked(
     if let Lookup::Present(stage) = &mut o.stage {
         stage.pre_export_step = true;
     }
-    o.facts.rights = None;
+    o.outcomes.rights = None;
     assert_eq!(decide(&o, after(5)), Step::AskRights);
-    o.facts.rights = Some(RightsFact::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "x".into() }));
+    o.outcomes.rights = Some(RightsOutcome::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "x".into() }));
     assert_eq!(waits(decide(&o, after(5))).1, "RequesterMayNotDeploy", "nothing is fetched for them");
-    o.facts.rights = Some(RightsFact::Held);
+    o.outcomes.rights = Some(RightsOutcome::Held);
     assert_eq!(decide(&o, after(5)), Step::Resolve);
     o.request.registry_source = Some(pinned());
     assert_eq!(decide(&o, after(5)), Step::OpenGate(GateKind::PreExportStep));
@@ -47,15 +47,15 @@ fn a_pinned_request_needs_no_development_environment() {
 #[test]
 fn a_registry_is_waited_for_as_long_as_anything_else_and_what_it_refuses_is_not() {
     let mut o = asked_for();
-    o.facts.rights = Some(RightsFact::Held);
+    o.outcomes.rights = Some(RightsOutcome::Held);
     let obstacle = |reason: &str| Obstacle { reason: reason.into(), message: "registry registry.test can't be reached".into() };
-    o.facts.resolve = Some(ResolveFact::Missing(obstacle("RegistryUnreachable")));
+    o.outcomes.resolve = Some(ResolveOutcome::Missing(obstacle("RegistryUnreachable")));
     let (at, reason, message) = waits(decide(&o, after(5)));
     assert_eq!((at, reason.as_str()), (Progress::Acceptance, "RegistryUnreachable"));
     assert!(message.contains("Waits until"), "{message}");
     let late = after(5) + o.accept_timeout;
     assert_eq!(ends(decide(&o, late)).0, End::Failed);
-    o.facts.resolve = Some(ResolveFact::Refused(obstacle("WrongMediaType")));
+    o.outcomes.resolve = Some(ResolveOutcome::Refused(obstacle("WrongMediaType")));
     assert_eq!(ends(decide(&o, after(5))).1, "WrongMediaType");
 }
 

@@ -1,7 +1,7 @@
 //! How a request's state is told: conditions, phase and the message that people read.
 
 use super::approvers;
-use super::observed::{ArtifactView, Observed, PlanFact};
+use super::observed::{ArtifactView, Observed, PlanOutcome};
 use super::sharing;
 use super::step::{End, Ending, Progress, Waiting};
 use crate::api::condition::{ConditionStatus, Observation};
@@ -94,7 +94,7 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
         conditions.push(Observation::new(types::EXPORTED, true, "Stored", message));
     }
     if at > Progress::Validation
-        && let Some(PlanFact::Ready { summary, .. }) = &o.facts.plan
+        && let Some(PlanOutcome::Ready { summary, .. }) = &o.outcomes.plan
     {
         conditions.push(Observation::new(types::VALIDATED, true, "DryRunSucceeded", summary));
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::deployment::{self, HEALTH_POLL};
-use super::observed::{ApplyFact, DeploymentView, HealthFact, Observed};
+use super::observed::{ApplyOutcome, DeploymentView, HealthOutcome, Observed};
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
 use crate::api::request_status::Rollback;
 use crate::api::stage::OnFailure;
@@ -35,43 +35,45 @@ pub fn after(o: &Observed, failure: Failure) -> Step {
 /// What is done about a request whose way back was begun.
 pub fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
     let deadline = clock::after(begun.since, deployment::timeout(o));
-    match &o.facts.restore {
+    match &o.outcomes.restore {
         None => return Step::Rollback,
-        Some(ApplyFact::Missing(obstacle)) if now < deadline => return deployment::without(Progress::Rollback, obstacle, deadline),
-        Some(ApplyFact::Unavailable(what)) if now < deadline => return deployment::unavailable(Progress::Rollback, what, deadline),
-        Some(ApplyFact::Missing(obstacle) | ApplyFact::Failed(obstacle)) => return mixed(o, begun, &obstacle.message),
-        Some(ApplyFact::Unavailable(what)) => return mixed(o, begun, &format!("not all objects could be written by {deadline}: {what}")),
-        Some(ApplyFact::Applied) => {}
+        Some(ApplyOutcome::Missing(obstacle)) if now < deadline => return deployment::without(Progress::Rollback, obstacle, deadline),
+        Some(ApplyOutcome::Unavailable(what)) if now < deadline => return deployment::unavailable(Progress::Rollback, what, deadline),
+        Some(ApplyOutcome::Missing(obstacle) | ApplyOutcome::Failed(obstacle)) => return mixed(o, begun, &obstacle.message),
+        Some(ApplyOutcome::Unavailable(what)) => {
+            return mixed(o, begun, &format!("not all objects could be written by {deadline}: {what}"));
+        }
+        Some(ApplyOutcome::Applied) => {}
     }
-    match &o.facts.health {
+    match &o.outcomes.health {
         None => Step::Check,
-        Some(HealthFact::Healthy) => healthy(o, begun, deadline, now),
-        Some(HealthFact::Missing(obstacle)) if now < deadline => deployment::without(Progress::Rollback, obstacle, deadline),
+        Some(HealthOutcome::Healthy) => healthy(o, begun, deadline, now),
+        Some(HealthOutcome::Missing(obstacle)) if now < deadline => deployment::without(Progress::Rollback, obstacle, deadline),
         // What its controller says of the version that failed is not held against this one: it ran before.
-        Some(HealthFact::Pending(what) | HealthFact::Failed(what)) if now < deadline => Waiting::polled(
+        Some(HealthOutcome::Pending(what) | HealthOutcome::Failed(what)) if now < deadline => Waiting::polled(
             Progress::Rollback,
             "WaitingForHealth",
             format!("{}: {} {} is put back; waits until {deadline} for {what}", begun.reason, o.request.solution, begun.version),
             Some(deadline),
             HEALTH_POLL,
         ),
-        Some(HealthFact::Pending(what) | HealthFact::Failed(what)) => unhealthy(o, begun, what),
-        Some(HealthFact::Missing(obstacle)) => unhealthy(o, begun, &format!("its health can't be read: {}", obstacle.message)),
+        Some(HealthOutcome::Pending(what) | HealthOutcome::Failed(what)) => unhealthy(o, begun, what),
+        Some(HealthOutcome::Missing(obstacle)) => unhealthy(o, begun, &format!("its health can't be read: {}", obstacle.message)),
     }
 }
 
 /// What was put back is healthy: what the version that failed created goes.
 fn healthy(o: &Observed, begun: &Rollback, deadline: Timestamp, now: Timestamp) -> Step {
     let done = format!("{} {} was put back with the settings that it was deployed with, and is healthy", o.request.solution, begun.version);
-    let why = match &o.facts.prune {
+    let why = match &o.outcomes.prune {
         None => return Step::Prune,
-        Some(ApplyFact::Applied) => {
+        Some(ApplyOutcome::Applied) => {
             return Ending::rolled_back(true, ROLLED_BACK, format!("{}. {done}. {}", failure(begun), retry(o)));
         }
-        Some(ApplyFact::Missing(obstacle)) if now < deadline => return deployment::without(Progress::Rollback, obstacle, deadline),
-        Some(ApplyFact::Unavailable(what)) if now < deadline => return deployment::unpruned(Progress::Rollback, what, deadline),
-        Some(ApplyFact::Missing(obstacle) | ApplyFact::Failed(obstacle)) => &obstacle.message,
-        Some(ApplyFact::Unavailable(what)) => what,
+        Some(ApplyOutcome::Missing(obstacle)) if now < deadline => return deployment::without(Progress::Rollback, obstacle, deadline),
+        Some(ApplyOutcome::Unavailable(what)) if now < deadline => return deployment::unpruned(Progress::Rollback, what, deadline),
+        Some(ApplyOutcome::Missing(obstacle) | ApplyOutcome::Failed(obstacle)) => &obstacle.message,
+        Some(ApplyOutcome::Unavailable(what)) => what,
     };
     let message = format!(
         "{}. {done}. {}. What the version that failed created is still there, at least in part, and the next deployment deletes it: {why}",

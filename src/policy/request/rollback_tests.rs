@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use semver::Version;
 
 use super::decide;
-use super::observed::{ApplyFact, ClaimView, CurrentVersion, HealthFact, Lookup, Observed, Obstacle, Replaced};
+use super::observed::{ApplyOutcome, ClaimView, CurrentVersion, HealthOutcome, Lookup, Observed, Obstacle, Replaced};
 use super::scenario::{DIGEST, HASH, after, head, second};
 use super::step::{End, Progress, Step};
 use super::tests::{ends, waits};
@@ -41,18 +41,18 @@ fn obstacle(message: &str) -> Obstacle {
 
 /// Every way to fail after the claim, with the time at which it is one.
 fn failures() -> Vec<(&'static str, i64, Observed)> {
-    let with = |apply: ApplyFact, health: Option<HealthFact>| {
+    let with = |apply: ApplyOutcome, health: Option<HealthOutcome>| {
         let mut o = deploying(OnFailure::Rollback);
-        (o.facts.apply, o.facts.health) = (Some(apply), health);
+        (o.outcomes.apply, o.outcomes.health) = (Some(apply), health);
         o
     };
     vec![
-        ("Obstacle", 11, with(ApplyFact::Failed(obstacle("refused")), None)),
-        ("Obstacle", 610, with(ApplyFact::Missing(obstacle("grant this\n")), None)),
-        ("TargetUnavailable", 610, with(ApplyFact::Unavailable("down".into()), None)),
-        ("Unhealthy", 11, with(ApplyFact::Applied, Some(HealthFact::Failed("web".into())))),
-        ("DeploymentTimedOut", 610, with(ApplyFact::Applied, Some(HealthFact::Pending("web".into())))),
-        ("Obstacle", 610, with(ApplyFact::Applied, Some(HealthFact::Missing(obstacle("grant this\n"))))),
+        ("Obstacle", 11, with(ApplyOutcome::Failed(obstacle("refused")), None)),
+        ("Obstacle", 610, with(ApplyOutcome::Missing(obstacle("grant this\n")), None)),
+        ("TargetUnavailable", 610, with(ApplyOutcome::Unavailable("down".into()), None)),
+        ("Unhealthy", 11, with(ApplyOutcome::Applied, Some(HealthOutcome::Failed("web".into())))),
+        ("DeploymentTimedOut", 610, with(ApplyOutcome::Applied, Some(HealthOutcome::Pending("web".into())))),
+        ("Obstacle", 610, with(ApplyOutcome::Applied, Some(HealthOutcome::Missing(obstacle("grant this\n"))))),
     ]
 }
 
@@ -97,17 +97,17 @@ fn what_was_lost_is_not_taken_back() {
 fn the_way_back_puts_back_checks_and_ends_with_what_failed_and_what_runs() {
     let mut o = returning();
     // What the failed version came to is not asked any more.
-    o.facts.apply = Some(ApplyFact::Applied);
+    o.outcomes.apply = Some(ApplyOutcome::Applied);
     assert_eq!(decide(&o, after(21)), Step::Rollback);
-    o.facts.restore = Some(ApplyFact::Applied);
+    o.outcomes.restore = Some(ApplyOutcome::Applied);
     assert_eq!(decide(&o, after(21)), Step::Check);
-    o.facts.health = Some(HealthFact::Pending("web".into()));
+    o.outcomes.health = Some(HealthOutcome::Pending("web".into()));
     let (at, reason, message) = waits(decide(&o, after(21)));
     assert_eq!((at, reason.as_str()), (Progress::Rollback, "WaitingForHealth"));
     assert!(message.contains("1.3.0"), "{message}");
-    o.facts.health = Some(HealthFact::Healthy);
+    o.outcomes.health = Some(HealthOutcome::Healthy);
     assert_eq!(decide(&o, after(21)), Step::Prune, "what the failed version created goes when the other is healthy");
-    o.facts.prune = Some(ApplyFact::Applied);
+    o.outcomes.prune = Some(ApplyOutcome::Applied);
     let Step::Finish(ending) = decide(&o, after(21)) else { panic!() };
     assert_eq!((ending.end, ending.reason.as_str(), ending.restored), (End::Failed, "RolledBack", true));
     assert!(ending.message.starts_with("Unhealthy: applied, but not healthy: web. orders 1.3.0 was put back"), "{}", ending.message);
@@ -125,11 +125,11 @@ fn the_way_back_ends_within_the_time_out_whatever_stands_in_it() {
     };
     let mut o = returning();
     for (fact, waits_first) in [
-        (ApplyFact::Failed(obstacle("refused")), false),
-        (ApplyFact::Missing(obstacle("grant this\n")), true),
-        (ApplyFact::Unavailable("down".into()), true),
+        (ApplyOutcome::Failed(obstacle("refused")), false),
+        (ApplyOutcome::Missing(obstacle("grant this\n")), true),
+        (ApplyOutcome::Unavailable("down".into()), true),
     ] {
-        o.facts.restore = Some(fact);
+        o.outcomes.restore = Some(fact);
         if waits_first {
             let (at, _, message) = waits(decide(&o, after(619)));
             assert!(at == Progress::Rollback && message.contains("until"), "{message}");
@@ -137,18 +137,22 @@ fn the_way_back_ends_within_the_time_out_whatever_stands_in_it() {
         let (restored, message) = told(&o, 620);
         assert!(!restored && message.contains("objects of both versions may be in the target"), "{message}");
     }
-    o.facts.restore = Some(ApplyFact::Applied);
-    o.facts.health = Some(HealthFact::Healthy);
-    for fact in
-        [ApplyFact::Failed(obstacle("refused")), ApplyFact::Missing(obstacle("grant this\n")), ApplyFact::Unavailable("down".into())]
-    {
-        o.facts.prune = Some(fact);
+    o.outcomes.restore = Some(ApplyOutcome::Applied);
+    o.outcomes.health = Some(HealthOutcome::Healthy);
+    for fact in [
+        ApplyOutcome::Failed(obstacle("refused")),
+        ApplyOutcome::Missing(obstacle("grant this\n")),
+        ApplyOutcome::Unavailable("down".into()),
+    ] {
+        o.outcomes.prune = Some(fact);
         let (restored, message) = told(&o, 620);
         assert!(restored && message.contains("What the version that failed created is still there"), "{message}");
     }
-    o.facts.prune = None;
-    for fact in [HealthFact::Pending("web".into()), HealthFact::Failed("web".into()), HealthFact::Missing(obstacle("grant this\n"))] {
-        o.facts.health = Some(fact);
+    o.outcomes.prune = None;
+    for fact in
+        [HealthOutcome::Pending("web".into()), HealthOutcome::Failed("web".into()), HealthOutcome::Missing(obstacle("grant this\n"))]
+    {
+        o.outcomes.health = Some(fact);
         let (restored, message) = told(&o, 620);
         assert!(restored && message.contains("All objects of orders 1.3.0 were put back"), "{message}");
     }
@@ -193,21 +197,21 @@ proptest! {
         pruned in any::<bool>(), cancel in any::<bool>(), age in 20..5_000i64,
     ) {
         let fact = |number: u8| match number {
-            1 => Some(ApplyFact::Applied),
-            2 => Some(ApplyFact::Missing(obstacle("grant this\n"))),
-            3 => Some(ApplyFact::Failed(obstacle("refused"))),
-            4 => Some(ApplyFact::Unavailable("down".into())),
+            1 => Some(ApplyOutcome::Applied),
+            2 => Some(ApplyOutcome::Missing(obstacle("grant this\n"))),
+            3 => Some(ApplyOutcome::Failed(obstacle("refused"))),
+            4 => Some(ApplyOutcome::Unavailable("down".into())),
             _ => None,
         };
         let mut o = returning();
-        o.facts.apply = fact(apply);
-        o.facts.restore = fact(restore);
-        o.facts.prune = pruned.then_some(ApplyFact::Applied);
-        o.facts.health = match health {
-            1 => Some(HealthFact::Healthy),
-            2 => Some(HealthFact::Missing(obstacle("grant this\n"))),
-            3 => Some(HealthFact::Failed("web".into())),
-            4 => Some(HealthFact::Pending("web".into())),
+        o.outcomes.apply = fact(apply);
+        o.outcomes.restore = fact(restore);
+        o.outcomes.prune = pruned.then_some(ApplyOutcome::Applied);
+        o.outcomes.health = match health {
+            1 => Some(HealthOutcome::Healthy),
+            2 => Some(HealthOutcome::Missing(obstacle("grant this\n"))),
+            3 => Some(HealthOutcome::Failed("web".into())),
+            4 => Some(HealthOutcome::Pending("web".into())),
             _ => None,
         };
         if !stage { o.stage = Lookup::Absent; }

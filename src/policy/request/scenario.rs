@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use semver::Version;
 
 use super::observed::{
-    ArtifactView, DelegateView, DeploymentView, ExportFact, Facts, Lookup, Observed, PipelineView, Place, PlanFact, PreviousStage,
-    RequestView, RightsFact, SolutionView, SourceView, StageView, TargetView,
+    ArtifactView, DelegateView, DeploymentView, ExportOutcome, Lookup, Observed, PipelineView, Place, PlanOutcome, PreviousStage,
+    RequestView, RightsOutcome, SolutionView, SourceView, StageView, StepOutcomes, TargetView,
 };
 use crate::api::approvers::StageApproval;
 use crate::api::artifact::Outcome;
@@ -100,7 +100,7 @@ pub(super) fn head() -> Observed {
         dependency_in_flight: None,
         developed_in: Vec::new(),
         confirmed: false,
-        facts: Facts { rights: Some(RightsFact::Held), requester_could_approve: Some(false), ..Facts::default() },
+        outcomes: StepOutcomes { rights: Some(RightsOutcome::Held), requester_could_approve: Some(false), ..StepOutcomes::default() },
         accept_timeout: Duration::from_hours(1),
     }
 }
@@ -189,7 +189,7 @@ impl Observed {
 
     /// The export of this pass succeeded.
     pub(super) fn exported(mut self) -> Self {
-        self.facts.export = Some(ExportFact::Stored { digest: DIGEST.into() });
+        self.outcomes.export = Some(ExportOutcome::Stored { digest: DIGEST.into() });
         self.stored(1)
     }
 
@@ -210,8 +210,8 @@ impl Observed {
 
     /// The plan of this pass succeeded.
     pub(super) fn planned(mut self, hash: &str) -> Self {
-        self.facts.plan = Some(PlanFact::Ready { hash: hash.into(), summary: "3 to create".into() });
-        self.facts.requester_could_approve = Some(false);
+        self.outcomes.plan = Some(PlanOutcome::Ready { hash: hash.into(), summary: "3 to create".into() });
+        self.outcomes.requester_could_approve = Some(false);
         self
     }
 

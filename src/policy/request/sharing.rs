@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::observed::{Observed, ShareFact, StageView};
+use super::observed::{Observed, ShareOutcome, StageView};
 use super::step::{Progress, Step, Waiting};
 use crate::api::plan::PlanResult;
 use crate::api::request::ShareGrant;
@@ -80,16 +80,16 @@ pub fn share(o: &Observed, deadline: Timestamp, now: Timestamp) -> Result<(), St
     if o.request.share_with.is_empty() {
         return Ok(());
     }
-    match &o.facts.share {
+    match &o.outcomes.share {
         None => Err(Step::Share),
-        Some(ShareFact::Unreachable(why)) if now < deadline => Err(Waiting::polled(
+        Some(ShareOutcome::Unreachable(why)) if now < deadline => Err(Waiting::polled(
             Progress::Deployment,
             "Sharing",
             format!("deployed and healthy; waits until {deadline} to share it: {why}"),
             Some(deadline),
             POLL,
         )),
-        Some(ShareFact::Unreachable(_) | ShareFact::Done { .. }) => Ok(()),
+        Some(ShareOutcome::Unreachable(_) | ShareOutcome::Done { .. }) => Ok(()),
     }
 }
 
@@ -98,13 +98,13 @@ pub fn told(o: &Observed) -> Option<(bool, &'static str, String)> {
     if o.request.share_with.is_empty() {
         return None;
     }
-    Some(match &o.facts.share {
-        Some(ShareFact::Done { made, refused }) if refused.is_empty() => (true, "Shared", format!("shared: {}", made.join(", "))),
-        Some(ShareFact::Done { made, refused }) => {
+    Some(match &o.outcomes.share {
+        Some(ShareOutcome::Done { made, refused }) if refused.is_empty() => (true, "Shared", format!("shared: {}", made.join(", "))),
+        Some(ShareOutcome::Done { made, refused }) => {
             let made = if made.is_empty() { String::new() } else { format!("shared: {}; ", made.join(", ")) };
             (false, "SharingRefused", format!("{made}not shared: {refused}"))
         }
-        Some(ShareFact::Unreachable(why)) => {
+        Some(ShareOutcome::Unreachable(why)) => {
             (false, "SharingRefused", format!("not shared, as the target could not be asked in time: {why}"))
         }
         None => (false, "NotKnown", "the operator was interrupted after it had shared; look at the RoleBindings of the target".to_owned()),
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::api::reference::SubjectKind;
     use crate::api::request_status::ApprovalDecision;
-    use crate::policy::request::observed::{ApplyFact, ClaimView, HealthFact};
+    use crate::policy::request::observed::{ApplyOutcome, ClaimView, HealthOutcome};
 
     fn grant(kind: SubjectKind, role: &str) -> ShareGrant {
         ShareGrant { kind, name: "qa-team".into(), namespace: None, cluster_role: role.into() }
@@ -134,9 +134,9 @@ mod tests {
         o = o.with_target(|t| t.claim = Some(ClaimView { request: "orders-qa".into(), request_uid: "r1".into() }));
         o.request.start_time = Some(after(10));
         o.request.share_with = vec![grant(SubjectKind::Group, "view")];
-        o.facts.apply = Some(ApplyFact::Applied);
-        o.facts.health = Some(HealthFact::Healthy);
-        o.facts.prune = Some(ApplyFact::Applied);
+        o.outcomes.apply = Some(ApplyOutcome::Applied);
+        o.outcomes.health = Some(HealthOutcome::Healthy);
+        o.outcomes.prune = Some(ApplyOutcome::Applied);
         o
     }
 
@@ -191,14 +191,14 @@ mod tests {
     fn sharing_comes_after_health_and_never_fails_the_deployment() {
         let o = healthy();
         assert_eq!(decide(&o, after(20)), Step::Share);
-        let ends = |fact: ShareFact, at: i64| {
+        let ends = |fact: ShareOutcome, at: i64| {
             let mut o = o.clone();
-            o.facts.share = Some(fact);
+            o.outcomes.share = Some(fact);
             (decide(&o, after(at)), o)
         };
-        let done = |refused: &str| ShareFact::Done { made: vec!["ClusterRole view with Group a".into()], refused: refused.into() };
+        let done = |refused: &str| ShareOutcome::Done { made: vec!["ClusterRole view with Group a".into()], refused: refused.into() };
         for (fact, shared) in
-            [(done(""), true), (done("ClusterRole view with Group qa-team: no"), false), (ShareFact::Unreachable("busy".into()), false)]
+            [(done(""), true), (done("ClusterRole view with Group qa-team: no"), false), (ShareOutcome::Unreachable("busy".into()), false)]
         {
             let (step, o) = ends(fact, 10 + 600);
             let Step::Finish(ending) = step else { panic!("{step:?}") };
@@ -208,7 +208,7 @@ mod tests {
             assert_eq!(condition.status, shared.into(), "{}", condition.message);
             assert_eq!(ending.message.contains("not shared"), !shared, "{}", ending.message);
         }
-        let (step, _) = ends(ShareFact::Unreachable("busy".into()), 20);
+        let (step, _) = ends(ShareOutcome::Unreachable("busy".into()), 20);
         assert!(matches!(&step, Step::Wait(wait) if wait.poll.is_some() && wait.message.contains("busy")), "{step:?}");
     }
 

@@ -77,10 +77,10 @@ pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> Result<(
 /// One at a time for each solution and environment, in the order in which gates opened the way.
 pub fn turn(o: &Observed, subject: &Subject<'_>) -> Result<(), Step> {
     let what = format!("{} in environment {}", o.request.solution, subject.stage.target_environment);
-    if let Some(super::observed::ClaimFact::NoRoom { message }) = &o.facts.claim {
+    if let Some(super::observed::ClaimOutcome::NoRoom { message }) = &o.outcomes.claim {
         return Err(Ending::step(End::Failed, Progress::Queue, "EnvironmentFull", message));
     }
-    if let Some(super::observed::ClaimFact::Lost { to }) = &o.facts.claim {
+    if let Some(super::observed::ClaimOutcome::Lost { to }) = &o.outcomes.claim {
         return Err(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {to}, which deploys {what}"), None));
     }
     match &subject.target.claim {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use crate::controlplane::{ControlPlane, Options};
 use crate::install::{self, Operator};
 use crate::process::wait_until;
-use crate::{paths, supervisor, trail};
+use crate::{audit_check, paths, supervisor};
 
 /// How long the operator may take to lead. A predecessor that was killed holds the Lease for its whole length.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -47,7 +47,7 @@ pub fn operate_with(control_plane: &ControlPlane, program: &Path, told: &[(&str,
     install::install(&control_plane.kubectl(), &paths::workspace())?;
     let token = control_plane.service_account_token("pilotage-system", "pilotage")?;
     let mut credentials = File::options().create(true).append(true).open(credentials_file(control_plane))?;
-    writeln!(credentials, "{}", trail::credential(&token)?)?;
+    writeln!(credentials, "{}", audit_check::credential(&token)?)?;
     let kubeconfig = control_plane.token_kubeconfig(&token, None)?;
     // Any port: tests and benches run side by side, and read the API server, not this.
     let env = [&[("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")], told].concat();

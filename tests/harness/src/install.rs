@@ -44,11 +44,11 @@ pub fn install(kubectl: &Kubectl, root: &Path) -> Result<()> {
             kubectl.ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", path])?;
         }
     }
-    in_force(kubectl)
+    admission_check(kubectl)
 }
 
 /// Waits until the policies judge and the aggregated roles are complete.
-fn in_force(kubectl: &Kubectl) -> Result<()> {
+fn admission_check(kubectl: &Kubectl) -> Result<()> {
     let start = Instant::now();
     loop {
         let missing = missing(kubectl)?;

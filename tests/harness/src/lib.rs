@@ -7,6 +7,7 @@
 //! a Kubernetes client, so that what links it links fast.
 
 pub mod audit;
+pub mod audit_check;
 pub mod binaries;
 mod certificates;
 pub mod controlplane;
@@ -24,8 +25,7 @@ mod readiness;
 pub mod registry;
 pub mod supervisor;
 pub mod table;
-pub mod trail;
-pub mod witness;
+pub mod watch_recorder;
 
 pub use controlplane::{ControlPlane, Options};
 pub use kubectl::{Kubectl, Output};

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use pilotage_harness::process::{self, Pid, Signal};
-use pilotage_harness::witness::Witness;
-use pilotage_harness::{ControlPlane, Options, binaries, controlplane, demo, dev, trail};
+use pilotage_harness::watch_recorder::WatchRecorder;
+use pilotage_harness::{ControlPlane, Options, audit_check, binaries, controlplane, demo, dev};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -127,7 +127,7 @@ fn run(argv: &[OsString], operator: Option<&Path>, judged: bool) -> Result<ExitC
     }
     let operator = operator.map(|program| dev::operate(&control_plane, program)).transpose()?;
     anyhow::ensure!(!judged || operator.is_some(), "--trail: of which operator?");
-    let witness = judged.then(|| Witness::start(&control_plane)).transpose()?;
+    let witness = judged.then(|| WatchRecorder::start(&control_plane)).transpose()?;
     let child = start(&control_plane, argv)?;
     let pid = Pid::from_child(&child);
     std::thread::spawn(move || {
@@ -141,7 +141,7 @@ fn run(argv: &[OsString], operator: Option<&Path>, judged: bool) -> Result<ExitC
     if let Some(witness) = witness {
         let seen = witness.stop()?;
         if status.success() {
-            let findings = trail::read(&control_plane, &dev::credentials(&control_plane)?, &seen)?;
+            let findings = audit_check::read(&control_plane, &dev::credentials(&control_plane)?, &seen)?;
             println!("operator's trail: {} writes to targets, {} plans", findings.writes, seen.plans.len());
             if let Some(complaint) = findings.complaint() {
                 bail!("the operator's trail in the audit log:\n{complaint}");

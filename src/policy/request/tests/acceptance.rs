@@ -8,7 +8,7 @@ use super::{ends, waits};
 use crate::api::artifact::Outcome;
 use crate::api::request_status::ApprovalDecision;
 use crate::policy::request::decide;
-use crate::policy::request::observed::{CurrentVersion, Lookup, Observed, Obstacle, PlanFact};
+use crate::policy::request::observed::{CurrentVersion, Lookup, Observed, Obstacle, PlanOutcome};
 use crate::policy::request::scenario::{HASH, after, head, second};
 use crate::policy::request::step::{End, Step};
 
@@ -89,7 +89,7 @@ fn who_waits_for_the_stage_before_waits_as_long_as_that_takes_and_then_has_its_o
         artifact.deployments[0].ended_at = after(days);
     }
     o.previous_in_flight = None;
-    o.facts.plan = Some(PlanFact::Missing(Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this".into() }));
+    o.outcomes.plan = Some(PlanOutcome::Missing(Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this".into() }));
     assert_eq!(waits(decide(&o, after(days + 3500))).1, "DelegateLacksTargetAccess");
     assert_eq!(ends(decide(&o, after(days + 3600))).1, "DelegateLacksTargetAccess");
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{ends, waits};
 use crate::api::request_status::ApprovalDecision;
 use crate::policy::request::decide;
-use crate::policy::request::observed::{ApplyFact, ClaimFact, ClaimView, HealthFact, Lookup, Obstacle, RightsFact, Rival};
+use crate::policy::request::observed::{ApplyOutcome, ClaimOutcome, ClaimView, HealthOutcome, Lookup, Obstacle, RightsOutcome, Rival};
 use crate::policy::request::scenario::{DIGEST, HASH, after, head, second};
 use crate::policy::request::step::{End, Progress, Step};
 
@@ -19,7 +19,7 @@ fn a_target_that_another_request_deploys_to_is_waited_for_by_name() {
     assert_eq!((at, reason.as_str()), (Progress::Queue, "Queued"));
     assert!(message.contains("other"));
     let mut lost = approved;
-    lost.facts.claim = Some(ClaimFact::Lost { to: "faster".into() });
+    lost.outcomes.claim = Some(ClaimOutcome::Lost { to: "faster".into() });
     assert!(waits(decide(&lost, after(9))).2.contains("faster"));
 }
 
@@ -65,19 +65,19 @@ fn a_started_request_applies_checks_and_succeeds_and_cancel_no_longer_matters() 
     o.request.start_time = Some(after(10));
     o.request.cancel = true;
     assert_eq!(decide(&o, after(11)), Step::Apply);
-    o.facts.apply = Some(ApplyFact::Applied);
+    o.outcomes.apply = Some(ApplyOutcome::Applied);
     assert_eq!(decide(&o, after(11)), Step::Check);
-    o.facts.health = Some(HealthFact::Pending("Deployment web".into()));
+    o.outcomes.health = Some(HealthOutcome::Pending("Deployment web".into()));
     assert!(matches!(decide(&o, after(11)), Step::Wait(_)));
     assert_eq!(ends(decide(&o, after(10 + 600))).1, "DeploymentTimedOut");
-    o.facts.health = Some(HealthFact::Healthy);
+    o.outcomes.health = Some(HealthOutcome::Healthy);
     assert_eq!(decide(&o, after(11)), Step::Prune, "only what is healthy takes the place of what was there");
-    o.facts.prune = Some(ApplyFact::Unavailable("down".into()));
+    o.outcomes.prune = Some(ApplyOutcome::Unavailable("down".into()));
     assert!(matches!(decide(&o, after(11)), Step::Wait(wait) if wait.message.contains("healthy; not all that it replaces")));
     assert_eq!(ends(decide(&o, after(10 + 600))).1, "TargetUnavailable");
-    o.facts.prune = Some(ApplyFact::Failed(Obstacle { reason: "ApplyFailed".into(), message: "refused".into() }));
+    o.outcomes.prune = Some(ApplyOutcome::Failed(Obstacle { reason: "ApplyFailed".into(), message: "refused".into() }));
     assert_eq!(ends(decide(&o, after(11))).1, "ApplyFailed");
-    o.facts.prune = Some(ApplyFact::Applied);
+    o.outcomes.prune = Some(ApplyOutcome::Applied);
     assert_eq!(ends(decide(&o, after(11))).0, End::Succeeded);
 }
 
@@ -100,8 +100,8 @@ fn a_deployment_whose_artifact_was_made_anew_proves_nothing() {
     if let Lookup::Present(artifact) = &mut o.artifact {
         artifact.digest = "sha256:else".into();
     }
-    o.facts.apply = Some(ApplyFact::Applied);
-    o.facts.health = Some(HealthFact::Healthy);
+    o.outcomes.apply = Some(ApplyOutcome::Applied);
+    o.outcomes.health = Some(HealthOutcome::Healthy);
     assert_eq!(decide(&o, after(9)), Step::Confirm);
     o.confirmed = true;
     let (end, reason, message) = ends(decide(&o, after(9)));
@@ -148,9 +148,9 @@ proptest! {
         });
         o.request.cancel = cancel;
         o.confirmed = true;
-        o.facts.rights = match rights {
-            1 => Some(RightsFact::Held),
-            2 => Some(RightsFact::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "share it".into() })),
+        o.outcomes.rights = match rights {
+            1 => Some(RightsOutcome::Held),
+            2 => Some(RightsOutcome::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "share it".into() })),
             _ => None,
         };
         if decide(&o, after(age)) == Step::Claim {

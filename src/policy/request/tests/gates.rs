@@ -3,7 +3,7 @@
 use super::{ends, waits};
 use crate::api::request_status::ApprovalDecision;
 use crate::policy::request::decide;
-use crate::policy::request::observed::{Observed, Obstacle, PlanFact};
+use crate::policy::request::observed::{Observed, Obstacle, PlanOutcome};
 use crate::policy::request::scenario::{HASH, after, head};
 use crate::policy::request::step::{End, GateKind, Progress, Step};
 
@@ -13,7 +13,7 @@ fn a_first_stage_exports_plans_asks_and_waits_for_the_delegate() {
     assert_eq!(decide(&head(), now), Step::Export);
     assert_eq!(decide(&head().exported(), now), Step::Plan);
     let mut planned = head().exported().planned(HASH);
-    planned.facts.requester_could_approve = None;
+    planned.outcomes.requester_could_approve = None;
     assert_eq!(decide(&planned, now), Step::AskApprover);
     assert_eq!(decide(&head().exported().planned(HASH), now), Step::OpenGate(GateKind::Approval));
     let (at, reason, message) = waits(decide(&head().asked(), now));
@@ -61,7 +61,7 @@ fn a_gate_that_nobody_decides_times_out() {
 #[test]
 fn a_requester_who_could_become_the_approver_is_not_asked_for() {
     let mut o = head().exported().planned(HASH);
-    o.facts.requester_could_approve = Some(true);
+    o.outcomes.requester_could_approve = Some(true);
     assert_eq!(ends(decide(&o, after(5))).1, "RequesterCouldApprove");
     let allowed = o.with_stage(|s| s.allow_self_approval = true);
     assert_eq!(decide(&allowed, after(5)), Step::OpenGate(GateKind::Approval));
@@ -71,16 +71,16 @@ fn a_requester_who_could_become_the_approver_is_not_asked_for() {
 fn a_requester_who_could_approve_is_found_out_before_anybody_goes_through_grants() {
     let unready = |o: Observed| o.with_stage(|s| s.not_ready = Some("OperatorMayNotActAsDelegate: grant this".into()));
     let mut o = unready(head());
-    o.facts.requester_could_approve = None;
+    o.outcomes.requester_could_approve = None;
     assert_eq!(decide(&o, after(5)), Step::AskApprover);
-    o.facts.requester_could_approve = Some(false);
+    o.outcomes.requester_could_approve = Some(false);
     assert_eq!(waits(decide(&o, after(5))).1, "StageNotReady");
-    o.facts.requester_could_approve = Some(true);
+    o.outcomes.requester_could_approve = Some(true);
     assert_eq!(ends(decide(&o, after(5))).1, "RequesterCouldApprove");
     let obstacle = || Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this".into() };
     let mut planned = head().exported();
-    planned.facts.plan = Some(PlanFact::Missing(obstacle()));
-    planned.facts.requester_could_approve = Some(true);
+    planned.outcomes.plan = Some(PlanOutcome::Missing(obstacle()));
+    planned.outcomes.requester_could_approve = Some(true);
     assert_eq!(ends(decide(&planned, after(5))).1, "RequesterCouldApprove");
     // Where it doesn't matter nobody asks.
     for free in [
@@ -89,7 +89,7 @@ fn a_requester_who_could_approve_is_found_out_before_anybody_goes_through_grants
         unready(head()).with_stage(|s| s.pipeline = "other".into()),
     ] {
         let mut free = free;
-        free.facts.requester_could_approve = None;
+        free.outcomes.requester_could_approve = None;
         assert!(matches!(decide(&free, after(5)), Step::Wait(_) | Step::Confirm), "{:?}", decide(&free, after(5)));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{ends, waits};
 use crate::api::request_status::ApprovalDecision;
 use crate::policy::request::decide;
-use crate::policy::request::observed::{ApplyFact, ClaimView, ExportFact, HealthFact, Obstacle, PlanFact, RightsFact};
+use crate::policy::request::observed::{ApplyOutcome, ClaimView, ExportOutcome, HealthOutcome, Obstacle, PlanOutcome, RightsOutcome};
 use crate::policy::request::scenario::{HASH, after, head};
 use crate::policy::request::step::{End, Progress, Step};
 
@@ -13,7 +13,7 @@ use crate::policy::request::step::{End, Progress, Step};
 fn a_missing_right_is_waited_for_and_asked_for_again_and_less_often_later() {
     let obstacle = Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this".into() };
     let mut o = head().exported();
-    o.facts.plan = Some(PlanFact::Missing(obstacle));
+    o.outcomes.plan = Some(PlanOutcome::Missing(obstacle));
     for (waited, again) in [(5, 2), (40, 2), (200, 10), (300, 15), (3000, 15)] {
         match decide(&o, after(waited)) {
             Step::Wait(wait) => {
@@ -29,22 +29,22 @@ fn a_missing_right_is_waited_for_and_asked_for_again_and_less_often_later() {
 #[test]
 fn what_the_target_refuses_ends_the_request() {
     let mut o = head();
-    o.facts.export = Some(ExportFact::Refused(Obstacle { reason: "ExportRefused".into(), message: "nothing matches".into() }));
+    o.outcomes.export = Some(ExportOutcome::Refused(Obstacle { reason: "ExportRefused".into(), message: "nothing matches".into() }));
     assert_eq!(ends(decide(&o, after(5))).1, "ExportRefused");
     let mut o = head().exported();
-    o.facts.plan = Some(PlanFact::Refused(Obstacle { reason: "DryRunRefused".into(), message: "Deployment web: Invalid".into() }));
+    o.outcomes.plan = Some(PlanOutcome::Refused(Obstacle { reason: "DryRunRefused".into(), message: "Deployment web: Invalid".into() }));
     assert_eq!(ends(decide(&o, after(5))).1, "DryRunRefused");
 }
 
 #[test]
 fn rights_that_were_taken_away_hold_up_a_request_before_anybody_is_asked_and_before_it_is_claimed() {
-    let lacking = RightsFact::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "share it".into() });
+    let lacking = RightsOutcome::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "share it".into() });
     for o in [head().exported().planned(HASH), head().asked().decided(ApprovalDecision::Approved).planned(HASH)] {
         let mut unknown = o.clone();
-        unknown.facts.rights = None;
+        unknown.outcomes.rights = None;
         assert_eq!(decide(&unknown, after(9)), Step::AskRights);
         let mut missing = o;
-        missing.facts.rights = Some(lacking.clone());
+        missing.outcomes.rights = Some(lacking.clone());
         match decide(&missing, after(9)) {
             Step::Wait(wait) => assert!(wait.poll.is_some() && wait.message.contains("share it"), "{wait:?}"),
             other => panic!("expected a wait, got {other:?}"),
@@ -54,7 +54,7 @@ fn rights_that_were_taken_away_hold_up_a_request_before_anybody_is_asked_and_bef
     }
     // Who waits at a gate is not asked for again and again.
     let mut waiting = head().asked();
-    waiting.facts.rights = None;
+    waiting.outcomes.rights = None;
     assert_eq!(waits(decide(&waiting, after(9))).1, "AwaitingApproval");
 }
 
@@ -63,8 +63,9 @@ fn a_right_that_is_taken_away_while_it_deploys_is_waited_for_until_the_time_out(
     let mut o = head().asked().decided(ApprovalDecision::Approved).planned(HASH);
     o = o.with_target(|t| t.claim = Some(ClaimView { request: "orders-qa".into(), request_uid: "r1".into() }));
     o.request.start_time = Some(after(10));
-    o.facts.apply = Some(ApplyFact::Applied);
-    o.facts.health = Some(HealthFact::Missing(Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this\n".into() }));
+    o.outcomes.apply = Some(ApplyOutcome::Applied);
+    o.outcomes.health =
+        Some(HealthOutcome::Missing(Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this\n".into() }));
     let (at, reason, message) = waits(decide(&o, after(11)));
     assert_eq!((at, reason.as_str()), (Progress::Deployment, "DelegateLacksTargetAccess"));
     assert!(message.starts_with("waits until ") && message.ends_with("grant this\n"), "{message}");

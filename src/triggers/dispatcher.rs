@@ -14,18 +14,18 @@ use kube::{Api, ResourceExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::due::{self, Happened};
+use super::happened::{self, Happened};
 use super::health::Failure;
 use super::keys::KeyRing;
-use super::outlet::{Next, Outlet, Tracked};
 use super::progress::{Told, View};
 use super::sender::{Delivery, Sender};
+use super::sink_worker::{Next, SinkWorker, Tracked};
 use super::{event, report};
 use crate::api::condition;
 use crate::api::pipeline::Trigger;
 use crate::api::{DeploymentRequest, Pipeline, Solution};
-use crate::driver::Cluster;
-use crate::driver::records::RecordError;
+use crate::runtime::Cluster;
+use crate::runtime::status_writer::RecordError;
 
 /// Changes are looked at together that come within this time.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -48,14 +48,14 @@ enum Landed {
 }
 
 /// The one who tells the sinks of one pipeline.
-pub struct Desk {
+pub struct Dispatcher {
     cluster: Arc<Cluster>,
     sender: Sender,
     keys: Arc<KeyRing>,
     key: ObjectRef<Pipeline>,
     host: String,
     pipeline: Option<Arc<Pipeline>>,
-    outlets: Vec<Outlet>,
+    sink_workers: Vec<SinkWorker>,
     requests: BTreeMap<String, Tracked>,
     on_their_way: FuturesUnordered<BoxFuture<'static, Landed>>,
     looked: Option<Instant>,
@@ -67,7 +67,7 @@ pub struct Desk {
     reported: Instant,
 }
 
-impl Desk {
+impl Dispatcher {
     /// A desk for that pipeline.
     pub fn new(cluster: Arc<Cluster>, sender: Sender, key: ObjectRef<Pipeline>) -> Self {
         let host = key.namespace.clone().unwrap_or_default();
@@ -78,7 +78,7 @@ impl Desk {
             key,
             host,
             pipeline: None,
-            outlets: Vec::new(),
+            sink_workers: Vec::new(),
             requests: BTreeMap::new(),
             on_their_way: FuturesUnordered::new(),
             looked: None,
@@ -130,7 +130,7 @@ impl Desk {
 
     /// The pipeline is gone, and with it all that its sinks have not been told.
     fn close(&self) {
-        let waiting: BTreeSet<&str> = self.outlets.iter().flat_map(|o| self.waiting(o)).collect();
+        let waiting: BTreeSet<&str> = self.sink_workers.iter().flat_map(|o| self.waiting(o)).collect();
         if !waiting.is_empty() {
             tracing::warn!(pipeline = %self.key, requests = waiting.len(), "the sinks are gone before they were told all");
         }
@@ -147,9 +147,9 @@ impl Desk {
             wakes.extend(self.unrecorded.map(|since| since + BATCH));
         }
         wakes.extend(self.again);
-        let idle = self.outlets.iter().filter(|o| o.recorded && !o.health.is_full(o.in_flight.len()));
+        let idle = self.sink_workers.iter().filter(|o| o.recorded && !o.health.is_full(o.in_flight.len()));
         wakes.extend(idle.filter_map(|o| o.health.next_try()));
-        if self.outlets.iter().any(|o| o.health.failing_since.is_some()) {
+        if self.sink_workers.iter().any(|o| o.health.failing_since.is_some()) {
             wakes.push(self.reported + REPORT);
         }
         wakes.into_iter().min().unwrap_or(now).max(now + SOONEST)
@@ -160,7 +160,7 @@ impl Desk {
         self.looked = Some(Instant::now());
         self.again = None;
         let Some(pipeline) = self.cluster.stores.pipelines.get(&self.key) else { return false };
-        if self.pipeline.as_ref().is_some_and(|p| p.uid() != pipeline.uid()) || !super::bell::needs_desk(&pipeline) {
+        if self.pipeline.as_ref().is_some_and(|p| p.uid() != pipeline.uid()) || !super::wake_ups::needs_dispatcher(&pipeline) {
             return false;
         }
         self.take_sinks(&pipeline);
@@ -171,26 +171,26 @@ impl Desk {
 
     /// Keeps the outlets of sinks that stay, opens those of new ones, and drops the others.
     fn take_sinks(&mut self, pipeline: &Pipeline) {
-        let mut before = std::mem::take(&mut self.outlets);
+        let mut before = std::mem::take(&mut self.sink_workers);
         for sink in &pipeline.spec.sinks {
-            let outlet = match before.iter().position(|o| o.sink.url == sink.url) {
+            let sink_worker = match before.iter().position(|o| o.sink.url == sink.url) {
                 Some(index) => {
-                    let mut outlet = before.swap_remove(index);
-                    if outlet.sink != *sink {
-                        outlet.sink = sink.clone();
-                        outlet.health.retry_all(Instant::now());
+                    let mut sink_worker = before.swap_remove(index);
+                    if sink_worker.sink != *sink {
+                        sink_worker.sink = sink.clone();
+                        sink_worker.health.retry_all(Instant::now());
                     }
-                    outlet
+                    sink_worker
                 }
                 None => match pipeline.status.iter().flat_map(|s| &s.sinks).find(|s| s.url == sink.url) {
-                    Some(status) => Outlet::resume(sink.clone(), status),
-                    None => Outlet::begin(sink.clone(), &self.views(Timestamp::UNIX_EPOCH), Timestamp::now()),
+                    Some(status) => SinkWorker::resume(sink.clone(), status),
+                    None => SinkWorker::begin(sink.clone(), &self.views(Timestamp::UNIX_EPOCH), Timestamp::now()),
                 },
             };
-            self.outlets.push(outlet);
+            self.sink_workers.push(sink_worker);
         }
         let recorded = pipeline.status.iter().flat_map(|s| &s.sinks).map(|s| &s.url);
-        if !before.is_empty() || !self.outlets.iter().map(|o| &o.sink.url).eq(recorded) {
+        if !before.is_empty() || !self.sink_workers.iter().map(|o| &o.sink.url).eq(recorded) {
             self.changed();
         }
     }
@@ -201,11 +201,11 @@ impl Desk {
         self.cluster.stores.requests.state_filter(|r| {
             r.metadata.namespace.as_ref() == Some(&self.host)
                 && r.spec.pipeline == *name
-                && (due::created(r) >= since
+                && (happened::created(r) >= since
                     || r.metadata
                         .uid
                         .as_ref()
-                        .is_some_and(|u| self.requests.contains_key(u) || self.outlets.iter().any(|o| o.progress.is_open(u))))
+                        .is_some_and(|u| self.requests.contains_key(u) || self.sink_workers.iter().any(|o| o.progress.is_open(u))))
         })
     }
 
@@ -215,7 +215,7 @@ impl Desk {
 
     /// The oldest point from which a sink may have to be told.
     fn since(&self) -> Timestamp {
-        self.outlets.iter().map(|o| o.progress.since()).min().unwrap_or(Timestamp::MAX)
+        self.sink_workers.iter().map(|o| o.progress.since()).min().unwrap_or(Timestamp::MAX)
     }
 
     /// The name of a request that was deleted while nobody looked, as its Solution tells of it; empty where none does.
@@ -230,13 +230,13 @@ impl Desk {
 
     fn take_requests(&mut self) {
         let existing = self.existing(self.since());
-        let open = self.outlets.iter().flat_map(|o| o.progress.open()).map(|(uid, name)| (uid.to_owned(), name.to_owned()));
+        let open = self.sink_workers.iter().flat_map(|o| o.progress.open()).map(|(uid, name)| (uid.to_owned(), name.to_owned()));
         let mut gone: BTreeMap<String, String> = open.collect();
         gone.extend(self.requests.values().map(|r| (r.view.uid.clone(), r.view.name.clone())));
         for request in &existing {
             let view = view(request);
             gone.remove(&view.uid);
-            let whole = self.outlets.iter().all(|o| o.progress.told(&view.uid, view.created) == Told::Whole);
+            let whole = self.sink_workers.iter().all(|o| o.progress.told(&view.uid, view.created) == Told::Whole);
             if whole && !self.requests.contains_key(&view.uid) {
                 continue;
             }
@@ -266,53 +266,53 @@ impl Desk {
             });
             tracked.gone.get_or_insert(now);
         }
-        for outlet in &mut self.outlets {
-            let mut ready: Vec<&Tracked> = self.requests.values().filter(|r| outlet.next(r) != Next::Nothing).collect();
-            ready.sort_by_key(|r| (outlet.health.failures(&r.view.uid), r.view.created));
-            outlet.ready = ready.into_iter().map(|r| r.view.uid.clone()).collect();
-            if outlet.ready.is_empty() && outlet.health.failing_since.is_some() && outlet.in_flight.is_empty() {
-                outlet.health.well();
+        for sink_worker in &mut self.sink_workers {
+            let mut ready: Vec<&Tracked> = self.requests.values().filter(|r| sink_worker.next(r) != Next::Nothing).collect();
+            ready.sort_by_key(|r| (sink_worker.health.failures(&r.view.uid), r.view.created));
+            sink_worker.ready = ready.into_iter().map(|r| r.view.uid.clone()).collect();
+            if sink_worker.ready.is_empty() && sink_worker.health.failing_since.is_some() && sink_worker.in_flight.is_empty() {
+                sink_worker.health.well();
                 self.unrecorded.get_or_insert_with(Instant::now);
             }
         }
-        let outlets = &self.outlets;
+        let sink_workers = &self.sink_workers;
         self.requests.retain(|uid, r| {
-            r.reading || outlets.iter().any(|o| o.in_flight.contains(uid) || o.progress.told(uid, r.view.created) != Told::Whole)
+            r.reading || sink_workers.iter().any(|o| o.in_flight.contains(uid) || o.progress.told(uid, r.view.created) != Told::Whole)
         });
     }
 
     /// Starts what can be started.
     fn work(&mut self) {
         // A leader that has lost its Lease sends nothing more.
-        if !self.cluster.tenure.holds() {
+        if !self.cluster.leadership.holds() {
             return;
         }
-        for index in 0..self.outlets.len() {
-            if !self.outlets[index].recorded {
+        for index in 0..self.sink_workers.len() {
+            if !self.sink_workers[index].recorded {
                 continue;
             }
             loop {
-                let outlet = &mut self.outlets[index];
-                if outlet.health.is_full(outlet.in_flight.len()) {
+                let sink_worker = &mut self.sink_workers[index];
+                if sink_worker.health.is_full(sink_worker.in_flight.len()) {
                     break;
                 }
-                let Some(uid) = outlet.ready.pop_front() else { break };
+                let Some(uid) = sink_worker.ready.pop_front() else { break };
                 self.begin(index, uid);
             }
         }
     }
 
     fn begin(&mut self, index: usize, uid: String) {
-        let outlet = &mut self.outlets[index];
+        let sink_worker = &mut self.sink_workers[index];
         let Some(request) = self.requests.get_mut(&uid) else { return };
-        if outlet.in_flight.contains(&uid) {
+        if sink_worker.in_flight.contains(&uid) {
             return;
         }
-        match outlet.next(request) {
+        match sink_worker.next(request) {
             Next::Nothing => {}
             Next::Finish => {
-                outlet.progress.finish(&uid);
-                outlet.health.forget(&uid);
+                sink_worker.progress.finish(&uid);
+                sink_worker.health.forget(&uid);
                 self.changed();
             }
             Next::Read => {
@@ -326,8 +326,8 @@ impl Desk {
             }
             Next::Send(happened) => {
                 // It is taken up again when its pause is over.
-                if outlet.health.may_try(&uid, outlet.in_flight.len(), Instant::now()) {
-                    outlet.in_flight.insert(uid.clone());
+                if sink_worker.health.may_try(&uid, sink_worker.in_flight.len(), Instant::now()) {
+                    sink_worker.in_flight.insert(uid.clone());
                     self.send(index, &uid, happened);
                 }
             }
@@ -335,7 +335,7 @@ impl Desk {
     }
 
     fn send(&mut self, index: usize, uid: &str, happened: Happened) {
-        let (Some(outlet), Some(request)) = (self.outlets.get(index), self.requests.get(uid)) else { return };
+        let (Some(sink_worker), Some(request)) = (self.sink_workers.get(index), self.requests.get(uid)) else { return };
         let event = match &request.full {
             Some(full) => {
                 let stage = self.cluster.stores.stages.get(&ObjectRef::new(&full.spec.stage).within(&self.host));
@@ -343,7 +343,7 @@ impl Desk {
             }
             None => event::of_unknown(happened.at, &self.host, &self.key.name, &request.view.name, uid),
         };
-        let (sink, sender, keys) = (outlet.sink.clone(), self.sender.clone(), self.keys.clone());
+        let (sink, sender, keys) = (sink_worker.sink.clone(), self.sender.clone(), self.keys.clone());
         let (uid, trigger) = (uid.to_owned(), happened.trigger);
         let send = async move {
             let outcome = deliver(&sender, &keys, &sink, event::id(&uid, trigger), event.to_string().into_bytes()).await;
@@ -373,12 +373,12 @@ impl Desk {
                         return;
                     }
                 }
-                self.outlets.iter_mut().for_each(|o| o.ready.push_front(uid.clone()));
+                self.sink_workers.iter_mut().for_each(|o| o.ready.push_front(uid.clone()));
             }
             Landed::Recorded { urls, outcome } => {
                 self.recording = false;
                 match outcome {
-                    Ok(()) => self.outlets.iter_mut().filter(|o| urls.contains(&o.sink.url)).for_each(|o| o.recorded = true),
+                    Ok(()) => self.sink_workers.iter_mut().filter(|o| urls.contains(&o.sink.url)).for_each(|o| o.recorded = true),
                     Err(RecordError::NotFound(_)) => {}
                     Err(error) => {
                         tracing::warn!(pipeline = %self.key, %error, "the progress of sinks could not be recorded; tried again");
@@ -391,22 +391,22 @@ impl Desk {
 
     fn sent(&mut self, url: &str, uid: String, trigger: Trigger, outcome: Result<(), Failure>) {
         // The sink may be gone by now.
-        let Some(outlet) = self.outlets.iter_mut().find(|o| o.sink.url == url) else { return };
-        outlet.in_flight.remove(&uid);
+        let Some(sink_worker) = self.sink_workers.iter_mut().find(|o| o.sink.url == url) else { return };
+        sink_worker.in_flight.remove(&uid);
         match outcome {
             Ok(()) => {
                 if let Some(request) = self.requests.get(&uid) {
-                    outlet.progress.sent(&uid, &request.view.name, trigger);
+                    sink_worker.progress.sent(&uid, &request.view.name, trigger);
                 }
-                if outlet.health.arrived(&uid, Instant::now()) {
+                if sink_worker.health.arrived(&uid, Instant::now()) {
                     tracing::info!(pipeline = %self.key, sink = report::origin(url), "the sink takes what is sent to it again");
                 }
-                outlet.ready.push_front(uid);
+                sink_worker.ready.push_front(uid);
                 self.changed();
             }
             Err(failure) => {
-                if outlet.health.failed(&uid, failure, Instant::now(), Timestamp::now()) {
-                    let why = outlet.health.last.as_ref().map(|f| f.message().lines().next().unwrap_or_default().to_owned());
+                if sink_worker.health.failed(&uid, failure, Instant::now(), Timestamp::now()) {
+                    let why = sink_worker.health.last.as_ref().map(|f| f.message().lines().next().unwrap_or_default().to_owned());
                     tracing::warn!(pipeline = %self.key, sink = report::origin(url), why, "a sink does not take what is sent to it; sent again");
                     self.changed();
                 }
@@ -419,17 +419,17 @@ impl Desk {
     }
 
     /// The requests that an outlet has not been told all of, as far as anything has happened.
-    fn waiting<'a>(&'a self, outlet: &'a Outlet) -> impl Iterator<Item = &'a str> {
-        let waits = |r: &&Tracked| matches!(outlet.next(r), Next::Send(_) | Next::Read);
+    fn waiting<'a>(&'a self, sink_worker: &'a SinkWorker) -> impl Iterator<Item = &'a str> {
+        let waits = |r: &&Tracked| matches!(sink_worker.next(r), Next::Send(_) | Next::Read);
         self.requests.values().filter(waits).map(|r| r.view.uid.as_str())
     }
 
     /// Records progress, some time after there is some, or at once where it is the last time or a sink is new.
     fn record(&mut self, at_once: bool) {
-        let stale = self.reported.elapsed() >= REPORT && self.outlets.iter().any(|o| o.health.failing_since.is_some());
-        let at_once = at_once || self.outlets.iter().any(|o| !o.recorded);
+        let stale = self.reported.elapsed() >= REPORT && self.sink_workers.iter().any(|o| o.health.failing_since.is_some());
+        let at_once = at_once || self.sink_workers.iter().any(|o| !o.recorded);
         let due = self.unrecorded.is_some_and(|since| at_once || since.elapsed() >= BATCH);
-        if self.recording || !(due || stale) || !self.cluster.tenure.holds() {
+        if self.recording || !(due || stale) || !self.cluster.leadership.holds() {
             return;
         }
         // Seen anew, so that the point in time passes nothing that just came.
@@ -438,12 +438,12 @@ impl Desk {
         }
         let Some(pipeline) = self.pipeline.clone() else { return };
         let existing = self.views(self.since());
-        self.outlets.iter_mut().for_each(|o| o.progress.advance(&existing));
-        let waiting: Vec<usize> = self.outlets.iter().map(|o| self.waiting(o).count()).collect();
-        let statuses: Vec<_> = self.outlets.iter().zip(&waiting).map(|(o, w)| report::status(o, *w)).collect();
+        self.sink_workers.iter_mut().for_each(|o| o.progress.advance(&existing));
+        let waiting: Vec<usize> = self.sink_workers.iter().map(|o| self.waiting(o).count()).collect();
+        let statuses: Vec<_> = self.sink_workers.iter().zip(&waiting).map(|(o, w)| report::status(o, *w)).collect();
         let urls: Vec<String> = statuses.iter().map(|s| s.url.clone()).collect();
-        let said = report::condition(self.outlets.iter().zip(waiting));
-        let (uid, cluster, tenure, now) = (pipeline.uid(), self.cluster.clone(), self.cluster.tenure.clone(), Timestamp::now());
+        let said = report::condition(self.sink_workers.iter().zip(waiting));
+        let (uid, cluster, leadership, now) = (pipeline.uid(), self.cluster.clone(), self.cluster.leadership.clone(), Timestamp::now());
         let (host, name) = (self.host.clone(), self.key.name.clone());
         self.unrecorded = None;
         self.reported = Instant::now();
@@ -451,7 +451,7 @@ impl Desk {
         let write = async move {
             let change = move |object: &Pipeline, status: &mut crate::api::pipeline::PipelineStatus| {
                 // After a conflict this is asked again, and another leader may know more by now.
-                if object.uid() != uid || !tenure.holds() {
+                if object.uid() != uid || !leadership.holds() {
                     return;
                 }
                 status.sinks.clone_from(&statuses);
@@ -480,7 +480,7 @@ fn view(request: &DeploymentRequest) -> View {
     View {
         uid: request.uid().unwrap_or_default(),
         name: request.name_any(),
-        created: due::created(request),
+        created: happened::created(request),
         ended: request.status.as_ref().and_then(|s| s.run.end_time),
     }
 }

@@ -14,8 +14,8 @@ use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio_util::sync::CancellationToken;
 
-use super::lease::Tenure;
-use super::records::RecordError;
+use super::leadership::Leadership;
+use super::status_writer::RecordError;
 use crate::cluster::errors::{self, Cause};
 
 /// The first delay after an error; it doubles with each further one.
@@ -116,18 +116,18 @@ struct Failures {
 }
 
 /// Wakes a controller for one object.
-pub struct Waker<K: Resource<DynamicType = ()>> {
+pub struct Enqueuer<K: Resource<DynamicType = ()>> {
     sender: mpsc::UnboundedSender<ObjectRef<K>>,
     awake: Arc<AtomicBool>,
 }
 
-impl<K: Resource<DynamicType = ()> + Clone> Clone for Waker<K> {
+impl<K: Resource<DynamicType = ()> + Clone> Clone for Enqueuer<K> {
     fn clone(&self) -> Self {
         Self { sender: self.sender.clone(), awake: self.awake.clone() }
     }
 }
 
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Waker<K> {
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Enqueuer<K> {
     /// A waker, and the queue that its controller takes from.
     pub fn new() -> (Self, Queue<K>) {
         let (sender, receiver) = mpsc::unbounded();
@@ -156,7 +156,7 @@ pub async fn run<R: Reconciler>(
     store: Store<R::Kind>,
     queue: Queue<R::Kind>,
     concurrency: u16,
-    tenure: Tenure,
+    leadership: Leadership,
     stop: CancellationToken,
 ) {
     queue.awake.store(true, Ordering::Release);
@@ -165,9 +165,9 @@ pub async fn run<R: Reconciler>(
     let failures: Arc<Mutex<HashMap<ObjectRef<R::Kind>, Failures>>> = Arc::default();
     let known = failures.clone();
     let pass = move |object: Arc<R::Kind>, reconciler: Arc<R>| {
-        let (known, tenure) = (known.clone(), tenure.clone());
+        let (known, leadership) = (known.clone(), leadership.clone());
         async move {
-            if !tenure.holds() {
+            if !leadership.holds() {
                 return Err(ReconcileError::LeaseRanOut);
             }
             let key = ObjectRef::from_obj(object.as_ref());

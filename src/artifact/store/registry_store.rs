@@ -13,19 +13,19 @@ use crate::api::names;
 use crate::api::reference::SolutionVersion;
 use crate::api::repository::{self, Repository};
 use crate::artifact::bundle::digest;
-use crate::artifact::oci::{Asker, Gate, OciError, Session, manifest};
+use crate::artifact::oci::{Asker, Limiter, OciError, Session, manifest};
 
 /// A place in a registry, and what is asked of it.
-pub struct Warehouse {
+pub struct RegistryStore {
     place: Place,
-    gate: Gate,
+    limiter: Limiter,
     refusals: Refusals,
 }
 
-impl Warehouse {
+impl RegistryStore {
     /// The one at that place, in an operator that makes so many passes at once.
     pub fn new(place: Place, concurrency: u16) -> Self {
-        Self { place, gate: Gate::to_own(concurrency), refusals: Refusals::default() }
+        Self { place, limiter: Limiter::to_own(concurrency), refusals: Refusals::default() }
     }
 
     /// The compressed size from which an artifact goes there.
@@ -34,8 +34,8 @@ impl Warehouse {
     }
 
     /// A package for the repository of a solution of a host.
-    pub fn shipment(&self, host: &str, solution: &str, package: Package) -> Shipment<'_> {
-        Shipment { warehouse: self, repository: self.place.repository(host, solution), package }
+    pub fn upload(&self, host: &str, solution: &str, package: Package) -> Upload<'_> {
+        Upload { registry_store: self, repository: self.place.repository(host, solution), package }
     }
 
     /// What the registry said a while ago when it should have taken a version: that is not exported again to hear the same.
@@ -47,85 +47,85 @@ impl Warehouse {
 
     async fn ask<T>(&self, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
         // All of it is one registry, reached in one way.
-        self.gate.ask(&Asker::default(), repository, work).await
+        self.limiter.ask(&Asker::default(), repository, work).await
     }
 }
 
 /// A package, and where it goes.
-pub struct Shipment<'a> {
-    warehouse: &'a Warehouse,
+pub struct Upload<'a> {
+    registry_store: &'a RegistryStore,
     repository: Repository,
     package: Package,
 }
 
 /// The manifest of a package that was exported at some time, and what a record says of where it is.
-pub struct Sealed {
+pub struct UploadManifest {
     /// The repository and the digest of the manifest.
     pub stored_in: String,
     digest: String,
     manifest: Bytes,
 }
 
-impl Shipment<'_> {
+impl Upload<'_> {
     /// How many bytes its archive has.
     pub fn size(&self) -> usize {
         self.package.layer_size()
     }
 
     /// With its manifest, of an artifact that was exported then.
-    pub fn sealed(&self, exported_at: Timestamp) -> Sealed {
+    pub fn sealed(&self, exported_at: Timestamp) -> UploadManifest {
         let manifest = Bytes::from(self.package.manifest(exported_at));
         let digest = digest(&manifest);
-        Sealed { stored_in: format!("{}@{digest}", self.repository), digest, manifest }
+        UploadManifest { stored_in: format!("{}@{digest}", self.repository), digest, manifest }
     }
 
     /// Stores it, as far as it is not there yet. It has no tag then.
-    pub async fn push(&self, artifact: &Artifact, sealed: &Sealed) -> Result<(), StoreError> {
+    pub async fn push(&self, artifact: &Artifact, sealed: &UploadManifest) -> Result<(), StoreError> {
         let work = async {
-            let access = self.warehouse.place.access()?;
+            let access = self.registry_store.place.access()?;
             let mut session = Session::writing(&self.repository, &access)?;
             session.put_blob("layer", &self.package.layer_digest, self.package.layer.clone()).await?;
             session.put_blob("config", &self.package.config_digest, self.package.config.clone()).await?;
             session.put_manifest(&sealed.digest, sealed.manifest.clone()).await
         };
-        let done = self.warehouse.ask(&self.repository, work).await;
-        self.warehouse.refusals.heard(&key(&artifact.namespace().unwrap_or_default(), &artifact.spec.solution), done.as_ref().err());
+        let done = self.registry_store.ask(&self.repository, work).await;
+        self.registry_store.refusals.heard(&key(&artifact.namespace().unwrap_or_default(), &artifact.spec.solution), done.as_ref().err());
         done.map_err(|source| failed(artifact, &self.repository, source))
     }
 
     /// Gives it its tag.
-    pub async fn tag(&self, artifact: &Artifact, sealed: &Sealed) -> Result<(), StoreError> {
+    pub async fn tag(&self, artifact: &Artifact, sealed: &UploadManifest) -> Result<(), StoreError> {
         let work = async {
-            let access = self.warehouse.place.access()?;
+            let access = self.registry_store.place.access()?;
             Session::writing(&self.repository, &access)?.put_tag(self.package.tag(), sealed.manifest.clone()).await
         };
-        let done = self.warehouse.ask(&self.repository, work).await;
+        let done = self.registry_store.ask(&self.repository, work).await;
         done.map_err(|source| failed(artifact, &self.repository, source))
     }
 }
 
 /// The registry of the operator's own that a record names, the repository there, and the manifest's digest.
 fn place_of<'a>(
-    warehouse: Option<&'a Warehouse>,
+    registry_store: Option<&'a RegistryStore>,
     artifact: &Artifact,
     stored_in: &'a str,
-) -> Result<(&'a Warehouse, Repository, &'a str), Box<StoreError>> {
+) -> Result<(&'a RegistryStore, Repository, &'a str), Box<StoreError>> {
     let namespace = artifact.namespace().unwrap_or_default();
     let Some((repository, digest)) = repository::pinned(stored_in) else {
         return Err(Box::new(unreadable(artifact, "its storedIn is no repository with a digest".to_owned())));
     };
-    match warehouse.filter(|w| w.place.repository(&namespace, &artifact.spec.solution.name) == repository) {
+    match registry_store.filter(|w| w.place.repository(&namespace, &artifact.spec.solution.name) == repository) {
         Some(own) => Ok((own, repository, digest)),
-        None => Err(Box::new(kept_elsewhere(warehouse, artifact, &repository))),
+        None => Err(Box::new(kept_elsewhere(registry_store, artifact, &repository))),
     }
 }
 
 /// Gives an artifact that has none its tag.
-pub async fn tagged(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
-    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in).map_err(|error| *error)?;
+pub async fn tagged(registry_store: Option<&RegistryStore>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
+    let (registry_store, repository, digest) = place_of(registry_store, artifact, stored_in).map_err(|error| *error)?;
     let tag = &artifact.spec.solution.version;
     let work = async {
-        let access = warehouse.place.access()?;
+        let access = registry_store.place.access()?;
         let mut session = Session::writing(&repository, &access)?;
         if session.has_manifest(tag).await? {
             return Ok(());
@@ -133,14 +133,14 @@ pub async fn tagged(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_i
         let manifest = session.manifest(digest, manifest::MANIFEST).await?;
         session.put_tag(tag, manifest.into()).await
     };
-    warehouse.ask(&repository, work).await.map_err(|source| failed(artifact, &repository, source))
+    registry_store.ask(&repository, work).await.map_err(|source| failed(artifact, &repository, source))
 }
 
 /// Sees that a manifest and its archive are there.
-pub async fn is_there(warehouse: Option<&Warehouse>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
-    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in).map_err(|error| *error)?;
+pub async fn is_there(registry_store: Option<&RegistryStore>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
+    let (registry_store, repository, digest) = place_of(registry_store, artifact, stored_in).map_err(|error| *error)?;
     let work = async {
-        let access = warehouse.place.access()?;
+        let access = registry_store.place.access()?;
         let mut session = Session::new(&repository, &access)?;
         let manifest = session.manifest(digest, manifest::MANIFEST).await?;
         match package::layer_of(&manifest) {
@@ -149,7 +149,7 @@ pub async fn is_there(warehouse: Option<&Warehouse>, artifact: &Artifact, stored
             Err(why) => Ok(Err(why)),
         }
     };
-    match warehouse.ask(&repository, work).await {
+    match registry_store.ask(&repository, work).await {
         Ok(found) => found.map_err(|why| unreadable(artifact, why)),
         Err(source) => Err(failed(artifact, &repository, source)),
     }
@@ -157,14 +157,14 @@ pub async fn is_there(warehouse: Option<&Warehouse>, artifact: &Artifact, stored
 
 /// Fetches the archive that the record names, and reads it: `read` is given its digest and its bytes, which are what the digest says.
 pub async fn fetch<T>(
-    warehouse: Option<&Warehouse>,
+    registry_store: Option<&RegistryStore>,
     artifact: &Artifact,
     stored_in: &str,
     read: impl AsyncFnOnce(String, Vec<u8>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let (warehouse, repository, digest) = place_of(warehouse, artifact, stored_in).map_err(|error| *error)?;
+    let (registry_store, repository, digest) = place_of(registry_store, artifact, stored_in).map_err(|error| *error)?;
     let work = async {
-        let access = warehouse.place.access()?;
+        let access = registry_store.place.access()?;
         let mut session = Session::new(&repository, &access)?;
         let manifest = session.manifest(digest, manifest::MANIFEST).await?;
         let size = u64::try_from(artifact.spec.stored_size).unwrap_or_default();
@@ -179,7 +179,7 @@ pub async fn fetch<T>(
             Err(why) => Ok(Err(unreadable(artifact, why))),
         }
     };
-    match warehouse.ask(&repository, work).await {
+    match registry_store.ask(&repository, work).await {
         Ok(read) => read,
         Err(source) => Err(failed(artifact, &repository, source)),
     }
@@ -209,10 +209,10 @@ fn failed(artifact: &Artifact, repository: &Repository, source: OciError) -> Sto
     }
 }
 
-fn kept_elsewhere(warehouse: Option<&Warehouse>, artifact: &Artifact, repository: &Repository) -> StoreError {
+fn kept_elsewhere(registry_store: Option<&RegistryStore>, artifact: &Artifact, repository: &Repository) -> StoreError {
     let namespace = artifact.namespace().unwrap_or_default();
-    let keeps = match warehouse {
-        Some(warehouse) => format!("keeps what is large in {} (--artifact-store)", warehouse.place.prefix()),
+    let keeps = match registry_store {
+        Some(registry_store) => format!("keeps what is large in {} (--artifact-store)", registry_store.place.prefix()),
         None => "keeps everything in the cluster (it has no --artifact-store)".to_owned(),
     };
     // What was configured once, as far as the repository still tells.
@@ -228,8 +228,8 @@ mod tests {
 
     async fn refused(store: Option<&str>, stored_in: &str) -> String {
         let place = Place::of(Wanted { store: store.map(str::to_owned), ..Wanted::default() }).unwrap();
-        let warehouse = place.map(|place| Warehouse::new(place, 16));
-        let error = fetch(warehouse.as_ref(), &super::super::tests::artifact(), stored_in, async |_, _| Ok(())).await.unwrap_err();
+        let registry_store = place.map(|place| RegistryStore::new(place, 16));
+        let error = fetch(registry_store.as_ref(), &super::super::tests::artifact(), stored_in, async |_, _| Ok(())).await.unwrap_err();
         assert_eq!(error.of_place(), Some("ArtifactStoreNotConfigured"));
         error.to_string()
     }

@@ -10,8 +10,8 @@ use tokio::sync::{Notify, mpsc};
 use crate::api::{DeploymentRequest, Pipeline};
 
 /// Tells desks of changes.
-pub struct Bell {
-    desks: Mutex<HashMap<ObjectRef<Pipeline>, Arc<Notify>>>,
+pub struct WakeUps {
+    dispatchers: Mutex<HashMap<ObjectRef<Pipeline>, Arc<Notify>>>,
     orders: mpsc::UnboundedSender<ObjectRef<Pipeline>>,
     awake: AtomicBool,
 }
@@ -21,15 +21,15 @@ pub struct Orders {
     /// As they come.
     pub(super) receiver: mpsc::UnboundedReceiver<ObjectRef<Pipeline>>,
     /// What wakes the desks.
-    pub(super) bell: Arc<Bell>,
+    pub(super) wake_ups: Arc<WakeUps>,
 }
 
-impl Bell {
+impl WakeUps {
     /// A bell, and what its supervisor takes from.
     pub fn new() -> (Arc<Self>, Orders) {
         let (orders, receiver) = mpsc::unbounded_channel();
-        let bell = Arc::new(Self { desks: Mutex::default(), orders, awake: AtomicBool::new(false) });
-        (bell.clone(), Orders { receiver, bell })
+        let wake_ups = Arc::new(Self { dispatchers: Mutex::default(), orders, awake: AtomicBool::new(false) });
+        (wake_ups.clone(), Orders { receiver, wake_ups })
     }
 
     /// A request changed, or is gone.
@@ -41,7 +41,7 @@ impl Bell {
     /// A pipeline changed, or is gone.
     pub fn pipeline(&self, object: &Pipeline) {
         let pipeline = ObjectRef::from_obj(object);
-        if !self.ring(&pipeline) && needs_desk(object) && self.awake.load(Ordering::Acquire) {
+        if !self.ring(&pipeline) && needs_dispatcher(object) && self.awake.load(Ordering::Acquire) {
             // A closed queue belongs to an operator that is shutting down.
             let _ = self.orders.send(pipeline);
         }
@@ -49,9 +49,9 @@ impl Bell {
 
     /// Rings at a desk. Returns whether there is one.
     fn ring(&self, pipeline: &ObjectRef<Pipeline>) -> bool {
-        let desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
-        desks.get(pipeline).is_some_and(|desk| {
-            desk.notify_one();
+        let dispatchers = self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner);
+        dispatchers.get(pipeline).is_some_and(|dispatcher| {
+            dispatcher.notify_one();
             true
         })
     }
@@ -63,22 +63,22 @@ impl Bell {
 
     /// A desk is opened. `None` where there is one.
     pub(super) fn open(&self, pipeline: &ObjectRef<Pipeline>) -> Option<Arc<Notify>> {
-        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
-        if desks.contains_key(pipeline) {
+        let mut dispatchers = self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if dispatchers.contains_key(pipeline) {
             return None;
         }
-        let desk = Arc::new(Notify::new());
-        desks.insert(pipeline.clone(), desk.clone());
-        Some(desk)
+        let dispatcher = Arc::new(Notify::new());
+        dispatchers.insert(pipeline.clone(), dispatcher.clone());
+        Some(dispatcher)
     }
 
     /// A desk has closed.
     pub(super) fn close(&self, pipeline: &ObjectRef<Pipeline>) {
-        self.desks.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+        self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
     }
 }
 
 /// Whether the pipeline has sinks, or had some.
-pub(super) fn needs_desk(pipeline: &Pipeline) -> bool {
+pub(super) fn needs_dispatcher(pipeline: &Pipeline) -> bool {
     !pipeline.spec.sinks.is_empty() || pipeline.status.as_ref().is_some_and(|s| !s.sinks.is_empty())
 }

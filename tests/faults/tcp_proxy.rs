@@ -30,7 +30,7 @@ impl Way {
 }
 
 /// A gate.
-pub struct Gate {
+pub struct TcpProxy {
     port: u16,
     way: watch::Sender<Way>,
     taken: Arc<AtomicUsize>,
@@ -53,7 +53,7 @@ impl Drop for Counted {
     }
 }
 
-impl Gate {
+impl TcpProxy {
     /// An open gate before a server, `https://127.0.0.1:port`.
     pub async fn before(server: &str) -> Self {
         let address = server.strip_prefix("https://").unwrap().to_owned();

@@ -2,17 +2,17 @@
 //! path by which status is written.
 
 pub mod accounts;
+pub mod admission_check;
 pub mod controller;
 pub mod developed;
-pub mod events;
+pub mod event_recorder;
 pub mod freshness;
-pub mod in_force;
-pub mod lease;
+pub mod leadership;
 pub mod open_requests;
-pub mod records;
 pub mod remotes;
 pub mod room;
 pub mod status;
+pub mod status_writer;
 pub mod stores;
 pub mod trimmed;
 
@@ -27,12 +27,12 @@ use crate::identity::access::Access;
 use crate::identity::clients::{ClientError, Clients};
 use crate::policy::storage::Quota;
 
-use events::Story;
+use event_recorder::EventRecorder;
 use freshness::Freshness;
-use lease::Tenure;
-use records::Records;
+use leadership::Leadership;
 use remotes::Remotes;
 use room::Rooms;
+use status_writer::StatusWriter;
 use stores::Stores;
 
 /// What the operator was told at its start.
@@ -61,7 +61,7 @@ pub struct Cluster {
     /// Caches.
     pub stores: Stores,
     /// Records that several requests write to.
-    pub records: RecordWriters,
+    pub records: StatusWriters,
     /// The kinds that the cluster knows.
     pub discovery: Arc<Discovery>,
     /// The other clusters that targets are in.
@@ -73,25 +73,25 @@ pub struct Cluster {
     /// Registries that artifacts are fetched from.
     pub registries: Registries,
     /// Kubernetes Events.
-    pub story: Story,
+    pub story: EventRecorder,
     /// What the operator wrote last and the caches may not have seen yet.
     pub written: Freshness,
     /// Whether this process leads still.
-    pub tenure: Tenure,
+    pub leadership: Leadership,
     /// What the operator was told at its start.
     pub options: Options,
 }
 
 /// The one writer of each kind of record.
-pub struct RecordWriters {
+pub struct StatusWriters {
     /// Environments: validation, claims, what runs.
-    pub environments: Records<Environment>,
+    pub environments: StatusWriter<Environment>,
     /// Pipelines: how far their sinks were told.
-    pub pipelines: Records<Pipeline>,
+    pub pipelines: StatusWriter<Pipeline>,
     /// Artifacts: where they were deployed.
-    pub artifacts: Records<Artifact>,
+    pub artifacts: StatusWriter<Artifact>,
     /// Solutions: the developer's window.
-    pub solutions: Records<Solution>,
+    pub solutions: StatusWriter<Solution>,
 }
 
 impl Cluster {
@@ -105,20 +105,20 @@ impl Cluster {
         let client = clients.operator();
         Ok(Arc::new(Self {
             access: Access::new(client.clone()),
-            records: RecordWriters {
-                environments: Records::new(client.clone(), stores.environments.clone()),
-                pipelines: Records::new(client.clone(), stores.pipelines.clone()),
-                artifacts: Records::new(client.clone(), stores.artifacts.clone()),
-                solutions: Records::new(client.clone(), stores.solutions.clone()),
+            records: StatusWriters {
+                environments: StatusWriter::new(client.clone(), stores.environments.clone()),
+                pipelines: StatusWriter::new(client.clone(), stores.pipelines.clone()),
+                artifacts: StatusWriter::new(client.clone(), stores.artifacts.clone()),
+                solutions: StatusWriter::new(client.clone(), stores.solutions.clone()),
             },
             discovery: Arc::new(Discovery::new(client.clone())),
             remotes: Arc::new(Remotes::new(client.clone(), loopback, options.concurrency)),
             artifacts: ArtifactStore::new(client.clone()).with(options.artifact_store.clone(), options.concurrency),
             rooms: Rooms::new(stores.clone(), options.stored),
             registries: Registries::new(options.concurrency),
-            story: Story::start(client),
+            story: EventRecorder::start(client),
             written: Freshness::default(),
-            tenure: Tenure::default(),
+            leadership: Leadership::default(),
             clients,
             stores,
             options,

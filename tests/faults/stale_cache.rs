@@ -7,17 +7,17 @@ use pilotage::api::Environment;
 use pilotage_harness::install::Operator;
 use serde_json::json;
 
+use crate::fixture;
 use crate::proxy::{Action, Proxy};
-use crate::site;
 use crate::world::{World, outcome, phase};
 
 /// An operator that leads by a Lease of its own.
 async fn operator(world: &World, name: &str, prepare: impl FnOnce(&Proxy)) -> (Proxy, Operator) {
     let proxy = Proxy::start(&world.plane).await;
     prepare(&proxy);
-    let kubeconfig = world.plane.token_kubeconfig(&site::token(&world.plane), Some(&proxy.url())).unwrap();
+    let kubeconfig = world.plane.token_kubeconfig(&fixture::token(&world.plane), Some(&proxy.url())).unwrap();
     let log = world.plane.dir().join(format!("{}-{name}.log", world.host));
-    let operator = site::start(&kubeconfig, &log, &world.host, &format!("{}-{name}", world.host), site::LEASE_SECONDS);
+    let operator = fixture::start(&kubeconfig, &log, &world.host, &format!("{}-{name}", world.host), fixture::LEASE_SECONDS);
     (proxy, operator)
 }
 
@@ -30,7 +30,7 @@ async fn in_qa(world: &World) -> Vec<(Option<String>, Option<String>)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_decided_before_the_start_was_seen_takes_no_claim_away() {
-    let world = site::world(site::shared(), "behind").await;
+    let world = fixture::world(fixture::shared(), "behind").await;
     let (ahead, first) = operator(&world, "ahead", |_| {}).await;
     world.configure().await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({"version": "1.0.0"}))]).await;

@@ -46,13 +46,13 @@ struct Slot<K: HasStatus> {
 }
 
 /// The one writer of the status of one kind of record.
-pub struct Records<K: HasStatus + Resource<DynamicType = ()> + Clone + 'static> {
+pub struct StatusWriter<K: HasStatus + Resource<DynamicType = ()> + Clone + 'static> {
     client: Client,
     store: Store<K>,
     slots: Mutex<HashMap<ObjectRef<K>, Arc<Slot<K>>>>,
 }
 
-impl<K> Records<K>
+impl<K> StatusWriter<K>
 where
     K: HasStatus
         + Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -85,11 +85,11 @@ where
         let key = ObjectRef::new(name).within(namespace);
         let slot = self.slot(&key);
         let result = Arc::new(Mutex::new(None));
-        let outlet = result.clone();
+        let sink_worker = result.clone();
         let (answer, answered) = oneshot::channel();
         let job: Change<K> = Box::new(move |object, status| {
             let value = change(object, status);
-            *outlet.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            *sink_worker.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         });
         slot.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((job, answer));
         {

@@ -11,9 +11,9 @@ use pilotage::api::{DeploymentRequest, Environment, Stage};
 use pilotage_harness::{ControlPlane, Options, audit};
 use serde_json::{Value, json};
 
-use crate::gate::Gate;
+use crate::fixture::{self, Fixture};
 use crate::proxy::Proxy;
-use crate::site::{self, Site};
+use crate::tcp_proxy::TcpProxy;
 use crate::world::{World, client, outcome, role, target_rules};
 
 /// What the second cluster is called in the host.
@@ -33,14 +33,14 @@ pub fn plane() -> &'static ControlPlane {
 /// Many take turns on the second control plane, or one has it alone.
 pub static TURNS: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
-/// A world whose stage `prod` deploys to the second cluster, by a gate; its stage `qa` deploys at home.
-pub struct Abroad {
+/// A world whose stage `prod` deploys to the second cluster, by a proxy; its stage `qa` deploys at home.
+pub struct RemoteFixture {
     /// Its host, development and QA.
     pub world: World,
     /// Its operator.
-    pub site: Site,
+    pub fixture: Fixture,
     /// What stands before the second cluster.
-    pub gate: Gate,
+    pub proxy: TcpProxy,
     /// An administrator over there.
     pub admin: Client,
     /// The namespace over there with the kubeconfig's user, `pilotage`, and the delegate, `bot-prod`.
@@ -48,46 +48,46 @@ pub struct Abroad {
     since: u64,
 }
 
-impl Abroad {
+impl RemoteFixture {
     /// Everything is granted on both sides, nothing is configured, and the operator runs.
     pub async fn new(name: &str) -> Self {
-        let world = site::world(site::shared(), name).await;
+        let world = fixture::world(fixture::shared(), name).await;
         let there = tokio::task::block_in_place(plane);
-        let gate = Gate::before(there.server()).await;
+        let proxy = TcpProxy::before(there.server()).await;
         let admin = client(there.admin_kubeconfig()).await;
         let delegates = format!("{}-delegates", world.prod);
         let since = audit::end(&there.audit_log());
-        let site = Site::start(&world, |_| {}).await;
-        let abroad = Self { world, site, gate, admin, delegates, since };
-        for object in abroad.grants() {
-            abroad.apply(&object).await;
+        let fixture = Fixture::start(&world, |_| {}).await;
+        let remote = Self { world, fixture, proxy, admin, delegates, since };
+        for object in remote.grants() {
+            remote.apply(&object).await;
         }
-        abroad.home().await;
-        abroad.remember(&abroad.kubeconfig(&abroad.gate.url())).await;
-        abroad
+        remote.home().await;
+        remote.remember(&remote.kubeconfig(&remote.proxy.url())).await;
+        remote
     }
 
     /// The same with its pipeline, ready.
     pub async fn ready(name: &str) -> Self {
-        let mut abroad = Self::new(name).await;
-        abroad.configure().await;
-        abroad
+        let mut remote = Self::new(name).await;
+        remote.configure().await;
+        remote
     }
 
     /// The same with a proxy before the second cluster, which may kill the operator around what it does there.
     pub async fn behind_proxy(name: &str) -> (Self, Arc<Proxy>) {
-        let mut abroad = Self::new(name).await;
+        let mut remote = Self::new(name).await;
         let proxy = Arc::new(Proxy::with_tls(plane()).await);
-        abroad.site.also_behind(proxy.clone());
-        abroad.remember(&abroad.kubeconfig(&proxy.url())).await;
-        abroad.configure().await;
-        (abroad, proxy)
+        remote.fixture.also_behind(proxy.clone());
+        remote.remember(&remote.kubeconfig(&proxy.url())).await;
+        remote.configure().await;
+        (remote, proxy)
     }
 
     /// Makes the pipeline and waits until everything is ready.
     pub async fn configure(&mut self) {
         let pipeline = self.pipeline();
-        self.site.tending(self.world.configure_with(pipeline)).await;
+        self.fixture.tending(self.world.configure_with(pipeline)).await;
     }
 
     /// The pipeline of any world, but for production.
@@ -202,12 +202,12 @@ impl Abroad {
         loop {
             self.look_again::<K>("prod").await;
             for _ in 0..20 {
-                self.site.tending(tokio::time::sleep(Duration::from_millis(50))).await;
+                self.fixture.tending(tokio::time::sleep(Duration::from_millis(50))).await;
                 let said = self.world.condition::<K>("prod", "Ready").await;
                 if let Some((_, message)) = said.clone().filter(|(actual, _)| actual == reason) {
                     return message;
                 }
-                assert!(start.elapsed() < crate::world::PATIENCE, "waited in vain for {reason}: {said:?}\n{}", self.site.tail());
+                assert!(start.elapsed() < crate::world::PATIENCE, "waited in vain for {reason}: {said:?}\n{}", self.fixture.tail());
             }
         }
     }
@@ -224,17 +224,17 @@ impl Abroad {
     pub async fn deploy(&mut self, stage: &str, solution: &str, version: &str) -> DeploymentRequest {
         let name = format!("{solution}-{stage}-{}", version.replace('.', "-"));
         let world = &self.world;
-        let request = self.site.tending(world.deploy(&name, stage, solution, version)).await;
-        assert_eq!(outcome(&request).0, "Succeeded", "{name}: {:?}\n{}", outcome(&request), self.site.tail());
+        let request = self.fixture.tending(world.deploy(&name, stage, solution, version)).await;
+        assert_eq!(outcome(&request).0, "Succeeded", "{name}: {:?}\n{}", outcome(&request), self.fixture.tail());
         request
     }
 
-    /// Asks for a deployment to production that passed QA, and waits for its gate.
+    /// Asks for a deployment to production that passed QA, and waits for its proxy.
     pub async fn ask(&mut self, solution: &str, version: &str) -> String {
         self.deploy("qa", solution, version).await;
         let name = format!("{solution}-prod");
         let world = &self.world;
-        self.site
+        self.fixture
             .tending(async {
                 world.ask(&world.request(&name, "prod", solution, version)).await;
                 world.until_request(&name, |r| crate::world::phase(r) == "AwaitingApproval").await;
@@ -246,14 +246,14 @@ impl Abroad {
     /// Waits until a request of production waits for something, and gives the message.
     pub async fn waits_for(&mut self, request: &str, reason: &str) -> String {
         let world = &self.world;
-        self.site.tending(world.waits_for(request, reason)).await
+        self.fixture.tending(world.waits_for(request, reason)).await
     }
 
     /// Waits until a request of production succeeds.
     pub async fn succeeds(&mut self, request: &str) -> DeploymentRequest {
         let world = &self.world;
-        let ended = self.site.tending(world.end(request)).await;
-        assert_eq!(outcome(&ended).0, "Succeeded", "{request}: {:?}\n{}", outcome(&ended), self.site.tail());
+        let ended = self.fixture.tending(world.end(request)).await;
+        assert_eq!(outcome(&ended).0, "Succeeded", "{request}: {:?}\n{}", outcome(&ended), self.fixture.tail());
         ended
     }
 
@@ -293,7 +293,7 @@ impl Abroad {
 
     /// Waits until some but not all of the objects have been written over there.
     pub async fn midway(&mut self, solution: &str) -> usize {
-        self.wait("objects arrive", |abroad| Some(abroad.applied(solution).len()).filter(|count| *count > 0)).await
+        self.wait("objects arrive", |remote| Some(remote.applied(solution).len()).filter(|count| *count > 0)).await
     }
 
     /// Waits for something over there.
@@ -303,8 +303,8 @@ impl Abroad {
             if let Some(found) = look(self) {
                 return found;
             }
-            assert!(start.elapsed() < crate::world::PATIENCE, "waited in vain until {what}\n{}", self.site.tail());
-            self.site.tending(tokio::time::sleep(Duration::from_millis(10))).await;
+            assert!(start.elapsed() < crate::world::PATIENCE, "waited in vain until {what}\n{}", self.fixture.tail());
+            self.fixture.tending(tokio::time::sleep(Duration::from_millis(10))).await;
         }
     }
 

@@ -17,9 +17,9 @@ use crate::identity::OPERATOR_NAMESPACE;
 /// Until when this process may act as the leader, by its own clock: a process that was asleep finds out here, before it hears
 /// that another one has taken over.
 #[derive(Clone, Debug, Default)]
-pub struct Tenure(Arc<Mutex<Option<Instant>>>);
+pub struct Leadership(Arc<Mutex<Option<Instant>>>);
 
-impl Tenure {
+impl Leadership {
     /// Whether the Lease, as renewed last, has not run out.
     pub fn holds(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
@@ -33,7 +33,7 @@ impl Tenure {
 /// An election that this process stands in.
 pub struct Election {
     api: Api<Lease>,
-    tenure: Tenure,
+    leadership: Leadership,
     name: String,
     identity: String,
     duration: Duration,
@@ -41,9 +41,9 @@ pub struct Election {
 
 impl Election {
     /// Stands as `identity` for the Lease `name`; a holder that does not renew for `duration` is replaced.
-    /// `tenure` tells others how long that lasts.
-    pub fn new(client: Client, tenure: Tenure, name: String, identity: String, duration: Duration) -> Self {
-        Self { api: Api::namespaced(client, OPERATOR_NAMESPACE), tenure, name, identity, duration }
+    /// `leadership` tells others how long that lasts.
+    pub fn new(client: Client, leadership: Leadership, name: String, identity: String, duration: Duration) -> Self {
+        Self { api: Api::namespaced(client, OPERATOR_NAMESPACE), leadership, name, identity, duration }
     }
 
     /// How often a holder renews and a standby looks.
@@ -59,7 +59,7 @@ impl Election {
             let asked = Instant::now();
             match self.try_acquire(&mut seen).await {
                 Ok(Some(lease)) => {
-                    self.tenure.last_until(asked + self.duration);
+                    self.leadership.last_until(asked + self.duration);
                     tracing::info!(identity = self.identity, "leading");
                     return Some(lease);
                 }
@@ -132,7 +132,7 @@ impl Election {
                 Ok(new) => {
                     lease = new;
                     renewed = asked;
-                    self.tenure.last_until(asked + self.duration);
+                    self.leadership.last_until(asked + self.duration);
                 }
                 Err(kube::Error::Api(status)) if status.code == 409 => {
                     // Somebody took it, or wrote to it; whoever holds it now is in its text.
@@ -172,11 +172,11 @@ mod tests {
 
     #[test]
     fn a_tenure_ends_by_the_clock() {
-        let tenure = Tenure::default();
-        assert!(!tenure.holds(), "nobody was elected");
-        tenure.last_until(Instant::now() + Duration::from_secs(30));
-        assert!(tenure.holds());
-        tenure.last_until(Instant::now());
-        assert!(!tenure.holds());
+        let leadership = Leadership::default();
+        assert!(!leadership.holds(), "nobody was elected");
+        leadership.last_until(Instant::now() + Duration::from_secs(30));
+        assert!(leadership.holds());
+        leadership.last_until(Instant::now());
+        assert!(!leadership.holds());
     }
 }

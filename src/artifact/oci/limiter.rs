@@ -33,7 +33,7 @@ pub struct Asker {
 }
 
 /// What all questions to registries go through.
-pub struct Gate {
+pub struct Limiter {
     all: Seats,
     /// What one host may have of them.
     share: (usize, usize),
@@ -69,7 +69,7 @@ impl Seats {
     }
 }
 
-impl Gate {
+impl Limiter {
     /// To a registry that whoever runs the operator names, in an operator that makes so many passes at once.
     pub fn to_own(concurrency: u16) -> Self {
         let all = seats(concurrency);
@@ -176,5 +176,5 @@ fn seats(concurrency: u16) -> (usize, usize) {
 }
 
 #[cfg(test)]
-#[path = "gate_tests.rs"]
+#[path = "limiter_tests.rs"]
 mod tests;

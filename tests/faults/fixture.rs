@@ -18,7 +18,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pilotage");
 /// No call for this long, and the operator has done all that it had to: its back-off after a first error is shorter.
 pub const LULL: Duration = Duration::from_millis(250);
 
-/// Longer than any fault that an operator must outlive: a predecessor's Lease is never waited for, see [`Site::tend`].
+/// Longer than any fault that an operator must outlive: a predecessor's Lease is never waited for, see [`Fixture::tend`].
 pub const LEASE_SECONDS: &str = "60";
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -44,7 +44,7 @@ pub async fn world(plane: &ControlPlane, name: &str) -> World {
 }
 
 /// An operator for one world behind a proxy of its own, with a Lease of its own.
-pub struct Site {
+pub struct Fixture {
     /// What stands between it and the API server.
     pub proxy: Arc<Proxy>,
     others: Vec<Arc<Proxy>>,
@@ -56,7 +56,7 @@ pub struct Site {
     again: u32,
 }
 
-impl Site {
+impl Fixture {
     /// Starts the operator of a world. What is to go wrong is scripted before, or later.
     pub async fn start(world: &World, prepare: impl FnOnce(&Proxy)) -> Self {
         let plane = &world.plane;

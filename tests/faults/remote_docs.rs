@@ -7,8 +7,8 @@ use pilotage::api::Environment;
 use pilotage_harness::ControlPlane;
 use serde_json::json;
 
-use crate::abroad::{self, TURNS};
-use crate::site::{self, Site};
+use crate::fixture::{self, Fixture};
+use crate::remote_fixture::{self, TURNS};
 
 /// The blocks of the page: what they are marked with, and what is in them.
 fn blocks(page: &str) -> Vec<(&str, &str)> {
@@ -25,7 +25,7 @@ fn done(plane: &ControlPlane, folder: &Path, kind: &str, text: &str) {
         .current_dir(folder)
         .env("PATH", path)
         .env("KUBECONFIG", plane.admin_kubeconfig())
-        .env("SERVER", abroad::plane().server())
+        .env("SERVER", remote_fixture::plane().server())
         .output()
         .unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -34,11 +34,11 @@ fn done(plane: &ControlPlane, folder: &Path, kind: &str, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_on_remote_clusters_does_what_it_says() {
     let _turn = TURNS.read().await;
-    let mut world = site::world(site::shared(), "page").await;
+    let mut world = fixture::world(fixture::shared(), "page").await;
     "contoso-host".clone_into(&mut world.host);
     let host = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.host, "labels": {"pilotage.dev/host": "true"}}});
     world.apply(&[host]).await;
-    let mut site = Site::start(&world, |_| {}).await;
+    let mut fixture = Fixture::start(&world, |_| {}).await;
     let folder = world.plane.dir().join("page");
     std::fs::create_dir_all(&folder).unwrap();
     std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy"), folder.join("deploy")).unwrap();
@@ -46,10 +46,10 @@ async fn the_page_on_remote_clusters_does_what_it_says() {
     let mut sides = Vec::new();
     for (mark, text) in blocks(page) {
         let (kind, side) = mark.split_once(' ').unwrap_or_else(|| panic!("a block without a side: {mark}"));
-        let plane = if side == "there" { abroad::plane() } else { &world.plane };
+        let plane = if side == "there" { remote_fixture::plane() } else { &world.plane };
         let (folder, kind, text) = (folder.clone(), kind.to_owned(), text.to_owned());
         let work = async { tokio::task::block_in_place(|| done(plane, &folder, &kind, &text)) };
-        site.tending(work).await;
+        fixture.tending(work).await;
         sides.push(side);
     }
     assert_eq!(sides, ["there", "there", "there", "here", "here", "here"]);

@@ -8,10 +8,10 @@ use kube::api::{Patch, PatchParams};
 use pilotage_harness::Registry;
 use serde_json::{Value, json};
 
+use crate::fixture::{self, Fixture};
 use crate::proxy::Action;
 use crate::scoped::{CLASS, Swept, allow, class, may_be_deployed, named};
 use crate::shipped::{config, folder, request, takes_from};
-use crate::site::{self, Site};
 use crate::world::{World, ended, outcome, phase};
 
 /// A class that says something that can be changed.
@@ -24,13 +24,13 @@ fn described(world: &World, name: &str, description: &str) -> Value {
 /// Version 1.0.0 has two classes; 1.1.0 has one of them no more, and the other says something else. The class with that name is handed on
 /// while `verb` is under way to it.
 async fn handed_on(world_name: &str, verb: &str, class_name: &str) {
-    let world = site::world(site::shared(), world_name).await;
+    let world = fixture::world(fixture::shared(), world_name).await;
     let _swept = Swept::after(&world);
-    let mut site = Site::start(&world, |_| {}).await;
-    let proxy = site.proxy.clone();
+    let mut fixture = Fixture::start(&world, |_| {}).await;
+    let proxy = fixture.proxy.clone();
     let classes: Api<PriorityClass> = Api::all(world.admin.clone());
     let name = named(&world, class_name);
-    let request = site
+    let request = fixture
         .tending(async {
             world.configure().await;
             let registry = Registry::start(&world.plane).unwrap();

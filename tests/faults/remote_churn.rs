@@ -7,8 +7,8 @@ use kube::api::DeleteParams;
 use pilotage::api::{Environment, Stage};
 use serde_json::json;
 
-use crate::abroad::{Abroad, TURNS};
-use crate::gate::Gate;
+use crate::remote_fixture::{RemoteFixture, TURNS};
+use crate::tcp_proxy::TcpProxy;
 use crate::world::role;
 
 /// What the cluster is called that comes and goes.
@@ -17,9 +17,9 @@ const GUEST: &str = "us";
 /// Sooner than connections end by themselves that nobody uses.
 const UNUSED: Duration = Duration::from_secs(7);
 
-impl Abroad {
-    /// Whatever a second target takes, by a kubeconfig of its own that leads through `gate`: its namespace, and who may read what.
-    async fn invite(&self, gate: &Gate) {
+impl RemoteFixture {
+    /// Whatever a second target takes, by a kubeconfig of its own that leads through `proxy`: its namespace, and who may read what.
+    async fn invite(&self, proxy: &TcpProxy) {
         let (world, namespace) = (&self.world, format!("{}-two", self.world.prod));
         let labels = json!({"pilotage.dev/managed-by": world.host});
         self.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})).await;
@@ -43,7 +43,7 @@ impl Abroad {
         ]);
         world.apply(&role(&world.host, "kubeconfig-of-guest", &rules, &readers)).await;
         let metadata = json!({"name": GUEST, "namespace": world.host});
-        let kubeconfig = self.kubeconfig(&gate.url()).to_string();
+        let kubeconfig = self.kubeconfig(&proxy.url()).to_string();
         world.apply(&[json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}})]).await;
     }
 
@@ -63,7 +63,7 @@ impl Abroad {
             }
             world.apply_as(&olga, &object).await.unwrap_or_else(|error| panic!("{error}: {object}"));
         }
-        self.site.tending(world.ready::<Stage>("guest")).await;
+        self.fixture.tending(world.ready::<Stage>("guest")).await;
     }
 
     async fn goodbye(&self) {
@@ -76,33 +76,33 @@ impl Abroad {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_cluster_that_went_no_connection_is_left_and_the_others_go_on() {
     let _turn = TURNS.read().await;
-    let mut abroad = Abroad::ready("guest").await;
-    let gate = Gate::before(crate::abroad::plane().server()).await;
-    abroad.invite(&gate).await;
+    let mut remote = RemoteFixture::ready("guest").await;
+    let proxy = TcpProxy::before(crate::remote_fixture::plane().server()).await;
+    remote.invite(&proxy).await;
     for (round, version) in ["1.0.0", "2.0.0", "3.0.0"].into_iter().enumerate() {
-        abroad.welcome().await;
-        abroad.develop("orders", version, 3).await;
-        abroad.deploy("qa", "orders", version).await;
+        remote.welcome().await;
+        remote.develop("orders", version, 3).await;
+        remote.deploy("qa", "orders", version).await;
         // Its own name, as the stage has another one than what is deployed through.
-        let (world, name) = (&abroad.world, format!("guest-{round}"));
+        let (world, name) = (&remote.world, format!("guest-{round}"));
         let request = world.request(&name, "guest", "orders", version);
-        let ended = abroad
-            .site
+        let ended = remote
+            .fixture
             .tending(async {
                 world.ask(&request).await;
                 world.approved(&name, "prod").await
             })
             .await;
         assert_eq!(crate::world::phase(&ended), "Succeeded", "{:?}", crate::world::outcome(&ended));
-        assert!(gate.open() > 0, "it was there");
-        abroad.goodbye().await;
+        assert!(proxy.open() > 0, "it was there");
+        remote.goodbye().await;
         let gone = Instant::now();
-        abroad.wait("no connection is left", |_| (gate.open() == 0).then_some(())).await;
+        remote.wait("no connection is left", |_| (proxy.open() == 0).then_some(())).await;
         assert!(gone.elapsed() < UNUSED, "they were closed because the cluster is forgotten, and not because nobody used them");
         // Nobody comes back to it, and the cluster that stays is deployed to as before.
-        let taken = gate.taken();
-        abroad.deploy("prod", "orders", version).await;
-        assert!(abroad.gate.open() > 0);
-        assert_eq!((gate.open(), gate.taken()), (0, taken), "it is left alone");
+        let taken = proxy.taken();
+        remote.deploy("prod", "orders", version).await;
+        assert!(remote.proxy.open() > 0);
+        assert_eq!((proxy.open(), proxy.taken()), (0, taken), "it is left alone");
     }
 }

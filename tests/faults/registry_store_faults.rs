@@ -11,7 +11,7 @@ use kube::Api;
 use pilotage::api::Artifact;
 use serde_json::{Value, json};
 
-use crate::kept::{Kept, noise, succeeded};
+use crate::registry_store::{Kept, noise, succeeded};
 use crate::world::{World, ended, phase};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use kube::{Resource, ResourceExt};
 use super::Running;
 use super::acting;
 use super::entitled::entitled;
-use super::observe::{self, Surroundings};
+use super::observe::{self, RelatedObjects};
 use super::origin::Origin;
 use super::planning::Prepared;
 use super::reduced;
@@ -22,14 +22,14 @@ use crate::api::plan::PlanResult;
 use crate::api::request_status::{ArtifactReference, ObjectError, RunStatus, condition_types};
 use crate::artifact::bundle::Bundle;
 use crate::deploy::health::Healthy;
-use crate::driver::controller::{Next, ReconcileError};
-use crate::driver::remotes::Remote;
-use crate::driver::{Cluster, status};
 use crate::identity::answers::{JUST_NOW, RECENT};
-use crate::policy::request::observed::{Facts, Observed};
+use crate::policy::request::observed::{Observed, StepOutcomes};
 use crate::policy::request::report::{self, Report};
 use crate::policy::request::step::{GateKind, Step, Waiting};
 use crate::policy::request::{decide, gates};
+use crate::runtime::controller::{Next, ReconcileError};
+use crate::runtime::remotes::Remote;
+use crate::runtime::{Cluster, status};
 
 /// More steps than any request can need in one pass; beyond it something turns in circles.
 const MOST_STEPS: usize = 48;
@@ -37,12 +37,12 @@ const MOST_STEPS: usize = 48;
 const SOONEST: Duration = Duration::from_millis(50);
 
 /// A pass and what it has found so far.
-pub(super) struct Pass {
+pub(super) struct Reconciliation {
     pub(super) cluster: Arc<Cluster>,
     pub(super) running: Running,
     pub(super) request: Arc<DeploymentRequest>,
-    pub(super) around: Surroundings,
-    pub(super) facts: Facts,
+    pub(super) related: RelatedObjects,
+    pub(super) outcomes: StepOutcomes,
     pub(super) bundle: Option<(String, Arc<Bundle>)>,
     /// The cluster of the target, where that is another and was asked in this pass.
     pub(super) remote: Option<Arc<Remote>>,
@@ -54,16 +54,16 @@ pub(super) struct Pass {
     pub(super) results: Vec<PlanResult>,
 }
 
-impl Pass {
+impl Reconciliation {
     pub(super) async fn new(cluster: Arc<Cluster>, running: Running, request: Arc<DeploymentRequest>) -> Result<Self, ReconcileError> {
-        let around = observe::cached(&cluster, &request).await?;
-        let facts = Facts::default();
+        let related = observe::cached(&cluster, &request).await?;
+        let outcomes = StepOutcomes::default();
         Ok(Self {
             cluster,
             running,
             request,
-            around,
-            facts,
+            related,
+            outcomes,
             bundle: None,
             remote: None,
             live: None,
@@ -85,7 +85,7 @@ impl Pass {
 
     async fn steps(&mut self) -> Result<Next, ReconcileError> {
         for _ in 0..MOST_STEPS {
-            if !self.cluster.tenure.holds() {
+            if !self.cluster.leadership.holds() {
                 return Err(ReconcileError::LeaseRanOut);
             }
             let observed = self.observed()?;
@@ -93,23 +93,23 @@ impl Pass {
             let step = decide(&observed, now);
             tracing::debug!(request = %self.request.name_any(), ?step, "decided");
             match step {
-                Step::Confirm => self.around = observe::live(&self.cluster, &self.request).await?,
-                Step::Resolve => self.facts.resolve = self.resolve().await?,
+                Step::Confirm => self.related = observe::live(&self.cluster, &self.request).await?,
+                Step::Resolve => self.outcomes.resolve = self.resolve().await?,
                 Step::Export if self.lacks_solution() => self.read_solution().await?,
-                Step::Export if self.facts.rights.is_some() => self.facts.export = Some(self.export(&observed).await?),
+                Step::Export if self.outcomes.rights.is_some() => self.outcomes.export = Some(self.export(&observed).await?),
                 Step::Export => {
                     // What may be read of it the export asks itself.
                     let asking = entitled(self.cluster.access.clone(), &observed, Origin::default(), RECENT);
                     let (export, rights) = tokio::try_join!(self.export(&observed), asking)?;
-                    self.facts.export = Some(export);
-                    self.facts.rights = Some(rights);
+                    self.outcomes.export = Some(export);
+                    self.outcomes.rights = Some(rights);
                 }
                 Step::Plan if gates::will_ask_approver(&observed) => {
                     // What the next step would ask for does not depend on the plan.
                     let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
                     let (plan, could_approve) = tokio::try_join!(self.plan(&observed), asking)?;
-                    self.facts.plan = Some(plan);
-                    self.facts.requester_could_approve = Some(could_approve);
+                    self.outcomes.plan = Some(plan);
+                    self.outcomes.requester_could_approve = Some(could_approve);
                 }
                 Step::Plan if gates::are_passed(&observed) => {
                     // The claim is next: what it reads live is read meanwhile.
@@ -117,29 +117,29 @@ impl Pass {
                     let deployed = self.origin(&observed).await?;
                     let asking = entitled(self.cluster.access.clone(), &observed, deployed, JUST_NOW);
                     let (plan, live, rights) = tokio::try_join!(self.plan(&observed), reading, asking)?;
-                    self.facts.plan = Some(plan);
+                    self.outcomes.plan = Some(plan);
                     self.live = Some(live);
-                    self.facts.rights = Some(rights);
+                    self.outcomes.rights = Some(rights);
                 }
-                Step::Plan => self.facts.plan = Some(self.plan(&observed).await?),
+                Step::Plan => self.outcomes.plan = Some(self.plan(&observed).await?),
                 Step::AskRights => {
                     let origin = self.origin(&observed).await?;
                     // Those who are asked to decide are asked beforehand; what leads to a write is asked for now.
                     let age = if observed.request.artifact_digest.is_none() { RECENT } else { JUST_NOW };
-                    self.facts.rights = Some(entitled(self.cluster.access.clone(), &observed, origin, age).await?);
+                    self.outcomes.rights = Some(entitled(self.cluster.access.clone(), &observed, origin, age).await?);
                 }
                 Step::AskApprover => {
                     let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
-                    self.facts.requester_could_approve = Some(asking.await?);
+                    self.outcomes.requester_could_approve = Some(asking.await?);
                 }
                 Step::OpenGate(kind) => self.open_gate(&observed, kind, now).await?,
                 Step::Claim => self.claim(&observed, now).await?,
-                Step::Apply => self.facts.apply = Some(self.apply(&observed).await?),
+                Step::Apply => self.outcomes.apply = Some(self.apply(&observed).await?),
                 Step::BeginRollback(failure) => self.begin_rollback(&observed, failure, now).await?,
-                Step::Rollback => self.facts.restore = Some(self.restore(&observed).await?),
-                Step::Check => self.facts.health = Some(self.check(&observed).await?),
-                Step::Prune => self.facts.prune = Some(self.prune(&observed).await?),
-                Step::Share => self.facts.share = Some(self.share(&observed).await?),
+                Step::Rollback => self.outcomes.restore = Some(self.restore(&observed).await?),
+                Step::Check => self.outcomes.health = Some(self.check(&observed).await?),
+                Step::Prune => self.outcomes.prune = Some(self.prune(&observed).await?),
+                Step::Share => self.outcomes.share = Some(self.share(&observed).await?),
                 Step::Finish(ending) => {
                     self.finish(&observed, &ending, now).await?;
                     return Ok(Next::Done);
@@ -152,7 +152,7 @@ impl Pass {
     }
 
     pub(super) fn observed(&self) -> Result<Observed, ReconcileError> {
-        observe::views(&self.request, &self.around, &self.facts, self.cluster.options.accept_timeout)
+        observe::views(&self.request, &self.related, &self.outcomes, self.cluster.options.accept_timeout)
     }
 
     pub(super) fn host(&self) -> String {
@@ -250,7 +250,7 @@ impl Pass {
         let Some(prepared) = &self.prepared else { return };
         if status.artifact.is_none() {
             status.artifact =
-                self.around.artifact.as_ref().map(|a| ArtifactReference { name: a.name_any(), digest: a.spec.digest.clone() });
+                self.related.artifact.as_ref().map(|a| ArtifactReference { name: a.name_any(), digest: a.spec.digest.clone() });
         }
         if status.plan.is_none() {
             status.plan = Some(prepared.plan.clone());
@@ -274,7 +274,7 @@ impl Pass {
 
     /// Whether the developer's window does not say that the request deploys: the start is not written there.
     fn window_lags(&self, phase: &str) -> bool {
-        let window = self.around.solution.as_ref().and_then(|solution| solution.status.as_ref());
+        let window = self.related.solution.as_ref().and_then(|solution| solution.status.as_ref());
         let entry = window.and_then(|window| window.deployments.iter().find(|d| d.request_uid == self.uid()));
         self.status().start_time.is_some() && entry.is_some_and(|entry| entry.phase != phase)
     }

@@ -19,10 +19,10 @@ use crate::cluster::discovery::Discovery;
 use crate::cluster::errors;
 use crate::cluster::lookup;
 use crate::identity::access::{Access, Right};
+use crate::identity::circuit_breaker;
 use crate::identity::delegate::DelegateClient;
 use crate::identity::grants;
 use crate::identity::kubeconfig::Kubeconfig;
-use crate::identity::line;
 use crate::identity::remote::{LendError, RemoteCluster};
 use crate::policy::check::{Failure, Remedy};
 
@@ -251,7 +251,7 @@ impl Remote {
                 ),
                 remedy: Remedy::Polled,
             },
-            error => self.away(&line::cause(error)),
+            error => self.away(&circuit_breaker::cause(error)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::due::{self, Happened};
+use super::happened::{self, Happened};
 use super::health::{Failure, Health};
 use super::progress::{Progress, Told, View};
 use crate::api::DeploymentRequest;
@@ -32,7 +32,7 @@ impl Tracked {
     }
 
     fn happened(&self) -> Vec<Happened> {
-        let mut all = self.full.as_deref().map(due::due).unwrap_or_default();
+        let mut all = self.full.as_deref().map(happened::due).unwrap_or_default();
         if let Some(at) = self.gone
             && all.last().is_none_or(|h| h.trigger != Trigger::OnDeploymentCompleted)
         {
@@ -56,7 +56,7 @@ pub enum Next {
 }
 
 /// A sink of the pipeline.
-pub struct Outlet {
+pub struct SinkWorker {
     /// As the pipeline says.
     pub sink: Sink,
     /// How far it has been told.
@@ -71,13 +71,13 @@ pub struct Outlet {
     pub ready: VecDeque<String>,
 }
 
-impl Outlet {
+impl SinkWorker {
     /// A sink as its pipeline's status has it.
     pub fn resume(sink: Sink, status: &SinkStatus) -> Self {
-        let mut outlet = Self::with(sink, Progress::resume(&status.cursor), true);
-        outlet.health.failing_since = status.failing_since;
-        outlet.health.last = status.last_error.clone().map(Failure::Delivery);
-        outlet
+        let mut sink_worker = Self::with(sink, Progress::resume(&status.cursor), true);
+        sink_worker.health.failing_since = status.failing_since;
+        sink_worker.health.last = status.last_error.clone().map(Failure::Delivery);
+        sink_worker
     }
 
     /// A new sink.
@@ -117,9 +117,9 @@ mod tests {
 
     use super::*;
 
-    fn outlet(triggers: &[Trigger]) -> Outlet {
+    fn sink_worker(triggers: &[Trigger]) -> SinkWorker {
         let sink = Sink { url: "http://sink.test".into(), signing_secret_ref: None, triggers: triggers.to_vec() };
-        Outlet::begin(sink, &[], Timestamp::UNIX_EPOCH)
+        SinkWorker::begin(sink, &[], Timestamp::UNIX_EPOCH)
     }
 
     fn tracked(status: &serde_json::Value) -> Tracked {
@@ -131,12 +131,12 @@ mod tests {
         }))
         .unwrap_or_else(|error| unreachable!("{error}"));
         let ended = request.status.as_ref().and_then(|s| s.run.end_time);
-        let view = View { uid: "u".into(), name: "r".into(), created: due::created(&request), ended };
+        let view = View { uid: "u".into(), name: "r".into(), created: happened::created(&request), ended };
         Tracked { view, full: Some(Arc::new(request)), read: false, reading: false, gone: None }
     }
 
-    fn sends(outlet: &Outlet, request: &Tracked) -> Option<Trigger> {
-        match outlet.next(request) {
+    fn sends(sink_worker: &SinkWorker, request: &Tracked) -> Option<Trigger> {
+        match sink_worker.next(request) {
             Next::Send(happened) => Some(happened.trigger),
             _ => None,
         }
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn triggers_follow_one_another_and_then_nothing_is_left() {
-        let mut all = outlet(&[]);
+        let mut all = sink_worker(&[]);
         let running = tracked(&json!({"phase": "Deploying", "startTime": "2026-01-01T00:00:01Z"}));
         assert_eq!(sends(&all, &running), Some(Trigger::OnDeploymentRequested));
         all.progress.sent("u", "r", Trigger::OnDeploymentRequested);
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_sink_is_told_of_what_it_asked_for() {
-        let mut some = outlet(&[Trigger::OnDeploymentStarted]);
+        let mut some = sink_worker(&[Trigger::OnDeploymentStarted]);
         let mut ended = tracked(&json!({"phase": "Failed", "endTime": "2026-01-01T00:00:02Z"}));
         ended.read = true;
         assert_eq!(some.next(&ended), Next::Finish, "that never happened");
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_deleted_request_is_told_to_its_end() {
-        let mut all = outlet(&[]);
+        let mut all = sink_worker(&[]);
         let mut gone = tracked(&json!({"phase": "AwaitingApproval"}));
         gone.gone = Some(Timestamp::UNIX_EPOCH);
         assert_eq!(sends(&all, &gone), Some(Trigger::OnDeploymentRequested));

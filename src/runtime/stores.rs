@@ -150,7 +150,7 @@ impl Stores {
 }
 
 /// Who is told of changes. An object is given as it now is, or as it was last seen before it went.
-pub trait News: Send + Sync + 'static {
+pub trait WatchHandler: Send + Sync + 'static {
     /// An Environment changed.
     fn environment(&self, object: &Environment);
     /// A Pipeline changed.
@@ -178,7 +178,7 @@ pub fn watch(
     client: &Client,
     stores: &Stores,
     writers: Writers,
-    news: &Arc<dyn News>,
+    news: &Arc<dyn WatchHandler>,
     hosts: &[String],
 ) -> impl Future<Output = ()> + Send + use<> {
     let (open, requests, told) = (stores.open.clone(), stores.requests.clone(), news.clone());
@@ -199,16 +199,16 @@ pub fn watch(
     let solutions = developed::only(whole_watch::<Solution>(client), client.clone(), known, developed, namespaces);
     let all = futures::future::join_all(vec![
         tokio::spawn(follow(whole_watch(client), writers.environments, trimmed::environment, environment, Some(filled))),
-        spawn(client, writers.pipelines, trimmed::pipeline, tell(news, <dyn News>::pipeline)),
-        spawn(client, writers.stages, trimmed::stage, tell(news, <dyn News>::stage)),
+        spawn(client, writers.pipelines, trimmed::pipeline, tell(news, <dyn WatchHandler>::pipeline)),
+        spawn(client, writers.stages, trimmed::stage, tell(news, <dyn WatchHandler>::stage)),
         spawn(client, writers.requests, trimmed::request, request),
-        spawn(client, writers.artifacts, trimmed::artifact, tell(news, <dyn News>::artifact)),
-        tokio::spawn(follow(solutions, writers.solutions, trimmed::solution, tell(news, <dyn News>::solution), None)),
+        spawn(client, writers.artifacts, trimmed::artifact, tell(news, <dyn WatchHandler>::artifact)),
+        tokio::spawn(follow(solutions, writers.solutions, trimmed::solution, tell(news, <dyn WatchHandler>::solution), None)),
         spawn(client, writers.validating_policies, trimmed::validating_policy, tell(news, |n, _| n.policy())),
         spawn(client, writers.validating_bindings, trimmed::validating_binding, tell(news, |n, _| n.policy())),
         spawn(client, writers.mutating_policies, trimmed::mutating_policy, tell(news, |n, _| n.policy())),
         spawn(client, writers.mutating_bindings, trimmed::mutating_binding, tell(news, |n, _| n.policy())),
-        spawn(client, writers.namespaces, trimmed::namespace, tell(news, <dyn News>::namespace)),
+        spawn(client, writers.namespaces, trimmed::namespace, tell(news, <dyn WatchHandler>::namespace)),
     ]);
     async move {
         for ended in all.await {
@@ -219,7 +219,7 @@ pub fn watch(
     }
 }
 
-fn tell<K>(news: &Arc<dyn News>, call: impl Fn(&dyn News, &K) + Send + 'static) -> impl Fn(&K) + Send + 'static {
+fn tell<K>(news: &Arc<dyn WatchHandler>, call: impl Fn(&dyn WatchHandler, &K) + Send + 'static) -> impl Fn(&K) + Send + 'static {
     let news = news.clone();
     move |object| call(news.as_ref(), object)
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::audit::{self, Call};
 use crate::controlplane::ControlPlane;
-use crate::witness::{PROVOKES, Seen};
+use crate::watch_recorder::{PROVOKES, Seen};
 
 /// The operator's user name.
 const OPERATOR: &str = "system:serviceaccount:pilotage-system:pilotage";
@@ -176,7 +176,7 @@ fn uses(call: &Call, right: &Granted) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::witness::Plan;
+    use crate::watch_recorder::Plan;
 
     fn call(verb: &str, code: u16, at: f64, who: Option<&str>) -> Call {
         Call {

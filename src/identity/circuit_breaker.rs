@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What is known of the line to one cluster.
 #[derive(Default)]
-pub struct Line {
+pub struct CircuitBreaker {
     state: Mutex<State>,
 }
 
@@ -37,7 +37,7 @@ struct State {
     why: String,
 }
 
-impl Line {
+impl CircuitBreaker {
     /// Why no call is made now; `None` where calls are made.
     pub fn closed(&self) -> Option<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +68,7 @@ impl Line {
 struct Closed(String);
 
 /// A client over a line, and whether the cluster has rejected its credential.
-pub(super) fn client(mut config: Config, line: &Arc<Line>, rejected: &Arc<AtomicBool>) -> kube::Result<Client> {
+pub(super) fn client(mut config: Config, line: &Arc<CircuitBreaker>, rejected: &Arc<AtomicBool>) -> kube::Result<Client> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(ANSWER_TIMEOUT);
     config.reset_reader_on_write = true;
@@ -89,7 +89,7 @@ pub fn cause(error: &kube::Error) -> String {
 #[derive(Clone)]
 struct Wire {
     client: Client,
-    line: Arc<Line>,
+    line: Arc<CircuitBreaker>,
     rejected: Arc<AtomicBool>,
 }
 
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_line_that_failed_is_left_alone_and_one_that_answers_is_open() {
-        let line = Line::default();
+        let line = CircuitBreaker::default();
         assert_eq!(line.closed(), None);
         line.failed("connection refused");
         line.failed("another call that was under way");

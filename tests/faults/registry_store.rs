@@ -11,8 +11,8 @@ use pilotage_harness::Registry;
 use pilotage_harness::install::Operator;
 use serde_json::{Value, json};
 
+use crate::fixture;
 use crate::shipped::{request, takes_from};
-use crate::site;
 use crate::world::{World, client, outcome, phase};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -33,7 +33,7 @@ pub struct Kept {
 impl Kept {
     /// With a registry for everybody.
     pub async fn new(name: &str) -> Self {
-        let world = site::world(site::shared(), name).await;
+        let world = fixture::world(fixture::shared(), name).await;
         let registry = Registry::start(&world.plane).unwrap();
         let flags = vec![
             ("PILOTAGE_ARTIFACT_STORE", registry.url("kept")),
@@ -55,12 +55,12 @@ impl Kept {
     pub fn start(&mut self) {
         self.operator = None;
         let (plane, number) = (&self.world.plane, NUMBER.fetch_add(1, Ordering::Relaxed));
-        let kubeconfig = plane.token_kubeconfig(&site::token(plane), None).unwrap();
+        let kubeconfig = plane.token_kubeconfig(&fixture::token(plane), None).unwrap();
         let flags: Vec<(&str, &str)> = self.flags.iter().map(|(name, value)| (*name, value.as_str())).collect();
         // A Lease of its own: that of a dead one is held for a while.
         let lease = format!("kept-{number}");
         let log = plane.dir().join(format!("{lease}.log"));
-        self.operator = Some(site::start_with(&kubeconfig, &log, &self.world.host, &lease, site::LEASE_SECONDS, &flags));
+        self.operator = Some(fixture::start_with(&kubeconfig, &log, &self.world.host, &lease, fixture::LEASE_SECONDS, &flags));
     }
 
     /// The repository of a solution of this host.
@@ -146,7 +146,7 @@ async fn what_does_not_fit_one_chunk_is_kept_in_the_registry_and_deployed_from_i
 
     // A record says one of both, and nothing that leads elsewhere.
     let artifacts: Api<Artifact> =
-        Api::namespaced(client(world.plane.token_kubeconfig(&site::token(&world.plane), None).unwrap()).await, &world.host);
+        Api::namespaced(client(world.plane.token_kubeconfig(&fixture::token(&world.plane), None).unwrap()).await, &world.host);
     let whole = format!("@sha256:{}", "a".repeat(64));
     for (chunks, stored_in, words) in [
         (0, None, "an artifact is stored in chunks, or storedIn names where"),
@@ -221,7 +221,7 @@ async fn what_is_kept_is_what_flux_and_oras_pull_and_stays_the_same_bytes_when_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_come_from_a_file_that_may_change_and_go_to_that_registry_alone() {
-    let world = site::world(site::shared(), "kept-private").await;
+    let world = fixture::world(fixture::shared(), "kept-private").await;
     let registry = Registry::start_private(&world.plane, "keeper", "canary-password").unwrap();
     let file = world.plane.dir().join(format!("{}.dockerconfigjson", world.host));
     let flags = vec![

@@ -53,11 +53,11 @@ type Grounds = Vec<Option<(String, String)>>;
 
 /// The judge, who reads policies again only where one has changed.
 #[derive(Default)]
-pub struct InForce {
+pub struct AdmissionCheck {
     last: Mutex<Option<(Grounds, bool)>>,
 }
 
-impl InForce {
+impl AdmissionCheck {
     /// Judges by what the caches hold.
     pub fn by_caches(&self, stores: &Stores) -> bool {
         let live: Vec<Option<Live>> = EXPECTED.iter().map(|wanted| live(stores, wanted)).collect();

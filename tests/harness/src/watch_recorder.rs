@@ -22,7 +22,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 
 /// Watches that run. Dropping it ends them.
 #[derive(Debug)]
-pub struct Witness {
+pub struct WatchRecorder {
     watches: Vec<Watch>,
 }
 
@@ -107,7 +107,7 @@ pub struct Plan {
     pub ran: Option<(f64, f64)>,
 }
 
-impl Witness {
+impl WatchRecorder {
     /// Begins to watch; the kinds must be there.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Witness {
     }
 }
 
-impl Drop for Witness {
+impl Drop for WatchRecorder {
     fn drop(&mut self) {
         for watch in &mut self.watches {
             let _ = watch.stop();

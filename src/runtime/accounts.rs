@@ -12,7 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
-use super::stores::{News, Stores};
+use super::stores::{Stores, WatchHandler};
 
 /// How often it is looked whether a namespace is a host still. A watch is begun again every few minutes, and must not be where the
 /// operator has no business any more.
@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Accounts {
     client: Client,
     stores: Stores,
-    news: Arc<dyn News>,
+    news: Arc<dyn WatchHandler>,
     hosts: Arc<Mutex<Hosts>>,
 }
 
@@ -37,7 +37,7 @@ struct Hosts {
 
 impl Accounts {
     /// Watches nothing yet; `news` is told of each account that goes or comes.
-    pub fn new(client: Client, stores: Stores, news: Arc<dyn News>) -> Self {
+    pub fn new(client: Client, stores: Stores, news: Arc<dyn WatchHandler>) -> Self {
         Self { client, stores, news, hosts: Arc::default() }
     }
 

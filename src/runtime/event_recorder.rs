@@ -22,11 +22,11 @@ const BEGINNING: usize = 40;
 
 /// Tells what happens.
 #[derive(Clone)]
-pub struct Story {
+pub struct EventRecorder {
     sender: mpsc::Sender<(ObjectReference, Event)>,
 }
 
-impl Story {
+impl EventRecorder {
     /// Starts the teller; it ends when the last clone of this is dropped.
     pub fn start(client: Client) -> Self {
         let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Event)>(CAPACITY);

@@ -13,22 +13,22 @@ use crate::api::condition;
 use crate::api::request_status::condition_types::SUCCEEDED;
 use crate::api::solution::SolutionDeployment;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
-use crate::driver::controller::{Queue, Waker};
-use crate::driver::remotes::Remotes;
-use crate::driver::stores::{News, Stores};
 use crate::policy::storage::STORAGE_FULL;
-use crate::triggers::{self, Bell, Orders};
+use crate::runtime::controller::{Enqueuer, Queue};
+use crate::runtime::remotes::Remotes;
+use crate::runtime::stores::{Stores, WatchHandler};
+use crate::triggers::{self, Orders, WakeUps};
 
 /// Wakes controllers.
-pub struct Wiring {
+pub struct WatchMapping {
     stores: Stores,
     remotes: Arc<Remotes>,
-    environments: Waker<Environment>,
-    pipelines: Waker<Pipeline>,
-    stages: Waker<Stage>,
-    requests: Waker<DeploymentRequest>,
-    solutions: Waker<Solution>,
-    sinks: Arc<Bell>,
+    environments: Enqueuer<Environment>,
+    pipelines: Enqueuer<Pipeline>,
+    stages: Enqueuer<Stage>,
+    requests: Enqueuer<DeploymentRequest>,
+    solutions: Enqueuer<Solution>,
+    sinks: Arc<WakeUps>,
     /// What mattered of each pipeline when it last changed.
     pipelines_seen: Mutex<HashMap<ObjectRef<Pipeline>, u64>>,
 }
@@ -49,15 +49,15 @@ pub struct Queues {
     pub sinks: Orders,
 }
 
-impl Wiring {
+impl WatchMapping {
     /// The table over these caches; of clusters whose last Environment goes, nothing is kept.
     pub fn new(stores: Stores, remotes: Arc<Remotes>) -> (Arc<Self>, Queues) {
-        let (environments, environment_queue) = Waker::new();
-        let (pipelines, pipeline_queue) = Waker::new();
-        let (stages, stage_queue) = Waker::new();
-        let (requests, request_queue) = Waker::new();
-        let (solutions, solution_queue) = Waker::new();
-        let (sinks, orders) = Bell::new();
+        let (environments, environment_queue) = Enqueuer::new();
+        let (pipelines, pipeline_queue) = Enqueuer::new();
+        let (stages, stage_queue) = Enqueuer::new();
+        let (requests, request_queue) = Enqueuer::new();
+        let (solutions, solution_queue) = Enqueuer::new();
+        let (sinks, orders) = WakeUps::new();
         (
             Arc::new(Self {
                 stores,
@@ -156,7 +156,7 @@ fn service_account(stage: &Stage) -> Option<&str> {
     stage.spec.delegated_deployment.as_ref()?.service_account_name.as_deref()
 }
 
-impl News for Wiring {
+impl WatchHandler for WatchMapping {
     fn environment(&self, object: &Environment) {
         let (host, name) = (namespace(object), object.name_any());
         self.forget_cluster_of(object);
