@@ -192,7 +192,8 @@ async fn again_nothing_is_written(world: &World, tool: Tool) {
 /// How often each object of QA was written since.
 fn writes(world: &World, before: usize) -> BTreeMap<String, usize> {
     let mut writes = BTreeMap::new();
-    for call in world.operator_writes(&world.qa, false).split_off(before) {
+    // A write that comes between a controller's and its watch event is refused as stale, and decided anew.
+    for call in world.operator_writes(&world.qa, false).split_off(before).into_iter().filter(|call| call.code != 409) {
         assert!(call.code < 300, "{} {}: {}", call.verb, call.uri, call.message);
         *writes.entry(format!("{} {} {}", call.verb, call.resource, call.name)).or_default() += 1;
     }
