@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::cluster::errors::bounded;
+use crate::text::{bounded, line};
 
 /// What stands in place of a value.
 const HIDDEN: &str = "(hidden)";
@@ -93,17 +93,7 @@ pub fn shown(pointer: &str, value: &Value, most: usize) -> String {
         Value::String(text) => text,
         other => other.to_string(),
     };
-    bounded(&printable(&text), most)
-}
-
-/// The text with escapes in place of what steers a terminal, or turns the direction of what is read.
-fn printable(text: &str) -> String {
-    let steers =
-        |c: char| c.is_control() || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if !text.contains(steers) {
-        return text.to_owned();
-    }
-    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+    bounded(&line(&text), most)
 }
 
 /// The value without secrets.

@@ -104,8 +104,8 @@ async fn what_a_solution_did_not_put_there_stays_as_it_is() {
     // In development there is a volume of that name, and the target's owner has another.
     thief["spec"]["template"]["spec"]["volumes"] = json!([{"name": "vault", "emptyDir": {}}]);
     for (name, object, kind, plural) in [
-        ("backup", thief, "Deployment backup", "deployments.apps backup"),
         ("settings", config("settings", json!({"mine": "too"})), "ConfigMap settings", "configmaps settings"),
+        ("backup", thief, "Deployment backup", "deployments.apps backup"),
         ("denies", policy("default-deny"), "NetworkPolicy default-deny", "networkpolicies.networking.k8s.io default-deny"),
     ] {
         ships(&world, name, "1.0.0", vec![object]).await;
@@ -141,7 +141,7 @@ async fn what_a_solution_did_not_put_there_stays_as_it_is() {
     made["metadata"]["ownerReferences"] =
         json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "backup", "uid": uid, "controller": true}]);
     owned(&world, made).await;
-    ships(&world, "made", "1.0.0", vec![config("made", json!({"of": "the maker"}))]).await;
+    ships(&world, "made", "1.0.0", vec![config("made", json!({"mine": "too"}))]).await;
     let message = refused(&world, "made", "made", "1.0.0").await;
     told(162, "a version has what a controller makes", &message, &["ConfigMap made", "MadeByController", "made by Deployment backup"]);
 

@@ -7,7 +7,6 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use pilotage::api::{Artifact, DeploymentRequest, Solution};
-use pilotage::text;
 use serde_json::{Value, json};
 
 use crate::attempt::{ignored, refused};
@@ -76,7 +75,9 @@ async fn what_makers_write_controls_no_terminal_and_no_log() {
     request["spec"]["deploymentSettings"] = json!({"environmentVariables": [{"name": hostile, "value": "x"}]});
     world.ask(&serde_json::from_value(request).unwrap()).await;
     let end = world.until_request("esc", ended).await;
-    let harmless = |text: &str| text.lines().all(|line| text::line(line) == line);
+    // Said here anew: the attack is repeated without the escaping of the operator's own.
+    let steers = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmless = |text: &str| text.lines().all(|line| !line.contains(steers));
     let run = end.status.unwrap().run;
     let conditions: Vec<String> = run.conditions.into_iter().map(|c| c.message).collect();
     ignored(218, "a variable's name in a condition", conditions.iter().all(|m| harmless(m)), &conditions);
