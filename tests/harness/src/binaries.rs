@@ -137,7 +137,7 @@ pub fn registry() -> Result<PathBuf> {
                 .stdin(Stdio::null())
                 .stdout(output.try_clone()?)
                 .stderr(output);
-            if !run_reporting(&mut command)? {
+            if !run_reporting("the registry", &mut command)? {
                 bail!("building the registry failed:\n{}", std::fs::read_to_string(&log)?);
             }
             std::fs::rename(&partial, &program).with_context(|| program.display().to_string())?;
@@ -170,7 +170,7 @@ fn build(dir: &Path) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
-    if !run_reporting(&mut command)? {
+    if !run_reporting("the control plane", &mut command)? {
         let log = std::fs::read_to_string(&log)?;
         bail!("building the control plane failed (Go {wanted} or later is needed):\n{log}");
     }
@@ -186,7 +186,8 @@ fn build(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn run_reporting(command: &mut Command) -> Result<bool> {
+/// Says who goes on, since Rust may be built at the same time.
+fn run_reporting(what: &str, command: &mut Command) -> Result<bool> {
     const EVERY: u64 = 15;
     let start = Instant::now();
     let mut next = EVERY;
@@ -194,13 +195,13 @@ fn run_reporting(command: &mut Command) -> Result<bool> {
     loop {
         if let Some(status) = child.try_wait()? {
             if status.success() {
-                eprintln!("…built in {}", elapsed(start));
+                eprintln!("{what} is built, in {}", elapsed(start));
             }
             return Ok(status.success());
         }
         if start.elapsed().as_secs() >= next {
             next += EVERY;
-            let _ = writeln!(std::io::stderr(), "… {} elapsed", elapsed(start));
+            let _ = writeln!(std::io::stderr(), "building {what}: {} so far", elapsed(start));
         }
         std::thread::sleep(Duration::from_millis(200));
     }
