@@ -54,5 +54,6 @@ mod sinks;
 mod split_brain;
 mod stored;
 mod taken;
+mod tokens;
 mod window;
 mod words;

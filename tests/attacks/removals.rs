@@ -2,14 +2,15 @@
 //! the source tree, which is built once, and each attack is repeated on a control plane of its own, with an operator that lacks one
 //! of them. Its test has to fail, and to show what the attacker got. By `make attacks-proof`.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use futures::{StreamExt as _, stream};
 use serde::Deserialize;
+
+use crate::tokens::{Place, Sources, Wanted};
 
 /// How many control planes there are at once.
 const SIDE_BY_SIDE: usize = 2;
@@ -29,10 +30,16 @@ struct Removal {
 
 #[derive(Deserialize)]
 struct Edit {
-    file: PathBuf,
+    /// The code that is replaced. It is found by its tokens, wherever in `src` it stands.
     find: String,
+    /// The last segments of its module's path, where the code stands in several modules.
+    #[serde(rename = "in")]
+    module: Option<String>,
     replace: String,
 }
+
+/// What is written in place of what, file by file.
+type Edits = BTreeMap<PathBuf, Vec<(Place, String)>>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_operators_checks_the_attacks_succeed() {
@@ -67,11 +74,42 @@ async fn without_the_operators_checks_the_attacks_succeed() {
 fn every_check_is_where_its_removal_looks_for_it() {
     let removals: Vec<Removal> = serde_saphyr::from_str(include_str!("removals.yaml")).unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for path in removals.iter().flat_map(|r| &r.edits).map(|e| &e.file).collect::<BTreeSet<_>>() {
-        edit(path, fs::read_to_string(source.join(path)).unwrap(), &removals);
-    }
+    let lost = edits(&removals, &sources(source)).err().unwrap_or_default();
+    assert!(
+        lost.is_empty(),
+        "{}\n\nPut the check's code, as it is now, into `find` and `replace` of these entries of tests/attacks/removals.yaml. Where it stands \
+         in several places, make `find` longer, or name its module with `in`. Where the check is gone, find out what refuses the attack now.",
+        lost.join("\n")
+    );
+    let _ = patience(source);
     let ids: BTreeSet<&str> = removals.iter().map(|removal| removal.id.as_str()).collect();
     assert_eq!(ids.len(), removals.len(), "no two have one name");
+}
+
+#[test]
+fn an_entry_that_finds_nothing_is_named() {
+    let mut sources = Sources::default();
+    sources.add(Path::new("src/a.rs"), "fn f() { g(1); g(2); h(); }".to_owned());
+    let removal = |id: &str, find: &str| Removal {
+        id: id.to_owned(),
+        test: String::new(),
+        edits: vec![Edit { find: find.to_owned(), module: None, replace: "REMOVED".to_owned() }],
+        shows: String::new(),
+    };
+    let found = edits(&[removal("31", "h()"), removal("32", "g(2)")], &sources).unwrap();
+    assert_eq!(
+        edited("fn f() { g(1); g(2); h(); }", &found[Path::new("src/a.rs")]),
+        "fn f() { g(1); crate::is_removed(\"32\"); crate::is_removed(\"31\"); }"
+    );
+    let lost = edits(&[removal("33", "i()"), removal("34", "g("), removal("35", "g(1)"), removal("36", "1")], &sources).unwrap_err();
+    assert_eq!(
+        lost,
+        [
+            "removal 33 looks for `i()`: it stands nowhere",
+            "removal 34 looks for `g(`: it stands at src/a.rs:1 and src/a.rs:1",
+            "removals 35 and 36 replace the same code at src/a.rs:1",
+        ]
+    );
 }
 
 /// A test fails, for the attack has succeeded.
@@ -93,18 +131,20 @@ fn judge((removal, output): (Removal, Output)) -> Result<(), String> {
 fn make_removable(source: &Path, tree: &Path, removals: &[Removal]) {
     let listed = Command::new("git").current_dir(source).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).output();
     let listed = String::from_utf8(listed.expect("git").stdout).unwrap();
-    let edited: BTreeSet<&Path> = removals.iter().flat_map(|r| r.edits.iter().map(|e| e.file.as_path())).collect();
+    let mut edits = edits(removals, &sources(source)).unwrap_or_else(|lost| panic!("{}", lost.join("\n")));
+    let (place, shorter) = patience(source);
+    edits.entry(place.file.clone()).or_default().push((place, shorter));
     let listed: BTreeSet<&Path> = listed.split('\0').map(Path::new).filter(|path| source.join(path).is_file()).collect();
     for gone in files(tree).into_iter().filter(|file| !listed.contains(file.strip_prefix(tree).unwrap())) {
         fs::remove_file(gone).unwrap();
     }
     for path in listed {
         let text = fs::read(source.join(path)).unwrap();
-        let text = if edited.contains(path) || path == Path::new("src/lib.rs") || path == Path::new("tests/world/mod.rs") {
-            edit(path, String::from_utf8(text).unwrap(), removals).into_bytes()
-        } else {
-            text
+        let text = match edits.get(path) {
+            Some(edits) => edited(&String::from_utf8(text).unwrap(), edits).into_bytes(),
+            None => text,
         };
+        let text = if path == Path::new("src/lib.rs") { [text, IS_REMOVED.into()].concat() } else { text };
         let copy = tree.join(path);
         if fs::read(&copy).is_ok_and(|before| before == text) {
             continue;
@@ -120,24 +160,61 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-fn edit(path: &Path, mut text: String, removals: &[Removal]) -> String {
-    let replace = |text: &str, find: &str, with: &str, of: &str| {
-        assert_eq!(text.matches(find).count(), 1, "{of}: {} does not hold exactly once: {find}", path.display());
-        text.replacen(find, with, 1)
-    };
-    for removal in removals {
-        for edit in removal.edits.iter().filter(|edit| edit.file == path) {
-            let condition = format!("crate::is_removed({:?})", removal.id);
-            text = replace(&text, edit.find.trim_end(), &edit.replace.trim_end().replace("REMOVED", &condition), &removal.id);
+/// Whether a check is taken away, for `src/lib.rs` of the copy.
+const IS_REMOVED: &str = r#"
+/// Whether a check is taken away.
+pub fn is_removed(check: &str) -> bool {
+    std::env::var("PILOTAGE_REMOVED").is_ok_and(|removed| removed == check)
+}
+"#;
+
+fn sources(root: &Path) -> Sources {
+    let mut sources = Sources::default();
+    for path in files(&root.join("src")).into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs")) {
+        sources.add(path.strip_prefix(root).unwrap(), fs::read_to_string(&path).unwrap());
+    }
+    sources
+}
+
+/// What is waited for in vain in the copy is the refusal: so its tests wait less.
+fn patience(root: &Path) -> (Place, String) {
+    let path = Path::new("tests/world/mod.rs");
+    let mut sources = Sources::default();
+    sources.add(path, fs::read_to_string(root.join(path)).unwrap());
+    let place = sources.find(Wanted { code: "PATIENCE: Duration = Duration::from_mins(1)", module: None });
+    (place.unwrap_or_else(|error| panic!("PATIENCE: {error}")), "PATIENCE: Duration = Duration::from_secs(20)".to_owned())
+}
+
+/// Where each check stands and what takes its place; or which are not where they are looked for.
+fn edits(removals: &[Removal], sources: &Sources) -> Result<Edits, Vec<String>> {
+    let (mut edits, mut lost) = (Edits::new(), Vec::new());
+    let mut taken: Vec<(&str, Place)> = Vec::new();
+    for (removal, edit) in removals.iter().flat_map(|removal| removal.edits.iter().map(move |edit| (removal, edit))) {
+        let place = match sources.find(Wanted { code: &edit.find, module: edit.module.as_deref() }) {
+            Ok(place) => place,
+            Err(error) => {
+                let module = edit.module.as_ref().map(|module| format!(" in {module}")).unwrap_or_default();
+                lost.push(format!("removal {} looks{module} for `{}`: {error}", removal.id, edit.find.trim()));
+                continue;
+            }
+        };
+        if let Some((other, _)) = taken.iter().find(|(_, other)| place.overlaps(other)) {
+            lost.push(format!("removals {other} and {} replace the same code at {place}", removal.id));
         }
+        taken.push((&removal.id, place.clone()));
+        let condition = format!("crate::is_removed({:?})", removal.id);
+        edits.entry(place.file.clone()).or_default().push((place, edit.replace.trim_end().replace("REMOVED", &condition)));
     }
-    if path == Path::new("src/lib.rs") {
-        let condition = "std::env::var(\"PILOTAGE_REMOVED\").is_ok_and(|removed| removed == check)";
-        write!(text, "\n/// Whether a check is taken away.\npub fn is_removed(check: &str) -> bool {{\n    {condition}\n}}\n").unwrap();
-    }
-    if path == Path::new("tests/world/mod.rs") {
-        // What is waited for in vain here is the refusal.
-        text = replace(&text, "PATIENCE: Duration = Duration::from_mins(1)", "PATIENCE: Duration = Duration::from_secs(20)", "patience");
+    if lost.is_empty() { Ok(edits) } else { Err(lost) }
+}
+
+/// A file's text with its edits.
+fn edited(text: &str, edits: &[(Place, String)]) -> String {
+    let mut edits: Vec<_> = edits.iter().collect();
+    edits.sort_by_key(|(place, _)| place.bytes.start);
+    let mut text = text.to_owned();
+    for (place, with) in edits.into_iter().rev() {
+        text.replace_range(place.bytes.clone(), with);
     }
     text
 }
@@ -159,9 +236,8 @@ impl Built {
             assert!(output.status.success(), "cargo {} fails", args.join(" "));
             String::from_utf8(output.stdout).unwrap()
         };
-        cargo(&["build", "--package", "pilotage-harness", "--bins"]);
-        let messages =
-            cargo(&["test", "--package", "pilotage", "--test", "attacks", "--no-run", "--message-format=json-render-diagnostics"]);
+        cargo(&["build", "--bin", "pilotage-dev"]);
+        let messages = cargo(&["test", "--test", "attacks", "--no-run", "--message-format=json-render-diagnostics"]);
         let tests = messages
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
