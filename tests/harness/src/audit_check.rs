@@ -259,7 +259,7 @@ mod tests {
         ending.ending.insert("qa".into(), 0.5);
         assert_eq!(judge(std::slice::from_ref(&refused), &ending, Vec::new()).refused.len(), 0, "its grants go with it");
         ending.ending.insert("qa".into(), 1.5);
-        assert_eq!(judge(&[refused.clone()], &ending, Vec::new()).refused.len(), 1, "it was there still");
+        assert_eq!(judge(std::slice::from_ref(&refused), &ending, Vec::new()).refused.len(), 1, "it was there still");
         let message = "flows.test \"a\" is forbidden: create not allowed while custom resource definition is terminating".to_owned();
         assert_eq!(judge(&[Call { message, ..refused }], &seen(), Vec::new()).refused.len(), 0, "its definition was being deleted");
     }
