@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::reference::{GroupKind, Identity, SolutionVersion};
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
+/// The most objects that an artifact lists.
+pub const MAX_OBJECTS: usize = 1000;
+/// The most kinds that are reported on that it lists.
+pub const MAX_KINDS_REPORTED_ON: usize = 64;
+/// The most kinds that were not looked for that it lists: a cluster may have hundreds.
+pub const MAX_KINDS_NOT_LISTED: usize = 20;
+
 /// What was exported, by whom and from where. Written once by the operator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
@@ -64,7 +71,7 @@ pub struct ArtifactSpec {
     pub object_count: i32,
     /// The objects it holds; the first 1,000.
     #[serde(default)]
-    #[schemars(length(max = 1000))]
+    #[schemars(length(max = MAX_OBJECTS))]
     pub objects: Vec<ArtifactObject>,
     /// The kinds among them that belonged to the whole cluster where they were exported from; of what a registry held it is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -83,12 +90,12 @@ pub struct ArtifactSpec {
     /// The custom kinds among them that a controller reported on where they were exported from: objects of these are not healthy before one
     /// has looked at them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = MAX_KINDS_REPORTED_ON))]
     pub kinds_reported_on: Vec<GroupKind>,
     /// The kinds that the export did not look for, because the operator may not list them in the development namespace and the Solution
     /// does not name its kinds; the first 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20))]
+    #[schemars(length(max = MAX_KINDS_NOT_LISTED))]
     pub kinds_not_listed: Vec<GroupKind>,
     /// How many further kinds it did not look for.
     #[serde(default, skip_serializing_if = "super::plan::is_zero")]
@@ -140,6 +147,11 @@ pub struct ArtifactObject {
     pub name: String,
 }
 
+/// The most characters of the line for people.
+pub const MAX_SUMMARY: usize = 2048;
+/// The most records of deployments.
+pub const MAX_DEPLOYMENTS: usize = 256;
+
 /// Where the artifact was deployed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -149,11 +161,11 @@ pub struct ArtifactStatus {
     pub observed_generation: i64,
     /// The stages that it succeeded in, in one line for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = MAX_SUMMARY))]
     pub summary: String,
     /// The durable record: the latest success of each stage and environment, and the last 50 of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = MAX_DEPLOYMENTS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["requestUID".into()]))]
     pub deployments: Vec<DeploymentRecord>,
 }
@@ -196,6 +208,11 @@ pub struct RecordedDecision {
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub at: Option<Timestamp>,
 }
+
+/// The most characters of who decided, in one line.
+pub const MAX_APPROVED_BY: usize = 8192;
+/// The most characters of why a deployment failed, in its record.
+pub const MAX_MESSAGE: usize = 1024;
 
 /// One deployment of the artifact: the proof that stage order is decided from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
@@ -240,7 +257,7 @@ pub struct DeploymentRecord {
     pub requested_by: String,
     /// Everybody who decided, gate by gate, in one line for people; in records of old the approver alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 8192))]
+    #[schemars(length(max = MAX_APPROVED_BY))]
     pub approved_by: Option<String>,
     /// The decisions at the gates, in the order of the gates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -263,7 +280,7 @@ pub struct DeploymentRecord {
     pub reason: Option<String>,
     /// Why it failed; the beginning of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = MAX_MESSAGE))]
     pub message: Option<String>,
     /// The version that was put back in its place when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

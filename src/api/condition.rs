@@ -43,7 +43,7 @@ pub struct Condition {
     #[schemars(length(min = 1, max = 1024))]
     pub reason: String,
     /// Why, for people: what, on which object, for whom, and what to do about it.
-    #[schemars(length(max = 32768))]
+    #[schemars(length(max = MAX_MESSAGE))]
     pub message: String,
 }
 

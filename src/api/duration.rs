@@ -2,7 +2,15 @@
 
 use std::time::Duration;
 
+/// The form of a duration in a schema.
+pub const PATTERN: &str = "^([0-9]{1,9}[hms])+$";
+/// The most characters of a duration in a schema.
+pub const MAX_LENGTH: usize = 32;
+
 /// Reads `h`, `m` and `s` parts in any number. `None` where the text is not of that form (the schema's pattern refuses such).
+///
+/// Not `kube::core::Duration`: that panics where the number is too large, takes empty texts, signs and fractions too, and prints 72h as
+/// 259200s.
 pub fn parse(text: &str) -> Option<Duration> {
     let mut total = 0u64;
     let mut digits = String::new();

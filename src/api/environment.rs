@@ -155,6 +155,11 @@ pub const REMOTE_TARGETS_ONLY: &str = "only targets can be in another cluster: a
     repository in the Pipeline (spec.artifactRepositories), and request it by spec.artifact; it needs no Development environment there. For a \
     development namespace of this cluster leave out spec.cluster";
 
+/// The most solutions in an environment.
+pub const MAX_SOLUTIONS: usize = 512;
+/// The most kinds of the whole cluster that one of them may have objects of.
+pub const MAX_CLUSTER_KINDS: usize = 256;
+
 /// What was found at the last validation, and what runs in the environment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -183,7 +188,7 @@ pub struct EnvironmentStatus {
     pub validated_at: Option<Timestamp>,
     /// What runs here, and which request may change it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 512))]
+    #[schemars(length(max = MAX_SOLUTIONS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub solutions: Vec<DeployedSolution>,
     /// `Validated` and `Ready` (the summary), `Reconciling` and `Stalled`.
@@ -237,7 +242,7 @@ pub struct DeployedSolution {
     /// written until none is left. Nobody but the operator writes it: by the record in the target namespace alone, whoever has that
     /// namespace could keep them from being deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = MAX_CLUSTER_KINDS))]
     pub cluster_scoped: Vec<GroupKind>,
     /// A later deployment that failed and was not taken back: objects of it may be there in place of those of `version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

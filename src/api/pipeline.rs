@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use super::duration;
 use super::reference::{SecretKeyReference, SecretReference, Subject};
 
 /// A Pipeline links at least one development environment with 1 to 7 stages, and says who may deploy through them.
@@ -188,7 +189,7 @@ pub struct Retention {
 pub struct RequestRetention {
     /// The age since their end up to which they would be kept, for example `2160h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,9}[hms])+$"))]
+    #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub max_age: Option<String>,
     /// How many would be kept at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,6 +207,9 @@ pub struct ArtifactRetention {
     pub keep_versions: Option<i32>,
 }
 
+/// The most characters of the line that sums up the stages.
+pub const MAX_SUMMARY: usize = 2048;
+
 /// Whether the pipeline can be used, and its stages in order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -215,7 +219,7 @@ pub struct PipelineStatus {
     pub observed_generation: i64,
     /// The stages in order, in one line for people: `qa → prod`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = MAX_SUMMARY))]
     pub summary: String,
     /// The stages in order: each after its previous one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -255,6 +259,9 @@ pub struct StageSummary {
     pub ready: bool,
 }
 
+/// The most characters of why a sink could not be told.
+pub const MAX_ERROR: usize = 4096;
+
 /// How far a sink has been told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -271,11 +278,14 @@ pub struct SinkStatus {
     pub failing_since: Option<Timestamp>,
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = MAX_ERROR))]
     pub last_error: Option<String>,
     /// What it has been told, so that whoever leads next goes on from there.
     pub cursor: SinkCursor,
 }
+
+/// The most requests in each list of a cursor.
+pub const MAX_REQUESTS: usize = 1000;
 
 /// What a sink has been told. Requests made before `since` are told whole, but for those in `open`; of the others, those in `done`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
@@ -286,11 +296,11 @@ pub struct SinkCursor {
     pub since: Timestamp,
     /// Requests of which something may still happen, or wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000))]
+    #[schemars(length(max = MAX_REQUESTS))]
     pub open: Vec<OpenRequest>,
     /// The uids of requests made since then that are told whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(max = 64)))]
+    #[schemars(length(max = MAX_REQUESTS), inner(length(max = 64)))]
     pub done: Vec<String>,
 }
 

@@ -5,6 +5,23 @@ use serde::{Deserialize, Serialize};
 
 use super::stage::OnFailure;
 
+/// The most characters of what a stage asks for, as a plan holds it.
+pub const MAX_TERMS: usize = 1024;
+/// The most objects that a plan lists.
+pub const MAX_OBJECTS: usize = 200;
+/// The most Secrets and accounts that a plan lists.
+pub const MAX_ACCESS: usize = 64;
+/// The most fields that a plan lists of one object.
+pub const MAX_FIELDS: usize = 16;
+/// The most characters of the pointer to a field.
+pub const MAX_POINTER: usize = 512;
+/// The most characters of a value.
+pub const MAX_VALUE: usize = 256;
+/// The most characters of the name in a finding.
+pub const MAX_NAME: usize = 253;
+/// The most characters of the message of a finding or an error.
+pub const MAX_MESSAGE: usize = 2048;
+
 /// What a deployment will do. Approvals are bound to its hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -46,7 +63,7 @@ pub struct Plan {
     pub environment_uid: String,
     /// What else of the stage the hash covers, in words: how it delegates, its target, time-out, force and sharing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = MAX_TERMS))]
     pub terms: String,
     /// The digest of the list of all objects that are deleted, created anew or belong to the whole cluster.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -75,7 +92,7 @@ pub struct Plan {
     pub unchanged: i32,
     /// The objects that change: all that are deleted, created anew, adopted or let go, and the first of the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 200))]
+    #[schemars(length(max = MAX_OBJECTS))]
     pub objects: Vec<PlannedObject>,
     /// How many further objects change that are not listed.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -86,7 +103,7 @@ pub struct Plan {
     /// Secrets and `ServiceAccounts` of the target that the solution uses and its objects there do not use yet; optional ones count
     /// whether they are there or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = MAX_ACCESS))]
     pub access: Vec<AccessedObject>,
     /// How many further ones it uses that are not listed.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -149,12 +166,12 @@ pub struct PlannedObject {
     pub cluster_scoped: bool,
     /// The fields that change, as JSON pointers; the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(max = 512)))]
+    #[schemars(length(max = MAX_FIELDS), inner(length(max = MAX_POINTER)))]
     pub fields: Vec<String>,
     /// What these fields hold before and after, as far as values are shown: what is named as secrets are is not, and of all objects
     /// together 64 KiB at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = MAX_FIELDS))]
     pub changes: Vec<FieldChange>,
 }
 
@@ -163,15 +180,15 @@ pub struct PlannedObject {
 #[serde(rename_all = "camelCase")]
 pub struct FieldChange {
     /// The field, as a JSON pointer.
-    #[schemars(length(max = 512))]
+    #[schemars(length(max = MAX_POINTER))]
     pub field: String,
     /// What it holds now; absent where it is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = MAX_VALUE))]
     pub old: Option<String>,
     /// What it will hold; absent where it goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = MAX_VALUE))]
     pub new: Option<String>,
 }
 
@@ -198,12 +215,12 @@ pub struct PlanResult {
     #[schemars(length(max = 63))]
     pub kind: String,
     /// The object's name.
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = MAX_NAME))]
     pub name: String,
     /// Why, in one word.
     #[schemars(length(max = 128))]
     pub reason: String,
     /// Why, and what to do about it.
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = MAX_MESSAGE))]
     pub message: String,
 }

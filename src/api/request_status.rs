@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::approvers::Approver;
 use super::condition::Condition;
-use super::plan::Plan;
+use super::plan::{self, Plan};
 
 /// Condition types of a request, in the order of its life.
 pub mod condition_types {
@@ -53,6 +53,11 @@ pub struct DeploymentRequestStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_deployment_step: Option<StepDecision>,
 }
+
+/// The most errors that a status lists.
+pub const MAX_ERRORS: usize = 64;
+/// The most characters of why a deployment is rolled back.
+pub const MAX_ROLLBACK_MESSAGE: usize = 4096;
 
 /// The part of the status that the operator writes. It has no decisions in it, so that no write of the
 /// operator can carry one.
@@ -105,7 +110,7 @@ pub struct RunStatus {
     pub rollback: Option<Rollback>,
     /// What failed in the target, one entry an object.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = MAX_ERRORS))]
     pub errors: Vec<ObjectError>,
     /// How many further objects failed that are not listed.
     #[serde(default, skip_serializing_if = "super::plan::is_zero")]
@@ -135,7 +140,7 @@ pub struct Rollback {
     #[schemars(length(max = 316))]
     pub reason: String,
     /// Why the deployment failed.
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = MAX_ROLLBACK_MESSAGE))]
     pub message: String,
 }
 
@@ -159,13 +164,13 @@ pub struct ObjectError {
     #[schemars(length(max = 63))]
     pub kind: String,
     /// The object's name.
-    #[schemars(length(max = 253))]
+    #[schemars(length(max = plan::MAX_NAME))]
     pub name: String,
     /// Why, in one word.
     #[schemars(length(max = 128))]
     pub reason: String,
     /// Why, for people.
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = plan::MAX_MESSAGE))]
     pub message: String,
 }
 

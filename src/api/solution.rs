@@ -5,10 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::bounds;
 use super::condition::Condition;
 use super::reference::GroupKind;
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
+use super::{artifact, bounds};
 
 /// What is shipped: which objects, in which version, with which settings open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -119,7 +119,7 @@ pub struct SolutionStatus {
     /// What runs in each stage, and in brackets what was asked for beside it, in one line for people:
     /// `qa: 1.4.0, prod: 1.3.0 (1.4.0 AwaitingApproval)`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = MAX_SUMMARY))]
     pub summary: String,
     /// The stages: what runs there, and what was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -140,6 +140,12 @@ pub struct SolutionStatus {
 pub const MOST_DEPLOYMENTS: usize = 128;
 /// The most further requests that it tells of for one stage.
 pub const MOST_OTHERS: usize = 4;
+/// The most characters of the line for people.
+pub const MAX_SUMMARY: usize = 4096;
+/// The most characters of a message.
+pub const MAX_MESSAGE: usize = 4096;
+/// The most characters of a message of a further request.
+pub const MAX_OTHER_MESSAGE: usize = 1024;
 
 /// One stage: what runs there, and the newest accepted request for it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
@@ -178,11 +184,11 @@ pub struct SolutionDeployment {
     pub never_accepted: bool,
     /// What it waits for, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 4096))]
+    #[schemars(length(max = MAX_MESSAGE))]
     pub message: Option<String>,
     /// Everybody who decided, gate by gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 8192))]
+    #[schemars(length(max = artifact::MAX_APPROVED_BY))]
     pub approved_by: Option<String>,
     /// What the approver said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -242,7 +248,7 @@ pub struct OtherRequest {
     pub never_accepted: bool,
     /// What it waits for, or how it ended; the beginning of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(max = MAX_OTHER_MESSAGE))]
     pub message: Option<String>,
     /// When the request was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,11 +262,8 @@ pub struct OtherRequest {
 /// What runs in each stage, and what was asked for beside it, in one line within what the schema allows.
 pub fn summary(deployments: &[SolutionDeployment]) -> String {
     let each: Vec<String> = deployments.iter().map(in_words).collect();
-    bounds::text(&each.join(", "), MOST_SUMMARY)
+    bounds::text(&each.join(", "), MAX_SUMMARY)
 }
-
-/// The most characters of that line.
-const MOST_SUMMARY: usize = 4096;
 
 fn in_words(entry: &SolutionDeployment) -> String {
     let SolutionDeployment { stage, version, phase, .. } = entry;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::approvers::StageApproval;
 use super::condition::Condition;
+use super::duration;
 use super::reference::{Identity, SubjectKind};
 
 /// A Stage is one step of a pipeline: where it deploys to, after which stage, through which gates and as whom.
@@ -96,7 +97,7 @@ pub struct StageSpec {
     pub windows: Vec<Window>,
     /// The least time since the artifact succeeded in the previous stage, for example `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,9}[hms])+$"))]
+    #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub soak: Option<String>,
     /// How the deployment runs.
     #[serde(default)]
@@ -140,7 +141,7 @@ pub struct DelegatedDeployment {
 pub struct Gates {
     /// How long a gate stays open before the request fails, for example `72h`.
     #[serde(default = "default_gate_timeout")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,9}[hms])+$"))]
+    #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub timeout: String,
     /// Whether the requester may decide their own request.
     #[serde(default)]
@@ -180,7 +181,7 @@ pub struct Window {
     #[schemars(length(min = 9, max = 128))]
     pub schedule: String,
     /// How long it lasts, for example `60h`.
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,9}[hms])+$"))]
+    #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub duration: String,
     /// The IANA time zone of the schedule; UTC where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -204,7 +205,7 @@ pub enum OnFailure {
 pub struct DeploymentOptions {
     /// How long to wait for the deployed objects to be healthy, for example `10m`.
     #[serde(default = "default_deployment_timeout")]
-    #[schemars(length(max = 32), regex(pattern = "^([0-9]{1,9}[hms])+$"))]
+    #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub timeout: String,
     /// `Keep` or `Rollback`.
     #[serde(default)]

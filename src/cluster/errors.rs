@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use kube::core::response::StatusDetails;
 
-use crate::api::plan::PlanResult;
+use crate::api::plan::{MAX_MESSAGE, PlanResult};
 use crate::api::request_status::ObjectError;
 use crate::cluster::object::Key;
 use crate::cluster::redaction::redact;
 
-/// The most characters of a message in a status (its schema says so).
-pub const MAX_MESSAGE: usize = 2048;
 /// What to do about a manifest that does not fit its schema, where no setting wrote what is wrong.
 pub const CORRECT_THE_MANIFEST: &str = "correct the manifest and raise the solution's version";
 /// How deep JSON is read, the object's own lists and maps and what they are in.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::api::names;
-use crate::api::plan::PlanResult;
+use crate::api::plan::{MAX_MESSAGE, PlanResult};
 use crate::cluster::errors::{self, first_few};
 use crate::cluster::fields_v1::{FieldSet, Item};
 use crate::cluster::object::Key;
@@ -232,7 +232,7 @@ pub(crate) fn told<'a>(objects: impl Iterator<Item = (&'a Key, &'a Value, &'a Va
         })
         .collect();
     if let (true, Some(last)) = (more > 0, results.last_mut()) {
-        last.message = errors::bounded(&format!("{}. The same of {more} more objects", last.message), errors::MAX_MESSAGE);
+        last.message = errors::bounded(&format!("{}. The same of {more} more objects", last.message), MAX_MESSAGE);
     }
     results
 }

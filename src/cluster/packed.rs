@@ -1,6 +1,7 @@
 //! Long lists in messages that have an end: nothing of them is left out, they become several messages.
 
-use crate::cluster::errors::{MAX_MESSAGE, bounded};
+use crate::api::plan::MAX_MESSAGE;
+use crate::cluster::errors::bounded;
 
 /// How many characters of a message are left for what comes before the list.
 const HEAD: usize = 400;

@@ -4,12 +4,13 @@
 use std::future::Future;
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use tokio::time::Instant;
 
 use crate::cluster::errors::{self, Cause};
 
-/// How often a call is made at most.
-const ATTEMPTS: u32 = 4;
+/// How often a call is made again at most.
+const RETRIES: usize = 3;
 /// The wait after the first failure; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// A call that has taken this long, retries included, is not made again: the server hangs.
@@ -20,23 +21,17 @@ const ENOUGH: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// The last error.
-pub async fn retrying<T, F, A>(mut call: F) -> Result<T, kube::Error>
+pub async fn retrying<T, F, A>(call: F) -> Result<T, kube::Error>
 where
     F: FnMut() -> A,
     A: Future<Output = Result<T, kube::Error>>,
 {
     let started = Instant::now();
-    let mut wait = FIRST_WAIT;
-    for _ in 1..ATTEMPTS {
-        match call().await {
-            Err(error) if is_worth_another_try(&error) && started.elapsed() < ENOUGH => {
-                tokio::time::sleep(errors::retry_after(&error).map_or(wait, |asked| asked.max(wait))).await;
-                wait *= 2;
-            }
-            outcome => return outcome,
-        }
-    }
-    call().await
+    call.retry(ExponentialBuilder::default().with_min_delay(FIRST_WAIT).with_max_times(RETRIES))
+        .sleep(tokio::time::sleep)
+        .when(|error| is_worth_another_try(error) && started.elapsed() < ENOUGH)
+        .adjust(|error, wait| wait.map(|wait| errors::retry_after(error).map_or(wait, |asked| asked.max(wait))))
+        .await
 }
 
 /// Rejected credentials don't become valid within a second.
@@ -65,6 +60,15 @@ mod tests {
         })
         .await;
         assert_eq!(outcome.unwrap(), 3);
+
+        calls.set(0);
+        let outcome: Result<(), _> = retrying(async || {
+            calls.set(calls.get() + 1);
+            Err(answer(503))
+        })
+        .await;
+        assert!(outcome.is_err());
+        assert_eq!(calls.get(), 4, "no more than often enough");
 
         for code in [403, 401, 422] {
             calls.set(0);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::api::plan::PlanResult;
+use crate::api::plan::{MAX_MESSAGE, PlanResult};
 use crate::cluster::errors;
 use crate::cluster::object::Key;
 use crate::cluster::redaction::redact;
@@ -58,7 +58,7 @@ fn result(key: &Key, texts: &BTreeSet<String>) -> PlanResult {
         ""
     };
     let head = format!("{key}: the target's API server takes it and warns: {said}");
-    errors::result(key, REASON, &format!("{}{tail}", errors::bounded(&head, errors::MAX_MESSAGE.saturating_sub(tail.chars().count()))))
+    errors::result(key, REASON, &format!("{}{tail}", errors::bounded(&head, MAX_MESSAGE.saturating_sub(tail.chars().count()))))
 }
 
 /// The texts in the value of a header: `299 - "text" "date", 299 …`. What can't be read ends it.
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(results.len(), NAMED + 1);
         assert_eq!(results[NAMED].message, "the target's API server warns of 25 more objects");
         let longest = results.iter().map(|r| r.message.chars().count()).max();
-        assert_eq!(longest, Some(errors::MAX_MESSAGE));
+        assert_eq!(longest, Some(MAX_MESSAGE));
         assert!(results[1].message.ends_with("set another level)"));
     }
 }

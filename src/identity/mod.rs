@@ -10,6 +10,7 @@ pub mod fence;
 pub mod grants;
 pub mod kubeconfig;
 pub mod remote;
+pub mod secrets;
 
 /// The full user name of the operator's `ServiceAccount`; the admission policies in `deploy/` name it too.
 pub const OPERATOR_USERNAME: &str = "system:serviceaccount:pilotage-system:pilotage";

@@ -6,11 +6,8 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use crate::api::artifact::{DeploymentRecord, Outcome};
-use crate::api::environment::{Claim, DeployedSolution, FailedDeployment};
+use crate::api::environment::{Claim, DeployedSolution, FailedDeployment, MAX_SOLUTIONS};
 use crate::api::{Artifact, DeploymentRequest};
-
-/// The most solutions that an Environment lists (its schema says so).
-const MOST_SOLUTIONS: usize = 512;
 
 /// A target: the namespace, and not the Environment that leads there.
 pub struct Target<'a> {
@@ -61,7 +58,7 @@ pub fn solutions(artifacts: &[Arc<Artifact>], open: &[Arc<DeploymentRequest>], t
     }
     let mut latest: Vec<DeployedSolution> = all.into_values().collect();
     latest.sort_by_key(|solution| std::cmp::Reverse((solution.claim.is_some(), solution.deployed_at)));
-    latest.truncate(MOST_SOLUTIONS);
+    latest.truncate(MAX_SOLUTIONS);
     latest.sort_by(|a, b| a.name.cmp(&b.name));
     latest
 }

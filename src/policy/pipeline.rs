@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::check::{Check, Failure, Good, Remedy, edit, watched};
 use super::windows;
 use crate::api::environment::EnvironmentType;
-use crate::api::pipeline::StageSummary;
+use crate::api::pipeline::{MAX_SUMMARY, StageSummary};
 
 /// The most stages of a pipeline.
 pub const MOST_STAGES: usize = 7;
-/// The most characters of the line that sums up the stages.
-const MOST_SUMMARY: usize = 2048;
 
 /// A pipeline and what it is made of.
 #[derive(Clone, Debug, Default)]
@@ -306,7 +304,7 @@ pub fn in_one_line(stages: &[StageSummary]) -> String {
         line.push_str(&stage.name);
         last = Some(&stage.name);
     }
-    line.chars().take(MOST_SUMMARY).collect()
+    line.chars().take(MAX_SUMMARY).collect()
 }
 
 #[cfg(test)]

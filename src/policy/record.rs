@@ -1,20 +1,14 @@
 //! The durable records, the artifact's of its deployments and the environment's of what runs in it, within their bounds: what they prove is
 //! never dropped, so that what would not fit is refused before anything is written.
 
-use crate::api::artifact::{DeploymentRecord, Outcome};
+use crate::api::artifact::{DeploymentRecord, MAX_DEPLOYMENTS, Outcome};
 use crate::api::bounds;
-use crate::api::environment::EnvironmentStatus;
+use crate::api::environment::{EnvironmentStatus, MAX_CLUSTER_KINDS, MAX_SOLUTIONS};
 
 /// The latest records that an artifact keeps beside the latest success of each stage and environment.
 const LATEST_RECORDS: usize = 50;
-/// The most records that it has at all (its schema says so).
-pub const MOST_RECORDS: usize = 256;
 /// The most bytes of all of them: the artifact itself has as many again.
 pub const MOST_RECORD_BYTES: usize = bounds::MOST_WRITTEN / 2;
-/// The most solutions in an environment (its schema says so).
-pub const MOST_SOLUTIONS: usize = 512;
-/// The most kinds of the whole cluster that one of them may have objects of (its schema says so).
-pub const MOST_CLUSTER_KINDS: usize = 256;
 /// From how many bytes of its status on an environment takes no further solution.
 const FULL_BYTES: usize = bounds::MOST_WRITTEN / 4 * 3;
 
@@ -27,7 +21,7 @@ pub fn bound(records: &mut Vec<DeploymentRecord>) {
         index += 1;
         keep.get(index - 1).copied().unwrap_or(true)
     });
-    while records.len() > 1 && (records.len() > MOST_RECORDS || bytes(records) > MOST_RECORD_BYTES) {
+    while records.len() > 1 && (records.len() > MAX_DEPLOYMENTS || bytes(records) > MOST_RECORD_BYTES) {
         // What proves nothing goes first, then the oldest proof; never what was added last.
         let oldest = (0..records.len() - 1).find(|index| !is_latest_success(records, *index)).unwrap_or(0);
         records.remove(oldest);
@@ -52,13 +46,13 @@ fn bytes(records: &[DeploymentRecord]) -> usize {
 /// Why an environment, as its status would be with a further solution in it, has no room for that.
 pub fn no_room(environment: &str, solution: &str, status: &EnvironmentStatus) -> Option<String> {
     let kinds = status.solutions.iter().find(|s| s.name == solution).map_or(0, |s| s.cluster_scoped.len());
-    let why = if status.solutions.len() > MOST_SOLUTIONS {
-        format!("an Environment has at most {MOST_SOLUTIONS} solutions, and so many are there already")
+    let why = if status.solutions.len() > MAX_SOLUTIONS {
+        format!("an Environment has at most {MAX_SOLUTIONS} solutions, and so many are there already")
     } else if serde_json::to_vec(status).map_or(usize::MAX, |bytes| bytes.len()) > FULL_BYTES {
         format!("its record has as many bytes as it may have ({FULL_BYTES}), with {} solutions in it", status.solutions.len())
-    } else if kinds > MOST_CLUSTER_KINDS {
+    } else if kinds > MAX_CLUSTER_KINDS {
         format!(
-            "there may be objects of more than {MOST_CLUSTER_KINDS} kinds of {solution} in the whole cluster, which is more than the record takes"
+            "there may be objects of more than {MAX_CLUSTER_KINDS} kinds of {solution} in the whole cluster, which is more than the record takes"
         )
     } else {
         return None;
@@ -102,16 +96,6 @@ mod tests {
     }
 
     #[test]
-    fn the_bounds_are_those_of_the_schemas() {
-        let of = |schema: &serde_json::Value, pointer: &str| usize::try_from(schema.pointer(pointer).unwrap().as_u64().unwrap()).unwrap();
-        let artifact = bounds::status_schema::<crate::api::Artifact>();
-        assert_eq!(of(&artifact, "/properties/deployments/maxItems"), MOST_RECORDS);
-        let environment = bounds::status_schema::<crate::api::Environment>();
-        assert_eq!(of(&environment, "/properties/solutions/maxItems"), MOST_SOLUTIONS);
-        assert_eq!(of(&environment, "/properties/solutions/items/properties/clusterScoped/maxItems"), MOST_CLUSTER_KINDS);
-    }
-
-    #[test]
     fn the_latest_success_of_each_stage_outlives_the_last_fifty() {
         let mut records =
             vec![record(0, "qa", Outcome::Succeeded), record(1, "prod", Outcome::Succeeded), record(2, "qa", Outcome::Succeeded)];
@@ -127,11 +111,11 @@ mod tests {
     #[test]
     fn more_stages_than_the_record_takes_leave_out_the_oldest() {
         let mut records = Vec::new();
-        for number in 0..=MOST_RECORDS {
+        for number in 0..=MAX_DEPLOYMENTS {
             records.push(record(number, &format!("s{number}"), Outcome::Succeeded));
             bound(&mut records);
         }
-        assert_eq!((records.len(), records[0].stage.as_str()), (MOST_RECORDS, "s1"));
+        assert_eq!((records.len(), records[0].stage.as_str()), (MAX_DEPLOYMENTS, "s1"));
     }
 
     #[test]
@@ -153,15 +137,15 @@ mod tests {
 
     #[test]
     fn one_solution_more_than_an_environment_takes_is_refused_and_none_is_dropped() {
-        assert_eq!(no_room("qa", "s1", &full(MOST_SOLUTIONS)), None);
-        let message = no_room("qa", "s1", &full(MOST_SOLUTIONS + 1)).unwrap();
+        assert_eq!(no_room("qa", "s1", &full(MAX_SOLUTIONS)), None);
+        let message = no_room("qa", "s1", &full(MAX_SOLUTIONS + 1)).unwrap();
         assert!(message.contains("environment qa") && message.contains("at most 512"), "{message}");
-        let mut large = full(MOST_SOLUTIONS);
+        let mut large = full(MAX_SOLUTIONS);
         large.solutions.iter_mut().for_each(|s| s.requested_by = Some("𝒫".repeat(1024)));
         assert!(no_room("qa", "s1", &large).unwrap().contains("bytes"));
         let mut kinds = full(1);
         kinds.solutions[0].cluster_scoped =
-            (0..=MOST_CLUSTER_KINDS).map(|n| GroupKind { group: "example.test".into(), kind: format!("K{n}") }).collect();
+            (0..=MAX_CLUSTER_KINDS).map(|n| GroupKind { group: "example.test".into(), kind: format!("K{n}") }).collect();
         assert!(no_room("qa", "s0", &kinds).unwrap().contains("256 kinds"));
     }
 }

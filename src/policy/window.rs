@@ -6,14 +6,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::api::bounds;
-use crate::api::solution::{self, MOST_DEPLOYMENTS, MOST_OTHERS, OtherRequest, RunningVersion, SolutionDeployment, SolutionStatus};
+use crate::api::solution::{
+    self, MAX_OTHER_MESSAGE, MOST_DEPLOYMENTS, MOST_OTHERS, OtherRequest, RunningVersion, SolutionDeployment, SolutionStatus,
+};
 
 /// The phases after which a request is no longer written of.
 pub const ENDED: [&str; 4] = ["Succeeded", "Failed", "Rejected", "Canceled"];
-/// The most characters of a message.
-pub const MAX_MESSAGE: usize = 4096;
-/// The most characters of a message of a further request.
-const MAX_OTHER_MESSAGE: usize = 1024;
 
 /// What is known of what runs in a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]

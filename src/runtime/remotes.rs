@@ -10,20 +10,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::environment::RemoteCluster as Spec;
 use crate::cluster::discovery::Discovery;
 use crate::cluster::errors;
-use crate::cluster::lookup;
-use crate::identity::access::{Access, Right};
+use crate::identity::access::Access;
 use crate::identity::circuit_breaker;
 use crate::identity::delegate::DelegateClient;
 use crate::identity::grants;
 use crate::identity::kubeconfig::Kubeconfig;
 use crate::identity::remote::{LendError, RemoteCluster};
+use crate::identity::secrets::{self, Unreadable};
 use crate::policy::check::{Failure, Remedy};
 
 /// How long a kubeconfig that was read is used.
@@ -172,29 +172,19 @@ impl Remotes {
 
     async fn read(&self, host: &str, name: &str, key: &str) -> Result<Kubeconfig, Failure> {
         let failed = |reason, message| Failure { reason, message, remedy: Remedy::Polled };
-        let unread = |error: Error| {
-            failed("KubeconfigNotReadable", format!("the kubeconfig Secret {name} in namespace {host} could not be read: {error}"))
-        };
-        let right = Right::on("get", "", "secrets", host).named(name);
-        // Asked first, so that a grant that is missing is no refused call.
-        if !self.access.i_may(&right).await.map_err(unread)? {
-            return Err(failed(
-                "KubeconfigNotReadable",
-                format!(
-                    "the operator may not read the kubeconfig Secret {name} in namespace {host}; who may grant that applies:\n{}",
-                    grants::operator_reads(host, &right)
-                ),
-            ));
-        }
-        let secret = lookup::object(&Api::<Secret>::namespaced(self.client.clone(), host), name).await.map_err(unread)?;
-        let secret = secret.ok_or_else(|| {
-            failed(
-                "KubeconfigNotFound",
-                format!("the kubeconfig Secret {name} does not exist in namespace {host}: kubectl create secret generic {name} -n {host} --from-file={key}=FILE"),
-            )
-        })?;
-        let value = secret.data.as_ref().and_then(|data| data.get(key)).ok_or_else(|| {
-            failed("KubeconfigNotFound", format!("the kubeconfig Secret {name} in namespace {host} has no key {key}: put the kubeconfig there, or create the Environment with another key"))
+        let secret = format!("the kubeconfig Secret {name} in namespace {host}");
+        let value = secrets::read(&self.access, self.client.clone(), host, name, key, &secret).await;
+        let value = value.map_err(|why| match why {
+            Unreadable::Failed(error) => failed("KubeconfigNotReadable", format!("{secret} could not be read: {error}")),
+            Unreadable::NotAllowed(message) => failed("KubeconfigNotReadable", message),
+            Unreadable::NoSecret => {
+                let how = format!("kubectl create secret generic {name} -n {host} --from-file={key}=FILE");
+                failed("KubeconfigNotFound", format!("the kubeconfig Secret {name} does not exist in namespace {host}: {how}"))
+            }
+            Unreadable::NoKey => {
+                let how = "put the kubeconfig there, or create the Environment with another key";
+                failed("KubeconfigNotFound", format!("{secret} has no key {key}: {how}"))
+            }
         })?;
         Kubeconfig::parse(&value.0, self.loopback).map_err(|why| {
             failed("KubeconfigRefused", format!("the kubeconfig in key {key} of Secret {name} in namespace {host} can't be used: {why}"))

@@ -4,14 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
-
 use super::signature::Keys;
 use crate::api::reference::SecretKeyReference;
-use crate::cluster::lookup;
-use crate::identity::access::Right;
-use crate::identity::grants;
+use crate::identity::secrets::{self, Unreadable};
 use crate::runtime::Cluster;
 
 /// How long a key that was read is used. A key that is exchanged, and a right that is taken back, are noticed after so long.
@@ -46,27 +41,17 @@ impl KeyRing {
 
     async fn read(&self, SecretKeyReference { name, key }: &SecretKeyReference) -> Result<Keys, String> {
         let host = &self.host;
-        let unread = |error: kube::Error| format!("the signing Secret {name} in namespace {host} could not be read: {error}");
-        let right = Right::on("get", "", "secrets", host).named(name);
-        // Asked first, so that a grant that is missing is no refused call.
-        if !self.cluster.access.i_may(&right).await.map_err(unread)? {
-            return Err(format!(
-                "the operator may not read the signing Secret {name} in namespace {host}; who may grant that applies:\n{}",
-                grants::operator_reads(host, &right)
-            ));
-        }
-        let secret = match lookup::object(&Api::<Secret>::namespaced(self.cluster.clients.operator(), host), name).await {
-            Ok(Some(secret)) => secret,
-            Ok(None) => {
-                return Err(format!("the signing Secret {name} does not exist in namespace {host}: create it, {}", how(name, key, host)));
+        let secret = format!("the signing Secret {name} in namespace {host}");
+        let value = secrets::read(&self.cluster.access, self.cluster.clients.operator(), host, name, key, &secret).await;
+        let value = value.map_err(|why| match why {
+            Unreadable::Failed(error) => format!("{secret} could not be read: {error}"),
+            Unreadable::NotAllowed(message) => message,
+            Unreadable::NoSecret => {
+                format!("the signing Secret {name} does not exist in namespace {host}: create it, {}", how(name, key, host))
             }
-            Err(error) => return Err(unread(error)),
-        };
-        let Some(value) = secret.data.as_ref().and_then(|data| data.get(key)) else {
-            return Err(format!("the signing Secret {name} in namespace {host} has no key {key}: {}", how(name, key, host)));
-        };
-        Keys::parse(&value.0)
-            .map_err(|why| format!("the key {key} of the signing Secret {name} in namespace {host} {why}: {}", how(name, key, host)))
+            Unreadable::NoKey => format!("{secret} has no key {key}: {}", how(name, key, host)),
+        })?;
+        Keys::parse(&value.0).map_err(|why| format!("the key {key} of {secret} {why}: {}", how(name, key, host)))
     }
 }
 

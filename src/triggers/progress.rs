@@ -8,12 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::pipeline::{OpenRequest, SinkCursor, Trigger};
+use crate::api::pipeline::{MAX_REQUESTS, OpenRequest, SinkCursor, Trigger};
 
 /// How far the point stays behind the newest request: API servers' clocks differ, and requests become visible in the order of etcd.
 const SLACK: SignedDuration = SignedDuration::from_secs(15);
-/// The most requests in each list, as the schema says.
-pub const MOST: usize = 1000;
 
 /// A request, as far as this is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +110,7 @@ impl Progress {
         let mut untold: Vec<&View> = requests.iter().filter(|r| self.told(&r.uid, r.created) != Told::Whole).collect();
         untold.sort_by_key(|r| r.created);
         let listed = untold.iter().filter(|r| self.open.contains_key(&r.uid)).count();
-        let mut room = MOST.saturating_sub(listed.max(self.open.len()));
+        let mut room = MAX_REQUESTS.saturating_sub(listed.max(self.open.len()));
         for request in untold.iter().filter(|r| r.created < since).copied().collect::<Vec<_>>() {
             if self.open.contains_key(&request.uid) {
                 continue;
@@ -132,8 +130,8 @@ impl Progress {
 
     /// What the pipeline's status keeps. What finds no room is told again by whoever leads next.
     pub fn cursor(&self) -> SinkCursor {
-        let open = self.open.iter().take(MOST).map(|(uid, o)| OpenRequest { uid: uid.clone(), last: o.last });
-        SinkCursor { since: self.since, open: open.collect(), done: self.done.iter().take(MOST).cloned().collect() }
+        let open = self.open.iter().take(MAX_REQUESTS).map(|(uid, o)| OpenRequest { uid: uid.clone(), last: o.last });
+        SinkCursor { since: self.since, open: open.collect(), done: self.done.iter().take(MAX_REQUESTS).cloned().collect() }
     }
 }
 
@@ -215,11 +213,11 @@ mod tests {
 
     #[test]
     fn more_open_requests_than_the_list_holds_are_not_forgotten() {
-        let many: Vec<View> = (0..MOST + 500).map(|n| request(n, 1000 + i64::try_from(n).unwrap_or(0), None)).collect();
+        let many: Vec<View> = (0..MAX_REQUESTS + 500).map(|n| request(n, 1000 + i64::try_from(n).unwrap_or(0), None)).collect();
         let mut progress = Progress::begin(&[], at(0));
         progress.advance(&many);
         let resumed = Progress::resume(&progress.cursor());
-        assert!(progress.cursor().open.len() <= MOST);
+        assert!(progress.cursor().open.len() <= MAX_REQUESTS);
         for r in &many {
             assert_eq!(resumed.told(&r.uid, r.created), Told::UpTo(None), "{r:?}");
         }

@@ -5,13 +5,11 @@ use hyper::Uri;
 use super::health::{Failure, LONGEST};
 use super::sink_worker::SinkWorker;
 use crate::api::condition::Observation;
-use crate::api::pipeline::SinkStatus;
+use crate::api::pipeline::{MAX_ERROR, SinkStatus};
 use crate::text;
 
 /// The condition that tells whether the sinks take what is sent to them.
 pub const SINKS_DELIVERING: &str = "SinksDelivering";
-/// The most characters of an error.
-const MOST_ERROR: usize = 4096;
 
 /// What a pipeline's status says of one sink.
 pub fn status(sink_worker: &SinkWorker, waiting: usize) -> SinkStatus {
@@ -21,7 +19,7 @@ pub fn status(sink_worker: &SinkWorker, waiting: usize) -> SinkStatus {
         // Where all is well, what happens to be on its way is no news.
         waiting: if failing { i32::try_from(waiting).unwrap_or(i32::MAX) } else { 0 },
         failing_since: sink_worker.health.failing_since,
-        last_error: sink_worker.health.last.as_ref().map(|f| text::bounded(f.message(), MOST_ERROR)),
+        last_error: sink_worker.health.last.as_ref().map(|f| text::bounded(f.message(), MAX_ERROR)),
         cursor: sink_worker.progress.cursor(),
     }
 }

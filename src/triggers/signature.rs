@@ -1,4 +1,7 @@
 //! Standard Webhooks: symmetric keys and signatures.
+//!
+//! Not by standardwebhooks: it takes keys without `whsec_` and of any length, signs no bytes that are not UTF-8, and brings an older base64,
+//! a second HMAC and `time`. The tests let it verify what is signed here.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

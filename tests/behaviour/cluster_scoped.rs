@@ -151,36 +151,53 @@ async fn it_goes_along_where_both_environments_list_it_and_the_delegate_may() {
     assert_eq!(binding.subjects.unwrap()[0].namespace.as_ref(), Some(&world.qa), "the account of where it went, not of where it came from");
 }
 
+/// Versions that are pushed to a registry, and asked for from there.
+struct Pushed<'a> {
+    world: &'a World,
+    registry: Registry,
+    url: String,
+}
+
+impl<'a> Pushed<'a> {
+    async fn to(world: &'a World) -> Self {
+        let registry = Registry::start(&world.plane).unwrap();
+        let url = registry.url("team/orders");
+        takes_from(world, json!([{"url": url, "plainHttp": true}])).await;
+        let pipelines: Api<Pipeline> = Api::namespaced(world.admin.clone(), &world.host);
+        let again = Patch::Merge(json!({"spec": {"allowRedeployments": true}}));
+        pipelines.patch("standard", &PatchParams::default(), &again).await.unwrap();
+        world.ready::<Pipeline>("standard").await;
+        Self { world, registry, url }
+    }
+
+    fn push(&self, version: &str, of_cluster: &[Value]) {
+        let mut files = vec![("app.yaml".to_owned(), config("orders", version))];
+        files.extend(of_cluster.iter().enumerate().map(|(index, object)| (format!("{index}.json"), object.to_string())));
+        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        self.registry.push_flux(&format!("team/orders:{version}"), &folder(self.world, &files)).unwrap();
+    }
+
+    async fn ask(&self, request_name: &str, version: &str) {
+        self.world.ask(&request(self.world, request_name, version, &self.url, &json!({"tag": version}))).await;
+    }
+
+    async fn deploy(&self, request_name: &str, version: &str) -> DeploymentRequest {
+        self.ask(request_name, version).await;
+        self.world.approved(request_name, "qa").await
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
     let world = World::new("cluster-life").await.provokes_refusals().await;
     let _swept = Swept::after(&world);
-    let registry = Registry::start(&world.plane).unwrap();
-    let url = registry.url("team/orders");
-    takes_from(&world, json!([{"url": url, "plainHttp": true}])).await;
-    let pipelines: Api<Pipeline> = Api::namespaced(world.admin.clone(), &world.host);
-    let again = Patch::Merge(json!({"spec": {"allowRedeployments": true}}));
-    pipelines.patch("standard", &PatchParams::default(), &again).await.unwrap();
-    world.ready::<Pipeline>("standard").await;
+    let pushed = Pushed::to(&world).await;
     let name = named(&world, "orders");
-    let push = |version: &str, of_cluster: &[Value]| {
-        let mut files = vec![("app.yaml".to_owned(), config("orders", version))];
-        files.extend(of_cluster.iter().enumerate().map(|(index, object)| (format!("{index}.json"), object.to_string())));
-        let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-        registry.push_flux(&format!("team/orders:{version}"), &folder(&world, &files)).unwrap();
-    };
-    let ask = async |request_name: &str, version: &str| {
-        world.ask(&request(&world, request_name, version, &url, &json!({"tag": version}))).await;
-    };
-    let deploy = async |request_name: &str, version: &str| {
-        ask(request_name, version).await;
-        world.approved(request_name, "qa").await
-    };
     let all = [class(&name, 7), cluster_role(&name), cluster_binding(&name, &world.qa)];
 
     // What the target does not allow does not take the version.
-    push("1.0.0", &all);
-    ask("shut", "1.0.0").await;
+    pushed.push("1.0.0", &all);
+    pushed.ask("shut", "1.0.0").await;
     let message = world.waits_for("shut", "ClusterScoped").await;
     assert!(message.contains("to spec.clusterScoped of Environment qa") && message.contains("Waits until"), "{message}");
     may_be_deployed(&world, "qa").await;
@@ -192,7 +209,7 @@ async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
     assert!(written.iter().all(Option::is_some), "{written:?}");
 
     // The same again writes nothing.
-    let same = deploy("same", "1.0.0").await;
+    let same = pushed.deploy("same", "1.0.0").await;
     succeeded(&same);
     assert_eq!((plan(&same).create, plan(&same).update, plan(&same).unchanged), (0, 0, 4));
     assert_eq!(versions(&world, "orders").await, written);
@@ -216,8 +233,8 @@ async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
     let stuck = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stuck"}, "spec": {
         "nodeSelector": {"there": "is-none"}, "priorityClassName": named(&world, "other"),
         "containers": [{"name": "app", "image": "registry.example.test/app:1"}]}});
-    push("1.1.0", &[class(&named(&world, "other"), 8), class(&name, 7), stuck]);
-    let failed = deploy("fails", "1.1.0").await;
+    pushed.push("1.1.0", &[class(&named(&world, "other"), 8), class(&name, 7), stuck]);
+    let failed = pushed.deploy("fails", "1.1.0").await;
     assert_eq!(phase(&failed), "Failed", "{:?}", outcome(&failed));
     assert!(failed.status.as_ref().unwrap().run.rollback.is_some(), "{:?}", outcome(&failed));
     let [class_now, role, binding] = versions(&world, "orders").await;
@@ -227,8 +244,8 @@ async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
     // What the next version has no more goes, what it changes is changed, what it keeps is not written.
     let mut changed = cluster_role(&name);
     changed["metadata"]["labels"]["tier"] = "gold".into();
-    push("1.2.0", &[class(&name, 7), changed]);
-    ask("upgrade", "1.2.0").await;
+    pushed.push("1.2.0", &[class(&name, 7), changed]);
+    pushed.ask("upgrade", "1.2.0").await;
     let waiting = world.until_request("upgrade", |r| phase(r) == "AwaitingApproval" || ended(r)).await;
     let planned = plan(&waiting);
     assert_eq!((planned.delete, planned.update, planned.unchanged), (1, 2, 1), "{:?}", planned.objects);
@@ -240,23 +257,31 @@ async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
 
     // What the Environment does not list any more is not touched, and that is said.
     allow(&world, "qa", &[ROLE]).await;
-    push("1.3.0", &[cluster_role(&name)]);
-    let narrowed = deploy("narrowed", "1.3.0").await;
+    pushed.push("1.3.0", &[cluster_role(&name)]);
+    let narrowed = pushed.deploy("narrowed", "1.3.0").await;
     succeeded(&narrowed);
     let said = plan(&narrowed).results.into_iter().find(|r| r.reason == "LeftAlone").expect("what is left alone is said").message;
     assert!(said.contains("Environment qa") && said.contains("PriorityClass.scheduling.k8s.io"), "{said}");
     assert_eq!(versions(&world, "orders").await[0], written[0]);
     allow(&world, "qa", &[CLASS, ROLE]).await;
-    push("1.4.0", &[cluster_role(&name)]);
-    succeeded(&deploy("widened", "1.4.0").await);
+    pushed.push("1.4.0", &[cluster_role(&name)]);
+    succeeded(&pushed.deploy("widened", "1.4.0").await);
     assert_eq!(versions(&world, "orders").await[0], None, "it is still known to be the solution's, and goes");
+}
 
-    // What a person has there stays theirs, whatever it holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_has_in_the_whole_cluster_stays_theirs_until_they_hand_it_over() {
+    let world = World::new("cluster-foreign").await.provokes_refusals().await;
+    let _swept = Swept::after(&world);
+    let pushed = Pushed::to(&world).await;
+    may_be_deployed(&world, "qa").await;
+    allow(&world, "qa", &[CLASS]).await;
+
     let foreign = named(&world, "foreign");
     world.apply(&[class(&foreign, 7)]).await;
     let before = versions(&world, "foreign").await;
-    push("1.5.0", &[class(&foreign, 9)]);
-    ask("foreign", "1.5.0").await;
+    pushed.push("1.5.0", &[class(&foreign, 9)]);
+    pushed.ask("foreign", "1.5.0").await;
     let message = world.fails("foreign", "DryRunRefused").await;
     assert!(message.contains("ExistsAlready") && message.contains(&format!("PriorityClass {foreign} exists")), "{message}");
     assert_eq!(versions(&world, "foreign").await, before);
@@ -264,8 +289,8 @@ async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
     let hand_over = message.split("hand it over with: kubectl ").nth(1).unwrap().split(" Waits").next().unwrap();
     let words: Vec<&str> = hand_over.split_whitespace().map(|word| word.trim_end_matches([';', '.'])).collect();
     world.plane.kubectl().ok(&words).unwrap();
-    push("1.5.1", &[class(&foreign, 7)]);
-    succeeded(&deploy("handed-over", "1.5.1").await);
+    pushed.push("1.5.1", &[class(&foreign, 7)]);
+    succeeded(&pushed.deploy("handed-over", "1.5.1").await);
     let owned = Api::<PriorityClass>::all(world.admin.clone()).get(&foreign).await.unwrap();
     assert_eq!(owned.labels()["pilotage.dev/target-namespace"], world.qa);
 }

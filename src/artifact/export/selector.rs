@@ -1,6 +1,7 @@
 //! A Solution's selector as the text that the API server takes.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
+use kube::core::{Expression, Selector};
 
 use super::ExportError;
 use crate::api::names::PART_OF;
@@ -19,40 +20,37 @@ pub fn selector_text(name: &str, spec: &SolutionSpec) -> Result<String, ExportEr
 }
 
 fn text(selector: &LabelSelector) -> Result<String, String> {
-    let mut terms = Vec::new();
     for (key, value) in selector.match_labels.iter().flatten() {
-        terms.push(format!("{}={}", checked_key(key)?, checked_value(value)?));
+        check_key(key)?;
+        check_value(value)?;
     }
-    for expression in selector.match_expressions.iter().flatten() {
-        let key = checked_key(&expression.key)?;
-        let mut values = expression.values.iter().flatten().map(|value| checked_value(value)).collect::<Result<Vec<_>, _>>()?;
-        values.sort_unstable();
-        let operator = expression.operator.as_str();
-        terms.push(match (operator, values.is_empty()) {
-            ("In", false) => format!("{key} in ({})", values.join(",")),
-            ("NotIn", false) => format!("{key} notin ({})", values.join(",")),
-            ("Exists", true) => key.to_owned(),
-            ("DoesNotExist", true) => format!("!{key}"),
-            ("In" | "NotIn", true) => return Err(format!("{operator} on {key} needs values")),
-            ("Exists" | "DoesNotExist", false) => return Err(format!("{operator} on {key} takes no values")),
+    for LabelSelectorRequirement { key, operator, values } in selector.match_expressions.iter().flatten() {
+        check_key(key)?;
+        values.iter().flatten().try_for_each(|value| check_value(value))?;
+        match (operator.as_str(), values.iter().flatten().next()) {
+            ("In" | "NotIn", Some(_)) | ("Exists" | "DoesNotExist", None) => {}
+            ("In" | "NotIn", None) => return Err(format!("{operator} on {key} needs values")),
+            ("Exists" | "DoesNotExist", Some(_)) => return Err(format!("{operator} on {key} takes no values")),
             _ => return Err(format!("{operator:?} is none of In, NotIn, Exists, DoesNotExist")),
-        });
+        }
     }
-    terms.sort_unstable();
-    Ok(terms.join(","))
+    let selector = Selector::try_from(selector.clone()).map_err(|error| error.to_string())?;
+    let mut terms: Vec<Expression> = selector.into_iter().collect();
+    terms.sort_by_cached_key(ToString::to_string);
+    Ok(Selector::from_iter(terms).to_string())
 }
 
 /// A text with `,` or `=` in a key or value would select something else than what was written.
-fn checked_key(key: &str) -> Result<&str, String> {
+fn check_key(key: &str) -> Result<(), String> {
     let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
     let is_domain = |d: &str| {
         !d.is_empty() && d.len() <= 253 && d.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
     };
-    if !name.is_empty() && is_label(name) && domain.is_none_or(is_domain) { Ok(key) } else { Err(format!("{key:?} is no label key")) }
+    if !name.is_empty() && is_label(name) && domain.is_none_or(is_domain) { Ok(()) } else { Err(format!("{key:?} is no label key")) }
 }
 
-fn checked_value(value: &str) -> Result<&str, String> {
-    if is_label(value) { Ok(value) } else { Err(format!("{value:?} is no label value")) }
+fn check_value(value: &str) -> Result<(), String> {
+    if is_label(value) { Ok(()) } else { Err(format!("{value:?} is no label value")) }
 }
 
 fn is_label(text: &str) -> bool {

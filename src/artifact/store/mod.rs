@@ -27,7 +27,9 @@ pub use self::place::{Place, Wanted};
 use self::registry_store::{RegistryStore, Upload, UploadManifest};
 use self::remembered::Remembered;
 use super::memory;
-use crate::api::artifact::{Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec};
+use crate::api::artifact::{
+    Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec, MAX_KINDS_NOT_LISTED, MAX_KINDS_REPORTED_ON, MAX_OBJECTS,
+};
 use crate::api::bounds;
 use crate::api::names;
 use crate::api::reference::{GroupKind, Identity, SolutionVersion};
@@ -39,12 +41,6 @@ use crate::cluster::object;
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// The most bytes of the record as it is made: the rest of what an object may have is for what becomes of it.
 pub const MAX_RECORD: usize = bounds::MOST_WRITTEN / 2;
-/// The most objects that the record lists.
-const LISTED_OBJECTS: usize = 1000;
-/// The most kinds without a look that the record lists (its schema says so): a cluster may have hundreds.
-const LISTED_KINDS: usize = 20;
-/// The most kinds that are reported on that the record lists (its schema says so).
-const REPORTED_KINDS: usize = 64;
 /// Speed against size; 3 is zstd's own default.
 const COMPRESSION_LEVEL: i32 = 3;
 /// An incomplete artifact younger than this may still be in the making: a call takes at most 30 s.
@@ -434,7 +430,7 @@ fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&Uplo
             object_count: saturated(objects.len()),
             objects: objects
                 .iter()
-                .take(LISTED_OBJECTS)
+                .take(MAX_OBJECTS)
                 .map(|o| ArtifactObject {
                     api_version: object::api_version(o).into(),
                     kind: object::kind(o).into(),
@@ -447,8 +443,8 @@ fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&Uplo
             chunks: saturated(chunks),
             stored_in: sealed.map(|sealed| sealed.stored_in.clone()),
             kinds_not_listed: listed_first(&new.not_listed),
-            kinds_reported_on: new.reported_on.iter().take(REPORTED_KINDS).cloned().collect(),
-            kinds_not_listed_omitted: saturated(new.not_listed.len().saturating_sub(LISTED_KINDS)),
+            kinds_reported_on: new.reported_on.iter().take(MAX_KINDS_REPORTED_ON).cloned().collect(),
+            kinds_not_listed_omitted: saturated(new.not_listed.len().saturating_sub(MAX_KINDS_NOT_LISTED)),
             environment_variables: new.environment_variables,
             connection_references: new.connection_references,
             dependencies: new.dependencies,
@@ -467,7 +463,7 @@ fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&Uplo
 fn listed_first(kinds: &BTreeSet<GroupKind>) -> Vec<GroupKind> {
     let gives_rights = |kind: &&GroupKind| kind.group == "rbac.authorization.k8s.io";
     let (giving, others): (Vec<_>, Vec<_>) = kinds.iter().partition(gives_rights);
-    giving.into_iter().rev().chain(others).take(LISTED_KINDS).cloned().collect()
+    giving.into_iter().rev().chain(others).take(MAX_KINDS_NOT_LISTED).cloned().collect()
 }
 
 /// The record as small as it has to be, so that what becomes of it finds room beside it: fewer objects are listed. What a deployment needs

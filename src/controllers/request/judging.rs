@@ -7,7 +7,7 @@ use kube::Client;
 use super::planning::Hindrance;
 use super::reconciliation::Reconciliation;
 use crate::api::names::CONNECTION_LABEL;
-use crate::api::plan::{AccessedObject, PlanResult};
+use crate::api::plan::{AccessedObject, MAX_ACCESS, PlanResult};
 use crate::cluster::cluster_scope;
 use crate::cluster::errors::{self, Cause, bounded};
 use crate::cluster::object::Key;
@@ -25,8 +25,6 @@ use crate::policy::request::observed::Obstacle;
 use crate::policy::request::{sharing, told};
 use crate::runtime::controller::ReconcileError;
 
-/// How many Secrets and accounts a plan lists (its schema says so).
-const MOST_ACCESS: usize = 64;
 /// How many findings a message tells in full; the others are named.
 const IN_FULL: usize = 5;
 /// The most characters of a list of names in a message, which has a grant after it.
@@ -99,7 +97,7 @@ impl Found {
         };
         self.warnings.retain(|one| !is_mounted(one));
         let mut access = std::mem::take(&mut self.offers.used);
-        let omitted = access.split_off(access.len().min(MOST_ACCESS));
+        let omitted = access.split_off(access.len().min(MAX_ACCESS));
         let key = Key { group: String::new(), kind: "Solution".into(), name: planned.solution().to_owned() };
         let parts = packed(omitted.iter().map(|one| format!("{} {} ({})", one.kind, one.name, one.used_by)), ", ");
         let mut told: Vec<PlanResult> =

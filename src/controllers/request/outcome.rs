@@ -6,12 +6,12 @@ use kube::runtime::events::EventType;
 
 use super::reconciliation::Reconciliation;
 use super::{Way, reduced};
-use crate::api::artifact::{DeploymentRecord, Outcome};
+use crate::api::artifact::{self, DeploymentRecord, Outcome};
 use crate::api::bounds;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::{DeployedSolution, FailedDeployment};
 use crate::api::pipeline::Trigger;
-use crate::api::request_status::RunStatus;
+use crate::api::request_status::{MAX_ERRORS, RunStatus};
 use crate::cluster::errors;
 use crate::policy::record;
 use crate::policy::request::decisions;
@@ -21,13 +21,6 @@ use crate::policy::request::step::{End, Ending, Progress};
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::status;
 use crate::runtime::status_writer::RecordError;
-
-/// The most characters of an artifact's summary.
-const MAX_SUMMARY: usize = 2048;
-/// The most errors that a status lists (its schema says so).
-const MOST_ENTRIES: usize = 64;
-/// The most characters of a message in an artifact's record.
-const MAX_RECORDED: usize = 1024;
 
 impl Reconciliation {
     pub(super) async fn finish(&mut self, observed: &Observed, ending: &Ending, now: Timestamp) -> Result<(), ReconcileError> {
@@ -119,7 +112,7 @@ impl Reconciliation {
     pub(super) fn keep_errors(&self, status: &mut RunStatus) {
         let mut left_out = 0;
         for error in self.errors.iter().filter(|error| !status.errors.contains(error)).collect::<Vec<_>>() {
-            if status.errors.len() < MOST_ENTRIES {
+            if status.errors.len() < MAX_ERRORS {
                 status.errors.push(error.clone());
             } else {
                 left_out += 1;
@@ -154,7 +147,7 @@ impl Reconciliation {
             ended_at: end,
             outcome: if good { Outcome::Succeeded } else { Outcome::Failed },
             reason: (!good).then(|| ending.reason.clone()),
-            message: (!good).then(|| errors::bounded(&ending.message, MAX_RECORDED)),
+            message: (!good).then(|| errors::bounded(&ending.message, artifact::MAX_MESSAGE)),
             restored: run.rollback.as_ref().filter(|_| ending.restored).map(|rollback| rollback.version.clone()),
         };
         let recorded = self
@@ -265,5 +258,5 @@ fn succeeded_in(records: &[DeploymentRecord]) -> String {
             stages.push(&record.stage);
         }
     }
-    bounds::text(&stages.join(", "), MAX_SUMMARY)
+    bounds::text(&stages.join(", "), artifact::MAX_SUMMARY)
 }

@@ -18,7 +18,7 @@ use crate::cluster::errors::{first_few, named};
 use crate::cluster::node_ports::{self, NodePort};
 use crate::deploy::plan::connections::Uses;
 use crate::deploy::plan::input::{ClusterBounds, Created, PlanInput};
-use crate::deploy::plan::planned::Planned;
+use crate::deploy::plan::planned::{PlanSummary, Planned};
 use crate::deploy::plan::prerequisites;
 use crate::deploy::plan::quota;
 use crate::deploy::plan::{self, PlanError};
@@ -84,13 +84,7 @@ impl Reconciliation {
             }));
         };
         if matches!(stage.delegate, DelegateView::StageOwner { .. }) && !artifact.spec.connection_references.is_empty() {
-            return Ok(PlanOutcome::Refused(Obstacle {
-                reason: "ConnectionReferencesNeedServicePrincipal".into(),
-                message: format!(
-                    "{} has connection references, and stage {} deploys as its owner: a person's rights are not lent to a solution's connections. Use a stage with a service principal",
-                    observed.request.solution, observed.request.stage
-                ),
-            }));
+            return Ok(PlanOutcome::Refused(not_lent(observed)));
         }
         let client = match self.acting(observed).await? {
             Ok(client) => client,
@@ -128,7 +122,6 @@ impl Reconciliation {
         };
         let report = dry.planned.report();
         let unshared = self.preflight_shares(&client, &target).await?;
-        let refused = if unshared.is_empty() { String::new() } else { format!(", {} of the shares refused", unshared.len()) };
         let warnings = warnings::of(
             &observed.request.solution,
             &observed.request.version,
@@ -136,20 +129,8 @@ impl Reconciliation {
             [report.delete, report.recreate].map(|count| usize::try_from(count).unwrap_or_default()),
             &report.objects,
         );
-        let adoption = adoption::told(&observed.request.solution, &target.spec.namespace, &dry.planned.adoptions());
-        let node_ports = node_ports::told(&observed.request.solution, &dry.node_ports);
-        let left_alone = warnings::left_alone(&observed.request.solution, &target.name_any(), &dry.planned.left_alone());
-        let told_last = self.told_last(observed, &dry.planned).await;
-        let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
-        let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
-        let summary = format!(
-            "dry run as {delegate}: {} to create, {} to change, {} to delete{anew}{}, {} unchanged{refused}{downgrade}",
-            report.create,
-            report.update,
-            report.delete,
-            adoption::counted(report.adopt, report.release),
-            report.unchanged
-        );
+        let summary = summary(&delegate, &report, unshared.len(), &warnings);
+        let results = self.results(observed, &target, &dry, warnings, told, unshared).await;
         let plan = Plan {
             hash: hash.clone(),
             artifact_digest: artifact.spec.digest.clone(),
@@ -174,18 +155,7 @@ impl Reconciliation {
             objects_omitted: report.objects_omitted,
             values_omitted: report.values_omitted,
             access: dry.access,
-            results: told::first(observed, &dry.planned)
-                .into_iter()
-                .chain(adoption)
-                .chain(warnings)
-                .chain(told)
-                .chain(left_alone)
-                .chain(unshared)
-                .chain(node_ports)
-                .chain(dry.told)
-                .chain(dry.planned.foreign())
-                .chain(told_last)
-                .collect(),
+            results,
             access_omitted: dry.access_omitted,
             // Counted where the status is written.
             results_omitted: 0,
@@ -196,6 +166,31 @@ impl Reconciliation {
         };
         self.prepared = Some(Prepared { plan, planned: dry.planned });
         Ok(PlanOutcome::Ready { hash, summary })
+    }
+
+    /// What an approver is to know, in the order in which it is told.
+    async fn results(
+        &self,
+        observed: &Observed,
+        target: &Environment,
+        dry: &DryRun,
+        warnings: Vec<PlanResult>,
+        told: Vec<PlanResult>,
+        unshared: Vec<PlanResult>,
+    ) -> Vec<PlanResult> {
+        let solution = &observed.request.solution;
+        told::first(observed, &dry.planned)
+            .into_iter()
+            .chain(adoption::told(solution, &target.spec.namespace, &dry.planned.adoptions()))
+            .chain(warnings)
+            .chain(told)
+            .chain(warnings::left_alone(solution, &target.name_any(), &dry.planned.left_alone()))
+            .chain(unshared)
+            .chain(node_ports::told(solution, &dry.node_ports))
+            .chain(dry.told.iter().cloned())
+            .chain(dry.planned.foreign())
+            .chain(self.told_last(observed, &dry.planned).await)
+            .collect()
     }
 
     /// Why what is replaced could not be put back, as the plan promises: the registry that it is kept in doesn't have it.
@@ -350,6 +345,32 @@ impl Reconciliation {
         self.errors.extend(errors);
         ApplyOutcome::Failed(Obstacle { reason: "ApplyFailed".into(), message })
     }
+}
+
+/// A person's rights are not lent to a solution's connections.
+fn not_lent(observed: &Observed) -> Obstacle {
+    Obstacle {
+        reason: "ConnectionReferencesNeedServicePrincipal".into(),
+        message: format!(
+            "{} has connection references, and stage {} deploys as its owner: a person's rights are not lent to a solution's connections. Use a stage with a service principal",
+            observed.request.solution, observed.request.stage
+        ),
+    }
+}
+
+/// What the dry run found, in one line.
+fn summary(delegate: &str, report: &PlanSummary, unshared: usize, warnings: &[PlanResult]) -> String {
+    let refused = if unshared > 0 { format!(", {unshared} of the shares refused") } else { String::new() };
+    let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
+    let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
+    format!(
+        "dry run as {delegate}: {} to create, {} to change, {} to delete{anew}{}, {} unchanged{refused}{downgrade}",
+        report.create,
+        report.update,
+        report.delete,
+        adoption::counted(report.adopt, report.release),
+        report.unchanged
+    )
 }
 
 /// What is waited for where webhooks of the target can't be reached.

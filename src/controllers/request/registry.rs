@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 
 use super::export::Unusable;
 use super::reconciliation::Reconciliation;
@@ -17,11 +16,9 @@ use crate::artifact::oci::{Access, Asker, OciError, Origin, Written};
 use crate::artifact::store::NewArtifact;
 use crate::cluster::cluster_scope;
 use crate::cluster::failure::Failure;
-use crate::cluster::lookup;
 use crate::cluster::object;
 use crate::cluster::resources::Resources;
-use crate::identity::access::Right;
-use crate::identity::grants;
+use crate::identity::secrets::{self, Unreadable};
 use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle, ResolveOutcome};
 use crate::runtime::controller::ReconcileError;
 
@@ -157,26 +154,19 @@ impl Reconciliation {
     async fn credentials(&self, entry: &ArtifactRepository) -> Result<Result<Credentials, Obstacle>, ReconcileError> {
         let Some(reference) = &entry.credentials_secret_ref else { return Ok(Ok(Credentials::default())) };
         let (host, name) = (self.host(), &reference.name);
-        let right = Right::on("get", "", "secrets", &host).named(name);
         let unreadable = |message: String| Ok(Err(Obstacle { reason: "CredentialsUnreadable".into(), message }));
         let secret = format!("Secret {name} in namespace {host}, with the credentials for {}", entry.url);
-        // Asked first, so that a grant that is missing is no refused call.
-        if !self.cluster.access.i_may(&right).await? {
-            return unreadable(format!(
-                "the operator may not read {secret}; who may grant that applies:\n{}",
-                grants::operator_reads(&host, &right)
-            ));
-        }
         let how = || {
             format!(
                 "kubectl create secret docker-registry {name} -n {host} --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD"
             )
         };
-        let Some(found) = lookup::object(&Api::<Secret>::namespaced(self.cluster.clients.operator(), &host), name).await? else {
-            return unreadable(format!("{secret}, does not exist: {}", how()));
-        };
-        let Some(value) = found.data.as_ref().and_then(|data| data.get(KEY)) else {
-            return unreadable(format!("{secret}, has no key {KEY}: {}", how()));
+        let value = match secrets::read(&self.cluster.access, self.cluster.clients.operator(), &host, name, KEY, &secret).await {
+            Ok(value) => value,
+            Err(Unreadable::Failed(error)) => return Err(error.into()),
+            Err(Unreadable::NotAllowed(message)) => return unreadable(message),
+            Err(Unreadable::NoSecret) => return unreadable(format!("{secret}, does not exist: {}", how())),
+            Err(Unreadable::NoKey) => return unreadable(format!("{secret}, has no key {KEY}: {}", how())),
         };
         match Credentials::parse(&value.0) {
             Ok(credentials) => Ok(Ok(credentials)),

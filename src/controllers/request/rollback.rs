@@ -12,7 +12,7 @@ use super::reconciliation::Reconciliation;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{PlannedAction, PlannedObject};
-use crate::api::request_status::Rollback;
+use crate::api::request_status::{MAX_ROLLBACK_MESSAGE, Rollback};
 use crate::api::settings::DeploymentSettings;
 use crate::api::{Artifact, DeploymentRequest, Environment, names};
 use crate::cluster::errors;
@@ -24,9 +24,6 @@ use crate::policy::request::observed::{ApplyOutcome, Observed, Obstacle};
 use crate::policy::request::report;
 use crate::policy::request::step::{Failure, Progress, Waiting};
 use crate::runtime::controller::ReconcileError;
-
-/// The most characters of the failure's message in a status (its schema says so).
-const MAX_MESSAGE: usize = 4096;
 
 impl Reconciliation {
     /// Writes down that there is no way but back, and why: whoever goes on after a crash goes on from here.
@@ -45,7 +42,7 @@ impl Reconciliation {
             digest: replaced.digest.clone(),
             since: whole_seconds(now),
             reason: failure.reason,
-            message: errors::bounded(&failure.message, MAX_MESSAGE),
+            message: errors::bounded(&failure.message, MAX_ROLLBACK_MESSAGE),
         });
         self.keep_errors(&mut new);
         self.tell(&mut new, &report::waiting(observed, &wait), now);

@@ -197,6 +197,7 @@ pub fn said(grant: &ShareGrant) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::plan::MAX_MESSAGE;
 
     fn grant(kind: SubjectKind, name: &str, namespace: Option<&str>, role: &str) -> ShareGrant {
         ShareGrant { kind, name: name.into(), namespace: namespace.map(str::to_owned), cluster_role: role.into() }
@@ -233,7 +234,7 @@ mod tests {
         let said = refused(&edit, "Forbidden", 403, &text);
         assert_eq!(said.reason, "GrantsMoreThanDelegateHolds");
         assert!(said.message.starts_with("ClusterRole edit with Group qa: ") && said.message.contains("the verb bind"), "{}", said.message);
-        assert!(refused(&edit, "Invalid", 422, &"x".repeat(5000)).message.chars().count() <= errors::MAX_MESSAGE);
+        assert!(refused(&edit, "Invalid", 422, &"x".repeat(5000)).message.chars().count() <= MAX_MESSAGE);
     }
 
     #[test]

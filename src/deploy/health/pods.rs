@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::Selector;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::cluster::kstatus::{conditions, text};
@@ -9,24 +12,9 @@ use crate::cluster::object;
 
 /// A workload's `spec.selector` as the text that a list takes; `None` where it would pick nothing or everything.
 pub fn selector(workload: &Value) -> Option<String> {
-    let selector = workload.pointer("/spec/selector")?;
-    let mut parts = Vec::new();
-    for (key, value) in selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
-        parts.push(format!("{key}={}", value.as_str()?));
-    }
-    for expression in selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
-        let key = text(expression, "key");
-        let values: Vec<&str> =
-            expression.get("values").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        parts.push(match text(expression, "operator") {
-            "In" => format!("{key} in ({})", values.join(",")),
-            "NotIn" => format!("{key} notin ({})", values.join(",")),
-            "Exists" => key.to_owned(),
-            "DoesNotExist" => format!("!{key}"),
-            _ => return None,
-        });
-    }
-    (!parts.is_empty()).then(|| parts.join(","))
+    let selector = LabelSelector::deserialize(workload.pointer("/spec/selector")?).ok()?;
+    let selector = Selector::try_from(selector).ok()?;
+    (!selector.selects_all()).then(|| selector.to_string())
 }
 
 /// What keeps these pods from being ready, each thing once, with the first pod that says so.

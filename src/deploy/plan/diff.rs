@@ -2,10 +2,7 @@
 
 use serde_json::Value;
 
-/// The most pointers that are kept of one object.
-pub const MAX_FIELDS: usize = 16;
-/// The most characters of a pointer.
-pub const MAX_POINTER: usize = 512;
+use crate::api::plan::{MAX_FIELDS, MAX_POINTER};
 
 /// A field that changes.
 #[derive(Clone, Debug, PartialEq)]

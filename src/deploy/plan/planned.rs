@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::api::artifact::ArtifactObject;
-use crate::api::plan::{Plan, PlanResult, PlannedAction, PlannedObject};
+use crate::api::plan::{MAX_OBJECTS, Plan, PlanResult, PlannedAction, PlannedObject};
 use crate::api::reference::GroupKind as Kind;
 use crate::cluster::managed_fields::{self, Ownership};
 use crate::cluster::object::{Item, Key, Served, group_of};
@@ -16,9 +16,6 @@ use crate::deploy::plan::data_loss;
 use crate::deploy::plan::members::Set;
 use crate::deploy::plan::values;
 use crate::identity::delegate::Delegate;
-
-/// The most objects that a plan lists (its schema says so).
-pub const MAX_OBJECTS: usize = 200;
 
 /// An object of the plan.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::api::names;
+use crate::api::plan::MAX_MESSAGE;
 use crate::cluster::cluster_scope;
 use crate::cluster::errors;
 use crate::cluster::namespace;
@@ -108,7 +109,7 @@ fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static
             "OtherNamespace",
             errors::bounded(
                 &format!("{key} names the namespace {other}, and the target is {}: leave metadata.namespace out", input.namespace),
-                errors::MAX_MESSAGE,
+                MAX_MESSAGE,
             ),
         )),
         _ => None,

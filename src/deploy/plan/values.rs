@@ -2,12 +2,10 @@
 
 use serde_json::Value;
 
-use crate::api::plan::{FieldChange, PlannedObject};
+use crate::api::plan::{FieldChange, MAX_VALUE, PlannedObject};
 use crate::cluster::redaction;
 use crate::deploy::plan::diff;
 
-/// The most characters of a value (its schema says so).
-const MAX_VALUE: usize = 256;
 /// The most bytes of all values and their fields in a plan: they share the status with much else.
 const MAX_BYTES: usize = 64 * 1024;
 

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::field;
-use crate::api::plan::PlanResult;
+use crate::api::plan::{MAX_MESSAGE, PlanResult};
 use crate::api::settings::FieldTarget;
-use crate::cluster::errors::{CORRECT_THE_MANIFEST, MAX_MESSAGE, bounded};
+use crate::cluster::errors::{CORRECT_THE_MANIFEST, bounded};
 use crate::cluster::object;
 
 /// A field that a setting wrote.

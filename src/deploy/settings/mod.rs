@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 pub use blame::{Written, blame};
 
-use crate::api::plan::PlanResult;
+use crate::api::plan::{MAX_MESSAGE, MAX_NAME, PlanResult};
 use crate::api::settings::{ConnectionDefinition, DeploymentSettings, FieldTarget, VariableDefinition, VariableType};
 use crate::artifact::bundle;
 use crate::cluster::references;
@@ -228,8 +228,6 @@ fn choices<'a>(intro: &str, names: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn offence(kind: &str, name: &str, reason: &str, message: &str) -> PlanResult {
-    const MAX_MESSAGE: usize = 2048;
-    const MAX_NAME: usize = 253;
     PlanResult {
         kind: kind.to_owned(),
         name: text::bounded(name, MAX_NAME),

@@ -1,7 +1,7 @@
 //! What an approver is to know of objects that the solution did not put into the target.
 
 use crate::api::names;
-use crate::api::plan::PlanResult;
+use crate::api::plan::{MAX_MESSAGE, PlanResult};
 use crate::cluster::errors;
 use crate::cluster::object::Key;
 
@@ -15,7 +15,7 @@ pub fn told(solution: &str, namespace: &str, [adopted, released, held]: &[Vec<Ke
             kind: "Solution".into(),
             name: solution.into(),
             reason: reason.into(),
-            message: errors::bounded(&message(&named(keys)), errors::MAX_MESSAGE),
+            message: errors::bounded(&message(&named(keys)), MAX_MESSAGE),
         })
     };
     let adopts = said("Adopts", adopted, &|named| {

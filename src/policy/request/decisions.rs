@@ -1,12 +1,9 @@
 //! Everybody who decided about a request, gate by gate, as records and people are told.
 
-use crate::api::artifact::{DecidedGate, RecordedDecision};
+use crate::api::artifact::{DecidedGate, MAX_APPROVED_BY, RecordedDecision};
 use crate::api::bounds;
 use crate::api::condition::{Condition, find};
 use crate::api::request_status::{DeploymentRequestStatus, condition_types};
-
-/// The most characters of the line for people.
-const MOST: usize = 8192;
 
 /// The decisions, in the order of the gates; `conditions` say when they were seen.
 pub fn of(status: Option<&DeploymentRequestStatus>, conditions: &[Condition]) -> Vec<RecordedDecision> {
@@ -41,7 +38,7 @@ pub fn in_words(decisions: &[RecordedDecision]) -> Option<String> {
             format!("{gate}: {}{person}", d.by)
         })
         .collect();
-    (!each.is_empty()).then(|| bounds::text(&each.join(", "), MOST))
+    (!each.is_empty()).then(|| bounds::text(&each.join(", "), MAX_APPROVED_BY))
 }
 
 #[cfg(test)]

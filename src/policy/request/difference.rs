@@ -7,11 +7,8 @@ use sha2::{Digest, Sha256};
 use super::approvers;
 use super::observed::{DelegateView, StageView};
 use crate::api::approvers::ApprovalBy;
-use crate::api::plan::Plan;
+use crate::api::plan::{MAX_TERMS, Plan};
 use crate::api::stage::OnFailure;
-
-/// The most characters of the terms that a plan keeps.
-const MAX_TERMS: usize = 1024;
 
 /// What a plan's hash covers of a stage beside its identity and its delegate, in words.
 pub fn terms(stage: &StageView, force: bool) -> String {

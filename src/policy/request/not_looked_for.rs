@@ -2,7 +2,7 @@
 //! some of its objects, which is said before anything else.
 
 use super::observed::ArtifactView;
-use crate::api::plan::PlanResult;
+use crate::api::plan::{MAX_MESSAGE, PlanResult};
 use crate::cluster::errors;
 
 /// Why a result of a plan says it.
@@ -22,7 +22,7 @@ pub fn result(solution: &str, artifact: &ArtifactView) -> Option<PlanResult> {
         kind: "Solution".into(),
         name: solution.into(),
         reason: REASON.into(),
-        message: errors::bounded(&message, errors::MAX_MESSAGE),
+        message: errors::bounded(&message, MAX_MESSAGE),
     })
 }
 

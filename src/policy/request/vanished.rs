@@ -2,7 +2,7 @@
 //! its maker asked for the export, which nobody would notice.
 
 use crate::api::artifact::ArtifactObject;
-use crate::api::plan::PlanResult;
+use crate::api::plan::{MAX_MESSAGE, PlanResult};
 use crate::cluster::errors::{self, first_few};
 use crate::cluster::object::group_of;
 
@@ -28,7 +28,7 @@ pub fn jobs(
         kind: "Solution".into(),
         name: solution.into(),
         reason: "JobGone".into(),
-        message: errors::bounded(&message(), errors::MAX_MESSAGE),
+        message: errors::bounded(&message(), MAX_MESSAGE),
     })
 }
 

@@ -3,7 +3,7 @@
 use semver::Version;
 
 use crate::api::names;
-use crate::api::plan::{PlanResult, PlannedAction, PlannedObject};
+use crate::api::plan::{MAX_MESSAGE, PlanResult, PlannedAction, PlannedObject};
 use crate::cluster::errors;
 
 /// How many objects a warning names.
@@ -57,7 +57,7 @@ pub fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option
         kind: "Solution".into(),
         name: solution.into(),
         reason: "LeftAlone".into(),
-        message: errors::bounded(&message(), errors::MAX_MESSAGE),
+        message: errors::bounded(&message(), MAX_MESSAGE),
     })
 }
 

@@ -376,6 +376,52 @@ fn temporary_dir() -> Result<PathBuf> {
     Ok(all.join(format!("{}-{number}", std::process::id())))
 }
 
+fn etcd_args(dir: &Path, etcd_url: &str, ports: &Ports, options: &Options) -> Vec<String> {
+    let peer_url = format!("http://127.0.0.1:{}", ports.etcd_peer);
+    let mut etcd = vec![
+        format!("--data-dir={}", dir.join("etcd").display()),
+        format!("--listen-client-urls={etcd_url}"),
+        format!("--advertise-client-urls={etcd_url}"),
+        format!("--listen-peer-urls={peer_url}"),
+        format!("--initial-advertise-peer-urls={peer_url}"),
+        format!("--initial-cluster=default={peer_url}"),
+        "--log-level=warn".into(),
+    ];
+    if !options.durable_etcd {
+        etcd.push("--unsafe-no-fsync".into());
+    }
+    etcd
+}
+
+fn apiserver_args(dir: &Path, authority: &Authority, etcd_url: &str, ports: &Ports, server: &str, options: &Options) -> Vec<String> {
+    let pki = |name: &str| authority.file(name).display().to_string();
+    let mut apiserver = vec![
+        format!("--etcd-servers={etcd_url}"),
+        "--bind-address=127.0.0.1".into(),
+        "--advertise-address=127.0.0.1".into(),
+        format!("--secure-port={}", ports.apiserver),
+        // An Endpoints object with a loopback address is not valid.
+        "--endpoint-reconciler-type=none".into(),
+        format!("--tls-cert-file={}", pki("apiserver.crt")),
+        format!("--tls-private-key-file={}", pki("apiserver.key")),
+        format!("--client-ca-file={}", pki("ca.crt")),
+        "--authorization-mode=RBAC".into(),
+        format!("--service-account-issuer={server}"),
+        format!("--service-account-key-file={}", pki("service-accounts.pub")),
+        format!("--service-account-signing-key-file={}", pki("service-accounts.key")),
+        "--service-cluster-ip-range=10.96.0.0/16".into(),
+        "--allow-privileged=true".into(),
+        format!("--audit-policy-file={}", dir.join("audit-policy.yaml").display()),
+        format!("--audit-log-path={}", dir.join("audit.log").display()),
+        // Written before the next request of the same client is answered, and
+        // never rotated: tests count the lines.
+        "--audit-log-mode=blocking".into(),
+        "--audit-log-maxsize=1000000".into(),
+    ];
+    apiserver.extend(options.apiserver_args.iter().cloned());
+    apiserver
+}
+
 fn processes(
     dir: &Path,
     authority: &Authority,
@@ -403,45 +449,6 @@ fn processes(
     };
 
     let etcd_url = format!("http://127.0.0.1:{}", ports.etcd);
-    let peer_url = format!("http://127.0.0.1:{}", ports.etcd_peer);
-    let mut etcd = vec![
-        format!("--data-dir={}", dir.join("etcd").display()),
-        format!("--listen-client-urls={etcd_url}"),
-        format!("--advertise-client-urls={etcd_url}"),
-        format!("--listen-peer-urls={peer_url}"),
-        format!("--initial-advertise-peer-urls={peer_url}"),
-        format!("--initial-cluster=default={peer_url}"),
-        "--log-level=warn".into(),
-    ];
-    if !options.durable_etcd {
-        etcd.push("--unsafe-no-fsync".into());
-    }
-
-    let mut apiserver = vec![
-        format!("--etcd-servers={etcd_url}"),
-        "--bind-address=127.0.0.1".into(),
-        "--advertise-address=127.0.0.1".into(),
-        format!("--secure-port={}", ports.apiserver),
-        // An Endpoints object with a loopback address is not valid.
-        "--endpoint-reconciler-type=none".into(),
-        format!("--tls-cert-file={}", pki("apiserver.crt")),
-        format!("--tls-private-key-file={}", pki("apiserver.key")),
-        format!("--client-ca-file={}", pki("ca.crt")),
-        "--authorization-mode=RBAC".into(),
-        format!("--service-account-issuer={server}"),
-        format!("--service-account-key-file={}", pki("service-accounts.pub")),
-        format!("--service-account-signing-key-file={}", pki("service-accounts.key")),
-        "--service-cluster-ip-range=10.96.0.0/16".into(),
-        "--allow-privileged=true".into(),
-        format!("--audit-policy-file={}", dir.join("audit-policy.yaml").display()),
-        format!("--audit-log-path={}", dir.join("audit.log").display()),
-        // Written before the next request of the same client is answered, and
-        // never rotated: tests count the lines.
-        "--audit-log-mode=blocking".into(),
-        "--audit-log-maxsize=1000000".into(),
-    ];
-    apiserver.extend(options.apiserver_args.iter().cloned());
-
     let mut controller_manager = vec![
         kubeconfig("system:kube-controller-manager", &[])?,
         "--leader-elect=false".into(),
@@ -462,10 +469,13 @@ fn processes(
     controller_manager.extend(options.controller_manager_args.iter().cloned());
 
     let mut all = vec![
-        Process { ready: Some(Probe { url: format!("{etcd_url}/health"), ca: None, seconds }), ..process("etcd", etcd) },
+        Process {
+            ready: Some(Probe { url: format!("{etcd_url}/health"), ca: None, seconds }),
+            ..process("etcd", etcd_args(dir, &etcd_url, ports, options))
+        },
         Process {
             ready: Some(Probe { url: format!("{server}/readyz"), ca: Some(authority.file("ca.crt")), seconds }),
-            ..process("kube-apiserver", apiserver)
+            ..process("kube-apiserver", apiserver_args(dir, authority, &etcd_url, ports, server, options))
         },
         process("kube-controller-manager", controller_manager),
     ];
