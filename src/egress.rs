@@ -1,4 +1,5 @@
-//! Connections to addresses that an administrator of a host names: never to where a machine answers questions about itself.
+//! Connections to addresses that an administrator of a host names. They never go to addresses at which a machine answers questions about
+//! itself.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};

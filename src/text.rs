@@ -1,5 +1,5 @@
-//! Text that others wrote, as it is shown. What controls a terminal, or the direction and the places of what is read, is shown escaped: a
-//! comment, a name, or what a server answers can't clear a screen, set a clipboard, or look like something else.
+//! Shows text that others wrote. Characters that control a terminal, or that change the direction or the position of text, are shown
+//! escaped. So a comment, a name or a server's answer can't clear a screen, set a clipboard, or look like something else.
 
 use std::borrow::Cow;
 use std::io::{self, Write};

@@ -1,7 +1,7 @@
-//! The objects of one version of one solution, and the one form of their bytes.
+//! The objects of one version of one solution, and their canonical bytes.
 //!
-//! The digest of an artifact is taken over these bytes, so that they must not depend on the order in which a client
-//! or the API server happened to write keys.
+//! The digest of an artifact is computed over these bytes. So they must not depend on the order in which a client or the API server wrote
+//! keys.
 
 use std::cmp::Ordering;
 

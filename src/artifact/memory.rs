@@ -1,4 +1,4 @@
-//! Work that takes much memory for a moment: packing and unpacking whole artifacts.
+//! Work that needs much memory for a moment: packing and unpacking whole artifacts.
 
 use tokio::sync::Semaphore;
 

@@ -1,4 +1,4 @@
-//! What may be brought into a target's whole cluster: one decision, for what a registry delivers and for what is planned.
+//! Which cluster-scoped objects may be brought into a target's cluster. There is one decision, for artifacts from a registry and for plans.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What an error of a target's API server means: the one home of that judgement.
+//! What an error of a target's API server means. This is the only place that decides it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What kind of failure it is: whether waiting can help, and what for.
+//! Kinds of failure: whether waiting can help, and what for.
 
 use crate::cluster::errors;
 

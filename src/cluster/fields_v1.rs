@@ -1,7 +1,7 @@
-//! Sets of fields: the `fieldsV1` of `metadata.managedFields`, and picking what they name.
+//! Sets of fields: the `fieldsV1` of `metadata.managedFields`, and how to pick the fields that they name.
 //!
-//! Source: structured-merge-diff's `fieldpath` package. `f:<name>` is a field, `k:<JSON>` an item of an associative
-//! list by its keys, `v:<JSON>` an item of a set, `i:<n>` an item by its place, and `.` the node itself.
+//! Source: structured-merge-diff's `fieldpath` package. `f:<name>` is a field, `k:<JSON>` an item of an associative list by its keys,
+//! `v:<JSON>` an item of a set, `i:<n>` an item by its position, and `.` the node itself.
 
 use std::collections::BTreeMap;
 

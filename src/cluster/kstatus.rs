@@ -1,10 +1,9 @@
-//! Whether an object has reached the state that its spec asks for: the rules of kstatus
-//! (sigs.k8s.io/cli-utils), which Flux, kpt and Config Sync wait by.
+//! Whether an object has reached the state that its spec asks for, by the rules of kstatus (sigs.k8s.io/cli-utils). Flux, kpt and Config
+//! Sync wait by the same rules.
 //!
-//! Three rules are stricter, because here "current" ends a deployment: a Job is waited for until it has
-//! completed, a Pod that has failed is a failure, and built-in workloads are not current before their
-//! controller has seen them. One is milder: an unschedulable Pod may be waiting for a node that is being
-//! added, and fails only by the time-out.
+//! Three rules are stricter, because "current" ends a deployment here: a Job is current only when it has completed; a Pod that has failed
+//! is a failure; and built-in workloads are not current before their controller has seen them. One rule is milder: an unschedulable Pod may
+//! be waiting for a node that is being added, and fails only at the time-out.
 
 use serde_json::Value;
 

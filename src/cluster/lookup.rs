@@ -1,5 +1,5 @@
-//! Looking for what somebody else named: a name that no object can have is that of none, and never becomes a part of a path. It could be none,
-//! so that the call would fail for ever, or lead to another object.
+//! Looks up objects that somebody else named. A name that no object can have counts as not found, and never becomes part of a path.
+//! Otherwise the call would fail for ever, or reach another object.
 
 use kube::core::PartialObjectMeta;
 use kube::{Api, Resource};

@@ -1,4 +1,4 @@
-//! Who owns which fields of an object that is there, by its `metadata.managedFields`, and what others put into it.
+//! Who owns which fields of an existing object, by its `metadata.managedFields`, and which fields others added.
 
 use serde_json::{Map, Value};
 

@@ -1,6 +1,7 @@
-//! What an object says of its own namespace: it leaves the name behind where it comes from, and takes that of where it goes.
+//! References of an object to its own namespace. The export removes the namespace's name, and the deployment inserts the name of the
+//! target.
 //!
-//! To carry the name along would give the `ServiceAccounts` of development rights in production.
+//! If the name were kept, the `ServiceAccounts` of development would get rights in production.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Node ports that a person chose in development. Each is the whole cluster's: a target in the same cluster can't have it too.
+//! Node ports that a person chose in development. A node port exists once in a cluster, so a target in the same cluster can't have it too.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Objects of a target: what names them, and what their metadata says.
+//! Objects of a target: their identity and their metadata.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Long lists in messages that have an end: nothing of them is left out, they become several messages.
+//! Long lists in messages of limited length. Nothing is left out: a long list becomes several messages.
 
 use crate::api::plan::MAX_MESSAGE;
 use crate::cluster::errors::bounded;

@@ -1,5 +1,5 @@
-//! Objects that their own spec holds back: paused, suspended, or changed only by hand. They are as their spec asks for and yet don't do
-//! what somebody deploys them for, which is to be said instead of being waited for in silence.
+//! Objects that their own spec holds back: paused, suspended, or changed only by hand. They match their spec but don't do what somebody
+//! deploys them for. People are told so, because silent waiting would hide it.
 
 use serde_json::Value;
 

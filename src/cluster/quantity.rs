@@ -1,4 +1,4 @@
-//! Quantities as Kubernetes writes them (`500m`, `1Gi`, `2e3`), exact in billionths, which is as fine as the API server keeps them.
+//! Quantities as Kubernetes writes them (`500m`, `1Gi`, `2e3`), exact to billionths, which is the API server's precision.
 
 use std::fmt;
 use std::iter::Sum;

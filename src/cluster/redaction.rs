@@ -1,5 +1,5 @@
-//! The API server's error messages quote the values that it refuses. A value may be a secret that somebody
-//! put where it does not belong, and messages end in a status that others read: values are cut out.
+//! Removes values from the API server's error messages, which quote the values that they refuse. A value may be a secret in the wrong
+//! place, and messages end in a status that others read.
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
 //! Which Secrets and `ServiceAccounts` an object uses.
 //!
-//! One visitor knows all places. What is read (which Secrets must be offered in the target) and what is written
-//! (references renamed to the target's Secrets) can't drift apart.
+//! One visitor knows all places. So reading (which Secrets must be offered in the target) and writing (references are renamed to the
+//! target's Secrets) can't drift apart.
 
 mod custom;
 

@@ -1,4 +1,4 @@
-//! Who decides how many replicas there are: the manifest, or somebody who scales.
+//! Who decides the number of replicas: the manifest, or somebody who scales.
 
 use std::collections::BTreeSet;
 

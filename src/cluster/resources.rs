@@ -1,4 +1,4 @@
-//! From a kind, as manifests name it, to the resource that the target's cluster serves.
+//! Maps a kind, as manifests name it, to the resource that the target's cluster serves.
 
 use std::future::Future;
 use std::time::Instant;

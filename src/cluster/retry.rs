@@ -1,5 +1,4 @@
-//! Short retries of calls that may be made twice: reads, dry runs, and applies (which are idempotent).
-//! Longer waits are the controllers'.
+//! Short retries of calls that may be repeated: reads, dry runs, and applies (which are idempotent). Controllers wait longer by themselves.
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! What an API server warns of beside its answer (HTTP `Warning` headers, RFC 7234): pods that the level of the namespace will refuse, API
-//! versions that go, what its policies and webhooks only warn of. The objects are taken all the same, so that nobody else would say it.
+//! Warnings that an API server sends with its answer (HTTP `Warning` headers, RFC 7234): pods that the namespace's Pod Security level will
+//! refuse, deprecated API versions, warnings of policies and webhooks. The objects are accepted nevertheless, so nobody else would report
+//! the warnings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Access reviews: what somebody else may do, asked of the API server and never guessed.
+//! Access reviews: the API server says what others may do. Nothing is guessed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! What access reviews answered a moment ago. Requests that come together ask the same questions, and one answer is as good for all of
-//! them as for the first: for so long as whoever asks says, and never for the answer that they would rather have again.
+//! Recent answers of access reviews. Requests that come together ask the same questions, and share the answers. The caller says how old an
+//! answer may be, and asks again if it doesn't accept a certain answer from the cache.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! The line to a remote cluster: calls over it are bounded, and once it has failed none is made for a while, so that nobody waits for
-//! a cluster that is away longer than the first who noticed.
+//! Limits the calls to a remote cluster. After a failure none is made for a while, so that only the first caller waits for a cluster that
+//! doesn't answer.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! The right to change one solution in one environment, as the type without which nothing is applied.
+//! The right to change one solution in one environment, as a type. Nothing can be applied without it.
 
 use crate::api::Environment;
 use crate::api::reference::GroupKind as Kind;

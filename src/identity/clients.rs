@@ -1,5 +1,5 @@
-//! Clients of the API server, each with time-outs, none with automatic retries: a retried write may
-//! already have been applied, so that whoever writes decides.
+//! Clients of the API server, each with time-outs, none with automatic retries: a retried write may already have been applied, so the
+//! caller decides.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! What whoever writes to a target must hold all the while: the Lease, by its own clock, and the claim.
+//! What a writer to a target must hold during the whole write: the Lease, by its own clock, and the claim.
 
 use kube::{Api, Client};
 

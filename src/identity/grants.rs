@@ -1,4 +1,4 @@
-//! The one home of printed rules: what is missing, as the Role and `RoleBinding` that grant it.
+//! The only place that prints rules: what is missing, as the Role and `RoleBinding` that grant it.
 
 use std::fmt::Write as _;
 

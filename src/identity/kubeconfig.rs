@@ -1,5 +1,5 @@
-//! The kubeconfig of a remote cluster, taken apart by hand: what it may say is known, and all else is refused by name. A kubeconfig can
-//! start programs, read files and send traffic elsewhere for whoever loads it; here it can do none of that, because no loader sees it.
+//! Reads the kubeconfig of a remote cluster field by field. Known fields are used, all others are refused by name. A kubeconfig can start
+//! programs, read files and redirect traffic for whoever loads it. Here it can't, because no loader sees it.
 //!
 //! Not by serde's `deny_unknown_fields`: its messages quote what was read, which may be a credential in the wrong place, and can't say what to
 //! write in place of a refused field.

@@ -1,5 +1,5 @@
-//! A remote cluster as its kubeconfig's user sees it, and the delegates whose tokens it lends. Nothing is written over there but by a
-//! delegate; that user asks for tokens, reads the target's namespace and what it granted, and no more.
+//! A remote cluster as its kubeconfig's user sees it, and the delegates whose tokens that user may ask for. Only delegates write in that
+//! cluster. The user asks for tokens, reads the target's namespace and what it granted, and does nothing else.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What the policies of environments, pipelines and stages have in common: checks in a row, each with its own
-//! reason and sentence, the conditions that a result becomes, and when to look again.
+//! What the policies of environments, pipelines and stages share: a sequence of checks, each with its own reason and sentence; the
+//! conditions for a result; and when to check again.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;

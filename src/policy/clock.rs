@@ -1,4 +1,4 @@
-//! Times that people may write as far away as they like: what lies beyond the last time that can be said is that time.
+//! Times that people may write arbitrarily far in the future. A time beyond the last one that can be represented becomes that last one.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Whether a namespace may be used as an environment, and which claims on it nobody holds any more.
+//! Whether a namespace may be used as an environment, and which claims on it have no holder any more.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! What runs in a target, by the artifacts' records: for an Environment that was deleted and applied again for the same namespace.
+//! What runs in a target, from the artifacts' records. For an Environment that was deleted and applied again for the same namespace.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Whether an object that somebody else is in charge of is ready.
+//! Whether an object that another controller manages is ready.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! The durable records, the artifact's of its deployments and the environment's of what runs in it, within their bounds: what they prove is
-//! never dropped, so that what would not fit is refused before anything is written.
+//! The durable records within their bounds: the artifact's record of its deployments, and the environment's record of what runs in it. What
+//! they prove is never dropped. So what would not fit is refused before anything is written.
 
 use crate::api::artifact::{DeploymentRecord, MAX_DEPLOYMENTS, Outcome};
 use crate::api::bounds;

@@ -1,5 +1,5 @@
-//! How many bytes of artifacts a host keeps in its `ConfigMaps`, and a development environment in a host. What makers export fills the
-//! cluster's own store, which all of the cluster shares, before anybody has approved anything.
+//! How many bytes of artifacts a host, and a development environment in it, keep in `ConfigMaps`. What makers export is stored in the etcd
+//! that the whole cluster shares, before anybody has approved it. So there are quotas.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! The maker's window: what the status of a Solution tells of the requests for it, and how it stays within its bounds. What runs in a stage
-//! comes first; a request that was never accepted hides none that was, and nobody's requests hide those of others.
+//! The status of a Solution: what it tells the maker about requests, and how it stays within its bounds. What runs in a stage comes first.
+//! A request that was never accepted hides no accepted one, and nobody's requests hide those of others.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! Whether a solution would arrive without the Roles that it works by: the operator may not list them, and the accounts that its workloads
-//! run as hold rights in development.
+//! Whether a solution would lack the Roles that it needs: the operator may not list Roles, and the accounts of the solution's workloads
+//! have rights in development.
 //!
-//! That an account holds some is asked of the API server with what such accounts are mostly given rights on. Where it says yes, something
-//! gives them; where it says no to all, what could not be looked for is only told.
+//! To find out whether an account has rights, the API server is asked about rights that such accounts usually have. If one answer is yes, a
+//! Role or binding gives the right. If all answers are no, the plan only names the kinds that could not be looked for.
 
 use std::collections::BTreeSet;
 

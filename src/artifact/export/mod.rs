@@ -1,4 +1,4 @@
-//! From a development namespace to a bundle: which objects are a solution, and whether those who ask may read them.
+//! Exports a development namespace into a bundle: selects the objects of a solution, and checks that the requester may read them.
 
 mod accounts;
 mod error;

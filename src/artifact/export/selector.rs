@@ -1,4 +1,4 @@
-//! A Solution's selector as the text that the API server takes.
+//! Formats a Solution's selector as the API server expects it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::core::{Expression, Selector};

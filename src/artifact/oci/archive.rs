@@ -1,4 +1,4 @@
-//! Reading a compressed archive without ever writing it anywhere: file after file, within limits.
+//! Reads a compressed archive, file after file, within limits. Nothing is written to a disk.
 
 use std::cell::Cell;
 use std::io::Read;

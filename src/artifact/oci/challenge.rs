@@ -1,4 +1,4 @@
-//! What a registry asks for before it answers: the header `WWW-Authenticate`.
+//! Which credentials a registry asks for, by its header `WWW-Authenticate`.
 //!
 //! Not by http-auth: it refuses a header that does not keep to RFC 9110 in all that it says, for example a realm without quotes, and a scheme
 //! or a realm can be understood all the same.

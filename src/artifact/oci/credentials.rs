@@ -1,4 +1,4 @@
-//! Credentials for registries, as `kubectl create secret docker-registry` keeps them.
+//! Credentials for registries, in the form that `kubectl create secret docker-registry` stores.
 
 use std::collections::BTreeMap;
 use std::fmt;

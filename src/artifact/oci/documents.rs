@@ -1,4 +1,4 @@
-//! From files to the objects of a solution: YAML and JSON read strictly, and what they hold judged as an export would be.
+//! Reads files into the objects of a solution: YAML and JSON, strictly, and checked like an export.
 
 use kube::CustomResourceExt;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! Why an artifact of a registry can't be used.
 //!
-//! What a registry answers and what files hold is never repeated: it may be anything, credentials too.
+//! Errors never repeat what a registry answers or what files contain: it may be anything, also credentials.
 
 use crate::cluster::failure::Failure;
 

@@ -1,4 +1,4 @@
-//! Asking registries: few at once, for a limited time, and not sooner after a failure than it makes sense.
+//! Limits calls to registries: few at a time, for a limited time, and with a pause after a failure.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! How much of an artifact of a registry is ever read.
+//! Limits on how much of an artifact from a registry is read.
 
 /// The most bytes of a manifest.
 pub const MANIFEST: u64 = 1024 * 1024;

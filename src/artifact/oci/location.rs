@@ -1,4 +1,4 @@
-//! Where an answer leads to, by its header `Location`.
+//! Where an answer redirects to, by its header `Location`.
 //!
 //! Not by url: it brings 24 crates (IDNA and Unicode tables), and it rewrites what it reads (`\` to `/`, `127.1` to `127.0.0.1`), while the
 //! client that makes the call and the checks of where it may lead read addresses as `hyper::Uri` does.

@@ -1,4 +1,4 @@
-//! What an artifact of a registry is made of, by its manifest: the layouts of Flux and of ORAS.
+//! The parts of an artifact in a registry, by its manifest: the layouts of Flux and of ORAS.
 
 use serde::Deserialize;
 

@@ -1,6 +1,7 @@
-//! OCI registries: artifacts that another system pushed there, as a source of a version, and what the operator keeps its own in.
+//! OCI registries: artifacts that another system pushed, as the source of a version; and the operator's own store.
 //!
-//! A small client of our own: the crates for it bring a second HTTP stack, which follows redirects and reads proxies from the environment.
+//! The client is our own and small. The existing crates add a second HTTP stack, which follows redirects and reads proxies from the
+//! environment.
 
 mod archive;
 mod challenge;

@@ -1,4 +1,4 @@
-//! A registry that does what a test tells it to: real ones can't be made to mean harm.
+//! A registry that answers as a test says. Real registries can't be made malicious.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

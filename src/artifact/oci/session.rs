@@ -1,6 +1,6 @@
-//! Talking to one registry about one repository: with credentials for those they are for, and within limits.
+//! Talks to one registry about one repository, within limits. Credentials are sent only to the hosts that they are for.
 //!
-//! No proxy is used, and no redirect takes credentials anywhere.
+//! No proxy is used, and no redirect passes credentials on.
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Writing to a repository: blobs whole, each under its digest, then the manifest that names them.
+//! Writes to a repository: first whole blobs, each under its digest, then the manifest that names them.
 
 use std::time::Duration;
 

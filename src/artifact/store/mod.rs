@@ -1,9 +1,9 @@
 //! Artifacts in their host: the record, and its bytes in immutable `ConfigMaps` beside it or in a registry.
 //!
-//! The record's name decides who is the one. Chunks carry its uid in their names, come after it, and are collected with it. What goes to
-//! a registry is there before its record, which names it by the digest of its manifest: a registry that does not have it has lost it, and
-//! a record that people were shown is never replaced for that. An artifact is complete when all of it can be read and has the record's
-//! digests, which is looked at whenever it is read.
+//! The record's name decides which artifact counts. Chunks carry the record's uid in their names, are written after it, and are
+//! garbage-collected with it. Bytes for a registry are sent before the record is written. The record names them by the digest of their
+//! manifest. So if the registry doesn't have them, it has lost them; the record was shown to people and is not replaced. An artifact is
+//! complete when all of it can be read and matches the record's digests. This is checked at every read.
 
 mod chunks;
 mod error;

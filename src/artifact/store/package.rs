@@ -1,6 +1,6 @@
-//! The form in which an artifact is kept in a registry: one that `flux pull artifact` and `oras pull` read, and `kubectl apply -f` after them.
+//! The form of an artifact in a registry: `flux pull artifact` and `oras pull` can read it, and `kubectl apply -f` can apply the result.
 //!
-//! The same objects are the same bytes, so that the digest of the manifest is known before anything is sent.
+//! The same objects always give the same bytes. So the digest of the manifest is known before anything is sent.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! Where large artifacts go, as whoever runs the operator says.
+//! Where large artifacts are stored, as configured by whoever runs the operator.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What a registry refused to take: it is offered again later and later, as each time costs a whole export.
+//! Versions that a registry refused to take. The pause before the next attempt grows each time, because each attempt costs a whole export.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

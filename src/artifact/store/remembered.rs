@@ -1,5 +1,5 @@
-//! Bundles that were decoded a moment ago. What was read just now decides; only its decoding is spared. What was read and checked within
-//! the last two seconds is not read again: it is these very bytes, and not what may have become of them at rest, that has the digest.
+//! Bundles that were decoded recently. The bytes that were just read decide; the cache only saves decoding them. Bytes that were read and
+//! checked within the last two seconds are not read again: these bytes have the digest, whatever happened to the stored ones since.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};

@@ -1,5 +1,5 @@
-//! What the server, controllers and delivery tools put on objects, whoever else wrote them: it has no meaning in
-//! another namespace, or would make two tools fight over the object there.
+//! Fields that the server, controllers and delivery tools set on objects, even if a person wrote them too. They mean nothing in another
+//! namespace, or would make two tools fight over the object there.
 
 use serde_json::{Map, Value};
 

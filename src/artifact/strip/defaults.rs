@@ -1,7 +1,7 @@
-//! What the API server fills in where a person wrote nothing, for the core kinds.
+//! Defaults of the core kinds, which the API server fills in where a person wrote nothing.
 //!
-//! Source: the defaulting functions of Kubernetes (`pkg/apis/*/v1/defaults.go`, 1.36). Only needed for what was written
-//! with an ordinary create or update: such a manager owns the defaults of what it wrote.
+//! Source: the defaulting functions of Kubernetes (`pkg/apis/*/v1/defaults.go`, 1.36). They are needed only for objects that were written
+//! with an ordinary create or update: the manager of such a write also owns the defaults.
 
 use std::sync::LazyLock;
 

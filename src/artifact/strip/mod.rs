@@ -1,7 +1,7 @@
-//! From a live object to what a person would have written.
+//! Reduces a live object to what a person would have written.
 //!
-//! `metadata.managedFields` tells who wrote which field. What was applied is what was written; so is the document that a
-//! client-side apply left behind, and what people changed since; what controllers filled in is not.
+//! `metadata.managedFields` says who wrote which field. These fields were written by people: fields that were applied, fields of the
+//! document that a client-side apply left behind, and fields that people changed since. Fields that controllers filled in were not.
 
 pub mod assigned;
 pub mod defaults;

@@ -1,5 +1,5 @@
-//! Kinds that are not known here, and annotations: what has the shape of a pod, or of a reference to a Secret, is taken for one; what
-//! only has its name is shown as what it may be.
+//! References in annotations and in kinds that are not known here. What has the shape of a pod, or of a reference to a Secret, is treated
+//! as one. What only has the name of a reference is reported as a possible one.
 
 use serde_json::{Map, Value};
 

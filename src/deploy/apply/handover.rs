@@ -1,4 +1,4 @@
-//! Fields that are to go are handed over to Pilotage: an apply takes away what it owned and does not set any more.
+//! Hands fields that must be removed over to Pilotage: an apply removes fields that it owned and does not set any more.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Carries a plan out: the record of the set, the objects in waves; and, once they are healthy, pruning.
+//! Carries out a plan: the record of the set, then the objects in waves; and pruning, once they are healthy.
 
 pub mod handover;
 pub mod order;

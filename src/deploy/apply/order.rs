@@ -1,4 +1,4 @@
-//! In which order objects are applied: what others need first, workloads after it, traffic last.
+//! The order in which objects are applied: first what others need, then workloads, then traffic.
 
 /// The number of waves.
 const WAVES: usize = 4;

@@ -1,5 +1,5 @@
-//! What was somebody else's before a solution adopted it is given back, and not deleted, by a version that does not have it any more: what
-//! the solution set in it, and nobody else, goes.
+//! Releases an adopted object that a version no longer has. The object belonged to somebody else before, so it is not deleted. The fields
+//! that the solution alone set are removed.
 
 use serde_json::{Value, json};
 

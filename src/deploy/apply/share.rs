@@ -1,5 +1,5 @@
-//! What a request asks to be shared once it is deployed: `RoleBindings` in the target, made by the delegate and by its own right to
-//! bind. Where one is refused, the deployment stands and the refusal is listed.
+//! Shares what was deployed as the request asks: the delegate creates `RoleBindings` in the target, with its own right to bind. If one is
+//! refused, the deployment stays and the refusal is listed.
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::core::ApiResource;

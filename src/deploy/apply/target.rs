@@ -1,4 +1,4 @@
-//! The calls that are made in a target namespace, and for what belongs to its cluster, as the delegate: get, list, patch and delete, no others.
+//! The calls that are made as the delegate, in a target namespace and for cluster-scoped objects: get, list, patch and delete, no others.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! One write of one object, on exactly the version that was seen: a write that arrives late finds another one, and changes nothing.
+//! One write of one object, on exactly the version that was seen. A write that arrives late finds another version, and changes nothing.
 
 use std::time::Duration;
 

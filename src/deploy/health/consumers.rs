@@ -1,5 +1,5 @@
-//! Claims whose class binds them when the first pod uses them (`volumeBindingMode: WaitForFirstConsumer`): until then nothing is to be
-//! waited for. A solution may bring such a claim for pods that come later, as a `CronJob` does.
+//! Claims that are bound when the first pod uses them (`volumeBindingMode: WaitForFirstConsumer`). Until then there is nothing to wait for.
+//! A solution may bring such a claim for pods that come later, as those of a `CronJob` do.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Waits for what was applied to come up, with as few calls as that takes.
+//! Waits until applied objects are healthy, with as few calls as possible.
 
 pub mod consumers;
 pub mod pods;

@@ -1,4 +1,4 @@
-//! Why the pods of a workload don't come up, from the pods themselves: what a person would look for first.
+//! Why the pods of a workload don't start, from the pods themselves: what a person would look for first.
 
 use std::collections::BTreeSet;
 

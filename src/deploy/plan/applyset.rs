@@ -1,8 +1,7 @@
-//! The `ApplySet` standard (KEP-3659): which objects a solution put into a namespace, kept in the cluster
-//! itself, so that what an earlier (or half-failed) version left is found again by anybody.
+//! The `ApplySet` standard (KEP-3659): which objects a solution put into a namespace. The record is in the cluster itself, so anybody can
+//! find what an earlier (or half-failed) version left.
 //!
-//! Every object carries the label `applyset.kubernetes.io/part-of`; one parent, a `ConfigMap`, names the set
-//! and the kinds to look for.
+//! Every object carries the label `applyset.kubernetes.io/part-of`. One parent, a `ConfigMap`, names the set and the kinds to look for.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What the target offers: a solution uses only those Secrets and `ServiceAccounts` of the target that their owner labelled for it.
-//! Otherwise a maker could mount, or run as, what the target never meant to give.
+//! What the target offers: a solution may use only Secrets and `ServiceAccounts` of the target that their owner labelled for it. Otherwise
+//! a maker could mount, or run as, what the target never meant to give.
 
 use std::collections::{BTreeMap, BTreeSet};
 

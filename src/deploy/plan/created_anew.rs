@@ -1,9 +1,9 @@
-//! What a manifest means, whatever was there before: the object as it would be if it were created anew, but for fields that others own.
+//! What a manifest means, whatever existed before: the object as it would be if it were created anew, except for fields that others own.
 //!
-//! An apply on the server's side keeps what nobody owns, such as the defaults of a former version, and fills in again what is given up
-//! from its twin. So what is meant is told to the server as a dry run of a merge patch, which fills in the defaults of what it has not,
-//! and compared with what the apply would leave. Where the two differ, the fields that are left behind are handed over to Pilotage before
-//! the apply, which then takes them away.
+//! Server-side apply keeps fields that nobody owns, such as the defaults of an earlier version. It also restores a removed field from a
+//! field that duplicates it. To find out what is meant, the server gets a dry run of a merge patch and fills in the missing defaults. The
+//! result is compared with what the apply would leave. Where they differ, the leftover fields are handed over to Pilotage before the apply,
+//! and the apply then removes them.
 
 use serde_json::{Map, Value};
 

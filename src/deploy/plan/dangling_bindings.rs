@@ -1,4 +1,4 @@
-//! Bindings of the target that wait for an account: whoever brings a `ServiceAccount` of that name gets what they give.
+//! Bindings of the target to a `ServiceAccount` that does not exist. Whoever creates one of that name gets their rights.
 
 use std::collections::BTreeSet;
 

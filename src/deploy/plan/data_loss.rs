@@ -1,7 +1,7 @@
-//! What a plan takes data away with. Some of it stands in no line of a plan, as the cluster deletes it with something else: the claims of a
-//! `StatefulSet`, and what the controller of a custom resource keeps for it.
+//! Data that a plan deletes. A plan has no line for some of it, because the cluster deletes it together with something else: the claims of
+//! a `StatefulSet`, and what the controller of a custom resource keeps for it.
 //!
-//! Whether the data on a volume outlives its claim is said by the volume, which belongs to the cluster and is not read: it counts as lost.
+//! The volume says whether its data outlives the claim. Volumes are cluster-scoped and not read, so their data counts as lost.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What a dry run would change, as pointers to fields, and the values there before and after.
+//! What a dry run would change: pointers to fields, and their values before and after.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Objects that a dry run refuses only because another object of the same bundle is not there yet.
+//! Objects that a dry run refuses only because another object of the same bundle doesn't exist yet.
 
 use std::collections::BTreeSet;
 

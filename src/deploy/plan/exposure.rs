@@ -1,5 +1,5 @@
-//! What an object opens, or reaches, beyond the solution itself: pods that get out of their containers, traffic that is taken or let
-//! through, roles of a cloud, and controllers that act on other people's workloads. An approver who only reads "1 to create" sees none.
+//! What an object opens or reaches beyond the solution: pods that can leave their containers, traffic that is taken or allowed, cloud
+//! roles, and controllers that act on other people's workloads. An approver who only reads "1 to create" would see none of this.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What speaks against a plan, collected over all objects: a person who has to grant rights or correct
-//! manifests wants to do it once.
+//! Everything that prevents a plan, collected over all objects. So a person who has to grant rights or correct manifests can do it in one
+//! round.
 
 use std::collections::BTreeSet;
 

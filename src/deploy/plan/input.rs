@@ -1,4 +1,4 @@
-//! What a dry run is asked about, and within which bounds.
+//! The input of a dry run, and its bounds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a plan is judged on: the objects as they will be in the target, and as they are.
+//! The objects that a plan checks: as they are in the target, and as they will be.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What is in the target now: the parent of the set, and the objects that carry its label.
+//! What is in the target now: the parent of the `ApplySet`, and its members.
 
 use std::collections::{BTreeMap, BTreeSet};
 

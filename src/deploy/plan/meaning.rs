@@ -1,4 +1,4 @@
-//! Finds out, with few calls, where an apply would leave something else than what the manifest means, and what is to be done about it.
+//! Finds out with few calls where an apply would leave something else than the manifest means, and what to do about it.
 
 use std::collections::BTreeSet;
 

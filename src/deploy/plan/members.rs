@@ -1,8 +1,8 @@
-//! What a solution put into a target: told by labels, so that it is found again and nobody else's is touched.
+//! Which objects of a target a solution put there. Labels tell, so that later versions find them and touch no others.
 //!
-//! In a namespace the label of the `ApplySet` standard tells. Objects that belong to the whole cluster are everybody's neighbours: they
-//! belong to a set only where they also carry the uid of its namespace, as another namespace may come to have its name; and what carries no
-//! such labels is somebody else's.
+//! In a namespace, the label of the `ApplySet` standard is enough. All namespaces share the cluster-scoped objects. Such an object belongs
+//! to a set only if it also carries the uid of the set's namespace, because another namespace may get the same name. Without these labels
+//! it is somebody else's.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The dry run: what a deployment would do, found out as the identity that will do it.
+//! The dry run: finds out what a deployment would do, as the identity that will deploy.
 
 pub mod applyset;
 pub mod connections;

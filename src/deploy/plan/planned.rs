@@ -1,4 +1,4 @@
-//! A plan in memory: what will be written, what is there now, and what will be deleted.
+//! A plan in memory: what will be written, what exists now, and what will be deleted.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What objects name and can't run without: it must come along or be in the target already, which is found out before anybody is asked to
-//! approve. The API server takes objects that name what is not there; their pods would wait for it for ever.
+//! Objects that others name and can't run without. They must come with the solution or exist in the target. This is checked before anybody
+//! is asked to approve, because the API server accepts objects that name missing ones, and their pods would wait for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 

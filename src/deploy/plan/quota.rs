@@ -1,5 +1,5 @@
-//! Whether what a plan creates fits into the quotas of its namespace, all of it together: a dry run asks object by object, and pods come
-//! into being when everything was approved.
+//! Whether everything that a plan creates fits together into the quotas of its namespace. A dry run checks each object alone, and pods are
+//! created only after the approval.
 
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
 use kube::api::{Api, ListParams};

@@ -1,4 +1,4 @@
-//! Who gets which rights by an object of a solution: a plan that only names a `RoleBinding` hides what it is about.
+//! Who gets which rights by an object of a solution. A plan that only names a `RoleBinding` would hide what it does.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! What objects use up of the quotas of their namespace, in the words of a `ResourceQuota`.
+//! What objects use of the quotas of their namespace, in the terms of a `ResourceQuota`.
 
 use std::collections::BTreeMap;
 use std::ops::{Add, Sub};

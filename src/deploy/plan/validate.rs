@@ -1,4 +1,4 @@
-//! Which objects of a bundle may go to a target namespace, or to its whole cluster, at all: judged before anything is sent there.
+//! Which objects of a bundle may go to a target namespace, or to its cluster, at all. This is checked before anything is sent there.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The values of what changes, as a plan shows them: bounded, and without secrets.
+//! The old and new values that a plan shows: bounded, and without secrets.
 
 use serde_json::Value;
 

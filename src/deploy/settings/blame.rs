@@ -1,4 +1,4 @@
-//! Which setting wrote a field that the target refuses: who reads of it corrects the setting, and not the manifest.
+//! Which setting wrote a field that the target refuses. With this a person can correct the setting, and leaves the manifest alone.
 
 use serde_json::Value;
 

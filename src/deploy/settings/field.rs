@@ -1,4 +1,4 @@
-//! The field of an object that a setting goes to.
+//! The field of an object that a setting writes.
 
 use serde_json::{Map, Value};
 

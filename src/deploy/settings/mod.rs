@@ -1,4 +1,4 @@
-//! What a request sets is put into the objects of a version.
+//! Writes the settings of a request into the objects of a version.
 
 mod blame;
 mod field;

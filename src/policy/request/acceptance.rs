@@ -1,5 +1,5 @@
-//! Whether a request may be carried out at all. What can't become true by waiting is refused at once; what can, waits
-//! until the accept time-out, and says for what.
+//! Whether a request may be carried out at all. If a check can never pass, the request is refused at once. If it can still pass, the
+//! request waits until the accept time-out, and says for what.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What an approver is to know of objects that the solution did not put into the target.
+//! What an approver should know about objects that the solution did not put into the target.
 
 use crate::api::names;
 use crate::api::plan::{MAX_MESSAGE, PlanResult};

@@ -1,4 +1,4 @@
-//! Who decides the approval: the delegate, those whom the stage names, or nobody.
+//! Who decides the approval: the delegate, the approvers that the stage names, or nobody.
 
 use super::observed::{DelegateView, Observed, StageView};
 use super::step::{End, Ending, Progress, Step};

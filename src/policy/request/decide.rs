@@ -1,4 +1,4 @@
-//! The decision: a chain of checks in the order of a request's life. The first that has something to say decides.
+//! The decision: a chain of checks in the order of a request's life. The first check with a result decides.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! From the claim to the end: apply, health, pruning, outcome.
+//! From the claim to the end of the request: apply, health, pruning, outcome.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What has changed between the plan that was asked to be approved and the one that would be carried out: said part by part.
+//! What differs between the plan that was shown for approval and the one that would be carried out, part by part.
 
 use std::fmt::Write as _;
 

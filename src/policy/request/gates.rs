@@ -1,4 +1,4 @@
-//! The gates: each opened once, decided once by who may, and closed by time.
+//! The gates. Each is opened once, decided once by somebody who may, and fails the request when its time-out ends.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! What a decision is made on: small views, with nothing in them that decisions do not need.
+//! The input of a decision: small views with only what decisions need.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Rights that a deployment lacks: whose they are, and what grants them.
+//! Rights that a deployment lacks: who lacks them, and what grants them.
 
 use super::observed::Obstacle;
 use crate::api::reference::Identity;

@@ -1,4 +1,5 @@
-//! What an approver is told of who gets what by a plan, and of what it opens: all of it, the worst first, or there is no plan.
+//! What a plan must tell the approver about rights that it gives and access that it opens: all of it, the worst first. If it doesn't fit,
+//! there is no plan.
 
 use crate::api::plan::PlanResult;
 use crate::cluster::errors;

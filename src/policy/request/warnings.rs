@@ -1,4 +1,4 @@
-//! What an approver is to know of a plan that can be carried out.
+//! What an approver should know about a plan that can be carried out.
 
 use semver::Version;
 
