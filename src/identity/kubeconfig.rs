@@ -50,8 +50,8 @@ enum Credential {
 }
 
 impl Kubeconfig {
-    /// Parses a kubeconfig. `loopback` allows a server on the operator's own machine, for tests in which the host's own API server runs
-    /// there too.
+    /// Parses a kubeconfig. `loopback` allows a server on the operator's own machine. That is right if the host's own API server runs there
+    /// too.
     ///
     /// # Errors
     /// What is wrong and what to do about it, by the names of fields. It contains no value.

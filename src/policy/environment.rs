@@ -278,9 +278,9 @@ fn not_recreated(view: &View, found: &NamespaceView) -> Check {
     }
 }
 
-/// One Environment holds a namespace: the oldest one that the namespace opted in to. An Environment of another host counts only if the
-/// namespace opted in to that host, or anybody could block other people's namespaces. It is named only if the namespace opted in to this
-/// host too.
+/// One Environment holds a namespace: the oldest one that the namespace opted in to, and among equals of one host also the oldest. An
+/// Environment of another host counts only if the namespace opted in to that host, or anybody could block other people's namespaces. It is
+/// named only if the namespace opted in to this host too.
 fn not_taken(view: &View) -> Check {
     let rank = |holder: &Holder| (!holder.opted_in, holder.created, holder.uid.clone());
     let rivals = view.rivals.iter().filter(|r| r.host == view.me.host || r.opted_in && view.me.opted_in);
