@@ -204,7 +204,7 @@ pub struct Gate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub approver: Option<String>,
-    /// The uid of the delegate's `ServiceAccount`. Left out for people without a uid.
+    /// The uid of that user. Left out if it has none.
     #[serde(rename = "approverUID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub approver_uid: Option<String>,

@@ -10,9 +10,9 @@ pub enum Challenge {
     Basic,
     /// A token from another address.
     Bearer {
-        /// The address.
+        /// The address that issues the token.
         realm: String,
-        /// The parameters of the token request.
+        /// The service that the token is for.
         service: Option<String>,
     },
 }

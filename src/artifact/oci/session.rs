@@ -396,7 +396,7 @@ impl<'a> Session<'a> {
             Purpose::Read => "read",
             Purpose::Write => "write to",
         };
-        // For the operator's own store, reading and writing are the same to people.
+        // The operator needs both rights on its own store, whatever this call wanted.
         let right = match origin {
             Origin::Pipeline => "pull from",
             Origin::Operator => "push to and pull from",
