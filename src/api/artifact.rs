@@ -64,7 +64,7 @@ pub struct ArtifactSpec {
     pub source: ArtifactOrigin,
     /// The requester whose request exported it.
     pub exported_by: Identity,
-    /// When it was exported.
+    /// When the version was exported, or fetched from a registry.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub exported_at: Timestamp,
     /// How many objects it holds.
@@ -140,7 +140,7 @@ pub struct ArtifactObject {
     /// The object's API version, for example `apps/v1`.
     #[schemars(length(max = 316))]
     pub api_version: String,
-    /// The object's kind.
+    /// The object's kind, for example `Deployment`.
     #[schemars(length(max = 63))]
     pub kind: String,
     /// The object's name.
@@ -219,7 +219,7 @@ pub const MAX_MESSAGE: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentRecord {
-    /// The request's uid.
+    /// The uid of the request. There is one record for each request.
     #[serde(rename = "requestUID")]
     #[schemars(length(max = 128))]
     pub request_uid: String,
@@ -232,18 +232,18 @@ pub struct DeploymentRecord {
     /// The Stage's name.
     #[schemars(length(max = 253))]
     pub stage: String,
-    /// The Stage's uid.
+    /// The uid of the Stage. A stage that is created again under the same name has another one.
     #[serde(rename = "stageUID")]
     #[schemars(length(max = 128))]
     pub stage_uid: String,
     /// The Environment's name.
     #[schemars(length(max = 253))]
     pub environment: String,
-    /// The Environment's uid.
+    /// The uid of the Environment. An Environment that is created again under the same name has another one.
     #[serde(rename = "environmentUID")]
     #[schemars(length(max = 128))]
     pub environment_uid: String,
-    /// The uid of the target namespace.
+    /// The uid of the target namespace. A namespace that is created again under the same name has another one.
     #[schemars(length(max = 128))]
     pub environment_id: String,
     /// The cluster of the target, by the name of its kubeconfig's Secret. Left out for the host's own cluster.

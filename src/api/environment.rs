@@ -292,7 +292,7 @@ pub struct Claim {
     /// The request's name.
     #[schemars(length(max = 253))]
     pub request: String,
-    /// The request's uid.
+    /// The uid of the request. A later request of the same name does not hold the claim.
     #[serde(rename = "requestUID")]
     #[schemars(length(max = 128))]
     pub request_uid: String,

@@ -45,7 +45,7 @@ pub const ALLOW_CLUSTER_SCOPED: &str = "allow-cluster-scoped";
 /// Prefix of all keys that are Pilotage's own.
 pub const KEY_PREFIX: &str = "pilotage.dev/";
 
-/// On the ConfigMap that records what a solution put into a target: the host that deploys it there.
+/// On the `ConfigMap` that records what a solution put into a target: the host that deploys it there.
 pub const DEPLOYED_FROM_ANNOTATION: &str = "pilotage.dev/deployed-from";
 
 /// The `ApplySet` standard: which set an object belongs to.
@@ -68,7 +68,7 @@ pub fn sharing_name(pipeline: &str) -> String {
     format!("pilotage-deploy-{pipeline}")
 }
 
-/// The name of the ConfigMap in the target that records what a solution put there.
+/// The name of the `ConfigMap` in the target that records what a solution put there.
 pub fn applyset_parent_name(solution: &str) -> String {
     format!("pilotage-{solution}")
 }

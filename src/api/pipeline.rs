@@ -148,19 +148,19 @@ pub struct Sink {
 /// What happened to a request. The order is the order in which it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Trigger {
-    /// It was made.
+    /// The operator has noticed the request.
     OnDeploymentRequested,
-    /// Its approval gate opened.
+    /// The approval gate opened.
     OnApprovalStarted,
-    /// Its approval was decided.
+    /// The approval was decided.
     OnApprovalCompleted,
-    /// Its pre-deployment gate opened.
+    /// The pre-deployment gate opened.
     OnPreDeploymentStarted,
-    /// Its pre-deployment step was decided.
+    /// The pre-deployment step was decided.
     OnPreDeploymentCompleted,
-    /// It claimed its target.
+    /// The request claimed its target.
     OnDeploymentStarted,
-    /// It ended.
+    /// The request ended, however it ended.
     OnDeploymentCompleted,
 }
 
@@ -193,7 +193,7 @@ pub struct RequestRetention {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub max_age: Option<String>,
-    /// How many would be kept at most.
+    /// The highest number of ended requests that would be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_count: Option<i32>,

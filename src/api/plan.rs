@@ -36,10 +36,10 @@ pub struct Plan {
     /// The digest over the values of the environment variables and connection references.
     #[schemars(length(max = 71))]
     pub settings_digest: String,
-    /// The uid of the target namespace.
+    /// The uid of the target namespace. A namespace that is created again under the same name has another one.
     #[schemars(length(max = 128))]
     pub environment_id: String,
-    /// The uid of the Stage.
+    /// The uid of the Stage. A stage that is created again under the same name has another one.
     #[serde(rename = "stageUID")]
     #[schemars(length(max = 128))]
     pub stage_uid: String,
@@ -155,7 +155,7 @@ pub struct PlannedObject {
     /// The object's API version, for example `apps/v1`.
     #[schemars(length(max = 316))]
     pub api_version: String,
-    /// The object's kind.
+    /// The object's kind, for example `Deployment`.
     #[schemars(length(max = 63))]
     pub kind: String,
     /// The object's name.
@@ -196,7 +196,7 @@ pub struct FieldChange {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessedObject {
-    /// `Secret` or `ServiceAccount`.
+    /// What the target provides: `Secret` or `ServiceAccount`.
     #[schemars(length(max = 63))]
     pub kind: String,
     /// The name of the Secret or `ServiceAccount` in the target.

@@ -25,10 +25,10 @@ pub struct FieldTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 316))]
     pub api_version: Option<String>,
-    /// The object's kind.
+    /// The kind of the object, for example `ConfigMap`.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    /// The object's name.
+    /// The name of the object, in development and in the target.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// JSON pointer (RFC 6901) to the field, for example `/data/API_URL` or `/spec/replicas`.

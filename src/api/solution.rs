@@ -116,8 +116,8 @@ pub struct SolutionStatus {
     /// The generation that this status was made on; -1 before the first time.
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
-    /// What runs in each stage, and in brackets what else was requested, in one line for people: `qa: 1.4.0, prod: 1.3.0 (1.4.0
-    /// AwaitingApproval)`.
+    /// What runs in each stage, and in brackets what else was requested, in one line for people:
+    /// `qa: 1.4.0, prod: 1.3.0 (1.4.0 AwaitingApproval)`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = MAX_SUMMARY))]
     pub summary: String,
@@ -172,7 +172,7 @@ pub struct SolutionDeployment {
     /// The request's name.
     #[schemars(length(max = 253))]
     pub request: String,
-    /// The request's uid.
+    /// The uid of the request.
     #[serde(rename = "requestUID")]
     #[schemars(length(max = 128))]
     pub request_uid: String,

@@ -265,11 +265,11 @@ pub struct StageStatus {
 pub struct PinnedTarget {
     /// The generation of the stage with which the owner confirmed the target.
     pub generation: i64,
-    /// The uid of the Environment.
+    /// The uid of the Environment that the owner confirmed.
     #[serde(rename = "environmentUID")]
     #[schemars(length(max = 128))]
     pub environment_uid: String,
-    /// The uid of the target namespace.
+    /// The uid of the target namespace that the owner confirmed.
     #[schemars(length(max = 128))]
     pub environment_id: String,
     /// The cluster of the target, by the name of its kubeconfig's Secret. Left out for the host's own cluster.
