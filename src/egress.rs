@@ -1,4 +1,5 @@
-//! Connections to addresses that an administrator of a host names: never to where a machine answers questions about itself.
+//! Connections to addresses that an administrator of a host names. They never go to addresses at which a machine answers questions about
+//! itself.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +10,7 @@ use hyper::Uri;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use tower_service::Service;
 
-/// Refuses a URL whose host is such an address itself; names are judged by [`Guarded`] once they are resolved.
+/// Refuses a URL whose host is itself such an address. Names are checked by [`Guarded`] once they are resolved.
 ///
 /// # Errors
 /// Why nothing is sent there.
@@ -28,13 +29,13 @@ fn refused(address: IpAddr) -> String {
     format!("has the link-local address {address}, where machines answer questions about themselves: nothing is sent there")
 }
 
-/// Clouds tell a machine its credentials at such an address, and no receiver has one.
+/// At such an address a cloud tells a machine its credentials. No receiver has one.
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
             Some(v4) => v4.is_link_local(),
-            // The last is where one cloud has its metadata.
+            // The last one is the metadata service of a cloud.
             None => v6.is_unicast_link_local() || v6.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254],
         },
     }

@@ -1,11 +1,12 @@
 //! Pilotage: delegated deployments for Kubernetes.
 //!
-//! A maker asks for a version of a solution to be deployed to a stage; the stage's gates decide; the
-//! stage's delegate deploys; the host keeps the record. `api` holds the kinds, `policy` the decisions
-//! (pure, without a client), `cluster` how a cluster is
-//! spoken with, `artifact` what a version is, `deploy` what is done in a target, `identity` who acts, `controllers` one folder per
-//! kind, `runtime` what all controllers share, `triggers` what other systems are told, `egress` where they may be told, `text` how
-//! what others wrote is shown, `operator` the process and `admin` its health and metrics.
+//! A maker asks to deploy a version of a solution to a stage. The stage's gates decide. The stage's delegate deploys. The host keeps the
+//! record.
+//!
+//! The modules, from low to high: `text` shows what others wrote, `egress` limits where connections go, `api` has the kinds, `cluster` talks
+//! to a cluster, `identity` says who acts, `artifact` is what a version is, `deploy` is what is done in a target, `policy` decides (pure,
+//! without a client), `runtime` is what all controllers share, `triggers` tells other systems, `controllers` has one folder per kind, `cli`
+//! is the plugin, `operator` is the process, and `admin` serves its health and metrics.
 
 pub mod admin;
 pub mod api;

@@ -1,4 +1,4 @@
-//! The operator's process: starts what belongs to it, leads or stands by, and stops in good order.
+//! The operator's process: starts its parts, leads or stands by, and stops in order.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

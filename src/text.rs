@@ -1,10 +1,10 @@
-//! Text that others wrote, as it is shown. What controls a terminal, or the direction and the places of what is read, is shown escaped: a
-//! comment, a name, or what a server answers can't clear a screen, set a clipboard, or look like something else.
+//! Shows text that others wrote. Characters that control a terminal, or that change the direction or the position of text, are shown
+//! escaped. So a comment, a name or a server's answer can't clear a screen, set a clipboard, or look like something else.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// The text with its lines, and with all else escaped that is not to be seen: `\u{1b}`, `\u{202e}`.
+/// The text with its line breaks. Characters that must not have an effect are escaped: `\u{1b}`, `\u{202e}`.
 pub fn plain(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c != '\n' && c != '\t' && is_unseen(c))
 }
@@ -14,7 +14,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_unseen)
 }
 
-/// The same, and no longer than so many characters: it is cut at a character's border, and shows that it was cut.
+/// The same, of at most so many characters. It is cut between characters, with a mark.
 pub fn bounded(text: &str, most: usize) -> String {
     let text = plain(text);
     if text.chars().count() <= most {
@@ -40,8 +40,8 @@ fn escaped(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Control characters, those that turn the direction of text, and those that take no place. What joins letters and signs in some scripts
-/// stays.
+/// Control characters, those that change the direction of text, and invisible ones. Characters that join letters or symbols in some scripts
+/// are kept.
 fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -49,19 +49,19 @@ fn is_unseen(c: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A terminal or a log that others' text is written to: whatever the way, it arrives escaped.
+/// A terminal or a log to which others' text is written. The text always arrives escaped.
 pub struct Shown<W> {
     to: W,
     one_line: bool,
 }
 
 impl<W: Write> Shown<W> {
-    /// Lines stay lines.
+    /// Line breaks are kept.
     pub fn new(to: W) -> Self {
         Self { to, one_line: false }
     }
 
-    /// Each write is a line of its own, as of a log: what is in it forges no other.
+    /// Each write is one line, as in a log. Its content can't forge another line.
     pub fn by_line(to: W) -> Self {
         Self { to, one_line: true }
     }

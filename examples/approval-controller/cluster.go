@@ -16,10 +16,10 @@ import (
 	"strings"
 )
 
-// errOver says that there is nothing to decide any more.
+// errOver means that there is nothing to decide any more.
 var errOver = errors.New("over")
 
-// Cluster is the API server of the host, with the service principal's token. A client library does the same; two calls need none.
+// Cluster is the API server of the host, called with the service principal's token. Two calls need no client library.
 type Cluster struct {
 	server    string
 	tokenFile string
@@ -51,13 +51,13 @@ func NewCluster(server, caFile, tokenFile string) (*Cluster, error) {
 	}, nil
 }
 
-// token reads the token anew each time: the kubelet exchanges it.
+// token reads the token again each time, because the kubelet renews it.
 func (c *Cluster) token() (string, error) {
 	token, err := os.ReadFile(c.tokenFile)
 	return strings.TrimSpace(string(token)), err
 }
 
-// Whoami is the user name in the token. It serves to tell one's own gates; the API server makes sure of it.
+// Whoami is the user name in the token. The program uses it to recognize its own gates; the API server verifies the token.
 func (c *Cluster) Whoami() (string, error) {
 	token, err := c.token()
 	if err != nil {
@@ -92,11 +92,11 @@ type request struct {
 	} `json:"status"`
 }
 
-// Decide writes the decision into the request with that uid. It returns errOver where the request is gone, has ended or is decided.
+// Decide writes the decision into the request with that uid. It returns errOver if the request is gone, has ended or is decided.
 func (c *Cluster) Decide(ctx context.Context, host, name, uid string, decision Decision) error {
 	path := fmt.Sprintf("/apis/pilotage.dev/v1alpha1/namespaces/%s/deploymentrequests/%s", host, name)
 	patch := map[string]any{
-		// Another request of the same name is not meant.
+		// A newer request of the same name has another uid. It is not decided here.
 		"metadata": map[string]string{"uid": uid},
 		"status":   map[string]any{"approval": decision},
 	}

@@ -1,9 +1,9 @@
-// Command approval-controller decides the approvals of Pilotage requests by a rule of its own. It listens for the CloudEvents that a
-// pipeline sends to its sinks, verifies that they come from Pilotage, and approves or rejects as the stage's service principal, with
-// nothing but that ServiceAccount's token.
+// Command approval-controller decides the approvals of Pilotage requests by a rule of its own. It receives the CloudEvents that a
+// pipeline sends to its sinks, verifies that they come from Pilotage, and approves or rejects as the stage's service principal. It needs
+// only that ServiceAccount's token.
 //
-// It keeps no state. An event is answered with 2xx once it is dealt with for good, and with 5xx when it has to come again: Pilotage sends
-// it until it is taken, across restarts of either side.
+// It keeps no state. It answers 2xx when it is done with an event, and 5xx when it needs the event again. Pilotage sends the event until
+// it gets a 2xx, across restarts of either side.
 package main
 
 import (
@@ -68,7 +68,7 @@ func (c *Controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the event can't be read", http.StatusBadRequest)
 		return
 	}
-	// Before anything in it is believed.
+	// Nothing in the body is trusted before this.
 	if err := c.keys.Verify(r.Header, body, time.Now()); err != nil {
 		log.Printf("an event was refused: %v", err)
 		http.Error(w, "the signature is not valid", http.StatusUnauthorized)
@@ -89,7 +89,7 @@ func (c *Controller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// handle deals with an event. An error means that it has to come again.
+// handle processes an event. An error means that the event has to be sent again.
 func (c *Controller) handle(ctx context.Context, event *Event) error {
 	data := &event.Data
 	if event.Type != "dev.pilotage.OnApprovalStarted" || data.Approver != c.self {
@@ -97,7 +97,7 @@ func (c *Controller) handle(ctx context.Context, event *Event) error {
 	}
 	decision := c.rule.Decide(event)
 	decision.Properties["event"] = event.ID
-	// The hash that was seen: Pilotage refuses a decision about anything else.
+	// The hash of the plan that was seen. Pilotage refuses a decision about another plan.
 	decision.PlanHash = data.PlanHash
 	err := c.cluster.Decide(ctx, data.Host, data.Request.Name, data.Request.UID, decision)
 	switch {

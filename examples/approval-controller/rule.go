@@ -14,8 +14,8 @@ type Decision struct {
 	PlanHash   string            `json:"planHash"`
 }
 
-// Rule is what this program decides by. A real one would ask a ticket system, a test report or a person here; where that takes longer than
-// an event may take to be answered, it would take note of the event and decide later.
+// Rule is how this program decides. A real program would ask a ticket system, a test report or a person here. If that takes longer than the
+// answer to an event may take, it would store the event and decide later.
 type Rule struct {
 	versions *regexp.Regexp
 }
@@ -29,7 +29,7 @@ func NewRule(versions string) (*Rule, error) {
 	return &Rule{versions: expression}, nil
 }
 
-// Decide approves what says what it is for, and is of an allowed version.
+// Decide approves a request that has notes and an allowed version.
 func (r *Rule) Decide(event *Event) Decision {
 	data := &event.Data
 	decision := Decision{Decision: "Approved", Properties: map[string]string{"decidedBy": "approval-controller", "rule": "notes-and-version"}}

@@ -13,11 +13,11 @@ import (
 	"time"
 )
 
-// How old, or how far ahead, a delivery may be. Pilotage stamps every attempt anew.
+// How old a delivery may be, or how far in the future. Pilotage sets a new timestamp at each attempt.
 const tolerance = 5 * time.Minute
 
-// Keys verify deliveries by Standard Webhooks. In production take a library from https://www.standardwebhooks.com: this one is written
-// out so that the example depends on nothing.
+// Keys verify deliveries by Standard Webhooks. In production use a library from https://www.standardwebhooks.com. This code is written
+// out so that the example has no dependencies.
 type Keys struct {
 	keys [][]byte
 }
@@ -48,7 +48,7 @@ func ParseKeys(text string) (*Keys, error) {
 	return &keys, nil
 }
 
-// Verify tells whether a delivery is signed with one of the keys, and is of now.
+// Verify reports whether a delivery is recent and signed with one of the keys.
 func (k *Keys) Verify(header http.Header, body []byte, now time.Time) error {
 	id, stamp := header.Get("webhook-id"), header.Get("webhook-timestamp")
 	seconds, err := strconv.ParseInt(stamp, 10, 64)

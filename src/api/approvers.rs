@@ -1,4 +1,4 @@
-//! Who decides the approval (gate 2) of a stage, where that is not the delegate alone.
+//! Who decides the approval (gate 2) of a stage, if that is not the delegate alone.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -12,11 +12,11 @@ pub enum ApprovalBy {
     /// The delegate alone, under its own name.
     #[default]
     Delegate,
-    /// Those that `approvers` names, and not the delegate.
+    /// The subjects in `approvers`, and not the delegate.
     Approvers,
-    /// The delegate, or any of those that `approvers` names.
+    /// The delegate, or any of the subjects in `approvers`.
     DelegateOrApprovers,
-    /// Nobody is asked: the stage's owner has approved in advance what its other gates, windows and stage order let through.
+    /// Nobody is asked. The stage's owner has approved in advance everything that its other gates, windows and stage order allow.
     Automatic,
 }
 
@@ -27,7 +27,7 @@ impl ApprovalBy {
     }
 }
 
-/// Who decides the approval of a stage. Whoever it is, the delegate's identity deploys.
+/// Who decides the approval of a stage. The delegate deploys in each case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.by in ['Approvers', 'DelegateOrApprovers']) == (has(self.approvers) && size(self.approvers) > 0)")
@@ -37,7 +37,8 @@ impl ApprovalBy {
 #[x_kube(validation = Rule::new("!has(self.approvers) || self.approvers.all(a, a.name.size() <= 253)")
     .message("the name of an approver has at most 253 characters"))]
 pub struct StageApproval {
-    /// `Delegate`, `Approvers`, `DelegateOrApprovers` or `Automatic`.
+    /// `Delegate` (the delegate alone), `Approvers` (the subjects in `approvers`, not the delegate), `DelegateOrApprovers`, or `Automatic`
+    /// (nobody is asked).
     #[serde(default)]
     pub by: ApprovalBy,
     /// The people, groups and `ServiceAccounts` that decide. Each also needs the rights of `ClusterRole` `pilotage-delegate` in the host,
@@ -47,18 +48,18 @@ pub struct StageApproval {
     pub approvers: Vec<Subject>,
 }
 
-/// Somebody who may decide, as admission compares them with the caller.
+/// A subject that may decide, in the form that admission compares with the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Approver {
     /// `User` (a `ServiceAccount` too, by its full user name) or `Group`.
     pub kind: ApproverKind,
-    /// The user name or the group.
+    /// The user name, or the name of the group.
     #[schemars(length(min = 1, max = 340))]
     pub name: String,
 }
 
-/// What an approver is told by.
+/// How admission recognizes an approver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum ApproverKind {
     /// By a user name.

@@ -14,7 +14,7 @@ pub const MAX_KINDS_REPORTED_ON: usize = 64;
 /// The most kinds that were not looked for that it lists: a cluster may have hundreds.
 pub const MAX_KINDS_NOT_LISTED: usize = 20;
 
-/// What was exported, by whom and from where. Written once by the operator.
+/// What was exported, by whom and from where. The operator writes it once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "pilotage.dev",
@@ -26,7 +26,7 @@ pub const MAX_KINDS_NOT_LISTED: usize = 20;
     namespaced,
     status = "ArtifactStatus",
     derive = "PartialEq",
-    doc = "The immutable, digest-addressed backup of one version of one solution, and the record of where it was deployed. Written by the operator alone.",
+    doc = "The immutable, digest-addressed backup of one version of one solution, and the record of where it was deployed. Only the operator writes it.",
     printcolumn(name = "Solution", type_ = "string", json_path = ".spec.solution.name", description = "The solution"),
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.solution.version", description = "The version"),
     printcolumn(name = "Digest", type_ = "string", json_path = ".spec.digest", description = "sha256 over the canonical bytes"),
@@ -43,7 +43,7 @@ pub const MAX_KINDS_NOT_LISTED: usize = 20;
         name = "Stored in",
         type_ = "string",
         json_path = ".spec.storedIn",
-        description = "Where its bytes are, where that is a registry",
+        description = "The registry that holds its bytes, if one does",
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation")
@@ -55,16 +55,16 @@ pub const MAX_KINDS_NOT_LISTED: usize = 20;
 #[x_kube(validation = Rule::new(r"!has(self.storedIn) || self.storedIn.matches('^oci://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+@sha256:[a-f0-9]{64}$')")
     .message("storedIn is oci://, a host, a repository and the digest of a manifest"))]
 pub struct ArtifactSpec {
-    /// The solution and its version.
+    /// The solution, and the version of it that is stored.
     pub solution: SolutionVersion,
     /// `sha256:` and the hash over the canonical bytes.
     #[schemars(length(min = 71, max = 71))]
     pub digest: String,
-    /// Where it came from.
+    /// The development environment or the registry that the version came from.
     pub source: ArtifactOrigin,
     /// The requester whose request exported it.
     pub exported_by: Identity,
-    /// When it was exported.
+    /// When the version was exported, or fetched from a registry.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub exported_at: Timestamp,
     /// How many objects it holds.
@@ -73,31 +73,32 @@ pub struct ArtifactSpec {
     #[serde(default)]
     #[schemars(length(max = MAX_OBJECTS))]
     pub objects: Vec<ArtifactObject>,
-    /// The kinds among them that belonged to the whole cluster where they were exported from; of what a registry held it is not known.
+    /// The kinds among its objects that were cluster-scoped where they were exported from. Left out for artifacts from a registry, where
+    /// this is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub cluster_scoped: Vec<GroupKind>,
-    /// The size of the canonical bytes.
+    /// The size of the canonical bytes, in bytes.
     pub size: i64,
-    /// The size as stored.
+    /// The size of the compressed bytes as stored, in bytes. Quotas count it for artifacts in `ConfigMaps`.
     pub stored_size: i64,
-    /// How many chunks it is stored in; none where it is stored in a registry.
+    /// How many `ConfigMaps` it is stored in. 0 if it is stored in a registry.
     pub chunks: i32,
-    /// Where it is stored, where that is a registry: the repository and the digest of the manifest.
+    /// Where it is stored, if that is a registry: `oci://`, the repository and the digest of the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1200))]
     pub stored_in: Option<String>,
-    /// The custom kinds among them that a controller reported on where they were exported from: objects of these are not healthy before one
-    /// has looked at them.
+    /// The custom kinds among its objects that a controller reported on where they were exported from. Objects of these kinds are healthy
+    /// only after a controller has looked at them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_KINDS_REPORTED_ON))]
     pub kinds_reported_on: Vec<GroupKind>,
     /// The kinds that the export did not look for, because the operator may not list them in the development namespace and the Solution
-    /// does not name its kinds; the first 20.
+    /// does not name its kinds. The first 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_KINDS_NOT_LISTED))]
     pub kinds_not_listed: Vec<GroupKind>,
-    /// How many further kinds it did not look for.
+    /// How many more kinds the export did not look for.
     #[serde(default, skip_serializing_if = "super::plan::is_zero")]
     pub kinds_not_listed_omitted: i32,
     /// The solution's environment variables, as they were at export.
@@ -114,19 +115,19 @@ pub struct ArtifactSpec {
     pub dependencies: Vec<Dependency>,
 }
 
-/// Where an artifact came from.
+/// Where a version came from: an export or a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactOrigin {
-    /// The development Environment, for an export.
+    /// The name of the development Environment that it was exported from. Left out for artifacts from a registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub environment: Option<String>,
-    /// The uid of its namespace, for an export.
+    /// The uid of the development namespace that it was exported from. Left out for artifacts from a registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub environment_id: Option<String>,
-    /// The registry's repository and digest, for an artifact that another system pushed.
+    /// The repository and the digest in a registry, for an artifact that another system pushed. Left out for exports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1200))]
     pub oci: Option<String>,
@@ -136,13 +137,13 @@ pub struct ArtifactOrigin {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactObject {
-    /// Its API version.
+    /// The object's API version, for example `apps/v1`.
     #[schemars(length(max = 316))]
     pub api_version: String,
-    /// Its kind.
+    /// The object's kind, for example `Deployment`.
     #[schemars(length(max = 63))]
     pub kind: String,
-    /// Its name.
+    /// The object's name.
     #[schemars(length(max = 253))]
     pub name: String,
 }
@@ -159,7 +160,7 @@ pub struct ArtifactStatus {
     /// The generation that this status was made on; -1 before the first time.
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
-    /// The stages that it succeeded in, in one line for people.
+    /// The stages in which it succeeded, in one line for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = MAX_SUMMARY))]
     pub summary: String,
@@ -175,7 +176,7 @@ pub struct ArtifactStatus {
 pub enum Outcome {
     /// All objects were applied and healthy.
     Succeeded,
-    /// It failed after it had claimed its target.
+    /// The deployment failed after it had claimed its target.
     Failed,
 }
 
@@ -190,20 +191,20 @@ pub enum DecidedGate {
     PreDeploymentStep,
 }
 
-/// Who let a deployment pass a gate.
+/// Who decided a gate of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedDecision {
-    /// The gate.
+    /// The gate that was decided.
     pub gate: DecidedGate,
-    /// Who decided, as the API server authenticated them.
+    /// The user name of whoever decided, as the API server authenticated it.
     #[schemars(length(max = 1024))]
     pub by: String,
     /// The person who decided, as the approver reported. Not verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub on_behalf_of: Option<String>,
-    /// When the operator saw it.
+    /// When the operator saw the decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub at: Option<Timestamp>,
@@ -214,11 +215,11 @@ pub const MAX_APPROVED_BY: usize = 8192;
 /// The most characters of why a deployment failed, in its record.
 pub const MAX_MESSAGE: usize = 1024;
 
-/// One deployment of the artifact: the proof that stage order is decided from.
+/// One deployment of the artifact. Stage order is decided from these records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentRecord {
-    /// The request's uid.
+    /// The uid of the request. There is one record for each request.
     #[serde(rename = "requestUID")]
     #[schemars(length(max = 128))]
     pub request_uid: String,
@@ -231,31 +232,31 @@ pub struct DeploymentRecord {
     /// The Stage's name.
     #[schemars(length(max = 253))]
     pub stage: String,
-    /// The Stage's uid.
+    /// The uid of the Stage. A stage that is created again under the same name has another one.
     #[serde(rename = "stageUID")]
     #[schemars(length(max = 128))]
     pub stage_uid: String,
     /// The Environment's name.
     #[schemars(length(max = 253))]
     pub environment: String,
-    /// The Environment's uid.
+    /// The uid of the Environment. An Environment that is created again under the same name has another one.
     #[serde(rename = "environmentUID")]
     #[schemars(length(max = 128))]
     pub environment_uid: String,
-    /// The uid of the target namespace.
+    /// The uid of the target namespace. A namespace that is created again under the same name has another one.
     #[schemars(length(max = 128))]
     pub environment_id: String,
-    /// The cluster of the target, by the name of its kubeconfig's Secret; absent for the host's own.
+    /// The cluster of the target, by the name of its kubeconfig's Secret. Left out for the host's own cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub cluster: Option<String>,
-    /// The digest of the settings.
+    /// The digest of the settings with which it was deployed.
     #[schemars(length(max = 71))]
     pub settings_digest: String,
-    /// Who asked.
+    /// The user name of the requester.
     #[schemars(length(max = 1024))]
     pub requested_by: String,
-    /// Everybody who decided, gate by gate, in one line for people; in records of old the approver alone.
+    /// Everybody who decided, gate by gate, in one line for people. Old records have only the approver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_APPROVED_BY))]
     pub approved_by: Option<String>,
@@ -263,26 +264,26 @@ pub struct DeploymentRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub decisions: Vec<RecordedDecision>,
-    /// The identity that deployed.
+    /// The user name of the identity that deployed.
     #[schemars(length(max = 1024))]
     pub deployed_by: String,
-    /// When it began.
+    /// When the request claimed its target.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub started_at: Timestamp,
-    /// When it ended.
+    /// When the deployment ended.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub ended_at: Timestamp,
-    /// How it ended.
+    /// How the deployment ended: `Succeeded` or `Failed`.
     pub outcome: Outcome,
-    /// Why it failed, in one word.
+    /// Why the deployment failed, in one CamelCase word for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 316))]
     pub reason: Option<String>,
-    /// Why it failed; the beginning of it.
+    /// Why the deployment failed, for people; the first 1,024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_MESSAGE))]
     pub message: Option<String>,
-    /// The version that was put back in its place when it failed.
+    /// The version that a rollback restored after the failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub restored: Option<String>,

@@ -1,6 +1,6 @@
-//! The bounds of a status, which are those of its schema: the one place where what is written is cut to what the API server takes. A list or
-//! a text that is longer is shortened, and what is left out is told where the schema has a count for it. Who decides which entries matter
-//! does so before; this is what holds whatever was forgotten there.
+//! The bounds of a status, which are those of its schema. This is the one place that cuts a status to what the API server accepts. It
+//! shortens lists and texts that are too long, and counts what is left out if the schema has a field for it. Callers decide earlier which
+//! entries matter; this catches what they forgot.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,22 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 
-/// The most bytes that etcd takes of one object where nobody has set it otherwise.
+/// The most bytes that etcd accepts for one object, by default.
 pub const MOST_BYTES: usize = 1536 * 1024;
 /// How many of them are left to the object's managed fields, which the API server writes.
 const MANAGED_FIELDS: usize = 384 * 1024;
 /// The most bytes of an object as it is written here.
 pub const MOST_WRITTEN: usize = MOST_BYTES - MANAGED_FIELDS;
-/// The most bytes of a status that surely fits into any object that was taken.
+/// The most bytes of a status that surely fits into any stored object.
 pub const SURELY_FITS: usize = 64 * 1024;
 
-/// What the field that counts what was left out of a list has at the end of its name.
+/// How the name of a field ends that counts what was left out of a list.
 const OMITTED: &str = "Omitted";
-/// At the end of a text that was cut.
+/// The mark at the end of a text that was cut.
 const MARK: &str = " […]";
-/// How long texts for people stay where an object is too large, step by step.
+/// The lengths to which texts for people are cut, step by step, if an object is too large.
 const SHORTER: [usize; 3] = [2048, 512, 128];
-/// Texts that stand for somebody or something, and would stand for another if they were cut.
+/// Texts that identify somebody or something. If they were cut, they could identify another.
 const NAMES: [&str; 14] = [
     "approver",
     "by",
@@ -98,8 +98,8 @@ fn keep_fields(fields: &mut Map<String, Value>, schema: &Value) {
     }
 }
 
-/// Makes a status that is too large smaller, until it has at most so many bytes: what is said to people is said in fewer words, and lists
-/// whose rest is counted become shorter. Names stay whole. Where that is not enough, it is as small as it gets.
+/// Makes a status smaller until it has at most `most` bytes: it shortens texts for people, and lists whose rest is counted. Names stay
+/// whole. If that is not enough, the status becomes as small as possible.
 pub fn fit(status: &mut Value, schema: &Value, most: usize) {
     for words in SHORTER {
         if size(status) <= most {
@@ -114,12 +114,12 @@ pub fn fit(status: &mut Value, schema: &Value, most: usize) {
     }
 }
 
-/// The bytes of a value as it is stored.
+/// The size of a value as it is stored, in bytes.
 pub fn size(value: &Value) -> usize {
     serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len())
 }
 
-/// A text with at most so many characters, and a mark where it was cut.
+/// A text of at most `most` characters, with a mark if it was cut.
 pub fn text(text: &str, most: usize) -> String {
     let mut text = text.to_owned();
     cut(&mut text, most);
@@ -143,7 +143,7 @@ fn shorten(items: &mut Vec<Value>, most: usize) -> usize {
     left_out
 }
 
-/// Adds to the number of what was left out of a list, where there is a field for it.
+/// Adds to the field that counts what was left out of a list, if there is one.
 fn count(fields: &mut Map<String, Value>, properties: &Map<String, Value>, list: &str, left_out: usize) {
     let name = format!("{list}{OMITTED}");
     if left_out > 0 && properties.contains_key(&name) {
@@ -164,7 +164,7 @@ fn shorten_texts(value: &mut Value, most: usize) {
     }
 }
 
-/// Halves the largest list whose rest is counted. Says whether there was one that could become shorter.
+/// Halves the largest list whose rest is counted. Returns whether a list could become shorter.
 fn halve(status: &mut Value, schema: &Value) -> bool {
     let Some(path) = largest(status, schema).map(|(_, path)| path) else { return false };
     let Some((list, above)) = path.split_last() else { return false };

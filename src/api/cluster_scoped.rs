@@ -1,12 +1,12 @@
-//! Kinds whose objects belong to a whole cluster, as an Environment allows them one by one.
+//! Cluster-scoped kinds that an Environment allows one by one.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::GROUP;
 
-/// Groups of which nothing is ever part of a solution: what decides who calls the API server and with which effect, and Pilotage's own.
-/// The rules of the schema name the same.
+/// Groups whose objects are never part of a solution: those that decide who may call the API server and what a call does, and Pilotage's
+/// own. The rules of the schema name the same groups.
 const NEVER_GROUPS: [&str; 9] = [
     // The core group: Namespaces, Nodes, PersistentVolumes.
     "",
@@ -19,7 +19,7 @@ const NEVER_GROUPS: [&str; 9] = [
     "internal.apiserver.k8s.io",
     GROUP,
 ];
-/// Kinds of other groups that give a volume or a device of one to another.
+/// Kinds of other groups by which one user could get the volume or the device of another.
 const NEVER: [(&str, &str); 4] = [
     ("storage.k8s.io", "VolumeAttachment"),
     ("storage.k8s.io", "CSINode"),
@@ -27,7 +27,7 @@ const NEVER: [(&str, &str); 4] = [
     ("snapshot.storage.k8s.io", "VolumeSnapshotContent"),
 ];
 
-/// A kind whose objects belong to the whole cluster, by group and kind. Without wildcards: each is allowed by name.
+/// A cluster-scoped kind, by group and kind. There are no wildcards: each kind is allowed by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -47,12 +47,12 @@ pub struct ClusterScopedKind {
     pub kind: String,
 }
 
-/// Whether objects of a kind are never part of a solution where they belong to the whole cluster, whatever an Environment lists.
+/// Whether objects of a kind, if cluster-scoped, are never part of a solution, whatever an Environment lists.
 pub fn is_never_allowed(group: &str, kind: &str) -> bool {
     NEVER_GROUPS.contains(&group) || NEVER.contains(&(group, kind))
 }
 
-/// Whether an Environment that lists `kinds` allows objects of this one.
+/// Whether an Environment that lists `kinds` allows cluster-scoped objects of this kind.
 pub fn allows(kinds: &[ClusterScopedKind], group: &str, kind: &str) -> bool {
     !is_never_allowed(group, kind) && kinds.iter().any(|listed| listed.group == group && listed.kind == kind)
 }

@@ -27,13 +27,13 @@ impl From<bool> for ConditionStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What is observed, in CamelCase.
+    /// What the condition is about, in CamelCase, for example `Ready`.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 316))]
     pub type_: String,
-    /// Whether it holds.
+    /// `True`, `False`, or `Unknown` if this is not known yet.
     pub status: ConditionStatus,
-    /// The `metadata.generation` that the observation was made on.
+    /// The `metadata.generation` of the object that was observed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// When `status` last changed.
@@ -50,14 +50,14 @@ pub struct Condition {
 /// The most characters that a condition's message may have.
 const MAX_MESSAGE: usize = 32_768;
 
-/// What a controller says of one condition; time and generation are added when it is written.
+/// One condition as a controller states it. Time and generation are added when the condition is written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Observation {
     /// The condition's type.
     pub type_: &'static str,
     /// Whether it holds.
     pub status: ConditionStatus,
-    /// Why, in one word.
+    /// Why, in one CamelCase word for programs.
     pub reason: String,
     /// Why, for people.
     pub message: String,
@@ -70,7 +70,7 @@ impl Observation {
     }
 }
 
-/// Sets `observation` in `conditions`; the transition time moves only when the status does.
+/// Sets `observation` in `conditions`. The transition time moves only when the status changes.
 pub fn set(conditions: &mut Vec<Condition>, observation: &Observation, generation: Option<i64>, now: Timestamp) {
     let message = truncate(&observation.message);
     match conditions.iter_mut().find(|c| c.type_ == observation.type_) {
@@ -95,7 +95,7 @@ pub fn set(conditions: &mut Vec<Condition>, observation: &Observation, generatio
     }
 }
 
-/// The first line of a message as far as a table has room for it: its first sentence, or as many of its words as fit.
+/// A message in one line for a table: its first sentence, or as many of its words as fit.
 pub fn in_a_line(message: &str) -> String {
     const ROOM: usize = 96;
     let line = message.lines().next().unwrap_or_default().trim_end_matches([':', ' ']);
@@ -109,22 +109,22 @@ pub fn in_a_line(message: &str) -> String {
     format!("{} …", whole.trim_end_matches([',', ';', ':']))
 }
 
-/// The condition of that type, where there is one.
+/// The condition of that type, if there is one.
 pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|c| c.type_ == type_)
 }
 
-/// Whether the condition of that type is there and `True`.
+/// Whether there is a condition of that type and it is `True`.
 pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
     find(conditions, type_).is_some_and(|c| c.status == ConditionStatus::True)
 }
 
-/// Kubernetes keeps times in conditions by the second.
+/// The time without fractions of a second, as Kubernetes stores times in conditions.
 pub fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// Escapes in a message what controls a terminal, cuts it to what the schema allows, at a character's border, and says that it was cut.
+/// Escapes characters that control a terminal, and cuts the message to the bound of the schema, between two characters and with a mark.
 fn truncate(message: &str) -> String {
     const MARK: &str = " […]";
     let message = text::plain(message);

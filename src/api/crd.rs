@@ -18,11 +18,11 @@ pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {
     ]
 }
 
-/// The reason of the summary before an operator has looked at an object.
+/// The reason of the summary until an operator has looked at an object.
 pub const NOT_LOOKED_AT: &str = "NotLookedAt";
 
-/// What is said of an object before an operator has looked at it, which it never does outside of a host. Without it nothing would be
-/// said at all, and kstatus takes an object without a status for current.
+/// The condition of an object until an operator has looked at it. Operators never look at objects outside hosts. Without this default, such
+/// an object would have no status, and kstatus counts an object without a status as current.
 fn silent(mut definition: CustomResourceDefinition, summary: &str) -> CustomResourceDefinition {
     let message = "no operator has looked at this yet: it looks only into namespaces with the label pilotage.dev/host=true";
     let mut unseen = json!({

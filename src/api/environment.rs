@@ -19,9 +19,9 @@ pub enum EnvironmentType {
 
 /// An Environment is a namespace, in this cluster or a remote one, that takes part in pipelines.
 ///
-/// It lives in a host namespace. The namespace it names must have opted in: a Target by the label
-/// `pilotage.dev/managed-by: <host>` or a binding of the virtual verb `manage` on `environments`, a
-/// Development environment by `pilotage.dev/developed-in: <host>` or the verb `develop`.
+/// It lives in a host namespace. The namespace that it names must have opted in. A Target opts in by the label
+/// `pilotage.dev/managed-by: <host>`, or by a binding of the virtual verb `manage` on `environments`. A Development environment opts in by
+/// the label `pilotage.dev/developed-in: <host>`, or by the verb `develop`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "pilotage.dev",
@@ -33,7 +33,7 @@ pub enum EnvironmentType {
     namespaced,
     status = "EnvironmentStatus",
     derive = "PartialEq",
-    doc = "A namespace, in this cluster or a remote one, that takes part in pipelines: a Development environment is exported from, a Target is deployed to. It lives in a host namespace, and the namespace it names must have opted in.",
+    doc = "A namespace, in this cluster or a remote one, that takes part in pipelines. Solutions are exported from a Development environment and deployed to a Target. The object lives in a host namespace. The namespace that it names must have opted in to the host.",
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type", description = "Development or Target"),
     printcolumn(
         name = "Namespace",
@@ -67,33 +67,33 @@ pub enum EnvironmentType {
     .message("type, namespace and cluster are immutable: delete this Environment and create another"))]
 #[x_kube(validation = Rule::new("self.type == 'Target' || !has(self.cluster)").message(REMOTE_TARGETS_ONLY))]
 pub struct EnvironmentSpec {
-    /// `Development` (exported from) or `Target` (deployed to). Immutable.
+    /// `Development` (solutions are exported from it) or `Target` (solutions are deployed to it). Immutable.
     #[serde(rename = "type")]
     pub type_: EnvironmentType,
-    /// What it is, for people.
+    /// What the environment is, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// The namespace that is the environment. Immutable.
+    /// The namespace that is the environment. It must have opted in to the host. Immutable.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: String,
-    /// The uid of that namespace. Where it is set, a namespace with another uid fails validation;
-    /// setting the new uid accepts a namespace that was deleted and created again.
+    /// The uid of that namespace. If it is set, a namespace with another uid fails validation. To accept a namespace that was deleted and
+    /// created again, set the new uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub environment_id: Option<String>,
-    /// The other cluster that the namespace is in; left out for the host's own. Targets only: the stage's delegate deploys there as the
-    /// `ServiceAccount` of its name in `delegateNamespace`. Immutable.
+    /// The other cluster that the namespace is in. Left out: the host's own cluster. Targets only: the `ServiceAccount` in
+    /// `delegateNamespace` with the name of the stage's delegate deploys there. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<RemoteCluster>,
-    /// The kinds that belong to the whole cluster and may be part of solutions here: of which solutions take objects along from a
-    /// Development environment, and of which they bring objects to a Target. Left out: none, a solution is what is in its namespace.
-    /// Whoever adds a kind needs the verb `allow-cluster-scoped` on `environments.pilotage.dev` in the whole cluster.
+    /// The cluster-scoped kinds that may be part of solutions here: on a Development environment the kinds that solutions may export, on a
+    /// Target the kinds that they may deploy. Left out: none, a solution has only objects of its namespace. Whoever adds a kind needs the
+    /// verb `allow-cluster-scoped` on `environments.pilotage.dev` in the whole cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["group".into(), "kind".into()]))]
     pub cluster_scoped: Vec<ClusterScopedKind>,
-    /// Objects in the namespace that must exist and be ready, for example its database.
+    /// Objects in the namespace that must exist and be ready before the environment can be used, for example its database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub prerequisites: Vec<Prerequisite>,
@@ -103,10 +103,11 @@ pub struct EnvironmentSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemoteCluster {
-    /// The kubeconfig, in a Secret of the host namespace that the writer of this Environment and the operator can `get`. It may name a
-    /// server (https) with its CA, and a token or a client certificate; programs, files, proxies and impersonation in it are refused.
+    /// The kubeconfig, in a Secret of the host namespace. Both the writer of this Environment and the operator must be able to `get` the
+    /// Secret. The kubeconfig may have a server (https) with its CA, and a token or a client certificate. Programs, files, proxies and
+    /// impersonation in it are refused.
     pub kubeconfig_secret_ref: SecretKeyReference,
-    /// The namespace over there that holds the delegates' `ServiceAccounts`.
+    /// The namespace in the other cluster that holds the `ServiceAccounts` of the delegates.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub delegate_namespace: String,
 }
@@ -118,13 +119,13 @@ pub struct Prerequisite {
     /// The object's API version, for example `postgresql.cnpg.io/v1`.
     #[schemars(length(min = 1, max = 316))]
     pub api_version: String,
-    /// The object's kind.
+    /// The object's kind, for example `Cluster`.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    /// The object's name.
+    /// The object's name, in the namespace of the environment.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([A-Za-z0-9._:@-]*[A-Za-z0-9])?$"))]
     pub name: String,
-    /// A condition of the object that must be `True`; left out, the object must be current by the rules of kstatus.
+    /// A condition of the object that must be `True`. Left out: the object must be current by the rules of kstatus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 316))]
     pub condition: Option<String>,
@@ -136,9 +137,9 @@ pub enum ValidationStatus {
     /// Not validated yet.
     #[default]
     Pending,
-    /// It may be used.
+    /// The namespace may be used.
     Success,
-    /// It may not; the condition `Validated` says why.
+    /// The namespace may not be used; the condition `Validated` says why.
     Failed,
 }
 
@@ -171,22 +172,22 @@ pub struct EnvironmentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub environment_id: Option<String>,
-    /// The version of the environment's cluster.
+    /// The Kubernetes version of the environment's cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub kubernetes_version: Option<String>,
-    /// The region that the namespace's label names.
+    /// The namespace's label `topology.kubernetes.io/region`. Left out if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub region: Option<String>,
-    /// `Pending`, `Success` or `Failed`.
+    /// `Pending` until an operator has looked at the environment, then `Success` or `Failed`.
     #[serde(default)]
     pub validation_status: ValidationStatus,
     /// When the outcome of the validation last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub validated_at: Option<Timestamp>,
-    /// What runs here, and which request may change it.
+    /// What runs here, and which request may change it; one entry for each solution, at most 512.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_SOLUTIONS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -210,7 +211,7 @@ pub struct DeployedSolution {
     /// The solution's name.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// The version that was deployed last with success.
+    /// The version that was last deployed with success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub version: Option<String>,
@@ -218,19 +219,19 @@ pub struct DeployedSolution {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub digest: Option<String>,
-    /// The digest of the settings that it was deployed with.
+    /// The digest of the settings with which it was deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub settings_digest: Option<String>,
-    /// The request that deployed it.
+    /// The name of the request that deployed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub request: Option<String>,
-    /// Who asked for it.
+    /// The user name of the requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub requested_by: Option<String>,
-    /// The identity that deployed it.
+    /// The user name of the identity that deployed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub deployed_by: Option<String>,
@@ -238,16 +239,16 @@ pub struct DeployedSolution {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub deployed_at: Option<Timestamp>,
-    /// The kinds of which there may be objects of this solution in the environment's whole cluster, from before the first of them is
-    /// written until none is left. Nobody but the operator writes it: by the record in the target namespace alone, whoever has that
-    /// namespace could keep them from being deleted.
+    /// The cluster-scoped kinds of which this solution may have objects, from before the first is written until none is left. Only the
+    /// operator writes this list. The record in the target namespace is not enough: whoever controls that namespace could change it, and so
+    /// keep objects from being deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_CLUSTER_KINDS))]
     pub cluster_scoped: Vec<GroupKind>,
-    /// A later deployment that failed and was not taken back: objects of it may be there in place of those of `version`.
+    /// A later deployment that failed and was left there. Some of its objects may be there in place of those of `version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<FailedDeployment>,
-    /// The one request that may change this solution here now.
+    /// The one request that may change this solution here now. Left out while no request deploys it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
 }
@@ -270,16 +271,16 @@ impl DeployedSolution {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedDeployment {
-    /// The version that was deployed.
+    /// The version that failed.
     #[schemars(length(max = 63))]
     pub version: String,
-    /// The digest of its artifact.
+    /// The digest of that version's artifact.
     #[schemars(length(max = 71))]
     pub digest: String,
-    /// The request that failed.
+    /// The name of the request that failed.
     #[schemars(length(max = 253))]
     pub request: String,
-    /// When it ended.
+    /// When the deployment ended.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub at: Timestamp,
 }
@@ -291,14 +292,14 @@ pub struct Claim {
     /// The request's name.
     #[schemars(length(max = 253))]
     pub request: String,
-    /// The request's uid.
+    /// The uid of the request. A later request of the same name does not hold the claim.
     #[serde(rename = "requestUID")]
     #[schemars(length(max = 128))]
     pub request_uid: String,
-    /// The digest of the artifact that it deploys.
+    /// The digest of the artifact that the request deploys.
     #[schemars(length(max = 71))]
     pub digest: String,
-    /// Since when.
+    /// When the request claimed the target.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub since: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! The custom resources: one file per kind, each with its spec, status, schema rules and the words
+//! The custom resources: one file per kind, each with its spec, status, schema rules and the texts
 //! that `kubectl explain` prints. `crds/` is generated from here (`pilotage crd`).
 
 pub mod approvers;

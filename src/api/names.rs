@@ -1,4 +1,4 @@
-//! Labels, annotations and names that have a meaning to Pilotage, and to its users.
+//! Labels, annotations and names that have a meaning for Pilotage and its users.
 
 use std::fmt::Write as _;
 
@@ -6,30 +6,31 @@ use sha2::{Digest, Sha256};
 
 /// On a host namespace: `"true"` makes it a host.
 pub const HOST_LABEL: &str = "pilotage.dev/host";
-/// On a host namespace: `allowed` lets environments lie in other regions than the host.
+/// On a host namespace: `allowed` lets environments be in other regions than the host.
 pub const CROSS_REGION_LABEL: &str = "pilotage.dev/cross-region";
 /// On a target namespace: the host that may deploy to it.
 pub const MANAGED_BY_LABEL: &str = "pilotage.dev/managed-by";
 /// On a development namespace: the host whose pipelines may export from it.
 pub const DEVELOPED_IN_LABEL: &str = "pilotage.dev/developed-in";
-/// On namespaces: where they are (set by the platform).
+/// On namespaces: their region (set by the platform).
 pub const REGION_LABEL: &str = "topology.kubernetes.io/region";
-/// On an object of a solution: where a field of it can't be changed, it is deleted in the target and created anew.
+/// On an object of a solution: if one of its fields can't be changed, the object is deleted in the target and created anew.
 pub const RECREATE_ANNOTATION: &str = "pilotage.dev/recreate";
-/// On an object of a target that a solution did not put there: the solution that its owner lets change it, and never delete it.
+/// On an object of a target that a solution did not put there: the solution that may adopt it. That solution may change the object, but
+/// never deletes it.
 pub const ADOPT_LABEL: &str = "pilotage.dev/adopt";
-/// On an object of a target: the solution that has adopted it, and did not create it.
+/// On an object of a target: the solution that has adopted it. That solution did not create it.
 pub const ADOPTED_LABEL: &str = "pilotage.dev/adopted";
 /// On a Secret or `ServiceAccount` of a target: its owner lets solutions use it.
 pub const CONNECTION_LABEL: &str = "pilotage.dev/connection";
-/// On what the operator generates in a host: the pipeline it belongs to.
+/// On objects that the operator generates in a host: the pipeline that they belong to.
 pub const PIPELINE_LABEL: &str = "pilotage.dev/pipeline";
 /// On the chunks of an artifact: the artifact's name.
 pub const ARTIFACT_LABEL: &str = "pilotage.dev/artifact";
-/// On artifacts and records, and on objects that belong to a target's whole cluster: the solution's name.
+/// On artifacts and records, and on cluster-scoped objects of a target: the solution's name.
 pub const SOLUTION_LABEL: &str = "pilotage.dev/solution";
-/// On objects of a target that belong to its whole cluster: the namespace whose solution put them there, and its uid, as another namespace
-/// may come to have that name.
+/// On cluster-scoped objects of a target: the namespace whose solution put them there. `TARGET_UID_LABEL` has its uid, because another
+/// namespace may get the same name.
 pub const TARGET_NAMESPACE_LABEL: &str = "pilotage.dev/target-namespace";
 /// The uid of that namespace.
 pub const TARGET_UID_LABEL: &str = "pilotage.dev/target-uid";
@@ -39,12 +40,12 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const PART_OF: &str = "app.kubernetes.io/part-of";
 /// Field manager of every write of the operator and of its delegates.
 pub const FIELD_MANAGER: &str = "pilotage";
-/// The virtual verb on Environments, in the whole cluster, of whoever may let solutions bring objects that belong to the whole cluster.
+/// The virtual verb on Environments, in the whole cluster, of people who may let solutions have cluster-scoped objects.
 pub const ALLOW_CLUSTER_SCOPED: &str = "allow-cluster-scoped";
 /// Prefix of all keys that are Pilotage's own.
 pub const KEY_PREFIX: &str = "pilotage.dev/";
 
-/// On the record of what a solution put into a target: the host that deploys it there.
+/// On the `ConfigMap` that records what a solution put into a target: the host that deploys it there.
 pub const DEPLOYED_FROM_ANNOTATION: &str = "pilotage.dev/deployed-from";
 
 /// The `ApplySet` standard: which set an object belongs to.
@@ -56,8 +57,8 @@ pub const APPLYSET_TOOLING: &str = "applyset.kubernetes.io/tooling";
 /// The `ApplySet` standard: the kinds that a set contains, as `Kind.group`, comma-separated.
 pub const APPLYSET_GROUP_KINDS: &str = "applyset.kubernetes.io/contains-group-kinds";
 
-/// The Artifact that holds one version of one solution. Solution names have no dots, so that the
-/// version is what follows the last `-` before the first dot, and no two pairs share a name.
+/// The name of the Artifact that holds one version of one solution. Solution names have no dots. So the version is what follows the last
+/// `-` before the first dot, and no two pairs share a name.
 pub fn artifact_name(solution: &str, version: &str) -> String {
     format!("{solution}-{version}")
 }
@@ -67,7 +68,7 @@ pub fn sharing_name(pipeline: &str) -> String {
     format!("pilotage-deploy-{pipeline}")
 }
 
-/// The object in the target that names the set of what a solution put there.
+/// The name of the `ConfigMap` in the target that records what a solution put there.
 pub fn applyset_parent_name(solution: &str) -> String {
     format!("pilotage-{solution}")
 }
@@ -82,7 +83,7 @@ pub fn service_account(username: &str) -> Option<(&str, &str)> {
     username.strip_prefix("system:serviceaccount:")?.split_once(':')
 }
 
-/// Eight hexadecimal digits that tell texts apart where a name has no room for the whole of them. Not for secrets.
+/// Eight hexadecimal digits that tell texts apart, if a name has no room for the whole text. Not for secrets.
 pub fn short_hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(4).fold(String::new(), |mut hash, byte| {

@@ -20,7 +20,7 @@ use super::reference::{SecretKeyReference, SecretReference, Subject};
     namespaced,
     status = "PipelineStatus",
     derive = "PartialEq",
-    doc = "Links development environments with 1 to 7 stages, in order, and says with whom the way through them is shared. It may exist before it can run: the condition Ready says why it can't yet.",
+    doc = "Links development environments with 1 to 7 stages, in order, and says who may ask for deployments through them. It may exist before it can run: the condition Ready says what is missing.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -39,7 +39,7 @@ use super::reference::{SecretKeyReference, SecretReference, Subject};
         name = "Sinks",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"SinksDelivering\")].reason",
-        description = "Whether its sinks take what is sent; empty without sinks"
+        description = "Whether its sinks accept what is sent; empty without sinks"
     ),
     printcolumn(
         name = "Message",
@@ -52,25 +52,26 @@ use super::reference::{SecretKeyReference, SecretReference, Subject};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PipelineSpec {
-    /// What it is for.
+    /// What the pipeline is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// The names of the development Environments that solutions may come from.
+    /// The names of the Environments of type Development that solutions may come from. The pipeline is not ready without one.
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub development_environments: Vec<String>,
-    /// The repositories of OCI registries that requests to the first stage may take an artifact from, in place of an export.
+    /// The repositories of OCI registries from which requests to the first stage may take an artifact, in place of an export.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["url".into()]))]
     pub artifact_repositories: Vec<ArtifactRepository>,
-    /// Who may ask for deployments through this pipeline. Becomes a Role and a `RoleBinding` in the host.
+    /// Who may ask for deployments through this pipeline. The operator makes a Role and `RoleBindings` in the host from this list. Left
+    /// out: nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub shared_with: Vec<Subject>,
-    /// What those it is shared with may read of the host.
+    /// What the subjects of `sharedWith` may read of the host: `Private` (nothing) or `Shared` (its requests).
     #[serde(default)]
     pub visibility: Visibility,
     /// Where `CloudEvents` about this pipeline's requests are sent.
@@ -78,13 +79,13 @@ pub struct PipelineSpec {
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["url".into()]))]
     pub sinks: Vec<Sink>,
-    /// Whether a version that is not higher than the one that runs in the target may be deployed.
+    /// Whether a version that is not higher than the one in the target may be deployed.
     #[serde(default)]
     pub allow_redeployments: bool,
-    /// Emergency stop: while true nothing new starts deploying; what deploys already, finishes.
+    /// Emergency stop: while true, nothing new starts to deploy. Deployments that have started finish.
     #[serde(default)]
     pub suspend: bool,
-    /// How long ended requests and artifacts shall be kept. Reserved: it is checked and stored, and not acted on yet; all are kept.
+    /// How long ended requests and artifacts should be kept. Reserved: it is checked and stored, and not acted on yet; all are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
 }
@@ -92,14 +93,14 @@ pub struct PipelineSpec {
 /// What the makers of a pipeline see of the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Visibility {
-    /// They create and cancel requests, and read nothing; their window is the Solution in their own namespace.
+    /// They create and cancel requests, and read nothing of the host. They follow their requests on the Solution in their own namespace.
     #[default]
     Private,
     /// They may also read and patch the host's requests.
     Shared,
 }
 
-/// A repository of an OCI registry, or all that are below a path.
+/// A repository of an OCI registry, or all repositories below a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(r"self.url.matches('^oci://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$')")
@@ -107,20 +108,20 @@ pub enum Visibility {
 #[x_kube(validation = Rule::new("!self.?plainHttp.orValue(false) || !(has(self.credentialsSecretRef) || has(self.certificateAuthority))")
     .message("plainHttp goes without credentialsSecretRef and certificateAuthority: credentials are never sent over http"))]
 pub struct ArtifactRepository {
-    /// For example `oci://registry.example.test/team`: this repository and all below it. A part of a name is no prefix: `team-b` is not
-    /// below `team`.
+    /// The repository, for example `oci://registry.example.test/team`. It covers this repository and all below it, by whole parts of the
+    /// path: `team-b` is not below `team`.
     #[schemars(length(min = 7, max = 1024))]
     pub url: String,
-    /// Credentials, in a Secret of the host of type `kubernetes.io/dockerconfigjson` that the operator may get. They are sent only to hosts
-    /// that the Secret has an entry for.
+    /// Credentials, in a Secret of the host of type `kubernetes.io/dockerconfigjson`. The operator must be able to get the Secret.
+    /// Credentials are sent only to hosts that the Secret has an entry for. Left out: the registry is read without credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretReference>,
-    /// The certificate authority of the registry (PEM), in place of those that the operator's machine trusts.
+    /// The certificate authority of the registry (PEM). It replaces those that the operator's machine trusts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32_768))]
     pub certificate_authority: Option<String>,
-    /// Speak http and not https: for a registry without anything secret, in a network that is trusted. Whoever is on the way decides what a
-    /// tag means.
+    /// Use http, not https: for a registry without secret content, in a trusted network. Anybody between the operator and the registry can
+    /// decide what a tag means.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,
 }
@@ -131,38 +132,39 @@ pub struct ArtifactRepository {
 #[x_kube(validation = Rule::new(r"self.url.matches('^https?://[^/?#@\\s]+([/?][^#\\s]*)?$')")
     .message("url is http:// or https://, a host, and a path where one is wanted; no user, password or fragment"))]
 pub struct Sink {
-    /// Where events are posted. Everybody who may read the pipeline sees it: a token does not belong here.
+    /// Where events are posted. Everybody who may read the pipeline sees it, so don't put a token into it.
     #[schemars(length(min = 8, max = 2048))]
     pub url: String,
-    /// The key that deliveries are signed with (Standard Webhooks, `whsec_…`), in a Secret of the host that the operator may get.
+    /// The key with which deliveries are signed (Standard Webhooks, `whsec_…`), in a Secret of the host. The operator must be able to get
+    /// the Secret. Left out: deliveries are not signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_secret_ref: Option<SecretKeyReference>,
-    /// The triggers that are sent; left out, all.
+    /// The triggers that are sent. Left out: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub triggers: Vec<Trigger>,
 }
 
-/// What happened to a request, in the order in which it happens.
+/// What happened to a request. The order is the order in which it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Trigger {
-    /// It was made.
+    /// The operator has noticed the request.
     OnDeploymentRequested,
-    /// Its approval gate opened.
+    /// The approval gate opened.
     OnApprovalStarted,
-    /// Its approval was decided.
+    /// The approval was decided.
     OnApprovalCompleted,
-    /// Its pre-deployment gate opened.
+    /// The pre-deployment gate opened.
     OnPreDeploymentStarted,
-    /// Its pre-deployment step was decided.
+    /// The pre-deployment step was decided.
     OnPreDeploymentCompleted,
-    /// It claimed its target.
+    /// The request claimed its target.
     OnDeploymentStarted,
-    /// It ended.
+    /// The request ended, however it ended.
     OnDeploymentCompleted,
 }
 
-/// How long records shall be kept. Reserved: not acted on yet.
+/// How long records should be kept. Reserved: not acted on yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(super::schedule::rule("self.schedule")).message(super::schedule::FORM))]
@@ -171,7 +173,7 @@ pub struct Retention {
     /// When old records would be removed, as a cron expression of five fields.
     #[schemars(length(min = 9, max = 128))]
     pub schedule: String,
-    /// The IANA time zone of the schedule; UTC where left out.
+    /// The IANA time zone of the schedule. Left out: UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
@@ -191,7 +193,7 @@ pub struct RequestRetention {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub max_age: Option<String>,
-    /// How many would be kept at most.
+    /// The highest number of ended requests that would be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_count: Option<i32>,
@@ -221,20 +223,20 @@ pub struct PipelineStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = MAX_SUMMARY))]
     pub summary: String,
-    /// The stages in order: each after its previous one.
+    /// The stages in order, each after its previous one. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub stages: Vec<StageSummary>,
-    /// How many further stages there are that are not listed.
+    /// How many more stages there are.
     #[serde(default, skip_serializing_if = "super::plan::is_zero")]
     pub stages_omitted: i32,
-    /// How far each sink has been told.
+    /// What each sink has been told, and what still has to be sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["url".into()]))]
     pub sinks: Vec<SinkStatus>,
-    /// `Ready` (the summary), `Shared` (where it is shared), `SinksDelivering` (where it has sinks), `Reconciling` and `Stalled`.
+    /// `Ready` (the summary), `Shared` (if it is shared), `SinksDelivering` (if it has sinks), `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -248,70 +250,70 @@ pub struct StageSummary {
     /// The stage's name.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// The stage that comes before it; left out on the head.
+    /// The stage that comes before it. Left out on the first stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub previous_stage: Option<String>,
     /// The Environment that it deploys to.
     #[schemars(length(max = 253))]
     pub target_environment: String,
-    /// Whether the stage is ready.
+    /// Whether the stage can deploy: its condition `Ready` is `True`.
     pub ready: bool,
 }
 
 /// The most characters of why a sink could not be told.
 pub const MAX_ERROR: usize = 4096;
 
-/// How far a sink has been told.
+/// What a sink has been told, and what still has to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkStatus {
-    /// The sink.
+    /// The sink's `url` in the spec.
     #[schemars(length(max = 2048))]
     pub url: String,
-    /// How many requests have triggers that wait to be sent.
+    /// How many requests have triggers that still have to be sent.
     #[serde(default)]
     pub waiting: i32,
-    /// Since when triggers could not be delivered; left out while all is well.
+    /// Since when deliveries fail. Left out while they succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub failing_since: Option<Timestamp>,
-    /// Why not.
+    /// Why the last delivery failed. Left out while deliveries succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_ERROR))]
     pub last_error: Option<String>,
-    /// What it has been told, so that whoever leads next goes on from there.
+    /// What the sink has been told. The next leader continues from here.
     pub cursor: SinkCursor,
 }
 
 /// The most requests in each list of a cursor.
 pub const MAX_REQUESTS: usize = 1000;
 
-/// What a sink has been told. Requests made before `since` are told whole, but for those in `open`; of the others, those in `done`.
+/// What a sink has been told. Of requests created before `since`, everything except those in `open`; of newer requests, those in `done`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SinkCursor {
-    /// Requests made before are told whole, but for those in `open`.
+    /// The sink has been told everything of requests created before this time, except those in `open`.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub since: Timestamp,
-    /// Requests of which something may still happen, or wait.
+    /// Requests of which the sink has been told a part, or of which something may still happen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_REQUESTS))]
     pub open: Vec<OpenRequest>,
-    /// The uids of requests made since then that are told whole.
+    /// The uids of requests created after `since` of which the sink has been told everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_REQUESTS), inner(length(max = 64)))]
     pub done: Vec<String>,
 }
 
-/// A request that a sink has been told of in part. By its uid alone: makers read their pipeline, and not the requests of others.
+/// A request of which a sink has been told a part. It has only the uid: makers read their pipeline, but not the requests of others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenRequest {
-    /// Its uid.
+    /// The uid of the request.
     #[schemars(length(max = 64))]
     pub uid: String,
-    /// The trigger that was delivered last; left out where none was.
+    /// The trigger that was delivered last. Left out if none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Trigger>,
 }

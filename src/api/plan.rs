@@ -26,35 +26,35 @@ pub const MAX_MESSAGE: usize = 2048;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// Hash over everything that an approval covers: request, artifact, settings, target, delegate, stage,
-    /// the artifact that is replaced, the objects that are deleted, recreated, adopted or let go, and those that belong to the whole cluster.
+    /// Hash over everything that an approval covers: request, artifact, settings, target, delegate, stage, the artifact that is replaced,
+    /// the objects that are deleted, recreated, adopted or released, and those that are cluster-scoped.
     #[schemars(length(max = 71))]
     pub hash: String,
-    /// The artifact's digest.
+    /// The digest of the artifact that is deployed.
     #[schemars(length(max = 71))]
     pub artifact_digest: String,
-    /// The digest of the settings.
+    /// The digest over the values of the environment variables and connection references.
     #[schemars(length(max = 71))]
     pub settings_digest: String,
-    /// The uid of the target namespace.
+    /// The uid of the target namespace. A namespace that is created again under the same name has another one.
     #[schemars(length(max = 128))]
     pub environment_id: String,
-    /// The uid of the Stage.
+    /// The uid of the Stage. A stage that is created again under the same name has another one.
     #[serde(rename = "stageUID")]
     #[schemars(length(max = 128))]
     pub stage_uid: String,
-    /// The identity that will deploy.
+    /// The user name of the identity that will deploy.
     #[schemars(length(max = 1024))]
     pub delegate: String,
-    /// The digest of the artifact that is replaced.
+    /// The digest of the artifact that is replaced. Left out if nothing is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub replaces: Option<String>,
-    /// The version that is replaced.
+    /// The version that is replaced. Left out if nothing is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub replaces_version: Option<String>,
-    /// What is done when the deployment fails, as the stage asked for it when the plan was made.
+    /// What happens if the deployment fails, as the stage said when the plan was made. Left out: `Keep`.
     #[serde(default, skip_serializing_if = "is_keep")]
     pub on_failure: OnFailure,
     /// The uid of the Environment.
@@ -65,7 +65,7 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = MAX_TERMS))]
     pub terms: String,
-    /// The digest of the list of all objects that are deleted, created anew or belong to the whole cluster.
+    /// The digest of the list of all objects that are deleted, created anew or cluster-scoped.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 71))]
     pub marked_digest: String,
@@ -78,41 +78,41 @@ pub struct Plan {
     /// How many objects will be deleted.
     #[serde(default)]
     pub delete: i32,
-    /// How many objects will be deleted and created anew, because a field of theirs can't be changed.
+    /// How many objects will be deleted and created anew, because one of their fields is immutable.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub recreate: i32,
-    /// How many objects that the solution did not put there will be adopted, as their owner marked them.
+    /// How many objects that the solution did not put there will be adopted, because their owner marked them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub adopt: i32,
-    /// How many objects that were adopted will be let go, as the version does not have them.
+    /// How many adopted objects will be released, because the version does not have them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub release: i32,
-    /// How many objects stay as they are.
+    /// How many objects are not written, because they are as they should be.
     #[serde(default)]
     pub unchanged: i32,
-    /// The objects that change: all that are deleted, created anew, adopted or let go, and the first of the others.
+    /// The objects that change: all that are deleted, created anew, adopted or released, and the first of the others. At most 200.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_OBJECTS))]
     pub objects: Vec<PlannedObject>,
-    /// How many further objects change that are not listed.
+    /// How many more objects change.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub objects_omitted: i32,
-    /// How many fields change whose values are not shown, as too many or too long ones do.
+    /// How many changed fields are listed without their values, because there are too many values or they are too long.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub values_omitted: i32,
-    /// Secrets and `ServiceAccounts` of the target that the solution uses and its objects there do not use yet; optional ones count
-    /// whether they are there or not.
+    /// Secrets and `ServiceAccounts` of the target that the solution uses and its objects there do not use yet. Optional ones count whether
+    /// they exist or not. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_ACCESS))]
     pub access: Vec<AccessedObject>,
-    /// How many further ones it uses that are not listed.
+    /// How many more Secrets and `ServiceAccounts` it uses.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub access_omitted: i32,
-    /// What speaks against the deployment, one entry an object.
+    /// What the approver should know, and what prevents the deployment, one entry for each object. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub results: Vec<PlanResult>,
-    /// How many further findings there are that are not listed.
+    /// How many more findings there are.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub results_omitted: i32,
 }
@@ -127,7 +127,7 @@ pub(super) fn is_zero(value: &i32) -> bool {
     *value == 0
 }
 
-/// What is done with an object.
+/// What the deployment does with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum PlannedAction {
     /// It does not exist and will be created.
@@ -136,13 +136,13 @@ pub enum PlannedAction {
     Update,
     /// It exists, the new version does not have it, and it will be deleted.
     Delete,
-    /// It exists, a field that changes can't be changed, and it will be deleted and created anew.
+    /// It exists, the version changes an immutable field, and it will be deleted and created anew.
     Recreate,
-    /// It exists, was not put there by the solution, and its owner marked it as to be adopted: it is changed, and never deleted.
+    /// It exists, the solution did not put it there, and its owner marked it for adoption: it is changed, and never deleted.
     Adopts,
-    /// It was adopted, and the new version does not have it: it stays, without what the solution set in it.
+    /// It was adopted, and the new version does not have it: it stays, without the fields that the solution set.
     Releases,
-    /// It is as it shall be.
+    /// It is as it should be, and is not written.
     Unchanged,
 }
 
@@ -150,43 +150,43 @@ pub enum PlannedAction {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedObject {
-    /// What is done with it.
+    /// What the deployment does with the object.
     pub action: PlannedAction,
-    /// Its API version.
+    /// The object's API version, for example `apps/v1`.
     #[schemars(length(max = 316))]
     pub api_version: String,
-    /// Its kind.
+    /// The object's kind, for example `Deployment`.
     #[schemars(length(max = 63))]
     pub kind: String,
-    /// Its name.
+    /// The object's name.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Whether it belongs to the whole cluster and not to the target's namespace.
+    /// Whether the object is cluster-scoped. If not, it is in the target's namespace.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cluster_scoped: bool,
-    /// The fields that change, as JSON pointers; the first of them.
+    /// The fields that change, as JSON pointers. The first 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_FIELDS), inner(length(max = MAX_POINTER)))]
     pub fields: Vec<String>,
-    /// What these fields hold before and after, as far as values are shown: what is named as secrets are is not, and of all objects
-    /// together 64 KiB at most.
+    /// The values of these fields before and after. Values of fields with names like those of secrets are hidden. The values of all objects
+    /// together have at most 64 KiB.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_FIELDS))]
     pub changes: Vec<FieldChange>,
 }
 
-/// The values of a field that changes. A text stands as it is, anything else as JSON.
+/// The values of a field that changes. A text is shown as it is, anything else as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldChange {
     /// The field, as a JSON pointer.
     #[schemars(length(max = MAX_POINTER))]
     pub field: String,
-    /// What it holds now; absent where it is not there.
+    /// The value now. Left out if the field does not exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_VALUE))]
     pub old: Option<String>,
-    /// What it will hold; absent where it goes.
+    /// The value after the deployment. Left out if the field is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_VALUE))]
     pub new: Option<String>,
@@ -196,31 +196,31 @@ pub struct FieldChange {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessedObject {
-    /// `Secret` or `ServiceAccount`.
+    /// What the target provides: `Secret` or `ServiceAccount`.
     #[schemars(length(max = 63))]
     pub kind: String,
-    /// Its name.
+    /// The name of the Secret or `ServiceAccount` in the target.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// The object of the solution that uses it.
+    /// The object of the solution that uses it, by kind and name.
     #[schemars(length(max = 400))]
     pub used_by: String,
 }
 
-/// Something that speaks against a deployment.
+/// Something that the approver should know, or that prevents the deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanResult {
-    /// The object's kind, or what else it is about.
+    /// The kind of the object that this is about, or another word for what it is about.
     #[schemars(length(max = 63))]
     pub kind: String,
-    /// The object's name.
+    /// The name of the object that this is about.
     #[schemars(length(max = MAX_NAME))]
     pub name: String,
-    /// Why, in one word.
+    /// What was found, in one CamelCase word for programs.
     #[schemars(length(max = 128))]
     pub reason: String,
-    /// Why, and what to do about it.
+    /// What was found, and what to do about it.
     #[schemars(length(max = MAX_MESSAGE))]
     pub message: String,
 }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyReference {
-    /// The Secret's name.
+    /// The Secret's name, in the host namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// The key in its `data`.
+    /// The key in the Secret's `data`.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }
@@ -19,17 +19,17 @@ pub struct SecretKeyReference {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretReference {
-    /// The Secret's name.
+    /// The Secret's name, in the host namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 }
 
-/// Who a subject is.
+/// What a subject is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum SubjectKind {
-    /// A person, by the name that the API server authenticates.
+    /// A person, by the user name that the API server authenticates.
     User,
-    /// A group of the API server's authenticator.
+    /// A group that the API server's authenticator assigns.
     Group,
     /// A `ServiceAccount`, with its namespace.
     ServiceAccount,
@@ -41,29 +41,29 @@ pub enum SubjectKind {
 #[x_kube(validation = Rule::new("(self.kind == 'ServiceAccount') == has(self.__namespace__)")
     .message("namespace is for kind ServiceAccount, and required there"))]
 pub struct Subject {
-    /// `User`, `Group` or `ServiceAccount`.
+    /// What the subject is: `User`, `Group` or `ServiceAccount`.
     pub kind: SubjectKind,
-    /// The subject's name.
+    /// The user name, the group, or the name of the `ServiceAccount`.
     #[schemars(length(min = 1, max = 1024))]
     pub name: String,
-    /// The namespace of a `ServiceAccount`.
+    /// The namespace of the `ServiceAccount`. Required for `ServiceAccount`, forbidden otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
 }
 
-/// An identity as the API server authenticated it. Filled by admission from the caller; leave it out.
+/// An identity as the API server authenticated it. Admission fills it from the caller; leave it out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
     /// The user name, for example `dana@example.test` or `system:serviceaccount:ci:deployer`.
     #[schemars(length(min = 1, max = 1024))]
     pub username: String,
-    /// The user's uid, where the authenticator gives one.
+    /// The user's uid. Left out if the authenticator gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub uid: Option<String>,
-    /// The user's groups.
+    /// The user's groups, as the API server authenticated them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(max = 512)))]
     pub groups: Vec<String>,

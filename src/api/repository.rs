@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-/// A repository, or all that are below a path.
+/// A repository, or all repositories below a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Repository {
     /// The registry: a host, and a port where one is named.
     pub registry: String,
-    /// The path in it; empty for all of the registry.
+    /// The path in the registry. Empty for the whole registry.
     pub path: String,
 }
 
 impl Repository {
-    /// Reads `oci://HOST[:PORT][/PATH]`. The schema lets nothing else through; what does not come from there is checked here all the same,
-    /// as a URL is made of it.
+    /// Reads `oci://HOST[:PORT][/PATH]`. The schema accepts only this form. It is checked again here for other callers, because a URL is
+    /// built from the result.
     pub fn parse(url: &str) -> Option<Self> {
         let rest = url.strip_prefix("oci://")?;
         let (registry, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -48,7 +48,7 @@ impl fmt::Display for Repository {
     }
 }
 
-/// The one of `listed` that covers a repository most closely.
+/// The most specific entry of `listed` that covers a repository.
 pub fn covering<'a>(listed: impl IntoIterator<Item = &'a str>, wanted: &Repository) -> Option<&'a str> {
     let covers = |url: &&str| Repository::parse(url).is_some_and(|listed| listed.covers(wanted));
     listed.into_iter().filter(covers).max_by_key(|url| url.len())

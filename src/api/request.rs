@@ -8,15 +8,15 @@ use super::reference::{Identity, SolutionVersion, SubjectKind};
 use super::request_status::DeploymentRequestStatus;
 use super::settings::DeploymentSettings;
 
-/// What is said of a second decision: that a decision is final, who made it, and what it was. Admission sees to it that `by` is there; an
-/// expression that allows for its absence would cost more than one may.
+/// The message for a second decision: a decision is final, who made it, and what it was. Admission guarantees that `by` is set. An
+/// expression that checks for it would exceed the cost limit.
 fn decided(key: &str) -> Message {
     Message::Expression(format!(
         "'status.{key} is written once: it was decided already, ' + oldSelf.status.{key}.decision + ' by ' + oldSelf.status.{key}.by"
     ))
 }
 
-/// What is asked for. It can't be changed afterwards, but for `cancel` and `scheduledTime`.
+/// What is asked for. After creation only `cancel` and `scheduledTime` can be changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "pilotage.dev",
@@ -79,45 +79,46 @@ fn decided(key: &str) -> Message {
         .message("scheduledTime is a time of RFC 3339, for example 2026-12-01T06:00:00Z")
 )]
 pub struct DeploymentRequestSpec {
-    /// The Pipeline, of the same namespace.
+    /// The Pipeline to deploy through, in the same namespace.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub pipeline: String,
     /// The Stage of that pipeline to deploy to.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub stage: String,
-    /// The solution and its version.
+    /// The solution, and the version of it to deploy.
     pub solution: SolutionVersion,
-    /// First stages: the development Environment to export from. May be left out where the pipeline
-    /// links just one. Later stages deploy what the first stage exported.
+    /// First stages: the development Environment to export from. May be left out if the pipeline links just one. Later stages deploy what
+    /// the first stage exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub source_environment: Option<String>,
-    /// First stages: an artifact that another system pushed to a registry, in place of an export.
+    /// First stages: an artifact that another system pushed to a registry. It takes the place of an export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactSource>,
-    /// Values for the solution's environment variables and connection references.
+    /// Values for the solution's environment variables and connection references. Stored in plain text: don't put secret values here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment_settings: Option<DeploymentSettings>,
-    /// With whom the deployed solution is shared in the target, as far as the stage allows.
+    /// With whom the delegate shares the deployed solution in the target after the deployment. The stage's `sharing` must allow each entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub share_with: Vec<ShareGrant>,
-    /// Anything the approver should know.
+    /// Text for the approver, for example what this version changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub notes: Option<String>,
-    /// The person on whose behalf a program asks. Shown, not verified.
+    /// The person on whose behalf a program asks. Reported by the requester; shown, not verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub on_behalf_of: Option<String>,
-    /// The earliest time to deploy (RFC 3339). May be changed until the approval is decided.
+    /// The earliest time to deploy (RFC 3339, without fractions of a second). Left out: at once. Can be changed until the approval is
+    /// decided or the deployment has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub scheduled_time: Option<String>,
-    /// Set to true to withdraw the request before it deploys. Can't be taken back.
+    /// Set to true to withdraw the request before it deploys. You can't take it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel: bool,
-    /// Who asks. Filled by admission from the caller; leave it out.
+    /// Who asks. Admission fills it from the caller, and refuses anybody else; leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_by: Option<Identity>,
 }
@@ -126,7 +127,7 @@ pub struct DeploymentRequestSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactSource {
-    /// An OCI artifact.
+    /// The repository, and the tag or digest in it.
     pub oci: OciSource,
 }
 
@@ -139,20 +140,20 @@ pub struct ArtifactSource {
 #[x_kube(validation = Rule::new(r"!has(self.tag) || self.tag.matches('^[a-zA-Z0-9_][a-zA-Z0-9._-]*$')").message("tag is made of letters, digits, . _ and -"))]
 #[x_kube(validation = Rule::new("!has(self.digest) || self.digest.matches('^sha256:[a-f0-9]{64}$')").message("digest is sha256: and 64 hexadecimal digits in lower case"))]
 pub struct OciSource {
-    /// The repository, for example `oci://registry.example.test/team/orders`; one that the pipeline's `artifactRepositories` lists.
+    /// The repository, for example `oci://registry.example.test/team/orders`. The pipeline's `artifactRepositories` must list it.
     #[schemars(length(min = 7, max = 1024))]
     pub url: String,
-    /// A tag; resolved to a digest once, before anybody is asked to approve.
+    /// A tag. The operator resolves it to a digest once, before anybody is asked to approve. Give either a tag or a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub tag: Option<String>,
-    /// A digest, for example `sha256:…`.
+    /// The digest of the manifest, `sha256:` and 64 hexadecimal digits. Give either a tag or a digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 71, max = 71))]
     pub digest: Option<String>,
 }
 
-/// A share that the delegate makes in the target after the deployment.
+/// One `RoleBinding` that the delegate makes in the target after the deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("(self.kind == 'ServiceAccount') == has(self.__namespace__)")
@@ -160,16 +161,16 @@ pub struct OciSource {
 #[x_kube(validation = Rule::new("!self.name.startsWith('system:')")
     .message("nothing is shared with users and groups of the system (system:…), which are everybody, or the cluster itself: name your own, and a ServiceAccount by kind ServiceAccount"))]
 pub struct ShareGrant {
-    /// `User`, `Group` or `ServiceAccount`.
+    /// What the subject is: `User`, `Group` or `ServiceAccount`.
     pub kind: SubjectKind,
-    /// The subject's name.
+    /// The user name, the group, or the `ServiceAccount` that gets the rights. Names of `system:…` are refused.
     #[schemars(length(min = 1, max = 1024))]
     pub name: String,
-    /// The namespace of a `ServiceAccount`.
+    /// The namespace of the `ServiceAccount`. Required for `ServiceAccount`, forbidden otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
-    /// The `ClusterRole` that is bound in the target.
+    /// The `ClusterRole` that the subject gets in the target namespace.
     #[schemars(length(min = 1, max = 253))]
     pub cluster_role: String,
 }

@@ -36,7 +36,7 @@ pub mod condition_types {
     pub const STALLED: &str = "Stalled";
 }
 
-/// What became of the request. The decisions belong to approvers, all else to the operator.
+/// What became of the request. Approvers write the decisions; the operator writes everything else.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentRequestStatus {
@@ -46,7 +46,7 @@ pub struct DeploymentRequestStatus {
     /// Gate 1, decided by a holder of `approve` on the stage. Written once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_export_step: Option<StepDecision>,
-    /// Gate 2, decided by the delegate, or by whom the stage names. Written once.
+    /// Gate 2, decided by the delegate, or by the approvers that the stage names. Written once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Approval>,
     /// Gate 3, decided by a holder of `approve` on the stage. Written once.
@@ -59,37 +59,36 @@ pub const MAX_ERRORS: usize = 64;
 /// The most characters of why a deployment is rolled back.
 pub const MAX_ROLLBACK_MESSAGE: usize = 4096;
 
-/// The part of the status that the operator writes. It has no decisions in it, so that no write of the
-/// operator can carry one.
+/// The part of the status that the operator writes. It contains no decisions, so no write of the operator can carry one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunStatus {
     /// The generation that this status was made on; -1 before the first time.
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
-    /// Where it is, in one word for people: Pending, `AwaitingPreExportStep`, `AwaitingApproval`,
-    /// `AwaitingPreDeploymentStep`, Queued, Deploying, `RollingBack`, Succeeded, Failed, Rejected or Canceled. Programs read the conditions.
+    /// Where the request is, in one word for people: Pending, `AwaitingPreExportStep`, `AwaitingApproval`, `AwaitingPreDeploymentStep`,
+    /// Queued, Deploying, `RollingBack`, Succeeded, Failed, Rejected or Canceled. Programs read the conditions.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub phase: String,
-    /// What it waits for, or how it ended, in one short line for tables; the message of the condition `Succeeded` says it in full.
+    /// What the request waits for, or how it ended, in one short line for tables. The message of the condition `Succeeded` says it in full.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 128))]
     pub waiting_for: String,
-    /// What the tag of `spec.artifact.oci` means for this request: the repository and a digest. Written once, before anybody is asked.
+    /// The repository and the digest that the tag of `spec.artifact.oci` means for this request. Written once, before anybody is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1200))]
     pub source: Option<String>,
-    /// The artifact that is deployed.
+    /// The Artifact that is deployed. Set once it is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactReference>,
-    /// What the deployment will do, or did.
+    /// What the deployment will do, or did. Approvals are bound to its hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
-    /// The gates that were opened, each written once, when it opens.
+    /// The gates that were opened. The operator writes each once, when it opens.
     #[serde(default, skip_serializing_if = "GateStatus::is_empty")]
     pub gates: GateStatus,
-    /// The identity that deployed.
+    /// The user name of the identity that deploys. Set when the request claims its target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub deployed_by: Option<String>,
@@ -97,22 +96,22 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     pub approved_by: Option<String>,
-    /// When the request claimed its target and began to deploy.
+    /// When the request claimed its target and began to deploy. From then on it can't be canceled or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub start_time: Option<Timestamp>,
-    /// When it ended. From then on the whole status is frozen.
+    /// When the request ended. From then on the whole status is frozen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub end_time: Option<Timestamp>,
-    /// The way back that was begun when the deployment failed. Written before the first write of it.
+    /// The rollback that was started when the deployment failed. Written before the first write of the rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<Rollback>,
-    /// What failed in the target, one entry an object.
+    /// What failed in the target, one entry for each object. At most 64; `errorsOmitted` counts the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_ERRORS))]
     pub errors: Vec<ObjectError>,
-    /// How many further objects failed that are not listed.
+    /// How many more objects failed.
     #[serde(default, skip_serializing_if = "super::plan::is_zero")]
     pub errors_omitted: i32,
     /// `Accepted`, `PreExportStepCompleted`, `Exported`, `Validated`, `Approved`, `PreDeploymentStepCompleted`, `Deployed`, `Shared`,
@@ -123,23 +122,23 @@ pub struct RunStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// The way back to the version that was replaced.
+/// The rollback to the version that was replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollback {
     /// The version that is restored.
     #[schemars(length(max = 63))]
     pub version: String,
-    /// The digest of its artifact.
+    /// The digest of the restored version's artifact.
     #[schemars(length(max = 71))]
     pub digest: String,
-    /// Since when.
+    /// When the rollback started.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub since: Timestamp,
-    /// Why the deployment failed, in one word.
+    /// Why the deployment failed, in one CamelCase word for programs.
     #[schemars(length(max = 316))]
     pub reason: String,
-    /// Why the deployment failed.
+    /// Why the deployment failed, for people.
     #[schemars(length(max = MAX_ROLLBACK_MESSAGE))]
     pub message: String,
 }
@@ -148,10 +147,10 @@ pub struct Rollback {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactReference {
-    /// Its name.
+    /// The name of the Artifact, in the same namespace.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// Its digest.
+    /// `sha256:` and the hash over the artifact's canonical bytes.
     #[schemars(length(max = 71))]
     pub digest: String,
 }
@@ -160,16 +159,16 @@ pub struct ArtifactReference {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectError {
-    /// The object's kind.
+    /// The kind of the object that failed.
     #[schemars(length(max = 63))]
     pub kind: String,
-    /// The object's name.
+    /// The name of the object that failed.
     #[schemars(length(max = plan::MAX_NAME))]
     pub name: String,
-    /// Why, in one word.
+    /// Why it failed, in one CamelCase word for programs.
     #[schemars(length(max = 128))]
     pub reason: String,
-    /// Why, for people.
+    /// Why it failed, and what to do about it.
     #[schemars(length(max = plan::MAX_MESSAGE))]
     pub message: String,
 }
@@ -196,30 +195,31 @@ impl GateStatus {
     }
 }
 
-/// An opened gate: what admission needs to judge a decision, pinned.
+/// An opened gate. It pins what admission needs to check a decision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Gate {
-    /// The delegate, where it may decide. Left out at the other gates, which any holder of `approve` on the stage decides.
+    /// The user name of the delegate, if the delegate may decide. Left out at gates 1 and 3, which any holder of `approve` on the stage
+    /// decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub approver: Option<String>,
-    /// The uid of that user, where it has one.
+    /// The uid of that user. Left out if it has none.
     #[serde(rename = "approverUID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub approver_uid: Option<String>,
-    /// Who else may decide, as the stage named them when the gate opened.
+    /// Who else may decide, as the stage named them when the gate opened. People who are named later decide later requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub approvers: Vec<Approver>,
-    /// The hash of the plan that is decided on; left out before there is a plan.
+    /// The hash of the plan that is decided on. Left out if there is no plan yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub plan_hash: Option<String>,
-    /// Whether the requester may decide.
+    /// Whether the requester may decide, as the stage said when the gate opened.
     #[serde(default)]
     pub allow_self_approval: bool,
-    /// When it was opened.
+    /// When the gate was opened. The stage's `gates.timeout` counts from here.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub opened_at: Timestamp,
 }
@@ -248,9 +248,9 @@ pub enum StepOutcome {
 // A decision can't be taken back: what the schema does not know is not dropped, so that admission sees it and refuses.
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct Approval {
-    /// `Approved` or `Rejected`.
+    /// `Approved`: this plan may be deployed as the delegate. `Rejected`: the request ends.
     pub decision: ApprovalDecision,
-    /// For the requester.
+    /// Text for the requester. It is shown on the Solution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub comments: Option<String>,
@@ -258,7 +258,7 @@ pub struct Approval {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "bounded_properties")]
     pub properties: BTreeMap<String, String>,
-    /// Who decided. Filled when left out; refused when it is not the caller.
+    /// Who decided. Admission fills it from the caller, and refuses anybody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub by: Option<String>,
@@ -266,7 +266,8 @@ pub struct Approval {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub on_behalf_of: Option<String>,
-    /// The hash of the plan that was decided on. Filled when left out; refused when it is another.
+    /// The hash of the plan that was decided on. Admission fills it if it is left out, and refuses another one. Programs should send the
+    /// hash that they showed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub plan_hash: Option<String>,
@@ -278,9 +279,9 @@ pub struct Approval {
 // A decision can't be taken back: what the schema does not know is not dropped, so that admission sees it and refuses.
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct StepDecision {
-    /// `Completed` or `Rejected`.
+    /// `Completed`: the request goes on. `Rejected`: the request ends.
     pub decision: StepOutcome,
-    /// For the requester.
+    /// Text for the requester. It is shown on the Solution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub comments: Option<String>,
@@ -288,7 +289,7 @@ pub struct StepDecision {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "bounded_properties")]
     pub properties: BTreeMap<String, String>,
-    /// Who decided. Filled when left out; refused when it is not the caller.
+    /// Who decided. Admission fills it from the caller, and refuses anybody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub by: Option<String>,

@@ -1,11 +1,11 @@
-//! The form of schedules, as far as the API server can tell it at admission: five fields of cron, each within its bounds. Which day a
-//! month has, and which time zones there are, is for the controllers to say (`policy::windows`).
+//! The form of schedules, as far as the API server can check it at admission: five fields of cron, each within its bounds. The controllers
+//! check which days a month has, and which time zones there are (`policy::windows`).
 
-/// What is said of a schedule of another form.
+/// The message for a schedule of another form.
 pub const FORM: &str = "schedule is five fields of cron: minute (0-59), hour (0-23), day of month (1-31), month (1-12 or JAN-DEC) and day of week \
     (0-7 or SUN-SAT), for example 0 17 * * 5; no seconds, no year, and the time zone is in timeZone";
 
-/// What is said of a time zone of another form.
+/// The message for a time zone of another form.
 pub const ZONE_FORM: &str = "timeZone is a name of the IANA database, for example Europe/Prague, or UTC";
 
 /// One field: a list of `*`, values and ranges, each with a step where one is wanted.
@@ -14,7 +14,7 @@ fn field(value: &str, other: &str) -> String {
     format!("({item})(,({item}))*")
 }
 
-/// The rule that a field of the schema holds a schedule of that form.
+/// The CEL rule that a field holds a schedule of that form.
 pub fn rule(path: &str) -> String {
     let minute = field("0*[0-5]?[0-9]", "");
     let hour = field("0*([01]?[0-9]|2[0-3])", "");
@@ -24,7 +24,7 @@ pub fn rule(path: &str) -> String {
     format!("{path}.upperAscii().matches('^ *{minute} +{hour} +{day} +{month} +{weekday} *$')")
 }
 
-/// The rule that an optional field of the schema holds what may be a time zone.
+/// The CEL rule that an optional field holds what may be a time zone.
 pub fn zone_rule(path: &str) -> String {
     format!("!has({path}) || {path}.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$')")
 }

@@ -1,4 +1,4 @@
-//! What a request sets, and what a solution lets it set.
+//! The settings that a solution defines, and the values that a request gives.
 
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -21,14 +21,14 @@ pub enum VariableType {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldTarget {
-    /// The object's API version; may be left out for the core group (`v1`).
+    /// The object's API version. May be left out for the core group (`v1`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 316))]
     pub api_version: Option<String>,
-    /// The object's kind.
+    /// The kind of the object, for example `ConfigMap`.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    /// The object's name.
+    /// The name of the object, in development and in the target.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// JSON pointer (RFC 6901) to the field, for example `/data/API_URL` or `/spec/replicas`.
@@ -40,51 +40,52 @@ pub struct FieldTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VariableDefinition {
-    /// The variable's name.
+    /// The variable's name. Requests refer to it.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// What it is for.
+    /// What the variable is for, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// The type that values are checked against.
+    /// The type of the value: `String`, `Number`, `Boolean` or `Json`. Values are checked against it.
     #[serde(rename = "type", default)]
     pub type_: VariableType,
     /// Whether a request must give a value.
     #[serde(default)]
     pub required: bool,
-    /// The value where a request gives none; without it the exported value stays.
+    /// The value if a request gives none, as text. Left out: the exported value stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub default: Option<String>,
-    /// The field that takes the value.
+    /// The field of an exported object that takes the value.
     pub target: FieldTarget,
 }
 
-/// A connection reference of a solution: a Secret that each target has under a name of its own.
+/// A connection reference of a solution: a Secret that has a different name in each target.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionDefinition {
-    /// The reference's name.
+    /// The reference's name. Requests refer to it.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The Secret that it stands for in development. Pods, Ingresses, Gateways and `ServiceAccounts` that name it are pointed at the target's.
+    /// The name of the Secret in development. At deployment, Pods, Ingresses, Gateways and `ServiceAccounts` that name it refer to the
+    /// target's Secret.
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: String,
-    /// Fields of custom resources that name the Secret too.
+    /// Fields of custom resources that also name the Secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub targets: Vec<FieldTarget>,
 }
 
-/// A connection reference: the name of a Secret that the target has, under a name of its own.
+/// The target's Secret for one connection reference.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionReference {
-    /// The reference's name.
+    /// The reference's name, as the Solution defines it.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The Secret of the target.
+    /// The name of the Secret in the target. Its owner must have offered it.
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: String,
 }
@@ -96,12 +97,12 @@ pub struct VariableValue {
     /// The variable's name, as the Solution defines it.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The value, as text; numbers, booleans and JSON are written as JSON.
+    /// The value, as text. Numbers, booleans and JSON are written as JSON. Not for secret values.
     #[schemars(length(max = 4096))]
     pub value: String,
 }
 
-/// What differs in this deployment.
+/// The settings of one deployment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.environmentVariables) || self.environmentVariables.map(v, v.name.size() + v.value.size()).sum() <= 65536")
@@ -123,10 +124,10 @@ pub struct DeploymentSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Dependency {
-    /// The other solution's name.
+    /// The name of the other solution, in the same target.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// A semver requirement, for example `>=2.1`.
+    /// The versions that satisfy the dependency, as a semver requirement, for example `>=2.1`.
     #[schemars(length(min = 1, max = 128))]
     pub version: String,
 }

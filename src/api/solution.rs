@@ -1,4 +1,4 @@
-//! `Solution`: what a developer ships, and their window on what becomes of it.
+//! `Solution`: what a developer ships, and the status in which they follow what becomes of it.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -10,7 +10,7 @@ use super::reference::GroupKind;
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 use super::{artifact, bounds};
 
-/// What is shipped: which objects, in which version, with which settings open.
+/// What is shipped: which objects, in which version, and which settings differ from stage to stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "pilotage.dev",
@@ -22,9 +22,9 @@ use super::{artifact, bounds};
     namespaced,
     status = "SolutionStatus",
     derive = "PartialEq",
-    doc = "What a developer ships from a development namespace: the selector of its components, its version, and the settings that differ from stage to stage. Its status shows all that happens to it, on every pipeline.",
+    doc = "What a developer ships from a development namespace: the selector of its components, its version, and the settings that differ from stage to stage. Its status shows what becomes of it, on every pipeline.",
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version", description = "The version in development"),
-    printcolumn(name = "Deployments", type_ = "string", json_path = ".status.summary", description = "For each stage what runs there, and what was asked for"),
+    printcolumn(name = "Deployments", type_ = "string", json_path = ".status.summary", description = "What runs in each stage, and what else was requested"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')")
         .message("a solution's name is a DNS label: at most 63 characters, no dots").field_path(".spec")
@@ -35,7 +35,7 @@ use super::{artifact, bounds};
 #[x_kube(validation = Rule::new("!has(self.selector) || !has(self.selector.matchLabels) || self.selector.matchLabels.all(key, key.size() <= 317)")
     .message("a label's key has at most 317 characters"))]
 pub struct SolutionSpec {
-    /// The version in development: semver, lower case, without build metadata. Raise it for every change that shall be shipped.
+    /// The version in development: semver, lower case, without build metadata. Raise it for every change that you want to ship.
     #[schemars(
         length(min = 5, max = 63),
         regex(
@@ -43,15 +43,15 @@ pub struct SolutionSpec {
         )
     )]
     pub version: String,
-    /// What it is.
+    /// What the solution is, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// Selects the solution's objects by label; left out: `app.kubernetes.io/part-of` is the solution's name.
+    /// Selects the solution's objects by label. Left out: the label `app.kubernetes.io/part-of` with the solution's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bounded_selector")]
     pub selector: Option<LabelSelector>,
-    /// The kinds of object that are exported; left out: all kinds that may be read.
+    /// The kinds of object that are exported. Left out: all kinds of a namespace that may be read. Cluster-scoped kinds must be named here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub components: Vec<GroupKind>,
@@ -60,12 +60,12 @@ pub struct SolutionSpec {
     #[schemars(length(max = 128))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub environment_variables: Vec<VariableDefinition>,
-    /// Secrets that each target has under a name of its own.
+    /// Secrets that have a different name in each target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub connection_references: Vec<ConnectionDefinition>,
-    /// Solutions that must run in the target first.
+    /// Solutions that must run in the target before this one is deployed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -75,12 +75,12 @@ pub struct SolutionSpec {
 fn bounded_selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object",
-        "description": "Selects the solution's objects by label; left out: app.kubernetes.io/part-of is the solution's name.",
+        "description": "Selects the solution's objects by label. Left out: the label app.kubernetes.io/part-of with the solution's name.",
         "x-kubernetes-map-type": "atomic",
         "properties": {
             "matchLabels": {
                 "type": "object",
-                "description": "Labels that must be there with that value.",
+                "description": "Labels that an object must have, with their values.",
                 "maxProperties": 16,
                 "additionalProperties": {"type": "string", "maxLength": 63}
             },
@@ -109,36 +109,36 @@ fn bounded_selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-/// What happens to the solution, on all pipelines.
+/// What became of the solution, on all pipelines.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SolutionStatus {
     /// The generation that this status was made on; -1 before the first time.
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
-    /// What runs in each stage, and in brackets what was asked for beside it, in one line for people:
+    /// What runs in each stage, and in brackets what else was requested, in one line for people:
     /// `qa: 1.4.0, prod: 1.3.0 (1.4.0 AwaitingApproval)`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = MAX_SUMMARY))]
     pub summary: String,
-    /// The stages: what runs there, and what was asked for.
+    /// For each host and stage, what runs there and what was requested. At most 128.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_DEPLOYMENTS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into(), "stage".into()]))]
     pub deployments: Vec<SolutionDeployment>,
-    /// How many entries were dropped to keep the list within its bounds: the oldest of stages in which nothing runs.
+    /// How many entries were dropped to keep the list within its bound: the oldest of stages in which nothing runs.
     #[serde(default, skip_serializing_if = "super::plan::is_zero")]
     pub deployments_omitted: i32,
-    /// `Ready`.
+    /// `Ready`, only if the Solution can't be processed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
 
-/// The most stages that a Solution tells of.
+/// The most stages in the status of a Solution.
 pub const MOST_DEPLOYMENTS: usize = 128;
-/// The most further requests that it tells of for one stage.
+/// The most further requests for one stage in the status of a Solution.
 pub const MOST_OTHERS: usize = 4;
 /// The most characters of the line for people.
 pub const MAX_SUMMARY: usize = 4096;
@@ -151,46 +151,46 @@ pub const MAX_OTHER_MESSAGE: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SolutionDeployment {
-    /// The host namespace.
+    /// The host namespace of the pipeline.
     #[schemars(length(max = 63))]
     pub host: String,
-    /// The Stage.
+    /// The name of the Stage.
     #[schemars(length(max = 253))]
     pub stage: String,
-    /// The Pipeline.
+    /// The name of the Pipeline.
     #[schemars(length(max = 253))]
     pub pipeline: String,
-    /// What runs there; left out where nothing does.
+    /// What runs there. Left out if nothing runs there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<RunningVersion>,
-    /// The version that was asked for.
+    /// The version that was requested last. Accepted requests come before those that were never accepted.
     #[schemars(length(max = 63))]
     pub version: String,
-    /// Where the request is, in one word.
+    /// The phase of the request, in one word for people.
     #[schemars(length(max = 64))]
     pub phase: String,
     /// The request's name.
     #[schemars(length(max = 253))]
     pub request: String,
-    /// The request's uid.
+    /// The uid of the request.
     #[serde(rename = "requestUID")]
     #[schemars(length(max = 128))]
     pub request_uid: String,
-    /// Who asked.
+    /// The user name of the requester.
     #[schemars(length(max = 1024))]
     pub requester: String,
-    /// Whether the request was never accepted. One that was is not hidden by it.
+    /// Whether the request was never accepted. An accepted request takes the place of such a request.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub never_accepted: bool,
-    /// What it waits for, or how it ended.
+    /// What the request waits for, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_MESSAGE))]
     pub message: Option<String>,
-    /// Everybody who decided, gate by gate.
+    /// Everybody who decided, gate by gate, in one line for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = artifact::MAX_APPROVED_BY))]
     pub approved_by: Option<String>,
-    /// What the approver said.
+    /// The comments of the approval, for the requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub approval_comments: Option<String>,
@@ -198,14 +198,15 @@ pub struct SolutionDeployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub asked_at: Option<Timestamp>,
-    /// When this was written.
+    /// When the operator wrote this entry.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub at: Timestamp,
-    /// Further requests for the stage: those that are under way first, then the newest; no more of one person while others have to go.
+    /// Further requests for the stage: those under way first, then the newest. If one has to be dropped, it is a request of the person who
+    /// has most of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MOST_OTHERS))]
     pub others: Vec<OtherRequest>,
-    /// How many were dropped from there to keep it short.
+    /// How many further requests were dropped.
     #[serde(default, skip_serializing_if = "super::plan::is_zero")]
     pub others_omitted: i32,
 }
@@ -214,10 +215,10 @@ pub struct SolutionDeployment {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunningVersion {
-    /// The version that was deployed last with success.
+    /// The version that was last deployed with success.
     #[schemars(length(max = 63))]
     pub version: String,
-    /// Since when.
+    /// Since when it runs there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub since: Option<Timestamp>,
@@ -227,10 +228,10 @@ pub struct RunningVersion {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OtherRequest {
-    /// The version that was asked for.
+    /// The version that was requested.
     #[schemars(length(max = 63))]
     pub version: String,
-    /// Where the request is, in one word.
+    /// The phase of the request, in one word for people.
     #[schemars(length(max = 64))]
     pub phase: String,
     /// The request's name.
@@ -240,13 +241,13 @@ pub struct OtherRequest {
     #[serde(rename = "requestUID")]
     #[schemars(length(max = 128))]
     pub request_uid: String,
-    /// Who asked.
+    /// The user name of the requester.
     #[schemars(length(max = 1024))]
     pub requester: String,
     /// Whether the request was never accepted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub never_accepted: bool,
-    /// What it waits for, or how it ended; the beginning of it.
+    /// The beginning of what the request waits for, or how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_OTHER_MESSAGE))]
     pub message: Option<String>,
@@ -254,12 +255,12 @@ pub struct OtherRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub asked_at: Option<Timestamp>,
-    /// When this was written.
+    /// When the operator wrote this entry.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub at: Timestamp,
 }
 
-/// What runs in each stage, and what was asked for beside it, in one line within what the schema allows.
+/// What runs in each stage, and what else was requested, in one line within the bound of the schema.
 pub fn summary(deployments: &[SolutionDeployment]) -> String {
     let each: Vec<String> = deployments.iter().map(in_words).collect();
     bounds::text(&each.join(", "), MAX_SUMMARY)

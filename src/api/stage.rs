@@ -8,7 +8,7 @@ use super::condition::Condition;
 use super::duration;
 use super::reference::{Identity, SubjectKind};
 
-/// A Stage is one step of a pipeline: where it deploys to, after which stage, through which gates and as whom.
+/// A Stage is one step of a pipeline. It says where to deploy, after which stage, through which gates and as whom.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "pilotage.dev",
@@ -20,7 +20,7 @@ use super::reference::{Identity, SubjectKind};
     namespaced,
     status = "StageStatus",
     derive = "PartialEq",
-    doc = "One step of a pipeline: the target environment, the stage that comes before, the gates that hold a request, and the delegate that deploys.",
+    doc = "One step of a pipeline: the target environment, the previous stage, the gates at which a request waits, and the delegate that deploys.",
     printcolumn(name = "Pipeline", type_ = "string", json_path = ".spec.pipeline", description = "The pipeline it is part of"),
     printcolumn(
         name = "Previous",
@@ -65,48 +65,50 @@ pub struct StageSpec {
     /// The Pipeline that the stage is part of.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub pipeline: String,
-    /// What it is for.
+    /// What the stage is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// The stage that must have succeeded first with the same artifact; left out on the first stage.
+    /// The stage that must have succeeded first with the same artifact. Left out on the first stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub previous_stage: Option<String>,
-    /// The Environment, of type Target, that it deploys to.
+    /// The Environment, of type Target, that the stage deploys to.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub target_environment: String,
-    /// Whether a request waits before the export for a holder of `approve` on this stage. First stages only.
+    /// Gate 1: whether a request waits, before the export, for a holder of `approve` on this stage. First stages only.
     #[serde(default)]
     pub pre_export_step_required: bool,
-    /// Who deploys in place of the requester. Where it is set, a request waits for that delegate's approval, unless `approval` says otherwise.
+    /// Who deploys in place of the requester. If it is set, a request waits for that delegate's approval, unless `approval` says otherwise.
+    /// Left out: the requester deploys, with their own rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delegated_deployment: Option<DelegatedDeployment>,
-    /// Who approves, where that is not the delegate alone; whoever approves, the delegate deploys. For stages with `delegatedDeployment`.
+    /// Who decides gate 2, if that is not the delegate alone. The delegate deploys in each case. Only for stages with
+    /// `delegatedDeployment`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<StageApproval>,
-    /// Whether a request waits before the deployment for a holder of `approve` on this stage.
+    /// Gate 3: whether a request waits, before the deployment, for a holder of `approve` on this stage.
     #[serde(default)]
     pub pre_deployment_step_required: bool,
-    /// How the gates behave.
+    /// How long the gates stay open, and whether requesters may decide their own requests.
     #[serde(default)]
     pub gates: Gates,
-    /// Times at which deployments may or may not start.
+    /// Times at which deployments may or may not start. A request that may not start now is queued.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub windows: Vec<Window>,
-    /// The least time since the artifact succeeded in the previous stage, for example `1h`.
+    /// The least time since the artifact first succeeded in the previous stage, for example `1h`. Left out: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub soak: Option<String>,
-    /// How the deployment runs.
+    /// How long a deployment may take, and what happens when it fails.
     #[serde(default)]
     pub deployment: DeploymentOptions,
-    /// What a requester may ask to be shared after the deployment, and the most that bindings of a solution may give to people, groups
-    /// and accounts of other namespaces.
+    /// What a requester may ask to be shared after the deployment. Bindings that come with a solution may give people, groups and accounts
+    /// of other namespaces no more than this either.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharing: Option<SharingPolicy>,
-    /// Who answers for the stage. Filled from the caller where left out; nobody else can be written.
+    /// Who is responsible for the stage. Admission fills it from the caller if it is left out, and refuses anybody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Identity>,
 }
@@ -126,10 +128,10 @@ pub enum DelegateType {
 #[x_kube(validation = Rule::new("(self.type == 'ServicePrincipal') == has(self.serviceAccountName)")
     .message("serviceAccountName is for type ServicePrincipal, and required there"))]
 pub struct DelegatedDeployment {
-    /// `ServicePrincipal` or `StageOwner`.
+    /// `ServicePrincipal` (a `ServiceAccount` of the host) or `StageOwner` (the user in `owner`).
     #[serde(rename = "type")]
     pub type_: DelegateType,
-    /// The `ServiceAccount` of the host that deploys and approves, for type `ServicePrincipal`.
+    /// The `ServiceAccount` of the host that deploys and approves. Required for type `ServicePrincipal`, forbidden otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub service_account_name: Option<String>,
@@ -143,7 +145,7 @@ pub struct Gates {
     #[serde(default = "default_gate_timeout")]
     #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub timeout: String,
-    /// Whether the requester may decide their own request.
+    /// Whether the requester may decide their own request, at all three gates.
     #[serde(default)]
     pub allow_self_approval: bool,
 }
@@ -163,7 +165,7 @@ fn default_gate_timeout() -> String {
 pub enum WindowType {
     /// Deployments start only inside such windows.
     Allow,
-    /// Deployments don't start inside such windows; wins over `Allow`.
+    /// Deployments don't start inside such windows. `Deny` wins over `Allow`.
     Deny,
 }
 
@@ -174,7 +176,7 @@ pub enum WindowType {
 #[x_kube(validation = Rule::new(super::schedule::zone_rule("self.timeZone")).message(super::schedule::ZONE_FORM))]
 #[x_kube(validation = Rule::new("self.duration.matches('[1-9]')").message("a window lasts some time: duration is more than zero, for example 60h"))]
 pub struct Window {
-    /// `Allow` or `Deny`.
+    /// `Allow` (deployments start only inside such windows) or `Deny` (they don't start inside such windows).
     #[serde(rename = "type")]
     pub type_: WindowType,
     /// When it begins, as a cron expression of five fields.
@@ -183,19 +185,19 @@ pub struct Window {
     /// How long it lasts, for example `60h`.
     #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub duration: String,
-    /// The IANA time zone of the schedule; UTC where left out.
+    /// The IANA time zone of the schedule, for example `Europe/Prague`. Left out: UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: Option<String>,
 }
 
-/// What is done when a deployment fails.
+/// What happens when a deployment fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum OnFailure {
-    /// Leave what was applied.
+    /// What was applied stays.
     #[default]
     Keep,
-    /// Restore the artifact that was replaced.
+    /// The artifact that was replaced is restored, with its settings.
     Rollback,
 }
 
@@ -203,14 +205,14 @@ pub enum OnFailure {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentOptions {
-    /// How long to wait for the deployed objects to be healthy, for example `10m`.
+    /// How long to wait until the deployed objects are healthy, for example `10m`.
     #[serde(default = "default_deployment_timeout")]
     #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
     pub timeout: String,
-    /// `Keep` or `Rollback`.
+    /// What happens when the deployment fails: `Keep` (what was applied stays) or `Rollback` (the replaced version is restored).
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// Whether fields that another field manager owns are taken over; otherwise such a conflict fails the request.
+    /// Whether the deployment takes over fields that another field manager owns. Otherwise such a conflict fails the request.
     #[serde(default)]
     pub force: bool,
 }
@@ -233,7 +235,7 @@ pub struct SharingPolicy {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub cluster_roles: Vec<String>,
-    /// The kinds of subject that they may be bound to.
+    /// The kinds of subject to which they may be bound.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
     pub subject_kinds: Vec<SubjectKind>,
@@ -246,7 +248,8 @@ pub struct StageStatus {
     /// The generation that this status was made on; -1 before the first time.
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
-    /// The target that the owner last confirmed by writing the stage.
+    /// The target as it was when the owner last wrote the stage. If the target becomes another one, the stage waits until its owner writes
+    /// it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<PinnedTarget>,
     /// `Ready` (the summary), `Reconciling` and `Stalled`.
@@ -260,16 +263,16 @@ pub struct StageStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PinnedTarget {
-    /// The generation of the stage that pinned it.
+    /// The generation of the stage with which the owner confirmed the target.
     pub generation: i64,
-    /// The uid of the Environment.
+    /// The uid of the Environment that the owner confirmed.
     #[serde(rename = "environmentUID")]
     #[schemars(length(max = 128))]
     pub environment_uid: String,
-    /// The uid of its namespace.
+    /// The uid of the target namespace that the owner confirmed.
     #[schemars(length(max = 128))]
     pub environment_id: String,
-    /// The cluster that it is in, by the name of its kubeconfig's Secret; absent for the host's own.
+    /// The cluster of the target, by the name of its kubeconfig's Secret. Left out for the host's own cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub cluster: Option<String>,

@@ -1,7 +1,7 @@
-//! The objects of one version of one solution, and the one form of their bytes.
+//! The objects of one version of one solution, and their canonical bytes.
 //!
-//! The digest of an artifact is taken over these bytes, so that they must not depend on the order in which a client
-//! or the API server happened to write keys.
+//! The digest of an artifact is computed over these bytes. So they must not depend on the order in which a client or the API server wrote
+//! keys.
 
 use std::cmp::Ordering;
 
@@ -16,13 +16,13 @@ pub struct Bundle {
     objects: Vec<Value>,
 }
 
-/// Bytes are no bundle.
+/// Why bytes are not a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
     /// The bytes are not UTF-8.
     #[error("the bundle is not UTF-8 text: its bytes were damaged, or it is something else")]
     NotText,
-    /// A line is not JSON. The line's words are not repeated here: they may be anything.
+    /// A line is not JSON. The content is not repeated here: it may be anything.
     #[error("line {line} of the bundle is not JSON (column {column}): a bundle has one JSON object per line")]
     NotJson {
         /// The line, from 1.
@@ -30,7 +30,7 @@ pub enum BundleError {
         /// The column, from 1.
         column: usize,
     },
-    /// A line is JSON, but no Kubernetes object.
+    /// A line is JSON, but not a Kubernetes object.
     #[error("line {line} of the bundle is no Kubernetes object: it lacks {missing}")]
     NotAnObject {
         /// The line, from 1.
@@ -48,7 +48,7 @@ impl Bundle {
     pub fn new(objects: Vec<Value>) -> Self {
         let mut keyed: Vec<(Key, Value)> = objects.into_iter().map(|object| (Key::of(&object), sorted(object))).collect();
         keyed.sort_by(|(a, x), (b, y)| match a.cmp(b) {
-            // Only objects that no API server could hold side by side get here; their order must still be one.
+            // No API server can hold such objects side by side, but their order must be defined nevertheless.
             Ordering::Equal => canonical(x).cmp(&canonical(y)),
             order => order,
         });
@@ -60,7 +60,7 @@ impl Bundle {
         &self.objects
     }
 
-    /// The canonical bytes: one canonical JSON object per line, each line ended.
+    /// The canonical bytes: one canonical JSON object in each line.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for object in &self.objects {
@@ -70,7 +70,7 @@ impl Bundle {
         bytes
     }
 
-    /// The digest of the canonical bytes, made without holding them all.
+    /// The digest of the canonical bytes, computed without holding all of them.
     pub fn digest(&self) -> String {
         let (mut hash, mut line) = (Sha256::new(), Vec::new());
         for object in &self.objects {
@@ -82,7 +82,7 @@ impl Bundle {
         shown(&hash.finalize())
     }
 
-    /// Reads what [`Bundle::to_bytes`] wrote, or the same lines in another order.
+    /// Parses what [`Bundle::to_bytes`] wrote, or the same lines in another order.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BundleError> {
         let text = std::str::from_utf8(bytes).map_err(|_| BundleError::NotText)?;
         let mut objects = Vec::new();
@@ -129,15 +129,15 @@ pub fn shown(hash: &[u8]) -> String {
     text
 }
 
-/// The value as JSON without white space, the keys of every map sorted by their bytes.
+/// The value as JSON without white space. The keys of every map are sorted by their bytes.
 pub fn canonical(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
     write_canonical(value, &mut bytes);
     bytes
 }
 
-/// Appends the canonical form of `value`. The order of keys is made here: whether `serde_json` keeps maps sorted is a
-/// feature that any crate of the build can switch.
+/// Appends the canonical form of `value`. The keys are sorted here, because any crate of the build can change whether `serde_json` keeps
+/// maps sorted.
 pub fn write_canonical(value: &Value, bytes: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
@@ -169,7 +169,7 @@ pub fn write_canonical(value: &Value, bytes: &mut Vec<u8>) {
     }
 }
 
-/// A JSON string: only what JSON demands is escaped.
+/// A JSON string. Only characters that JSON requires to be escaped are escaped.
 fn write_text(text: &str, bytes: &mut Vec<u8>) {
     bytes.push(b'"');
     for character in text.chars() {

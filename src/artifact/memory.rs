@@ -1,17 +1,17 @@
-//! Work that takes much memory for a moment: packing and unpacking whole artifacts.
+//! Work that needs much memory for a moment: packing and unpacking whole artifacts.
 
 use tokio::sync::Semaphore;
 
-/// How much of it is done at once, whoever asks for it: each may take a hundred MiB, and the operator has a limit.
+/// How many such works run at the same time, for all callers together. Each may take a hundred MiB, and the operator has a limit.
 const AT_ONCE: usize = 2;
 
 static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
-/// Does it when it is its turn, on a thread of its own. `None` where that was broken off.
+/// Does the work when it is its turn, on a thread of its own. `None` if the work was aborted.
 pub async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let turn = TURNS.acquire().await.ok()?;
     let done = tokio::task::spawn_blocking(move || {
-        // It is let go of when the memory is, be it that nobody waits for the outcome any more.
+        // The turn is released together with the memory, even if nobody waits for the result any more.
         let _turn = turn;
         work()
     });
@@ -27,7 +27,7 @@ pub mod tests {
 
     use super::*;
 
-    /// Takes all turns until what is given back is dropped.
+    /// Takes all turns until the result is dropped.
     pub async fn taken() -> SemaphorePermit<'static> {
         TURNS.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap()
     }
@@ -50,7 +50,7 @@ pub mod tests {
             begun.send(()).unwrap();
             let _ = ends.recv();
         }));
-        // Until it has begun: others may be before it.
+        // Waits until it has begun. Others may come first.
         while wait.try_recv().is_err() {
             assert!(futures::poll!(&mut left).is_pending());
             tokio::task::yield_now().await;

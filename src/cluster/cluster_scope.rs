@@ -1,4 +1,4 @@
-//! What may be brought into a target's whole cluster: one decision, for what a registry delivers and for what is planned.
+//! Which cluster-scoped objects may be brought into a target's cluster. There is one decision, for artifacts from a registry and for plans.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::api::cluster_scoped::{self, ClusterScopedKind, entry};
 use crate::api::{GROUP, names};
 use crate::cluster::object::Key;
 
-/// Kinds whose parameters a storage driver reads, and with them the Secrets that it shall use.
+/// Kinds whose parameters a storage driver reads. The parameters can name Secrets for it to use.
 const CLASSES: [(&str, &str); 4] = [
     ("storage.k8s.io", "StorageClass"),
     ("storage.k8s.io", "VolumeAttributesClass"),
@@ -14,11 +14,11 @@ const CLASSES: [(&str, &str); 4] = [
     ("groupsnapshot.storage.k8s.io", "VolumeGroupSnapshotClass"),
 ];
 
-/// The reason where a kind could be listed and is not: whoever may can change that while a request waits.
+/// The reason if a kind could be listed but isn't. Somebody may list it while a request waits.
 pub const NOT_LISTED: &str = "ClusterScoped";
 const NEVER: &str = "NeverDeployed";
 
-/// What speaks against an object that belongs to the whole cluster.
+/// Why a cluster-scoped object is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwelcome {
     /// Why, in one word.
@@ -28,13 +28,13 @@ pub struct Unwelcome {
 }
 
 impl Unwelcome {
-    /// Whether the Environment may come to allow it.
+    /// Whether the Environment could still allow it.
     pub fn may_be_listed(&self) -> bool {
         self.reason == NOT_LISTED
     }
 }
 
-/// What speaks against bringing an object of the whole cluster to an Environment that lists these kinds.
+/// Why a cluster-scoped object may not be brought to an Environment that lists these kinds; `None` if it may.
 pub fn judge(object: &Value, environment: &str, allowed: &[ClusterScopedKind]) -> Option<Unwelcome> {
     let key = Key::of(object);
     let never = |why: &str| Some(Unwelcome { reason: NEVER, message: format!("{key} {why}") });
@@ -75,7 +75,7 @@ pub fn judge(object: &Value, environment: &str, allowed: &[ClusterScopedKind]) -
     })
 }
 
-/// Whether all that speaks against a plan is that kinds are not listed.
+/// Whether the only problem of a plan is that kinds are not listed.
 pub fn all_may_be_listed<'a>(mut reasons: impl Iterator<Item = &'a str>) -> bool {
     reasons.all(|reason| reason == NOT_LISTED)
 }

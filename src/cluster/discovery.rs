@@ -11,9 +11,9 @@ use tokio::sync::Mutex;
 
 use crate::cluster::resources::Resources;
 
-/// How long an answer is used: kinds come and go with custom resource definitions, seldom.
+/// How long an answer is used. Kinds change with custom resource definitions, which is rare.
 const FRESH: Duration = Duration::from_mins(10);
-/// How often an unknown kind may make us ask again: many objects of one bundle may be of a kind that is not there.
+/// How often an unknown kind may cause a new call. Many objects of one bundle may be of a missing kind.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// A kind of object, in the version that the cluster prefers.
@@ -21,9 +21,9 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 pub struct KindInfo {
     /// Its group, version, kind and plural name.
     pub resource: ApiResource,
-    /// Whether its objects live in namespaces.
+    /// Whether its objects are namespaced.
     pub namespaced: bool,
-    /// What can be done with it, for example `list`.
+    /// The verbs that it supports, for example `list`.
     pub verbs: Vec<String>,
 }
 
@@ -34,22 +34,22 @@ impl KindInfo {
     }
 }
 
-/// Asks a cluster for its kinds, and remembers the answer.
+/// Asks a cluster for its kinds, and caches the answer.
 pub struct Discovery {
     client: Client,
-    // Held while asking: whoever comes in the meantime waits for the same answer.
+    // Held during the call. Callers that come meanwhile wait for the same answer.
     known: Mutex<Option<Known>>,
 }
 
 struct Known {
     kinds: Arc<Vec<KindInfo>>,
     versions: HashMap<(String, String), (ApiResource, bool)>,
-    /// When the question was put: the answer may lack what was installed later.
+    /// When the call was made. The answer may lack kinds that were installed later.
     asked: Instant,
 }
 
 impl Discovery {
-    /// Discovers with this client. Nothing is asked yet.
+    /// Discovers with this client. No call is made yet.
     pub fn new(client: Client) -> Self {
         Self { client, known: Mutex::new(None) }
     }
@@ -57,7 +57,7 @@ impl Discovery {
     /// All kinds, each in the preferred version, sorted by group and kind; at most 10 minutes old.
     ///
     /// # Errors
-    /// Where the cluster can't be asked.
+    /// If the cluster can't be asked.
     pub async fn kinds(&self) -> kube::Result<Arc<Vec<KindInfo>>> {
         let mut known = self.known.lock().await;
         if let Some(known) = known.as_ref().filter(|k| k.asked.elapsed() < FRESH) {
@@ -67,10 +67,10 @@ impl Discovery {
         Ok(known.insert(fresh).kinds.clone())
     }
 
-    /// The same, but asked for after this call began, by whoever did: what was installed before it is among them.
+    /// The same, but from a call that began after this one, whoever made it. So it includes what was installed before.
     ///
     /// # Errors
-    /// Where the cluster can't be asked.
+    /// If the cluster can't be asked.
     pub async fn kinds_now(&self) -> kube::Result<Arc<Vec<KindInfo>>> {
         let called = Instant::now();
         let mut known = self.known.lock().await;
@@ -81,16 +81,16 @@ impl Discovery {
         Ok(known.insert(fresh).kinds.clone())
     }
 
-    /// The resource of a kind in exactly that version; `None` where the cluster does not serve it.
-    /// A kind that is not known is asked for again, as its definition may be new, but not more than every 5 s.
+    /// The resource of a kind in exactly that version; `None` if the cluster does not serve it. For an unknown kind the cluster is asked
+    /// again, because its definition may be new, but at most every 5 s.
     ///
     /// # Errors
-    /// Where the cluster can't be asked.
+    /// If the cluster can't be asked.
     pub async fn resource_for(&self, api_version: &str, kind: &str) -> kube::Result<Option<ApiResource>> {
         Ok(self.resource(api_version, kind).await?.map(|(resource, _)| resource))
     }
 
-    /// A kind that is known; one that is not, where the time of the last answer is good enough to say so.
+    /// A known kind. An unknown kind only if the last answer is recent enough to be sure.
     async fn find(
         &self,
         api_version: &str,
@@ -135,7 +135,7 @@ async fn ask(client: &Client) -> kube::Result<Known> {
     let mut versions = HashMap::new();
     for group in cluster.groups() {
         let mut chosen: HashMap<String, KindInfo> = HashMap::new();
-        // The preferred version first; the others add what it does not have.
+        // The preferred version first. The others add kinds that it does not have.
         let preferred = group.preferred_version_or_latest();
         for version in std::iter::once(preferred).chain(group.versions().filter(|v| *v != preferred)) {
             for (resource, capabilities) in group.versioned_resources(version) {

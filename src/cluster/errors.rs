@@ -1,4 +1,4 @@
-//! What an error of a target's API server means: the one home of that judgement.
+//! What an error of a target's API server means. This is the only place that decides it.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::cluster::redaction::redact;
 
 /// What to do about a manifest that does not fit its schema, where no setting wrote what is wrong.
 pub const CORRECT_THE_MANIFEST: &str = "correct the manifest and raise the solution's version";
-/// How deep JSON is read, the object's own lists and maps and what they are in.
+/// How deep JSON is read: the object's own lists and maps, and those around it.
 pub const DEEPEST: usize = 127;
 /// How many findings a message names.
 const NAMED: usize = 5;
-/// The longest wait that a server's `Retry-After` is followed for.
+/// The longest wait for which a server's `Retry-After` is respected.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// What an error means for the one who made the call.
+/// What an error means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// It may pass: overload, time-outs, lost connections and replies. A write may have been applied.
+    /// It may pass: overload, time-outs, lost connections, lost replies. A write may have been applied.
     Transient,
-    /// The caller lacks a right (or the operator lacks the one to act in the caller's place).
+    /// The caller lacks a right, or the operator lacks the right to act as the caller.
     Unauthorized,
     /// Other field managers own fields that the manifest sets.
     FieldConflict,
@@ -33,17 +33,17 @@ pub enum Cause {
     Quota,
     /// The object would grant more than the delegate holds.
     Escalation,
-    /// An admission webhook or policy said no.
+    /// An admission webhook or policy refused.
     Denied,
     /// The namespace is being deleted.
     NamespaceTerminating,
-    /// The field can't be changed on the object that exists.
+    /// The field can't be changed on the existing object.
     Immutable,
     /// The manifest does not fit the schema.
     Invalid,
     /// The namespace, or the resource, does not exist.
     NotFound,
-    /// Anything else that will not pass by itself.
+    /// Anything else that does not pass by itself.
     Other,
 }
 
@@ -97,14 +97,14 @@ pub fn classify(error: &kube::Error) -> Cause {
         kube::Error::Api(status) => status,
         kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => return Cause::Other,
         error if is_too_deep(error) => return Cause::Invalid,
-        // Connections, time-outs, replies that were cut off: what the server did is not known.
+        // Connections, time-outs, incomplete replies: nobody knows what the server did.
         _ => return Cause::Transient,
     };
     let text = status.message.as_str();
     match status.code {
-        // Server-side apply answers 500 where a manifest does not fit the schema; and etcd where it is too large.
+        // Server-side apply answers 500 if a manifest does not fit the schema. So does etcd if it is too large.
         500 if text.contains("failed to create typed patch object") || text.contains("request is too large") => Cause::Invalid,
-        // Credentials that are rejected (401) are renewed by whoever made the client.
+        // Whoever made the client renews rejected credentials (401).
         401 | 408 | 410 | 429 | 500..=599 => Cause::Transient,
         403 => classify_forbidden(text, status.details.as_ref()),
         404 => Cause::NotFound,
@@ -124,7 +124,7 @@ pub fn classify(error: &kube::Error) -> Cause {
     }
 }
 
-/// Whether a reply can't be read because it nests too deep, which it will do for ever.
+/// Whether a reply can't be read because it nests too deeply. It never will be readable.
 pub fn is_too_deep(error: &kube::Error) -> bool {
     matches!(error, kube::Error::SerdeError(error) if error.is_syntax() && error.to_string().contains("recursion limit"))
 }
@@ -143,9 +143,8 @@ fn classify_forbidden(text: &str, details: Option<&StatusDetails>) -> Cause {
     }
 }
 
-/// An authorizer's refusal, and not that of an admission plugin. The request filter always writes `User "…"
-/// cannot <verb> resource …`. The second check, for `create` where a patch makes a new object, gives the
-/// authorizer's own reason: none with RBAC.
+/// A refusal of the authorizer, not of an admission plugin. The request filter always writes `User "… cannot <verb> resource …`. The second
+/// check, for `create` when a patch creates an object, gives the authorizer's own reason. RBAC gives none.
 fn is_authorization(text: &str) -> bool {
     let reason = text.split_once("is forbidden:").map_or(text, |(_, reason)| reason).trim();
     reason.is_empty()
@@ -162,7 +161,7 @@ fn causes<'a>(details: Option<&'a StatusDetails>, reason: &'a str) -> impl Itera
     details.into_iter().flat_map(|d| &d.causes).filter(move |cause| cause.reason == reason)
 }
 
-/// How long the server asks to wait before the next try.
+/// How long the server asks to wait before the next attempt.
 pub fn retry_after(error: &kube::Error) -> Option<Duration> {
     let kube::Error::Api(status) = error else { return None };
     let seconds = status.details.as_ref()?.retry_after_seconds;
@@ -182,15 +181,15 @@ pub fn message(error: &kube::Error) -> String {
     bounded(&text, MAX_MESSAGE)
 }
 
-/// A message without what the server adds where it did not get to all rules of a definition, which names no field (`<nil>`) and nothing
-/// to correct; and without Go's word for nothing.
+/// Removes two things from a message: the server's note that it did not check all rules of a definition, which names no field (`<nil>`) and
+/// nothing to correct; and Go's word for nothing.
 fn without_asides(text: &str) -> String {
     const ASIDE: &str = "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing \
         errors to complete validation";
     text.replace(&format!(", {ASIDE}"), "").replace(&format!("{ASIDE}, "), "").replace("<nil>", "nothing")
 }
 
-/// The fields in conflict and who owns them, in place of the server's sentence.
+/// The fields in conflict and their owners, in place of the server's sentence.
 fn conflicts(details: Option<&StatusDetails>) -> Option<String> {
     let fields: Vec<String> = causes(details, "FieldManagerConflict")
         .map(|cause| {
@@ -213,17 +212,17 @@ pub fn object_error(key: &Key, error: &kube::Error) -> ObjectError {
     failure(key, cause.reason(), &explain(key, error, cause))
 }
 
-/// Whether a webhook of the target can't be reached: that may pass, but somebody has to be told.
+/// Whether a webhook of the target can't be reached. That may pass, but somebody has to be told.
 pub fn is_webhook_failure(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.message.contains(WEBHOOK_FAILED))
 }
 
-/// How the API server says that it could not ask a webhook.
+/// How the API server's message says that it could not call a webhook.
 const WEBHOOK_FAILED: &str = "failed calling webhook";
-/// How it says that it may not ask a webhook for a dry run.
+/// How the message says that it may not call a webhook in a dry run.
 const NO_DRY_RUN: &str = "does not support dry run";
 
-/// What to do about the error, where its text tells more than its cause.
+/// What to do about the error, if its text tells more than its cause.
 fn advice(cause: Cause, text: &str) -> &'static str {
     if text.contains(WEBHOOK_FAILED) {
         "have whoever runs this webhook in the target's cluster bring it back, or take its configuration away; the call is repeated meanwhile"
@@ -234,7 +233,7 @@ fn advice(cause: Cause, text: &str) -> &'static str {
     }
 }
 
-/// The advice comes last, so that it is the message of the server that is cut where both are too long.
+/// The advice comes last. If both are too long, the server's message is cut.
 fn explain(key: &Key, error: &kube::Error, cause: Cause) -> String {
     let text = message(error);
     let tail = format!(" ({})", advice(cause, &text));
@@ -262,13 +261,13 @@ pub fn failure(key: &Key, reason: &str, message: &str) -> ObjectError {
     }
 }
 
-/// An error in one line that names its object, once.
+/// An error in one line that names its object once.
 pub fn named(error: &ObjectError) -> String {
     let key = format!("{} {}", error.kind, error.name);
     if error.message.starts_with(&key) { error.message.clone() } else { format!("{key}: {}", error.message) }
 }
 
-/// The first few of all in one line, and how many more there are: a message is read by people, and the status has the rest.
+/// The first few in one line, and how many more there are. People read a message; the status has the rest.
 pub fn first_few(all: impl ExactSizeIterator<Item = String>) -> String {
     let more = all.len().saturating_sub(NAMED);
     let few: Vec<String> = all.take(NAMED).collect();

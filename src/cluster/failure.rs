@@ -1,4 +1,4 @@
-//! What kind of failure it is: whether waiting can help, and what for.
+//! Kinds of failure: whether waiting can help, and what for.
 
 use crate::cluster::errors;
 
@@ -9,15 +9,13 @@ pub enum Failure {
     Transient,
     /// A right is missing that somebody may grant.
     MissingRight,
-    /// Waiting changes nothing: something must be written differently.
+    /// Waiting changes nothing: somebody must write something else.
     Refused,
 }
 
 impl Failure {
     /// What an error of the API server means.
-    ///
-    /// 401 is transient: tokens are renewed. 404 and 409 are the caller's to understand; where they come through to here, a
-    /// later attempt reads the world anew.
+    /// 401 is transient: tokens are renewed. The caller handles 404 and 409. If they get here, a later attempt reads everything again.
     pub fn of(error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => match status.code {
@@ -31,7 +29,7 @@ impl Failure {
         }
     }
 
-    /// Whether the same attempt may succeed later without anything being written differently.
+    /// Whether the same attempt may succeed later without a change.
     pub fn is_retryable(self) -> bool {
         self != Self::Refused
     }

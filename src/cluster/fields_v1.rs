@@ -1,7 +1,7 @@
-//! Sets of fields: the `fieldsV1` of `metadata.managedFields`, and picking what they name.
+//! Sets of fields: the `fieldsV1` of `metadata.managedFields`, and how to pick the fields that they name.
 //!
-//! Source: structured-merge-diff's `fieldpath` package. `f:<name>` is a field, `k:<JSON>` an item of an associative
-//! list by its keys, `v:<JSON>` an item of a set, `i:<n>` an item by its place, and `.` the node itself.
+//! Source: structured-merge-diff's `fieldpath` package. `f:<name>` is a field, `k:<JSON>` an item of an associative list by its keys,
+//! `v:<JSON>` an item of a set, `i:<n>` an item by its position, and `.` the node itself.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,12 @@ pub enum Item {
     Keys(Map<String, Value>),
     /// By its value, in a set.
     Value(Value),
-    /// By its place.
+    /// By its position.
     Index(usize),
 }
 
 impl Item {
-    /// Whether `value`, at place `index` of its list, is this item.
+    /// Whether `value`, at position `index` of its list, is this item.
     pub fn matches(&self, index: usize, value: &Value) -> bool {
         match self {
             Self::Keys(keys) => keys.iter().all(|(key, wanted)| value.get(key) == Some(wanted)),
@@ -29,19 +29,19 @@ impl Item {
     }
 }
 
-/// A set of fields below one node. A node without children stands for all that is below it.
+/// A set of fields below one node. A node without children stands for everything below it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FieldSet {
-    /// Whether the node itself is in the set, besides its children (`.`).
+    /// Whether the node itself is in the set, in addition to its children (`.`).
     itself: bool,
-    /// Whether the children are a closer look at an atomic value, which a writer can only replace as a whole.
+    /// Whether the children only describe parts of an atomic value, which a writer can only replace as a whole.
     atomic: bool,
     fields: BTreeMap<String, FieldSet>,
     items: Vec<(Item, FieldSet)>,
 }
 
 impl FieldSet {
-    /// Reads one `fieldsV1`; `None` where it is none.
+    /// Parses one `fieldsV1`; `None` if it is not one.
     pub fn parse(fields_v1: &Value) -> Option<Self> {
         let mut set = Self::default();
         for (key, child) in fields_v1.as_object()? {
@@ -62,7 +62,7 @@ impl FieldSet {
         Some(set)
     }
 
-    /// Whether the node stands for all that is below it.
+    /// Whether the node stands for everything below it.
     pub fn is_leaf(&self) -> bool {
         self.fields.is_empty() && self.items.is_empty()
     }
@@ -72,7 +72,7 @@ impl FieldSet {
         self.fields.get(name)
     }
 
-    /// The set below the item that `value`, at place `index`, is.
+    /// The set below the item `value` at position `index`.
     pub fn item(&self, index: usize, value: &Value) -> Option<&Self> {
         self.items.iter().find(|(item, _)| item.matches(index, value)).map(|(_, set)| set)
     }
@@ -103,14 +103,13 @@ impl FieldSet {
         }
     }
 
-    /// Takes a field out.
+    /// Removes a field.
     pub fn remove(&mut self, name: &str) {
         self.fields.remove(name);
     }
 
-    /// Adds all of `other`. Where one side is a leaf and the other is not, the node itself is in the set and the children
-    /// that are known: a leaf that somebody else put children under was an empty map or list. Only an atomic value comes
-    /// whole as soon as one side says so.
+    /// Adds all of `other`. If only one side is a leaf, the result has the node itself and the known children: the leaf was an empty map or
+    /// list, and somebody else put children under it. An atomic value is included as a whole as soon as one side says so.
     pub fn merge(&mut self, other: Self) {
         if (self.atomic && other.is_leaf()) || (other.atomic && self.is_leaf()) {
             *self = Self { itself: true, ..Self::default() };
@@ -127,8 +126,8 @@ impl FieldSet {
     }
 }
 
-/// What of `value` is in the set `written`; `None` where nothing is. Where a leaf takes a whole map or list, what only
-/// `foreign` names in it is left out.
+/// The part of `value` that is in the set `written`; `None` if there is none. If a leaf covers a whole map or list, the parts that only
+/// `foreign` names are left out.
 pub fn pick(value: &Value, written: &FieldSet, foreign: Option<&FieldSet>) -> Option<Value> {
     if written.is_leaf() {
         return Some(without(value, foreign));
@@ -162,12 +161,12 @@ pub fn pick(value: &Value, written: &FieldSet, foreign: Option<&FieldSet>) -> Op
                 .collect();
             (written.itself || !picked.is_empty()).then_some(Value::Array(picked))
         }
-        // The set was made of a value of another shape: the value replaced it as a whole.
+        // The set was made from a value of another shape: the value replaced it as a whole.
         other => Some(other.clone()),
     }
 }
 
-/// `value` without what the set `foreign` names below it. Where `foreign` names the node as a whole, the node is shared.
+/// `value` without what the set `foreign` names below it. If `foreign` names the node as a whole, the node is shared.
 fn without(value: &Value, foreign: Option<&FieldSet>) -> Value {
     let Some(foreign) = foreign.filter(|f| !f.is_leaf()) else { return value.clone() };
     match value {
@@ -189,8 +188,8 @@ fn without(value: &Value, foreign: Option<&FieldSet>) -> Value {
     }
 }
 
-/// The fields that a JSON document writes of `live`. A document does not tell how its lists are merged: `known`, what all
-/// managers own, does.
+/// The fields of `live` that a JSON document writes. A document does not say how its lists are merged; `known`, which is what all managers
+/// own, does.
 pub fn of_document(document: &Value, live: &Value, known: Option<&FieldSet>) -> FieldSet {
     let mut set = FieldSet { atomic: known.is_some_and(FieldSet::is_leaf), ..FieldSet::default() };
     match (document, live) {
@@ -201,8 +200,8 @@ pub fn of_document(document: &Value, live: &Value, known: Option<&FieldSet>) -> 
                     set.insert(name, of_document(written, value, known.and_then(|k| k.field(name))));
                 }
             }
-            // All that the document wrote here is gone. What is there now is somebody else's: a name that no field has
-            // keeps the set from standing for all of it.
+            // Everything that the document wrote here is gone, and what is there now belongs to somebody else. A field name that does not
+            // exist prevents that the set stands for all of it.
             if set.fields.is_empty() && !document.is_empty() {
                 set.insert("", FieldSet::default());
             }
@@ -214,7 +213,7 @@ pub fn of_document(document: &Value, live: &Value, known: Option<&FieldSet>) -> 
                     Identity::Keys(keys) => by_keys(written, live, &keys),
                     Identity::Value => live.iter().position(|item| item == written).map(|place| (Item::Value(written.clone()), place)),
                     Identity::Place if live.len() == document.len() => Some((Item::Index(index), index)),
-                    // An atomic list of another length than the document's: it was replaced, and comes whole.
+                    // An atomic list whose length differs from the document's was replaced, and is included as a whole.
                     Identity::Place => return FieldSet::default(),
                 };
                 if let Some((item, place)) = found {
@@ -231,11 +230,11 @@ pub fn of_document(document: &Value, live: &Value, known: Option<&FieldSet>) -> 
     set
 }
 
-/// Keys that tell the items of the lists of core kinds apart, for where no manager's fields do.
+/// The keys that identify items in lists of core kinds, for lists that no manager's fields describe.
 const USUAL_KEYS: [&[&str]; 6] =
     [&["name"], &["containerPort", "protocol"], &["port", "protocol"], &["mountPath"], &["devicePath"], &["ip"]];
 
-/// How the items of a list are told apart.
+/// How the items of a list are identified.
 enum Identity<'a> {
     Keys(Vec<&'a str>),
     Value,
@@ -251,7 +250,7 @@ fn identity<'a>(written: &Value, known: Option<&'a FieldSet>) -> Identity<'a> {
     }
 }
 
-/// A key that the document leaves out has its default in the live item; `protocol: TCP` is the only one of core kinds.
+/// If the document leaves out a key, the live item has its default. For core kinds that is only `protocol: TCP`.
 fn by_keys(written: &Value, live: &[Value], keys: &[&str]) -> Option<(Item, usize)> {
     let is = |item: &Value| {
         keys.iter().all(|key| match written.get(key) {

@@ -1,40 +1,39 @@
-//! Whether an object has reached the state that its spec asks for: the rules of kstatus
-//! (sigs.k8s.io/cli-utils), which Flux, kpt and Config Sync wait by.
+//! Whether an object has reached the state that its spec asks for, by the rules of kstatus (sigs.k8s.io/cli-utils). Flux, kpt and Config
+//! Sync wait by the same rules.
 //!
-//! Three rules are stricter, because here "current" ends a deployment: a Job is waited for until it has
-//! completed, a Pod that has failed is a failure, and built-in workloads are not current before their
-//! controller has seen them. One is milder: an unschedulable Pod may be waiting for a node that is being
-//! added, and fails only by the time-out.
+//! Three rules are stricter, because "current" ends a deployment here: a Job is current only when it has completed; a Pod that has failed
+//! is a failure; and built-in workloads are not current before their controller has seen them. One rule is milder: an unschedulable Pod may
+//! be waiting for a node that is being added, and fails only at the time-out.
 
 use serde_json::Value;
 
 use crate::cluster::object;
 use crate::cluster::paused;
 
-/// How far an object has come.
+/// The state of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     /// It is as its spec asks for.
     Current,
-    /// It is on its way; what it waits for.
+    /// It is in progress; what it waits for.
     InProgress(String),
-    /// It will not get there by itself; why.
+    /// It will not get there by itself; the reason.
     Failed(String),
 }
 
-/// Judges one object from its own fields.
+/// The state of one object, from its own fields.
 pub fn assess(object: &Value) -> Health {
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
     let group = object.get("apiVersion").and_then(Value::as_str).map_or("", object::group_of);
     assess_as(group, kind, object)
 }
 
-/// The same, for an item of a list, which does not say what it is.
+/// The same for an item of a list, which does not say its kind.
 pub fn assess_as(group: &str, kind: &str, object: &Value) -> Health {
     if object::is_being_deleted(object) {
         return waits("it is being deleted");
     }
-    // What does nothing as its spec asks for is not waited for: its controller need not even look at it.
+    // An object that does nothing, as its spec asks for, is not waited for: its controller need not even look at it.
     if paused::suspended(group, kind, object).is_some() {
         return Health::Current;
     }
@@ -58,7 +57,7 @@ fn judged(group: &str, kind: &str, object: &Value) -> Health {
         ("", "PersistentVolumeClaim") => volume_claim(object),
         ("", "Service") => service(object),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => definition(object),
-        // Their conditions say something else than whether they are in force.
+        // The conditions of these kinds don't say whether they are in force.
         ("autoscaling", "HorizontalPodAutoscaler")
         | ("networking.k8s.io", "Ingress")
         | ("policy", "PodDisruptionBudget")
@@ -68,7 +67,7 @@ fn judged(group: &str, kind: &str, object: &Value) -> Health {
     }
 }
 
-/// Whether objects of the kind are in force as soon as they are written, so that they need not be read again.
+/// Whether objects of the kind are in force as soon as they are written. Then they need not be read again.
 pub fn is_settled_by_writing(group: &str, kind: &str) -> bool {
     match group {
         "" => !matches!(kind, "Pod" | "PersistentVolumeClaim" | "Service" | "ReplicationController"),
@@ -88,7 +87,7 @@ pub fn is_reported_on(object: &Value) -> bool {
     integer(object, "/status/observedGeneration").is_some() || conditions(object).next().is_some()
 }
 
-/// Whether something in the object's status says which generation it speaks of.
+/// Whether a field in the object's status says which generation it is about.
 pub fn tells_generation(object: &Value) -> bool {
     integer(object, "/status/observedGeneration").is_some() || conditions(object).any(|c| c.get("observedGeneration").is_some())
 }
@@ -105,7 +104,7 @@ fn generic(object: &Value) -> Option<Health> {
     condition(object, "Stalled", "True").map(|condition| Health::Failed(said(condition, "it is stalled")))
 }
 
-/// Built-in controllers always say which generation they have seen.
+/// Built-in controllers always report the generation that they have seen.
 fn observed(object: &Value) -> Option<Health> {
     integer(object, "/status/observedGeneration").is_none().then(|| waits("its controller has not seen it yet"))
 }
@@ -119,7 +118,7 @@ fn deployment(object: &Value) -> Health {
     if let Some(failure) = condition(object, "ReplicaFailure", "True") {
         return waits(&format!("its pods can't be created: {}", said(failure, "see its conditions")));
     }
-    // Where the deadline is unset (or unlimited) the controller does not write the condition; and where it is paused, another one.
+    // If the deadline is unset (or unlimited), the controller does not write the condition. If the object is paused, it writes another one.
     let is_paused = object.pointer("/spec/paused") == Some(&Value::Bool(true));
     let is_progressing = is_paused
         || integer(object, "/spec/progressDeadlineSeconds").is_none_or(|seconds| seconds == i64::from(i32::MAX))
@@ -282,9 +281,9 @@ fn definition(object: &Value) -> Health {
     }
 }
 
-/// Custom resources: `Ready` or `Available` where they have it; what has no conditions is current.
+/// Custom resources: `Ready` or `Available` counts, if they have it. A resource without conditions is current.
 fn by_conditions(object: &Value) -> Health {
-    // The others may be the only ones that say of which generation they speak.
+    // Perhaps only the other conditions say which generation they are about.
     let spoken_of = conditions(object).filter_map(|c| c.get("observedGeneration").and_then(Value::as_i64)).max();
     if let (Some(generation), Some(seen)) = (object::generation(object), spoken_of)
         && seen < generation

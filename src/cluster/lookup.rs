@@ -1,5 +1,5 @@
-//! Looking for what somebody else named: a name that no object can have is that of none, and never becomes a part of a path. It could be none,
-//! so that the call would fail for ever, or lead to another object.
+//! Looks up objects that somebody else named. A name that no object can have counts as not found, and never becomes part of a path.
+//! Otherwise the call would fail for ever, or reach another object.
 
 use kube::core::PartialObjectMeta;
 use kube::{Api, Resource};
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::cluster::object::is_plain_name;
 
-/// The object of that name, where it exists.
+/// The object of that name, if it exists.
 pub async fn object<K>(api: &Api<K>, name: &str) -> kube::Result<Option<K>>
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
@@ -15,7 +15,7 @@ where
     if is_plain_name(name) { api.get_opt(name).await } else { Ok(None) }
 }
 
-/// The metadata of the object of that name, where it exists.
+/// The metadata of the object of that name, if it exists.
 pub async fn metadata<K>(api: &Api<K>, name: &str) -> kube::Result<Option<PartialObjectMeta<K>>>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
@@ -23,7 +23,7 @@ where
     if is_plain_name(name) { api.get_metadata_opt(name).await } else { Ok(None) }
 }
 
-/// Why there is no object of a name, in words: it may be one that none can have.
+/// Why there is no object of that name, in words. It may be a name that no object can have.
 pub fn why_not(name: &str) -> &'static str {
     if is_plain_name(name) { "does not exist" } else { "does not exist, as no object can have that name" }
 }

@@ -1,4 +1,4 @@
-//! Who owns which fields of an object that is there, by its `metadata.managedFields`, and what others put into it.
+//! Who owns which fields of an existing object, by its `metadata.managedFields`, and which fields others added.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use crate::cluster::errors::{self, first_few};
 use crate::cluster::fields_v1::{FieldSet, Item};
 use crate::cluster::object::Key;
 
-/// Parts of the cluster that write to objects of others.
+/// Field managers of the cluster's own components that write to objects of others.
 const CLUSTER: [&str; 9] = [
     "clusterrole-aggregation-controller",
     "kube-controller-manager",
@@ -21,28 +21,28 @@ const CLUSTER: [&str; 9] = [
     "vertical-pod-autoscaler",
 ];
 
-/// Why others' fields are told.
+/// The reason of results about others' fields.
 const FOREIGN: &str = "ForeignField";
-/// The most objects whose foreign fields are told one by one.
+/// The most objects whose foreign fields are reported one by one.
 const MAX_TOLD: usize = 16;
-/// Fields of an object that are nobody's to write, or are told elsewhere.
+/// Fields that nobody writes, or that are reported elsewhere.
 const NOT_CONTENT: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
 /// Who owns which fields of one object.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ownership {
-    /// What was applied by Pilotage.
+    /// The fields that Pilotage applied.
     pub ours: FieldSet,
-    /// What anybody else wrote, but for the status.
+    /// The fields that anybody else wrote, except the status.
     pub foreign: FieldSet,
-    /// Both: it tells which lists are merged, and by which keys.
+    /// Both. They say which lists are merged, and by which keys.
     pub known: FieldSet,
-    /// Whether it can be told at all: every entry was read, and is of the version that the object is read in.
+    /// Whether ownership is known: every entry was read, and is of the version in which the object was read.
     pub is_certain: bool,
     others: Vec<Other>,
 }
 
-/// What one other manager owns.
+/// The fields of one other manager.
 #[derive(Clone, Debug)]
 struct Other {
     manager: String,
@@ -56,7 +56,7 @@ impl Ownership {
         Self::without(live, api_version, &Value::Null)
     }
 
-    /// The same, as if others did not own what `dropped` (in the form of `fieldsV1`) names.
+    /// The same, as if others did not own the fields in `dropped` (in the form of `fieldsV1`).
     pub fn without(live: &Value, api_version: &str, dropped: &Value) -> Self {
         let mut found = Self { is_certain: true, ..Self::default() };
         let entries = entries(live);
@@ -86,14 +86,14 @@ impl Ownership {
         found
     }
 
-    /// Counts fields as others', in the form of `fieldsV1`.
+    /// Counts fields as others' (in the form of `fieldsV1`).
     pub fn leave(&mut self, fields: &Value) {
         if let Some(fields) = FieldSet::parse(fields) {
             self.foreign.merge(fields);
         }
     }
 
-    /// Counts fields as others' that are not ours, in the form of `fieldsV1`: the server chose them for this object when it was created.
+    /// Counts fields that are not ours as others' (in the form of `fieldsV1`): the server chose them for this object when it was created.
     pub fn leave_assigned(&mut self, fields: &Value) {
         let mut fields = fields.clone();
         if let (Some(spec), Some(ours)) = (fields.pointer_mut("/f:spec").and_then(Value::as_object_mut), self.ours.field("spec")) {
@@ -104,7 +104,7 @@ impl Ownership {
         }
     }
 
-    /// What is foreign below the root; nothing where nothing is.
+    /// The foreign fields below the root; `None` if there are none.
     pub fn foreign(&self) -> Option<&FieldSet> {
         (self.foreign != FieldSet::default()).then_some(&self.foreign)
     }
@@ -121,8 +121,8 @@ impl Ownership {
         self.ours.field("spec").is_some_and(|spec| spec.field("replicas").is_some())
     }
 
-    /// What people and tools put into the object that the manifest does not set, each with its manager. Parts of the cluster itself do so
-    /// all the time.
+    /// The fields that people and tools added to the object and that the manifest does not set, each with its manager. The cluster's own
+    /// components are left out, because they add fields all the time.
     fn added(&self, live: &Value, manifest: &Value) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for other in self.others.iter().filter(|other| !is_of_cluster(&other.manager)) {
@@ -141,13 +141,14 @@ pub(crate) fn entries(live: &Value) -> &[Value] {
     live.pointer("/metadata/managedFields").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Whether an entry is of what Pilotage applied.
+/// Whether an entry is of Pilotage's applies.
 pub(crate) fn is_our_entry(entry: &Value) -> bool {
     let is = |name: &str, wanted: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default() == wanted;
     is("manager", names::FIELD_MANAGER) && is("operation", "Apply") && is("subresource", "")
 }
 
-/// Takes what `dropped` names out of a `fieldsV1`, and what is empty then, which would stand for all that is below it.
+/// Removes the fields in `dropped` from a `fieldsV1`. Nodes that become empty are removed too, because an empty node would stand for
+/// everything below it.
 pub(crate) fn subtract(fields: &mut Value, dropped: &Value) {
     let (Some(fields), Some(dropped)) = (fields.as_object_mut(), dropped.as_object()) else { return };
     for (key, below) in dropped {
@@ -162,7 +163,7 @@ pub(crate) fn subtract(fields: &mut Value, dropped: &Value) {
     }
 }
 
-/// Adds all that `more` names to a `fieldsV1`.
+/// Adds the fields in `more` to a `fieldsV1`.
 pub(crate) fn unite(fields: &mut Value, more: &Value) {
     if !fields.is_object() {
         *fields = Value::Object(Map::new());
@@ -173,8 +174,8 @@ pub(crate) fn unite(fields: &mut Value, more: &Value) {
     }
 }
 
-/// The place of the item of `items` that these keys tell. A key that is left out has its default; `protocol: TCP` is the only one of core
-/// kinds.
+/// The position of the item of `items` with these keys. A key that is left out has its default; for core kinds that is only `protocol:
+/// TCP`.
 pub(crate) fn place(items: &[Value], keys: &Map<String, Value>) -> Option<usize> {
     let has = |item: &Value, key: &str, wanted: &Value| match item.get(key) {
         Some(value) => value == wanted,
@@ -183,7 +184,7 @@ pub(crate) fn place(items: &[Value], keys: &Map<String, Value>) -> Option<usize>
     items.iter().position(|item| keys.iter().all(|(key, wanted)| has(item, key, wanted)))
 }
 
-/// The keys by which the items of a list are told apart; nothing for a list that is one value, or a set.
+/// The keys that identify the items of a list; `None` for a list that is one value, or a set.
 pub(crate) fn keys_of(known: Option<&FieldSet>) -> Option<Vec<String>> {
     known?.items().find_map(|item| match item {
         Item::Keys(keys) => Some(keys.keys().cloned().collect()),
@@ -191,7 +192,7 @@ pub(crate) fn keys_of(known: Option<&FieldSet>) -> Option<Vec<String>> {
     })
 }
 
-/// What tells an item of such a list from the others.
+/// The keys that identify an item of such a list.
 pub(crate) fn identity(item: &Value, keys: &[String]) -> Map<String, Value> {
     let default = |key: &String| (key == "protocol").then(|| Value::from("TCP"));
     keys.iter().filter_map(|key| Some((key.clone(), item.get(key).cloned().or_else(|| default(key))?))).collect()
@@ -217,7 +218,7 @@ fn added(path: &str, fields: Option<&FieldSet>, live: Option<&Value>, manifest: 
     }
 }
 
-/// What others added to objects of the solution, told to the approver: it stays as it is.
+/// Fields that others added to objects of the solution. They stay, and the approver is told.
 pub(crate) fn told<'a>(objects: impl Iterator<Item = (&'a Key, &'a Value, &'a Value, Ownership)>) -> Vec<PlanResult> {
     let found: Vec<(&Key, Vec<(String, String)>)> =
         objects.map(|(key, live, manifest, owned)| (key, owned.added(live, manifest))).filter(|(_, added)| !added.is_empty()).collect();
@@ -237,7 +238,7 @@ pub(crate) fn told<'a>(objects: impl Iterator<Item = (&'a Key, &'a Value, &'a Va
     results
 }
 
-/// Whether a field manager is a part of the cluster itself.
+/// Whether a field manager is one of the cluster's own components.
 pub fn is_of_cluster(manager: &str) -> bool {
     CLUSTER.contains(&manager) || manager.starts_with("vpa-")
 }

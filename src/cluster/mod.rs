@@ -1,4 +1,4 @@
-//! How a cluster is spoken with: its kinds and resources, its objects and who owns their fields, its errors and its words.
+//! How to talk to a cluster: its kinds and resources, its objects and the owners of their fields, its errors and its terms.
 
 pub mod cluster_scope;
 pub mod discovery;

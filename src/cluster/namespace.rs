@@ -1,6 +1,7 @@
-//! What an object says of its own namespace: it leaves the name behind where it comes from, and takes that of where it goes.
+//! References of an object to its own namespace. The export removes the namespace's name, and the deployment inserts the name of the
+//! target.
 //!
-//! To carry the name along would give the `ServiceAccounts` of development rights in production.
+//! If the name were kept, the `ServiceAccounts` of development would get rights in production.
 
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::cluster::object;
 /// The field.
 const NAMESPACE: &str = "namespace";
 
-/// Takes the name `own` out of references that mean the object's own namespace.
+/// Removes the name `own` from references that mean the object's own namespace.
 pub fn leave(object: &mut Value, own: &str) {
     match object::group(object) {
         "rbac.authorization.k8s.io" => accounts(object, |subject| {
@@ -17,7 +18,7 @@ pub fn leave(object: &mut Value, own: &str) {
                 subject.remove(NAMESPACE);
             }
         }),
-        // Its references mean the own namespace where they name none.
+        // References of such an object that name no namespace mean their own.
         "gateway.networking.k8s.io" => {
             if let Some(spec) = object.get_mut("spec") {
                 leave_references(spec, own);
@@ -27,8 +28,8 @@ pub fn leave(object: &mut Value, own: &str) {
     }
 }
 
-/// Names the namespace `here` where a reference must name one and names none, and takes it out where one needs to name none: what is
-/// judged as an object's own is its own in whatever words.
+/// Inserts the namespace `here` where a reference must name one and names none, and removes it where a reference need not name one. So all
+/// ways to write a reference to the own namespace are checked alike.
 pub fn enter(object: &mut Value, here: &str) {
     match object::group(object) {
         "rbac.authorization.k8s.io" => accounts(object, |subject| {

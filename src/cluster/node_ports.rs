@@ -1,4 +1,4 @@
-//! Node ports that a person chose in development. Each is the whole cluster's: a target in the same cluster can't have it too.
+//! Node ports that a person chose in development. A node port exists once in a cluster, so a target in the same cluster can't have it too.
 
 use serde_json::Value;
 
@@ -7,19 +7,19 @@ use crate::api::settings::VariableDefinition;
 use crate::cluster::errors::{first_few, result};
 use crate::cluster::object::{self, Key};
 
-/// A node port that a target goes without.
+/// A node port that the target's Service is deployed without.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodePort {
     service: String,
     port: i64,
 }
 
-/// Takes the node ports out of Services, so that the API server chooses others, but for those that an environment variable is for.
+/// Removes node ports from Services, so that the API server chooses others. Ports that an environment variable sets stay.
 pub fn leave(objects: &mut [Value], variables: &[VariableDefinition]) -> Vec<NodePort> {
     let mut left = Vec::new();
     for object in objects.iter_mut().filter(|object| object::kind(object) == "Service" && object::group(object).is_empty()) {
         let service = object::name(object).to_owned();
-        // There are Services of other groups too.
+        // Other groups have a kind Service too.
         let of_service = |v: &&VariableDefinition| {
             let group = v.target.api_version.as_deref().map_or("", object::group_of);
             group.is_empty() && v.target.kind == "Service" && v.target.name == service
@@ -41,7 +41,7 @@ pub fn leave(objects: &mut [Value], variables: &[VariableDefinition]) -> Vec<Nod
     left
 }
 
-/// Tells the approver of them.
+/// Reports them to the approver.
 pub fn told(solution: &str, left: &[NodePort]) -> Option<PlanResult> {
     let named = first_few(left.iter().map(|left| format!("{} of Service {}", left.port, left.service)));
     let message = format!(

@@ -1,4 +1,4 @@
-//! Objects of a target: what names them, and what their metadata says.
+//! Objects of a target: their identity and their metadata.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::api::artifact::ArtifactObject;
 
-/// How deep an object nests at most.
+/// The deepest nesting of an object.
 pub const DEEPEST: usize = 100;
 
-/// What names an object in a namespace, whatever API version it is read in.
+/// Identifies an object in a namespace, in any API version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// The API group; empty for the core group.
@@ -44,12 +44,12 @@ impl fmt::Display for Key {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Served {
     pub resource: ApiResource,
-    /// Whether its objects are in namespaces; otherwise they belong to the whole cluster.
+    /// Whether its objects are namespaced; otherwise they are cluster-scoped.
     pub is_namespaced: bool,
 }
 
 impl Served {
-    /// A kind whose objects are in namespaces.
+    /// A namespaced kind.
     pub fn in_namespaces(resource: ApiResource) -> Self {
         Self { resource, is_namespaced: true }
     }
@@ -61,12 +61,12 @@ impl From<(ApiResource, bool)> for Served {
     }
 }
 
-/// An object that shall be in the target, with the kind that serves it.
+/// An object that should be in the target, with the kind that serves it.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub key: Key,
     pub served: Served,
-    /// The manifest as it is sent: the bundle's, with the label of the set.
+    /// The manifest as it is sent: the one from the bundle, with the label of the set.
     pub body: Value,
 }
 
@@ -75,7 +75,7 @@ pub fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-/// Whether a group is of kinds that the cluster itself does not know.
+/// Whether a group is of custom kinds.
 pub fn is_custom(group: &str) -> bool {
     group.contains('.') && !group.ends_with(".k8s.io")
 }
@@ -125,19 +125,19 @@ pub fn is_being_deleted(object: &Value) -> bool {
     metadata(object, "deletionTimestamp").is_some()
 }
 
-/// The finalizers that an object waits for before it goes.
+/// The finalizers that must be removed before the object is gone.
 pub fn finalizers(object: &Value) -> Vec<&str> {
     let listed = object.get("metadata").and_then(|m| m.get("finalizers")).and_then(Value::as_array);
     listed.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Whether a controller made the object from another one, for example the `EndpointSlice` of a Service,
-/// which inherits the Service's labels. Such objects come and go with their owner.
+/// Whether a controller made the object from another one. An example is the `EndpointSlice` of a Service, which inherits the Service's
+/// labels. Such objects are created and deleted with their owner.
 pub fn is_controlled(object: &Value) -> bool {
     controller(object).is_some()
 }
 
-/// From what a controller made the object, where one did: kind and name.
+/// Kind and name of the object from which a controller made this one, if it did.
 pub fn controller(object: &Value) -> Option<String> {
     let owners = object.get("metadata")?.get("ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?;
@@ -152,8 +152,8 @@ pub fn same_state(a: &Value, b: &Value) -> bool {
         && metadata(a, "resourceVersion") == metadata(b, "resourceVersion")
 }
 
-/// Whether the object nests deeper than can be read again, once it has been stored, or has come back from a target with what the API server
-/// keeps beside it.
+/// Whether the object nests deeper than can be read again after it was stored, or after a target returned it with the API server's
+/// additions.
 pub fn is_too_deep(object: &Value) -> bool {
     fn deeper(value: &Value, left: usize) -> bool {
         let inner = |value| left == 0 || deeper(value, left - 1);
@@ -195,7 +195,7 @@ pub(crate) fn set_annotation(object: &mut Value, key: &str, value: &str) {
     }
 }
 
-/// Takes a label from an object.
+/// Removes a label from an object.
 pub(crate) fn remove_label(object: &mut Value, key: &str) {
     if let Some(labels) = metadata_mut(object).and_then(|metadata| metadata.get_mut("labels")).and_then(Value::as_object_mut) {
         labels.remove(key);
@@ -206,8 +206,8 @@ fn metadata_mut(object: &mut Value) -> Option<&mut serde_json::Map<String, Value
     object.as_object_mut()?.entry("metadata").or_insert_with(|| Value::Object(serde_json::Map::new())).as_object_mut()
 }
 
-/// Whether the name can be a part of a URL's path as it is. The API server allows little more than this in
-/// any kind's names; what else a name holds could make a call reach another path.
+/// Whether the name can be a part of a URL's path without escaping. The API server allows little more than this in names of any kind. Other
+/// characters could make a call reach another path.
 pub fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253

@@ -1,12 +1,12 @@
-//! Long lists in messages that have an end: nothing of them is left out, they become several messages.
+//! Long lists in messages of limited length. Nothing is left out: a long list becomes several messages.
 
 use crate::api::plan::MAX_MESSAGE;
 use crate::cluster::errors::bounded;
 
-/// How many characters of a message are left for what comes before the list.
+/// How many characters of a message are reserved for the text before the list.
 const HEAD: usize = 400;
 
-/// The parts joined, in as few texts as take them all.
+/// Joins the parts into as few texts as possible.
 pub fn packed(parts: impl Iterator<Item = String>, between: &str) -> Vec<String> {
     let most = MAX_MESSAGE - HEAD;
     let mut texts: Vec<String> = Vec::new();

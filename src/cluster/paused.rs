@@ -1,5 +1,5 @@
-//! Objects that their own spec holds back: paused, suspended, or changed only by hand. They are as their spec asks for and yet don't do
-//! what somebody deploys them for, which is to be said instead of being waited for in silence.
+//! Objects that their own spec holds back: paused, suspended, or changed only by hand. They match their spec but don't do what somebody
+//! deploys them for. People are told so, because silent waiting would hide it.
 
 use serde_json::Value;
 
@@ -7,12 +7,12 @@ use crate::api::plan::PlanResult;
 use crate::cluster::errors;
 use crate::cluster::object::{self, Key};
 
-/// Why a result of a plan says it.
+/// The reason of such a result in a plan.
 const REASON: &str = "Paused";
 /// The most objects that results name.
 const NAMED: usize = 16;
 
-/// How an object is held back so that what changes doesn't take effect before somebody resumes it.
+/// How an object is held back so that changes don't take effect before somebody resumes it.
 pub(crate) fn rollout(group: &str, kind: &str, object: &Value) -> Option<String> {
     let is_paused = object.pointer("/spec/paused") == Some(&Value::Bool(true));
     match (group, kind) {
@@ -26,7 +26,7 @@ pub(crate) fn rollout(group: &str, kind: &str, object: &Value) -> Option<String>
     }
 }
 
-/// How an object is held back that is to do nothing by now: as it is, it is as it shall be.
+/// How an object is held back that should do nothing now. In this state it counts as done.
 pub(crate) fn suspended(group: &str, kind: &str, object: &Value) -> Option<&'static str> {
     let is_suspended = object.pointer("/spec/suspend") == Some(&Value::Bool(true));
     match (group, kind) {
@@ -43,7 +43,7 @@ pub(crate) fn suspended(group: &str, kind: &str, object: &Value) -> Option<&'sta
     }
 }
 
-/// How pods of the former version go on running under an object that is taken for current.
+/// How pods of the previous version can keep running under an object that counts as current.
 pub(crate) fn by_hand(group: &str, kind: &str, object: &Value) -> Option<String> {
     if group != "apps" || !matches!(kind, "StatefulSet" | "DaemonSet") {
         return None;
@@ -64,14 +64,14 @@ pub(crate) fn by_hand(group: &str, kind: &str, object: &Value) -> Option<String>
     (updated < wanted).then(|| format!("has {updated} of {wanted} pods of the new version, {why}"))
 }
 
-/// What is said of an object that counts as current.
+/// The message about such an object that counts as current.
 pub(crate) fn told(key: &Key, object: &Value) -> Option<String> {
     let (group, kind) = (key.group.as_str(), key.kind.as_str());
     let said = suspended(group, kind, object).map(str::to_owned).or_else(|| by_hand(group, kind, object))?;
     Some(format!("{key} {said}"))
 }
 
-/// What of objects, as they will be, is held back, as results of a plan.
+/// Which of these objects are held back, as they will be; as results of a plan.
 pub(crate) fn results<'a>(outcomes: impl Iterator<Item = (&'a Key, &'a Value)>) -> Vec<PlanResult> {
     let held = outcomes.filter_map(|(key, outcome)| {
         let (group, kind) = (key.group.as_str(), key.kind.as_str());

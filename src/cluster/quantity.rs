@@ -1,13 +1,13 @@
-//! Quantities as Kubernetes writes them (`500m`, `1Gi`, `2e3`), exact in billionths, which is as fine as the API server keeps them.
+//! Quantities as Kubernetes writes them (`500m`, `1Gi`, `2e3`), exact to billionths, which is the API server's precision.
 
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, Sub};
 
-/// How many parts of a quantity make one.
+/// The number of parts in one unit of a quantity.
 const ONE: i128 = 1_000_000_000;
 
-/// A quantity. What is too large to be told is as large as can be told.
+/// A quantity. A value that is too large becomes the largest one that can be represented.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Quantity(i128);
 
@@ -17,7 +17,7 @@ impl Quantity {
         Self(i128::from(number).saturating_mul(ONE))
     }
 
-    /// Reads a quantity; a part finer than a billionth counts as a billionth. `None` for what is none.
+    /// Parses a quantity. A part finer than a billionth counts as a billionth. `None` if the text is not a quantity.
     pub fn parse(text: &str) -> Option<Self> {
         let (is_negative, rest) = match text.as_bytes().first()? {
             b'-' => (true, &text[1..]),
@@ -31,7 +31,7 @@ impl Quantity {
             return None;
         }
         let (factor, tens) = scale(suffix)?;
-        // All digits as one number, and how many powers of ten it is off.
+        // All digits as one number, and the exponent of ten that corrects it.
         let digits = format!("{whole}{fraction}");
         let digits = digits.trim_start_matches('0');
         let exponent = tens.checked_add(9)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
@@ -39,12 +39,12 @@ impl Quantity {
         Some(Self(if is_negative { -amount } else { amount }))
     }
 
-    /// So many times as much.
+    /// The quantity multiplied by this number.
     pub fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(i128::from(count)))
     }
 
-    /// Whether it is more than nothing.
+    /// Whether it is more than zero.
     pub fn is_positive(self) -> bool {
         self.0 > 0
     }
@@ -65,7 +65,7 @@ fn scaled(digits: &str, factor: i128, exponent: i32) -> i128 {
     }
 }
 
-/// What a suffix stands for: a factor, and a power of ten.
+/// The meaning of a suffix: a factor, and a power of ten.
 fn scale(suffix: &str) -> Option<(i128, i32)> {
     let tens = |power| Some((1, power));
     let binary = |power: u32| Some((1_i128 << (10 * power), 0));
@@ -112,7 +112,7 @@ impl Sum for Quantity {
     }
 }
 
-/// In the largest unit that it is a whole number of.
+/// Formats it in the largest unit of which it is a whole number.
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = self.0 / ONE;

@@ -1,16 +1,16 @@
-//! The API server's error messages quote the values that it refuses. A value may be a secret that somebody
-//! put where it does not belong, and messages end in a status that others read: values are cut out.
+//! Removes values from the API server's error messages, which quote the values that they refuse. A value may be a secret in the wrong
+//! place, and messages end in a status that others read.
 
 use serde_json::Value;
 
 use crate::text::{bounded, line};
 
-/// What stands in place of a value.
+/// What takes the place of a value.
 const HIDDEN: &str = "(hidden)";
-/// The words that the server puts before a value that it quotes.
+/// The words that the server puts before a quoted value.
 const BEFORE_VALUE: [&str; 4] = ["Invalid value: ", "Unsupported value: ", "Duplicate value: ", "Not found: "];
 
-/// The message without the values in it: field, reason and advice stay.
+/// The message without the values in it. Field, reason and advice stay.
 pub fn redact(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
     let mut rest = message;
@@ -24,7 +24,7 @@ pub fn redact(message: &str) -> String {
     without_parser_context(&without_got(&text))
 }
 
-/// How long the value is that the text begins with: a quoted string, JSON, or what reaches to the next `: `.
+/// The length of the value at the beginning of the text: a quoted string, JSON, or everything up to the next `: `.
 fn value_length(text: &str) -> usize {
     if text.starts_with('"') {
         return quoted_length(text);
@@ -43,7 +43,7 @@ fn value_length(text: &str) -> usize {
     {
         return text[..line_end].find([':', ',']).unwrap_or(line_end);
     }
-    // A Go value: it may hold anything, so that only what follows the last colon is kept.
+    // A Go value may contain anything, so only what follows the last colon is kept.
     text[..line_end].rfind(": ").unwrap_or(line_end)
 }
 
@@ -80,13 +80,13 @@ fn without_parser_context(text: &str) -> String {
     text.find(", error found in #").map_or_else(|| text.to_owned(), |at| text[..at].to_owned())
 }
 
-/// Parts of names of what holds secrets, in lower case and without signs.
+/// Parts of the names of fields that hold secrets, in lower case and without punctuation.
 const SECRET_NAMES: [&str; 9] = ["password", "passwd", "passphrase", "secret", "token", "apikey", "accesskey", "privatekey", "credential"];
-/// What begins texts that hold a secret, whatever their name.
+/// The beginnings of texts that hold a secret, whatever the field's name.
 const SECRET_TEXTS: [&str; 3] = ["-----BEGIN", "Bearer ", "Basic "];
 
-/// A value as a plan shows it: a text as it is, anything else as JSON, without what secrets are named by or look like, at most `most`
-/// characters long. `pointer` tells where it is.
+/// A value as a plan shows it: a text as it is, anything else as JSON, at most `most` characters. Values that are named or look like
+/// secrets are hidden. `pointer` is the field's place.
 pub fn shown(pointer: &str, value: &Value, most: usize) -> String {
     let name = pointer.rsplit('/').next().unwrap_or_default();
     let text = match hidden(name, value) {
@@ -99,7 +99,7 @@ pub fn shown(pointer: &str, value: &Value, most: usize) -> String {
 /// The value without secrets.
 fn hidden(name: &str, value: &Value) -> Value {
     match value {
-        // References name Secrets and hold none of their values.
+        // References name Secrets and contain none of their values.
         Value::String(text) if is_secret(name) && !is_reference(name) || SECRET_TEXTS.iter().any(|begin| text.starts_with(begin)) => {
             HIDDEN.into()
         }
@@ -115,13 +115,13 @@ fn hidden(name: &str, value: &Value) -> Value {
     }
 }
 
-/// Whether what has this name holds a secret.
+/// Whether a field of this name holds a secret.
 pub fn is_secret(name: &str) -> bool {
     let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     SECRET_NAMES.iter().any(|secret| plain.contains(secret))
 }
 
-/// Whether what has this name names a Secret.
+/// Whether a field of this name names a Secret.
 fn is_reference(name: &str) -> bool {
     matches!(name, "secretName" | "secretKeyRef" | "secretRef" | "imagePullSecrets" | "secret" | "tokenExpirationSeconds")
 }

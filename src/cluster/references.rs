@@ -1,7 +1,7 @@
 //! Which Secrets and `ServiceAccounts` an object uses.
 //!
-//! One visitor knows all places. What is read (which Secrets must be offered in the target) and what is written
-//! (references renamed to the target's Secrets) can't drift apart.
+//! One visitor knows all places. So reading (which Secrets must be offered in the target) and writing (references are renamed to the
+//! target's Secrets) can't drift apart.
 
 mod custom;
 
@@ -36,22 +36,22 @@ pub struct Place<'a> {
     pub referred: Referred,
     /// The name.
     pub name: &'a mut String,
-    /// The namespace that it says the other one is in; none where it means the object's own.
+    /// The namespace that it names; `None` for the object's own namespace.
     pub namespace: Option<String>,
     /// Whether the object works without it.
     pub optional: bool,
-    /// Whether it is known to name one. Otherwise it only looks like it: the kind is not known here.
+    /// Whether the place is known to name one. Otherwise the kind is not known here, and the place only looks like a reference.
     pub certain: bool,
 }
 
-/// What an object names.
+/// A reference of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reference {
     /// What is named.
     pub referred: Referred,
     /// Its name.
     pub name: String,
-    /// The namespace that is said; none where it is the object's own.
+    /// The namespace that is named; `None` for the object's own.
     pub namespace: Option<String>,
     /// Whether the object works without it.
     pub optional: bool,
@@ -59,13 +59,13 @@ pub struct Reference {
     pub certain: bool,
 }
 
-/// All that an object names, seen from namespace `here`, which it is in.
+/// Everything that an object names, seen from its namespace `here`.
 pub fn all(object: &Value, here: &str) -> BTreeSet<Reference> {
     let mut found = BTreeSet::new();
     if !may_refer(object) {
         return found;
     }
-    // The visitor hands out mutable places, so that it reads a copy.
+    // The visitor gives mutable access, so it works on a copy.
     visit(&mut object.clone(), &mut |place| {
         if !place.name.is_empty() {
             found.insert(Reference {
@@ -80,7 +80,7 @@ pub fn all(object: &Value, here: &str) -> BTreeSet<Reference> {
     found
 }
 
-/// Whether there is anything to look into: much of what there is is large, and data.
+/// Whether to look into an object at all: large objects are often just data.
 fn may_refer(object: &Value) -> bool {
     !matches!((object::group(object), object::kind(object)), ("", "ConfigMap") | ("rbac.authorization.k8s.io" | "apiextensions.k8s.io", _))
 }
@@ -91,12 +91,12 @@ pub fn secrets(object: &Value) -> BTreeSet<String> {
     secret_references(object, "").into_keys().collect()
 }
 
-/// The Secrets of its own namespace, which is `here`, that an object refers to, each with whether all references to it are optional.
+/// The Secrets of its own namespace `here` that an object refers to, each with whether all references to it are optional.
 pub fn secret_references(object: &Value, here: &str) -> BTreeMap<String, bool> {
     own(object, here, Referred::Secret)
 }
 
-/// The `ServiceAccounts` that an object's pods run as, where it names any.
+/// The `ServiceAccounts` as which an object's pods run, if it names any.
 pub fn service_accounts(object: &Value) -> BTreeSet<String> {
     own(object, "", Referred::ServiceAccount).into_keys().collect()
 }
@@ -109,7 +109,7 @@ fn own(object: &Value, here: &str, referred: Referred) -> BTreeMap<String, bool>
     found
 }
 
-/// Renames the Secrets that an object refers to, all at once: two names may change places.
+/// Renames the Secrets that an object refers to, all in one pass, so that two names can be exchanged.
 pub fn rename_secrets(object: &mut Value, names: &BTreeMap<String, String>) {
     visit(object, &mut |place| {
         if place.referred == Referred::Secret
@@ -122,7 +122,7 @@ pub fn rename_secrets(object: &mut Value, names: &BTreeMap<String, String>) {
     });
 }
 
-/// Shows every place of `object` that names a Secret or a `ServiceAccount`, each once.
+/// Calls the visitor for every place of `object` that names a Secret or a `ServiceAccount`, once for each.
 pub fn visit(object: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     let group = object::group(object).to_owned();
     let kind = object::kind(object).to_owned();
@@ -153,7 +153,7 @@ pub fn visit(object: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     }
 }
 
-/// Whether the API server itself serves the group, so that all places of its kinds are known.
+/// Whether the group is built into the API server. All places of its kinds are known.
 fn is_built_in(group: &str) -> bool {
     const NAMED: [&str; 18] = [
         "admissionregistration.k8s.io",
@@ -175,11 +175,11 @@ fn is_built_in(group: &str) -> bool {
         "storage.k8s.io",
         "storagemigration.k8s.io",
     ];
-    // A group that somebody defined always has a dot.
+    // The group of a custom resource always has a dot.
     !group.contains('.') || NAMED.contains(&group)
 }
 
-/// The specifications of all pods that an object has.
+/// The pod specs of an object.
 pub fn pods(object: &Value) -> Vec<&Value> {
     let place = match (object::group(object), object::kind(object)) {
         ("", "Pod") => "/spec",
@@ -201,7 +201,7 @@ fn visit_pod(pod: Option<&mut Value>, show: &mut dyn FnMut(Place<'_>)) {
     }
     each(pod.get_mut("volumes"), |volume| visit_volume(volume, show));
     each(pod.get_mut("imagePullSecrets"), |item| secret(item, "name", false, show));
-    // `serviceAccount` is the older name of `serviceAccountName`; the API server still takes it.
+    // `serviceAccount` is the older name of `serviceAccountName`. The API server still accepts it.
     for field in ["serviceAccountName", "serviceAccount"] {
         if let Some(Value::String(name)) = pod.get_mut(field) {
             show(Place { referred: Referred::ServiceAccount, name, namespace: None, optional: false, certain: true });
@@ -226,7 +226,7 @@ fn visit_volume(volume: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     }
 }
 
-/// What a driver of inline volumes is told is its own matter; which Secret it shall use is told by a name that says so.
+/// The options of inline volumes depend on the driver. A driver names its Secret in an option whose name says so.
 fn visit_attributes(attributes: Option<&mut Value>, show: &mut dyn FnMut(Place<'_>)) {
     let Some(attributes) = attributes.and_then(Value::as_object_mut) else { return };
     let said = |key: &str, what: &str| key.to_lowercase().contains(what);
@@ -239,7 +239,7 @@ fn visit_attributes(attributes: Option<&mut Value>, show: &mut dyn FnMut(Place<'
     }
 }
 
-/// The certificates of Gateways and of what they talk to: Secrets of the own namespace unless it is said otherwise, or `ConfigMaps`.
+/// The certificates of Gateways and of their backends: Secrets or `ConfigMaps`, of the own namespace unless another one is named.
 fn visit_certificates(value: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     match value {
         Value::Object(map) => {

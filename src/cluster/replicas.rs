@@ -1,4 +1,4 @@
-//! Who decides how many replicas there are: the manifest, or somebody who scales.
+//! Who decides the number of replicas: the manifest, or somebody who scales.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,14 @@ use crate::cluster::object::{self, Key};
 /// The field.
 const REPLICAS: &str = "replicas";
 
-/// What objects among these scale others: whatever names one in `spec.scaleTargetRef`, as `HorizontalPodAutoscaler`, `ScaledObject` and
-/// their like do. Where no kind is named, a Deployment is meant.
+/// The objects that others among these scale. They are named in a `spec.scaleTargetRef`, as in `HorizontalPodAutoscaler`, `ScaledObject`
+/// and similar kinds. If no kind is named, a Deployment is meant.
 pub fn by_others<'a>(objects: impl IntoIterator<Item = &'a Value>) -> BTreeSet<Key> {
     let named = objects.into_iter().filter_map(|scaler| scaler.pointer("/spec/scaleTargetRef"));
     named.filter_map(target).collect()
 }
 
-/// What a `scaleTargetRef` names.
+/// The object that a `scaleTargetRef` names.
 fn target(reference: &Value) -> Option<Key> {
     let text = |name: &str| reference.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let name = text("name")?.to_owned();
@@ -28,7 +28,7 @@ fn target(reference: &Value) -> Option<Key> {
     Some(Key { group: group.unwrap_or("apps").to_owned(), kind: kind.to_owned(), name })
 }
 
-/// Takes the number of replicas out of what is scaled by others among these: two would fight over it.
+/// Removes the number of replicas from objects that others among these scale. Otherwise two would fight over it.
 pub fn give_up(objects: &mut [Value]) {
     let scaled = by_others(objects.iter());
     for object in objects.iter_mut().filter(|object| scaled.contains(&Key::of(object))) {
@@ -40,21 +40,21 @@ fn take_out(object: &mut Value) -> bool {
     object.get_mut("spec").and_then(Value::as_object_mut).is_some_and(|spec| spec.remove(REPLICAS).is_some())
 }
 
-/// Whether the manifest gives up a number of replicas that Pilotage has set, so that the server would fill in its default.
+/// Whether the manifest no longer has a number of replicas that Pilotage has set. The server would fill in its default.
 pub(crate) fn gives_up(manifest: &Value, live: &Value, owned: &Ownership) -> bool {
     let is_set = |object: &Value| object.pointer("/spec/replicas").is_some_and(Value::is_number);
     owned.owns_replicas() && is_set(live) && manifest.get("spec").is_some() && !is_set(manifest)
 }
 
-/// Keeps the number that is there.
+/// Keeps the current number.
 pub(crate) fn keep(manifest: &mut Value, live: &Value) {
     if let (Some(spec), Some(replicas)) = (manifest.get_mut("spec").and_then(Value::as_object_mut), live.pointer("/spec/replicas")) {
         spec.insert(REPLICAS.to_owned(), replicas.clone());
     }
 }
 
-/// Leaves the number to whoever scales the object by its subresource, where the manifest wants another. A person who did is overruled by
-/// `force`; what scales by itself would only scale again. Tells whether it was left.
+/// If the manifest has another number, leaves the number to whoever scales the object by its subresource. `force` overrides a person who
+/// did. It does not override autoscalers, which would only scale again. Returns whether the number was left.
 pub(crate) fn leave(manifest: &mut Value, live: &Value, owned: &Ownership, force: bool) -> bool {
     let is_left = |scaler: &str| !(force && scaler.starts_with("kubectl"));
     let differs = manifest.pointer("/spec/replicas").is_some_and(|wanted| live.pointer("/spec/replicas") != Some(wanted));

@@ -1,4 +1,4 @@
-//! From a kind, as manifests name it, to the resource that the target's cluster serves.
+//! Maps a kind, as manifests name it, to the resource that the target's cluster serves.
 
 use std::future::Future;
 use std::time::Instant;
@@ -7,17 +7,16 @@ use kube::core::ApiResource;
 
 /// Resolves kinds against one cluster; implemented by discovery.
 pub trait Resources: Send + Sync {
-    /// The resource of `kind` in exactly this API version, and whether it is namespaced; `None` where the
-    /// cluster does not serve it.
+    /// The resource of `kind` in exactly this API version, and whether it is namespaced; `None` if the cluster does not serve it.
     ///
     /// # Errors
-    /// Where the cluster can't be asked.
+    /// If the cluster can't be asked.
     fn resource(&self, api_version: &str, kind: &str) -> impl Future<Output = Result<Option<(ApiResource, bool)>, kube::Error>> + Send;
 
-    /// The same, but that the cluster does not serve it is no older than `since`: its definition may have come with the deployment before.
+    /// The same, but a missing kind is confirmed after `since`: its definition may have come with the previous deployment.
     ///
     /// # Errors
-    /// Where the cluster can't be asked.
+    /// If the cluster can't be asked.
     fn resource_since(
         &self,
         api_version: &str,
@@ -28,11 +27,10 @@ pub trait Resources: Send + Sync {
         self.resource(api_version, kind)
     }
 
-    /// The resource of `kind` in the version of `group` (empty for the core group) that the cluster prefers.
-    /// The `ApplySet` standard records kinds without versions, so that what an earlier version put there is
-    /// found even after its API version is gone.
+    /// The resource of `kind` in the version of `group` (empty for the core group) that the cluster prefers. The `ApplySet` standard
+    /// records kinds without versions. So objects of an earlier version are found even after its API version is gone.
     ///
     /// # Errors
-    /// Where the cluster can't be asked.
+    /// If the cluster can't be asked.
     fn preferred(&self, group: &str, kind: &str) -> impl Future<Output = Result<Option<(ApiResource, bool)>, kube::Error>> + Send;
 }

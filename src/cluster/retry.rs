@@ -1,5 +1,4 @@
-//! Short retries of calls that may be made twice: reads, dry runs, and applies (which are idempotent).
-//! Longer waits are the controllers'.
+//! Short retries of calls that may be repeated: reads, dry runs, and applies (which are idempotent). Controllers wait longer by themselves.
 
 use std::future::Future;
 use std::time::Duration;
@@ -13,11 +12,11 @@ use crate::cluster::errors::{self, Cause};
 const RETRIES: usize = 3;
 /// The wait after the first failure; it doubles.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// A call that has taken this long, retries included, is not made again: the server hangs.
+/// A call that has taken this long, including retries, is not repeated: the server hangs.
 const ENOUGH: Duration = Duration::from_secs(15);
 
-/// Makes the call until it succeeds, fails for good, or has failed often enough. A write that is made in it
-/// must be idempotent, because a lost reply leaves open whether it was applied.
+/// Repeats the call until it succeeds, fails permanently, or has failed often enough. A write must be idempotent, because after a lost
+/// reply nobody knows whether it was applied.
 ///
 /// # Errors
 /// The last error.

@@ -1,5 +1,6 @@
-//! What an API server warns of beside its answer (HTTP `Warning` headers, RFC 7234): pods that the level of the namespace will refuse, API
-//! versions that go, what its policies and webhooks only warn of. The objects are taken all the same, so that nobody else would say it.
+//! Warnings that an API server sends with its answer (HTTP `Warning` headers, RFC 7234): pods that the namespace's Pod Security level will
+//! refuse, deprecated API versions, warnings of policies and webhooks. The objects are accepted nevertheless, so nobody else would report
+//! the warnings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,20 +10,20 @@ use crate::cluster::errors;
 use crate::cluster::object::Key;
 use crate::cluster::redaction::redact;
 
-/// Why a result of a plan says it.
+/// The reason of such a result in a plan.
 const REASON: &str = "ServerWarning";
 /// The most objects that results name.
 const NAMED: usize = 16;
-/// The most warnings that are kept of one object, and the most characters of one: the server itself sends 4,096 bytes of all.
+/// The most warnings that are kept for one object, and the most characters of one. The server itself sends 4,096 bytes for all.
 const KEPT: usize = 8;
 const MAX_WARNING: usize = 1024;
 
-/// The warnings that calls brought, by object; each text once.
+/// The warnings of calls, by object; each text once.
 #[derive(Clone, Default)]
 pub(crate) struct Warnings(Arc<Mutex<BTreeMap<Key, BTreeSet<String>>>>);
 
 impl Warnings {
-    /// Keeps what the values of `Warning` headers say of an object.
+    /// Keeps the warnings about an object from the values of `Warning` headers.
     pub fn keep<'a>(&self, key: &Key, headers: impl Iterator<Item = &'a [u8]>) {
         let mut texts = headers.flat_map(|value| texts(&String::from_utf8_lossy(value))).peekable();
         if texts.peek().is_none() {
@@ -37,7 +38,7 @@ impl Warnings {
         }
     }
 
-    /// As results of a plan: one an object, and one for all that are not named.
+    /// As results of a plan: one for each object, and one for all objects that are not named.
     pub fn results(&self) -> Vec<PlanResult> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut results: Vec<PlanResult> = all.iter().take(NAMED).map(|(key, texts)| result(key, texts)).collect();
@@ -61,7 +62,7 @@ fn result(key: &Key, texts: &BTreeSet<String>) -> PlanResult {
     errors::result(key, REASON, &format!("{}{tail}", errors::bounded(&head, MAX_MESSAGE.saturating_sub(tail.chars().count()))))
 }
 
-/// The texts in the value of a header: `299 - "text" "date", 299 …`. What can't be read ends it.
+/// The texts in the value of a header: `299 - "text" "date", 299 …`. Parsing stops at the first part that can't be read.
 fn texts(header: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut rest = header.trim();
@@ -82,7 +83,7 @@ fn texts(header: &str) -> Vec<String> {
     found
 }
 
-/// A quoted string that the text begins with, and what follows it.
+/// A quoted string at the beginning of the text, and what follows it.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let inner = text.strip_prefix('"')?;
     let mut content = String::new();
@@ -97,7 +98,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// The same on one line, without what would act on a terminal or turn the reading around.
+/// The text in one line. Characters that control a terminal or change the direction are escaped.
 fn plain(text: &str) -> String {
     let is_hidden =
         |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');

@@ -1,4 +1,4 @@
-//! Access reviews: what somebody else may do, asked of the API server and never guessed.
+//! Access reviews: the API server says what others may do. Nothing is guessed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,11 +23,11 @@ pub struct Right {
     pub group: String,
     /// The resource's plural name.
     pub resource: String,
-    /// The subresource, where one is meant.
+    /// The subresource, if any.
     pub subresource: Option<String>,
     /// The namespace; `None` for cluster-scoped resources.
     pub namespace: Option<String>,
-    /// The one object that is meant; `None` for all.
+    /// The name of one object; `None` for all.
     pub name: Option<String>,
 }
 
@@ -37,14 +37,14 @@ impl Right {
         Self { verb: verb.into(), group: group.into(), resource: resource.into(), namespace: Some(namespace.into()), ..Self::default() }
     }
 
-    /// The same right, wherever objects of the resource are.
+    /// The same right, in all namespaces.
     #[must_use]
     pub fn everywhere(mut self) -> Self {
         self.namespace = None;
         self
     }
 
-    /// `verb` on all `resource` of `group` in `namespace`, or everywhere where there is none.
+    /// `verb` on all `resource` of `group` in `namespace`, or everywhere if there is no namespace.
     pub fn within(verb: &str, group: &str, resource: &str, namespace: Option<&str>) -> Self {
         let right = Self::on(verb, group, resource, namespace.unwrap_or_default());
         if namespace.is_some() { right } else { right.everywhere() }
@@ -93,7 +93,7 @@ impl Access {
     /// Whether `who` holds `right` now.
     ///
     /// # Errors
-    /// Where the review can't be made.
+    /// If the review can't be made.
     pub async fn may(&self, who: &Identity, right: &Right) -> kube::Result<bool> {
         let asked = Instant::now();
         let held = self.ask(who, right).await?;
@@ -106,11 +106,11 @@ impl Access {
         Ok(held)
     }
 
-    /// Whether `who` holds `right`, or did so no longer ago than `age`. Those who ask at the same time are answered together. Only the
-    /// answer `believed` is taken from before: the other one is asked for again.
+    /// Whether `who` holds `right`, or held it within the last `age`. Callers that ask at the same time share one answer. Only the answer
+    /// `believed` is taken from the cache: for the other one the API server is asked again.
     ///
     /// # Errors
-    /// Where the review can't be made.
+    /// If the review can't be made.
     pub async fn lately(&self, who: &Identity, right: &Right, believed: bool, age: Duration) -> kube::Result<bool> {
         let Some(slot) = self.answers.slot((who.clone(), right.clone())) else { return self.ask(who, right).await };
         let mut answer = slot.lock().await;
@@ -123,10 +123,10 @@ impl Access {
         Ok(held)
     }
 
-    /// Whether `who` holds one of `rights`, or did so no longer ago than `age`. One that they held before is asked for first.
+    /// Whether `who` holds one of `rights`, or held it within the last `age`. A right that they held before is asked for first.
     ///
     /// # Errors
-    /// Where a review can't be made.
+    /// If a review can't be made.
     pub async fn any_lately(&self, who: &Identity, rights: &[Right], age: Duration) -> kube::Result<bool> {
         let (held_before, others): (Vec<&Right>, Vec<&Right>) =
             rights.iter().partition(|right| self.answers.was_yes(&(who.clone(), (*right).clone())));
@@ -156,7 +156,7 @@ impl Access {
     /// Whether the operator itself, whatever account it runs as, holds `right`.
     ///
     /// # Errors
-    /// Where the review can't be made.
+    /// If the review can't be made.
     pub async fn i_may(&self, right: &Right) -> kube::Result<bool> {
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec { resource_attributes: Some(right.attributes()), ..SelfSubjectAccessReviewSpec::default() },
@@ -169,7 +169,7 @@ impl Access {
     /// What the operator itself may do in a namespace.
     ///
     /// # Errors
-    /// Where the review can't be made.
+    /// If the review can't be made.
     pub async fn own_rules(&self, namespace: &str) -> kube::Result<SubjectRulesReviewStatus> {
         let review = SelfSubjectRulesReview {
             spec: SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) },
@@ -189,7 +189,7 @@ pub fn service_account(namespace: &str, name: &str) -> Identity {
     }
 }
 
-/// An identity as the API server will know it when it acts: with the groups that the API server adds itself, which records leave out.
+/// An identity as the API server will see it when it acts: with the groups that the API server adds itself, which records leave out.
 pub fn as_authenticated(who: &Identity) -> Identity {
     let mut whole = match names::service_account(&who.username) {
         Some((namespace, name)) => Identity { uid: who.uid.clone(), ..service_account(namespace, name) },
@@ -203,7 +203,7 @@ pub fn as_authenticated(who: &Identity) -> Identity {
     whole
 }
 
-/// The identity that stands for a whole host where a namespace opts in: the group of its `ServiceAccounts`, without a user.
+/// The identity that stands for a whole host when a namespace opts in: the group of its `ServiceAccounts`, without a user.
 pub fn host_group(host: &str) -> Identity {
     Identity { username: String::new(), uid: None, groups: vec![format!("system:serviceaccounts:{host}")] }
 }

@@ -1,5 +1,5 @@
-//! What access reviews answered a moment ago. Requests that come together ask the same questions, and one answer is as good for all of
-//! them as for the first: for so long as whoever asks says, and never for the answer that they would rather have again.
+//! Recent answers of access reviews. Requests that come together ask the same questions, and share the answers. The caller says how old an
+//! answer may be, and asks again if it doesn't accept a certain answer from the cache.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,21 +8,20 @@ use std::time::{Duration, Instant};
 use super::access::Right;
 use crate::api::reference::Identity;
 
-/// The longest that an answer is ever believed.
+/// The longest time for which an answer is used.
 pub const RECENT: Duration = Duration::from_secs(3);
-/// For how long an answer is believed by whoever is about to write to a target. An API server takes that long itself to learn that a right
-/// was taken away.
+/// How old an answer may be right before a write to a target. An API server itself takes that long to learn that a right was taken away.
 pub const JUST_NOW: Duration = Duration::from_millis(100);
-/// The most questions that are remembered.
+/// The most questions that are cached.
 const MOST: usize = 1024;
 
-/// Somebody's right.
+/// A right of somebody.
 pub type Question = (Identity, Right);
 
-/// When something was asked, and what was answered.
+/// When the question was asked, and the answer.
 type Answer = Option<(Instant, bool)>;
 
-/// Whoever holds its lock is asking.
+/// A cached answer. Whoever holds the lock is asking.
 pub type Slot = Arc<tokio::sync::Mutex<Answer>>;
 
 /// The answers, by question.
@@ -32,7 +31,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// The place of a question's answer. `None` where too many are remembered already: then it is just asked.
+    /// The slot of a question. `None` if too many questions are cached: then the caller asks without the cache.
     pub fn slot(&self, question: Question) -> Option<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= MOST && !slots.contains_key(&question) {
@@ -44,14 +43,14 @@ impl Answers {
         Some(slots.entry(question).or_default().clone())
     }
 
-    /// Whether the answer was last yes, whenever that was.
+    /// Whether the last answer was yes, however old it is.
     pub fn was_yes(&self, question: &Question) -> bool {
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(question).cloned();
         slot.is_some_and(|slot| slot.try_lock().is_ok_and(|answer| answer.is_some_and(|(_, held)| held)))
     }
 }
 
-/// Whether `answer` is the one that is believed, and young enough.
+/// Whether `answer` has the accepted value and is young enough.
 pub fn is_believed(answer: &Answer, believed: bool, age: Duration) -> bool {
     answer.is_some_and(|(at, held)| held == believed && at.elapsed() < age.min(RECENT))
 }

@@ -1,5 +1,5 @@
-//! The line to a remote cluster: calls over it are bounded, and once it has failed none is made for a while, so that nobody waits for
-//! a cluster that is away longer than the first who noticed.
+//! Limits the calls to a remote cluster. After a failure none is made for a while, so that only the first caller waits for a cluster that
+//! doesn't answer.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,14 +17,14 @@ use kube::{Client, Config};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take to begin: webhooks of that cluster may take 10 s each way.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How large an answer may be. The cluster is somebody else's, and would fill the operator's memory with what it likes.
+/// How large an answer may be. The cluster is not ours, and could fill the operator's memory.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
-/// For how long no call is made after the first failure; it doubles with each further one.
+/// How long no call is made after the first failure; the time doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// What is known of the line to one cluster.
+/// The state of the connection to one cluster.
 #[derive(Default)]
 pub struct CircuitBreaker {
     state: Mutex<State>,
@@ -38,7 +38,7 @@ struct State {
 }
 
 impl CircuitBreaker {
-    /// Why no call is made now; `None` where calls are made.
+    /// Why no call is made now; `None` if calls are made.
     pub fn closed(&self) -> Option<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.until.filter(|until| Instant::now() < *until).map(|_| state.why.clone())
@@ -62,12 +62,12 @@ impl CircuitBreaker {
     }
 }
 
-/// The line is closed for a while.
+/// No call is made for a while.
 #[derive(Debug, thiserror::Error)]
 #[error("not asked again yet: {0}")]
 struct Closed(String);
 
-/// A client over a line, and whether the cluster has rejected its credential.
+/// A client with a circuit breaker. It also notes whether the cluster has rejected the client's credential.
 pub(super) fn client(mut config: Config, line: &Arc<CircuitBreaker>, rejected: &Arc<AtomicBool>) -> kube::Result<Client> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(ANSWER_TIMEOUT);
@@ -77,7 +77,7 @@ pub(super) fn client(mut config: Config, line: &Arc<CircuitBreaker>, rejected: &
     Ok(Client::new(Wire { client: Client::try_from(config)?, line: line.clone(), rejected: rejected.clone() }, namespace))
 }
 
-/// What went wrong at the bottom of an error: what is above it says only that a call failed.
+/// The root cause of an error. The errors above it only say that a call failed.
 pub fn cause(error: &kube::Error) -> String {
     let mut deepest: &dyn std::error::Error = error;
     while let Some(source) = deepest.source() {

@@ -1,12 +1,12 @@
-//! The right to change one solution in one environment, as the type without which nothing is applied.
+//! The right to change one solution in one environment, as a type. Nothing can be applied without it.
 
 use crate::api::Environment;
 use crate::api::reference::GroupKind as Kind;
 
-/// Proof that the environment's record named one request as the one that may change one solution.
+/// Proof that the environment's record names one request as the one that may change one solution.
 ///
-/// It is made from an Environment that was read (or written) just now and from nothing else, so that
-/// [`apply`](crate::deploy::apply::apply) can't be reached without a claim.
+/// It is made only from an Environment that was just read (or written). So [`apply`](crate::deploy::apply::apply) can't be reached without
+/// a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimed {
     solution: String,
@@ -17,9 +17,9 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// The claim of that request on that solution, where the environment's status holds it.
+    /// The claim of that request on that solution, if the environment's status holds it.
     ///
-    /// A claim of another request, or of none, gives `None`. An empty uid never matches.
+    /// Returns `None` for a claim of another request, or if there is no claim. An empty uid never matches.
     pub fn from_environment(environment: &Environment, solution: &str, request_uid: &str) -> Option<Self> {
         if request_uid.is_empty() {
             return None;
@@ -40,7 +40,7 @@ impl Claimed {
         &self.solution
     }
 
-    /// The target namespace that it may be changed in.
+    /// The target namespace in which it may be changed.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
@@ -50,7 +50,7 @@ impl Claimed {
         &self.request_uid
     }
 
-    /// The kinds of which objects may be written to the whole cluster: those that are on record, to be found again.
+    /// The cluster-scoped kinds of which objects may be written: those that are on record, so that the objects can be found again.
     pub fn cluster_scoped(&self) -> &[Kind] {
         &self.cluster_scoped
     }

@@ -1,5 +1,5 @@
-//! Clients of the API server, each with time-outs, none with automatic retries: a retried write may
-//! already have been applied, so that whoever writes decides.
+//! Clients of the API server, each with time-outs, none with automatic retries: a retried write may already have been applied, so the
+//! caller decides.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,12 +9,12 @@ use kube::{Client, Config};
 
 use super::delegate::{Delegate, DelegateClient};
 
-/// How long a call may take. A call to a stopped API server would hang for ever otherwise.
+/// How long a call may take. Without a limit, a call to a stopped API server would hang for ever.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a watch may be silent: more than the server's own limit of a watch (the watcher asks for 290 s).
+/// How long a watch may be silent: longer than the server's own limit of a watch (the watcher asks for 290 s).
 const WATCH_TIMEOUT: Duration = Duration::from_secs(330);
 
-/// Makes and keeps the clients of one cluster.
+/// Creates and keeps the clients of one cluster.
 pub struct Clients {
     config: Config,
     operator: Client,
@@ -31,7 +31,7 @@ pub enum ClientError {
     /// An empty user name would make the API server act as the operator itself.
     #[error("refused to impersonate an empty user name")]
     EmptyIdentity,
-    /// What can't be sent as it is would be cut, or refused, or name somebody else.
+    /// Names that can't be sent as they are would be cut, or refused, or mean somebody else.
     #[error(
         "{0:?} is not a user or group that can be acted as: names are sent as headers, which take visible ASCII characters, and blanks in between alone"
     )]
@@ -47,7 +47,7 @@ impl Clients {
     /// Clients for the cluster that `config` names.
     ///
     /// # Errors
-    /// Where the configuration can't be used.
+    /// If the configuration can't be used.
     pub fn new(mut config: Config) -> Result<Self, ClientError> {
         config.default_retry = false;
         config.read_timeout = Some(CALL_TIMEOUT);
@@ -75,7 +75,7 @@ impl Clients {
     /// A client that acts as the delegate and as nobody else: constrained impersonation by the user name alone.
     ///
     /// # Errors
-    /// Where the delegate has no name, or the configuration can't be used.
+    /// If the delegate has no name, or the configuration can't be used.
     pub fn delegate(&self, delegate: &Delegate) -> Result<DelegateClient, ClientError> {
         let mut delegates = self.delegates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = delegates.get(delegate) {

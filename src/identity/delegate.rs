@@ -13,7 +13,7 @@ use crate::api::reference::{Identity, Subject};
 use crate::cluster::lookup;
 use crate::identity::fence::Fence;
 
-/// The API group that the rights to impersonate lie in.
+/// The API group of the rights to impersonate.
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
 /// Who deploys.
@@ -26,18 +26,19 @@ pub enum Delegate {
         /// The `ServiceAccount`'s name.
         name: String,
     },
-    /// A person: the stage's owner, or the requester where the stage has no delegate.
+    /// A person: the stage's owner, or the requester if the stage has no delegate.
     User {
         /// The user name.
         username: String,
-        /// The groups that may be sent: those of `system:*` are left out, the API server adds them itself.
+        /// The groups that may be sent. Those of `system:*` are left out; the API server adds them itself.
         groups: Vec<String>,
     },
 }
 
 impl Delegate {
-    /// Whoever it is, as the API server lets others act as them: a `ServiceAccount` as one, as in user mode the API server refuses
-    /// it; a person with their groups, but for those of `system:*`, which the API server adds itself and refuses to be sent.
+    /// The identity in the form that the API server accepts for impersonation. A `ServiceAccount` is sent as a `ServiceAccount`, because
+    /// the API server refuses it as a user. A person is sent with their groups, except those of `system:*`, which the API server adds
+    /// itself and refuses if they are sent.
     pub fn of(who: &Identity) -> Self {
         match names::service_account(&who.username) {
             Some((namespace, name)) => Self::ServicePrincipal { namespace: namespace.to_owned(), name: name.to_owned() },
@@ -48,7 +49,7 @@ impl Delegate {
         }
     }
 
-    /// The identity that whoever acts as the delegate has, to the API server: with the groups that it adds itself.
+    /// The identity as the API server sees it when somebody acts as the delegate: with the groups that it adds itself.
     pub fn identity(&self) -> Identity {
         match self {
             Self::ServicePrincipal { namespace, name } => access::service_account(namespace, name),
@@ -66,8 +67,8 @@ impl Delegate {
         }
     }
 
-    /// What somebody needs to become the delegate: the first half of constrained impersonation. A person is sent with their groups,
-    /// each of which is a right of its own.
+    /// What somebody needs to impersonate the delegate: the first half of constrained impersonation. A person is sent with their groups,
+    /// and each group needs a right of its own.
     pub fn to_become(&self) -> Vec<Right> {
         match self {
             Self::ServicePrincipal { namespace, name } => {
@@ -86,8 +87,8 @@ impl Delegate {
         }
     }
 
-    /// What somebody needs to use this right of the delegate in its place: the second half. Server-side apply and its dry run are a
-    /// `patch` to whoever impersonates, also where they create.
+    /// What somebody needs to use this right as the delegate: the second half. For the impersonator, server-side apply and its dry run are
+    /// a `patch`, also if they create an object.
     pub fn to_use(&self, right: &Right) -> Right {
         let verb = if right.verb == "create" { "patch" } else { &right.verb };
         let mode = match self {
@@ -97,7 +98,7 @@ impl Delegate {
         Right { verb: format!("impersonate-on:{mode}:{verb}"), ..right.clone() }
     }
 
-    /// The name that the API server knows the delegate by.
+    /// The name by which the API server knows the delegate.
     pub fn username(&self) -> String {
         match self {
             Self::ServicePrincipal { namespace, name } => names::service_account_username(namespace, name),
@@ -106,9 +107,8 @@ impl Delegate {
     }
 }
 
-/// A client that acts as a delegate. Only this module's parent can make one, so that whoever holds
-/// one acts as the delegate that a plan names. The connection itself is nobody else's: there is no way to write with it but under a
-/// [`Fence`].
+/// A client that acts as a delegate. Only this module's parent can make one, so its holder acts as the delegate that a plan names. Nobody
+/// else gets the connection: it can write only under a [`Fence`].
 #[derive(Clone)]
 pub struct DelegateClient {
     client: Client,
@@ -120,7 +120,7 @@ impl DelegateClient {
         Self { client, delegate }
     }
 
-    /// Reads: the answer to a GET, and to nothing else.
+    /// Reads: the answer to a GET. It makes no other calls.
     pub(crate) async fn read(&self, request: Request<Vec<u8>>) -> kube::Result<String> {
         if request.method() != Method::GET {
             return Err(misused("a write was to be made as if it were a reading"));
@@ -128,7 +128,7 @@ impl DelegateClient {
         self.client.request_text(request).await
     }
 
-    /// Asks what a write would do: its address says that it is a dry run. Gives the answer, and what the server warns of beside it.
+    /// Makes a dry run of a write; the URL says so. Returns the answer, and the warnings that the server sends with it.
     pub(crate) async fn rehearse(&self, request: Request<Vec<u8>>) -> kube::Result<(String, Vec<Vec<u8>>)> {
         if !request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "dryRun=All")) {
             return Err(misused("a write was to be made as if it were a dry run"));
@@ -143,7 +143,7 @@ impl DelegateClient {
         Ok((text, warnings))
     }
 
-    /// Writes, while the fence stands.
+    /// Writes, as long as the fence holds.
     pub(crate) async fn write(&self, fence: &Fence, request: Request<Vec<u8>>) -> kube::Result<String> {
         if !fence.stands() {
             return Err(misused("nothing is written any more: another operator has taken over"));
@@ -151,7 +151,7 @@ impl DelegateClient {
         self.client.request_text(request).await
     }
 
-    /// The metadata of an object in a namespace, where it exists.
+    /// The metadata of an object in a namespace, if it exists.
     pub(crate) async fn metadata(
         &self,
         resource: &ApiResource,
@@ -175,7 +175,7 @@ impl DelegateClient {
         Access::new(self.client.clone())
     }
 
-    /// Whom it acts as.
+    /// The identity that it acts as.
     pub fn delegate(&self) -> &Delegate {
         &self.delegate
     }
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(bot.to_use(&Right::on("get", "", "configmaps", "qa")).verb, "impersonate-on:serviceaccount:get");
     }
 
-    /// Answers whatever it is asked.
+    /// Answers every call.
     #[derive(Clone)]
     struct Anything;
 

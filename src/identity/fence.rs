@@ -1,12 +1,12 @@
-//! What whoever writes to a target must hold all the while: the Lease, by its own clock, and the claim.
+//! What a writer to a target must hold during the whole write: the Lease, by its own clock, and the claim.
 
 use kube::{Api, Client};
 
 use crate::api::Environment;
 use crate::identity::claimed::Claimed;
 
-/// A claim, and the means to find out whether it still counts. A process that was asleep in the midst of a deployment finds out here
-/// that others have gone on, before it writes what it had in mind.
+/// A claim, and the means to find out whether it still counts. A process that slept in the middle of a deployment finds out here that
+/// others have gone on, before it writes.
 pub struct Fence {
     claim: Claimed,
     environments: Api<Environment>,
@@ -15,7 +15,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// Guards the claim on an environment of a host. `leads` tells whether this process may act at all, by its own clock.
+    /// Guards the claim on an environment of a host. `leads` says whether this process may act at all, by its own clock.
     pub fn new(claim: Claimed, operator: Client, host: &str, environment: &str, leads: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { claim, environments: Api::namespaced(operator, host), environment: environment.to_owned(), leads: Box::new(leads) }
     }
@@ -25,16 +25,16 @@ impl Fence {
         &self.claim
     }
 
-    /// Whether this process may still act. It costs nothing, so that it is asked before each write.
+    /// Whether this process may still act. It costs nothing, so it is checked before each write.
     pub fn stands(&self) -> bool {
         (self.leads)()
     }
 
-    /// Whether the claim is still held, asked of the API server. Whoever has read an object before it asks may write on the version that
-    /// it read: others who come after change the version.
+    /// Whether the claim is still held, asked of the API server. A caller that read an object before this check may write on the version
+    /// that it read: later writers change the version.
     ///
     /// # Errors
-    /// Where the Environment can't be read.
+    /// If the Environment can't be read.
     pub async fn holds(&self) -> Result<bool, kube::Error> {
         let found = self.environments.get_opt(&self.environment).await?;
         let claim = found.and_then(|e| Claimed::from_environment(&e, self.claim.solution(), self.claim.request_uid()));

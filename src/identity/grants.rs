@@ -1,4 +1,4 @@
-//! The one home of printed rules: what is missing, as the Role and `RoleBinding` that grant it.
+//! The only place that prints rules: what is missing, as the Role and `RoleBinding` that grant it.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::api::GROUP;
 use crate::api::names::{self, ALLOW_CLUSTER_SCOPED, short_hash};
 use crate::api::reference::{Subject, SubjectKind};
 
-/// What a delegate does with the kinds that it deploys. It deletes what a later version has no more.
+/// The verbs that a delegate needs on the kinds that it deploys. It deletes objects that a later version no longer has.
 pub const DELEGATE_VERBS: [&str; 5] = ["get", "list", "patch", "create", "delete"];
 
 /// The operator itself.
@@ -22,12 +22,12 @@ pub fn service_account(namespace: &str, name: &str) -> Subject {
     Subject { kind: SubjectKind::ServiceAccount, name: name.to_owned(), namespace: Some(namespace.to_owned()) }
 }
 
-/// A subject in words.
+/// A subject in words, for messages.
 pub fn described(kind: SubjectKind, name: &str, namespace: Option<&str>) -> String {
     namespace.map_or_else(|| format!("{kind:?} {name}"), |namespace| format!("{kind:?} {namespace}/{name}"))
 }
 
-/// The subject of a binding that has this user name: a `ServiceAccount` where it is the name of one, else a user.
+/// The subject of a binding for this user name: a `ServiceAccount` if the name is one's, otherwise a user.
 pub fn subject_of(username: &str) -> Subject {
     match names::service_account(username) {
         Some((namespace, name)) => service_account(namespace, name),
@@ -35,8 +35,8 @@ pub fn subject_of(username: &str) -> Subject {
     }
 }
 
-/// A Role and a `RoleBinding` as YAML that give `subject` the `rights` in `namespace`, ready for `kubectl apply -f -`.
-/// Rights on the same group are put into one rule where verbs and names agree.
+/// A Role and a `RoleBinding` as YAML that give `subject` the `rights` in `namespace`, ready for `kubectl apply -f -`. Rights on the same
+/// group share a rule if their verbs and names agree.
 pub fn role_and_binding(name: &str, namespace: &str, subject: &Subject, rights: &[Right]) -> String {
     format!(
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: {name}, namespace: {namespace}}}\nrules:\n{}---\n{}",
@@ -45,7 +45,7 @@ pub fn role_and_binding(name: &str, namespace: &str, subject: &Subject, rights: 
     )
 }
 
-/// A `ClusterRole` and a `ClusterRoleBinding` as YAML that give `subject` the `rights` everywhere: for what lies in no namespace.
+/// A `ClusterRole` and a `ClusterRoleBinding` as YAML that give `subject` the `rights` everywhere: for cluster-scoped objects.
 pub fn cluster_role_and_binding(name: &str, subject: &Subject, rights: &[Right]) -> String {
     format!(
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: {name}}}\nrules:\n{}---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {{name: {name}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {name}}}\nsubjects:\n- {}\n",
@@ -59,25 +59,25 @@ pub fn cluster_role_binding_in(name: &str, namespace: &str, cluster_role: &str, 
     binding(name, namespace, "ClusterRole", cluster_role, subject)
 }
 
-/// How a namespace of a remote cluster gives itself to a host: to the user of the kubeconfig that the host has.
+/// The grant by which a namespace of a remote cluster opts in to a host: its subject is the user of the host's kubeconfig.
 pub fn opt_in_remotely(host: &str, namespace: &str, verb: &str, user: &Subject) -> String {
     role_and_binding(&format!("pilotage-{verb}-{host}"), namespace, user, &[Right::on(verb, GROUP, "environments", namespace)])
 }
 
-/// How the user of a kubeconfig sees a namespace, of that name alone.
+/// The grant by which the user of a kubeconfig can see one namespace.
 pub fn sees_namespace(namespace: &str, user: &Subject) -> String {
     let right = Right { verb: "get".into(), resource: "namespaces".into(), name: Some(namespace.to_owned()), ..Right::default() };
     cluster_role_and_binding(&format!("pilotage-environment-{namespace}"), user, &[right])
 }
 
-/// How the user of a kubeconfig may ask for tokens of a delegate, of that one alone.
+/// The grant by which the user of a kubeconfig may ask for tokens of one delegate.
 pub fn lends_token(namespace: &str, account: &str, user: &Subject) -> String {
     let right = Right::on("create", "", "serviceaccounts", namespace).of_subresource("token").named(account);
     role_and_binding(&object_name("pilotage-token", account), namespace, user, &[right])
 }
 
-/// How a namespace gives itself to a host: `verb` is `manage` for targets, `develop` for development environments. The subject is
-/// a group that stands for the host and that nobody outside of it is in.
+/// The grant by which a namespace opts in to a host: `verb` is `manage` for targets, `develop` for development environments. The subject is
+/// a group that stands for the host. Nobody outside the host is in it.
 pub fn opt_in(host: &str, namespace: &str, verb: &str) -> String {
     let subject = Subject { kind: SubjectKind::Group, name: format!("system:serviceaccounts:{host}"), namespace: None };
     role_and_binding(&format!("pilotage-{verb}-{host}"), namespace, &subject, &[Right::on(verb, GROUP, "environments", namespace)])
@@ -88,7 +88,7 @@ pub fn operator_in_host(host: &str) -> String {
     cluster_role_binding_in("pilotage-host", host, "pilotage-host", &operator())
 }
 
-/// What a delegate needs in the host to decide its gate. It is less than approvers of the other gates have.
+/// What a delegate needs in the host to decide its gate. Approvers of the other gates need more.
 pub fn delegate_in_host(host: &str, delegate: &Subject) -> String {
     cluster_role_binding_in(&about("pilotage-delegate", delegate), host, "pilotage-delegate", delegate)
 }
@@ -103,39 +103,39 @@ pub fn delegate_in_target(target: &str, delegate: &Subject) -> String {
     role_and_binding(&about("pilotage-delegate", delegate), target, delegate, &rights_in_every_target(target))
 }
 
-/// What a delegate needs in its target, or in its whole cluster, beyond what it has: each set of rights is a grant of its own, and
+/// What a delegate needs in its target, or in its whole cluster, in addition to its rights. Each set of rights is a grant of its own, so it
 /// replaces none that was printed and applied before.
 pub fn delegate_in_target_too(delegate: &Subject, rights: &[Right]) -> String {
     where_they_lie(|rights| with_rights(&about("pilotage-delegate", delegate), rights), delegate, &whole_kinds(rights))
 }
 
-/// What the operator needs to become a delegate: the first half of constrained impersonation.
+/// What the operator needs to impersonate a delegate: the first half of constrained impersonation.
 pub fn operator_becomes(delegate: &Delegate) -> String {
     operator_may(&about("pilotage-as", &delegate.subject()), &delegate.to_become())
 }
 
-/// What the operator needs to act as a delegate at all: to become it, and to use what it needs in every target.
+/// What the operator needs to act as a delegate at all: to impersonate it, and to use the rights that every target needs.
 pub fn operator_as_delegate(target: &str, delegate: &Delegate) -> String {
     let mut rights = delegate.to_become();
     rights.extend(uses(delegate, &rights_in_every_target(target)));
     operator_may(&about("pilotage-as", &delegate.subject()), &rights)
 }
 
-/// The same of those places alone where one of these rights is missing; a place gets the whole of what is needed there.
+/// The same, but only for places where one of these rights is missing. Such a place gets everything that is needed there.
 pub fn operator_as_delegate_where(target: &str, delegate: &Delegate, is_missing: impl Fn(&Right) -> bool) -> String {
     let all = [delegate.to_become(), uses(delegate, &rights_in_every_target(target))];
     let rights: Vec<Right> = all.into_iter().filter(|rights| rights.iter().any(&is_missing)).flatten().collect();
     operator_may(&about("pilotage-as", &delegate.subject()), &rights)
 }
 
-/// What the operator needs in a target, or in its whole cluster, to use these rights of a delegate there, beyond what it has.
+/// What the operator needs in a target, or in its whole cluster, to use these rights of a delegate there, in addition to its rights.
 pub fn operator_in_target_too(delegate: &Delegate, rights: &[Right]) -> String {
     let rights = uses(delegate, &whole_kinds(rights));
     where_they_lie(|rights| with_rights(&about("pilotage-as", &delegate.subject()), rights), &operator(), &rights)
 }
 
-/// What somebody needs to use these rights of a delegate in its place, each once. To bind a role is no call: it is judged on the
-/// delegate's own rights when a binding is made.
+/// What somebody needs to use these rights as the delegate, each once. The right to bind a role is not a call: the API server checks it on
+/// the delegate's own rights when a binding is made.
 fn uses(delegate: &Delegate, rights: &[Right]) -> Vec<Right> {
     let mut uses: Vec<Right> = Vec::new();
     for right in rights.iter().filter(|right| is_a_call(right)).map(|right| delegate.to_use(right)) {
@@ -146,13 +146,13 @@ fn uses(delegate: &Delegate, rights: &[Right]) -> Vec<Right> {
     uses
 }
 
-/// Whether a right is one to make a call, and not one that a call is judged on.
+/// Whether a right allows a call, and is not only checked during another call.
 pub fn is_a_call(right: &Right) -> bool {
     right.verb != "bind"
 }
 
-/// The rights, in an order that is always the same; whoever lacks one on a kind gets all that deploying that kind takes, or the next
-/// version would be held up by the next of them. What is meant by name stays as it is, and so does what grants rights.
+/// The rights in a fixed order. If a right on a kind is missing, the grant covers everything that deploying the kind needs. Otherwise the
+/// next version would wait for the next right. Rights on a named object, and rights to grant rights, are kept as they are.
 pub fn whole_kinds(rights: &[Right]) -> Vec<Right> {
     let mut rights = rights.to_vec();
     rights.sort_by(|a, b| {
@@ -175,14 +175,14 @@ pub fn whole_kinds(rights: &[Right]) -> Vec<Right> {
     whole
 }
 
-/// How somebody may ask for deployments through a pipeline that is not shared with them by `spec.sharedWith`.
+/// The grant by which somebody may ask for deployments through a pipeline that is not shared with them by `spec.sharedWith`.
 pub fn maker(host: &str, pipeline: &str, who: &Subject) -> String {
     let on = |verb: &str| Right::on(verb, GROUP, "pipelines", host).named(pipeline);
     let role = role_and_binding(&about(&object_name("pilotage-deploy", pipeline), who), host, who, &[on("get"), on("deploy")]);
     format!("{role}---\n{}", cluster_role_binding_in(&about("pilotage-user", who), host, "pilotage-user", who))
 }
 
-/// How somebody decides the steps before export and deployment: of one stage, or of all in the host.
+/// The grant by which somebody decides the steps before export and deployment: of one stage, or of all in the host.
 pub fn approver(host: &str, stage: Option<&str>, who: &Subject) -> String {
     let Some(stage) = stage else {
         return cluster_role_binding_in(&about("pilotage-approver", who), host, "pilotage-approver", who);
@@ -196,13 +196,13 @@ pub fn approver(host: &str, stage: Option<&str>, who: &Subject) -> String {
     role_and_binding(&about(&object_name("pilotage-approve", stage), who), host, who, &rights)
 }
 
-/// How somebody may refer to an Environment from pipelines and stages.
+/// The grant by which somebody may refer to an Environment from pipelines and stages.
 pub fn user_of_environment(host: &str, environment: &str, who: &Subject) -> String {
     let right = Right::on("use", GROUP, "environments", host).named(environment);
     role_and_binding(&about(&object_name("pilotage-use", environment), who), host, who, &[right])
 }
 
-/// How somebody administers one pipeline's requests, or configures the host.
+/// The grant by which somebody administers one pipeline's requests, or configures the host.
 pub fn administrator(host: &str, pipeline: Option<&str>, who: &Subject) -> String {
     let Some(pipeline) = pipeline else {
         return cluster_role_binding_in(&about("pilotage-administrator", who), host, "pilotage-administrator", who);
@@ -213,7 +213,7 @@ pub fn administrator(host: &str, pipeline: Option<&str>, who: &Subject) -> Strin
     role_and_binding(&about(&object_name("pilotage-administer", pipeline), who), host, who, &rights)
 }
 
-/// How a namespace becomes a host.
+/// What makes a namespace a host.
 pub fn host(namespace: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {{{}: \"true\"}}}}\n---\n{}",
@@ -222,53 +222,53 @@ pub fn host(namespace: &str) -> String {
     )
 }
 
-/// How the operator may read what is exported from a development environment: `view` holds no Secrets.
+/// The grant by which the operator may read what is exported from a development environment: `view` includes no Secrets.
 pub fn operator_exports(namespace: &str) -> String {
     cluster_role_binding_in("pilotage-export", namespace, "view", &operator())
 }
 
-/// How the operator may list kinds that belong to the whole cluster, to export what of them a solution has.
+/// The grant by which the operator may list cluster-scoped kinds, to export a solution's objects of these kinds.
 pub fn operator_exports_of_cluster(rights: &[Right]) -> String {
     cluster_role_and_binding(&with_rights("pilotage-export", rights), &operator(), rights)
 }
 
-/// How somebody may let solutions bring objects that belong to a whole cluster.
+/// The grant by which somebody may let solutions have cluster-scoped objects.
 pub fn allows_cluster_scoped(who: &Subject) -> String {
     let right = Right::on(ALLOW_CLUSTER_SCOPED, GROUP, "environments", "").everywhere();
     cluster_role_and_binding(&about("pilotage-allow-cluster-scoped", who), who, &[right])
 }
 
-/// How somebody becomes one who may answer for a `ServiceAccount`, without being able to take its token.
+/// The grant by which somebody may own stages that delegate to a `ServiceAccount`, without being able to take its token.
 pub fn owner_of(host: &str, account: &str, owner: &Subject) -> String {
     let right = Right::on("delegate", "", "serviceaccounts", host).named(account);
     role_and_binding(&about(&format!("pilotage-owner-of-{account}"), owner), host, owner, &[right])
 }
 
-/// How the operator may read one object of a namespace.
+/// The grant by which the operator may read one object of a namespace.
 pub fn operator_reads(namespace: &str, right: &Right) -> String {
     reads(namespace, right, &operator())
 }
 
-/// How somebody may read one object of a namespace.
+/// The grant by which somebody may read one object of a namespace.
 pub fn reads(namespace: &str, right: &Right, who: &Subject) -> String {
     let what = format!("{}-{}", right.resource, right.name.as_deref().unwrap_or("all"));
     role_and_binding(&object_name("pilotage-read", &what), namespace, who, std::slice::from_ref(right))
 }
 
-/// How somebody gets one right on an object of a namespace.
+/// The grant that gives somebody one right on an object of a namespace.
 pub fn may(right: &Right, who: &Subject) -> String {
     let what = format!("{}-{}", right.resource, right.name.as_deref().unwrap_or("all"));
     let name = about(&object_name(&format!("pilotage-{}", right.verb), &what), who);
     role_and_binding(&name, right.namespace.as_deref().unwrap_or_default(), who, std::slice::from_ref(right))
 }
 
-/// How somebody may read what they have deployed, where it was exported from.
+/// The grant by which somebody may read what they have deployed, where it was exported from.
 pub fn reads_source(who: &Subject, rights: &[Right]) -> String {
     where_they_lie(|rights| with_rights(&about("pilotage-read", who), rights), who, rights)
 }
 
-/// Several messages as one. Each begins with a line that says what is missing, and most go on with what is to be applied. The first line
-/// stays the first; all that follows can be applied as it stands, as what is said there is a comment.
+/// Joins several messages. Each begins with a line that says what is missing, and most go on with what to apply. The first line stays
+/// first. Everything after it can be applied as it stands, because its explanations are YAML comments.
 pub fn together(messages: impl IntoIterator<Item = String>) -> String {
     let mut all = String::new();
     let mut applies = false;
@@ -298,7 +298,7 @@ fn operator_may(name: &str, rights: &[Right]) -> String {
     where_they_lie(|_| name.to_owned(), &operator(), rights)
 }
 
-/// Rights of somebody: Roles in the namespaces that they lie in, and a `ClusterRole` for the others, each named after what it grants.
+/// Rights of somebody: Roles in the namespaces of these rights, and a `ClusterRole` for the others. Each is named after what it grants.
 fn where_they_lie(name: impl Fn(&[Right]) -> String, subject: &Subject, rights: &[Right]) -> String {
     let mut namespaces: Vec<Option<&String>> = Vec::new();
     for right in rights {
@@ -326,7 +326,7 @@ fn binding(name: &str, namespace: &str, role_kind: &str, role: &str, subject: &S
     )
 }
 
-/// The name of a grant that is about `subject`: grants for different subjects must not replace each other.
+/// The name of a grant for `subject`. Grants for different subjects must not replace each other.
 fn about(prefix: &str, subject: &Subject) -> String {
     match &subject.namespace {
         Some(namespace) => object_name(prefix, &format!("{namespace}-{}", subject.name)),
@@ -334,13 +334,13 @@ fn about(prefix: &str, subject: &Subject) -> String {
     }
 }
 
-/// The name of a grant of just these rights.
+/// The name of a grant of exactly these rights.
 fn with_rights(name: &str, rights: &[Right]) -> String {
     format!("{name}-{}", short_hash(&rules(rights)))
 }
 
-/// A name for an object that is about `who`, which may be any user name: what a name can't hold becomes `-`, and a short hash keeps
-/// apart what would then be the same.
+/// A name for an object that is about `who`, which may be any user name. Characters that a name can't have become `-`. A short hash keeps
+/// names apart that would then be the same.
 fn object_name(prefix: &str, who: &str) -> String {
     const MOST: usize = 200;
     let plain: String =
@@ -353,12 +353,12 @@ fn object_name(prefix: &str, who: &str) -> String {
     if plain.is_empty() { format!("{prefix}-{hash}") } else { format!("{prefix}-{plain}-{hash}") }
 }
 
-/// A text as a YAML scalar that can't break out of its place, whatever an authenticator lets names hold.
+/// A text as a YAML scalar. Whatever an authenticator allows in names, it can't break out of its place.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A rule: group, resources, verbs, and the one name that is meant.
+/// A rule: group, resources, verbs, and the one object name, if any.
 type Rule = (String, Vec<String>, Vec<String>, Option<String>);
 
 /// The rules alone, one line each, for conditions.
@@ -424,7 +424,7 @@ mod tests {
         );
     }
 
-    /// What `kubectl apply` would read of a grant.
+    /// What `kubectl apply` would read from a grant.
     fn documents(text: &str) -> Vec<serde_json::Value> {
         text.split("---\n").map(|document| serde_saphyr::from_str(document).unwrap_or_default()).collect()
     }

@@ -1,5 +1,5 @@
-//! The kubeconfig of a remote cluster, taken apart by hand: what it may say is known, and all else is refused by name. A kubeconfig can
-//! start programs, read files and send traffic elsewhere for whoever loads it; here it can do none of that, because no loader sees it.
+//! Reads the kubeconfig of a remote cluster field by field. Known fields are used, all others are refused by name. A kubeconfig can start
+//! programs, read files and redirect traffic for whoever loads it. Here it can't, because no loader sees it.
 //!
 //! Not by serde's `deny_unknown_fields`: its messages quote what was read, which may be a credential in the wrong place, and can't say what to
 //! write in place of a refused field.
@@ -14,25 +14,25 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Map, Value};
 
-/// The most bytes of a kubeconfig that are looked at.
+/// The most bytes of a kubeconfig that are read.
 const MOST_BYTES: usize = 128 * 1024;
 /// The most bytes of an address.
 const MOST_ADDRESS: usize = 2048;
 
-/// Names and addresses by which machines of a cloud get credentials.
+/// Names and addresses at which cloud machines get credentials.
 const METADATA: [&str; 5] = ["metadata", "metadata.google.internal", "metadata.goog", "fd00:ec2::254", "100.100.100.200"];
 
-/// What a cluster may say.
+/// Fields that a cluster may have.
 const OF_CLUSTER: [&str; 6] =
     ["server", "certificate-authority-data", "tls-server-name", "insecure-skip-tls-verify", "disable-compression", "extensions"];
-/// What a user may say.
+/// Fields that a user may have.
 const OF_USER: [&str; 4] = ["token", "client-certificate-data", "client-key-data", "extensions"];
-/// What a context may say. Its namespace is not used: the Environment names one.
+/// Fields that a context may have. Its namespace is not used: the Environment names one.
 const OF_CONTEXT: [&str; 4] = ["cluster", "user", "namespace", "extensions"];
-/// What the file may say.
+/// Fields that the file may have.
 const OF_FILE: [&str; 8] = ["apiVersion", "kind", "clusters", "users", "contexts", "current-context", "preferences", "extensions"];
 
-/// A kubeconfig that can do nothing but name a server, whom to trust, and who to be.
+/// A kubeconfig reduced to a server, the authority to trust, and the identity to use.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Kubeconfig {
     server: Uri,
@@ -41,20 +41,20 @@ pub struct Kubeconfig {
     credential: Credential,
 }
 
-/// How its user proves who it is. Not to be printed: it derives no `Debug`.
+/// How the kubeconfig's user authenticates. It must not be printed: it derives no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 enum Credential {
     Token(String),
-    /// Certificate and key, each base64 of PEM.
+    /// Certificate and key, each as base64 of PEM.
     Certificate(String, String),
 }
 
 impl Kubeconfig {
-    /// Takes a kubeconfig apart. `loopback` is whether a server on the operator's own machine may be meant, as it is where the host's
-    /// own API server runs there too.
+    /// Parses a kubeconfig. `loopback` allows a server on the operator's own machine. That is right if the host's own API server runs there
+    /// too.
     ///
     /// # Errors
-    /// What is wrong and what to do about it, by the names of fields; no value is in it.
+    /// What is wrong and what to do about it, by the names of fields. It contains no value.
     pub fn parse(bytes: &[u8], loopback: bool) -> Result<Self, String> {
         if bytes.len() > MOST_BYTES {
             return Err(format!(
@@ -62,7 +62,7 @@ impl Kubeconfig {
                 bytes.len()
             ));
         }
-        // What a parser says of a mistake may quote what it read.
+        // A parser's error may quote what it read.
         let text = std::str::from_utf8(bytes).map_err(|_| "it is no text".to_owned())?;
         let file: Value = serde_saphyr::from_str(text).map_err(|_| "it is no YAML that can be read".to_owned())?;
         let file = file.as_object().ok_or("it is no kubeconfig: a map with clusters, users and contexts is expected")?;
@@ -87,7 +87,7 @@ impl Kubeconfig {
         })
     }
 
-    /// The configuration of a client, made of these fields and of nothing else: no environment, no file, no proxy.
+    /// The configuration of a client, built from these fields only: no environment, no file, no proxy.
     pub fn config(&self) -> Config {
         let mut config = self.anonymous();
         match &self.credential {
@@ -100,7 +100,7 @@ impl Kubeconfig {
         config
     }
 
-    /// The same without a credential, for whoever has one of their own.
+    /// The same without a credential, for clients with a credential of their own.
     pub fn anonymous(&self) -> Config {
         let mut config = Config::new(self.server.clone());
         config.root_cert = Some(self.authorities.clone());
@@ -109,10 +109,10 @@ impl Kubeconfig {
     }
 }
 
-/// An entry of a list: its name, and what it says.
+/// An entry of a list: its name and its content.
 type Entry<'a> = (&'a str, &'a Map<String, Value>);
 
-/// The entries of a list by their names; what an entry says is known.
+/// The entries of a list by their names. Entries with unknown fields are refused.
 fn entries<'a>(file: &'a Map<String, Value>, list: &str, kind: &str, fields: &[&str]) -> Result<Vec<Entry<'a>>, String> {
     let all = match file.get(list) {
         None | Some(Value::Null) => return Ok(Vec::new()),
@@ -149,7 +149,7 @@ fn text_of<'a>(map: &'a Map<String, Value>, field: &str, of: &str) -> Result<Opt
     }
 }
 
-/// Refuses all fields but those that are allowed, and says what to do in place of the well-known ones.
+/// Refuses all fields but the allowed ones. For well-known fields it says what to use in their place.
 fn known(map: &Map<String, Value>, allowed: &[&str], of: &str) -> Result<(), String> {
     let Some(field) = map.keys().find(|field| !allowed.contains(&field.as_str())) else {
         return match map.get("insecure-skip-tls-verify") {
@@ -175,7 +175,7 @@ fn known(map: &Map<String, Value>, allowed: &[&str], of: &str) -> Result<(), Str
         "username" | "password" => "API servers take no passwords; use the token of a ServiceAccount of that cluster",
         _ => "it is not a field that is used here; take it out",
     };
-    // A name that looks like none may be a value that was put in the wrong place.
+    // A name that doesn't look like a name may be a value in the wrong place.
     let plain = field.len() <= 40 && field.chars().all(|c| c.is_ascii_alphabetic() || c == '-');
     Err(refused(if plain { field } else { "a field whose name is none" }, of, instead))
 }
@@ -210,8 +210,8 @@ fn server(cluster: &Map<String, Value>, loopback: bool) -> Result<Uri, String> {
     Ok(uri)
 }
 
-/// Refuses addresses that are no other cluster's: those of the machine itself, of its link, and of the metadata service of a cloud.
-/// What a name leads to is not known here; the operator's network policy is what keeps it from the rest.
+/// Refuses addresses that can't be another cluster's: those of the machine itself, link-local ones, and the metadata service of a cloud.
+/// Names are not resolved here; a network policy for the operator limits the rest.
 fn reachable(host: &str, loopback: bool) -> Result<(), String> {
     let bare = host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
     let refused =
@@ -224,7 +224,7 @@ fn reachable(host: &str, loopback: bool) -> Result<(), String> {
     }
     let last = bare.rsplit('.').next().unwrap_or_default();
     let Ok(address) = bare.parse::<IpAddr>() else {
-        // As resolvers read them, 127.1, 2130706433 and 0x7f.1 are addresses too.
+        // Resolvers also accept 127.1, 2130706433 and 0x7f.1 as addresses.
         if last.starts_with("0x") || last.chars().all(|c| c.is_ascii_digit()) {
             return refused("an address in an unusual spelling");
         }

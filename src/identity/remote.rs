@@ -1,5 +1,5 @@
-//! A remote cluster as its kubeconfig's user sees it, and the delegates whose tokens it lends. Nothing is written over there but by a
-//! delegate; that user asks for tokens, reads the target's namespace and what it granted, and no more.
+//! A remote cluster as its kubeconfig's user sees it, and the delegates whose tokens that user may ask for. Only delegates write in that
+//! cluster. The user asks for tokens, reads the target's namespace and what it granted, and does nothing else.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use super::delegate::{Delegate, DelegateClient};
 use super::kubeconfig::Kubeconfig;
 use crate::api::names;
 
-/// For how long a token is asked for.
+/// The lifetime for which a token is requested.
 const TOKEN_SECONDS: i64 = 1800;
-/// The least that a token must be good for when something is begun with it.
+/// How long a token must still be valid when work with it begins.
 const LEAST_LEFT: Duration = Duration::from_mins(10);
-/// Between the name of an identity and that of its cluster, in records.
+/// Separates the name of an identity from that of its cluster, in records.
 const IN_CLUSTER: &str = " in cluster ";
 
 /// How records name an identity of a remote cluster.
@@ -29,12 +29,12 @@ pub fn said(username: &str, cluster: &str) -> String {
     format!("{username}{IN_CLUSTER}{cluster}")
 }
 
-/// The user name in what [`said`] made; the whole text where it names no cluster.
+/// The user name in what [`said`] made; the whole text if it names no cluster.
 pub fn username(said: &str) -> &str {
     said.split_once(IN_CLUSTER).map_or(said, |(username, _)| username)
 }
 
-/// The user name of the delegate of that name, over there.
+/// The user name of the delegate of that name, in the other cluster.
 pub fn delegate_username(delegate_namespace: &str, name: &str) -> String {
     names::service_account_username(delegate_namespace, name)
 }
@@ -47,7 +47,7 @@ pub struct RemoteCluster {
     line: Arc<CircuitBreaker>,
     rejected: Arc<AtomicBool>,
     user: OnceCell<String>,
-    // Held while a token is asked for: whoever comes in the meantime takes the same.
+    // Held while a token is requested. Callers that come meanwhile use the same token.
     lent: Mutex<HashMap<Delegate, Lent>>,
 }
 
@@ -56,14 +56,14 @@ struct Lent {
     term: Term,
 }
 
-/// For how long something may be begun with a token.
+/// How long work may be begun with a token.
 struct Term {
     until: Instant,
     rejected: Arc<AtomicBool>,
 }
 
 impl Term {
-    /// The term of a token that was asked for then, and is good for so many seconds unless the cluster rejects it.
+    /// The term of a token that was requested at that time and is valid for so many seconds, unless the cluster rejects it.
     fn new(asked: Instant, seconds: i64, rejected: Arc<AtomicBool>) -> Self {
         Self { until: asked + lasting(seconds), rejected }
     }
@@ -73,7 +73,7 @@ impl Term {
     }
 }
 
-/// A token could not be had.
+/// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub enum LendError {
     /// There is no such `ServiceAccount`.
@@ -82,19 +82,19 @@ pub enum LendError {
     /// The kubeconfig's user may not ask for its token.
     #[error("the token may not be asked for")]
     Forbidden,
-    /// The kubeconfig's own credential is not taken any more.
+    /// The cluster no longer accepts the kubeconfig's own credential.
     #[error("the kubeconfig's credential is rejected")]
     Rejected,
-    /// The cluster gave no answer, or one that is no token.
+    /// The cluster did not answer, or the answer is no token.
     #[error("{0}")]
     Api(#[from] kube::Error),
 }
 
 impl RemoteCluster {
-    /// A cluster called `name`. Nothing is asked yet.
+    /// A cluster called `name`. No call is made yet.
     ///
     /// # Errors
-    /// Where no client can be made of the kubeconfig.
+    /// If no client can be made from the kubeconfig.
     pub fn new(name: &str, kubeconfig: Kubeconfig) -> kube::Result<Self> {
         let (line, rejected) = (Arc::new(CircuitBreaker::default()), Arc::new(AtomicBool::new(false)));
         Ok(Self {
@@ -108,12 +108,12 @@ impl RemoteCluster {
         })
     }
 
-    /// What it is called in the host: the name of the kubeconfig's Secret.
+    /// The cluster's name in the host: the name of the kubeconfig's Secret.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it was made of this kubeconfig.
+    /// Whether it was made from this kubeconfig.
     pub fn is_of(&self, kubeconfig: &Kubeconfig) -> bool {
         self.kubeconfig == *kubeconfig
     }
@@ -123,7 +123,7 @@ impl RemoteCluster {
         self.client.clone()
     }
 
-    /// Why it is not called now, where it did not answer before.
+    /// Why the cluster is not called now, if it did not answer before.
     pub fn away(&self) -> Option<String> {
         self.line.closed()
     }
@@ -133,12 +133,12 @@ impl RemoteCluster {
         self.rejected.load(Ordering::Acquire)
     }
 
-    /// Believes in the credential again, to find out anew.
+    /// Trusts the credential again, to try it once more.
     pub fn forgive(&self) {
         self.rejected.store(false, Ordering::Release);
     }
 
-    /// The name that the cluster knows the kubeconfig's user by; said in grants.
+    /// The name by which the cluster knows the kubeconfig's user; used in grants.
     pub async fn user(&self) -> String {
         let asked = self.user.get_or_try_init(|| async {
             let reviews: Api<SelfSubjectReview> = Api::all(self.client());
@@ -152,8 +152,8 @@ impl RemoteCluster {
         asked.await.cloned().unwrap_or_else(|_| format!("the user of kubeconfig {}", self.name))
     }
 
-    /// A client that acts as the `ServiceAccount` of that name over there, and as nobody else: with a token of its own, which was asked
-    /// for and lives in memory only. It is good for [`LEAST_LEFT`], unless it is revoked.
+    /// A client that acts as the `ServiceAccount` of that name in the other cluster, and as nobody else. It uses a token that was requested
+    /// for it and is kept in memory only. The token is valid for [`LEAST_LEFT`], unless it is revoked.
     ///
     /// # Errors
     /// Why there is none.
@@ -183,7 +183,7 @@ impl RemoteCluster {
         let request = Request::new(ServiceAccount::url_path(&(), Some(namespace)))
             .create_subresource("token", name, &PostParams::default(), body)
             .map_err(kube::Error::BuildRequest)?;
-        // Not `Client::request`: it would log the whole reply, which has the token, where that can't be parsed.
+        // Not `Client::request`: if the reply can't be parsed, that would log the whole reply, which contains the token.
         let text = match self.client.request_text(request).await {
             Ok(text) => text,
             Err(kube::Error::Api(status)) if status.code == 404 => return Err(LendError::Absent),
@@ -192,7 +192,7 @@ impl RemoteCluster {
             Err(error) => return Err(error.into()),
         };
         let no_token = || kube::Error::Service("the answer to a request for a token is none".into());
-        // What the parser says may quote the token.
+        // The parser's error may quote the token.
         let answer: TokenRequest = serde_json::from_str(&text).map_err(|_| no_token())?;
         let granted = answer.spec.and_then(|spec| spec.expiration_seconds).unwrap_or(TOKEN_SECONDS);
         let token = answer.status.and_then(|status| status.token).filter(|token| !token.is_empty());
@@ -200,7 +200,7 @@ impl RemoteCluster {
     }
 }
 
-/// For how long something may be begun with a token that is good for so many seconds. A cluster may give shorter ones than were asked for.
+/// How long work may be begun with a token that is valid for so many seconds. A cluster may issue shorter-lived tokens than requested.
 fn lasting(seconds: i64) -> Duration {
     let life = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
     life.checked_sub(LEAST_LEFT).filter(|left| !left.is_zero()).unwrap_or(life / 2)

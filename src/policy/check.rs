@@ -1,5 +1,5 @@
-//! What the policies of environments, pipelines and stages have in common: checks in a row, each with its own
-//! reason and sentence, the conditions that a result becomes, and when to look again.
+//! What the policies of environments, pipelines and stages share: a sequence of checks, each with its own reason and sentence; the
+//! conditions for a result; and when to check again.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -10,16 +10,16 @@ use crate::api::condition::{Condition, ConditionStatus, Observation, find};
 
 /// The summary condition of environments, pipelines and stages.
 pub const READY: &str = "Ready";
-/// kstatus: it is on its way, or waits for something that may still come.
+/// kstatus: it is in progress, or waits for something that may still come.
 pub const RECONCILING: &str = "Reconciling";
-/// kstatus: it will not get further before its specification is changed.
+/// kstatus: it makes no progress until its spec is changed.
 pub const STALLED: &str = "Stalled";
 
-/// How often something that is good is looked at again at the most, as no watch tells of revoked rights.
+/// The longest time until an object that is fine is checked again. No watch reports revoked rights.
 const STEADY: Duration = Duration::from_mins(9);
-/// By how much more than that it varies.
+/// How much this time varies.
 const SPREAD_MILLIS: u64 = 120_000;
-/// The first delay while something is awaited that no watch tells of.
+/// The first delay while the object waits for something that no watch reports.
 const SOONEST: Duration = Duration::from_secs(5);
 /// The longest such delay.
 const LATEST: Duration = Duration::from_mins(1);
@@ -31,7 +31,7 @@ pub enum Remedy {
     Edit,
     /// Something that the operator watches has to change.
     Watched,
-    /// Something has to change that no watch tells of, such as a right: it has to be looked at again.
+    /// Something that no watch reports has to change, for example a right: the object has to be checked again.
     Polled,
 }
 
@@ -42,7 +42,7 @@ pub struct Failure {
     pub reason: &'static str,
     /// Why, for people, and what to do about it.
     pub message: String,
-    /// What makes it pass.
+    /// What has to change so that it passes.
     pub remedy: Remedy,
 }
 
@@ -57,7 +57,7 @@ pub fn edit(reason: &'static str, message: impl Into<String>) -> Check {
     Err(Failure { reason, message: message.into(), remedy: Remedy::Edit })
 }
 
-/// A check that failed until something else changes that is watched.
+/// A check that failed until something that is watched changes.
 ///
 /// # Errors
 /// Always.
@@ -65,7 +65,7 @@ pub fn watched(reason: &'static str, message: impl Into<String>) -> Check {
     Err(Failure { reason, message: message.into(), remedy: Remedy::Watched })
 }
 
-/// A check that failed until something else changes that is not watched.
+/// A check that failed until something that is not watched changes.
 ///
 /// # Errors
 /// Always.
@@ -73,15 +73,15 @@ pub fn polled(reason: &'static str, message: impl Into<String>) -> Check {
     Err(Failure { reason, message: message.into(), remedy: Remedy::Polled })
 }
 
-/// The reason where an object can't be judged at all, as its passes fail again and again.
+/// The reason if an object can't be processed, because its reconciliations fail again and again.
 pub const INTERNAL_ERROR: &str = "InternalError";
 
-/// That an object can't be judged.
+/// The observation that an object can't be processed.
 pub fn given_up(why: &str) -> Result<Good, Failure> {
     Err(Failure { reason: INTERNAL_ERROR, message: why.to_owned(), remedy: Remedy::Polled })
 }
 
-/// What is said of an object whose checks all passed.
+/// The result for an object whose checks all passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Good {
     /// The reason of `Ready`.
@@ -90,8 +90,8 @@ pub struct Good {
     pub message: String,
 }
 
-/// The conditions `Ready`, `Reconciling` and `Stalled`, as kstatus reads them: `Stalled` where the object itself must be
-/// changed, `Reconciling` where what it waits for may come by itself.
+/// The conditions `Ready`, `Reconciling` and `Stalled`, as kstatus reads them. `Stalled`: the object itself must be changed. `Reconciling`:
+/// what it waits for may come by itself.
 pub fn summary(outcome: &Result<Good, Failure>) -> Vec<Observation> {
     match outcome {
         Ok(good) => vec![
@@ -101,7 +101,7 @@ pub fn summary(outcome: &Result<Good, Failure>) -> Vec<Observation> {
         ],
         Err(failure) => {
             let stalled = failure.remedy == Remedy::Edit;
-            // The grants that follow in the next lines stand in `Ready` once.
+            // The grants in the following lines are only in `Ready`.
             let line = failure.message.lines().next().unwrap_or_default();
             let (reconciling, stalling) = if stalled { ("", line) } else { (line, "") };
             vec![
@@ -113,8 +113,9 @@ pub fn summary(outcome: &Result<Good, Failure>) -> Vec<Observation> {
     }
 }
 
-/// When to look at an object again that has this `outcome`, if nothing happens before: after ten minutes, give or take one; sooner
-/// where it waits for what no watch tells of, from five seconds up to a minute, by how long the condition `type_` has been `False`.
+/// When to check an object with this `outcome` again, if nothing happens before: after ten minutes, plus or minus one. If it waits for
+/// something that no watch reports, it is checked sooner: after five seconds up to a minute, depending on how long the condition `type_`
+/// has been `False`.
 pub fn again<T>(outcome: &Result<T, Failure>, conditions: &[Condition], type_: &str, uid: &str, now: Timestamp) -> Duration {
     match outcome {
         Err(Failure { remedy: Remedy::Polled, .. }) => {
@@ -128,7 +129,7 @@ pub fn again<T>(outcome: &Result<T, Failure>, conditions: &[Condition], type_: &
     }
 }
 
-/// Ten minutes, give or take one, so that objects which were made together are not looked at together for ever.
+/// Ten minutes, plus or minus one, so that objects that were created together are not always checked together.
 fn steady(uid: &str, now: Timestamp) -> Duration {
     let mut hasher = DefaultHasher::new();
     (uid, now.as_second()).hash(&mut hasher);

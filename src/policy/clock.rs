@@ -1,15 +1,15 @@
-//! Times that people may write as far away as they like: what lies beyond the last time that can be said is that time.
+//! Times that people may write arbitrarily far in the future. A time beyond the last one that can be represented becomes that last one.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// So much later.
+/// The time that much later.
 pub fn after(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// So much earlier.
+/// The time that much earlier.
 pub fn before(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }

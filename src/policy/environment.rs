@@ -1,4 +1,4 @@
-//! Whether a namespace may be used as an environment, and which claims on it nobody holds any more.
+//! Whether a namespace may be used as an environment, and which claims on it have no holder any more.
 
 use jiff::Timestamp;
 
@@ -131,7 +131,7 @@ pub enum PrerequisiteState {
     Ready,
 }
 
-/// The virtual verb by which a namespace gives itself to a host in that role.
+/// The virtual verb by which a namespace opts in to a host in that role.
 pub fn opt_in_verb(type_: EnvironmentType) -> &'static str {
     match type_ {
         EnvironmentType::Target => "manage",
@@ -139,7 +139,7 @@ pub fn opt_in_verb(type_: EnvironmentType) -> &'static str {
     }
 }
 
-/// The label by which a namespace gives itself to a host in that role.
+/// The label by which a namespace opts in to a host in that role.
 pub fn opt_in_label(type_: EnvironmentType) -> &'static str {
     match type_ {
         EnvironmentType::Target => MANAGED_BY_LABEL,
@@ -147,8 +147,8 @@ pub fn opt_in_label(type_: EnvironmentType) -> &'static str {
     }
 }
 
-/// The checks that look at the namespace from outside, and the namespace that passes them. Nothing is read inside one before, and nothing
-/// is told of one that did not give itself to the host, not even whether it exists.
+/// The checks that look at the namespace from outside, and the namespace that passes them. Before they pass, nothing is read inside the
+/// namespace. Nothing is told about a namespace that did not opt in to the host, not even whether it exists.
 ///
 /// # Errors
 /// The first check that failed.
@@ -174,25 +174,25 @@ pub fn from_inside(view: &View, inside: &Inside) -> Check {
     source_is_readable(view, inside)
 }
 
-/// Whether an Environment of this type can be in another cluster at all.
+/// Whether an Environment of this type can be in another cluster.
 ///
 /// # Errors
-/// Where it can't.
+/// If it can't.
 pub fn can_be_remote(type_: EnvironmentType) -> Check {
     if type_ == EnvironmentType::Target {
         return Ok(());
     }
-    // The schema refuses it at admission. What was stored before is never exported from.
+    // The schema refuses it at admission. An object that was stored before is never exported from.
     edit("RemoteDevelopmentUnsupported", REMOTE_TARGETS_ONLY)
 }
 
-/// What becomes of the namespace is watched in the host's cluster, and asked for elsewhere.
+/// In the host's cluster the namespace is watched. In other clusters it is read again and again.
 fn remedy(view: &View) -> Remedy {
     if view.cluster.is_some() { Remedy::Polled } else { Remedy::Watched }
 }
 
-/// The namespace, where it gave itself to the host. Of one that never did it is not told whether it exists; another cluster tells that
-/// to the user of the kubeconfig anyway.
+/// The namespace, if it opted in to the host. If it never did, it is not told whether it exists. Another cluster tells that to the user of
+/// the kubeconfig anyway.
 fn given(view: &View) -> Result<&NamespaceView, Failure> {
     match &view.found {
         None if view.recorded_id.is_some() || view.cluster.is_some() => Err(Failure {
@@ -205,7 +205,7 @@ fn given(view: &View) -> Result<&NamespaceView, Failure> {
     }
 }
 
-/// What goes takes its grants along: of the very namespace that was validated before it is told why.
+/// A deleted namespace takes its grants with it. The reason is told only if it is the very namespace that was validated before.
 fn was_given_and_goes(view: &View) -> Check {
     match &view.found {
         Some(found) if view.recorded_id.as_ref() == Some(&found.uid) => not_terminating(view, found),
@@ -278,9 +278,9 @@ fn not_recreated(view: &View, found: &NamespaceView) -> Check {
     }
 }
 
-/// One Environment holds a namespace: of those that it gave itself to the oldest, and among equals of one host the oldest too. An
-/// Environment of another host counts only where the namespace opted in to that host, or anybody could block a namespace of others; and
-/// it is told of only where the namespace opted in to this host too.
+/// One Environment holds a namespace: the oldest one that the namespace opted in to, and among equals of one host also the oldest. An
+/// Environment of another host counts only if the namespace opted in to that host, or anybody could block other people's namespaces. It is
+/// named only if the namespace opted in to this host too.
 fn not_taken(view: &View) -> Check {
     let rank = |holder: &Holder| (!holder.opted_in, holder.created, holder.uid.clone());
     let rivals = view.rivals.iter().filter(|r| r.host == view.me.host || r.opted_in && view.me.opted_in);
@@ -325,7 +325,7 @@ fn not_given(view: &View) -> Failure {
     }
 }
 
-/// The same region is the same label on both namespaces, or none on both. Where one of them says nothing, nobody knows.
+/// Two namespaces are in the same region if both have the same label, or neither has one. If only one has a label, nobody knows.
 fn region_agrees(view: &View, found: &NamespaceView) -> Check {
     if view.host_region == found.region || view.cross_region {
         return Ok(());
@@ -414,20 +414,20 @@ fn source_is_readable(view: &View, inside: &Inside) -> Check {
     )
 }
 
-/// What is known of the request that holds a claim.
+/// What is known about the request that holds a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimHolder {
     /// It exists, with the uid of the claim, and has not ended.
     Running,
-    /// It exists, with the uid of the claim, and has ended, which is for ever.
+    /// It exists, with the uid of the claim, and has ended. An ended request stays ended.
     Ended,
-    /// The cache has no request of that name and uid; it may be behind.
+    /// The cache has no request of that name and uid, but may be out of date.
     NotCached,
     /// The API server has no request of that name and uid.
     Gone,
 }
 
-/// Whether nobody holds the claim any more. A cache that lacks the request proves nothing.
+/// Whether nobody holds the claim any more. A cache without the request proves nothing.
 pub fn is_orphaned(holder: ClaimHolder) -> bool {
     matches!(holder, ClaimHolder::Ended | ClaimHolder::Gone)
 }

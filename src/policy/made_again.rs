@@ -1,4 +1,4 @@
-//! What runs in a target, by the artifacts' records: for an Environment that was deleted and applied again for the same namespace.
+//! What runs in a target, from the artifacts' records. For an Environment that was deleted and applied again for the same namespace.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ pub struct Target<'a> {
     pub cluster: Option<String>,
 }
 
-/// What runs there, what failed there and was left, and who is deploying there now, a solution an entry, those of the latest deployments.
+/// What runs there, what failed there and was left, and who is deploying there now: one entry for each solution, from the latest
+/// deployments.
 pub fn solutions(artifacts: &[Arc<Artifact>], open: &[Arc<DeploymentRequest>], target: &Target<'_>) -> Vec<DeployedSolution> {
     let mut all: BTreeMap<&str, DeployedSolution> = BTreeMap::new();
     let mut records: Vec<(&Artifact, &DeploymentRecord)> = Vec::new();
@@ -30,11 +31,11 @@ pub fn solutions(artifacts: &[Arc<Artifact>], open: &[Arc<DeploymentRequest>], t
     for (artifact, record) in records {
         let name = artifact.spec.solution.name.as_str();
         let entry = all.entry(name).or_insert_with(|| DeployedSolution { name: name.to_owned(), ..DeployedSolution::default() });
-        // Of each version something may be left: the next success finds that there is nothing.
+        // Objects of each version may be left. The next success finds that there are none.
         entry.may_have(&artifact.spec.cluster_scoped);
         match (record.outcome, &record.restored) {
             (Outcome::Succeeded, _) => succeeded(entry, artifact, record),
-            // What it replaced was put back.
+            // The version that it replaced was restored.
             (Outcome::Failed, Some(_)) => entry.failed = None,
             (Outcome::Failed, None) => {
                 entry.failed = Some(FailedDeployment {
@@ -79,7 +80,7 @@ fn succeeded(entry: &mut DeployedSolution, artifact: &Artifact, record: &Deploym
     };
 }
 
-/// The claim of a request that has begun to deploy there: it was its own when it began, and nobody else could have begun since.
+/// The claim of a request that has begun to deploy there. It held the claim when it began, and nobody else could have begun since.
 fn claim(request: &DeploymentRequest, target: &Target<'_>) -> Option<Claim> {
     let run = &request.status.as_ref()?.run;
     let (plan, since) = (run.plan.as_ref()?, run.start_time?);

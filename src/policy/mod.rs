@@ -1,4 +1,4 @@
-//! Decisions: pure functions over small own views, with the time given and no client anywhere.
+//! Decisions: pure functions over small views of their own. The time is an argument, and there is no client.
 
 pub mod check;
 pub mod clock;

@@ -59,12 +59,12 @@ pub struct StageView {
 pub struct Verdict {
     /// Whether it can be used.
     pub outcome: Result<Good, Failure>,
-    /// Its stages; in order where there is one.
+    /// Its stages; in order if there is one.
     pub stages: Vec<StageSummary>,
 }
 
-/// Judges a pipeline. It can be used when its structure is right and one of its development environments can be exported from: a stage
-/// that is not ready holds up those who deploy to it, and nobody who deploys to the stages before.
+/// Checks a pipeline. It can be used if its structure is right and one of its development environments can be exported from. A stage that
+/// is not ready blocks only deployments to it, not to the stages before it.
 pub fn judge(view: &View) -> Verdict {
     let order = order(&view.stages, &view.foreign);
     let listed: Vec<&StageView> = order.as_ref().map_or_else(|_| by_name(view), Clone::clone);
@@ -119,7 +119,7 @@ pub fn order<'a>(stages: &'a [StageView], foreign: &BTreeSet<String>) -> Result<
         next += 1;
         order.extend(followers.remove(stage.name.as_str()).unwrap_or_default());
     }
-    // Every previous stage is known, so that what the first stage does not lead to leads to itself.
+    // Every previous stage is known. So a stage that can't be reached from the first one is on a cycle, or after one.
     if order.len() < known.len() { Err(cycle(&known)) } else { Ok(order) }
 }
 
@@ -143,7 +143,7 @@ fn previous_is_known(stage: &StageView, previous: &str, known: &BTreeMap<&str, &
     )
 }
 
-/// Names one cycle. Some stage is known to be on one, or to come after one.
+/// Names one cycle. At least one stage is known to be on one, or after one.
 fn cycle(known: &BTreeMap<&str, &StageView>) -> Failure {
     let previous = |name: &str| known.get(name).and_then(|s| s.previous.as_deref());
     let on_cycle = known.keys().find(|start| {

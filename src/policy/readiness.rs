@@ -1,11 +1,11 @@
-//! Whether an object that somebody else is in charge of is ready.
+//! Whether an object that another controller manages is ready.
 
 use serde_json::Value;
 
 use crate::cluster::kstatus::{Health, assess};
 
-/// `Ok` where the object is ready; otherwise why it is not. With a named `condition` that one must be `True`, on the generation that the
-/// object has; without one the object must be current by the rules of kstatus, as what a deployment applies must be.
+/// `Ok` if the object is ready; otherwise why it is not. With a named `condition`, that one must be `True`, on the object's generation.
+/// Without one, the object must be current by the rules of kstatus, like the objects of a deployment.
 ///
 /// # Errors
 /// Why it is not ready.
@@ -29,7 +29,7 @@ pub fn of(object: &Value, condition: Option<&str>) -> Result<(), String> {
     let found = status["conditions"].as_array().and_then(|all| all.iter().find(|c| c["type"] == type_));
     match found.map(|c| (c["status"].as_str().unwrap_or("Unknown"), c["reason"].as_str())) {
         Some(("True", _)) => Ok(()),
-        // The reason alone: messages of other controllers may hold anything.
+        // Only the reason: messages of other controllers may contain anything.
         Some((other, Some(reason))) => Err(format!("has condition {type_}={other} ({reason})")),
         Some((other, None)) => Err(format!("has condition {type_}={other}")),
         None => Err(format!("has no condition {type_} yet")),

@@ -1,18 +1,18 @@
-//! The durable records, the artifact's of its deployments and the environment's of what runs in it, within their bounds: what they prove is
-//! never dropped, so that what would not fit is refused before anything is written.
+//! The durable records within their bounds: the artifact's record of its deployments, and the environment's record of what runs in it. What
+//! they prove is never dropped. So what would not fit is refused before anything is written.
 
 use crate::api::artifact::{DeploymentRecord, MAX_DEPLOYMENTS, Outcome};
 use crate::api::bounds;
 use crate::api::environment::{EnvironmentStatus, MAX_CLUSTER_KINDS, MAX_SOLUTIONS};
 
-/// The latest records that an artifact keeps beside the latest success of each stage and environment.
+/// The number of latest records that an artifact keeps in addition to the latest success of each stage and environment.
 const LATEST_RECORDS: usize = 50;
 /// The most bytes of all of them: the artifact itself has as many again.
 pub const MOST_RECORD_BYTES: usize = bounds::MOST_WRITTEN / 2;
 /// From how many bytes of its status on an environment takes no further solution.
 const FULL_BYTES: usize = bounds::MOST_WRITTEN / 4 * 3;
 
-/// Keeps the latest success of each stage and environment, and the last of all, within the record's bounds; the newest stay.
+/// Keeps the latest success of each stage and environment, and the last records of all, within the record's bounds. The newest stay.
 pub fn bound(records: &mut Vec<DeploymentRecord>) {
     let total = records.len();
     let mut index = 0;
@@ -34,7 +34,7 @@ fn is_latest_success(records: &[DeploymentRecord], index: usize) -> bool {
     record.outcome == Outcome::Succeeded && !records[index + 1..].iter().any(is_later)
 }
 
-/// Whether two deployments were to the same stage and target; one that was deleted and applied again under its name is the same.
+/// Whether two deployments were to the same stage and target. One that was deleted and applied again under its name is the same.
 fn is_of_same_place(one: &DeploymentRecord, other: &DeploymentRecord) -> bool {
     one.pipeline == other.pipeline && one.stage == other.stage && one.environment_id == other.environment_id && one.cluster == other.cluster
 }
@@ -43,7 +43,7 @@ fn bytes(records: &[DeploymentRecord]) -> usize {
     serde_json::to_vec(records).map_or(usize::MAX, |bytes| bytes.len())
 }
 
-/// Why an environment, as its status would be with a further solution in it, has no room for that.
+/// Why an environment has no room for a further solution, given its status with that solution.
 pub fn no_room(environment: &str, solution: &str, status: &EnvironmentStatus) -> Option<String> {
     let kinds = status.solutions.iter().find(|s| s.name == solution).map_or(0, |s| s.cluster_scoped.len());
     let why = if status.solutions.len() > MAX_SOLUTIONS {

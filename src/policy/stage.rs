@@ -31,13 +31,13 @@ pub struct View {
     pub pinned: Option<PinnedTarget>,
     /// `spec.owner`.
     pub owner: Option<Identity>,
-    /// Why one of `spec.windows` can't be kept; nothing where all can.
+    /// Why one of `spec.windows` can't be used; `None` if all can.
     pub window: Option<WindowError>,
     /// Who deploys.
     pub delegate: DelegateView,
-    /// Whether the delegate may decide the approval, and not others in its place.
+    /// Whether the delegate may decide the approval.
     pub delegate_approves: bool,
-    /// Why the target's cluster gives no token of the delegate; nothing where it does, or is the host's own.
+    /// Why the target's cluster gives no token of the delegate; `None` if it does, or if it is the host's own.
     pub not_lent: Option<Failure>,
 }
 
@@ -63,12 +63,12 @@ pub struct Target {
 pub struct TargetCluster {
     /// What it is called in the host.
     pub name: String,
-    /// The namespace over there with the delegates' `ServiceAccounts`.
+    /// The namespace in that cluster with the delegates' `ServiceAccounts`.
     pub delegate_namespace: String,
 }
 
 impl Target {
-    /// The namespace, and the cluster that it is in where that is not the host's.
+    /// The namespace, and its cluster if that is not the host's.
     fn place(&self) -> String {
         self.cluster.as_ref().map_or_else(|| self.namespace.clone(), |c| format!("{} of cluster {}", self.namespace, c.name))
     }
@@ -77,7 +77,7 @@ impl Target {
 /// Who deploys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DelegateView {
-    /// The requester: what they may do is asked for each request.
+    /// The requester. Their rights are checked for each request.
     Requester,
     /// A `ServiceAccount` of the host.
     ServicePrincipal {
@@ -106,7 +106,7 @@ pub enum Account {
 /// What a right is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The owner could act as the `ServiceAccount` themselves; one such right is enough.
+    /// The owner could act as the `ServiceAccount` themselves. One such right is enough.
     OwnerActsAsDelegate,
     /// The operator acts as the delegate.
     OperatorActsAsDelegate,
@@ -114,7 +114,7 @@ pub enum Need {
     DelegateApproves,
     /// The delegate deploys.
     DelegateDeploys,
-    /// The delegate deploys to another cluster, and answers for itself.
+    /// The delegate deploys to another cluster, with its own token.
     DelegateDeploysThere,
 }
 
@@ -132,7 +132,7 @@ pub struct Review {
 /// A right and whether it is held.
 pub type Answer = (Review, bool);
 
-/// The checks that the caches answer. No right is asked for before they pass.
+/// The checks that need only the caches. Rights are checked only after they pass.
 ///
 /// # Errors
 /// The first check that failed.
@@ -146,7 +146,7 @@ pub fn structure(view: &View) -> Check {
     target_is_the_confirmed_one(view, target)
 }
 
-/// What the owner confirmed: the target as it is now where this generation of the stage has confirmed none yet, else what is recorded.
+/// The target that the owner confirmed: the recorded one, or the current one if this generation of the stage has confirmed none yet.
 pub fn pin(view: &View) -> Option<PinnedTarget> {
     let confirmed = view.pinned.as_ref().is_some_and(|p| p.generation == view.generation);
     match &view.target {
@@ -162,7 +162,7 @@ pub fn pin(view: &View) -> Option<PinnedTarget> {
     }
 }
 
-/// The rights that a stage's delegation depends on; all are asked for at once. Empty where there is no delegate.
+/// The rights that a stage's delegation depends on. All are asked for at once. Empty if there is no delegate.
 pub fn reviews(view: &View) -> Vec<Review> {
     let (Some(target), Some(delegate), host) = (&view.target, delegate(view), view.host.as_str()) else { return Vec::new() };
     let mut reviews = Vec::new();
@@ -177,7 +177,7 @@ pub fn reviews(view: &View) -> Vec<Review> {
         reviews.push(Review { need: Need::DelegateApproves, who: Some(identity.clone()), right: approve });
     }
     if target.cluster.is_some() {
-        // Over there nobody is impersonated: the delegate asks for itself, with its own token.
+        // In another cluster nobody is impersonated: the delegate asks for itself, with its own token.
         reviews.extend(in_target.into_iter().map(|right| Review { need: Need::DelegateDeploysThere, who: None, right }));
         return reviews;
     }
@@ -192,14 +192,13 @@ pub fn reviews(view: &View) -> Vec<Review> {
     reviews
 }
 
-/// The rights by each of which somebody could act as a `ServiceAccount` anyway, or may answer for it.
+/// The rights each of which lets somebody act as a `ServiceAccount`, or own stages that delegate to it.
 pub fn to_answer_for(host: &str, account: &str) -> [Right; 3] {
     let on = |verb: &str| Right::on(verb, "", "serviceaccounts", host).named(account);
     [on("impersonate"), on("create").of_subresource("token"), on("delegate")]
 }
 
-/// The checks of the delegate and of rights. All rights that are missing are said at once, with the grants; the reason is that of the
-/// first.
+/// The checks of the delegate and of rights. All missing rights are reported at once, with the grants. The reason is that of the first one.
 ///
 /// # Errors
 /// What is missing.
@@ -222,7 +221,7 @@ pub fn delegation(view: &View, answers: &[Answer]) -> Check {
     }
 }
 
-/// Only a `ServiceAccount` can be had in another cluster, by its token.
+/// In another cluster only a `ServiceAccount` can be the delegate, with its token.
 fn can_be_lent(view: &View, target: &Target) -> Check {
     let Some(cluster) = &target.cluster else { return Ok(()) };
     let whose = match &view.delegate {
@@ -325,8 +324,8 @@ fn target_is_validated(view: &View, target: &Target) -> Check {
 
 fn target_is_the_confirmed_one(view: &View, target: &Target) -> Check {
     let Some(pinned) = view.pinned.as_ref().filter(|p| p.generation == view.generation) else { return Ok(()) };
-    // An Environment that was deleted and applied again is the same target where it is the same namespace of the same cluster. A uid is a
-    // cluster's own word: another cluster could say the same one.
+    // An Environment that was deleted and applied again is the same target if it names the same namespace of the same cluster. A uid is
+    // unique only in its cluster: another cluster could report the same one.
     let same_cluster = pinned.environment_uid == target.uid || pinned.cluster.as_ref() == target.cluster.as_ref().map(|c| &c.name);
     if same_cluster && target.environment_id.as_ref() == Some(&pinned.environment_id) {
         return Ok(());
@@ -396,7 +395,7 @@ fn owner_may_act_as_delegate(view: &View, answers: &[Answer]) -> Check {
     not_owner(host, name, owner)
 }
 
-/// What is said of an owner who may not answer for the stage's `ServiceAccount`.
+/// The result for an owner who may not act as the stage's `ServiceAccount`.
 ///
 /// # Errors
 /// Always.
@@ -455,7 +454,7 @@ fn delegate_may_deploy(view: &View, target: &Target, answers: &[Answer]) -> Chec
     )
 }
 
-/// Who deploys; `None` for the requester, and for an owner who is not there.
+/// Who deploys; `None` for the requester, and if the owner is missing.
 fn delegate(view: &View) -> Option<Delegate> {
     match &view.delegate {
         DelegateView::Requester => None,

@@ -1,5 +1,5 @@
-//! How many bytes of artifacts a host keeps in its `ConfigMaps`, and a development environment in a host. What makers export fills the
-//! cluster's own store, which all of the cluster shares, before anybody has approved anything.
+//! How many bytes of artifacts a host, and a development environment in it, keep in `ConfigMaps`. What makers export is stored in the etcd
+//! that the whole cluster shares, before anybody has approved it. So there are quotas.
 
 use std::fmt::Write as _;
 
@@ -30,15 +30,16 @@ const MEBIBYTE: u64 = 1024 * 1024;
 pub struct Kept {
     /// Its name.
     pub name: String,
-    /// The development environment that it came from; none for what was fetched from a registry.
+    /// The development environment that it came from; `None` if it was fetched from a registry.
     pub environment: Option<String>,
     /// Its bytes as stored.
     pub bytes: u64,
-    /// Whether it was deployed anywhere, or a request that has not ended names it: it can't be deleted.
+    /// Whether it can't be deleted: it was deployed somewhere, or an open request names it.
     pub needed: bool,
 }
 
-/// Why `wanted` more bytes from a development environment (or a registry) are not stored in `host`, and what to do; `None` where they are.
+/// Why `wanted` more bytes from a development environment (or a registry) are not stored in `host`, and what to do; `None` if they are
+/// stored.
 pub fn full(host: &str, environment: Option<&str>, wanted: u64, kept: &[Kept], quota: Quota) -> Option<String> {
     let of = |kept: &[&Kept]| kept.iter().fold(0, |sum: u64, k| sum.saturating_add(k.bytes));
     let all: Vec<&Kept> = kept.iter().collect();
@@ -90,7 +91,7 @@ fn said(bytes: u64) -> String {
     }
 }
 
-/// A number of bytes as flags have it: digits, and Ki, Mi or Gi where wanted.
+/// Parses a number of bytes as flags have it: digits, and optionally Ki, Mi or Gi.
 ///
 /// # Errors
 /// Where it is none, in words.

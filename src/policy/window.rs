@@ -1,5 +1,5 @@
-//! The maker's window: what the status of a Solution tells of the requests for it, and how it stays within its bounds. What runs in a stage
-//! comes first; a request that was never accepted hides none that was, and nobody's requests hide those of others.
+//! The status of a Solution: what it tells the maker about requests, and how it stays within its bounds. What runs in a stage comes first.
+//! A request that was never accepted hides no accepted one, and nobody's requests hide those of others.
 
 use std::collections::BTreeMap;
 
@@ -10,19 +10,19 @@ use crate::api::solution::{
     self, MAX_OTHER_MESSAGE, MOST_DEPLOYMENTS, MOST_OTHERS, OtherRequest, RunningVersion, SolutionDeployment, SolutionStatus,
 };
 
-/// The phases after which a request is no longer written of.
+/// The phases after which a request is not written again.
 pub const ENDED: [&str; 4] = ["Succeeded", "Failed", "Rejected", "Canceled"];
 
-/// What is known of what runs in a stage.
+/// What is known about the version that runs in a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Runs {
-    /// This, or nothing.
+    /// This version, or none.
     Known(Option<RunningVersion>),
-    /// It was not looked up: what is said of it stays.
+    /// It was not looked up: the existing entry stays.
     Unknown,
 }
 
-/// Writes of a request.
+/// Writes a request into the status.
 pub fn note(status: &mut SolutionStatus, new: &SolutionDeployment, runs: Runs) {
     let of_stage = |d: &&mut SolutionDeployment| d.host == new.host && d.stage == new.stage;
     if let Some(existing) = status.deployments.iter_mut().find(of_stage) {
@@ -34,7 +34,7 @@ pub fn note(status: &mut SolutionStatus, new: &SolutionDeployment, runs: Runs) {
     bound(status);
 }
 
-/// Drops what there is no room for, and says in one line what is left.
+/// Drops what there is no room for, and updates the summary.
 pub fn bound(status: &mut SolutionStatus) {
     while status.deployments.len() > MOST_DEPLOYMENTS {
         let worth = |d: &SolutionDeployment| (d.runs.is_some(), !d.never_accepted, !has_ended(&d.phase), d.at);
@@ -45,13 +45,13 @@ pub fn bound(status: &mut SolutionStatus) {
     status.summary = solution::summary(&status.deployments);
 }
 
-/// Whether a phase is one that is never left.
+/// Whether a phase is final.
 pub fn has_ended(phase: &str) -> bool {
     ENDED.contains(&phase)
 }
 
 fn add(existing: &mut SolutionDeployment, new: SolutionDeployment, runs: Runs) {
-    // What could not be written at its time is tried again, and may come after what followed it.
+    // A write that failed is tried again, and may come after later writes.
     let is_later = |phase: &str, at: Timestamp| at > new.at || has_ended(phase) && !has_ended(&new.phase);
     let told = existing.others.iter().find(|o| o.request_uid == new.request_uid).map(|o| (o.phase.as_str(), o.at));
     let told = if existing.request_uid == new.request_uid { Some((existing.phase.as_str(), existing.at)) } else { told };
@@ -77,15 +77,15 @@ fn add(existing: &mut SolutionDeployment, new: SolutionDeployment, runs: Runs) {
     *existing = SolutionDeployment { runs, others, others_omitted: omitted.saturating_add(dropped), ..first };
 }
 
-/// The entry to be shown after `existing` of the same request. Comments are said once: a process that decided on an older state of it does
-/// not take them back.
+/// The entry that replaces `existing` of the same request. Comments are kept: a process with an older state of the request does not remove
+/// them.
 fn later(existing: &SolutionDeployment, new: SolutionDeployment) -> SolutionDeployment {
     let said = existing.approval_comments.clone();
     let by = existing.approved_by.clone();
     SolutionDeployment { approval_comments: new.approval_comments.or(said), approved_by: new.approved_by.or(by), ..new }
 }
 
-/// Whether a request is shown in the place of another: one that was accepted before one that never was, then the one that was made later.
+/// Whether a request is shown in the place of another. Accepted requests win over those that were never accepted; then the newer one wins.
 fn goes_before(new: &SolutionDeployment, existing: &SolutionDeployment) -> bool {
     let made = |d: &SolutionDeployment| d.asked_at.unwrap_or(d.at);
     match (new.never_accepted, existing.never_accepted) {
@@ -109,7 +109,7 @@ fn beside(entry: SolutionDeployment) -> OtherRequest {
     }
 }
 
-/// Keeps the first few; who has most of them is who loses one.
+/// Keeps the first few. If one has to be dropped, it is one of the person who has most of them.
 fn shorten(others: &mut Vec<OtherRequest>) -> i32 {
     let rank = |o: &OtherRequest| (has_ended(&o.phase), o.never_accepted, std::cmp::Reverse(made(o)));
     others.sort_by_key(rank);
@@ -193,7 +193,7 @@ mod tests {
         let rejected = SolutionDeployment { approval_comments: Some("no".into()), ..asked(0, "dana", "qa", "Rejected") };
         note(&mut status, &rejected, Runs::Unknown);
         assert_eq!((status.deployments[0].phase.as_str(), status.deployments[0].approval_comments.as_deref()), ("Rejected", Some("no")));
-        // The other way round it gives up its place.
+        // In the other order it gives up its place.
         let mut status = SolutionStatus::default();
         note(&mut status, &refused(5, "sam"), Runs::Unknown);
         note(&mut status, &asked(0, "dana", "qa", "Pending"), Runs::Unknown);

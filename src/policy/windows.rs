@@ -10,7 +10,7 @@ use crate::policy::clock;
 
 /// How long a window lasts at most, whatever its duration says: ten years.
 const LONGEST: Duration = Duration::from_hours(87_600);
-/// How far back its last start is looked for at first.
+/// How far back the last start is searched for at first.
 const SHORTEST: Duration = Duration::from_mins(2);
 
 /// A window's schedule can't be read.
@@ -23,21 +23,21 @@ pub struct WindowError {
     pub cause: String,
 }
 
-/// Whether deployments may start now, and if not, when to look again.
+/// Whether deployments may start now, and otherwise when to check again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// They may.
     Open,
-    /// They may not: inside a `Deny` window, or outside of every `Allow` window.
+    /// They may not: now is inside a `Deny` window, or outside every `Allow` window.
     Closed {
         /// When that changes; `None` where no `Allow` window ever opens.
         until: Option<Timestamp>,
-        /// The schedule that says so.
+        /// The schedule of that window.
         schedule: String,
     },
 }
 
-/// Whether deployments may start at `now`. `Deny` wins over `Allow`; without an `Allow` window all other times are open.
+/// Whether deployments may start at `now`. `Deny` wins over `Allow`. Without an `Allow` window, all other times are open.
 ///
 /// # Errors
 /// Where a schedule, time zone or duration can't be read.
@@ -69,7 +69,7 @@ pub fn opening(windows: &[Window], now: Timestamp) -> Result<Opening, WindowErro
     Ok(Opening::Open)
 }
 
-/// Whether a window can ever do what it says.
+/// Whether a window can ever open.
 ///
 /// # Errors
 /// Where its schedule, time zone or duration can't be read, or never comes.
@@ -83,30 +83,30 @@ pub fn check(window: &Window) -> Result<(), WindowError> {
     check_schedule(&window.schedule, window.time_zone.as_deref()).map_err(error)
 }
 
-/// Whether a schedule can be read, and comes at all.
+/// Whether a schedule can be read, and ever occurs.
 ///
 /// # Errors
 /// Why not.
 pub fn check_schedule(schedule: &str, zone: Option<&str>) -> Result<(), String> {
-    // From here every day of a year comes within the four years that are looked at, the 29th of February too.
+    // From this date, every day of a year occurs within the four years that are searched, also 29 February.
     const START: &str = "2024-01-01T00:00:00Z";
     let crontab = read(schedule, zone)?;
     crontab.find_next(START).map(|_| ()).map_err(|_| "it never comes: no month has that day".to_owned())
 }
 
-/// Reads a schedule, or says in one line why it can't be.
+/// Parses a schedule, or says in one line why it can't be parsed.
 fn read(schedule: &str, zone: Option<&str>) -> Result<cronexpr::Crontab, String> {
     let zone = zone.unwrap_or("UTC");
     let fields = schedule.split_whitespace().count();
     if fields != 5 {
         return Err(format!("it has {fields} fields, and a schedule has five: minute, hour, day of month, month and day of week"));
     }
-    // Alone, so that what is said of it is not said of the schedule.
+    // Parsed alone, so that an error of the time zone is not reported as an error of the schedule.
     if cronexpr::parse_crontab(&format!("* * * * * {zone}")).is_err() {
         return Err(format!("{zone} is not a time zone of the IANA database, as Europe/Prague is"));
     }
     cronexpr::parse_crontab(&format!("{schedule} {zone}")).map_err(|error| {
-        // The first lines show the place with a mark below it; the last one says what is wrong there.
+        // The first lines show the position with a mark below it. The last line says what is wrong there.
         let text = error.to_string();
         text.lines().last().unwrap_or_default().trim_start_matches([' ', '^']).to_owned()
     })
@@ -125,8 +125,8 @@ fn occurrence(window: &Window, now: Timestamp) -> Result<Occurrence, WindowError
         let next = crontab.find_next(after.to_string().as_str()).map_err(|e| error(e.to_string()))?;
         Ok(Some(next.timestamp()))
     };
-    // The last start that can still cover `now` lies after `now - length`; overlapping starts prolong the window. It is looked for from
-    // here backwards, as one that lasts for years may begin every minute.
+    // The last start that can still cover `now` is after `now - length`; overlapping starts prolong the window. The search goes back from
+    // here, because a window that lasts for years may begin every minute.
     let length = length.min(LONGEST);
     let mut inside = None;
     let mut start = find(now)?;

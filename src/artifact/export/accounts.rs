@@ -1,8 +1,8 @@
-//! Whether a solution would arrive without the Roles that it works by: the operator may not list them, and the accounts that its workloads
-//! run as hold rights in development.
+//! Whether a solution would lack the Roles that it needs: the operator may not list Roles, and the accounts of the solution's workloads
+//! have rights in development.
 //!
-//! That an account holds some is asked of the API server with what such accounts are mostly given rights on. Where it says yes, something
-//! gives them; where it says no to all, what could not be looked for is only told.
+//! To find out whether an account has rights, the API server is asked about rights that such accounts usually have. If one answer is yes, a
+//! Role or binding gives the right. If all answers are no, the plan only names the kinds that could not be looked for.
 
 use std::collections::BTreeSet;
 
@@ -16,11 +16,11 @@ use crate::identity::access::{Right, service_account};
 
 /// The group of Roles and their bindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
-/// The most accounts that are asked about.
+/// The most accounts that are checked.
 const MAX_ACCOUNTS: usize = 32;
-/// How many questions are under way at once.
+/// How many checks run at the same time.
 const CONCURRENCY: usize = 8;
-/// What accounts of applications are mostly given rights on: verb, group and resource.
+/// The rights that accounts of applications usually have: verb, group and resource.
 const USUAL: [(&str, &str, &str); 12] = [
     ("list", "", "pods"),
     ("get", "", "configmaps"),
@@ -36,7 +36,7 @@ const USUAL: [(&str, &str, &str); 12] = [
     ("create", "coordination.k8s.io", "leases"),
 ];
 
-/// Refuses objects whose workloads run as accounts with rights, where the kinds that give rights are among those that may not be listed.
+/// Refuses objects whose workloads run as accounts with rights, if the kinds that give rights can't be listed.
 pub(super) async fn need_no_roles(source: &Source<'_>, objects: &[Value], denied: &[&KindInfo]) -> Result<(), ExportError> {
     let giving: Vec<&KindInfo> = denied.iter().copied().filter(|kind| gives_rights(kind)).collect();
     if giving.is_empty() {
@@ -61,7 +61,7 @@ fn gives_rights(kind: &KindInfo) -> bool {
     kind.resource.group == RBAC && matches!(kind.resource.kind.as_str(), "Role" | "RoleBinding")
 }
 
-/// Whether an account may do anything of the usual that not everybody may.
+/// Whether an account has one of the usual rights that not everybody has.
 async fn holds_any(source: &Source<'_>, name: &str) -> Result<bool, ExportError> {
     let account = service_account(source.namespace, name);
     let everybody = Identity { username: String::new(), ..account.clone() };

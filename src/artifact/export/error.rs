@@ -10,7 +10,7 @@ use crate::cluster::failure::Failure;
 use crate::identity::access::Right;
 use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, OPERATOR_USERNAME, grants};
 
-/// An export ended without a bundle.
+/// Why an export ended without a bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// A call failed.
@@ -51,7 +51,7 @@ pub enum ExportError {
         /// The development namespace.
         namespace: String,
     },
-    /// Workloads run as accounts that hold rights, and the operator may not list what gives them.
+    /// Workloads run as accounts with rights, and the operator may not list the Roles and bindings that give the rights.
     #[error(
         "workloads of the solution run as {}, which may do things in namespace {namespace} that its Roles and RoleBindings allow, and {OPERATOR_USERNAME} may \
          not list those: the solution would arrive without them. Where they are no part of it, say so by naming the kinds that it consists of in the \
@@ -81,7 +81,7 @@ pub enum ExportError {
         /// What is missing.
         rights: Vec<Right>,
     },
-    /// Objects of the solution are about to go.
+    /// Objects of the solution are being deleted.
     #[error(
         "in namespace {namespace} these objects of the solution are being deleted: {}. Wait until they are gone, or take them out of the solution's \
          selector, and ask again",
@@ -93,7 +93,7 @@ pub enum ExportError {
         /// The objects.
         objects: Vec<String>,
     },
-    /// Nothing is selected.
+    /// The selector matches nothing.
     #[error(
         "no object that can be exported in namespace {namespace} has the labels {selector:?}: label the solution's objects (Secrets, and what controllers \
          make, don't count), or correct the Solution's selector or components"
@@ -104,7 +104,7 @@ pub enum ExportError {
         /// The label selector.
         selector: String,
     },
-    /// More is selected than an artifact holds.
+    /// The selector matches more than an artifact may hold.
     #[error(
         "the solution's objects in namespace {namespace} have at least {size} bytes, and {MAX_BYTES} can be exported; the biggest is {biggest} with \
          {biggest_size} bytes: narrow the Solution's selector or components"
@@ -112,14 +112,14 @@ pub enum ExportError {
     TooLarge {
         /// The development namespace.
         namespace: String,
-        /// The canonical bytes, as far as they were read.
+        /// The canonical bytes that were read so far.
         size: usize,
         /// The biggest object.
         biggest: String,
         /// Its bytes.
         biggest_size: usize,
     },
-    /// A component is of a kind that is never exported.
+    /// The kind of a component is never exported.
     #[error(
         "the Solution's components name {}, which is never exported{}: take it out of the components",
         component,
@@ -129,7 +129,7 @@ pub enum ExportError {
         /// The component.
         component: GroupKind,
     },
-    /// A component is of a kind that the cluster does not have.
+    /// The cluster does not serve the kind of a component.
     #[error(
         "the Solution's components name {}, which the cluster does not serve: correct group and kind, or install its definition",
         component
@@ -138,7 +138,7 @@ pub enum ExportError {
         /// The component.
         component: GroupKind,
     },
-    /// A component is of a kind whose objects are not in namespaces, and that no solution ever has, or of one that can't be listed.
+    /// The kind of a component is cluster-scoped and never part of a solution, or can't be listed.
     #[error(
         "the Solution's components name {}, which is not in a namespace or can't be listed: a solution is what is in its namespace. Take it out of the components",
         component
@@ -147,7 +147,7 @@ pub enum ExportError {
         /// The component.
         component: GroupKind,
     },
-    /// A component is of a kind whose objects belong to the whole cluster, and the Environment does not list it.
+    /// The kind of a component is cluster-scoped, and the Environment does not list it.
     #[error(
         "the Solution's components name {}, which belongs to the whole cluster and not to a namespace: a solution is what is in its namespace, unless its \
          Environment allows more. Take it out of the components, or have somebody who holds {ALLOW_CLUSTER_SCOPED} on environments.{GROUP} in the whole \
@@ -161,7 +161,7 @@ pub enum ExportError {
         /// The development Environment.
         environment: String,
     },
-    /// The selector is no label selector.
+    /// The selector is not a valid label selector.
     #[error("the selector of Solution {solution} can't be used: {why}")]
     InvalidSelector {
         /// The solution.
@@ -180,7 +180,7 @@ impl ExportError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Api { source, .. } => Failure::of(source),
-            // Whoever may list the kind can do so while a request waits.
+            // Somebody may list the kind while a request waits.
             Self::ClusterScoped { .. }
             | Self::OperatorMayNotRead { .. }
             | Self::OperatorMayReadNothing { .. }
@@ -217,12 +217,12 @@ impl ExportError {
     }
 }
 
-/// Rights in the namespace, and those in the whole cluster.
+/// Rights in the namespace, and rights in the whole cluster.
 fn divided(rights: &[Right]) -> (Vec<Right>, Vec<Right>) {
     rights.iter().cloned().partition(|right| right.namespace.is_some())
 }
 
-/// What the operator lacks, in words and as a grant.
+/// The rights that the operator lacks, in words and as a grant.
 fn operator_needs(rights: &[Right]) -> String {
     let (here, everywhere) = divided(rights);
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! From a development namespace to a bundle: which objects are a solution, and whether those who ask may read them.
+//! Exports a development namespace into a bundle: selects the objects of a solution, and checks that the requester may read them.
 
 mod accounts;
 mod error;
@@ -33,12 +33,12 @@ use crate::identity::answers::RECENT;
 
 /// The most canonical bytes that are exported.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// How many kinds are listed, and rights asked for, at once.
+/// How many kinds are listed, and how many rights are checked, at the same time.
 const CONCURRENCY: usize = 8;
-/// How many objects a page has: an object has up to 1.5 MiB.
+/// How many objects a page has. An object may have up to 1.5 MiB.
 const PAGE: u32 = 100;
 
-/// Kinds that are never exported: Secrets, and what controllers make in every namespace.
+/// Kinds that are never exported: Secrets, and objects that controllers make in every namespace.
 const NEVER: [(&str, &str); 8] = [
     ("", "Secret"),
     ("", "Event"),
@@ -49,10 +49,10 @@ const NEVER: [(&str, &str); 8] = [
     ("storage.k8s.io", "CSIStorageCapacity"),
     ("cilium.io", "CiliumEndpoint"),
 ];
-/// Groups that measure or review, and our own.
+/// Groups of metrics and reviews, and our own.
 const NEVER_GROUPS: [&str; 6] =
     ["metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io", "authorization.k8s.io", "authentication.k8s.io", GROUP];
-/// Objects that every namespace has of its own.
+/// Objects that exist in every namespace.
 const OF_THE_NAMESPACE: [(&str, &str); 2] = [("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")];
 
 /// Where and what to export, and for whom.
@@ -67,36 +67,36 @@ pub struct Source<'a> {
     pub namespace: &'a str,
     /// The development Environment, for people.
     pub environment: &'a str,
-    /// The kinds of the whole cluster that it lists: of these, objects are exported where the components name the kind.
+    /// The cluster-scoped kinds that it lists. Objects of these kinds are exported if the components name the kind.
     pub cluster_scoped: &'a [ClusterScopedKind],
     /// The label selector, as [`selector_text`] makes it.
     pub selector: &'a str,
-    /// The kinds to export; empty for all that the operator may read.
+    /// The kinds to export; empty for all kinds that the operator may read.
     pub components: &'a [GroupKind],
-    /// Who asks: only what they may read is exported.
+    /// The requester. Only what they may read is exported.
     pub requester: &'a Identity,
 }
 
-/// What was exported.
+/// The result of an export.
 #[derive(Debug)]
 pub struct Exported {
     /// The objects.
     pub bundle: Bundle,
-    /// The kinds among them that belong to the whole cluster.
+    /// The cluster-scoped kinds among them.
     pub cluster_scoped: Vec<GroupKind>,
-    /// The kinds that nobody looked for objects of, as the operator may not list them and the Solution names none.
+    /// The kinds that the export did not look for, because the operator may not list them and the Solution names none.
     pub not_listed: BTreeSet<GroupKind>,
     /// The custom kinds that a controller reported on there.
     pub reported_on: BTreeSet<GroupKind>,
 }
 
-/// Exports the objects that the selector selects: those of the namespace, and of the whole cluster those of kinds that the components
-/// name and the Environment lists.
+/// Exports the objects that the selector selects: those of the namespace, and cluster-scoped ones of kinds that the components name and the
+/// Environment lists.
 ///
 /// # Errors
 /// Why there is no bundle.
 pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
-    // A kind that was installed a moment ago is not to be missing in a version for ever.
+    // A kind that was installed a moment ago must not be missing in a version for ever.
     let kinds =
         source.discovery.kinds_now().await.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))?;
     let chosen = chosen(&kinds, source.components, &Bounds { environment: source.environment, allowed: Some(source.cluster_scoped) })?;
@@ -106,13 +106,13 @@ pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
         .await
         .map_err(|e| ExportError::api("asking what the operator may read", source.namespace, e))?;
     let named = !source.components.is_empty();
-    // Of the whole cluster not even whether there is anything is for those who may not list it: a selector can ask for any label.
+    // A selector can ask for any label. So people who may not list cluster-scoped objects don't even learn whether one exists.
     let of_cluster = chosen.iter().filter(|kind| !kind.namespaced);
     let rights = of_cluster.flat_map(|kind| to_read(&kind.resource, None)).collect();
     held(source.access, source.requester, source.namespace, rights, RECENT).await?;
 
     let (readable, unreadable): (Vec<&KindInfo>, Vec<&KindInfo>) = chosen.into_iter().partition(|kind| may_list(&rules, &kind.resource));
-    // Rules from elsewhere than RBAC may be missing in the answer: then only trying tells.
+    // The answer may lack rules that don't come from RBAC. Then only trying tells.
     let (tried, mut denied) = if rules.incomplete { ([readable, unreadable].concat(), Vec::new()) } else { (readable, unreadable) };
     if !named && tried.is_empty() {
         return Err(ExportError::OperatorMayReadNothing { namespace: source.namespace.to_owned() });
@@ -126,7 +126,7 @@ pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
                 Listing::Found(listed) => found.push(listed),
                 Listing::Denied(kind) => denied.push(kind),
             }
-            // The pages that are on their way are the most that comes on top.
+            // The pages in transit are the most that comes on top.
             if found.iter().map(|f| f.size).sum::<usize>() > MAX_BYTES {
                 break;
             }
@@ -138,7 +138,7 @@ pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
         return Err(ExportError::OperatorMayNotRead { namespace: source.namespace.to_owned(), rights });
     }
     found.retain(|listed| !listed.objects.is_empty() || !listed.deleted.is_empty());
-    // Before anything is said of the objects: not even their names are for those who may not read them.
+    // This comes before any message about the objects: people who may not read them don't even learn their names.
     requester_may_read(source, &found).await?;
 
     let mut deleted: Vec<String> = found.iter().flat_map(|f| f.deleted.iter().map(ToString::to_string)).collect();
@@ -168,14 +168,14 @@ pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
     Ok(Exported { bundle: Bundle::new(objects), cluster_scoped, not_listed, reported_on })
 }
 
-/// What a kind's list brought.
+/// The result of listing a kind.
 struct Listed<'a> {
     kind: &'a KindInfo,
     objects: Vec<Value>,
     deleted: Vec<Key>,
     size: usize,
     biggest: Option<(usize, Key)>,
-    /// Whether it is a custom kind and a controller reported on one of them.
+    /// Whether it is a custom kind and a controller reported on one of its objects.
     is_reported_on: bool,
 }
 
@@ -198,7 +198,7 @@ struct PageMetadata {
     next: Option<String>,
 }
 
-/// Lists a kind page by page; each page becomes what is exported of it at once, so that no more than one is held in full.
+/// Lists a kind page by page. Each page is reduced to the exported objects at once, so that only one page is held in full.
 async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>, ExportError> {
     let action = || format!("listing {}", kind.resource.plural);
     let request = Request::new(DynamicObject::url_path(&kind.resource, kind.namespaced.then_some(source.namespace)));
@@ -209,7 +209,7 @@ async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>
         let page: Page = match source.client.request(call).await {
             Ok(page) => page,
             Err(kube::Error::Api(status)) if status.code == 403 => return Ok(Listing::Denied(kind)),
-            // The kind went away since it was discovered.
+            // The kind was removed after the discovery.
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 405 => return Ok(Listing::Found(listed)),
             Err(error) if errors::is_too_deep(&error) => {
                 return Err(ExportError::TooDeep { kind: kind.resource.plural.clone(), namespace: source.namespace.to_owned() });
@@ -217,7 +217,7 @@ async fn list<'a>(source: &Source<'_>, kind: &'a KindInfo) -> Result<Listing<'a>
             Err(error) => return Err(ExportError::api(&action(), source.namespace, error)),
         };
         for mut live in page.items.unwrap_or_default() {
-            // A list of a core kind does not repeat these for each item.
+            // A list of a core kind does not repeat these fields for each item.
             live["apiVersion"] = kind.resource.api_version.clone().into();
             live["kind"] = kind.resource.kind.clone().into();
             take(&mut listed, &live, source.namespace);
@@ -235,7 +235,7 @@ fn take(listed: &mut Listed<'_>, live: &Value, own: &str) {
         listed.deleted.push(Key::of(live));
         return;
     }
-    // And the line's end.
+    // One more for the end of the line.
     let size = canonical(&object).len() + 1;
     listed.size += size;
     if listed.biggest.as_ref().is_none_or(|(biggest, _)| *biggest < size) {
@@ -245,12 +245,12 @@ fn take(listed: &mut Listed<'_>, live: &Value, own: &str) {
     listed.objects.push(object);
 }
 
-/// An object as it is exported from the namespace `own`; `None` for one that is not.
+/// An object as it is exported from the namespace `own`; `None` if it is not exported.
 pub fn exportable(live: &Value, own: &str) -> Option<Value> {
     if OF_THE_NAMESPACE.contains(&(object::kind(live), object::name(live))) || has_controller(live) {
         return None;
     }
-    // A target in the same cluster has its objects beside those of development, with the same labels of their maker.
+    // The objects of a target in the same cluster are beside those of development, and have the same labels.
     if object::metadata(live, "namespace").is_none() && object::label(live, names::TARGET_UID_LABEL).is_some() {
         return None;
     }
@@ -263,19 +263,19 @@ fn has_controller(live: &Value) -> bool {
     owners.into_iter().flatten().any(|owner| owner.get("controller") == Some(&Value::Bool(true)))
 }
 
-/// What of the whole cluster may be exported.
+/// Which cluster-scoped objects may be exported.
 pub struct Bounds<'a> {
     /// The development Environment, for people.
     pub environment: &'a str,
-    /// The kinds that it lists; `None` where that is judged elsewhere.
+    /// The kinds that it lists; `None` if that is checked elsewhere.
     pub allowed: Option<&'a [ClusterScopedKind]>,
 }
 
-/// The kinds to list: those that can be, narrowed by the components. Kinds of the whole cluster are among them only where a component
-/// names them, and within the bounds.
+/// The kinds to list: those that can be listed, narrowed by the components. Cluster-scoped kinds are included only if a component names
+/// them and they are allowed.
 ///
 /// # Errors
-/// Where a component is of a kind that is never exported, or not served, or not allowed.
+/// If the kind of a component is never exported, not served, or not allowed.
 pub fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind], bounds: &Bounds<'_>) -> Result<Vec<&'a KindInfo>, ExportError> {
     for component in components {
         let (group, kind) = (component.group.as_str(), component.kind.as_str());
@@ -302,7 +302,7 @@ pub fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind], bounds: &Boun
     Ok(kinds
         .iter()
         .filter(|k| k.supports("list") && !is_never_exported(&k.resource.group, &k.resource.kind))
-        // One kind is one thing: where a cluster serves it both ways, it is that of the namespace.
+        // If a cluster serves a kind in both scopes, the namespaced one counts.
         .filter(|k| if k.namespaced { components.is_empty() || is_named(k) } else { is_named(k) && !in_namespaces(&group_kind(k)) })
         .collect())
 }
@@ -311,7 +311,7 @@ fn group_kind(kind: &KindInfo) -> GroupKind {
     GroupKind { group: kind.resource.group.clone(), kind: kind.resource.kind.clone() }
 }
 
-/// Whether objects of a kind are in no artifact, wherever it comes from.
+/// Whether objects of a kind are in no artifact, whatever its source.
 pub fn is_never_exported(group: &str, kind: &str) -> bool {
     NEVER.contains(&(group, kind)) || NEVER_GROUPS.contains(&group)
 }
@@ -336,7 +336,8 @@ fn right_on(verb: &str, resource: &ApiResource, namespace: Option<&str>) -> Righ
     Right::within(verb, &resource.group, &resource.plural, namespace)
 }
 
-/// What somebody must hold to see what is exported of a kind. Of the whole cluster also the list: it is all namespaces' business.
+/// What somebody needs to see what is exported of a kind. For cluster-scoped kinds that includes `list`, because these objects concern all
+/// namespaces.
 fn to_read(resource: &ApiResource, namespace: Option<&str>) -> Vec<Right> {
     let mut rights = vec![right_on("get", resource, namespace)];
     if namespace.is_none() {
@@ -345,17 +346,17 @@ fn to_read(resource: &ApiResource, namespace: Option<&str>) -> Vec<Right> {
     rights
 }
 
-/// Asks for each kind of the namespace that was found whether the requester may read it.
+/// Checks for each kind that was found in the namespace whether the requester may read it.
 async fn requester_may_read(source: &Source<'_>, found: &[Listed<'_>]) -> Result<(), ExportError> {
     let in_namespace = found.iter().filter(|listed| listed.kind.namespaced);
     let rights = in_namespace.flat_map(|listed| to_read(&listed.kind.resource, Some(source.namespace))).collect();
     held(source.access, source.requester, source.namespace, rights, RECENT).await
 }
 
-/// Whether a requester may read all that an artifact holds where it was exported from.
+/// Whether a requester may read everything in an artifact where it was exported from.
 ///
 /// # Errors
-/// Where they may not, or the cluster can't be asked.
+/// If they may not, or the cluster can't be asked.
 pub async fn readable(
     discovery: &Discovery,
     access: &Access,
@@ -367,7 +368,7 @@ pub async fn readable(
     let mut rights = BTreeSet::new();
     for held in bundle.objects() {
         let found = discovery.resource(object::api_version(held), object::kind(held)).await;
-        // A kind that the cluster no longer has can't be read by anybody any more, and is nobody's to hide.
+        // If the cluster no longer has a kind, nobody can read its objects any more, so nothing has to be hidden.
         if let Some((resource, namespaced)) = found.map_err(|e| ExportError::api("discovering kinds", namespace, e))? {
             rights.extend(to_read(&resource, namespaced.then_some(namespace)));
         }

@@ -1,4 +1,4 @@
-//! A Solution's selector as the text that the API server takes.
+//! Formats a Solution's selector as the API server expects it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::core::{Expression, Selector};
@@ -7,11 +7,11 @@ use super::ExportError;
 use crate::api::names::PART_OF;
 use crate::api::solution::SolutionSpec;
 
-/// The label selector of the solution `name`: its own, or `app.kubernetes.io/part-of=<name>` where it has none. The text does
-/// not depend on the order of labels and values. A selector that is there and empty selects the whole namespace, as it does elsewhere in Kubernetes.
+/// The label selector of the solution `name`: its own, or `app.kubernetes.io/part-of=<name>` if it has none. The text does not depend on
+/// the order of labels and values. An empty selector selects the whole namespace, as elsewhere in Kubernetes.
 ///
 /// # Errors
-/// Where the selector has a key, value or operator that no label selector may have.
+/// If a key, a value or an operator of the selector is invalid.
 pub fn selector_text(name: &str, spec: &SolutionSpec) -> Result<String, ExportError> {
     match &spec.selector {
         None => Ok(format!("{PART_OF}={name}")),

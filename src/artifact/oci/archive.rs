@@ -1,4 +1,4 @@
-//! Reading a compressed archive without ever writing it anywhere: file after file, within limits.
+//! Reads a compressed archive, file after file, within limits. Nothing is written to a disk.
 
 use std::cell::Cell;
 use std::io::Read;
@@ -11,7 +11,7 @@ use tar::{Archive, EntryType};
 use super::error::{OciError, shown};
 use super::limits;
 
-/// How much of an artifact was read, over all its layers.
+/// How much of an artifact was read so far, over all its layers.
 #[derive(Clone, Default)]
 pub struct Spent {
     bytes: Rc<Cell<u64>>,
@@ -19,10 +19,10 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Counts a file that is a layer by itself.
+    /// Counts a file that is a layer itself.
     ///
     /// # Errors
-    /// Where it is one too many.
+    /// If it is one file too many.
     pub fn file(&mut self, size: usize, reference: &str) -> Result<(), OciError> {
         self.bytes.set(self.bytes.get().saturating_add(size as u64));
         if self.bytes.get() > limits::DECOMPRESSED {
@@ -46,7 +46,7 @@ fn beyond(reference: &str) -> OciError {
     OciError::TooLarge { reference: reference.to_owned(), what }
 }
 
-/// Ends where the limit is exceeded, as a broken archive would.
+/// Ends if the limit is exceeded, as a broken archive would.
 struct Metered<R> {
     from: R,
     spent: Rc<Cell<u64>>,
@@ -60,10 +60,10 @@ impl<R: Read> Read for Metered<R> {
     }
 }
 
-/// Gives each file of a gzip-compressed tar archive to `take`, in order.
+/// Passes each file of a gzip-compressed tar archive to `take`, in order.
 ///
 /// # Errors
-/// Where it holds anything else than files and folders with plain paths, exceeds a limit, or is no archive; and what `take` says.
+/// If the archive contains anything but files and folders with plain paths, exceeds a limit, or can't be read; and the errors of `take`.
 pub fn read(
     compressed: &[u8],
     reference: &str,
@@ -87,7 +87,7 @@ pub fn read(
         spent.entry(reference)?;
         let refused = |what: String| OciError::Unsafe { reference: reference.to_owned(), what };
         let kind = entry.header().entry_type();
-        // What git writes at the beginning, about the commit.
+        // Git writes this entry at the beginning, about the commit.
         if kind == EntryType::XGlobalHeader {
             continue;
         }
@@ -107,11 +107,11 @@ pub fn read(
     Ok(())
 }
 
-/// Whether a path leads to a place below the folder that it is in. Nothing is ever written there: whoever pushed it may mean harm
-/// elsewhere, and is told.
+/// Whether a path stays below its folder. Nothing is ever written there. But whoever pushed such a path may want to harm others, so it is
+/// reported.
 ///
 /// # Errors
-/// Why it does not.
+/// Why it leads elsewhere.
 pub fn plain(path: &str) -> Result<(), String> {
     if path.len() > limits::PATH {
         return Err(format!("has more than {} bytes", limits::PATH));
@@ -158,7 +158,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// An entry with a name that no well-meaning program would write.
+    /// An entry with a name that no honest program would write.
     fn entry(name: &[u8], kind: EntryType, content: &[u8]) -> Vec<u8> {
         let mut header = Header::new_gnu();
         header.as_mut_bytes()[..name.len()].copy_from_slice(name);
@@ -193,7 +193,7 @@ mod tests {
         folder.set_entry_type(EntryType::Directory);
         folder.set_size(0);
         builder.append_data(&mut folder, "empty/", std::io::empty()).unwrap();
-        // Longer than a header has room for.
+        // A name that is longer than a header allows.
         let long = format!("{}/c.yaml", "d".repeat(200));
         let mut header = Header::new_gnu();
         header.set_size(0);
@@ -243,7 +243,7 @@ mod tests {
         assert!(compressed.len() < 1024 * 1024, "it is small on its way");
         let error = names(&compressed).unwrap_err();
         assert!(error.reason() == "ArtifactTooLarge" && error.to_string().contains("unpacked"), "{error}");
-        // The limit is that of all layers together.
+        // The limit applies to all layers together.
         let half = vec![0_u8; usize::try_from(limits::DECOMPRESSED).unwrap() * 2 / 3];
         let layer = gzip(&entry(b"half.yaml", EntryType::Regular, &half));
         let mut spent = Spent::default();

@@ -1,23 +1,23 @@
-//! What a registry asks for before it answers: the header `WWW-Authenticate`.
+//! Which credentials a registry asks for, by its header `WWW-Authenticate`.
 //!
 //! Not by http-auth: it refuses a header that does not keep to RFC 9110 in all that it says, for example a realm without quotes, and a scheme
 //! or a realm can be understood all the same.
 
-/// What it asks for.
+/// The kinds of authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Challenge {
-    /// User name and password, with each call.
+    /// User name and password, in each call.
     Basic,
-    /// A token that is to be had elsewhere.
+    /// A token from another address.
     Bearer {
-        /// Where.
+        /// The address that issues the token.
         realm: String,
-        /// What it is to be for.
+        /// The service that the token is for.
         service: Option<String>,
     },
 }
 
-/// Reads the header.
+/// Parses the header.
 pub fn parse(header: &str) -> Option<Challenge> {
     let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
     if scheme.eq_ignore_ascii_case("basic") {
@@ -30,7 +30,7 @@ pub fn parse(header: &str) -> Option<Challenge> {
     Some(Challenge::Bearer { realm: value("realm")?, service: value("service") })
 }
 
-/// `key="value"` pairs, separated by commas. A value in quotes may have commas in it.
+/// `key="value"` pairs, separated by commas. A quoted value may contain commas.
 fn parameters(mut text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     while let Some((key, rest)) = text.split_once('=') {

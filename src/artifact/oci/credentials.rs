@@ -1,4 +1,4 @@
-//! Credentials for registries, as `kubectl create secret docker-registry` keeps them.
+//! Credentials for registries, in the form that `kubectl create secret docker-registry` stores.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ pub const KEY: &str = ".dockerconfigjson";
 /// A user name and a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The user name: it is shown.
+    /// The user name. It may be shown.
     pub username: String,
     password: String,
 }
@@ -31,7 +31,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Credentials by the host that they are for: no other host is ever sent them.
+/// Credentials by host. They are never sent to another host.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
     hosts: BTreeMap<String, Login>,
@@ -50,7 +50,7 @@ struct Entry {
 }
 
 impl Credentials {
-    /// Reads the value of a Secret's key. What is wrong with it is said without any of it.
+    /// Parses the value of a Secret's key. Errors contain nothing of the value.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -78,14 +78,14 @@ impl Credentials {
         Ok(Self { hosts })
     }
 
-    /// Those for a host, with its port where it has one.
+    /// The credentials for a host, with its port if it has one.
     pub fn of(&self, host: &str) -> Option<&Login> {
-        // Docker Hub is written in many ways.
+        // Docker Hub has several names.
         let hub = ["docker.io", "index.docker.io", "registry-1.docker.io"];
         self.hosts.get(host).or_else(|| hub.contains(&host).then(|| hub.iter().find_map(|h| self.hosts.get(*h)))?)
     }
 
-    /// Whether there are any at all.
+    /// Whether there are no credentials at all.
     pub fn is_empty(&self) -> bool {
         self.hosts.is_empty()
     }

@@ -1,4 +1,4 @@
-//! From files to the objects of a solution: YAML and JSON read strictly, and what they hold judged as an export would be.
+//! Reads files into the objects of a solution: YAML and JSON, strictly, and checked like an export.
 
 use kube::CustomResourceExt;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::artifact::strip;
 use crate::cluster::object::{self, Key};
 use crate::cluster::replicas;
 
-/// The objects of an artifact, and what its Solution says of them.
+/// The objects of an artifact, and the definitions of its Solution.
 #[derive(Debug, Default)]
 pub struct Written {
     /// The objects.
@@ -29,7 +29,7 @@ pub struct Written {
     pub dependencies: Vec<Dependency>,
 }
 
-/// Collects what the files of an artifact hold.
+/// Collects the contents of an artifact's files.
 pub struct Files<'a> {
     reference: &'a str,
     objects: Vec<(String, Value)>,
@@ -37,15 +37,15 @@ pub struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    /// The files of that artifact.
+    /// For the files of that artifact.
     pub fn of(reference: &'a str) -> Self {
         Self { reference, objects: Vec::new(), values: 0 }
     }
 
-    /// Takes a file. What is neither YAML nor JSON by its name is no manifest, and left alone.
+    /// Reads a file. A file whose name is neither YAML nor JSON is ignored.
     ///
     /// # Errors
-    /// Where it can't be read as manifests.
+    /// If it can't be read as manifests.
     pub fn take(&mut self, path: &str, content: &[u8]) -> Result<(), OciError> {
         let (name, path) = (path.rsplit('/').next().unwrap_or(path), shown(path));
         let refused = |reason, what: String| Err(self.content(reason, what));
@@ -110,10 +110,10 @@ impl<'a> Files<'a> {
         OciError::Content { reference: self.reference.to_owned(), reason, what }
     }
 
-    /// The objects as they are stored, where they may be.
+    /// The objects as they are stored, if they may be stored.
     ///
     /// # Errors
-    /// Where one of them may not be deployed, or the Solution among them is of something else than what was asked for.
+    /// If one of them may not be deployed, or the Solution among them does not match the request.
     pub fn finish(self, wanted: &SolutionVersion) -> Result<Written, OciError> {
         let refused = |reason, what| OciError::Content { reference: self.reference.to_owned(), reason, what };
         let (solutions, objects): (Vec<_>, Vec<_>) = self
@@ -240,7 +240,7 @@ fn schema() -> Option<Value> {
     crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned()
 }
 
-/// The first field that a schema does not have: the API server would refuse it, or drop it with a warning that nobody sees here.
+/// The first field that a schema does not have. The API server would refuse it, or drop it with a warning that nobody sees here.
 fn unknown_field(schema: &Value, value: &Value, path: &str) -> Option<String> {
     match value {
         Value::Object(map) => {
@@ -262,7 +262,7 @@ fn unknown_field(schema: &Value, value: &Value, path: &str) -> Option<String> {
     }
 }
 
-/// How many values a value is made of.
+/// How many values a value consists of.
 fn count(value: &Value) -> usize {
     1 + match value {
         Value::Object(map) => map.values().map(count).sum(),
@@ -271,7 +271,7 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// As kubectl reads it, but for what is ambiguous. The error says where, and nothing of what is there: it may be a secret.
+/// Parses as kubectl does, but refuses ambiguous input. The error says where, and contains nothing of the input, which may be a secret.
 fn yaml(content: &[u8]) -> Result<Vec<Value>, String> {
     let text = std::str::from_utf8(content).map_err(|_| "is not UTF-8".to_owned())?;
     let options = serde_saphyr::options! { legacy_octal_numbers: true, reject_unsupported_tags: true };

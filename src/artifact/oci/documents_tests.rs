@@ -1,4 +1,4 @@
-//! What files become.
+//! Which objects are made from files.
 
 use serde_json::json;
 

@@ -1,10 +1,10 @@
 //! Why an artifact of a registry can't be used.
 //!
-//! What a registry answers and what files hold is never repeated: it may be anything, credentials too.
+//! Errors never repeat what a registry answers or what files contain: it may be anything, also credentials.
 
 use crate::cluster::failure::Failure;
 
-/// An artifact of a registry can't be used.
+/// Why an artifact of a registry can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OciError {
     /// The registry does not answer.
@@ -15,15 +15,15 @@ pub enum OciError {
         /// Why, in words that begin with a verb.
         why: String,
     },
-    /// It answers, and not as it should, or is too slow: what is said of one repository says nothing of the others.
+    /// The registry gives a bad answer, or is too slow. This says nothing about its other repositories.
     #[error("registry {registry} {why}")]
     Unwell {
         /// The registry.
         registry: String,
-        /// What it does, in words that begin with a verb.
+        /// What the registry does, in words that begin with a verb.
         why: String,
     },
-    /// Others are at registries already.
+    /// Other callers come first.
     #[error("waits for its turn: the operator is at as many artifacts in registries as it takes at once")]
     Busy,
     /// There is no such tag, or no such manifest.
@@ -32,31 +32,31 @@ pub enum OciError {
         /// The repository with tag or digest.
         reference: String,
     },
-    /// The registry wants somebody else, or anybody at all.
+    /// The registry requires other credentials, or any credentials.
     #[error("registry {registry} does not let {who} {what} {repository} ({code}): {advice}")]
     Unauthorized {
         /// The registry.
         registry: String,
-        /// As whom it was asked.
+        /// The user of the call.
         who: String,
-        /// What it was asked for, in one verb.
+        /// What the call wanted, in one verb.
         what: &'static str,
         /// The repository.
         repository: String,
-        /// What it answered.
+        /// The registry's answer.
         code: u16,
         /// What to do.
         advice: String,
     },
-    /// Its credentials are not there yet.
+    /// The credentials are not there yet.
     #[error("registry {registry} is not asked: {why}")]
     NoCredentials {
         /// The registry.
         registry: String,
-        /// What is wrong with them, and what to do.
+        /// What is wrong with the credentials, and what to do.
         why: String,
     },
-    /// Its certificate authority can't be read.
+    /// The certificate authority can't be read.
     #[error("registry {registry} is not asked: {why}")]
     NoAuthority {
         /// The registry.
@@ -64,7 +64,7 @@ pub enum OciError {
         /// What is wrong with it, and what to do.
         why: String,
     },
-    /// It does not take what is to be stored.
+    /// The registry refuses to store something.
     #[error("registry {registry} does not take {what} for {repository} ({code}): {advice}")]
     NotTaken {
         /// The registry.
@@ -73,14 +73,14 @@ pub enum OciError {
         repository: String,
         /// What was sent, with its size.
         what: String,
-        /// What it answered.
+        /// The registry's answer.
         code: u16,
         /// One word.
         reason: &'static str,
         /// What to do.
         advice: &'static str,
     },
-    /// Credentials are asked for by a host that they are not for.
+    /// A host asks for credentials that are for other hosts.
     #[error("registry {registry} sends whoever wants to read {repository} to {realm} for a token, and {missing}; nothing was sent there")]
     ForeignRealm {
         /// The registry.
@@ -89,10 +89,10 @@ pub enum OciError {
         repository: String,
         /// The host that gives tokens.
         realm: String,
-        /// What would have to be so.
+        /// What must change.
         missing: String,
     },
-    /// The registry leads to where nothing is fetched from.
+    /// The registry redirects to a place from which nothing is fetched.
     #[error("registry {registry} answers with a redirect that is not followed: {why}")]
     Redirect {
         /// The registry.
@@ -100,7 +100,7 @@ pub enum OciError {
         /// Why not.
         why: String,
     },
-    /// What was received is not what was asked for.
+    /// What was received does not match its digest.
     #[error(
         "the {what} of {reference} was altered: it should have digest {expected}, and what the registry sent has {actual}. Nothing is taken from it. \
          Find out who changed the registry's storage, and push the artifact again"
@@ -115,7 +115,7 @@ pub enum OciError {
         /// The digest of what was received.
         actual: String,
     },
-    /// It is no artifact with manifests in it.
+    /// The artifact contains no manifests.
     #[error(
         "{reference} can't be deployed: {what}. Push manifests with `flux push artifact`, or with oras as files named *.yaml, *.yml or *.json \
          or as a folder"
@@ -134,7 +134,7 @@ pub enum OciError {
         /// What exceeds which limit.
         what: String,
     },
-    /// The archive holds what an archive of manifests has no use for.
+    /// The archive contains something that an archive of manifests doesn't need.
     #[error("{reference} is refused: {what}. Push plain files and folders only")]
     Unsafe {
         /// The repository with tag or digest.
@@ -142,7 +142,7 @@ pub enum OciError {
         /// What it holds.
         what: String,
     },
-    /// Something in it can't be read or may not be deployed.
+    /// Something in the artifact can't be read or may not be deployed.
     #[error("{reference} can't be deployed: {what}")]
     Content {
         /// The repository with tag or digest.
@@ -196,7 +196,7 @@ impl OciError {
     }
 }
 
-/// A name from outside as messages show it: no control characters, and no more than a line of it.
+/// A name from outside, as messages show it: without control characters, and at most one line.
 pub fn shown(name: &str) -> String {
     const MOST: usize = 120;
     let plain: String = name.chars().take(MOST).map(|c| if c.is_control() { '?' } else { c }).collect();

@@ -1,4 +1,4 @@
-//! Asking registries: few at once, for a limited time, and not sooner after a failure than it makes sense.
+//! Limits calls to registries: few at a time, for a limited time, and with a pause after a failure.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,36 +10,37 @@ use tokio::sync::Semaphore;
 use super::error::OciError;
 use crate::api::repository::Repository;
 
-/// How many artifacts are on their way at once: each may take a hundred MiB of memory for a moment.
+/// How many artifacts are fetched or stored at the same time. Each may need a hundred MiB of memory for a moment.
 const AT_ONCE: usize = 2;
-/// How many passes may be here at once, as a share of all that run at once: a registry that hangs shall not hold up what needs none.
+/// How many reconciliations may be here at the same time, as a share of all concurrent ones. A registry that hangs must not delay requests
+/// that need no registry.
 const SHARE: usize = 4;
-/// How long one waits for its turn before it lets others go on.
+/// How long one caller waits for its turn before it gives up its place.
 const TURN: Duration = Duration::from_secs(5);
-/// How long all that is asked of a registry for one artifact may take.
+/// How long all calls for one artifact may take together.
 const WHOLE: Duration = Duration::from_mins(1);
-/// How long a registry that could not be reached is left alone.
+/// How long a registry that could not be reached is not called.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How long it is remembered that a registry could not be reached, where nobody asks it any more.
+/// How long a failure to reach a registry is remembered if nobody calls it.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// On whose behalf a registry is asked.
+/// On whose behalf a registry is called.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asker {
-    /// The host. Its registries share what is one host's of the turns.
+    /// The host. Its registries share the host's part of the turns.
     pub host: String,
-    /// What the registry is reached by. Failures are remembered by it, so that who writes a wrong one holds up nobody else.
+    /// How the registry is reached. Failures are remembered by this, so a wrong entry of one host delays nobody else.
     pub entry: String,
 }
 
-/// What all questions to registries go through.
+/// Limits all calls to registries.
 pub struct Limiter {
     all: Seats,
-    /// What one host may have of them.
+    /// The limit for one host.
     share: (usize, usize),
-    /// What hosts that ask now have left of it.
+    /// The remaining turns of hosts that call now.
     hosts: Mutex<HashMap<String, Arc<Seats>>>,
-    /// What failed a moment ago.
+    /// Recent failures.
     failing: Mutex<HashMap<Key, Failing>>,
 }
 
@@ -48,12 +49,12 @@ struct Seats {
     turns: Semaphore,
 }
 
-/// What failures are remembered by.
+/// The key by which failures are remembered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// A registry that could not be reached, by what it is reached by.
+    /// A registry that could not be reached, by how it is reached.
     Entry(String),
-    /// A repository of it that was answered badly: one layer that takes too long says nothing of the others.
+    /// A repository that gave a bad answer. One slow layer says nothing about the others.
     Repository(String, Repository),
 }
 
@@ -70,13 +71,13 @@ impl Seats {
 }
 
 impl Limiter {
-    /// To a registry that whoever runs the operator names, in an operator that makes so many passes at once.
+    /// For the registry that the operator's flags name, in an operator with so many concurrent reconciliations.
     pub fn to_own(concurrency: u16) -> Self {
         let all = seats(concurrency);
         Self::new(all, all)
     }
 
-    /// To registries that hosts name: one that hangs, or sends a byte now and then, holds up nobody but its host.
+    /// For registries that hosts name. One that hangs, or that sends a byte now and then, delays only its host.
     pub fn to_any(concurrency: u16) -> Self {
         let all = seats(concurrency);
         Self::new(all, ((all.0 / 2).max(1), 1))
@@ -89,7 +90,7 @@ impl Limiter {
     /// Does the work when it is its turn.
     ///
     /// # Errors
-    /// What the work says; and where others are before it, the registry could not be reached a moment ago, or it takes too long.
+    /// The errors of the work; and if others come first, the registry could not be reached a moment ago, or the work takes too long.
     pub async fn ask<T>(
         &self,
         asker: &Asker,
@@ -104,7 +105,7 @@ impl Limiter {
         };
         let turn = async { (host.turns.acquire().await, self.all.turns.acquire().await) };
         let Ok((Ok(_turn), Ok(_of_all))) = tokio::time::timeout(TURN, turn).await else { return Err(self.busy(keys)) };
-        // Whoever was before may have found out.
+        // The previous caller may have found out.
         self.known(keys)?;
         let outcome = tokio::time::timeout(WHOLE, work).await.unwrap_or_else(|_| {
             let why = format!("was not done with the artifact within {} seconds", WHOLE.as_secs());
@@ -142,14 +143,14 @@ impl Limiter {
         Err(error)
     }
 
-    /// What is a host's own, for as long as it asks.
+    /// The part of one host, as long as it calls.
     fn host(&self, name: &str) -> Arc<Seats> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.retain(|_, seats| Arc::strong_count(seats) > 1);
         hosts.entry(name.to_owned()).or_insert_with(|| Arc::new(Seats::new(self.share))).clone()
     }
 
-    /// What was found out a moment ago.
+    /// The recent failure, if there is one.
     fn known(&self, keys: &[Key]) -> Result<(), OciError> {
         let failing = self.failing();
         match keys.iter().filter_map(|key| failing.get(key)).find(|f| f.last.elapsed() < AGAIN) {
@@ -158,7 +159,8 @@ impl Limiter {
         }
     }
 
-    /// What is said while others ask: where it failed before, still that. Else each who waits would say one thing and the other.
+    /// The message while others are calling. If there was a failure before, it stays. Otherwise callers that wait would alternate between
+    /// two messages.
     fn busy(&self, keys: &[Key]) -> OciError {
         let failing = self.failing();
         keys.iter().find_map(|key| failing.get(key)).map_or(OciError::Busy, |known| known.error.clone())
@@ -169,7 +171,7 @@ impl Limiter {
     }
 }
 
-/// How many may be here at once, and how many of them have their turn.
+/// How many callers may be here at the same time, and how many of them have their turn.
 fn seats(concurrency: u16) -> (usize, usize) {
     let admitted = (usize::from(concurrency) / SHARE).max(1);
     (admitted, AT_ONCE.min(admitted))

@@ -1,4 +1,4 @@
-//! Where an answer leads to, by its header `Location`.
+//! Where an answer redirects to, by its header `Location`.
 //!
 //! Not by url: it brings 24 crates (IDNA and Unicode tables), and it rewrites what it reads (`\` to `/`, `127.1` to `127.0.0.1`), while the
 //! client that makes the call and the checks of where it may lead read addresses as `hyper::Uri` does.
@@ -7,10 +7,10 @@ use hyper::header::LOCATION;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Response, Uri};
 
-/// The address that it names, which may be relative to the one that was asked (RFC 9110).
+/// The URL that the header names. It may be relative to the URL of the call (RFC 9110).
 ///
 /// # Errors
-/// Why it is none, in words that follow "the address".
+/// Why it is not a URL, in words that follow "the address".
 pub(super) fn of<T>(response: &Response<T>, asked: &Uri) -> Result<Uri, &'static str> {
     let named = response.headers().get(LOCATION).and_then(|l| l.to_str().ok()).filter(|l| !l.is_empty()).ok_or("is not said")?;
     let uri = joined(asked, named).ok_or("can't be read")?;
@@ -44,7 +44,7 @@ fn joined(asked: &Uri, named: &str) -> Option<Uri> {
     Uri::builder().scheme(scheme).authority(asked.authority()?.clone()).path_and_query(path).build().ok()
 }
 
-/// Whether it names a scheme: without one the first part has no colon.
+/// Whether it starts with a scheme. Without one the first part has no colon.
 fn has_scheme(named: &str) -> bool {
     let first = named.split(['/', '?', '#']).next().unwrap_or_default();
     first.contains(':')

@@ -1,4 +1,4 @@
-//! What an artifact of a registry is made of, by its manifest: the layouts of Flux and of ORAS.
+//! The parts of an artifact in a registry, by its manifest: the layouts of Flux and of ORAS.
 
 use serde::Deserialize;
 
@@ -7,18 +7,18 @@ use super::limits;
 
 /// The media type of manifests.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// What is asked for: other forms too, so that what a tag is can be said where it is none of ours.
+/// The accepted media types. Other forms are included, so that the message can say what a tag means.
 pub const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                             application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 /// The media type of an archive as Flux pushes it.
 pub const FLUX_ARCHIVE: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
 /// The media type of Flux's configuration.
 pub const FLUX_CONFIG: &str = "application/vnd.cncf.flux.config.v1+json";
-/// The media types of configurations that artifacts of manifests have: Flux's, and those of ORAS where it is given none.
+/// The media types of the configuration of artifacts with manifests: Flux's, and those of ORAS without a configuration.
 const CONFIGS: [&str; 3] = [FLUX_CONFIG, "application/vnd.oci.empty.v1+json", "application/vnd.unknown.config.v1+json"];
-/// The media types of archives, where no annotation says that a layer is a file.
+/// The media types of archives, if no annotation says that a layer is a file.
 const ARCHIVES: [&str; 2] = [FLUX_ARCHIVE, "application/vnd.oci.image.layer.v1.tar+gzip"];
-/// The media types of files. The last is what ORAS calls every file that it is told nothing else about.
+/// The media types of files. The last is the default of ORAS.
 const FILES: [&str; 7] = [
     "application/yaml",
     "application/x-yaml",
@@ -28,16 +28,16 @@ const FILES: [&str; 7] = [
     "text/plain",
     "application/vnd.oci.image.layer.v1.tar",
 ];
-/// The annotation with which ORAS names a layer's file or folder.
+/// The annotation in which ORAS names a layer's file or folder.
 pub const TITLE: &str = "org.opencontainers.image.title";
-/// The annotation with which ORAS says that a layer is a folder.
+/// The annotation in which ORAS says that a layer is a folder.
 pub const UNPACK: &str = "io.deis.oras.content.unpack";
 
 /// A blob, as a manifest names it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What it is.
+    /// The media type.
     #[serde(default)]
     pub media_type: String,
     /// `sha256:` and a hash.
@@ -48,7 +48,7 @@ pub struct Descriptor {
     annotations: std::collections::BTreeMap<String, String>,
 }
 
-/// How a layer holds its files.
+/// How a layer stores its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Form {
     /// As a compressed archive.
@@ -62,14 +62,14 @@ pub enum Form {
 pub struct Layer {
     /// The blob.
     pub blob: Descriptor,
-    /// What is in it.
+    /// Its content.
     pub form: Form,
 }
 
 /// What is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
-    /// The configuration: fetched to be checked, and not read.
+    /// The configuration. It is fetched and checked, but not read.
     pub config: Descriptor,
     /// The layers, in their order.
     pub layers: Vec<Layer>,
@@ -89,7 +89,7 @@ struct Manifest {
 /// Reads a manifest.
 ///
 /// # Errors
-/// Where it is of something else, or of more than is ever fetched.
+/// If it is something else, or exceeds the limits.
 pub fn read(bytes: &[u8], reference: &str) -> Result<Contents, OciError> {
     let wrong = |what: String| OciError::WrongMediaType { reference: reference.to_owned(), what };
     let manifest: Manifest =
@@ -147,7 +147,7 @@ fn layer(blob: Descriptor) -> Result<Layer, String> {
         _ if unpacked && ARCHIVES.contains(&type_) => Form::Archive,
         Some(title) if !unpacked && FILES.contains(&type_) => Form::File(title.clone()),
         None if ARCHIVES.contains(&type_) => Form::Archive,
-        // A file that somebody pushed as Flux's archive, with ORAS.
+        // Somebody pushed a file as Flux's archive, with ORAS.
         Some(_) if type_ == FLUX_ARCHIVE => Form::Archive,
         _ => {
             return Err(format!(
@@ -162,7 +162,7 @@ fn layer(blob: Descriptor) -> Result<Layer, String> {
     Ok(Layer { blob, form })
 }
 
-/// Whether a text is `sha256:` and a hash in lower-case hexadecimal: it becomes a part of a URL.
+/// Whether a text is `sha256:` and a hash in lower-case hexadecimal. It becomes a part of a URL.
 pub fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }

@@ -1,6 +1,7 @@
-//! OCI registries: artifacts that another system pushed there, as a source of a version, and what the operator keeps its own in.
+//! OCI registries: artifacts that another system pushed, as the source of a version; and the operator's own store.
 //!
-//! A small client of our own: the crates for it bring a second HTTP stack, which follows redirects and reads proxies from the environment.
+//! The client is our own and small. The existing crates add a second HTTP stack, which follows redirects and reads proxies from the
+//! environment.
 
 mod archive;
 mod challenge;
@@ -37,7 +38,7 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// For an operator that makes so many passes at once.
+    /// For an operator with so many concurrent reconciliations.
     pub fn new(concurrency: u16) -> Self {
         Self { limiter: Limiter::to_any(concurrency) }
     }
@@ -45,7 +46,7 @@ impl Registries {
     /// The digest that a tag means now.
     ///
     /// # Errors
-    /// Where it can't be found out, or it is something else than an artifact with manifests.
+    /// If it can't be found out, or the artifact contains no manifests.
     pub async fn resolve(&self, asker: &Asker, repository: &Repository, tag: &str, access: &Access) -> Result<String, OciError> {
         let work = async {
             let mut session = Session::new(repository, access)?;
@@ -59,7 +60,7 @@ impl Registries {
     /// The objects of the artifact with that digest.
     ///
     /// # Errors
-    /// Where it can't be fetched, was altered, or may not be deployed.
+    /// If it can't be fetched, was altered, or may not be deployed.
     pub async fn fetch(
         &self,
         asker: &Asker,
@@ -90,7 +91,7 @@ impl Registries {
     }
 }
 
-/// From the layers to the objects.
+/// Reads the objects from the layers.
 fn read(contents: &Contents, layers: &[Vec<u8>], wanted: &SolutionVersion, reference: &str) -> Result<Written, OciError> {
     let mut files = Files::of(reference);
     let mut spent = Spent::default();

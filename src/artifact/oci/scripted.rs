@@ -1,10 +1,10 @@
-//! A registry that does what a test tells it to: real ones can't be made to mean harm.
+//! A registry that answers as a test says. Real registries can't be made malicious.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-/// A server that answers each call as it is told to, and remembers what it was asked.
+/// A server that answers each call as it is told to, and records the calls.
 pub struct Server {
     /// Host and port.
     pub host: String,
@@ -12,13 +12,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// The heads of all calls.
+    /// The request heads of all calls.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
 
-/// Starts one. `answer` is given the head of a call, and host and port.
+/// Starts a server. `answer` gets the head of a call, and host and port.
 pub fn server(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -45,12 +45,12 @@ pub fn server(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Server 
     Server { host, asked }
 }
 
-/// All is well, and this is it.
+/// A successful answer with this body.
 pub fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
-/// An answer with a header, and words that nobody repeats.
+/// An answer with a header, and text that nobody may repeat.
 pub fn says(code: u16, header: &str) -> String {
     format!("HTTP/1.1 {code} X\r\n{header}\r\ncontent-length: 20\r\nconnection: close\r\n\r\ncanary canary canary")
 }

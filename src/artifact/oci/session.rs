@@ -1,6 +1,6 @@
-//! Talking to one registry about one repository: with credentials for those they are for, and within limits.
+//! Talks to one registry about one repository, within limits. Credentials are sent only to the hosts that they are for.
 //!
-//! No proxy is used, and no redirect takes credentials anywhere.
+//! No proxy is used, and no redirect passes credentials on.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -26,29 +26,29 @@ use crate::api::repository::Repository;
 use crate::artifact::bundle::digest;
 use crate::egress::{self, Guarded};
 
-/// How long a connection may take to be made.
+/// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long the head of an answer may take.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How many redirects are followed: registries give blobs to stores of their own.
+/// How many redirects are followed. Registries redirect blobs to stores of their own.
 const REDIRECTS: usize = 3;
-/// The most bytes of a token's answer.
+/// The most bytes of a token response.
 const TOKEN: u64 = 64 * 1024;
 
 /// How a registry is reached.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// Who asks; nobody in particular where it is empty.
+    /// The credentials; empty for none.
     pub credentials: Credentials,
     /// The certificate authority (PEM), in place of the machine's.
     pub authority: Option<String>,
-    /// Whether http is spoken.
+    /// Whether to use http.
     pub plain_http: bool,
-    /// Who said all this.
+    /// Who configured this.
     pub origin: Origin,
 }
 
-/// Who said how a registry is reached: messages name what is to be corrected.
+/// Who configured how a registry is reached. Messages name what must be corrected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
     /// An entry of a pipeline.
@@ -83,20 +83,20 @@ impl Origin {
     }
 }
 
-/// What a session is for.
+/// What a session may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Read,
     Write,
 }
 
-/// What is asked of a registry about one repository.
+/// Calls to a registry about one repository.
 pub struct Session<'a> {
     client: Client<HttpsConnector<HttpConnector<Guarded>>, Full<Bytes>>,
     repository: &'a Repository,
     access: &'a Access,
     purpose: Purpose,
-    /// What is sent to the registry itself, once it was asked for.
+    /// The authorization for the registry itself, once it asked for one.
     authorization: Option<String>,
 }
 
@@ -104,16 +104,16 @@ pub struct Session<'a> {
 pub(super) struct Call {
     /// The method.
     pub(super) method: Method,
-    /// What is wanted, or what is sent.
+    /// The `Accept` header, or the type of the body.
     pub(super) media_type: &'static str,
-    /// What is sent.
+    /// The body.
     pub(super) body: Bytes,
     /// How long the head of the answer may take.
     pub(super) within: Duration,
 }
 
 impl Call {
-    /// One that sends nothing.
+    /// A call without a body.
     pub(super) fn empty(method: Method) -> Self {
         Self { method, media_type: "*/*", body: Bytes::new(), within: ANSWER }
     }
@@ -130,18 +130,18 @@ struct Token {
 }
 
 impl<'a> Session<'a> {
-    /// To read from the repository. Nothing is asked yet.
+    /// A session that reads the repository. No call is made yet.
     ///
     /// # Errors
-    /// Where the certificate authority can't be read.
+    /// If the certificate authority can't be read.
     pub fn new(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
         Self::with(repository, access, Purpose::Read)
     }
 
-    /// To write to the repository, too.
+    /// A session that also writes to the repository.
     ///
     /// # Errors
-    /// Where the certificate authority can't be read.
+    /// If the certificate authority can't be read.
     pub fn writing(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
         Self::with(repository, access, Purpose::Write)
     }
@@ -177,7 +177,7 @@ impl<'a> Session<'a> {
     /// The bytes of a manifest, by tag or digest.
     ///
     /// # Errors
-    /// Where they can't be had.
+    /// If they can't be fetched.
     pub async fn manifest(&mut self, reference: &str, accept: &'static str) -> Result<Vec<u8>, OciError> {
         let named = self.named(reference);
         let bytes = self.get(&format!("manifests/{reference}"), accept, limits::MANIFEST, "manifest", &named).await?;
@@ -187,10 +187,10 @@ impl<'a> Session<'a> {
         Ok(bytes)
     }
 
-    /// The bytes of a blob: as many as its manifest says, and with that digest.
+    /// The bytes of a blob. Size and digest must match its manifest.
     ///
     /// # Errors
-    /// Where they can't be had, or are others.
+    /// If they can't be fetched, or don't match.
     pub async fn blob(&mut self, what: &str, expected: &str, size: u64, reference: &str) -> Result<Vec<u8>, OciError> {
         let longer = |error| match error {
             OciError::TooLarge { reference, .. } => {
@@ -204,13 +204,13 @@ impl<'a> Session<'a> {
         Ok(bytes)
     }
 
-    /// The repository with a tag or digest, as it is shown.
+    /// The repository with a tag or digest, as messages show it.
     fn named(&self, reference: &str) -> String {
         let between = if reference.starts_with("sha256:") { '@' } else { ':' };
         format!("{}{between}{reference}", self.repository)
     }
 
-    /// Where something of the repository is.
+    /// The URL of a part of the repository.
     pub(super) fn place(&self, path: &str) -> Result<Uri, OciError> {
         let scheme = if self.access.plain_http { "http" } else { "https" };
         self.uri(&format!("{scheme}://{}/v2/{}/{path}", self.repository.registry, self.repository.path))
@@ -249,7 +249,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A call to the registry itself, with what it asks for; no redirect is followed.
+    /// A call to the registry itself, with the authorization that it requires. No redirect is followed.
     pub(super) async fn call(&mut self, uri: &Uri, call: &Call) -> Result<Response<Incoming>, OciError> {
         let response = self.send(uri, call, self.authorization.as_deref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -259,10 +259,10 @@ impl<'a> Session<'a> {
         self.send(uri, call, self.authorization.as_deref()).await
     }
 
-    /// Finds out what to send from now on.
+    /// Finds out which authorization to send from now on.
     async fn authorize(&mut self, response: &Response<Incoming>) -> Result<(), OciError> {
         let header = response.headers().get(WWW_AUTHENTICATE).and_then(|h| h.to_str().ok());
-        // Nobody's password goes over http, whatever a caller says.
+        // No password is sent over http, whatever a caller says.
         let login = self.access.credentials.of(&self.repository.registry).filter(|_| !self.access.plain_http);
         let authorization = match header.and_then(challenge::parse) {
             Some(Challenge::Basic) => login.map(super::credentials::Login::basic).ok_or_else(|| self.unauthorized(401))?,
@@ -273,7 +273,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// A token for the repository. Its giver is the registry's choice, so that it is sent credentials only where they are its own.
+    /// A token for the repository. The registry chooses the host that issues it, so that host gets credentials only if they are for it.
     async fn token(&self, realm: &str, service: Option<&str>) -> Result<String, OciError> {
         let actions = match self.purpose {
             Purpose::Read => "pull",
@@ -359,7 +359,7 @@ impl<'a> Session<'a> {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) if error.is_connect() => Err(self.unreachable(format!("can't be reached: {}", root(&error)))),
             Ok(Err(error)) => Err(self.unwell(format!("broke off: {}", root(&error)))),
-            // What takes long to send may be as long as the line is slow.
+            // Sending a large body takes as long as the connection needs.
             Err(_) if !call.body.is_empty() => {
                 Err(self.unwell(format!("did not take {} bytes within {} seconds", call.body.len(), call.within.as_secs())))
             }
@@ -396,7 +396,7 @@ impl<'a> Session<'a> {
             Purpose::Read => "read",
             Purpose::Write => "write to",
         };
-        // What the operator keeps there it writes and reads, whichever it was at.
+        // The operator needs both rights on its own store, whatever this call wanted.
         let right = match origin {
             Origin::Pipeline => "pull from",
             Origin::Operator => "push to and pull from",
@@ -420,8 +420,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether it is for people. Nothing that a registry holds is, and something between us and it may ask them to log in for a moment: that
-/// alters no artifact.
+/// Whether the answer is a web page for people. A registry's content is never one. Something between us and the registry may ask people to
+/// log in for a moment; that alters no artifact.
 fn is_web_page(response: &Response<Incoming>) -> bool {
     let media_type = response.headers().get(CONTENT_TYPE).and_then(|header| header.to_str().ok()).unwrap_or_default();
     media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/html"))
@@ -435,17 +435,17 @@ fn same(what: &str, expected: &str, bytes: &[u8], reference: &str) -> Result<(),
     Err(OciError::DigestMismatch { what: what.to_owned(), reference: reference.to_owned(), expected: expected.to_owned(), actual })
 }
 
-/// To trust whom the machine trusts. That is read once: it is many files, or a large one.
+/// Trusts the authorities that the machine trusts. They are read once: it is many files, or a large one.
 fn of_the_machine() -> Option<ClientConfig> {
     static READ: OnceLock<ClientConfig> = OnceLock::new();
     if READ.get().is_none() {
-        // Where there are none, they may be there later.
+        // If there are none, they may exist later.
         let _ = READ.set(ClientConfig::builder().with_native_roots().ok()?.with_no_client_auth());
     }
     READ.get().cloned()
 }
 
-/// The innermost cause. It is about connections and certificates, and holds nothing that was sent.
+/// The root cause. It is about connections and certificates, and contains nothing that was sent.
 fn root(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

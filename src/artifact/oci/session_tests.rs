@@ -1,4 +1,4 @@
-//! What is sent to a registry that does not mean well, and what is believed of its answers. Real registries are in tests/behaviour.
+//! What is sent to a malicious registry, and which of its answers are trusted. Tests with real registries are in tests/behaviour.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! JSON in which no key stands twice: of two, readers differ in which one counts, and one of them was reviewed.
+//! JSON without duplicate keys. Readers differ in which of two equal keys counts, and a reviewer saw only one of them.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Writing to a repository: blobs whole, each under its digest, then the manifest that names them.
+//! Writes to a repository: first whole blobs, each under its digest, then the manifest that names them.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::{location, manifest};
 
 /// How long the registry may take to receive something and to answer.
 const RECEIVE: Duration = Duration::from_secs(45);
-/// The most bytes of a refusal that are looked at.
+/// The most bytes of a refusal that are read.
 const REFUSAL: u64 = 16 * 1024;
 
 impl Session<'_> {
-    /// Stores a blob where it is not there yet.
+    /// Stores a blob if it is not there yet.
     ///
     /// # Errors
-    /// Where it can't be stored.
+    /// If it can't be stored.
     pub async fn put_blob(&mut self, what: &str, digest: &str, bytes: Bytes) -> Result<(), OciError> {
         if self.has_blob(digest).await? {
             return Ok(());
@@ -35,10 +35,10 @@ impl Session<'_> {
         self.created(&uri, &put, what).await
     }
 
-    /// Stores a manifest under its digest, and sees that it is there.
+    /// Stores a manifest under its digest, and checks that it is there.
     ///
     /// # Errors
-    /// Where it can't be stored.
+    /// If it can't be stored.
     pub async fn put_manifest(&mut self, digest: &str, bytes: Bytes) -> Result<(), OciError> {
         if self.has_manifest(digest).await? {
             return Ok(());
@@ -50,7 +50,7 @@ impl Session<'_> {
         Err(self.unwell(format!("took a manifest, and does not have it under its digest {digest}")))
     }
 
-    /// The address of a blob's upload, which is the registry's to say: no other host is sent what is stored here.
+    /// The upload URL of a blob, which the registry chooses. Nothing is sent to another host.
     fn upload(&self, response: &Response<Incoming>, from: &Uri) -> Result<Uri, OciError> {
         let refused = |why: String| OciError::Redirect { registry: self.repository().registry.clone(), why };
         let uri = location::of(response, from).map_err(|why| refused(format!("the address of an upload {why}")))?;
@@ -63,27 +63,27 @@ impl Session<'_> {
         Err(refused(format!("it sends an upload to {there}, and what is stored goes to {own} alone: let it name itself by that address")))
     }
 
-    /// Gives a manifest a tag, whatever had it before.
+    /// Sets a tag on a manifest, whatever the tag meant before.
     ///
     /// # Errors
-    /// Where it can't be given.
+    /// If it can't be set.
     pub async fn put_tag(&mut self, tag: &str, bytes: Bytes) -> Result<(), OciError> {
         self.manifest_to(tag, bytes, format!("its manifest under the tag {tag}")).await
     }
 
-    /// Whether the registry has a blob. Where it would send whoever reads it to a store of its own, it has it.
+    /// Whether the registry has a blob. If it would redirect a reader to its blob store, it has the blob.
     ///
     /// # Errors
-    /// Where it does not say.
+    /// If the registry does not say.
     pub async fn has_blob(&mut self, digest: &str) -> Result<bool, OciError> {
         self.has(&format!("blobs/{digest}"), "*/*", StatusCode::is_redirection).await
     }
 
-    /// Whether the registry has a manifest of that tag or digest. Manifests it gives itself: who redirects what is asked of them is a
-    /// proxy, or another way to the same registry, and has nothing.
+    /// Whether the registry has a manifest of that tag or digest. A registry answers for manifests itself. If something redirects the call,
+    /// it is a proxy, or another way to the same registry, and does not have the manifest.
     ///
     /// # Errors
-    /// Where it does not say.
+    /// If the registry does not say.
     pub async fn has_manifest(&mut self, reference: &str) -> Result<bool, OciError> {
         self.has(&format!("manifests/{reference}"), manifest::MANIFEST, |_| false).await
     }
@@ -110,7 +110,7 @@ impl Session<'_> {
         if response.status().is_success() { Ok(()) } else { Err(self.not_taken(response, what).await) }
     }
 
-    /// Why something is not taken, and what to do about it.
+    /// Why the registry refused something, and what to do about it.
     async fn not_taken(&self, response: Response<Incoming>, what: String) -> OciError {
         let status = response.status();
         let may_be_full = status.is_client_error() && !matches!(status.as_u16(), 401 | 429);
@@ -138,14 +138,14 @@ impl Session<'_> {
         OciError::NotTaken { registry, repository, what, code: status.as_u16(), reason, advice }
     }
 
-    /// Registries answer that with several codes, and say it in words. Only that they do is taken from what they say.
+    /// Registries report a full quota with several status codes, and say it in words. Only this fact is taken from their words.
     async fn speaks_of_a_quota(&self, response: Response<Incoming>) -> bool {
         let said = self.body(response, REFUSAL, "refusal", "").await.unwrap_or_default();
         String::from_utf8_lossy(&said).to_ascii_lowercase().contains("quota")
     }
 }
 
-/// An upload's address with the digest of what is sent there.
+/// The upload URL with the digest of what is sent there.
 fn with_digest(upload: &Uri, digest: &str) -> Option<Uri> {
     let between = if upload.query().is_some_and(|q| !q.is_empty()) { '&' } else { '?' };
     let address = upload.to_string();

@@ -15,14 +15,14 @@ use crate::api::names;
 
 /// The key of the bytes in a chunk.
 pub const PAYLOAD_KEY: &str = "payload";
-/// The most bytes of one chunk: a `ConfigMap` holds 1 MiB, and base64 adds a third on the wire (etcd takes 1.5 MiB).
+/// The most bytes of one chunk. A `ConfigMap` holds 1 MiB, and base64 adds a third on the wire (etcd accepts 1.5 MiB).
 pub const CHUNK_BYTES: usize = 700 * 1024;
-/// The most chunks that are read: what [`MAX_BYTES`] could need, were nothing of it compressible.
+/// The most chunks that are read: as many as [`MAX_BYTES`] of incompressible data would need.
 const MAX_CHUNKS: usize = MAX_BYTES / CHUNK_BYTES + 2;
-/// How many chunks are read or written at once.
+/// How many chunks are read or written at the same time.
 const CONCURRENT_CHUNKS: usize = 4;
 
-/// Creates the chunks that are not there yet.
+/// Creates the chunks that don't exist yet.
 pub async fn write(client: &Client, artifact: &Artifact, payload: &[u8]) -> Result<(), StoreError> {
     let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
     let chunks: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
@@ -36,7 +36,7 @@ pub async fn write(client: &Client, artifact: &Artifact, payload: &[u8]) -> Resu
             async move {
                 match chunks.create(&written(), &chunk).await {
                     Ok(_) => Ok(()),
-                    // The name carries the artifact's uid: it is from an earlier attempt, and verified with the others.
+                    // The name contains the artifact's uid, so this chunk is from an earlier attempt. It is verified with the others.
                     Err(error) if has_code(&error, 409) => Ok(()),
                     Err(error) => Err(api_error(action, namespace)(error)),
                 }
@@ -46,7 +46,7 @@ pub async fn write(client: &Client, artifact: &Artifact, payload: &[u8]) -> Resu
     stream::iter(writes).buffer_unordered(CONCURRENT_CHUNKS).try_collect().await
 }
 
-/// Reads them from the API server, and puts them together.
+/// Reads the chunks from the API server, and joins them.
 pub async fn read(client: &Client, artifact: &Artifact) -> Result<Vec<u8>, StoreError> {
     let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
     let unreadable = |why: String| StoreError::Unreadable { artifact: name.clone(), namespace: namespace.clone(), why };
@@ -86,7 +86,7 @@ fn chunk(artifact: &Artifact, index: usize, part: &[u8]) -> ConfigMap {
             name: Some(chunk_name(&artifact.name_any(), &uid, index)),
             namespace: artifact.namespace(),
             labels: Some(BTreeMap::from([
-                // The uid, as a name may be longer than a label's value.
+                // The uid, because a name may be longer than a label's value allows.
                 (names::ARTIFACT_LABEL.to_owned(), uid.clone()),
                 (names::SOLUTION_LABEL.to_owned(), artifact.spec.solution.name.clone()),
                 (names::MANAGED_BY.to_owned(), names::FIELD_MANAGER.to_owned()),
@@ -107,7 +107,7 @@ fn chunk(artifact: &Artifact, index: usize, part: &[u8]) -> ConfigMap {
     }
 }
 
-/// The name of a chunk: the artifact's, cut where it has to be, the beginning of its uid, and the index.
+/// The name of a chunk: the artifact's name, cut if needed, the beginning of its uid, and the index.
 fn chunk_name(artifact: &str, uid: &str, index: usize) -> String {
     const LONGEST: usize = 253;
     let uid: String = uid.chars().take(8).collect();

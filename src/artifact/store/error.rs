@@ -5,7 +5,7 @@ use crate::artifact::oci::OciError;
 use crate::cluster::failure::Failure;
 use crate::policy::storage::STORAGE_FULL;
 
-/// An artifact could not be stored or read.
+/// Why an artifact could not be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A call failed.
@@ -18,7 +18,7 @@ pub enum StoreError {
         /// Why.
         source: Box<kube::Error>,
     },
-    /// The registry that its bytes are kept in, or go to, can't be used now.
+    /// The registry that holds its bytes, or should get them, can't be used now.
     #[error("artifact {artifact} in host {namespace} belongs in {repository} (the operator's --artifact-store): {source}")]
     Registry {
         /// The artifact.
@@ -30,7 +30,7 @@ pub enum StoreError {
         /// Why.
         source: OciError,
     },
-    /// Its bytes are in a registry that this operator keeps nothing in.
+    /// Its bytes are in a registry that this operator is not configured for.
     #[error(
         "artifact {artifact} in host {namespace} is kept in {repository}, and this operator {keeps}: whoever runs it starts it with --artifact-store {wanted} again, or raise the solution's version"
     )]
@@ -43,10 +43,10 @@ pub enum StoreError {
         repository: String,
         /// Where this operator keeps artifacts, in words.
         keeps: String,
-        /// What the flag would have to say.
+        /// The flag that would be needed.
         wanted: String,
     },
-    /// The registry does not have its bytes. It may be another one for a moment, or somebody cleaned it up.
+    /// The registry does not have its bytes. It may be another registry for a moment, or somebody deleted them.
     #[error(
         "artifact {artifact} in host {namespace} is kept in {repository} (the operator's --artifact-store), and the registry does not have all of \
          {reference}. Put it back there, from a backup or a copy; a request to the first stage sends it again where what it came from is still at \
@@ -59,10 +59,10 @@ pub enum StoreError {
         namespace: String,
         /// The repository.
         repository: String,
-        /// What it does not have.
+        /// What the registry does not have.
         reference: String,
     },
-    /// Some of its chunks are not there.
+    /// Some of its chunks are missing.
     #[error(
         "artifact {artifact} in host {namespace} is incomplete: {missing}. Nothing is deployed from it. It is completed where its export is \
          repeated; otherwise raise the solution's version"
@@ -72,7 +72,7 @@ pub enum StoreError {
         artifact: String,
         /// The host.
         namespace: String,
-        /// What is not there.
+        /// What is missing.
         missing: String,
     },
     /// The bytes are not those that were stored.
@@ -85,10 +85,10 @@ pub enum StoreError {
         artifact: String,
         /// The host.
         namespace: String,
-        /// What should have which digest, and has another.
+        /// What has another digest than it should.
         what: String,
     },
-    /// The record says of itself what can't be.
+    /// The record contradicts itself.
     #[error("artifact {artifact} in host {namespace} can't be read: {why}. Nothing is deployed from it; raise the solution's version")]
     Unreadable {
         /// The artifact.
@@ -98,7 +98,7 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
-    /// The bytes are too many.
+    /// There are too many bytes.
     #[error(
         "version {version} of solution {solution} has {size} bytes, and an artifact has at most {MAX_BYTES}: narrow the solution's selector or components"
     )]
@@ -110,7 +110,7 @@ pub enum StoreError {
         /// The canonical bytes.
         size: usize,
     },
-    /// What the record says of the version has too many bytes.
+    /// The definitions and lists in the record have too many bytes.
     #[error(
         "what solution {solution} defines in version {version} has {size} bytes (its environment variables, connection references and dependencies, with \
          descriptions and defaults), and an artifact's record takes {MAX_RECORD}: define fewer, or say less of them, and raise the version"
@@ -123,10 +123,10 @@ pub enum StoreError {
         /// The bytes of the record.
         size: usize,
     },
-    /// The host, or the development environment in it, keeps as much as it may.
+    /// The host, or the development environment in it, has reached its quota.
     #[error("{0}")]
     Full(String),
-    /// Somebody else creates or deletes the same artifact right now.
+    /// Somebody else creates or deletes the same artifact at this moment.
     #[error("artifact {artifact} in host {namespace} is being made by another run: it is looked at again")]
     Busy {
         /// The artifact.
@@ -151,7 +151,7 @@ impl StoreError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Api { source, .. } => Failure::of(source),
-            // Where the operator's own registry leads is its administrator's to mend, as that it is there at all.
+            // Problems with the operator's own registry, also its redirects and its existence, are for its administrator to solve.
             Self::Registry { source: OciError::Redirect { .. }, .. } | Self::Lost { .. } | Self::KeptElsewhere { .. } => {
                 Failure::MissingRight
             }
@@ -166,7 +166,7 @@ impl StoreError {
         }
     }
 
-    /// The reason in one word, where it is about the place that artifacts are kept in.
+    /// The reason in one word, if the error is about the place where artifacts are kept.
     pub fn of_place(&self) -> Option<&'static str> {
         match self {
             Self::Registry { source, .. } => Some(source.reason()),

@@ -1,9 +1,9 @@
 //! Artifacts in their host: the record, and its bytes in immutable `ConfigMaps` beside it or in a registry.
 //!
-//! The record's name decides who is the one. Chunks carry its uid in their names, come after it, and are collected with it. What goes to
-//! a registry is there before its record, which names it by the digest of its manifest: a registry that does not have it has lost it, and
-//! a record that people were shown is never replaced for that. An artifact is complete when all of it can be read and has the record's
-//! digests, which is looked at whenever it is read.
+//! The record's name decides which artifact counts. Chunks carry the record's uid in their names, are written after it, and are
+//! garbage-collected with it. Bytes for a registry are sent before the record is written. The record names them by the digest of their
+//! manifest. So if the registry doesn't have them, it has lost them; the record was shown to people and is not replaced. An artifact is
+//! complete when all of it can be read and matches the record's digests. This is checked at every read.
 
 mod chunks;
 mod error;
@@ -39,16 +39,16 @@ use crate::cluster::object;
 
 /// The most canonical bytes of an artifact that are ever decompressed.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// The most bytes of the record as it is made: the rest of what an object may have is for what becomes of it.
+/// The most bytes of the record when it is created. The rest of an object's size is for its status.
 pub const MAX_RECORD: usize = bounds::MOST_WRITTEN / 2;
 /// Speed against size; 3 is zstd's own default.
 const COMPRESSION_LEVEL: i32 = 3;
-/// An incomplete artifact younger than this may still be in the making: a call takes at most 30 s.
+/// An incomplete artifact younger than this may still be written: a call takes at most 30 s.
 const IN_THE_MAKING_SECONDS: i64 = 35;
-/// How often `save` starts over when others create and delete under its hands.
+/// How often `save` starts again if others create and delete meanwhile.
 const ATTEMPTS: usize = 4;
 
-/// What is stored.
+/// What to store.
 pub struct NewArtifact {
     /// The solution and its version.
     pub solution: SolutionVersion,
@@ -58,9 +58,9 @@ pub struct NewArtifact {
     pub exported_by: Identity,
     /// The objects.
     pub bundle: Arc<Bundle>,
-    /// The kinds among them that belonged to the whole cluster where they were exported from.
+    /// The kinds among them that were cluster-scoped where they were exported from.
     pub cluster_scoped: Vec<GroupKind>,
-    /// The kinds that nobody looked for objects of.
+    /// The kinds that the export did not look for.
     pub not_listed: BTreeSet<GroupKind>,
     /// The custom kinds that a controller reported on where they were exported from.
     pub reported_on: BTreeSet<GroupKind>,
@@ -72,15 +72,15 @@ pub struct NewArtifact {
     pub dependencies: Vec<Dependency>,
 }
 
-/// What `save` found or made.
+/// The result of `save`.
 pub struct Stored {
     /// The record.
     pub artifact: Artifact,
-    /// Whether it holds the objects that were to be stored: somebody else may have stored that version first.
+    /// Whether it holds the objects that were to be stored. Somebody else may have stored that version first.
     pub is_same: bool,
 }
 
-/// Its bytes as they are stored, and what the record says of them.
+/// The bytes as they are stored, and what the record says about them.
 struct Packed<'a> {
     digest: String,
     size: usize,
@@ -88,7 +88,7 @@ struct Packed<'a> {
 }
 
 enum Payload<'a> {
-    /// In chunks: compressed.
+    /// For chunks: compressed.
     Chunks(Vec<u8>),
     /// For a registry.
     Upload(Box<Upload<'a>>),
@@ -109,7 +109,7 @@ impl Packed<'_> {
         }
     }
 
-    /// Whether the bytes are those that the record names. Another version of a compressor may make others of the same objects.
+    /// Whether the bytes are those that the record names. Another version of a compressor may compress the same objects to other bytes.
     fn fits(&self, artifact: &Artifact, sealed: Option<&UploadManifest>) -> bool {
         let spec = &artifact.spec;
         spec.digest == self.digest
@@ -117,8 +117,8 @@ impl Packed<'_> {
             && spec.stored_in.as_deref() == sealed.map(|sealed| sealed.stored_in.as_str())
     }
 
-    /// Whether the chunks are those that a record without them was made for, where `draft` is what the record would be now. Which kinds
-    /// belong to the whole cluster is not among the bytes.
+    /// Whether a record without chunks was made for these chunks; `draft` is what the record would be now. The bytes don't say which kinds
+    /// are cluster-scoped.
     fn completes(&self, left: &Artifact, draft: &Artifact) -> bool {
         self.fits(left, None) && left.spec.cluster_scoped == draft.spec.cluster_scoped
     }
@@ -132,26 +132,26 @@ pub struct ArtifactStore {
 }
 
 impl ArtifactStore {
-    /// A store that works with this client, the operator's own, and keeps everything in chunks.
+    /// A store that uses this client, the operator's own, and keeps everything in chunks.
     pub fn new(client: Client) -> Self {
         Self { client, registry_store: None, remembered: Mutex::new(Remembered::default()) }
     }
 
-    /// The same, with a place for what is large, if one is named, in an operator that makes so many passes at once.
+    /// The same, with a place for large artifacts, if one is configured, in an operator with so many concurrent reconciliations.
     #[must_use]
     pub fn with(mut self, place: Option<Place>, concurrency: u16) -> Self {
         self.registry_store = place.map(|place| RegistryStore::new(place, concurrency));
         self
     }
 
-    /// Stores a version of a solution in `host`. One version has one digest for ever: where a complete artifact of that version exists,
-    /// it is returned and `new` is not stored. What a crash left without its chunks is completed where its digest is that of `new`, and
-    /// made anew otherwise. What a registry lost is sent again where it is the same, and is never made anew.
+    /// Stores a version of a solution in `host`. One version has one digest for ever: if a complete artifact of that version exists, it is
+    /// returned and `new` is not stored. If a crash left a record without its chunks, it is completed if its digest is that of `new`, and
+    /// replaced otherwise. If a registry lost the bytes, the same bytes are sent again, and never replaced by others.
     pub async fn save(&self, host: &str, new: NewArtifact, now: Timestamp) -> Result<Stored, StoreError> {
         self.save_within(&|_| None, host, new, now).await
     }
 
-    /// The same, as far as there is room: `full` says why there is none for so many bytes, and takes it where there is.
+    /// The same, within the quotas: `full` says why there is no room for so many bytes, and reserves it if there is.
     pub async fn save_within(
         &self,
         full: &(dyn Fn(u64) -> Option<String> + Send + Sync),
@@ -184,7 +184,7 @@ impl ArtifactStore {
                     Err(missing @ StoreError::Incomplete { .. }) => {
                         let Payload::Chunks(bytes) = &packed.payload else { return Err(missing) };
                         if !packed.completes(&existing, &draft) {
-                            // What was deployed has been whole, and is the proof of it: its bytes were lost since.
+                            // A deployed artifact was complete, and is the proof of the deployment. Its bytes were lost later.
                             if existing.status.as_ref().is_some_and(|s| !s.deployments.is_empty()) {
                                 return Err(missing);
                             }
@@ -198,7 +198,7 @@ impl ArtifactStore {
                     Err(other) => return Err(other),
                 }
             };
-            // Whoever was away for long between two writes may have lost the record to somebody who found it incomplete.
+            // A process that paused between two writes may have lost the record to another one that found it incomplete.
             let still = artifacts.get_metadata_opt(&name).await.map_err(failed("reading"))?;
             if still.is_some_and(|m| m.metadata.uid == artifact.metadata.uid && m.metadata.deletion_timestamp.is_none()) {
                 return Ok(Stored { artifact, is_same: true });
@@ -207,7 +207,7 @@ impl ArtifactStore {
         Err(StoreError::Busy { artifact: name, namespace: host.to_owned() })
     }
 
-    /// Creates the record, with its bytes: those of a registry before it, chunks after it. `None` where it exists.
+    /// Creates the record and its bytes. Bytes for a registry come before it, chunks after it. `None` if it exists.
     async fn create(
         &self,
         full: &(dyn Fn(u64) -> Option<String> + Send + Sync),
@@ -218,7 +218,7 @@ impl ArtifactStore {
     ) -> Result<Option<Artifact>, StoreError> {
         let (name, host) = (draft.name_any(), draft.namespace().unwrap_or_default());
         if let (Payload::Upload(upload), Some(sealed)) = (&packed.payload, sealed) {
-            // Nothing is sent for what somebody else stored meanwhile.
+            // Nothing is sent if somebody else stored the version meanwhile.
             let found = artifacts.get_metadata_opt(&name).await.map_err(api_error(format!("reading artifact {name}"), &host))?;
             if found.is_some() {
                 return Ok(None);
@@ -228,7 +228,7 @@ impl ArtifactStore {
         if let Payload::Chunks(bytes) = &packed.payload
             && let Some(why) = full(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
         {
-            // What is stored already takes no more room.
+            // A stored version needs no additional room.
             let found = artifacts.get_metadata_opt(&name).await.map_err(api_error(format!("reading artifact {name}"), &host))?;
             return if found.is_some() { Ok(None) } else { Err(StoreError::Full(why)) };
         }
@@ -239,14 +239,14 @@ impl ArtifactStore {
         };
         match (&packed.payload, sealed) {
             (Payload::Chunks(bytes), _) => chunks::write(&self.client, &created, bytes).await?,
-            // Only what has a record gets the tag: of two that were sent, one stays without.
+            // The tag is set only on a manifest that has a record. If two were sent, one stays untagged.
             (Payload::Upload(upload), Some(sealed)) => upload.tag(&created, sealed).await?,
             (Payload::Upload(_), None) => {}
         }
         Ok(Some(created))
     }
 
-    /// Sends what a registry lost, where it is the very same. People may have approved it, and it may be deploying.
+    /// Sends bytes that a registry lost, if they are the very same. People may have approved the version, and it may be deploying.
     async fn send_again(&self, artifact: &Artifact, packed: &Packed<'_>, lost: StoreError) -> Result<(), StoreError> {
         let sealed = packed.sealed(artifact.spec.exported_at);
         match (&packed.payload, sealed) {
@@ -258,7 +258,7 @@ impl ArtifactStore {
         }
     }
 
-    /// Gives what is kept in a registry its tag, where it has none: whoever stored it may have been interrupted.
+    /// Sets the tag of an artifact in a registry, if it has none: the process that stored it may have been interrupted.
     pub async fn tagged(&self, artifact: &Artifact) -> Result<(), StoreError> {
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::tagged(self.registry_store.as_ref(), artifact, stored_in).await,
@@ -266,7 +266,7 @@ impl ArtifactStore {
         }
     }
 
-    /// Sees that a registry has what is kept there, and reads none of it. Chunks go with their record alone.
+    /// Checks that a registry has the bytes, without reading them. Chunks are deleted only with their record.
     pub async fn is_there(&self, artifact: &Artifact) -> Result<(), StoreError> {
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::is_there(self.registry_store.as_ref(), artifact, stored_in).await,
@@ -291,7 +291,7 @@ impl ArtifactStore {
             }
             let payload = chunks::read(&self.client, artifact).await?;
             let place = format!("ConfigMaps {}", chunks::named(artifact));
-            // What was read just now decides; only the decoding of these very bytes is remembered.
+            // The bytes that were just read decide. Only their decoding is cached.
             let payload_digest = digest(&payload);
             let known = self.remembered().find(&payload_digest, &expected);
             if let Some(bundle) = known {
@@ -310,7 +310,7 @@ impl ArtifactStore {
             self.remembered().keep(payload_digest, expected, bundle.clone(), size);
             return Ok(bundle);
         };
-        // Unpacked before the next is fetched.
+        // Unpacked before the next one is fetched.
         let read = async |layer_digest: String, layer: Vec<u8>| {
             if let Some(bundle) = self.remembered().find(&layer_digest, &expected) {
                 return Ok(bundle);
@@ -328,12 +328,12 @@ impl ArtifactStore {
         registry_store::fetch(self.registry_store.as_ref(), artifact, stored_in, read).await
     }
 
-    /// Why the registry did not take a version a while ago, where it is too soon to export it again.
+    /// Why the registry refused the version a while ago, if it is too soon to export it again.
     pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
         self.registry_store.as_ref().and_then(|registry_store| registry_store.refused(host, what))
     }
 
-    /// Compresses what is stored, for where its size says that it goes.
+    /// Compresses what is stored, in the form for the place that its size decides.
     async fn pack(&self, host: &str, new: &NewArtifact) -> Result<Packed<'_>, StoreError> {
         let from = self.registry_store.as_ref().map_or(usize::MAX, RegistryStore::from);
         let (bundle, what) = (new.bundle.clone(), new.solution.clone());
@@ -369,7 +369,7 @@ impl ArtifactStore {
         Ok(Packed { digest, size, payload })
     }
 
-    /// Deletes exactly the record that was seen, once nobody can be at work on it any more.
+    /// Deletes exactly the record that was seen, once nobody can be writing it any more.
     async fn remove_incomplete(&self, artifacts: &Api<Artifact>, artifact: &Artifact, now: Timestamp) -> Result<(), StoreError> {
         let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
         let age = artifact.metadata.creation_timestamp.as_ref().map_or(0, |created| now.as_second() - created.0.as_second());
@@ -379,7 +379,7 @@ impl ArtifactStore {
         self.remove(artifacts, artifact).await
     }
 
-    /// Gives up a version that nothing was ever deployed from: exactly the record that was seen.
+    /// Deletes a version that was never deployed: exactly the record that was seen.
     pub async fn give_up(&self, artifact: &Artifact) -> Result<(), StoreError> {
         let host = artifact.namespace().unwrap_or_default();
         self.remove(&Api::namespaced(self.client.clone(), &host), artifact).await
@@ -459,15 +459,14 @@ fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&Uplo
     artifact
 }
 
-/// The kinds that the record lists: those first that give rights, without which workloads may not do what they are for.
+/// The kinds that the record lists. Kinds that give rights come first: without them workloads may not work.
 fn listed_first(kinds: &BTreeSet<GroupKind>) -> Vec<GroupKind> {
     let gives_rights = |kind: &&GroupKind| kind.group == "rbac.authorization.k8s.io";
     let (giving, others): (Vec<_>, Vec<_>) = kinds.iter().partition(gives_rights);
     giving.into_iter().rev().chain(others).take(MAX_KINDS_NOT_LISTED).cloned().collect()
 }
 
-/// The record as small as it has to be, so that what becomes of it finds room beside it: fewer objects are listed. What a deployment needs
-/// of it can't be left out.
+/// The record, made small enough that its status has room: fewer objects are listed. Fields that a deployment needs can't be left out.
 fn fitting(mut draft: Artifact) -> Result<Artifact, Box<StoreError>> {
     let size = |draft: &Artifact| serde_json::to_vec(&draft.spec).map_or(usize::MAX, |bytes| bytes.len());
     while size(&draft) > MAX_RECORD && !draft.spec.objects.is_empty() {

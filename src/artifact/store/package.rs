@@ -1,6 +1,6 @@
-//! The form in which an artifact is kept in a registry: one that `flux pull artifact` and `oras pull` read, and `kubectl apply -f` after them.
+//! The form of an artifact in a registry: `flux pull artifact` and `oras pull` can read it, and `kubectl apply -f` can apply the result.
 //!
-//! The same objects are the same bytes, so that the digest of the manifest is known before anything is sent.
+//! The same objects always give the same bytes. So the digest of the manifest is known before anything is sent.
 
 use std::io::{self, Write};
 
@@ -20,11 +20,11 @@ use crate::artifact::oci::limits::DECOMPRESSED;
 use crate::artifact::oci::manifest::{Descriptor, FLUX_ARCHIVE, FLUX_CONFIG, MANIFEST, TITLE, UNPACK, is_digest};
 use crate::artifact::oci::{Spent, read_archive};
 
-/// A file is ended after so many bytes: whoever reads manifests reads them file by file, and most have a limit for one.
+/// A file is ended after so many bytes. Readers of manifests read them file by file, and most have a limit for one file.
 const FILE_BYTES: usize = 1024 * 1024;
-/// What begins each document of a file.
+/// The beginning of each document of a file.
 const SEPARATOR: &[u8] = b"---\n";
-/// The annotation with which ORAS checks a folder.
+/// The annotation with which ORAS verifies a folder.
 const UNPACKED_DIGEST: &str = "io.deis.oras.content.digest";
 
 /// An artifact as it is sent.
@@ -49,7 +49,7 @@ impl Package {
     /// The package of these objects, which have that digest.
     ///
     /// # Errors
-    /// Where they can't be compressed.
+    /// If they can't be compressed.
     pub fn of(bundle: &Bundle, what: &SolutionVersion, digest_of_all: &str) -> io::Result<Self> {
         let folder = names::artifact_name(&what.name, &what.version);
         let mut archive = Builder::new(Hashing { hash: Sha256::new(), size: 0, to: GzEncoder::new(Vec::new(), Compression::default()) });
@@ -95,17 +95,17 @@ impl Package {
         self.layer.len()
     }
 
-    /// Whether it can be read again. Texts that YAML needs written otherwise may take three times their size, were there nothing else.
+    /// Whether it can be read again. Texts that YAML needs escaped may take three times their size in the worst case.
     pub fn is_readable(&self) -> bool {
         self.unpacked_size <= DECOMPRESSED
     }
 
-    /// The tag that people know it by. It is never read by that: a version is a tag as it stands.
+    /// The tag, for people. The operator never reads by it. Every version is a valid tag.
     pub fn tag(&self) -> &str {
         &self.version
     }
 
-    /// The manifest, of an artifact that was exported then.
+    /// The manifest of an artifact that was exported at that time.
     pub fn manifest(&self, exported_at: Timestamp) -> Vec<u8> {
         bundle::canonical(&json!({
             "schemaVersion": 2,
@@ -126,10 +126,10 @@ impl Package {
     }
 }
 
-/// The one layer that a manifest of ours names.
+/// The one layer of a manifest that this operator wrote.
 ///
 /// # Errors
-/// Why it is none of ours.
+/// Why the manifest is not one of ours.
 pub fn layer_of(manifest: &[u8]) -> Result<Descriptor, String> {
     #[derive(Deserialize)]
     struct Manifest {
@@ -146,7 +146,7 @@ pub fn layer_of(manifest: &[u8]) -> Result<Descriptor, String> {
 /// The objects of an archive.
 ///
 /// # Errors
-/// Why it is none of ours.
+/// Why the archive is not one of ours.
 pub fn unpack(layer: &[u8]) -> Result<Bundle, String> {
     let mut objects = Vec::new();
     let mut wrong = None;
@@ -154,7 +154,7 @@ pub fn unpack(layer: &[u8]) -> Result<Bundle, String> {
         for line in content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && *line != b"---") {
             match serde_json::from_slice::<Value>(line) {
                 Ok(object) => objects.push(object),
-                // What stands there is not repeated: it may be anything.
+                // The content is not repeated: it may be anything.
                 Err(error) => wrong = Some(format!("a line of its archive is not JSON (column {})", error.column())),
             }
         }
@@ -178,8 +178,7 @@ fn append<W: Write>(archive: &mut Builder<W>, kind: EntryType, path: &str, conte
     archive.append_data(&mut header, path, content)
 }
 
-/// JSON is YAML but for a few characters that it may hold as they are, and YAML refuses or takes for the end of a line. Outside of texts
-/// there are none of them.
+/// JSON is YAML except for a few characters that YAML refuses or treats as the end of a line. They occur only in texts.
 fn write_for_yaml(json: &[u8], to: &mut Vec<u8>) {
     let Ok(text) = std::str::from_utf8(json) else { return to.extend_from_slice(json) };
     let mut plain = 0;
@@ -193,7 +192,7 @@ fn write_for_yaml(json: &[u8], to: &mut Vec<u8>) {
     to.extend_from_slice(&json[plain..]);
 }
 
-/// Hashes what passes through.
+/// Hashes the bytes that pass through.
 struct Hashing<W> {
     hash: Sha256,
     size: u64,

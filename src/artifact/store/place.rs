@@ -1,4 +1,4 @@
-//! Where large artifacts go, as whoever runs the operator says.
+//! Where large artifacts are stored, as configured by whoever runs the operator.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use crate::api::repository::Repository;
 use crate::artifact::oci::credentials::Credentials;
 use crate::artifact::oci::{Access, OciError, Origin};
 
-/// The most characters of the path: the host and the solution follow it, and registries take 255 in all.
+/// The most characters of the path. Host and solution follow it, and registries allow 255 in all.
 const LONGEST_PATH: usize = 120;
 
-/// What the operator's flags say.
+/// The operator's flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// `--artifact-store`.
@@ -25,7 +25,7 @@ pub struct Wanted {
     pub plain_http: bool,
 }
 
-/// A path in a registry, and how it is reached.
+/// A path in a registry, and how the registry is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     prefix: Repository,
@@ -36,10 +36,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// Reads the flags. `None` is the cluster alone.
+    /// Parses the flags. `None` means `ConfigMaps` only.
     ///
     /// # Errors
-    /// What does not go together, and what to write.
+    /// Which flags contradict each other, and what to write.
     pub fn of(wanted: Wanted) -> Result<Option<Self>, String> {
         let Wanted { store, from, credentials, authority, plain_http } = wanted;
         let Some(store) = store else {
@@ -57,7 +57,7 @@ impl Place {
             };
         };
         let prefix = Repository::parse(&store).filter(|r| !r.path.is_empty() && r.path.len() <= LONGEST_PATH).ok_or_else(|| {
-            // It may hold a password.
+            // It may contain a password.
             format!(
                 "--artifact-store is oci://HOST[:PORT]/PATH, host and path in lower case, the path with at most {LONGEST_PATH} characters; no tag, \
                  user, password or query"
@@ -74,27 +74,27 @@ impl Place {
                     .to_owned(),
             );
         }
-        // What does not fit one chunk, unless it is said otherwise.
+        // By default, what does not fit into one chunk.
         let from = from.unwrap_or(CHUNK_BYTES + 1);
         Ok(Some(Self { prefix, from, credentials, authority, plain_http }))
     }
 
-    /// The compressed size from which an artifact goes there.
+    /// The compressed size from which an artifact is stored there.
     pub fn from(&self) -> usize {
         self.from
     }
 
-    /// Where all of it is.
+    /// The place, as messages name it.
     pub fn prefix(&self) -> &Repository {
         &self.prefix
     }
 
-    /// The repository of one solution of one host: no two of a cluster have the same.
+    /// The repository of one solution of one host. No two solutions of a cluster share one.
     pub fn repository(&self, host: &str, solution: &str) -> Repository {
         Repository { registry: self.prefix.registry.clone(), path: format!("{}/{host}/{solution}", self.prefix.path) }
     }
 
-    /// Whether a repository is among those of the hosts, as far as its name tells: the default ports of http and https are one registry.
+    /// Whether a repository may be one of the hosts' repositories, by its name: the default ports of http and https count as one registry.
     pub fn holds(&self, repository: &Repository) -> bool {
         let named = |r: &Repository| {
             let (host, port) = r.registry.split_once(':').map_or((r.registry.as_str(), None), |(host, port)| (host, port.parse().ok()));
@@ -106,10 +106,10 @@ impl Place {
         named(&self.prefix).covers(&named(repository))
     }
 
-    /// How it is reached. Files are read each time, so that what is mounted anew counts at once.
+    /// How the registry is reached. Files are read each time, so that newly mounted ones count at once.
     ///
     /// # Errors
-    /// Where a file can't be read.
+    /// If a file can't be read.
     pub fn access(&self) -> Result<Access, OciError> {
         let registry = || self.prefix.registry.clone();
         let credentials = match &self.credentials {
@@ -185,7 +185,7 @@ mod tests {
         let place = Place::of(at("oci://r.test:5000/team/pilotage")).unwrap().unwrap();
         assert_eq!(place.repository("contoso-host", "orders").to_string(), "oci://r.test:5000/team/pilotage/contoso-host/orders");
         assert_eq!(place.from(), CHUNK_BYTES + 1);
-        // Neither names of namespaces nor of solutions have a slash.
+        // Names of namespaces and solutions contain no slash.
         assert_ne!(place.repository("a", "b-c"), place.repository("a-b", "c"));
     }
 

@@ -1,4 +1,4 @@
-//! What a registry refused to take: it is offered again later and later, as each time costs a whole export.
+//! Versions that a registry refused to take. The pause before the next attempt grows each time, because each attempt costs a whole export.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::artifact::oci::OciError;
 
-/// How long after the first refusal.
+/// The pause after the first refusal.
 const FIRST: Duration = Duration::from_secs(4);
-/// How long at most, each time twice as long as before.
+/// The longest pause. Each one is twice as long as the one before.
 const MOST: Duration = Duration::from_mins(1);
-/// How long a refusal is remembered where nothing is offered any more.
+/// How long a refusal is remembered after the last attempt.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
-/// All of them, by what was refused.
+/// All refusals, by what was refused.
 #[derive(Default)]
 pub struct Refusals(Mutex<HashMap<String, Refused>>);
 
@@ -24,19 +24,19 @@ struct Refused {
 }
 
 impl Refusals {
-    /// Why it was refused, where it is too soon to offer it again.
+    /// The last refusal, if it is too soon for another attempt.
     pub fn known(&self, what: &str) -> Option<OciError> {
         self.all().get(what).filter(|r| r.at.elapsed() < r.pause).map(|r| r.error.clone())
     }
 
-    /// What came of offering it. A refusal for another reason than the last time is a first one: somebody is at it.
+    /// The result of an attempt. A refusal for another reason than last time counts as a first one: somebody is working on it.
     pub fn heard(&self, what: &str, error: Option<&OciError>) {
         let mut all = self.all();
         all.retain(|_, r| r.at.elapsed() < REMEMBERED);
         match error {
             Some(OciError::Busy) => {}
             Some(error) => {
-                // What can't be reached is asked again soon, whoever asks.
+                // A registry that can't be reached is tried again soon, by whoever needs it.
                 let grows = !matches!(error, OciError::Unreachable { .. } | OciError::Unwell { .. });
                 let before = all.get(what).filter(|r| grows && r.error == *error);
                 let pause = before.map_or(FIRST, |r| (r.pause * 2).min(MOST));

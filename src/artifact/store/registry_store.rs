@@ -15,7 +15,7 @@ use crate::api::repository::{self, Repository};
 use crate::artifact::bundle::digest;
 use crate::artifact::oci::{Asker, Limiter, OciError, Session, manifest};
 
-/// A place in a registry, and what is asked of it.
+/// A place in a registry, and the client for it.
 pub struct RegistryStore {
     place: Place,
     limiter: Limiter,
@@ -23,12 +23,12 @@ pub struct RegistryStore {
 }
 
 impl RegistryStore {
-    /// The one at that place, in an operator that makes so many passes at once.
+    /// The store at that place, in an operator with so many concurrent reconciliations.
     pub fn new(place: Place, concurrency: u16) -> Self {
         Self { place, limiter: Limiter::to_own(concurrency), refusals: Refusals::default() }
     }
 
-    /// The compressed size from which an artifact goes there.
+    /// The compressed size from which an artifact is stored there.
     pub fn from(&self) -> usize {
         self.place.from()
     }
@@ -38,7 +38,7 @@ impl RegistryStore {
         Upload { registry_store: self, repository: self.place.repository(host, solution), package }
     }
 
-    /// What the registry said a while ago when it should have taken a version: that is not exported again to hear the same.
+    /// Why the registry refused a version a while ago. The version is not exported again only to be refused again.
     pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
         let source = self.refusals.known(&key(host, what))?;
         let (artifact, repository) = (names::artifact_name(&what.name, &what.version), self.place.repository(host, &what.name).to_string());
@@ -51,14 +51,14 @@ impl RegistryStore {
     }
 }
 
-/// A package, and where it goes.
+/// A package, and its repository.
 pub struct Upload<'a> {
     registry_store: &'a RegistryStore,
     repository: Repository,
     package: Package,
 }
 
-/// The manifest of a package that was exported at some time, and what a record says of where it is.
+/// The manifest of a package that was exported at some time, and the record's `storedIn`.
 pub struct UploadManifest {
     /// The repository and the digest of the manifest.
     pub stored_in: String,
@@ -72,14 +72,14 @@ impl Upload<'_> {
         self.package.layer_size()
     }
 
-    /// With its manifest, of an artifact that was exported then.
+    /// With its manifest, for an artifact that was exported at that time.
     pub fn sealed(&self, exported_at: Timestamp) -> UploadManifest {
         let manifest = Bytes::from(self.package.manifest(exported_at));
         let digest = digest(&manifest);
         UploadManifest { stored_in: format!("{}@{digest}", self.repository), digest, manifest }
     }
 
-    /// Stores it, as far as it is not there yet. It has no tag then.
+    /// Stores it, except for parts that are there already. It has no tag yet.
     pub async fn push(&self, artifact: &Artifact, sealed: &UploadManifest) -> Result<(), StoreError> {
         let work = async {
             let access = self.registry_store.place.access()?;
@@ -93,7 +93,7 @@ impl Upload<'_> {
         done.map_err(|source| failed(artifact, &self.repository, source))
     }
 
-    /// Gives it its tag.
+    /// Sets its tag.
     pub async fn tag(&self, artifact: &Artifact, sealed: &UploadManifest) -> Result<(), StoreError> {
         let work = async {
             let access = self.registry_store.place.access()?;
@@ -104,7 +104,7 @@ impl Upload<'_> {
     }
 }
 
-/// The registry of the operator's own that a record names, the repository there, and the manifest's digest.
+/// The operator's own registry that a record names, the repository there, and the manifest's digest.
 fn place_of<'a>(
     registry_store: Option<&'a RegistryStore>,
     artifact: &Artifact,
@@ -120,7 +120,7 @@ fn place_of<'a>(
     }
 }
 
-/// Gives an artifact that has none its tag.
+/// Sets the tag of an artifact that has none.
 pub async fn tagged(registry_store: Option<&RegistryStore>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
     let (registry_store, repository, digest) = place_of(registry_store, artifact, stored_in).map_err(|error| *error)?;
     let tag = &artifact.spec.solution.version;
@@ -136,7 +136,7 @@ pub async fn tagged(registry_store: Option<&RegistryStore>, artifact: &Artifact,
     registry_store.ask(&repository, work).await.map_err(|source| failed(artifact, &repository, source))
 }
 
-/// Sees that a manifest and its archive are there.
+/// Checks that a manifest and its archive are there.
 pub async fn is_there(registry_store: Option<&RegistryStore>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
     let (registry_store, repository, digest) = place_of(registry_store, artifact, stored_in).map_err(|error| *error)?;
     let work = async {
@@ -155,7 +155,7 @@ pub async fn is_there(registry_store: Option<&RegistryStore>, artifact: &Artifac
     }
 }
 
-/// Fetches the archive that the record names, and reads it: `read` is given its digest and its bytes, which are what the digest says.
+/// Fetches the archive that the record names, and reads it. `read` gets its digest and its bytes, which match.
 pub async fn fetch<T>(
     registry_store: Option<&RegistryStore>,
     artifact: &Artifact,
@@ -185,7 +185,7 @@ pub async fn fetch<T>(
     }
 }
 
-/// A refusal is of one version: a small one of the same solution needs no registry.
+/// A refusal is for one version: a small version of the same solution needs no registry.
 fn key(host: &str, what: &SolutionVersion) -> String {
     format!("{host}/{}", names::artifact_name(&what.name, &what.version))
 }
@@ -198,7 +198,7 @@ fn failed(artifact: &Artifact, repository: &Repository, source: OciError) -> Sto
     let (artifact, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
     match source {
         OciError::NotFound { reference } => StoreError::Lost { artifact, namespace, repository: repository.to_string(), reference },
-        // An error page, or one to log in at.
+        // An error page, or a login page.
         OciError::TooLarge { reference, what } => StoreError::Altered { artifact, namespace, what: format!("{what}, for {reference}") },
         OciError::DigestMismatch { what, reference, expected, actual } => StoreError::Altered {
             artifact,
@@ -215,7 +215,7 @@ fn kept_elsewhere(registry_store: Option<&RegistryStore>, artifact: &Artifact, r
         Some(registry_store) => format!("keeps what is large in {} (--artifact-store)", registry_store.place.prefix()),
         None => "keeps everything in the cluster (it has no --artifact-store)".to_owned(),
     };
-    // What was configured once, as far as the repository still tells.
+    // The value that was configured when the artifact was stored, as far as the repository shows it.
     let url = repository.to_string();
     let wanted = url.strip_suffix(&format!("/{namespace}/{}", artifact.spec.solution.name)).unwrap_or(&url).to_owned();
     StoreError::KeptElsewhere { artifact: artifact.name_any(), namespace, repository: url, keeps, wanted }
@@ -248,7 +248,7 @@ mod tests {
             );
             assert!(said.contains("--artifact-store oci://r.test/kept again"), "{said}");
         }
-        // The repository of another host or solution is none of its own, be it below the same path.
+        // The repository of another host or solution is not its own, even below the same path.
         for others in ["oci://r.test/kept/other/orders", "oci://r.test/kept/host/web", "oci://r.test/kept/host/orders/more"] {
             let said = refused(Some("oci://r.test/kept"), &format!("{others}@sha256:{hex}")).await;
             assert!(said.contains(&format!("is kept in {others}, and this operator keeps")), "{said}");

@@ -1,5 +1,5 @@
-//! Bundles that were decoded a moment ago. What was read just now decides; only its decoding is spared. What was read and checked within
-//! the last two seconds is not read again: it is these very bytes, and not what may have become of them at rest, that has the digest.
+//! Bundles that were decoded recently. The bytes that were just read decide; the cache only saves decoding them. Bytes that were read and
+//! checked within the last two seconds are not read again: these bytes have the digest, whatever happened to the stored ones since.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::artifact::bundle::Bundle;
 
-/// The most memory, as estimated, that decoded bundles are kept in.
+/// The most memory for decoded bundles, as estimated.
 const REMEMBERED_BYTES: usize = 8 * 1024 * 1024;
-/// What a parsed object takes in memory, compared with its JSON.
+/// How much more memory a parsed object takes than its JSON.
 const BYTES_IN_MEMORY: usize = 4;
-/// How long what was read and checked is not read again.
+/// How long bytes that were read and checked are not read again.
 const JUST_READ: Duration = Duration::from_secs(2);
 
 /// The bundles that were decoded last, by the digest of their compressed bytes.
@@ -31,7 +31,7 @@ struct RememberedBundle {
 }
 
 impl Remembered {
-    /// The bundle that these compressed bytes are, where it has that digest.
+    /// The bundle of these compressed bytes, if it has that digest.
     pub fn find(&mut self, payload_digest: &str, digest: &str) -> Option<Arc<Bundle>> {
         let place = self.entries.iter().position(|e| e.payload_digest == payload_digest && e.digest == digest)?;
         let entry = self.entries.remove(place)?;
@@ -40,19 +40,19 @@ impl Remembered {
         Some(bundle)
     }
 
-    /// The bundle that was read for the record of that uid and digest just now.
+    /// The bundle that was just read for the record of that uid and digest.
     pub fn just_read(&self, uid: &str, digest: &str) -> Option<Arc<Bundle>> {
         let (at, bundle) = self.read.get(&(uid.to_owned(), digest.to_owned()))?;
         (at.elapsed() < JUST_READ).then(|| bundle.upgrade()).flatten()
     }
 
-    /// Takes note that a bundle was read for a record, and had its digest. It is kept by [`Self::keep`] alone.
+    /// Notes that a bundle was read for a record, and matched its digest. [`Self::keep`] stores the bundle.
     pub fn note(&mut self, uid: &str, digest: &str, bundle: &Arc<Bundle>) {
         self.read.retain(|_, (at, _)| at.elapsed() < JUST_READ);
         self.read.insert((uid.to_owned(), digest.to_owned()), (Instant::now(), Arc::downgrade(bundle)));
     }
 
-    /// Keeps a bundle that has so many canonical bytes, and forgets the oldest for it.
+    /// Stores a bundle of so many canonical bytes, and drops the oldest ones to make room.
     pub fn keep(&mut self, payload_digest: String, digest: String, bundle: Arc<Bundle>, size: usize) {
         let cost = size * BYTES_IN_MEMORY;
         if cost > REMEMBERED_BYTES || self.find(&payload_digest, &digest).is_some() {

@@ -1,5 +1,5 @@
-//! What the server, controllers and delivery tools put on objects, whoever else wrote them: it has no meaning in
-//! another namespace, or would make two tools fight over the object there.
+//! Fields that the server, controllers and delivery tools set on objects, even if a person wrote them too. They mean nothing in another
+//! namespace, or would make two tools fight over the object there.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use crate::cluster::object;
 /// Annotations that controllers write.
 const CONTROLLER_KEYS: [&str; 8] = [
     "kubectl.kubernetes.io/last-applied-configuration",
-    // `kubectl rollout restart` is something that somebody did, not something that they want elsewhere.
+    // Somebody ran `kubectl rollout restart` here. They don't want it elsewhere.
     "kubectl.kubernetes.io/restartedAt",
     "deployment.kubernetes.io/revision",
     "deployment.kubernetes.io/desired-replicas",
@@ -23,8 +23,8 @@ const CONTROLLER_KEYS: [&str; 8] = [
 /// Labels that the job controller gives to a job and its pods.
 const JOB_LABELS: [&str; 4] = ["controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
 
-/// Whether a label or annotation belongs to the server, a controller, or a tool that owns the object here. What charts write on their
-/// objects is a person's where it was Helm who only rendered them: many applications are published so.
+/// Whether a label or annotation belongs to the server, a controller, or a tool that owns the object here. If Helm only rendered a chart,
+/// its labels are a person's: many applications are published so.
 fn is_assigned(key: &str, value: &Value, by_helm: bool) -> bool {
     if CONTROLLER_KEYS.contains(&key) {
         return true;
@@ -37,7 +37,7 @@ fn is_assigned(key: &str, value: &Value, by_helm: bool) -> bool {
     }
     let Some((domain, name)) = key.split_once('/') else { return false };
     match domain {
-        // The older way to ask for a storage class is a person's.
+        // The older way to request a storage class. A person writes it.
         "volume.beta.kubernetes.io" => name != "storage-class",
         "helm.sh" => by_helm,
         "pv.kubernetes.io"
@@ -52,13 +52,13 @@ fn is_assigned(key: &str, value: &Value, by_helm: bool) -> bool {
     }
 }
 
-/// Whether Helm installed an object: all of a release name it, but for its hooks.
+/// Whether Helm installed an object. All objects of a release name the release, except its hooks.
 fn is_of_helm(object: &Value) -> bool {
     let annotations = object.pointer("/metadata/annotations");
     ["meta.helm.sh/release-name", "helm.sh/hook"].iter().any(|key| annotations.is_some_and(|held| held.get(key).is_some()))
 }
 
-/// Takes out what was assigned.
+/// Removes assigned fields.
 pub fn strip(object: &mut Value, declared: Declared<'_>) {
     let by_helm = is_of_helm(object);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -66,7 +66,7 @@ pub fn strip(object: &mut Value, declared: Declared<'_>) {
             retain(metadata, map, |key, value| !is_assigned(key, value, by_helm));
         }
     }
-    // Labels of pods stay: selectors are made of them.
+    // Labels of pods stay, because selectors use them.
     if let Some((pod_holder, _)) = pod_path(object).and_then(|path| node(object, declared, &path[..path.len() - 1]))
         && let Some(metadata) = pod_holder.get_mut("metadata").and_then(Value::as_object_mut)
     {
@@ -85,7 +85,7 @@ pub fn strip(object: &mut Value, declared: Declared<'_>) {
     }
 }
 
-/// The rules of a role that is aggregated from others are its controller's.
+/// The rules of an aggregated role belong to its controller.
 pub fn leave_rules(object: &mut Value) {
     let is_role = (object::group(object), object::kind(object)) == ("rbac.authorization.k8s.io", "ClusterRole");
     if is_role && object.get("aggregationRule").is_some_and(Value::is_object) {
@@ -93,8 +93,8 @@ pub fn leave_rules(object: &mut Value) {
     }
 }
 
-/// Takes out the label that Argo CD writes to know its objects by: another Argo CD, or the same, would take the object of the target for
-/// its own.
+/// Removes the label by which Argo CD tracks its objects. Another Argo CD, or the same one, would take the object in the target for its
+/// own.
 pub fn drop_tracking_label(object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         retain(metadata, "labels", |key, _| key != "app.kubernetes.io/instance");
@@ -103,13 +103,13 @@ pub fn drop_tracking_label(object: &mut Value) {
 
 fn strip_service(object: &mut Value, declared: Declared<'_>) {
     let Some((spec, below)) = node(object, declared, &["spec"]) else { return };
-    // `None` is a person's: a headless service.
+    // A person writes `None`: a headless service.
     if spec.get("clusterIP").is_some_and(|ip| ip != "None") {
         spec.remove("clusterIP");
     }
     spec.remove("clusterIPs");
     spec.remove("healthCheckNodePort");
-    // Whoever creates or edits a service owns the port that the server chose: only what was declared was surely chosen by a person.
+    // Whoever creates or edits a service owns the port that the server chose. Only a declared port was surely chosen by a person.
     each_item(spec, "ports", below, |port, below| {
         if below.field("nodePort").is_nothing() {
             port.remove("nodePort");
@@ -153,7 +153,7 @@ fn strip_job(object: &mut Value) {
     }
 }
 
-/// The list is atomic, so that the server's words in it come along with the person's.
+/// The list is atomic, so the server's entries in it come with the person's.
 fn strip_claim_templates(object: &mut Value) {
     for claim in object.pointer_mut("/spec/volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
         let Some(claim) = claim.as_object_mut() else { continue };
@@ -170,7 +170,7 @@ fn drop_field(object: &mut Value, path: &[&str], field: &str) {
     }
 }
 
-/// Keeps what `keep` says of a map of texts, and the map only where something is left.
+/// Keeps the entries of a map of texts for which `keep` is true, and the map only if entries are left.
 fn retain(holder: &mut Map<String, Value>, name: &str, keep: impl Fn(&str, &Value) -> bool) {
     if let Some(map) = holder.get_mut(name).and_then(Value::as_object_mut) {
         map.retain(|key, value| keep(key, value));
@@ -215,7 +215,7 @@ mod tests {
         let before = rendered.clone();
         strip(&mut rendered, Declared::Nothing);
         assert_eq!(rendered, before);
-        // Hooks are of a release too, although Helm does not write its name on them.
+        // Hooks belong to a release too, although Helm does not write its name on them.
         let mut hook = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x", "labels": labels,
             "annotations": {"helm.sh/hook": "pre-install"}}});
         strip(&mut hook, Declared::Nothing);

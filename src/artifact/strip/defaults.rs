@@ -1,7 +1,7 @@
-//! What the API server fills in where a person wrote nothing, for the core kinds.
+//! Defaults of the core kinds, which the API server fills in where a person wrote nothing.
 //!
-//! Source: the defaulting functions of Kubernetes (`pkg/apis/*/v1/defaults.go`, 1.36). Only needed for what was written
-//! with an ordinary create or update: such a manager owns the defaults of what it wrote.
+//! Source: the defaulting functions of Kubernetes (`pkg/apis/*/v1/defaults.go`, 1.36). They are needed only for objects that were written
+//! with an ordinary create or update: the manager of such a write also owns the defaults.
 
 use std::sync::LazyLock;
 
@@ -10,15 +10,14 @@ use serde_json::{Map, Value, json};
 use crate::cluster::fields_v1::FieldSet;
 use crate::cluster::object;
 
-/// What was declared below a node (applied, or in the last-applied document): a declared field stays even where it
-/// equals the default.
+/// What was declared below a node (applied, or in the last-applied document). A declared field stays even if it equals the default.
 #[derive(Clone, Copy)]
 pub enum Declared<'a> {
     /// Nothing.
     Nothing,
-    /// The node, and all that is below it.
+    /// The node, and everything below it.
     All,
-    /// Some of what is below it.
+    /// Some of the fields below it.
     Some(&'a FieldSet),
 }
 
@@ -50,8 +49,8 @@ impl<'a> Declared<'a> {
         }
     }
 
-    /// What is known to be declared below a node that holds others. What was written with an atomic value can't be told from what the
-    /// server filled in there: both stand in one field.
+    /// What is known to be declared below a node that holds others. In an atomic value, a person's fields can't be told from the server's:
+    /// both are in one field.
     fn inside(self) -> Self {
         if matches!(self, Self::All) { Self::Nothing } else { self }
     }
@@ -62,10 +61,10 @@ impl<'a> Declared<'a> {
     }
 }
 
-/// The key of a table that stands for each item of a list.
+/// The key in the table for each item of a list.
 const EACH: &str = "[]";
 
-/// Maps that mean something by being there, whatever is in them: the server fills in what they lack, and never the map itself.
+/// Maps whose presence has a meaning, whatever they contain. The server fills in their missing fields, but never creates the map.
 const SAID_BY_BEING_THERE: [&str; 21] = [
     "spec",
     "template",
@@ -147,7 +146,7 @@ fn job_spec() -> Value {
 
 static POD: LazyLock<Value> = LazyLock::new(|| {
     let mut pod = json!({"spec": pod_spec()});
-    // Only the admission of pods themselves adds these; a template keeps what was written.
+    // Only the admission of pods adds these. A template keeps what was written.
     for (field, value) in [
         ("enableServiceLinks", json!(true)),
         ("serviceAccountName", json!("default")),
@@ -237,7 +236,7 @@ fn table(object: &Value) -> Option<&'static Value> {
     })
 }
 
-/// Where the kinds that have pods keep the specification of these.
+/// Where kinds with pods keep the pod spec.
 pub fn pod_path(object: &Value) -> Option<&'static [&'static str]> {
     Some(match (object::group(object), object::kind(object)) {
         ("", "Pod") => &["spec"],
@@ -260,10 +259,10 @@ pub fn node<'v, 'd>(object: &'v mut Value, declared: Declared<'d>, path: &[&str]
     Some((value.as_object_mut()?, below))
 }
 
-/// Takes the server's defaults out of `object`, but for what was declared.
+/// Removes the server's defaults from `object`, except for declared fields.
 pub fn strip(object: &mut Value, declared: Declared<'_>) {
     let Some(table) = table(object).and_then(Value::as_object) else { return };
-    // What depends on a neighbour goes first, while the neighbour is still there.
+    // Fields that depend on a neighbour are removed first, while the neighbour is still there.
     strip_dependent(object, declared);
     if let Some(map) = object.as_object_mut() {
         subtract(map, table, declared);
@@ -308,7 +307,7 @@ fn strip_dependent(object: &mut Value, declared: Declared<'_>) {
                 }
             });
         }
-        // The older name of the same field; the server writes both.
+        // The older name of the same field. The server writes both.
         if below.field("serviceAccount").is_nothing() && (pod.contains_key("serviceAccountName") || below.is_nothing()) {
             pod.remove("serviceAccount");
         }
@@ -334,7 +333,7 @@ fn strip_dependent(object: &mut Value, declared: Declared<'_>) {
     }
 }
 
-/// A job that says nothing runs one pod once; that one of the two is 1 says more, where the other is not.
+/// A job without values runs one pod once. A value of 1 has a meaning if the other value is not 1.
 fn strip_counts(object: &mut Value, declared: Declared<'_>, path: &[&str]) {
     if let Some((spec, below)) = node(object, declared, path)
         && ["completions", "parallelism"].iter().all(|count| below.field(count).is_nothing() && spec.get(*count) == Some(&json!(1)))
@@ -344,7 +343,7 @@ fn strip_counts(object: &mut Value, declared: Declared<'_>, path: &[&str]) {
     }
 }
 
-/// Runs `act` on each map of a list.
+/// Calls `act` on each map of a list.
 pub fn each_item(
     holder: &mut Map<String, Value>,
     list: &str,
@@ -360,7 +359,7 @@ pub fn each_item(
     }
 }
 
-/// `Always` for `latest`, written or meant, else `IfNotPresent`.
+/// `Always` for the tag `latest`, also if it is implied; otherwise `IfNotPresent`.
 fn pull_policy(image: &str) -> &'static str {
     let (named, digest) = image.split_once('@').map_or((image, None), |(named, digest)| (named, Some(digest)));
     let tag = named.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);

@@ -1,7 +1,7 @@
-//! From a live object to what a person would have written.
+//! Reduces a live object to what a person would have written.
 //!
-//! `metadata.managedFields` tells who wrote which field. What was applied is what was written; so is the document that a
-//! client-side apply left behind, and what people changed since; what controllers filled in is not.
+//! `metadata.managedFields` says who wrote which field. These fields were written by people: fields that were applied, fields of the
+//! document that a client-side apply left behind, and fields that people changed since. Fields that controllers filled in were not.
 
 pub mod assigned;
 pub mod defaults;
@@ -14,13 +14,13 @@ use crate::cluster::managed_fields::is_of_cluster;
 use crate::cluster::namespace;
 use crate::cluster::object;
 
-/// The annotation in which a client-side apply keeps its document.
+/// The annotation that holds the document of a client-side apply.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// How the names of controllers end that write to objects of others. They report no status of what they only add to.
+/// How the names of controllers end that write to objects of others. They report no status on objects to which they only add.
 const CONTROLLERS: [&str; 7] = ["-controller-manager", "-controller", "-operator", "-webhook", "-injector", "-cainjector", "-autoscaler"];
 /// Tools with such names that write what people told them to.
 const DELIVERY: [&str; 8] = ["argocd", "kustomize-controller", "helm-controller", "flux", "fleet", "kapp", "rancher", "kubectl"];
-/// What every object has besides its content.
+/// Fields of every object that are not its content.
 const ENVELOPE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 
 /// One entry of `metadata.managedFields`.
@@ -33,7 +33,7 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// Whether it is about the object as people write it; `scale` is `kubectl scale`.
+    /// Whether the entry is about the fields that people write; the subresource `scale` is `kubectl scale`.
     fn is_main(&self) -> bool {
         matches!(self.subresource, "" | "scale")
     }
@@ -42,7 +42,7 @@ impl Entry<'_> {
         is_of_cluster(self.manager)
     }
 
-    /// Whether its writer adds to what others wrote, by its name.
+    /// Whether the writer's name says that it adds to what others wrote.
     fn is_controller(&self) -> bool {
         let is_delivery = DELIVERY.iter().any(|tool| self.manager.starts_with(tool));
         !is_delivery && CONTROLLERS.iter().any(|ending| self.manager.ends_with(ending))
@@ -52,8 +52,8 @@ impl Entry<'_> {
         has_content(&self.fields)
     }
 
-    /// Whether it wrote the annotation that a client-side apply keeps its document in. Its other fields are that
-    /// document, and the server's defaults, which can't be told apart here.
+    /// Whether it wrote the annotation of a client-side apply. Its other fields are that document and the server's defaults, which can't be
+    /// told apart here.
     fn is_client_side_apply(&self) -> bool {
         !self.applied
             && (self.manager == "kubectl-client-side-apply"
@@ -61,20 +61,20 @@ impl Entry<'_> {
     }
 }
 
-/// Who wrote what.
+/// The fields of an object, by writer.
 #[derive(Default)]
 struct Authorship {
-    /// Applied, or in the document of a client-side apply.
+    /// Fields that were applied, or that are in the document of a client-side apply.
     declared: Option<FieldSet>,
-    /// Declared, and what people changed otherwise; `None` stands for the whole object.
+    /// Declared fields, and fields that people changed otherwise; `None` stands for the whole object.
     written: Option<FieldSet>,
-    /// What controllers wrote.
+    /// Fields that controllers wrote.
     foreign: Option<FieldSet>,
 }
 
-/// What a person would have written of `live`, an object as the API server returned it: `apiVersion`, `kind`,
-/// `metadata` with `name`, `labels` and `annotations`, and the content. `None` where only the cluster itself wrote the
-/// object, for example the claims of a `StatefulSet`. `own` is the namespace that it is exported from.
+/// Reduces `live`, an object as the API server returned it, to what a person would have written: `apiVersion`, `kind`, `metadata` with
+/// `name`, `labels` and `annotations`, and the content. `None` if only the cluster itself wrote the object, for example the claims of a
+/// `StatefulSet`. `own` is the namespace that it is exported from.
 pub fn project(live: &Value, own: &str) -> Option<Value> {
     let authorship = authorship(live)?;
     let (written, foreign) = (authorship.written.unwrap_or_default(), authorship.foreign.as_ref());
@@ -101,7 +101,7 @@ pub fn project(live: &Value, own: &str) -> Option<Value> {
 
     let mut object = Value::Object(object);
     let declared = Declared::of(authorship.declared.as_ref());
-    // First: what is declared of an item of a list is found by its keys, and a default may be one of them.
+    // This comes first: declared fields of a list item are found by the item's keys, and a default may be one of them.
     assigned::strip(&mut object, declared);
     defaults::strip(&mut object, declared);
     if is_tracked_by_label(live) {
@@ -112,8 +112,8 @@ pub fn project(live: &Value, own: &str) -> Option<Value> {
     Some(object)
 }
 
-/// The same of an object that was never in a cluster: all of it is a person's, but for what tools put on it to own it. `own` is the namespace
-/// that it was written for; empty where none is named.
+/// The same for an object that was never in a cluster. A person wrote all of it, except for what tools added to mark it as theirs. `own` is
+/// the namespace that it was written for; empty if it names none.
 pub fn as_written(object: &Value, own: &str) -> Value {
     let mut kept: Map<String, Value> =
         object.as_object().into_iter().flatten().filter(|(name, _)| *name != "status").map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -129,15 +129,15 @@ pub fn as_written(object: &Value, own: &str) -> Value {
     written
 }
 
-/// Whether Argo CD knows the object by a label. Where it does by its annotation, the label is anybody's.
+/// Whether Argo CD tracks the object by a label. If it tracks by an annotation, the label is somebody else's.
 fn is_tracked_by_label(live: &Value) -> bool {
     let managers = live.pointer("/metadata/managedFields").and_then(Value::as_array);
     let is_argo = |entry: &Value| entry.get("manager").and_then(Value::as_str).is_some_and(|manager| manager.starts_with("argocd-"));
     managers.into_iter().flatten().any(is_argo) && object::annotation(live, "argocd.argoproj.io/tracking-id").is_none()
 }
 
-/// A `NetworkPolicy` must have a selector. An empty one, which means all pods, is owned by nobody after a create, as Go's
-/// empty object has it already.
+/// A `NetworkPolicy` must have a selector. After a create nobody owns an empty one, which means all pods, because Go's empty object has it
+/// already.
 fn keep_empty_selector(object: &mut Value) {
     if (object::group(object), object::kind(object)) == ("networking.k8s.io", "NetworkPolicy")
         && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
@@ -170,7 +170,7 @@ fn authorship(live: &Value) -> Option<Authorship> {
             translated |= entry.api_version != version;
             add(&mut declared, &entry.fields);
         } else if document.is_some() && entry.is_client_side_apply() {
-            // The document says better what it wrote.
+            // The document is more precise about what it wrote.
         } else if writes_status(entry.manager) || entry.is_controller() {
             add(&mut foreign, &entry.fields);
             add(&mut controllers, &entry.fields);
@@ -184,14 +184,14 @@ fn authorship(live: &Value) -> Option<Authorship> {
     if let Some(updates) = &updates {
         add(&mut written, updates);
     }
-    // The fields of another version may have other names and other places here: then the object is taken whole.
+    // Fields of another version may have other names and places. Then the object is taken as a whole.
     if translated {
         return Some(Authorship { declared, written: None, foreign });
     }
     let content = live.as_object()?.keys().any(|name| !ENVELOPE.contains(&name.as_str()));
     if content && object::kind(live) != "ServiceAccount" && !written.as_ref().is_some_and(has_content) {
-        // People labelled it at most. What the cluster made it makes again elsewhere; what another controller made, which
-        // also reports its status, is all there is.
+        // People at most labelled it. If the cluster made it, the cluster makes it again elsewhere. If another controller made it, which
+        // also reports its status, there is nothing else to export.
         if entries.iter().any(|e| e.is_cluster() && e.is_main() && e.has_content()) {
             return None;
         }
@@ -221,7 +221,7 @@ fn union<'a>(sets: impl Iterator<Item = &'a FieldSet>) -> Option<FieldSet> {
     all
 }
 
-/// A document names its version and kind; these are no fields in the sense of managers.
+/// A document contains its version and kind. Managers don't own these as fields.
 fn without_envelope(mut fields: FieldSet) -> FieldSet {
     for name in ["apiVersion", "kind", "status"] {
         fields.remove(name);
@@ -229,14 +229,14 @@ fn without_envelope(mut fields: FieldSet) -> FieldSet {
     fields
 }
 
-/// The document of the last client-side apply, where it is of the version that the object is read in.
+/// The document of the last client-side apply, if it has the version in which the object was read.
 fn document(live: &Value) -> Option<Value> {
     let text = live.pointer("/metadata/annotations")?.get(LAST_APPLIED)?.as_str()?;
     let document: Value = serde_json::from_str(text).ok()?;
     (object::api_version(&document) == object::api_version(live)).then_some(document)
 }
 
-/// The entries of `metadata.managedFields`; none where one can't be read, as the rest would then be no whole picture.
+/// The entries of `metadata.managedFields`. `None` if one can't be read, because the others would then be incomplete.
 fn entries(live: &Value) -> Vec<Entry<'_>> {
     let all = live.pointer("/metadata/managedFields").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     all.iter().map(entry).collect::<Option<Vec<_>>>().unwrap_or_default()

@@ -1,18 +1,18 @@
-//! Kinds that are not known here, and annotations: what has the shape of a pod, or of a reference to a Secret, is taken for one; what
-//! only has its name is shown as what it may be.
+//! References in annotations and in kinds that are not known here. What has the shape of a pod, or of a reference to a Secret, is treated
+//! as one. What only has the name of a reference is reported as a possible one.
 
 use serde_json::{Map, Value};
 
 use super::{Place, Referred, optional_secret, secret, visit_volume};
 
-/// The fields of a pod that name Secrets and accounts, which are looked at as a pod's.
+/// The fields of a pod that name Secrets and accounts. They are visited with the pod.
 const OF_PODS: [&str; 7] =
     ["initContainers", "containers", "ephemeralContainers", "volumes", "imagePullSecrets", "serviceAccountName", "serviceAccount"];
-/// Beside one of these a `serviceAccountName` is what something runs as.
+/// If one of these fields is beside a `serviceAccountName`, something runs as that account.
 const RUNS: [&str; 9] = ["containers", "container", "volumes", "templates", "template", "steps", "tasks", "image", "entrypoint"];
-/// What a volume holds where it holds a Secret.
+/// The fields of a volume that holds a Secret.
 const VOLUMES: [&str; 10] = ["secret", "projected", "csi", "azureFile", "flexVolume", "cephfs", "rbd", "iscsi", "scaleIO", "storageos"];
-/// How words end that name something about Secrets, and no Secret.
+/// The ends of field names that are about Secrets, but name none.
 const NO_NAMES: [&str; 16] = [
     "namespace",
     "key",
@@ -32,7 +32,7 @@ const NO_NAMES: [&str; 16] = [
     "field",
 ];
 
-/// Shows what an object of a kind that is not known names.
+/// Visits the references of an object of an unknown kind.
 pub(super) fn visit(object: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     let Some(fields) = object.as_object_mut() else { return };
     for (field, child) in fields {
@@ -42,7 +42,7 @@ pub(super) fn visit(object: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     }
 }
 
-/// All that has the shape of a pod's specification.
+/// Everything that has the shape of a pod spec.
 pub(super) fn pods(object: &Value) -> Vec<&Value> {
     let mut found = Vec::new();
     let fields = object.as_object().into_iter().flatten();
@@ -91,7 +91,7 @@ fn walk(value: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     }
 }
 
-/// One field, by its name where that says enough.
+/// One field, if its name alone says enough.
 fn known(field: &str, child: &mut Value, runs: bool, show: &mut dyn FnMut(Place<'_>)) {
     match (field, &mut *child) {
         ("secretKeyRef", Value::Object(map)) if map.get("name").is_some_and(Value::is_string) => {
@@ -133,7 +133,7 @@ fn known(field: &str, child: &mut Value, runs: bool, show: &mut dyn FnMut(Place<
     }
 }
 
-/// What a field is called says that it may name a Secret or an account.
+/// Whether a field's name suggests that it names a Secret or an account.
 fn named(field: &str, child: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     let word = field.to_lowercase();
     let referred = if NO_NAMES.iter().any(|end| word.ends_with(end)) {
@@ -166,21 +166,21 @@ fn named(field: &str, child: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     }
 }
 
-/// Whether the fields are those of a reference to such an object, and not of one to another kind.
+/// Whether the fields are a reference to such an object, not to one of another kind.
 fn is_reference(map: &Map<String, Value>, referred: Referred) -> bool {
     let is_other = map.get("kind").and_then(Value::as_str).is_some_and(|kind| !kind.is_empty() && kind != referred.kind());
     !is_other && ["name", "secretName"].iter().any(|field| map.get(*field).is_some_and(Value::is_string))
 }
 
 fn possible(referred: Referred, name: &mut String, namespace: Option<String>, show: &mut dyn FnMut(Place<'_>)) {
-    // A text that can't be a name is something else.
+    // A text that can't be a name is not a reference.
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
     if !name.is_empty() && name.len() <= 253 && name.chars().all(is_name) {
         show(Place { referred, name, namespace, optional: false, certain: false });
     }
 }
 
-/// Annotations that controllers of ingresses take names of Secrets from, as `name` or as `namespace/name`.
+/// Annotations from which ingress controllers read names of Secrets, as `name` or as `namespace/name`.
 pub(super) fn visit_annotations(annotations: Option<&mut Value>, show: &mut dyn FnMut(Place<'_>)) {
     let Some(annotations) = annotations.and_then(Value::as_object_mut) else { return };
     for (annotation, value) in annotations {
@@ -191,7 +191,7 @@ pub(super) fn visit_annotations(annotations: Option<&mut Value>, show: &mut dyn 
         if !names_one || text.is_empty() {
             continue;
         }
-        // Others write settings with the name in them.
+        // Others contain settings with the name in them.
         if let Ok(Value::Object(settings)) = serde_json::from_str::<Value>(text) {
             settings.into_iter().for_each(|(field, mut child)| named(&field, &mut child, show));
             continue;

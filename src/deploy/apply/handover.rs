@@ -1,4 +1,4 @@
-//! Fields that are to go are handed over to Pilotage: an apply takes away what it owned and does not set any more.
+//! Hands fields that must be removed over to Pilotage: an apply removes fields that it owned and does not set any more.
 
 use serde_json::{Value, json};
 
@@ -10,8 +10,8 @@ use crate::deploy::apply::write::{Failure, STALE_ATTEMPTS, STALE_WAIT, Writer, i
 use crate::deploy::plan::created_anew::Handover;
 
 impl Writer<'_> {
-    /// Changes who owns fields of the object that the plan saw, and nothing else, and gives it as it is then. Whoever is interrupted after
-    /// it finds an object whose next apply takes these fields away by itself.
+    /// Changes who owns fields of the object that the plan saw, and nothing else. Returns the object afterwards. If the process is
+    /// interrupted after this, the next apply removes these fields by itself.
     pub(crate) async fn hand_over(&self, item: &Item, seen: Value, handover: &Handover) -> Result<Value, Failure> {
         let Item { key, served, .. } = item;
         let mut current = seen.clone();

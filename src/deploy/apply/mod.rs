@@ -1,4 +1,4 @@
-//! Carries a plan out: the record of the set, the objects in waves; and, once they are healthy, pruning.
+//! Carries out a plan: the record of the set, then the objects in waves; and pruning, once they are healthy.
 
 pub mod handover;
 pub mod order;
@@ -29,7 +29,7 @@ use crate::identity::claimed::Claimed;
 use crate::identity::delegate::{Delegate, DelegateClient};
 use crate::identity::fence::Fence;
 
-/// An object that was deleted and is still there.
+/// A deleted object that still exists.
 #[derive(Clone, Debug)]
 pub(crate) struct Leaving {
     pub key: Key,
@@ -37,7 +37,7 @@ pub(crate) struct Leaving {
     pub uid: String,
 }
 
-/// A plan that was carried out but for its pruning. It comes from [`apply`] alone.
+/// A plan that was carried out except for its pruning. Only [`apply`] makes it.
 #[derive(Clone, Debug)]
 pub struct Applied {
     pub(crate) namespace: String,
@@ -46,10 +46,10 @@ pub struct Applied {
     pub(crate) since: Instant,
     solution: String,
     delegate: Delegate,
-    /// What is pruned once it is healthy.
+    /// What is pruned once the objects are healthy.
     pruning: Pruning,
     parent: ParentPlan,
-    /// What was deleted and does not go, as finalizers hold it; there once all is pruned.
+    /// Deleted objects that finalizers hold; set once everything is pruned.
     pruned: OnceLock<Vec<Leaving>>,
     written: usize,
     left_in_cluster: BTreeSet<GroupKind>,
@@ -66,12 +66,12 @@ impl Applied {
         self.pruning.deletions.len()
     }
 
-    /// What was deleted and is still there; nothing before it was pruned.
+    /// Deleted objects that still exist; empty before pruning.
     pub(crate) fn leaving(&self) -> &[Leaving] {
         self.pruned.get().map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The kinds of which there are objects of the solution in the whole cluster now. `None` where it can't be told, as nothing was pruned.
+    /// The cluster-scoped kinds of which the solution has objects now. `None` if that is not known, because nothing was pruned.
     pub fn left_in_cluster(&self) -> Option<Vec<Kind>> {
         self.pruned.get()?;
         Some(self.left_in_cluster.iter().cloned().map(Kind::from).collect())
@@ -83,13 +83,13 @@ impl Applied {
     }
 }
 
-/// A plan could not be carried out in full. What was done stays; carrying it out again goes on from there.
+/// A plan that could not be carried out completely. What was done stays; the next attempt continues from there.
 #[derive(Debug, thiserror::Error)]
 #[error("{} object(s) could not be written, the first: {}", errors.len(), errors.first().map_or("", |error| error.message.as_str()))]
 pub struct ApplyError {
-    /// What failed, one entry an object.
+    /// What failed, one entry for each object.
     pub errors: Vec<ObjectError>,
-    /// Whether all of it may pass by itself, so that another attempt makes sense.
+    /// Whether all of it may pass by itself, so that another attempt is worthwhile.
     pub transient: bool,
     /// The rights that the delegate lacks (or the operator, to act as the delegate).
     pub missing: Vec<Right>,
@@ -97,11 +97,10 @@ pub struct ApplyError {
 
 /// Carries out the plan, as the delegate that made it, under the claim.
 ///
-/// The parent of the set is written first where it is new or lacks kinds. Objects follow in waves
-/// ([`order`]); unchanged ones are not written; changed ones are written only on the version that the plan
-/// saw, and again on a newer one while uid and generation (or content) are the same and the claim is held; new
-/// ones are created, and change nothing that has come to be there. A wave with errors ends the run: nothing
-/// later is applied. Nothing is taken away here: that is [`prune`].
+/// The parent of the set is written first if it is new or lacks kinds. Objects follow in waves ([`order`]). Unchanged ones are not written.
+/// Changed ones are written only on the version that the plan saw, and on a newer one while uid and generation (or content) are the same
+/// and the claim is held. New ones are created, and change nothing that exists by now. A wave with errors ends the run: nothing later is
+/// applied. Nothing is deleted here: that is [`prune`].
 ///
 /// # Errors
 /// What failed. Claim, plan and client must be of the same target, solution and delegate.
@@ -138,11 +137,11 @@ pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, c
     Ok(Applied { namespace, set, objects, since, solution, delegate: as_whom, pruning, parent, pruned, written, left_in_cluster })
 }
 
-/// Takes away what earlier versions put there and this one, which is healthy, does not have; as the delegate that applied it, under the
-/// claim. What was adopted is let go.
+/// Deletes what earlier versions put there and this one, which is healthy, lacks; as the delegate that applied it, under the claim. Adopted
+/// objects are released.
 ///
-/// The waves are those of [`apply`] in reverse, and exactly the uids are deleted that the plan named. The parent of the set names the
-/// kinds until all is gone. Pruning again does nothing.
+/// The waves are those of [`apply`] in reverse, and exactly the uids are deleted that the plan named. The parent of the set names the kinds
+/// until all objects are gone. Pruning again does nothing.
 ///
 /// # Errors
 /// What failed.
@@ -172,12 +171,12 @@ pub async fn prune(fence: &Fence, delegate: &DelegateClient, healthy: &Healthy, 
         let manifest = writer.set.parent(kinds);
         writer.write_parent(&config_maps(), &manifest, applied.parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?;
     }
-    // Whoever pruned the same meanwhile found the same.
+    // Another process that pruned meanwhile found the same.
     let _ = applied.pruned.set(leaving);
     Ok(())
 }
 
-/// Deletes what an earlier version put there, and tells of what does not go.
+/// Deletes objects of an earlier version, and returns those that still exist.
 async fn leave(writer: &Writer<'_>, deletion: &Deletion) -> Result<Option<Leaving>, Failure> {
     let left = writer.delete(deletion).await?;
     Ok(left.map(|_| Leaving { key: deletion.key.clone(), served: deletion.served.clone(), uid: deletion.uid.clone() }))
@@ -191,7 +190,7 @@ impl From<Vec<Failure>> for ApplyError {
     }
 }
 
-/// What succeeded, where nothing failed.
+/// The successes, if nothing failed.
 fn succeeded<T>(outcomes: Vec<Result<T, Failure>>) -> Result<Vec<T>, ApplyError> {
     let mut failures = Vec::new();
     let mut done = Vec::with_capacity(outcomes.len());

@@ -1,10 +1,10 @@
-//! In which order objects are applied: what others need first, workloads after it, traffic last.
+//! The order in which objects are applied: first what others need, then workloads, then traffic.
 
 /// The number of waves.
 const WAVES: usize = 4;
 
-/// The wave of a kind. The order is that of kustomize and Helm, folded into as few waves as the real
-/// dependencies need, because each wave waits for the one before:
+/// The wave of a kind. The order is that of kustomize and Helm, with as few waves as the real dependencies need, because each wave waits
+/// for the one before:
 ///
 /// 0. who acts and what bounds it: `ServiceAccounts`, quotas, limits, network policies, roles; classes, and definitions of kinds;
 /// 1. what workloads read: `RoleBindings` (their Role must be there), `ConfigMaps`, volume claims, Services,
@@ -34,8 +34,8 @@ pub fn wave(group: &str, kind: &str) -> usize {
     }
 }
 
-/// The indexes of the objects, given by group and kind, in the waves that they are applied in. Empty waves
-/// are left out; within a wave the given order is kept. Pruning takes the waves in reverse.
+/// The indexes of the objects, given by group and kind, in the waves in which they are applied. Empty waves are left out. Within a wave the
+/// given order is kept. Pruning takes the waves in reverse.
 pub fn waves<'a>(kinds: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Vec<usize>> {
     let mut waves = vec![Vec::new(); WAVES];
     for (index, (group, kind)) in kinds.into_iter().enumerate() {

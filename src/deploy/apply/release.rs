@@ -1,5 +1,5 @@
-//! What was somebody else's before a solution adopted it is given back, and not deleted, by a version that does not have it any more: what
-//! the solution set in it, and nobody else, goes.
+//! Releases an adopted object that a version no longer has. The object belonged to somebody else before, so it is not deleted. The fields
+//! that the solution alone set are removed.
 
 use serde_json::{Value, json};
 
@@ -12,13 +12,13 @@ use crate::deploy::plan::findings::Obstacle;
 use crate::deploy::plan::members::Set;
 use crate::deploy::plan::planned::Release;
 
-/// What is applied: a manifest that sets nothing.
+/// The manifest that is applied: it sets nothing.
 pub(crate) fn nothing(key: &Key, served: &Served) -> Value {
     json!({"apiVersion": served.resource.api_version, "kind": key.kind, "metadata": {"name": key.name}})
 }
 
-/// What would become of the object, by dry run. `None` where it can't be let go: it would be invalid without what the solution took over from
-/// others, somebody else made it a member, or it is gone.
+/// What would become of the object, by dry run. `None` if it can't be released: it would be invalid without what the solution took over
+/// from others, somebody else made it a member, or it is gone.
 pub(crate) async fn rehearse(target: &Target, set: &Set, release: Release) -> Result<Option<Release>, Obstacle> {
     let Release { key, served, live, .. } = &release;
     let mut manifest = nothing(key, served);

@@ -1,5 +1,5 @@
-//! What a request asks to be shared once it is deployed: `RoleBindings` in the target, made by the delegate and by its own right to
-//! bind. Where one is refused, the deployment stands and the refusal is listed.
+//! Shares what was deployed as the request asks: the delegate creates `RoleBindings` in the target, with its own right to bind. If one is
+//! refused, the deployment stays and the refusal is listed.
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::core::ApiResource;
@@ -23,31 +23,32 @@ use crate::identity::grants;
 /// The API group of what is bound.
 const RBAC: &str = "rbac.authorization.k8s.io";
 
-/// What became of the shares.
+/// The result of sharing.
 #[derive(Debug, Default)]
 pub struct Shares {
-    /// Those that are there: the names of their bindings.
+    /// The shares that exist: the names of their bindings.
     pub made: Vec<String>,
     /// Those that were refused.
     pub refused: Vec<ObjectError>,
-    /// What the delegate needs for those that were refused for lack of rights; of what it holds, it is the operator that may not use it.
+    /// What the delegate needs for those that were refused for lack of rights. If it holds these rights, the operator may not use them.
     pub missing: Vec<Right>,
-    /// Why some could not be tried, where that may pass.
+    /// Why some could not be tried, if that may pass.
     pub transient: Option<String>,
 }
 
-/// What is to be done about one.
+/// What must be done about one share.
 enum Binding {
-    /// Nothing: it is there.
+    /// Nothing: it exists.
     Made,
-    /// It is written on what was seen.
+    /// It is written on the version that was seen.
     Wanted { seen: Option<Value> },
     /// Somebody else has something of its name.
     Taken,
 }
 
-/// Makes the bindings, as the delegate, under the claim. Those that are as they shall be are not written; the others on the version that
-/// was seen, and only while the claim is held after that: whoever slept in between brings nothing back that was taken away.
+/// Makes the bindings, as the delegate, under the claim. Bindings that are as they should be are not written. The others are written on the
+/// version that was seen, and only if the claim is still held after that. So a process that slept in between doesn't restore what was taken
+/// away.
 pub async fn share(fence: &Fence, delegate: &DelegateClient, wanted: &[ShareGrant]) -> Shares {
     let claim = fence.claim();
     let pen = Pen { target: Target::new(delegate, claim.namespace()), fence };
@@ -73,7 +74,7 @@ pub async fn share(fence: &Fence, delegate: &DelegateClient, wanted: &[ShareGran
     shares
 }
 
-/// One binding; whether it is there now, or its name is somebody else's.
+/// One binding. Returns whether it exists now, or its name belongs to somebody else.
 async fn bind(pen: &Pen<'_>, solution: &str, grant: &ShareGrant, key: &Key) -> Result<bool, Failure> {
     let served = bindings();
     let body = manifest(solution, grant);
@@ -83,16 +84,16 @@ async fn bind(pen: &Pen<'_>, solution: &str, grant: &ShareGrant, key: &Key) -> R
         Binding::Wanted { seen } => seen,
     };
     pen.still_holds(key).await?;
-    // By force: what somebody changed in a generated binding is put right.
+    // By force: changes of others to a generated binding are undone.
     let put = Put { key, served: &served, body: &body, seen: seen.as_ref(), force: true };
     pen.put(&put, |found| Ok(is_of(solution, found))).await?;
     Ok(true)
 }
 
-/// What would be refused, found out by dry runs as the delegate.
+/// The shares that would be refused, by dry runs as the delegate.
 ///
 /// # Errors
-/// Where the target can't be asked.
+/// If the target can't be asked.
 pub async fn preflight(delegate: &DelegateClient, namespace: &str, solution: &str, wanted: &[ShareGrant]) -> kube::Result<Vec<PlanResult>> {
     let target = Target::new(delegate, namespace);
     let served = bindings();
@@ -120,14 +121,14 @@ pub async fn preflight(delegate: &DelegateClient, namespace: &str, solution: &st
     Ok(refused)
 }
 
-/// What a delegate needs to share these roles. Who makes a binding needs the right to bind what it binds.
+/// What a delegate needs to share these roles. Whoever makes a binding needs the right to bind its role.
 pub fn rights(namespace: &str, cluster_roles: &[String]) -> Vec<Right> {
     let mut rights: Vec<Right> = ["get", "patch", "create"].map(|verb| Right::on(verb, RBAC, "rolebindings", namespace)).to_vec();
     rights.extend(cluster_roles.iter().map(|role| Right::on("bind", RBAC, "clusterroles", namespace).named(role)));
     rights
 }
 
-/// Why a share was refused. Who may not bind a role is told so, in place of all the rules of that role.
+/// Why a share was refused. If the delegate may not bind a role, the message says so, and doesn't list all rules of that role.
 fn refusal(solution: &str, grant: &ShareGrant, cause: Cause, error: &ObjectError) -> ObjectError {
     let key = key(solution, grant);
     if matches!(cause, Cause::Escalation | Cause::Unauthorized) {
@@ -137,7 +138,7 @@ fn refusal(solution: &str, grant: &ShareGrant, cause: Cause, error: &ObjectError
     errors::failure(&key, &error.reason, &format!("{}: {}", said(grant), error.message))
 }
 
-/// What is to be done where this is there.
+/// What must be done, given the existing binding.
 fn judge(live: Option<Value>, solution: &str, wanted: &Value) -> Binding {
     match live {
         Some(live) if !is_of(solution, &live) => Binding::Taken,
@@ -161,7 +162,7 @@ fn key(solution: &str, grant: &ShareGrant) -> Key {
     Key { group: RBAC.into(), kind: "RoleBinding".into(), name: format!("pilotage-share-{solution}-{hash}") }
 }
 
-/// The name of the binding that a share becomes.
+/// The name of the binding for a share.
 pub fn name(solution: &str, grant: &ShareGrant) -> String {
     key(solution, grant).name
 }

@@ -1,4 +1,4 @@
-//! The calls that are made in a target namespace, and for what belongs to its cluster, as the delegate: get, list, patch and delete, no others.
+//! The calls that are made as the delegate, in a target namespace and for cluster-scoped objects: get, list, patch and delete, no others.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 use crate::identity::fence::Fence;
 
-/// A target namespace, seen as a delegate.
+/// A target namespace, as a delegate.
 #[derive(Clone)]
 pub(crate) struct Target {
     delegate: DelegateClient,
@@ -26,7 +26,7 @@ pub(crate) struct Target {
 #[derive(Clone, Copy)]
 pub(crate) enum Mode<'a> {
     DryRun,
-    /// It is made under the fence, and on the version that it names.
+    /// The call is made under the fence, and on the version that it names.
     Write(&'a Fence),
 }
 
@@ -36,11 +36,11 @@ impl Mode<'_> {
     }
 }
 
-/// A version that no object has: the first write to a cluster makes the second. An apply that names it creates, and changes nothing that
-/// is there.
+/// A version that no object has: the first write to a cluster makes the second one. An apply that names it can create, and changes nothing
+/// that exists.
 const NO_VERSION: &str = "1";
 
-/// Makes the write one on exactly this version of exactly this object, or one that creates.
+/// Restricts the write to exactly this version of exactly this object, or to a creation.
 pub(crate) fn expect(manifest: &mut Value, current: Option<&Value>) {
     let Some(current) = current else {
         object::set_metadata(manifest, "resourceVersion", NO_VERSION);
@@ -69,9 +69,8 @@ impl Target {
         Right::within(verb, &resource.group, &resource.plural, self.place(served))
     }
 
-    /// The rights that an apply, which was refused with this error, needs. Where the object does not exist
-    /// (or is not known to), the server asks for `patch` first and for `create` as a second check, which it
-    /// reaches only with `patch`.
+    /// The rights that an apply needs that was refused with this error. If the object does not exist (or is not known to), the server asks
+    /// for `patch` first. It asks for `create` in a second check, which it reaches only with `patch`.
     pub fn rights_to_apply(&self, served: &Served, exists: bool, error: &kube::Error) -> Vec<Right> {
         let is_first_check =
             matches!(error, kube::Error::Api(status) if status.message.contains(" cannot ") && !status.message.contains(" cannot create "));
@@ -82,7 +81,7 @@ impl Target {
         }
     }
 
-    /// The object, where it exists.
+    /// The object, if it exists.
     pub async fn get(&self, served: &Served, name: &str) -> Result<Option<Value>, kube::Error> {
         let request = self.request(served).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
         match self.delegate.read(request).await {
@@ -102,8 +101,8 @@ impl Target {
         })
     }
 
-    /// Applies the manifest on the server's side, and gives the object as it is then (or would be). What is written names the version that
-    /// it is made for ([`expect`]).
+    /// Applies the manifest by server-side apply, and returns the object as it is then (or would be). The body names the version that the
+    /// write is for ([`expect`]).
     pub async fn apply(&self, served: &Served, name: &str, manifest: &Value, force: bool, mode: Mode<'_>) -> Result<Value, kube::Error> {
         if !mode.is_dry_run() && object::metadata(manifest, "resourceVersion").is_none() {
             return Err(kube::Error::Service("a write that names no version".into()));
@@ -130,7 +129,7 @@ impl Target {
         }
     }
 
-    /// Changes the object by a merge patch, which names the version that it is made for, and gives it as it is then (or would be).
+    /// Changes the object by a merge patch, which names the version that it is for. Returns the object as it is then (or would be).
     pub async fn merge(&self, served: &Served, name: &str, patch: &Value, mode: Mode<'_>) -> Result<Value, kube::Error> {
         let params = PatchParams {
             dry_run: mode.is_dry_run(),
@@ -142,8 +141,8 @@ impl Target {
         parse(&self.send(request, mode).await?)
     }
 
-    /// Deletes the object with this uid, where given in this version alone, and what depends on it in the background. An object that is
-    /// not there any more, under that uid, is no error. Gives the object where it does not go at once.
+    /// Deletes the object with this uid, only in this version if one is given, and its dependents in the background. If no object has that
+    /// uid any more, that is no error. Returns the object if it is not gone at once.
     pub async fn delete(
         &self,
         served: &Served,
@@ -157,7 +156,7 @@ impl Target {
         params.dry_run = mode.is_dry_run();
         let mut request = self.request(served).delete(name, &params).map_err(kube::Error::BuildRequest)?;
         if mode.is_dry_run() {
-            // The body says so too, but whoever reads the cluster's audit log sees the address alone, and would find deletions.
+            // The body says so too, but a reader of the cluster's audit log sees only the URL, and would take these calls for deletions.
             let address = request.uri().to_string();
             let link = if address.contains('?') { "&" } else { "?" };
             if let Ok(shown) = format!("{address}{link}dryRun=All").parse() {
@@ -182,14 +181,14 @@ impl Target {
         Request::new(DynamicObject::url_path(&served.resource, self.place(served)))
     }
 
-    /// The namespace that a call is made in; none for what belongs to the whole cluster.
+    /// The namespace in which a call is made; `None` for cluster-scoped objects.
     fn place(&self, served: &Served) -> Option<&str> {
         served.is_namespaced.then_some(self.namespace.as_str())
     }
 }
 
-/// The same JSON for a reader of YAML, as which the API server reads what is applied. Texts may hold characters that break lines to YAML,
-/// and would arrive as spaces, and such as it refuses: they are written as escapes.
+/// The same JSON for a YAML parser, with which the API server reads an apply. In texts, YAML turns some characters into line breaks, which
+/// would arrive as spaces, and refuses others. Both are written as escapes.
 fn as_yaml(json: &[u8]) -> Cow<'_, [u8]> {
     let is_special = |c: char| matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
     // JSON is UTF-8, and outside of texts it is ASCII.
@@ -209,7 +208,7 @@ fn as_yaml(json: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(escaped.into_bytes())
 }
 
-/// Not `Client::request`: it would log the whole reply where that can't be parsed.
+/// Not `Client::request`: if the reply can't be parsed, that would log the whole reply.
 fn parse(text: &str) -> Result<Value, kube::Error> {
     serde_json::from_str(text).map_err(kube::Error::SerdeError)
 }

@@ -1,4 +1,4 @@
-//! One write of one object, on exactly the version that was seen: a write that arrives late finds another one, and changes nothing.
+//! One write of one object, on exactly the version that was seen. A write that arrives late finds another version, and changes nothing.
 
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ use crate::deploy::plan::planned::{Deletion, PlannedItem, Release};
 use crate::identity::access::Right;
 use crate::identity::fence::Fence;
 
-/// How often a write is made again because its object changed in between.
+/// How often a write is repeated because its object changed in between.
 pub(crate) const STALE_ATTEMPTS: u32 = 8;
-/// The wait before the first of these; it grows by itself each time.
+/// The wait before the first repetition; it grows each time.
 pub(crate) const STALE_WAIT: Duration = Duration::from_millis(20);
 
-/// How often it is looked whether an object that is created anew is gone, before the whole is tried again later.
+/// How often to check whether an object that is created anew is gone. After that the whole deployment is tried again later.
 const GONE_ATTEMPTS: u32 = 16;
 
 /// What was applied: an object as the API server returned it last.
@@ -35,7 +35,7 @@ pub(crate) struct AppliedObject {
     pub object: Value,
     /// Whether this run wrote it.
     pub is_written: bool,
-    /// Whether a controller reports on it: it did on the object that was there, or on one of its kind in development.
+    /// Whether a controller reports on it: on the existing object, or on one of its kind in development.
     pub is_reported_on: bool,
 }
 
@@ -102,23 +102,23 @@ pub(crate) struct Writer<'a> {
     pub force: bool,
 }
 
-/// What is written, and on what.
+/// The manifest to write, and the object to write it on.
 pub(crate) struct Put<'a> {
     pub key: &'a Key,
     pub served: &'a Served,
     pub body: &'a Value,
-    /// The object as it was seen; `None` for one that was not there.
+    /// The object as it was seen; `None` if it did not exist.
     pub seen: Option<&'a Value>,
     pub force: bool,
 }
 
 impl Writer<'_> {
-    /// Writes an object of the plan, where it changes.
+    /// Writes an object of the plan, if it changes.
     pub async fn write(&self, planned: PlannedItem) -> Result<AppliedObject, Failure> {
         let PlannedItem { item, action, live, handover, .. } = planned;
         let is_reported_on = live.as_ref().is_some_and(crate::cluster::kstatus::is_reported_on);
         let (object, is_written) = match (action, live) {
-            // What an earlier try wrote into it goes with it.
+            // The patch also contains what an earlier attempt wrote into it.
             (PlannedAction::Unchanged, Some(object)) if object::is_being_deleted(&object) => {
                 return Err(Failure::being_deleted(&item.key, &object));
             }
@@ -141,8 +141,8 @@ impl Writer<'_> {
         Ok(AppliedObject { key: item.key, served: item.served, object, is_written, is_reported_on })
     }
 
-    /// Writes the parent of the set, and gives it as it is then. It is the set's own, which the plan made sure of: its fields are taken
-    /// where others set them.
+    /// Writes the parent of the set, and returns it. The plan made sure that it is the set's own, so its fields are taken over if others
+    /// set them.
     pub async fn write_parent(&self, served: &Served, body: &Value, seen: Option<&Value>) -> Result<Value, Failure> {
         let name = object::metadata(body, "name").unwrap_or_default().to_owned();
         let key = Key { group: String::new(), kind: served.resource.kind.clone(), name };
@@ -150,8 +150,8 @@ impl Writer<'_> {
         self.pen.put(&put, |found| Ok(object::label(found, names::APPLYSET_ID) == Some(&self.set.id))).await
     }
 
-    /// Deletes the object that the plan saw. It may have changed since, but not have gone to somebody else. Gives the object where
-    /// finalizers hold it.
+    /// Deletes the object that the plan saw. It may have changed since, but must not have been given to somebody else. Returns the object
+    /// if finalizers hold it.
     pub async fn delete(&self, deletion: &Deletion) -> Result<Option<Value>, Failure> {
         let Deletion { key, served, uid, version, live: _ } = deletion;
         let pen = &self.pen;
@@ -183,7 +183,8 @@ impl Writer<'_> {
         Err(Failure::restless(key))
     }
 
-    /// Gives up what the solution set in an object that it has adopted, and nothing else of it. What is gone, or the set's no more, is done.
+    /// Removes the fields that the solution set in an object that it has adopted, and nothing else. If the object is gone, or no longer the
+    /// set's, there is nothing to do.
     pub async fn release(&self, release: &Release) -> Result<(), Failure> {
         let Release { key, served, live, .. } = release;
         let pen = &self.pen;
@@ -208,8 +209,8 @@ impl Writer<'_> {
         Err(Failure::restless(key))
     }
 
-    /// Whether an object that is there by now, or has changed, is the set's own, or to be adopted as was planned; `Err`, where it may not be
-    /// touched at all.
+    /// Whether an object that exists by now, or has changed, is the set's own, or is to be adopted as planned; `Err` if it may not be
+    /// touched.
     fn is_ours(&self, key: &Key, served: &Served, found: &Value, may_adopt: bool) -> Result<bool, Failure> {
         match self.set.check_owner(key, served, Some(found)) {
             Ok(standing) => Ok(standing == Standing::Own || may_adopt && standing == Standing::Adoptable),
@@ -240,7 +241,7 @@ impl Writer<'_> {
 }
 
 impl Pen<'_> {
-    /// Writes an object on the version that was seen, and on later ones of which `is_ours` says that they are still to be written.
+    /// Writes an object on the version that was seen, and on later versions for which `is_ours` says that the write still applies.
     pub async fn put(&self, put: &Put<'_>, is_ours: impl Fn(&Value) -> Result<bool, Failure>) -> Result<Value, Failure> {
         let Put { key, served, body, seen, force } = *put;
         let mut manifest = body.clone();
@@ -261,14 +262,14 @@ impl Pen<'_> {
             let found = self.get(key, served).await?;
             match (seen, found) {
                 (None, None) => newer = None,
-                // Two creations met. What is there may be another set's, or a person's; our own is gone on with.
+                // Two creations met. The existing object may be another set's, or a person's. If it is our own, go on with it.
                 (None, Some(found)) if is_ours(&found)? => newer = Some(found),
                 (None, Some(_)) => return Err(Failure::changed(key, "was created by somebody else")),
                 (Some(_), None) => return Err(Failure::changed(key, "was deleted")),
                 (Some(then), Some(now)) if object::metadata(then, "uid") != object::metadata(&now, "uid") => {
                     return Err(Failure::changed(key, "was deleted and created again"));
                 }
-                // Labels leave the generation as it is: to take them away, or to set others, is how an object is handed on.
+                // Labels don't change the generation, and an object is handed on by changing its labels.
                 (Some(_), Some(now)) if !is_ours(&now).unwrap_or_default() => {
                     return Err(Failure::changed(key, "was taken over by somebody else"));
                 }
@@ -281,7 +282,7 @@ impl Pen<'_> {
         Err(Failure::restless(key))
     }
 
-    /// Somebody else changed the object, unless it was we, and the reply was lost: then it is as it shall be.
+    /// Somebody else changed the object. Or we did, and the reply was lost: then the object is as it should be.
     async fn found_done(&self, put: &Put<'_>, mut manifest: Value, now: Value) -> Result<Value, Failure> {
         let Put { key, served, force, .. } = *put;
         expect(&mut manifest, Some(&now));
@@ -302,7 +303,7 @@ impl Pen<'_> {
         if self.fence.stands() { Ok(()) } else { Err(Failure::fenced(key)) }
     }
 
-    /// Asked after an object was read and before it is written on the version that was read.
+    /// The check between reading an object and writing it on the version that was read.
     pub async fn still_holds(&self, key: &Key) -> Result<(), Failure> {
         match self.fence.holds().await {
             Ok(true) => Ok(()),
@@ -312,7 +313,7 @@ impl Pen<'_> {
     }
 }
 
-/// Whether nobody has changed what a person writes of an object. Kinds without a spec have no generation that would tell.
+/// Whether nobody has changed what a person writes in an object. Kinds without a spec have no generation that would tell.
 pub(crate) fn is_as_it_was(then: &Value, now: &Value) -> bool {
     match (object::generation(then), object::generation(now)) {
         (None, None) => diff::changed_fields(then, now).is_empty(),

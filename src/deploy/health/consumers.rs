@@ -1,5 +1,5 @@
-//! Claims whose class binds them when the first pod uses them (`volumeBindingMode: WaitForFirstConsumer`): until then nothing is to be
-//! waited for. A solution may bring such a claim for pods that come later, as a `CronJob` does.
+//! Claims that are bound when the first pod uses them (`volumeBindingMode: WaitForFirstConsumer`). Until then there is nothing to wait for.
+//! A solution may bring such a claim for pods that come later, as those of a `CronJob` do.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +11,12 @@ use serde_json::Value;
 use crate::cluster::object::{self, Key};
 use crate::cluster::retry::retrying;
 
-/// The annotation by which the scheduler says which node the first pod of a claim goes to.
+/// The annotation in which the scheduler names the node for the first pod of a claim.
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-/// The most classes that are looked at.
+/// The most classes that are read.
 const MAX_CLASSES: usize = 16;
 
-/// The class of a claim that is not bound, and that no pod was placed for yet.
+/// The class of a claim that is not bound, and for which no pod was scheduled yet.
 pub(crate) fn class_of_unused<'a>(key: &Key, claim: &'a Value) -> Option<&'a str> {
     let is_claim = key.group.is_empty() && key.kind == "PersistentVolumeClaim";
     let text = |pointer: &str| claim.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -25,7 +25,7 @@ pub(crate) fn class_of_unused<'a>(key: &Key, claim: &'a Value) -> Option<&'a str
     Some(text("/spec/storageClassName")).filter(|class| is_unused && !class.is_empty())
 }
 
-/// Those of the classes that bind a claim when the first pod uses it. What can't be read says nothing.
+/// The classes that bind a claim when the first pod uses it. A class that can't be read is left out.
 pub(crate) async fn lazy(reader: &Client, classes: BTreeSet<&str>) -> BTreeSet<String> {
     let api: Api<StorageClass> = Api::all(reader.clone());
     let api = &api;

@@ -1,4 +1,4 @@
-//! Waits for what was applied to come up, with as few calls as that takes.
+//! Waits until applied objects are healthy, with as few calls as possible.
 
 pub mod consumers;
 pub mod pods;
@@ -28,24 +28,24 @@ use crate::deploy::plan::members::Set;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 
-/// How long a custom resource that was just written, and whose status does not say which generation it speaks
-/// of, is given before its old (or absent) status is believed; and anything that was just written before a failure is.
+/// How long to wait after a write before an old (or missing) status of a custom resource counts, if the status does not say which
+/// generation it is about. Failures of anything that was just written also count only after this time.
 const SETTLING: Duration = Duration::from_secs(5);
-/// The most workloads whose pods are looked at.
+/// The most workloads whose pods are read.
 const MAX_WORKLOADS: usize = 16;
-/// The most objects that are looked for after they were deleted.
+/// The most deleted objects that are looked for.
 const MAX_LEAVING: usize = 8;
 /// The most reasons that are named for one workload.
 const MAX_REASONS: usize = 4;
 
-/// How far what was applied has come.
+/// The progress of the applied objects.
 #[derive(Clone, Debug)]
 pub struct HealthReport {
-    /// What is on its way: kind, name, and what it waits for.
+    /// Objects in progress: kind, name, and what they wait for.
     pub pending: Vec<(String, String, String)>,
-    /// What will not get there by itself, one entry an object.
+    /// Objects that will not become healthy by themselves, one entry for each.
     pub failed: Vec<ObjectError>,
-    /// What counts as current and does nothing yet, or not all: one sentence an object.
+    /// Objects that count as current but do nothing yet, or not everything: one sentence for each.
     pub told: Vec<String>,
     of: (Set, Instant),
 }
@@ -62,14 +62,14 @@ impl HealthReport {
     }
 }
 
-/// What was applied and has come up, so that what it replaces may go. It comes from [`Healthy::of`] alone.
+/// Applied objects that are healthy, so that what they replace may be deleted. Only [`Healthy::of`] makes it.
 #[derive(Clone, Debug)]
 pub struct Healthy {
     applied: Arc<Applied>,
 }
 
 impl Healthy {
-    /// What was applied as healthy, where a report on this very run says so.
+    /// The applied objects as healthy, if a report on this very run says so.
     pub fn of(applied: Arc<Applied>, report: &HealthReport) -> Option<Self> {
         let is_its_own = report.of.0 == applied.set && report.of.1 == applied.since;
         (is_its_own && report.is_current()).then_some(Self { applied })
@@ -81,12 +81,11 @@ impl Healthy {
     }
 }
 
-/// Looks at what was applied. Kinds that are in force once they are written, and objects that were current
-/// when they were written or read last, are not read again; the others are read with one list for each kind. The classes of claims that are
-/// not bound are read as `operator`.
+/// Checks the applied objects. Objects of kinds that are in force once written, and objects that were current when last written or read,
+/// are not read again. The others are read with one list for each kind. The classes of unbound claims are read as `operator`.
 ///
 /// # Errors
-/// Where a list fails.
+/// If a list fails.
 pub async fn check(delegate: &DelegateClient, operator: &Client, applied: &Applied) -> Result<HealthReport, kube::Error> {
     let target = Target::new(delegate, &applied.namespace);
     let mut report = HealthReport::new(applied);
@@ -121,7 +120,8 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, applied: &Appli
     Ok(report)
 }
 
-/// What was pruned and is still there, with who holds it. The deployment does not depend on it, so that what can't be read is left out.
+/// Pruned objects that still exist, with who holds them. The deployment does not depend on this, so objects that can't be read are left
+/// out.
 pub async fn leaving(delegate: &DelegateClient, healthy: &Healthy) -> Vec<String> {
     let applied = healthy.applied();
     let target = Target::new(delegate, &applied.namespace);
@@ -136,13 +136,13 @@ pub async fn leaving(delegate: &DelegateClient, healthy: &Healthy) -> Vec<String
     found
 }
 
-/// The rights that looking takes.
+/// The rights that this check needs.
 pub fn rights(delegate: &DelegateClient, applied: &Applied) -> Vec<Right> {
     let target = Target::new(delegate, &applied.namespace);
     unsettled(applied).keys().map(|resource| target.right("list", &resource.0)).collect()
 }
 
-/// A resource that can be a key.
+/// A resource in a form that can be a key.
 #[derive(Clone, PartialEq, Eq)]
 struct Listed(Served);
 
@@ -159,7 +159,7 @@ impl PartialOrd for Listed {
     }
 }
 
-/// What has to be read to be judged, by resource.
+/// What has to be read, by resource.
 fn unsettled(applied: &Applied) -> BTreeMap<Listed, Vec<&AppliedObject>> {
     let mut unsettled: BTreeMap<Listed, Vec<&AppliedObject>> = BTreeMap::new();
     for object in &applied.objects {
@@ -173,17 +173,17 @@ fn unsettled(applied: &Applied) -> BTreeMap<Listed, Vec<&AppliedObject>> {
     unsettled
 }
 
-/// Whether "current" may be the word of a controller that has not seen this run's write yet.
+/// Whether "current" may come from a controller that has not seen this run's write yet.
 fn may_be_believed_too_early(object: &AppliedObject, now: &Value) -> bool {
     object.is_written && object::is_custom(&object.key.group) && !tells_generation(now)
 }
 
-/// Whether nobody reports on an object of a kind that is reported on: its controller has not looked at it.
+/// Whether no controller has reported on the object although its kind is reported on: its controller has not looked at it.
 fn is_overlooked(object: &AppliedObject, now: &Value) -> bool {
     object.is_written && object::is_custom(&object.key.group) && object.is_reported_on && !is_reported_on(now)
 }
 
-/// Whether the cluster deletes an object when it has finished: of such a Job that is gone nothing more is to be seen.
+/// Whether the cluster deletes an object when it has finished: nothing more can be seen of such a Job.
 fn removes_itself(object: &AppliedObject) -> bool {
     object.key.group == "batch"
         && object.key.kind == "Job"
@@ -204,7 +204,7 @@ fn judge(object: &AppliedObject, found: Option<&Value>, elapsed: Duration, repor
         return;
     };
     match assess_as(&key.group, &key.kind, found) {
-        // What is suspended need not be looked at.
+        // A suspended object need not be read.
         Health::Current if paused::told(key, found).is_some() => {}
         Health::Current if is_overlooked(object, found) => {
             pend(key, "its controller, which reports on objects of this kind, has not looked at it yet: see whether it runs", report);
@@ -214,7 +214,7 @@ fn judge(object: &AppliedObject, found: Option<&Value>, elapsed: Duration, repor
         }
         Health::Current => {}
         Health::InProgress(what) => pend(key, &what, report),
-        // What it was said to have failed at before it was written may still stand there.
+        // The failure may be from before the write.
         Health::Failed(why) if object.is_written && elapsed < SETTLING => pend(key, &why, report),
         Health::Failed(why) => report.failed.push(errors::failure(key, "Unhealthy", &format!("{key}: {why}"))),
     }
@@ -224,7 +224,7 @@ fn pend(key: &Key, what: &str, report: &mut HealthReport) {
     report.pending.push((key.kind.clone(), key.name.clone(), errors::bounded(what, 512)));
 }
 
-/// For the time-out: what is not current, with what its pods say where the delegate may list pods.
+/// For the time-out: what is not current, and what its pods say if the delegate may list pods.
 ///
 /// One list for each workload that is not current, at most 16 of them. What can't be read is left out.
 pub async fn reasons(delegate: &DelegateClient, applied: &Applied, report: &HealthReport) -> Vec<ObjectError> {

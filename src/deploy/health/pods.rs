@@ -1,4 +1,4 @@
-//! Why the pods of a workload don't come up, from the pods themselves: what a person would look for first.
+//! Why the pods of a workload don't start, from the pods themselves: what a person would look for first.
 
 use std::collections::BTreeSet;
 
@@ -10,16 +10,16 @@ use serde_json::Value;
 use crate::cluster::kstatus::{conditions, text};
 use crate::cluster::object;
 
-/// A workload's `spec.selector` as the text that a list takes; `None` where it would pick nothing or everything.
+/// A workload's `spec.selector` as a list expects it; `None` if it would match nothing or everything.
 pub fn selector(workload: &Value) -> Option<String> {
     let selector = LabelSelector::deserialize(workload.pointer("/spec/selector")?).ok()?;
     let selector = Selector::try_from(selector).ok()?;
     (!selector.selects_all()).then(|| selector.to_string())
 }
 
-/// What keeps these pods from being ready, each thing once, with the first pod that says so.
+/// Why these pods are not ready; each reason once, with the first pod that has it.
 ///
-/// What containers print, also as their last words, is left out: it may hold anything.
+/// The output of containers, including their last words, is left out: it may contain anything.
 pub fn reasons(pods: &[Value]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut reasons = Vec::new();
@@ -34,7 +34,7 @@ pub fn reasons(pods: &[Value]) -> Vec<String> {
     reasons
 }
 
-/// Each reason, with what makes two of them the same.
+/// Each reason, with a key by which equal ones are recognized.
 fn of_pod(pod: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for condition in conditions(pod).filter(|c| text(c, "type") == "PodScheduled" && text(c, "status") == "False") {

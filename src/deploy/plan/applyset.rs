@@ -1,8 +1,7 @@
-//! The `ApplySet` standard (KEP-3659): which objects a solution put into a namespace, kept in the cluster
-//! itself, so that what an earlier (or half-failed) version left is found again by anybody.
+//! The `ApplySet` standard (KEP-3659): which objects a solution put into a namespace. The record is in the cluster itself, so anybody can
+//! find what an earlier (or half-failed) version left.
 //!
-//! Every object carries the label `applyset.kubernetes.io/part-of`; one parent, a `ConfigMap`, names the set
-//! and the kinds to look for.
+//! Every object carries the label `applyset.kubernetes.io/part-of`. One parent, a `ConfigMap`, names the set and the kinds to look for.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +15,7 @@ use crate::api::names;
 use crate::api::reference::GroupKind as Kind;
 use crate::cluster::object;
 
-/// The tool in charge, as `<name>/<version>`: tools leave the sets of others alone.
+/// The tool in charge, as `<name>/<version>`. Tools don't touch the sets of other tools.
 pub const TOOLING: &str = "pilotage/v1";
 
 /// The id of the set of `solution` in `namespace`, by the rule of the standard:
@@ -30,7 +29,7 @@ fn id_of_parent(name: &str, namespace: &str, kind: &str, group: &str) -> String 
     format!("applyset-{}-v1", URL_SAFE_NO_PAD.encode(hash))
 }
 
-/// A kind without its version, in the order that the standard writes kinds in.
+/// A kind without its version. The order is the one in which the standard writes kinds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupKind {
     /// The API group; empty for the core group.
@@ -88,7 +87,7 @@ pub fn kinds_of(parent: &Value) -> BTreeSet<GroupKind> {
     object::annotation(parent, names::APPLYSET_GROUP_KINDS).unwrap_or_default().split(',').filter_map(GroupKind::parse).collect()
 }
 
-/// Whose set the parent's name is taken by, where it is not the set with this id and of this tool.
+/// Who owns the parent, if it is not the set with this id and of this tool.
 pub fn taken_by(parent: &Value, id: &str) -> Option<String> {
     let tooling = object::annotation(parent, names::APPLYSET_TOOLING);
     let is_ours = tooling.is_some_and(|tool| tool.split('/').next() == TOOLING.split('/').next());

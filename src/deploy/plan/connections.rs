@@ -1,5 +1,5 @@
-//! What the target offers: a solution uses only those Secrets and `ServiceAccounts` of the target that their owner labelled for it.
-//! Otherwise a maker could mount, or run as, what the target never meant to give.
+//! What the target offers: a solution may use only Secrets and `ServiceAccounts` of the target that their owner labelled for it. Otherwise
+//! a maker could mount, or run as, what the target never meant to give.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,17 +22,17 @@ use crate::deploy::plan::rbac_changes::shown;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 
-/// What is neither offered nor, perhaps, there: one word for both, as a maker is not told which Secrets a target has.
+/// The reason for what is not offered or does not exist. There is one word for both, so that makers don't learn which Secrets a target has.
 pub const NOT_OFFERED: &str = "NotOffered";
-/// How many are looked at once.
+/// How many objects are read at the same time.
 const CONCURRENCY: usize = 8;
 
-/// What objects use of the target's and do not bring along.
+/// What objects use of the target and do not bring with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Uses {
-    /// What is known to be used: the first object that does, and whether all can do without.
+    /// What is surely used: the first object that uses it, and whether all can do without it.
     named: BTreeMap<(Referred, String), (String, bool)>,
-    /// What is perhaps used, in words, by the object that does.
+    /// What may be used, in words, by the object that may use it.
     possible: BTreeMap<Key, BTreeSet<String>>,
 }
 
@@ -70,7 +70,7 @@ impl Uses {
         uses
     }
 
-    /// The same with the Secrets that connection references were given, each with the reference's name.
+    /// The same, with the Secrets that connection references were given, each with the reference's name.
     #[must_use]
     pub fn connected(mut self, connected: &BTreeMap<String, String>) -> Self {
         for (secret, reference) in connected {
@@ -83,7 +83,7 @@ impl Uses {
         self
     }
 
-    /// What is used beyond what was looked at: other names, and such as were thought to be optional.
+    /// What is used in addition to what was read: other names, and references that were thought to be optional.
     #[must_use]
     pub fn beyond(mut self, known: &Self) -> Self {
         self.named.retain(|used, (_, optional)| known.named.get(used).is_none_or(|(_, was_optional)| *was_optional && !*optional));
@@ -95,14 +95,14 @@ impl Uses {
         self
     }
 
-    /// Whether it is used, and known to be.
+    /// Whether it is surely used.
     pub fn has(&self, kind: &str, name: &str) -> bool {
         [Referred::Secret, Referred::ServiceAccount]
             .into_iter()
             .any(|referred| referred.kind() == kind && self.named.contains_key(&(referred, name.to_owned())))
     }
 
-    /// Tells of what only looks like a reference, and of what is somebody's in another namespace: the approver is to know.
+    /// Reports to the approver what only looks like a reference, and what belongs to somebody in another namespace.
     pub fn told(&self) -> Vec<PlanResult> {
         let said = |(key, said): (&Key, &BTreeSet<String>)| {
             let head = format!(
@@ -122,7 +122,7 @@ fn plural(referred: Referred) -> &'static str {
     }
 }
 
-/// What a delegate needs to see, of each thing that the objects use in `namespace`, whether it is offered.
+/// What a delegate needs to check, for everything that the objects use in `namespace`, whether it is offered.
 pub fn rights(namespace: &str, objects: &[Value]) -> Vec<Right> {
     Uses::of(namespace, objects).named.keys().map(|(referred, name)| right(namespace, *referred, name)).collect()
 }
@@ -131,33 +131,33 @@ fn right(namespace: &str, referred: Referred, name: &str) -> Right {
     Right::on("get", "", plural(referred), namespace).named(name)
 }
 
-/// What was found of what a solution uses in the target.
+/// The result of checking what a solution uses in the target.
 #[derive(Debug, Default)]
 pub struct Offers {
-    /// What is offered, and what will be used as soon as it is there.
+    /// What is offered, and what will be used as soon as it exists.
     pub used: Vec<AccessedObject>,
-    /// What of it is not there: objects can do without, and use it from when somebody makes it.
+    /// The missing part of it: objects can do without it, and use it as soon as somebody creates it.
     pub awaited: Vec<AccessedObject>,
-    /// What is missing or not offered, one entry each.
+    /// What is missing or not offered, one entry for each.
     pub refused: Vec<PlanResult>,
-    /// What the delegate would need to look.
+    /// The rights that the delegate would need to look.
     pub rights: Vec<Right>,
 }
 
-/// What one look found.
+/// The result of one look-up.
 enum Found {
     Offered,
     NotOffered,
     Absent,
     Unseen,
-    /// No object can have that name, and nothing was asked.
+    /// No object can have that name, so no call was made.
     NoName,
 }
 
-/// Looks, as the delegate, at every Secret and `ServiceAccount` of `namespace` that is used. Only metadata is read.
+/// Reads, as the delegate, every Secret and `ServiceAccount` of `namespace` that is used. Only metadata is read.
 ///
 /// # Errors
-/// Where the API server can't be asked.
+/// If the API server can't be asked.
 pub async fn check(delegate: &DelegateClient, namespace: &str, uses: &Uses) -> Result<Offers, kube::Error> {
     let looked: Vec<_> = stream::iter(uses.named.clone())
         .map(|((referred, name), (user, optional))| async move {
@@ -176,7 +176,8 @@ pub async fn check(delegate: &DelegateClient, namespace: &str, uses: &Uses) -> R
         let accessed = || AccessedObject { kind: referred.kind().to_owned(), name: name.clone(), used_by: user.clone() };
         match found? {
             Found::Offered => offers.used.push(accessed()),
-            // Refused to whom it is there for, and told to whom it is not yet: charts name many that a target never has.
+            // An optional reference to an existing object that is not offered is refused. One to a missing object is only reported: charts
+            // name many that a target never has.
             Found::Absent if optional => {
                 offers.used.push(accessed());
                 offers.awaited.push(accessed());
@@ -203,7 +204,7 @@ where
     }
 }
 
-/// Why it can't be used. That it is there is not told.
+/// Why it can't be used. The message doesn't say whether it exists.
 fn refusal(namespace: &str, referred: Referred, name: &str, user: &str) -> PlanResult {
     let (kind, plural) = (referred.kind(), plural(referred));
     let or = match referred {
@@ -235,7 +236,7 @@ impl Offers {
         self.rights.extend(others.rights);
     }
 
-    /// Tells of what will be used as soon as somebody makes it.
+    /// Reports what will be used as soon as somebody creates it.
     pub fn told(&self, solution: &str) -> Vec<PlanResult> {
         let said = |one: &AccessedObject| format!("{} {} ({})", one.kind, one.name, one.used_by);
         let key = Key { group: String::new(), kind: "Solution".into(), name: solution.to_owned() };

@@ -1,9 +1,9 @@
-//! What a manifest means, whatever was there before: the object as it would be if it were created anew, but for fields that others own.
+//! What a manifest means, whatever existed before: the object as it would be if it were created anew, except for fields that others own.
 //!
-//! An apply on the server's side keeps what nobody owns, such as the defaults of a former version, and fills in again what is given up
-//! from its twin. So what is meant is told to the server as a dry run of a merge patch, which fills in the defaults of what it has not,
-//! and compared with what the apply would leave. Where the two differ, the fields that are left behind are handed over to Pilotage before
-//! the apply, which then takes them away.
+//! Server-side apply keeps fields that nobody owns, such as the defaults of an earlier version. It also restores a removed field from a
+//! field that duplicates it. To find out what is meant, the server gets a dry run of a merge patch and fills in the missing defaults. The
+//! result is compared with what the apply would leave. Where they differ, the leftover fields are handed over to Pilotage before the apply,
+//! and the apply then removes them.
 
 use serde_json::{Map, Value};
 
@@ -13,30 +13,30 @@ use crate::cluster::fields_v1::{FieldSet, of_document, pick};
 use crate::cluster::managed_fields::{self, Ownership, identity, keys_of, place};
 use crate::cluster::object;
 
-/// What is not content.
+/// Fields that are not content.
 const ENVELOPE: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 /// Maps of the metadata that people write.
 const WRITTEN_METADATA: [&str; 2] = ["labels", "annotations"];
-/// Kinds whose objects the server completes with what is chosen for each, and of which next to nothing can be changed: what they were
-/// created with stays right.
+/// Kinds that the server completes with values chosen for each object, and that are mostly immutable. The values from their creation stay
+/// right.
 const FROZEN: [(&str, &str); 4] = [("", "Pod"), ("", "PersistentVolumeClaim"), ("", "PersistentVolume"), ("batch", "Job")];
 
-/// What is to be handed over before an apply, in the form of `fieldsV1`.
+/// What must be handed over before an apply, in the form of `fieldsV1`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Handover {
-    /// The fields that nobody shall own after it, and that are taken away by it.
+    /// The fields that nobody will own after the handover, so that the apply removes them.
     pub takes: Value,
     /// Those among them that others own.
     pub drops: Value,
 }
 
 impl Handover {
-    /// Whether there is anything.
+    /// Whether there is anything to hand over.
     pub fn is_empty(&self) -> bool {
         self.takes.as_object().is_none_or(Map::is_empty)
     }
 
-    /// The managed fields of the object as they are after it. `None` where there is nothing to hand over.
+    /// The managed fields of the object after the handover. `None` if there is nothing to hand over.
     pub fn managed_fields(&self, live: &Value, api_version: &str) -> Option<Value> {
         if self.is_empty() {
             return None;
@@ -60,12 +60,12 @@ impl Handover {
     }
 }
 
-/// Whether objects of a kind are looked at.
+/// Whether objects of a kind are checked.
 pub(crate) fn is_changeable(manifest: &Value) -> bool {
     !FROZEN.contains(&(object::group(manifest), object::kind(manifest)))
 }
 
-/// What the server chose for an object when it was created, and would not choose again: that of others, as far as it is not ours.
+/// Values that the server chose when the object was created and would not choose again. They count as others', unless they are ours.
 pub(crate) fn assigned_at_creation(manifest: &Value) -> Value {
     let names: &[&str] = match (object::group(manifest), object::kind(manifest)) {
         ("", "Service") => &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"],
@@ -76,7 +76,7 @@ pub(crate) fn assigned_at_creation(manifest: &Value) -> Value {
     serde_json::json!({"f:spec": fields})
 }
 
-/// Whether something that the manifest gives up is still there after the apply, although nobody else owns it.
+/// Whether a field that the manifest no longer has is still there after the apply, although nobody else owns it.
 pub(crate) fn gives_up(owned: &Ownership, manifest: &Value, would_be: &Value) -> bool {
     owned.ours.names().filter(|name| !ENVELOPE.contains(name)).any(|name| {
         let foreign = owned.foreign().and_then(|f| f.field(name));
@@ -106,7 +106,7 @@ fn given_up(ours: &FieldSet, manifest: Option<&Value>, would_be: Option<&Value>,
     of_fields || of_items()
 }
 
-/// Whether something is left after the apply that neither the manifest sets, nor anybody owns, nor the server is known to fill in.
+/// Whether a field is left after the apply that the manifest doesn't set, that nobody owns, and that is not a known default of the server.
 pub(crate) fn leaves_behind(owned: &Ownership, manifest: &Value, would_be: &Value) -> bool {
     let mut rest = would_be.clone();
     let declared = of_document(manifest, would_be, Some(&owned.known));
@@ -144,7 +144,7 @@ fn left(rest: &Value, manifest: Option<&Value>, foreign: Option<&FieldSet>, know
     }
 }
 
-/// What is meant, as a merge patch on the object that is there.
+/// What is meant, as a merge patch on the existing object.
 pub(crate) fn meant(owned: &Ownership, manifest: &Value, live: &Value) -> Value {
     let mut patch = Map::new();
     let names = content(live).chain(content(manifest)).map(|(name, _)| name.clone());
@@ -179,7 +179,7 @@ pub(crate) fn meant(owned: &Ownership, manifest: &Value, live: &Value) -> Value 
     Value::Object(patch)
 }
 
-/// The manifest's value with what others own of the one that is there.
+/// The manifest's value, with the parts of the existing value that others own.
 fn overlaid(manifest: Option<&Value>, live: Option<&Value>, foreign: Option<&FieldSet>, known: Option<&FieldSet>) -> Option<Value> {
     let (Some(live), Some(foreign)) = (live, foreign) else { return manifest.cloned() };
     let Some(manifest) = manifest else { return pick(live, foreign, None) };
@@ -226,7 +226,7 @@ fn overlaid(manifest: Option<&Value>, live: Option<&Value>, foreign: Option<&Fie
     }
 }
 
-/// What changes `here` into `wanted` as a merge patch; `None` where nothing is to be changed.
+/// The merge patch that changes `here` into `wanted`; `None` if nothing changes.
 fn merge_patch(here: Option<&Value>, wanted: Option<&Value>) -> Option<Value> {
     match (here, wanted) {
         (Some(Value::Object(here)), Some(Value::Object(wanted))) => {
@@ -241,7 +241,7 @@ fn merge_patch(here: Option<&Value>, wanted: Option<&Value>) -> Option<Value> {
     }
 }
 
-/// The fields that stand in `base` otherwise than they are meant to, and that no apply of the manifest would change.
+/// The fields of `base` that differ from what is meant, and that no apply of the manifest would change.
 pub(crate) fn left_behind(owned: &Ownership, manifest: &Value, base: &Value, meant: &Value, drops: Value) -> Handover {
     let mut takes = Map::new();
     for (name, value) in content(base) {
@@ -297,8 +297,8 @@ fn taken(
     Some(Value::Object(found))
 }
 
-/// What of the fields that are to be taken would be as it is if the object were created anew, as `created` was in a dry run: what a policy
-/// that looks at creations alone has put there. In the form of `fieldsV1`; nothing where there is none.
+/// The fields to be taken that would have the same value if the object were created anew, as `created` was in a dry run: a policy for
+/// creations has set them. In the form of `fieldsV1`; `None` if there are none.
 pub(crate) fn as_at_creation(takes: &Value, base: &Value, created: &Value) -> Option<Value> {
     let takes = takes.as_object()?;
     let children = || takes.iter().filter(|(key, _)| *key != ".");
@@ -319,7 +319,7 @@ pub(crate) fn as_at_creation(takes: &Value, base: &Value, created: &Value) -> Op
     (!found.is_empty()).then_some(Value::Object(found))
 }
 
-/// The manifest under a name that no object has, to see what it would be if it were created.
+/// The manifest under a name that no object has, to find out what would be created.
 pub(crate) fn under_another_name(manifest: &Value, live: &Value) -> Value {
     let uid = object::metadata(live, "uid").unwrap_or_default().chars().filter(char::is_ascii_alphanumeric).take(12);
     let mut other = manifest.clone();
@@ -327,8 +327,8 @@ pub(crate) fn under_another_name(manifest: &Value, live: &Value) -> Value {
     other
 }
 
-/// Items of lists that somebody made of ours by changing what tells them apart: a port 80 that became 83. Where the manifest's item is not
-/// there, and another that is like it stands in its place, in the form of `fieldsV1`.
+/// List items that were ours until somebody changed their key, such as a port 80 that became 83: the manifest's item is missing, and a
+/// similar one has its place. In the form of `fieldsV1`.
 pub(crate) fn drifted(owned: &Ownership, manifest: &Value, live: &Value) -> Value {
     let mut found = Map::new();
     for (name, wanted) in content(manifest) {
@@ -370,8 +370,8 @@ fn drifted_in(wanted: &Value, here: &Value, foreign: Option<&FieldSet>, known: O
     (!found.is_empty()).then_some(Value::Object(found))
 }
 
-/// Whether an item is one that was ours, under other keys. What is told apart by a name alone may be an addition: only containers are
-/// recognised, by their image.
+/// Whether an item was ours under another key. An item that is identified by a name alone may be an addition. So only containers are
+/// recognized, by their image.
 fn is_like(wanted: &Value, here: &Value, keys: &[String]) -> bool {
     if keys == ["name"] {
         let image = |item: &Value| item.get("image").and_then(Value::as_str).map(|image| without_tag(image).to_owned());
@@ -395,7 +395,7 @@ fn content(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
     object.as_object().into_iter().flatten().filter(|(name, _)| !ENVELOPE.contains(&name.as_str()))
 }
 
-/// The server writes neither null nor empty maps in the same way at all places.
+/// The server is not consistent in writing null and empty maps.
 fn is_absent(value: &Value) -> bool {
     value.is_null() || value.as_object().is_some_and(Map::is_empty)
 }

@@ -1,4 +1,4 @@
-//! Bindings of the target that wait for an account: whoever brings a `ServiceAccount` of that name gets what they give.
+//! Bindings of the target to a `ServiceAccount` that does not exist. Whoever creates one of that name gets their rights.
 
 use std::collections::BTreeSet;
 
@@ -19,15 +19,15 @@ use crate::identity::delegate::DelegateClient;
 
 /// The API group of bindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
-/// The most bindings that are asked for at once.
+/// The most bindings that are read.
 const PAGE: u32 = 500;
 
-/// What it takes to see the bindings of a namespace, and those of its whole cluster.
+/// What is needed to list the bindings of a namespace, and those of its whole cluster.
 pub fn rights(namespace: &str) -> [Right; 2] {
     [Right::on("list", RBAC, "rolebindings", namespace), Right::on("list", RBAC, "clusterrolebindings", "").everywhere()]
 }
 
-/// A binding, reduced to what is asked of it.
+/// A binding, reduced to what is needed here.
 struct Bound {
     key: Key,
     role: String,
@@ -39,11 +39,11 @@ fn bound(kind: &str, name: String, role: &RoleRef, subjects: Option<Vec<Subject>
     Bound { key, role: format!("{} {}", role.kind, shown(&role.name)), subjects: subjects.unwrap_or_default() }
 }
 
-/// What bindings of the target give to accounts of these names, as the delegate sees them: `may_list` says which of the two kinds it may
-/// list. `is_own` tells the solution's own bindings, which the plan tells anyway.
+/// What bindings of the target grant to accounts of these names, as the delegate sees them: `may_list` says which of the two kinds it may
+/// list. `is_own` marks the solution's own bindings, which the plan reports anyway.
 ///
 /// # Errors
-/// Where the API server can't be asked.
+/// If the API server can't be asked.
 pub async fn look(
     delegate: &DelegateClient,
     namespace: &str,
@@ -85,7 +85,7 @@ where
     }
 }
 
-/// What the bindings give to an account of this name.
+/// What the bindings grant to an account of this name.
 fn waits_for(namespace: &str, account: &str, bindings: &[Bound]) -> Vec<PlanResult> {
     let username = service_account_username(namespace, account);
     let is_it = |subject: &Subject| match subject.kind.as_str() {
@@ -105,7 +105,7 @@ fn waits_for(namespace: &str, account: &str, bindings: &[Bound]) -> Vec<PlanResu
     said.into_iter().map(result).collect()
 }
 
-/// What could not be looked at.
+/// What could not be checked.
 fn unseen(delegate: &str, namespace: &str, accounts: &BTreeSet<String>, may_list: [bool; 2]) -> Option<PlanResult> {
     let what = match may_list {
         [true, true] => return None,

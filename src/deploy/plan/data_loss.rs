@@ -1,7 +1,7 @@
-//! What a plan takes data away with. Some of it stands in no line of a plan, as the cluster deletes it with something else: the claims of a
-//! `StatefulSet`, and what the controller of a custom resource keeps for it.
+//! Data that a plan deletes. A plan has no line for some of it, because the cluster deletes it together with something else: the claims of
+//! a `StatefulSet`, and what the controller of a custom resource keeps for it.
 //!
-//! Whether the data on a volume outlives its claim is said by the volume, which belongs to the cluster and is not read: it counts as lost.
+//! The volume says whether its data outlives the claim. Volumes are cluster-scoped and not read, so their data counts as lost.
 
 use serde_json::Value;
 
@@ -10,12 +10,12 @@ use crate::cluster::errors::{self, first_few};
 use crate::cluster::object::{self, Key};
 use crate::deploy::plan::planned::{Deletion, Planned, PlannedItem};
 
-/// Why a result of a plan says it.
+/// The reason of such a result in a plan.
 const REASON: &str = "DeletesData";
 /// The most objects that results name.
 const NAMED: usize = 16;
 
-/// What loses data, one result an object; the claims first that are objects of the solution.
+/// What loses data, one result for each object. Claims that are objects of the solution come first.
 pub(crate) fn of(planned: &Planned) -> Vec<PlanResult> {
     let mut lost: Vec<(&Key, String)> = lost(planned).collect();
     lost.sort_by_key(|(key, _)| !is_claim(key));
@@ -28,7 +28,7 @@ pub(crate) fn of(planned: &Planned) -> Vec<PlanResult> {
     results
 }
 
-/// The objects that data goes with.
+/// The objects with which data is deleted.
 pub(crate) fn keys(planned: &Planned) -> impl Iterator<Item = &Key> {
     lost(planned).map(|(key, _)| key)
 }
@@ -48,7 +48,7 @@ fn changing(planned: &PlannedItem) -> Option<String> {
     }
 }
 
-/// What goes with an object that is deleted.
+/// What is deleted together with an object.
 fn going(key: &Key, live: &Value, does: &str) -> Option<String> {
     if is_claim(key) {
         return Some(format!("{does} {key}, with the data on its volume unless that is retained (persistentVolumeReclaimPolicy: Retain)"));
@@ -71,7 +71,7 @@ fn going(key: &Key, live: &Value, does: &str) -> Option<String> {
     })
 }
 
-/// The claims of the pods that a `StatefulSet` shall have no more.
+/// The claims of the pods that a `StatefulSet` will no longer have.
 fn scaled_down(key: &Key, live: &Value, outcome: &Value) -> Option<String> {
     if retention(outcome, "whenScaled") != "Delete" {
         return None;
@@ -89,7 +89,7 @@ fn scaled_down(key: &Key, live: &Value, outcome: &Value) -> Option<String> {
 fn claims(key: &Key, set: &Value, pods: std::ops::Range<u64>) -> Vec<String> {
     let templates = set.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let first = set.pointer("/spec/ordinals/start").and_then(Value::as_u64).unwrap_or(0);
-    // Only as many as a sentence names, and their number: a field may say anything.
+    // Only as many as a sentence names, and their number: the field may have any value.
     let pods = pods.start..pods.end.min(pods.start.saturating_add(1000));
     let of_pod =
         |pod: u64| templates.iter().map(move |template| format!("{}-{}-{}", object::name(template), key.name, first.saturating_add(pod)));

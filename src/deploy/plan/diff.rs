@@ -1,4 +1,4 @@
-//! What a dry run would change, as pointers to fields, and the values there before and after.
+//! What a dry run would change: pointers to fields, and their values before and after.
 
 use serde_json::Value;
 
@@ -7,11 +7,11 @@ use crate::api::plan::{MAX_FIELDS, MAX_POINTER};
 /// A field that changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// Where, as a JSON pointer.
+    /// The field, as a JSON pointer.
     pub field: String,
-    /// What is there now; null for nothing. Where the pointer was cut back, null too.
+    /// The current value; null if there is none, and also if the pointer was cut.
     pub old: Value,
-    /// What will be there.
+    /// The future value.
     pub new: Value,
 }
 
@@ -22,9 +22,9 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// The fields that differ between the object as it is and as a dry run would leave it, as JSON pointers.
 ///
-/// What the server and controllers keep is left out: `status`, managed fields, versions, times, the
-/// deployment controller's revision. At most [`MAX_FIELDS`] pointers of at most [`MAX_POINTER`] characters;
-/// a longer one is cut back to the parent that fits. None means that applying would change nothing.
+/// Fields that the server and controllers maintain are left out: `status`, managed fields, versions, times, the deployment controller's
+/// revision. At most [`MAX_FIELDS`] pointers of at most [`MAX_POINTER`] characters; a longer one is cut back to the parent that fits. An
+/// empty result means that applying would change nothing.
 pub fn changed_fields(live: &Value, dry_run: &Value) -> Vec<String> {
     changes(live, dry_run).into_iter().map(|change| change.field).collect()
 }

@@ -1,4 +1,4 @@
-//! Objects that a dry run refuses only because another object of the same bundle is not there yet.
+//! Objects that a dry run refuses only because another object of the same bundle doesn't exist yet.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cluster::errors::{self, Cause};
 use crate::cluster::object::{Item, Key};
 
-/// What a bundle brings that others of its objects are checked against by the API server.
+/// Objects of a bundle that the API server checks others of its objects against.
 pub(crate) struct Provided {
     roles: BTreeSet<(String, String)>,
     service_accounts: BTreeSet<String>,
@@ -31,11 +31,11 @@ impl Provided {
         provided
     }
 
-    /// Whether the refusal will not come again once the bundle's other objects are applied, which comes first.
+    /// Whether the refusal will disappear once the bundle's other objects are applied. They are applied first.
     ///
-    /// A binding is checked against its role, so that a dry run of both together can't find it. The role's
-    /// own dry run proves that the delegate holds what it grants, and who holds that may bind it: in the namespace, or everywhere. A Pod is
-    /// checked against its `ServiceAccount` and its `PriorityClass`.
+    /// A binding is checked against its role, so in a dry run of both the role is not found. The role's own dry run proves that the
+    /// delegate holds what it grants, and whoever holds that may bind it: in the namespace, or everywhere. A Pod is checked against its
+    /// `ServiceAccount` and its `PriorityClass`.
     pub fn will_satisfy(&self, item: &Item, error: &kube::Error) -> bool {
         let named = |pointer: &str| item.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         match (item.key.group.as_str(), item.key.kind.as_str(), errors::classify(error)) {

@@ -1,5 +1,5 @@
-//! What an object opens, or reaches, beyond the solution itself: pods that get out of their containers, traffic that is taken or let
-//! through, roles of a cloud, and controllers that act on other people's workloads. An approver who only reads "1 to create" sees none.
+//! What an object opens or reaches beyond the solution: pods that can leave their containers, traffic that is taken or allowed, cloud
+//! roles, and controllers that act on other people's workloads. An approver who only reads "1 to create" would see none of this.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::cluster::object;
 use crate::cluster::references;
 use crate::deploy::plan::rbac_changes::shown;
 
-/// What is told of an object, the most severe first.
+/// A finding about an object. The most severe one comes first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exposure {
     /// Why, in one word.
@@ -19,27 +19,27 @@ pub struct Exposure {
     pub said: String,
 }
 
-/// The sorts of exposure.
+/// The kinds of exposure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
-    /// Pods are not shut into their containers.
+    /// Pods that are not confined to their containers.
     RunsPrivileged,
-    /// An account, or pods, act as somebody in a cloud.
+    /// An account, or pods, with an identity in a cloud.
     CloudRole,
-    /// Controllers run what an annotation says.
+    /// Controllers that execute the content of an annotation.
     Snippet,
-    /// Traffic of others is taken, or led elsewhere.
+    /// Traffic of others that is taken or redirected.
     TakesTraffic,
-    /// More may connect than before.
+    /// More clients can connect than before.
     OpensNetwork,
-    /// Workloads of others are scaled, protected, or selected.
+    /// Other people's workloads that are scaled, protected, or selected.
     ReachesOthers,
-    /// A volume that is there already is asked for by its name.
+    /// A claim that names an existing volume.
     BindsVolume,
 }
 
 impl What {
-    /// The word.
+    /// The reason in a plan's results.
     pub fn reason(self) -> String {
         format!("{self:?}")
     }
@@ -96,7 +96,7 @@ pub fn of(object: &Value, own: &[&Value]) -> BTreeSet<Exposure> {
     found
 }
 
-/// In which ways the containers of a pod are no walls.
+/// How the containers of a pod can reach beyond themselves.
 fn privileges(pod: &Value) -> Vec<String> {
     let mut ways = Vec::new();
     for (field, said) in [("hostNetwork", "the node's network"), ("hostPID", "the node's processes"), ("hostIPC", "the node's memory")] {
@@ -144,7 +144,7 @@ fn privileges(pod: &Value) -> Vec<String> {
     ways
 }
 
-/// For whom pods get tokens of their account, other than the API server.
+/// Services other than the API server for which pods get tokens of their account.
 fn tokens(pod: &Value) -> Vec<String> {
     let sources = list(pod, "volumes").flat_map(|volume| list_at(volume, "/projected/sources"));
     sources
@@ -198,7 +198,7 @@ fn policy(object: &Value, own: &[&Value], add: &mut impl FnMut(What, String)) {
     selects(object, "/spec/podSelector", own, "says who may connect, for others", add);
 }
 
-/// Whether a peer of a rule is anybody.
+/// Whether a peer of a rule means anybody.
 fn is_everybody(peer: &Value) -> bool {
     let is_empty = |field: &str| peer.get(field).is_some_and(|selector| selector.as_object().is_some_and(Map::is_empty));
     matches!(text(peer, "/ipBlock/cidr"), "0.0.0.0/0" | "::/0") && list_at(peer, "/ipBlock/except").next().is_none()
@@ -217,7 +217,7 @@ fn snippets(object: &Value, add: &mut impl FnMut(What, String)) {
     }
 }
 
-/// What acts on a workload by name, where that is not the solution's.
+/// Objects that act on a workload by name, if the workload is not the solution's.
 fn aims(object: &Value, place: &str, own: &[&Value], add: &mut impl FnMut(What, String)) {
     let Some(target) = object.pointer(place) else { return };
     let field = |name: &str| target.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -231,17 +231,17 @@ fn aims(object: &Value, place: &str, own: &[&Value], add: &mut impl FnMut(What, 
     }
 }
 
-/// What acts on pods by their labels, where others have them too.
+/// Objects that act on pods by labels that other pods have too.
 fn selects(object: &Value, place: &str, own: &[&Value], does: &str, add: &mut impl FnMut(What, String)) {
     let selector = object.pointer(place);
     let labels = selector.and_then(|s| s.get("matchLabels")).and_then(Value::as_object).cloned().unwrap_or_default();
-    // What expressions pick is not known here.
+    // Which pods the expressions match is not known here.
     if labels.is_empty() || !own_pods(own).any(|pod| matches(&labels, pod)) {
         add(What::ReachesOthers, format!("{does}: pods {}", whom(selector)));
     }
 }
 
-/// Whom a selector means, in words.
+/// The pods that a selector matches, in words.
 fn whom(selector: Option<&Value>) -> String {
     let labels = selector.and_then(|s| s.get("matchLabels")).and_then(Value::as_object).filter(|labels| !labels.is_empty());
     let has_more = selector.is_some_and(|s| list(s, "matchExpressions").next().is_some());
@@ -261,7 +261,7 @@ fn matches(selector: &Map<String, Value>, labels: &Map<String, Value>) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// The labels of the pods that the solution's own objects make. What a custom resource makes has labels that are not known here.
+/// The labels of the pods that the solution's own objects make. The labels of pods that custom resources make are not known here.
 fn own_pods<'a>(own: &'a [&'a Value]) -> impl Iterator<Item = &'a Map<String, Value>> {
     let places = ["/spec/template/metadata/labels", "/spec/jobTemplate/spec/template/metadata/labels"];
     own.iter().flat_map(move |object| {

@@ -1,5 +1,5 @@
-//! What speaks against a plan, collected over all objects: a person who has to grant rights or correct
-//! manifests wants to do it once.
+//! Everything that prevents a plan, collected over all objects. So a person who has to grant rights or correct manifests can do it in one
+//! round.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::cluster::errors::{self, Cause};
 use crate::cluster::object::Key;
 use crate::identity::access::Right;
 
-/// A plan could not be made.
+/// Why a plan could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// The delegate lacks rights in the target, or the operator may not act as the delegate there.
@@ -16,18 +16,18 @@ pub enum PlanError {
     MissingRights {
         /// The delegate's user name.
         delegate: String,
-        /// What the delegate needs, over all objects. Where it holds them already, it is the operator that
-        /// may not act as the delegate. `create` is named for objects that are not known to exist.
+        /// What the delegate needs, over all objects. If it holds these rights already, the operator may not act as the delegate. `create`
+        /// is included for objects that are not known to exist.
         rights: Vec<Right>,
-        /// The API server's first refusal, as it came.
+        /// The API server's first refusal, unchanged.
         message: String,
-        /// What else speaks against the plan.
+        /// Everything else that prevents the plan.
         results: Vec<PlanResult>,
     },
     /// The target refuses objects; another attempt would be refused as well.
     #[error("{} object(s) are refused, the first: {}", .0.len(), .0.first().map_or("", |result| result.message.as_str()))]
     Refused(Vec<PlanResult>),
-    /// Webhooks of the target can't be reached: another attempt may succeed, once somebody has done something about it.
+    /// Webhooks of the target can't be reached. Another attempt may succeed after somebody has repaired them.
     #[error("{} object(s) wait for webhooks, the first: {}", .0.len(), .0.first().map_or("", |result| result.message.as_str()))]
     Unreachable(Vec<PlanResult>),
     /// The target could not be asked; another attempt may succeed.
@@ -38,13 +38,13 @@ pub enum PlanError {
 /// Why one object can't be planned.
 #[derive(Debug)]
 pub(crate) enum Obstacle {
-    /// A call failed; the rights are those that it needed.
+    /// A call failed. The rights are those that it needed.
     Call { error: kube::Error, rights: Vec<Right> },
-    /// What was found speaks against it.
+    /// A finding prevents it.
     Refusal(PlanResult),
 }
 
-/// What speaks against a plan.
+/// What prevents a plan.
 #[derive(Default)]
 pub(crate) struct Findings {
     rights: BTreeSet<Right>,
@@ -55,7 +55,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Adds what speaks against one object.
+    /// Adds what prevents one object.
     pub fn add(&mut self, key: &Key, obstacle: Obstacle) {
         match obstacle {
             Obstacle::Refusal(result) => self.results.push(result),
@@ -65,7 +65,7 @@ impl Findings {
                     self.first_refusal.get_or_insert_with(|| errors::message(&error));
                 }
                 Cause::Transient if errors::is_webhook_failure(&error) => self.unreachable.push(errors::plan_result(key, &error)),
-                // Another try decides what a race left open.
+                // Another attempt resolves the race.
                 Cause::Transient | Cause::Stale => {
                     self.transient.get_or_insert(error);
                 }
@@ -79,7 +79,7 @@ impl Findings {
         self.results.push(errors::result(key, reason, message));
     }
 
-    /// Adds all that others found.
+    /// Adds everything that others found.
     pub fn merge(&mut self, others: Self) {
         self.rights.extend(others.rights);
         self.first_refusal = self.first_refusal.take().or(others.first_refusal);
@@ -88,7 +88,7 @@ impl Findings {
         self.transient = self.transient.take().or(others.transient);
     }
 
-    /// Nothing, or the error. What a person must see comes before what may pass by itself.
+    /// `Ok` if there are no findings, otherwise the error. Findings for people come before those that may pass by themselves.
     pub fn into_result(self, delegate: String) -> Result<(), PlanError> {
         if let Some(message) = self.first_refusal {
             return Err(PlanError::MissingRights { delegate, rights: self.rights.into_iter().collect(), message, results: self.results });

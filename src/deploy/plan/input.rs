@@ -1,4 +1,4 @@
-//! What a dry run is asked about, and within which bounds.
+//! The input of a dry run, and its bounds.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::api::cluster_scoped::ClusterScopedKind;
 use crate::api::reference::GroupKind as Kind;
 use crate::cluster::object::{self, Key};
 
-/// How many calls are under way at once, where nothing else is said.
+/// The default number of concurrent calls.
 pub const CONCURRENCY: usize = 8;
 
 /// What to plan.
@@ -18,67 +18,67 @@ pub const CONCURRENCY: usize = 8;
 pub struct PlanInput<'a> {
     /// The target namespace.
     pub namespace: &'a str,
-    /// The host whose solution it is: another host's of the same name put other objects there.
+    /// The host that the solution belongs to. Another host's solution of the same name put other objects there.
     pub host: &'a str,
     /// The solution's name.
     pub solution: &'a str,
     /// The objects, as a person would have written them.
     pub objects: &'a [Value],
-    /// Whether fields that other managers own are taken from them. False: they are conflicts.
+    /// Whether fields that other managers own are taken over. If false, they are conflicts.
     pub force: bool,
-    /// How many calls are under way at once; at least 1.
+    /// How many calls run at the same time; at least 1.
     pub concurrency: usize,
-    /// Whether the solution is expected to be new in the target: then what a first deployment writes besides is tried at once,
-    /// and parent and members of its set are looked for only where that says that the parent is there. A guess that is wrong costs time, and nothing else.
+    /// Whether the solution is expected to be new in the target. If so, the additional write of a first deployment is tried at once, and
+    /// the parent and the members of the set are looked for only if that shows that the parent exists. A wrong guess costs only time.
     pub is_first: bool,
-    /// What may belong to the target's whole cluster.
+    /// The cluster-scoped objects that the solution may have.
     pub cluster: ClusterBounds<'a>,
-    /// The objects that alone may be deleted; `None`: all of the set that are not in `objects`.
+    /// The only objects that may be deleted; `None`: all of the set that are not in `objects`.
     pub may_delete: Option<&'a Created>,
-    /// The custom kinds that a controller reported on where the objects came from.
+    /// The custom kinds that a controller reported on in development.
     pub reported_on: &'a [Kind],
 }
 
-/// How far the clocks of two clusters may be apart.
+/// How far the clocks of two clusters may differ.
 const CLOCKS: Duration = Duration::from_mins(5);
 
-/// What one run created: what it changed was there before, and stays when the run is taken back.
+/// What one run created. Objects that it only changed existed before, and stay when the run is rolled back.
 #[derive(Clone, Debug)]
 pub struct Created {
-    /// What its plan says that it creates.
+    /// The objects that its plan lists as created.
     pub planned: BTreeSet<Key>,
-    /// What its plan had no room for: of these, what is as young as the run.
+    /// The objects for which its plan had no room. Of these, those that are not older than the run.
     pub unlisted: BTreeSet<Key>,
     /// When the run began.
     pub since: Timestamp,
 }
 
 impl Created {
-    /// Whether the run created this object. Where its plan says that it was to be created, it was not there before: then the time tells
-    /// only that it is not what another run created meanwhile.
+    /// Whether the run created this object. If its plan lists the object as created, it did not exist before. Then the time only excludes
+    /// that another run created it meanwhile.
     pub fn has(&self, key: &Key, object: &Value) -> bool {
         let Some(at) = object::metadata(object, "creationTimestamp").and_then(|at| at.parse::<Timestamp>().ok()) else { return false };
         self.planned.contains(key) && at + CLOCKS >= self.since || self.unlisted.contains(key) && at >= self.since
     }
 }
 
-/// What a solution may bring that belongs to its target's whole cluster, and as whose.
+/// The cluster-scoped objects that a solution may have in its target, and who owns them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClusterBounds<'a> {
-    /// The Environment that allows it, for people.
+    /// The Environment that allows them, for people.
     pub environment: &'a str,
-    /// The uid of the target namespace, whose these objects are.
+    /// The uid of the target namespace that owns these objects.
     pub namespace_uid: &'a str,
     /// The kinds that the Environment lists.
     pub allowed: &'a [ClusterScopedKind],
-    /// The kinds of which the solution has put objects into the whole cluster, or may have, by the operator's own record.
+    /// The cluster-scoped kinds of which the solution has objects, or may have, by the operator's own record.
     pub recorded: &'a [Kind],
-    /// The kinds that belonged to the whole cluster where the objects were exported from; `None` where that is not known.
+    /// The kinds that were cluster-scoped where the objects were exported from; `None` if that is not known.
     pub exported: Option<&'a [Kind]>,
 }
 
 impl<'a> PlanInput<'a> {
-    /// A plan without force, with the usual concurrency ([`CONCURRENCY`]), and with nothing that belongs to the whole cluster.
+    /// A plan without force, with the usual concurrency ([`CONCURRENCY`]), and without cluster-scoped objects.
     pub fn new(namespace: &'a str, solution: &'a str, objects: &'a [Value]) -> Self {
         Self {
             namespace,

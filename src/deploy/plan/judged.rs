@@ -1,4 +1,4 @@
-//! What a plan is judged on: the objects as they will be in the target, and as they are.
+//! The objects that a plan checks: as they are in the target, and as they will be.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::deploy::plan::prerequisites::{self, Needed};
 use crate::deploy::plan::rbac_changes::{self, Gift};
 
 impl Planned {
-    /// What will be used: what the target makes of the objects counts, not only what they say.
+    /// What will be used. The objects count as the target will have them, not only as they are written.
     pub fn uses(&self) -> Uses {
         Uses::of(&self.namespace, self.of_solution().iter().copied())
     }
@@ -23,8 +23,8 @@ impl Planned {
         prerequisites::of(self.of_solution().iter().copied())
     }
 
-    /// What controllers add to accounts, credentials for pulling images and tokens, is theirs: an account that comes with a solution is
-    /// judged by what it says itself.
+    /// Controllers add credentials for pulling images and tokens to accounts. Those belong to the controllers, so an account that comes
+    /// with a solution counts as it is written.
     fn of_solution(&self) -> Vec<&Value> {
         fn seen(item: &PlannedItem) -> &Value {
             let is_account = item.item.key.group.is_empty() && item.item.key.kind == "ServiceAccount";
@@ -43,13 +43,13 @@ impl Planned {
         prerequisites::of(self.live().iter().copied())
     }
 
-    /// The solution's own objects, as they are.
+    /// The solution's own objects, as they are now.
     fn live(&self) -> Vec<&Value> {
         let own = |item: &&PlannedItem| item.live.as_ref().is_some_and(|live| self.set.owns(live, item.item.served.is_namespaced));
         self.items.iter().filter(own).filter_map(|item| item.live.as_ref()).collect()
     }
 
-    /// The roles and their bindings that are created or changed, and who gets what by them; in sentences; those that give most first.
+    /// Who gets what by the roles and bindings that are created or changed; in sentences. Those that grant most come first.
     pub fn powers(&self) -> Vec<(Key, Gift)> {
         let roles: Vec<&Value> = self.items.iter().map(PlannedItem::outcome).collect();
         let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
@@ -60,7 +60,7 @@ impl Planned {
         gifts.into_iter().map(|(gift, key)| (key, gift)).collect()
     }
 
-    /// What will be open to others, or opens others' things, and is not so now.
+    /// What will be open to others, or will reach others' objects, and doesn't now.
     pub fn exposures(&self) -> Vec<(Key, Exposure)> {
         let own: Vec<&Value> = self.items.iter().map(PlannedItem::outcome).collect();
         let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
@@ -74,7 +74,7 @@ impl Planned {
         found.into_iter().map(|(exposure, key)| (key, exposure)).collect()
     }
 
-    /// The accounts that are created: whether something in the target waits for one of their name is to be known.
+    /// The accounts that are created. They are checked for existing bindings in the target.
     pub fn new_accounts(&self) -> BTreeSet<String> {
         let is_new = |item: &&PlannedItem| {
             let key = &item.item.key;
@@ -141,7 +141,7 @@ mod tests {
         live["metadata"]["labels"] = json!({"applyset.kubernetes.io/part-of": applyset::id("orders", "qa")});
         let again = planned(vec![item(PlannedAction::Update, &open, Some(live), Some(open.clone()))]);
         assert!(again.exposures().is_empty() && again.used_before().has("ServiceAccount", "runner"));
-        // Of somebody else's object nothing was the solution's.
+        // Nothing of somebody else's object was the solution's.
         let taken = planned(vec![item(PlannedAction::Update, &open, Some(open.clone()), Some(open.clone()))]);
         assert!(!taken.used_before().has("ServiceAccount", "runner"));
         let first = planned(vec![item(PlannedAction::Create, &open, None, Some(open.clone()))]);

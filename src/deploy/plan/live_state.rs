@@ -1,4 +1,4 @@
-//! What is in the target now: the parent of the set, and the objects that carry its label.
+//! What is in the target now: the parent of the `ApplySet`, and its members.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,14 +27,14 @@ pub(crate) type Members = BTreeMap<(String, Key), (Served, Value)>;
 pub(crate) struct Survey {
     pub parent: Option<Value>,
     pub members: Members,
-    /// Kinds of the whole cluster that the parent names and the Environment does not list (any more): what there is of them is left alone.
+    /// Cluster-scoped kinds that the parent names and the Environment does not list (any more). Their objects are left alone.
     pub left_alone: BTreeSet<GroupKind>,
-    /// Those of them that the operator's own record names, and not the parent alone, which others write to.
+    /// Those of them that the operator's own record names. The parent alone doesn't count, because others write to it.
     left_on_record: BTreeSet<GroupKind>,
 }
 
 impl Survey {
-    /// The kinds of former versions' objects that stay in the whole cluster, or are there until their finalizers let them go.
+    /// The cluster-scoped kinds of former versions' objects that stay, or that finalizers still hold.
     pub fn left_in_cluster(&self, set: &Set, may_delete: Option<&Created>) -> BTreeSet<GroupKind> {
         let stays =
             |key: &Key, object: &Value| object::is_being_deleted(object) || set.has_adopted(object) || is_spared(key, object, may_delete);
@@ -43,7 +43,7 @@ impl Survey {
     }
 }
 
-/// Which set is looked at, and how.
+/// Which set is read, and how.
 pub(crate) struct Scope<'a> {
     pub target: &'a Target,
     pub namespace: &'a str,
@@ -57,8 +57,8 @@ impl Scope<'_> {
         Key { group: String::new(), kind: "ConfigMap".into(), name: names::applyset_parent_name(self.solution) }
     }
 
-    /// The parent, and the members of the given kinds, asked for at once. Lists are dear (a consistent one may wait for the next sign of life
-    /// from etcd): a set without a parent has no members, and is not asked about.
+    /// The parent, and the members of the given kinds, requested at the same time. Lists are expensive (a consistent one may wait for
+    /// etcd's next progress notification). A set without a parent has no members, so nothing is listed.
     pub async fn survey(&self, kinds: &[Served]) -> (Survey, Findings) {
         let (parent, lists) = futures::join!(self.parent(), self.lists(kinds));
         let mut findings = Findings::default();
@@ -84,8 +84,8 @@ impl Scope<'_> {
         (survey, findings)
     }
 
-    /// The members of kinds that no object of the bundle has: those that the parent names and, as whoever has the namespace may take
-    /// them out of it, those of the whole cluster that are on record.
+    /// The members of kinds that the bundle has no objects of: the kinds that the parent names, and the cluster-scoped kinds on record,
+    /// which somebody with rights in the namespace may have removed from the parent.
     pub async fn survey_former(
         &self,
         survey: &mut Survey,
@@ -99,17 +99,17 @@ impl Scope<'_> {
         let recorded: BTreeSet<GroupKind> = cluster.recorded.iter().map(GroupKind::from).collect();
         let known: BTreeSet<GroupKind> = survey.parent.iter().flat_map(applyset::kinds_of).chain(recorded.iter().cloned()).collect();
         for kind in known.into_iter().filter(|kind| !listed.contains(kind)) {
-            // Solutions have no Secrets, and whoever wrote one in here shall not make us read them.
+            // Solutions have no Secrets. Somebody who wrote the kind in here must not make us read them.
             if kind.group.is_empty() && kind.kind == "Secret" {
                 continue;
             }
-            // A kind that is not served any more has no objects any more.
+            // A kind that is no longer served has no objects.
             let found = resources.preferred(&kind.group, &kind.kind).await.map_err(PlanError::Transient)?.map(Served::from);
             match found {
                 Some(served) if served.is_namespaced || cluster_scoped::allows(cluster.allowed, &kind.group, &kind.kind) => {
                     former.push(served);
                 }
-                // Whoever writes to the parent, who needs no rights in the cluster, shall not have the delegate look around there.
+                // Whoever writes to the parent needs no rights in the cluster. They must not be able to make the delegate read there.
                 Some(_) if !cluster_scoped::is_never_allowed(&kind.group, &kind.kind) => {
                     if recorded.contains(&kind) {
                         survey.left_on_record.insert(kind.clone());
@@ -159,7 +159,7 @@ fn collect(lists: Vec<(Served, Result<Vec<Value>, Obstacle>)>, members: &mut Mem
                     }
                 }
             }
-            // The kind is gone, and its objects with it.
+            // The kind was removed, and its objects with it.
             Err(Obstacle::Call { error, .. }) if errors::classify(&error) == Cause::NotFound => {}
             Err(obstacle) => findings.add(&key(""), obstacle),
         }
@@ -188,14 +188,14 @@ pub(crate) fn distinct<'a>(kinds: impl Iterator<Item = &'a Served>) -> Vec<Serve
     found
 }
 
-/// Whether an object is not among those that alone may be deleted.
+/// Whether an object is not among the only ones that may be deleted.
 fn is_spared(key: &Key, object: &Value, may_delete: Option<&Created>) -> bool {
     may_delete.is_some_and(|created| !created.has(key, object))
 }
 
-/// What is to be deleted or let go, and what becomes of the parent. Members that are being deleted already, those that a controller made,
-/// and those that may not be deleted are left alone; the parent goes on to name the kinds of the first and the last, of those that are let
-/// go, which may prove impossible, and of those that are not looked at.
+/// What must be deleted or released, and what happens to the parent. Members that are being deleted already, members that a controller
+/// made, and members that may not be deleted are left alone. The parent keeps the kinds of the first and the last of these, of released
+/// objects (a release may prove impossible), and of kinds that are not read.
 pub(crate) fn prune(
     survey: &Survey,
     set: &Set,

@@ -1,4 +1,4 @@
-//! Finds out, with few calls, where an apply would leave something else than what the manifest means, and what is to be done about it.
+//! Finds out with few calls where an apply would leave something else than the manifest means, and what to do about it.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +17,9 @@ use crate::deploy::plan::diff;
 use crate::deploy::plan::findings::Obstacle;
 use crate::deploy::plan::planned::PlannedItem;
 
-/// Leaves the number of replicas to whoever scales the object: it is taken out of the manifest where somebody else has set it, and kept as
-/// it is where it is given up to an autoscaler that comes with it or is there. Tells whether the manifest changed.
+/// Leaves the number of replicas to whoever scales the object. The field is removed from the manifest if somebody else has set it. The
+/// current number is kept if the manifest gives it up and an autoscaler comes with the version or exists. Returns whether the manifest
+/// changed.
 pub(crate) async fn yield_replicas(target: &Target, scaled: &BTreeSet<Key>, item: &mut Item, live: &Value, force: bool) -> bool {
     let owned = Ownership::of(live, &item.served.resource.api_version);
     if replicas::leave(&mut item.body, live, &owned, force) {
@@ -32,7 +33,7 @@ pub(crate) async fn yield_replicas(target: &Target, scaled: &BTreeSet<Key>, item
     is_kept
 }
 
-/// Whether an autoscaler that is there scales the object. Where that can't be seen it is taken for so: what runs goes on to run.
+/// Whether an existing autoscaler scales the object. If that can't be read, the answer is yes, so that running pods keep running.
 async fn is_autoscaled(target: &Target, key: &Key) -> bool {
     let served = Served::in_namespaces(ApiResource {
         group: "autoscaling".into(),
@@ -47,10 +48,10 @@ async fn is_autoscaled(target: &Target, key: &Key) -> bool {
     }
 }
 
-/// What becomes of an object that an apply would leave as `would_be`: that, where it is what the manifest means.
+/// What happens to an object that an apply would leave as `would_be`. Nothing more, if that is what the manifest means.
 ///
-/// It costs a call where something is given up that stays, or where the object changes and something of it is nobody's and not known to be
-/// a default.
+/// It costs a call if a field that is given up stays, or if the object changes and has a field that nobody owns and that is not a known
+/// default.
 pub(crate) async fn judged(
     target: &Target,
     item: Item,
@@ -75,7 +76,8 @@ pub(crate) async fn judged(
     })
 }
 
-/// What becomes of an object whose apply is refused because of what it would leave there: what the manifest means, where that is not
+/// What happens to an object whose apply is refused because of fields that it would leave: what the manifest means, if that is not refused.
+/// `None` if it is.
 /// refused. `None` where it is.
 pub(crate) async fn instead(target: &Target, item: &Item, live: &Value, force: bool) -> Result<Option<PlannedItem>, Obstacle> {
     if !created_anew::is_changeable(&item.body) {
@@ -93,14 +95,14 @@ pub(crate) async fn instead(target: &Target, item: &Item, live: &Value, force: b
     Ok(found.map(|(meant, handover)| PlannedItem { handover, ..compared(item.clone(), Some(live.clone()), meant) }))
 }
 
-/// An object that an apply would leave as `would_be`, beside what is there.
+/// The existing object, and the object as an apply would leave it.
 pub(crate) fn compared(item: Item, live: Option<Value>, would_be: Value) -> PlannedItem {
     let fields = live.as_ref().map(|live| diff::changed_fields(live, &would_be)).unwrap_or_default();
     let action = if fields.is_empty() { PlannedAction::Unchanged } else { PlannedAction::Update };
     PlannedItem { item, action, live, would_be: Some(would_be), fields, handover: Handover::default() }
 }
 
-/// What is meant, as the server would complete it, and what stands in its way in `base`. `None` where the server refuses it.
+/// What is meant, as the server would complete it, and what is in its way in `base`. `None` if the server refuses it.
 async fn meant(
     target: &Target,
     item: &Item,
@@ -126,14 +128,14 @@ async fn meant(
     }))
 }
 
-/// What is meant, as the server would complete it; `None` where it refuses it.
+/// What is meant, as the server would complete it; `None` if the server refuses it.
 async fn completed(target: &Target, item: &Item, live: &Value, owned: &Ownership) -> Result<Option<Value>, Obstacle> {
     let patch = created_anew::meant(owned, &item.body, live);
     answered(target, item, retrying(|| target.merge(&item.served, &item.key.name, &patch, Mode::DryRun)).await)
 }
 
-/// What the manifest would be if it were created; `None` where that can't be tried, as a name is part of what it is, a quota is used up,
-/// or objects of the kind may not be created.
+/// What the manifest would become if it were created; `None` if that can't be tried: the name has a meaning, a quota is used up, or objects
+/// of the kind may not be created.
 async fn created(target: &Target, item: &Item, live: &Value) -> Result<Option<Value>, Obstacle> {
     let other = created_anew::under_another_name(&item.body, live);
     let outcome = retrying(|| target.apply(&item.served, object::name(&other), &other, false, Mode::DryRun)).await;
@@ -143,7 +145,7 @@ async fn created(target: &Target, item: &Item, live: &Value) -> Result<Option<Va
     }
 }
 
-/// An answer; nothing where the server refuses what was asked.
+/// An answer; `None` if the server refuses the call.
 fn answered(target: &Target, item: &Item, outcome: Result<Value, kube::Error>) -> Result<Option<Value>, Obstacle> {
     match outcome {
         Ok(object) => Ok(Some(object)),
@@ -167,7 +169,7 @@ fn drifted(item: &Item, live: &Value) -> Value {
     if owned.is_certain { created_anew::drifted(&owned, &item.body, live) } else { json!({}) }
 }
 
-/// Items of its lists are others' now, as what tells them apart was changed.
+/// Items of its lists belong to others now, because their keys were changed.
 fn changed_by_hand(key: &Key, drops: &Value) -> Obstacle {
     let mut paths = Vec::new();
     each_path(drops, "", &mut paths);

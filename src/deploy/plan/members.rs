@@ -1,8 +1,8 @@
-//! What a solution put into a target: told by labels, so that it is found again and nobody else's is touched.
+//! Which objects of a target a solution put there. Labels tell, so that later versions find them and touch no others.
 //!
-//! In a namespace the label of the `ApplySet` standard tells. Objects that belong to the whole cluster are everybody's neighbours: they
-//! belong to a set only where they also carry the uid of its namespace, as another namespace may come to have its name; and what carries no
-//! such labels is somebody else's.
+//! In a namespace, the label of the `ApplySet` standard is enough. All namespaces share the cluster-scoped objects. Such an object belongs
+//! to a set only if it also carries the uid of the set's namespace, because another namespace may get the same name. Without these labels
+//! it is somebody else's.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,17 @@ use crate::cluster::object::{self, Key, Served};
 use crate::deploy::plan::applyset::{self, GroupKind};
 use crate::deploy::plan::findings::Obstacle;
 
-/// The reason where an object of that name is somebody's who gave it to no solution.
+/// The reason if an object of that name belongs to somebody who gave it to no solution.
 pub(crate) const EXISTS_ALREADY: &str = "ExistsAlready";
 
-/// What an object of a target is to a set that wants to write it.
+/// What an existing object of a target means to a set that wants to write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// It is not there.
+    /// It does not exist.
     Free,
     /// The set put it there, or has adopted it.
     Own,
-    /// Somebody else put it there, and marked it as to be adopted.
+    /// Somebody else put it there, and marked it for adoption.
     Adoptable,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Set {
     namespace: String,
     namespace_uid: String,
     solution: String,
-    /// The host whose solution it is; empty where that does not matter.
+    /// The host that the solution belongs to; empty if that does not matter.
     host: String,
 }
 
@@ -52,7 +52,7 @@ impl Set {
         }
     }
 
-    /// The same, of a solution of that host.
+    /// The same, for a solution of that host.
     #[must_use]
     pub fn of_host(mut self, host: &str) -> Self {
         host.clone_into(&mut self.host);
@@ -68,8 +68,8 @@ impl Set {
         parent
     }
 
-    /// Whose the parent is that is there, where it is not the set's: another tool's, or another host's, whose solution of that name put
-    /// other objects there.
+    /// Who owns the existing parent, if it is not this set's: another tool, or another host, whose solution of that name put other objects
+    /// there.
     pub fn parent_taken_by(&self, parent: &Value) -> Option<String> {
         let other = object::annotation(parent, names::DEPLOYED_FROM_ANNOTATION).filter(|host| *host != self.host);
         applyset::taken_by(parent, &self.id).or_else(|| Some(format!("a solution of that name of host {}", other?)))
@@ -99,37 +99,38 @@ impl Set {
         if is_namespaced { part_of } else { format!("{part_of},{}={}", names::TARGET_UID_LABEL, self.namespace_uid) }
     }
 
-    /// Whether an object is a member. Without a uid nothing of a cluster is.
+    /// Whether an object is a member. Without a uid, no cluster-scoped object is.
     pub fn owns(&self, found: &Value, is_namespaced: bool) -> bool {
         let is_part = object::label(found, names::APPLYSET_PART_OF) == Some(&self.id);
         let is_of_namespace = !self.namespace_uid.is_empty() && object::label(found, names::TARGET_UID_LABEL) == Some(&self.namespace_uid);
         is_part && (is_namespaced || is_of_namespace)
     }
 
-    /// Whether a member was somebody else's before: it is changed, and never deleted. Its owner may say so of any member by the mark.
+    /// Whether a member belonged to somebody else before: it is changed, and never deleted. Its owner may mark any member so.
     pub fn has_adopted(&self, found: &Value) -> bool {
         object::label(found, names::ADOPTED_LABEL).is_some() || object::label(found, names::ADOPT_LABEL) == Some(&self.solution)
     }
 
-    /// Marks an object as one that was somebody else's before, for all versions to come.
+    /// Marks an object as one that belonged to somebody else before, for all later versions.
     pub fn mark_adopted(&self, body: &mut Value) {
         object::set_label(body, names::ADOPTED_LABEL, &self.solution);
     }
 
-    /// Whether a manifest is marked so.
+    /// Whether a manifest has this mark.
     pub fn is_marked_adopted(&self, body: &Value) -> bool {
         object::label(body, names::ADOPTED_LABEL) == Some(&self.solution)
     }
 
-    /// Takes the mark from a manifest.
+    /// Removes the mark from a manifest.
     pub fn unmark_adopted(body: &mut Value) {
         object::remove_label(body, names::ADOPTED_LABEL);
     }
 
-    /// What an object that is there is to the set. What the set did not put there stays as it is, unless its owner marked it as to be
-    /// adopted: merged into it, a manifest would run with what the object's owner gave it. An object that belongs to another set stays with
-    /// it: two solutions would undo each other's writes; and one that a controller makes, with it. A `ServiceAccount` that is offered to
-    /// solutions is as good as marked. Of the whole cluster's objects all that are not the set's own stay as they are.
+    /// What an existing object means to the set. An object that the set did not put there stays as it is, unless its owner marked it for
+    /// adoption: otherwise the manifest would be merged with what the object's owner gave it. An object of another set stays with that set,
+    /// because two solutions would undo each other's writes. An object that a controller makes stays with the controller. A
+    /// `ServiceAccount` that is offered to solutions counts as marked. Cluster-scoped objects that are not the set's own always stay as
+    /// they are.
     pub fn check_owner(&self, key: &Key, served: &Served, live: Option<&Value>) -> Result<Standing, Obstacle> {
         let Some(live) = live else { return Ok(Standing::Free) };
         if !served.is_namespaced {
@@ -171,7 +172,7 @@ impl Set {
         Err(refusal(key, EXISTS_ALREADY, &message))
     }
 
-    /// Whose an object of the whole cluster is, and how it could become the set's.
+    /// Who owns a cluster-scoped object, and how it could become the set's.
     fn of_the_cluster(&self, key: &Key, served: &Served, live: &Value) -> Obstacle {
         let label = |key: &str| object::label(live, key);
         let plural = full_plural(served);
@@ -206,7 +207,7 @@ impl Set {
     }
 }
 
-/// The name of a kind that kubectl takes for no other.
+/// The name of a kind in a form that kubectl can't confuse with another kind.
 fn full_plural(served: &Served) -> String {
     let resource = &served.resource;
     if resource.group.is_empty() { resource.plural.clone() } else { format!("{}.{}", resource.plural, resource.group) }

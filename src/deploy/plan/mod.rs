@@ -1,4 +1,4 @@
-//! The dry run: what a deployment would do, found out as the identity that will do it.
+//! The dry run: finds out what a deployment would do, as the identity that will deploy.
 
 pub mod applyset;
 pub mod connections;
@@ -49,15 +49,14 @@ use crate::deploy::apply::release;
 use crate::deploy::apply::target::{Mode, Target};
 use crate::identity::delegate::DelegateClient;
 
-/// How often an object that changes under our eyes is looked at again.
+/// How often an object that changes during the plan is read again.
 const ROUNDS: usize = 4;
 
-/// Finds out, by server-side dry run as the delegate, what deploying the objects would do.
+/// Finds out by server-side dry run, as the delegate, what a deployment of the objects would do.
 ///
-/// Nothing is written. All objects are looked at even where some are refused, so that everything that is
-/// missing is known at once. The parent, the lists and the first dry runs are asked at the same time: a dry
-/// run tells the version of the object that it was made on, so that it is compared with that one and no
-/// other, and made again where the two differ.
+/// Nothing is written. All objects are checked even if some are refused, so that everything that is missing is known at once. The parent,
+/// the lists and the first dry runs are requested at the same time. A dry run reports the object's version on which it was made. So it is
+/// compared with exactly that version, and repeated if the two differ.
 ///
 /// # Errors
 /// See [`PlanError`].
@@ -86,7 +85,7 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
             return (scope.survey(&kinds).await, None);
         }
         match try_parent(&scope, &new_parent).await {
-            // It would be created, so that it is not there, and nothing is a member: what the dry run says needs no reading.
+            // It would be created, so it does not exist and has no members. The dry run's answer replaces a read.
             Ok(Parent::New) => (Default::default(), Some(Ok(Parent::New))),
             tried => (scope.survey(&kinds).await, Some(tried)),
         }
@@ -118,14 +117,14 @@ pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &
     })
 }
 
-/// One object that is yet to be compared with what is there, after a dry run.
+/// One object after its dry run, still to be compared with the existing one.
 struct Task {
     item: Item,
     live: Option<Value>,
     run: Result<Value, kube::Error>,
 }
 
-/// What else is to be done about the set than to write its objects.
+/// What else must be done about the set, in addition to writing its objects.
 struct Wanted {
     force: bool,
     pruning: Pruning,
@@ -133,7 +132,7 @@ struct Wanted {
     tried_parent: Option<Result<Parent, Obstacle>>,
 }
 
-/// What a dry run says of the parent of the set.
+/// What a dry run says about the parent of the set.
 #[derive(Clone, Copy)]
 enum Parent {
     /// It would be created.
@@ -142,7 +141,7 @@ enum Parent {
     There,
 }
 
-/// What was found to be possible.
+/// The calls that were found to be allowed.
 struct Settled {
     items: Vec<PlannedItem>,
     pruning: Pruning,
@@ -150,7 +149,7 @@ struct Settled {
     parent: ParentPlan,
 }
 
-/// Settles all objects and proves that what is pruned and the write of the parent are allowed, at once.
+/// Compares all objects, and proves that the prunes and the write of the parent are allowed; all at the same time.
 async fn finish(scope: &Scope<'_>, work: Vec<Task>, wanted: Wanted, findings: &mut Findings) -> Settled {
     let Wanted { force, pruning, parent, tried_parent } = wanted;
     let Pruning { deletions, releases } = pruning;
@@ -214,7 +213,7 @@ async fn finish(scope: &Scope<'_>, work: Vec<Task>, wanted: Wanted, findings: &m
     Settled { items, pruning, held, parent }
 }
 
-/// Tries the write of the parent of the set.
+/// Makes a dry run of the write of the parent of the set.
 async fn try_parent(scope: &Scope<'_>, parent: &ParentPlan) -> Result<Parent, Obstacle> {
     let Some(kinds) = parent.widened().or(parent.narrowed()) else { return Ok(Parent::There) };
     let (served, manifest) = (live_state::config_maps(), scope.set.parent(kinds));
@@ -230,7 +229,7 @@ async fn try_parent(scope: &Scope<'_>, parent: &ParentPlan) -> Result<Parent, Ob
     }
 }
 
-/// Compares one object with what is there. The dry run and the reading must be of the same version.
+/// Compares one object with the existing one. The dry run and the read must be of the same version.
 async fn settle(
     scope: &Scope<'_>,
     provided: &Provided,
@@ -265,7 +264,7 @@ async fn settle(
         // What a dry run creates has a uid, but no version.
         if object::metadata(&would_be, "resourceVersion").is_none_or(str::is_empty) {
             if set.is_marked_adopted(&item.body) {
-                // It is gone: what takes its place is the set's own.
+                // It is gone. Whatever takes its place is the set's own.
                 Set::unmark_adopted(&mut item.body);
                 live = None;
                 continue;
@@ -293,7 +292,7 @@ async fn settle(
             _ => last = Some((would_be, standing)),
         }
     }
-    // Its status changes faster than it can be read; what is applied carries the version that it is made for.
+    // Its status changes faster than it can be read. The apply names the version that it is for.
     if let (Some(_), Some((would_be, standing))) = (&live, last) {
         return judged(target, set, item, live, would_be, standing, force).await;
     }
@@ -302,8 +301,8 @@ async fn settle(
     Err(Obstacle::Refusal(errors::result(key, Cause::Stale.reason(), &message)))
 }
 
-/// What is planned of an object of which the server refuses the dry run: nothing, but where it will not refuse it later, or where the object
-/// is created anew.
+/// What is planned for an object whose dry run the server refuses: nothing, unless the refusal will disappear later, or the object is
+/// created anew.
 async fn refused(
     scope: &Scope<'_>,
     provided: &Provided,
@@ -316,9 +315,10 @@ async fn refused(
     let cause = errors::classify(&error);
     let comes_later = live.is_none() && provided.will_satisfy(&item, &error);
     let mut standing = if live.is_some() { Standing::Own } else { Standing::Free };
-    // Whose it is comes before what is wrong with writing to it; and who gets back what the role that comes with it once gave them.
+    // First say who owns the object, then what is wrong with writing to it; and who gets back what the role of the same name once gave
+    // them.
     if live.is_none() && !matches!(cause, Cause::Transient | Cause::Unauthorized) {
-        // In a namespace it is found out by the write too, which creates, or changes nothing.
+        // In a namespace the write finds this out too: it creates, or changes nothing.
         let needs_to_know = cause == Cause::FieldConflict || !item.served.is_namespaced;
         match read(target, &item).await {
             Ok(found) => {
@@ -362,13 +362,13 @@ async fn refused(
     Err(Obstacle::Call { error, rights })
 }
 
-/// Whether an object that can't be changed is to be deleted and created anew: its maker says so, and it is the set's own.
+/// Whether an immutable object may be deleted and created anew: its maker asks for it, and it is the set's own.
 fn may_be_recreated(item: &Item, set: &Set, live: Option<&Value>) -> bool {
     object::annotation(&item.body, names::RECREATE_ANNOTATION) == Some("true")
         && live.is_some_and(|live| set.owns(live, item.served.is_namespaced))
 }
 
-/// That an object is created anew is planned where it may be deleted.
+/// Plans that an object is created anew, if it may be deleted.
 async fn recreated(target: &Target, item: Item, live: Option<Value>) -> Result<PlannedItem, Obstacle> {
     let uid = live.as_ref().and_then(|live| object::metadata(live, "uid")).unwrap_or_default();
     retrying(|| target.delete(&item.served, &item.key.name, uid, None, Mode::DryRun))
@@ -377,8 +377,8 @@ async fn recreated(target: &Target, item: Item, live: Option<Value>) -> Result<P
     Ok(PlannedItem { item, action: PlannedAction::Recreate, live, would_be: None, fields: Vec::new(), handover: Handover::default() })
 }
 
-/// What becomes of an object that is there. What was somebody else's is never handed over: it stays as they want it, but for what the
-/// manifest sets.
+/// What happens to an existing object. Fields of an adopted object are never handed over: the object stays as its owner wants it, except
+/// for what the manifest sets.
 async fn judged(
     target: &Target,
     set: &Set,
@@ -410,7 +410,7 @@ fn member(members: &Members, item: &Item) -> Option<Value> {
     members.get(&(item.served.resource.api_version.clone(), item.key.clone())).map(|(_, object)| object.clone())
 }
 
-/// What is deleted or let go, what becomes of the parent, and of which kinds there are objects in the whole cluster after it.
+/// What is deleted or released, what happens to the parent, and which cluster-scoped kinds have objects afterwards.
 fn prune<'a>(
     survey: &live_state::Survey,
     set: &Set,
@@ -437,7 +437,7 @@ mod tests {
 
     use super::*;
 
-    /// Controllers run on several threads: what they await must be `Send`, which this fails to compile without.
+    /// Controllers run on several threads. So their futures must be `Send`, or this does not compile.
     #[test]
     fn plans_can_be_made_on_any_thread() {
         fn is_send<T: Send>(_: impl FnOnce() -> T) {}

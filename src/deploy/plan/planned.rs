@@ -1,4 +1,4 @@
-//! A plan in memory: what will be written, what is there now, and what will be deleted.
+//! A plan in memory: what will be written, what exists now, and what will be deleted.
 
 use std::collections::BTreeSet;
 
@@ -24,21 +24,22 @@ pub(crate) struct PlannedItem {
     pub action: PlannedAction,
     /// The object as the plan saw it; `None` for one that does not exist.
     pub live: Option<Value>,
-    /// The object as the API server would leave it, by the dry run; `None` where that could not be tried: what it needs comes with it.
+    /// The object as the API server would leave it, by the dry run; `None` if that could not be tried because the version brings what the
+    /// object needs.
     pub would_be: Option<Value>,
     pub fields: Vec<String>,
-    /// What is handed over to Pilotage before the object is applied.
+    /// What is handed over to Pilotage before the apply.
     pub handover: Handover,
 }
 
 impl PlannedItem {
-    /// What will be there, as far as it is known: what the server makes of it, or else the manifest.
+    /// The object as it will be, as far as known: the server's version, or else the manifest.
     pub fn outcome(&self) -> &Value {
         self.would_be.as_ref().unwrap_or(&self.item.body)
     }
 }
 
-/// An object that an earlier version put there and this one does not have.
+/// An object that an earlier version put there and this one lacks.
 #[derive(Clone, Debug)]
 pub(crate) struct Deletion {
     pub key: Key,
@@ -50,7 +51,7 @@ pub(crate) struct Deletion {
     pub live: Value,
 }
 
-/// An object that an earlier version adopted and this one does not have: it stays, without what the solution set in it.
+/// An object that an earlier version adopted and this one lacks: it stays, without the fields that the solution set.
 #[derive(Clone, Debug)]
 pub(crate) struct Release {
     pub key: Key,
@@ -61,7 +62,7 @@ pub(crate) struct Release {
     pub fields: Vec<String>,
 }
 
-/// What is done about objects of earlier versions that this one does not have.
+/// What happens to objects of earlier versions that this one lacks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pruning {
     pub deletions: Vec<Deletion>,
@@ -74,16 +75,16 @@ impl Pruning {
     }
 }
 
-/// What becomes of the parent of the set.
+/// What happens to the parent of the set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ParentPlan {
-    /// The kinds that it names now; `None` where it does not exist.
+    /// The kinds that it names now; `None` if it does not exist.
     pub known: Option<BTreeSet<GroupKind>>,
-    /// The parent as the plan saw it; `None` where it does not exist.
+    /// The parent as the plan saw it; `None` if it does not exist.
     pub live: Option<Value>,
     /// The kinds that it must name before anything is applied: the old ones and the new ones.
     pub before: BTreeSet<GroupKind>,
-    /// The kinds that it shall name after pruning.
+    /// The kinds that it must name after pruning.
     pub after: BTreeSet<GroupKind>,
 }
 
@@ -93,17 +94,17 @@ impl ParentPlan {
         Self { known, live: None, before, after }
     }
 
-    /// What becomes of the parent that was seen, if there is one.
+    /// What happens to the parent that was seen, if there is one.
     pub fn of(live: Option<&Value>, after: BTreeSet<GroupKind>) -> Self {
         Self { live: live.cloned(), ..Self::new(live.map(applyset::kinds_of), after) }
     }
 
-    /// What to write before the first object, where something is to be written.
+    /// What to write before the first object, if anything.
     pub fn widened(&self) -> Option<&BTreeSet<GroupKind>> {
         (self.known.as_ref() != Some(&self.before)).then_some(&self.before)
     }
 
-    /// What to write after pruning, where something is to be written.
+    /// What to write after pruning, if anything.
     pub fn narrowed(&self) -> Option<&BTreeSet<GroupKind>> {
         (self.before != self.after).then_some(&self.after)
     }
@@ -121,14 +122,14 @@ pub struct Planned {
     pub(crate) parent: ParentPlan,
     pub(crate) items: Vec<PlannedItem>,
     pub(crate) pruning: Pruning,
-    /// What was adopted, is not wanted any more and can't be let go: its object would be invalid without it.
+    /// Adopted objects that are no longer wanted and can't be released: they would be invalid without the solution's fields.
     pub(crate) held: Vec<Key>,
     pub(crate) left_alone: BTreeSet<GroupKind>,
-    /// The kinds of which there are objects of the solution in the whole cluster once this is carried out.
+    /// The cluster-scoped kinds of which the solution has objects once this is carried out.
     pub(crate) left_in_cluster: BTreeSet<GroupKind>,
     /// The custom kinds that a controller reports on.
     pub(crate) reported_on: BTreeSet<GroupKind>,
-    /// What the server warned of in the dry run.
+    /// The server's warnings in the dry run.
     pub(crate) warnings: Vec<PlanResult>,
 }
 
@@ -145,12 +146,12 @@ pub struct PlanSummary {
     pub recreate: i32,
     /// How many objects of the target's owner will be adopted.
     pub adopt: i32,
-    /// How many adopted objects will be let go.
+    /// How many adopted objects will be released.
     pub release: i32,
     /// How many objects stay as they are.
     pub unchanged: i32,
-    /// What changes: what only approval lets happen first, then what is created and changed, in both what belongs to the whole cluster
-    /// first; at most [`MAX_OBJECTS`].
+    /// What changes: first what needs approval by name, then what is created and changed. In both parts cluster-scoped objects come first.
+    /// At most [`MAX_OBJECTS`].
     pub objects: Vec<PlannedObject>,
     /// How many further objects change that are not listed.
     pub objects_omitted: i32,
@@ -181,7 +182,7 @@ impl Planned {
                 ..planned(i.action, &i.item.key, &i.item.served, &i.fields)
             }))
             .collect();
-        // What does not fit is what touches least.
+        // What matters least is left out if there is no room.
         objects.sort_by_key(|object| (!is_asked_for(object.action), !object.cluster_scoped));
         let omitted = objects.len().saturating_sub(MAX_OBJECTS);
         objects.truncate(MAX_OBJECTS);
@@ -200,9 +201,9 @@ impl Planned {
         }
     }
 
-    /// All objects that will be deleted, as sorted `group/kind/name`, and marked as such those that are created anew, that are adopted or let
-    /// go, that data goes with, and that belong to the whole cluster, for the plan's hash: who approves that an object goes into a namespace has approved nothing
-    /// else. Unlike the report it is not cut.
+    /// All objects that will be deleted, as sorted `group/kind/name`, for the plan's hash. Marks distinguish those that are created anew,
+    /// adopted or released, those with which data is deleted, and those that are cluster-scoped: an approval of an object in a namespace
+    /// covers nothing else. Unlike the report it is not cut.
     pub fn marked_for_hash(&self) -> Vec<String> {
         let line = |key: &Key| format!("{}/{}/{}", key.group, key.kind, key.name);
         let acted = |action| self.items.iter().filter(move |i| i.action == action);
@@ -218,13 +219,13 @@ impl Planned {
         keys
     }
 
-    /// Whether it does anything that has to be asked for by name.
+    /// Whether it does anything that the hash covers by name.
     pub fn must_be_asked_for(&self) -> bool {
         !self.pruning.is_empty() || self.items.iter().any(|i| is_asked_for(i.action))
     }
 
-    /// What it deletes, creates anew, adopts or lets go and `pinned`, the plan that was asked to be approved, does not: after a part was
-    /// carried out, what is left is never more. Where `pinned` lists nothing but such objects and had to omit some, it can't be told.
+    /// What it deletes, creates anew, adopts or releases and the approved plan `pinned` does not. After a part was carried out, the rest is
+    /// never more. If `pinned` lists only such objects and had to omit some, nobody can tell.
     pub fn beyond(&self, pinned: &Plan) -> Vec<Key> {
         if pinned.objects_omitted > 0 && pinned.objects.iter().all(|o| is_asked_for(o.action)) {
             return Vec::new();
@@ -239,14 +240,14 @@ impl Planned {
         deleted.chain(released).chain(written).filter(|(key, action)| !is_pinned(key, *action)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// What it adopts, what it lets go, and what was adopted, is not wanted any more and can't be let go.
+    /// What it adopts and releases, and what was adopted, is no longer wanted and can't be released.
     pub fn adoptions(&self) -> [Vec<Key>; 3] {
         let adopted = self.items.iter().filter(|i| i.action == PlannedAction::Adopts).map(|i| i.item.key.clone());
         let released = self.pruning.releases.iter().map(|r| r.key.clone());
         [adopted.collect(), released.collect(), self.held.clone()]
     }
 
-    /// What others added to its objects, which stays as it is.
+    /// What others added to its objects; it stays.
     pub fn foreign(&self) -> Vec<PlanResult> {
         let there = self.items.iter().filter_map(|i| Some((i, i.live.as_ref()?)));
         let changed = there.filter(|(i, _)| i.action != PlannedAction::Recreate);
@@ -264,19 +265,19 @@ impl Planned {
             && self.parent.narrowed().is_none()
     }
 
-    /// Kinds of the whole cluster that an earlier version had objects of, and the Environment does not list any more: these objects stay.
+    /// Cluster-scoped kinds of which an earlier version had objects and that the Environment no longer lists: these objects stay.
     pub fn left_alone(&self) -> Vec<String> {
         self.left_alone.iter().map(ToString::to_string).collect()
     }
 
-    /// The kinds of its objects that belong to the whole cluster: to be on record before any of them is written.
+    /// The cluster-scoped kinds of its objects. They must be on record before any of them is written.
     pub fn kinds_of_cluster(&self) -> Vec<Kind> {
         let of_cluster = self.items.iter().filter(|i| !i.item.served.is_namespaced);
         let kinds: BTreeSet<Kind> = of_cluster.map(|i| GroupKind::of(&i.item.served.resource).into()).collect();
         kinds.into_iter().collect()
     }
 
-    /// What the target's API server warned of, as results.
+    /// The warnings of the target's API server, as results.
     pub fn warnings(&self) -> Vec<PlanResult> {
         self.warnings.clone()
     }
@@ -286,7 +287,7 @@ impl Planned {
         paused::results(self.items.iter().map(|planned| (&planned.item.key, planned.outcome())))
     }
 
-    /// Whether an object of that kind and name is part of what shall be there.
+    /// Whether an object of that kind and name is part of the new version.
     pub fn has(&self, object: &ArtifactObject) -> bool {
         let is_it = |key: &Key| key.kind == object.kind && key.name == object.name && key.group == group_of(&object.api_version);
         self.items.iter().any(|i| is_it(&i.item.key))
@@ -313,7 +314,7 @@ impl Planned {
     }
 }
 
-/// Whether an action is part of what is approved: it takes something away, or touches what was somebody else's.
+/// Whether an action is part of what is approved: it deletes something, or touches what belonged to somebody else.
 fn is_asked_for(action: PlannedAction) -> bool {
     matches!(action, PlannedAction::Delete | PlannedAction::Recreate | PlannedAction::Adopts | PlannedAction::Releases)
 }

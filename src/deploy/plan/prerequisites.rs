@@ -1,5 +1,5 @@
-//! What objects name and can't run without: it must come along or be in the target already, which is found out before anybody is asked to
-//! approve. The API server takes objects that name what is not there; their pods would wait for it for ever.
+//! Objects that others name and can't run without. They must come with the solution or exist in the target. This is checked before anybody
+//! is asked to approve, because the API server accepts objects that name missing ones, and their pods would wait for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +18,10 @@ use crate::cluster::retry::retrying;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 
-/// How many are looked for at once.
+/// How many objects are looked for at the same time.
 const CONCURRENCY: usize = 8;
 
-/// A kind that objects name others of.
+/// A kind of object that others refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A `ConfigMap` of the target.
@@ -52,16 +52,16 @@ impl Kind {
         ApiResource { group: group.into(), version: "v1".into(), api_version, kind: kind.into(), plural: plural.into() }
     }
 
-    /// Whether it is in the target's namespace; otherwise it belongs to the cluster.
+    /// Whether it is namespaced; otherwise it is cluster-scoped.
     fn is_namespaced(self) -> bool {
         matches!(self, Self::ConfigMap | Self::PersistentVolumeClaim)
     }
 }
 
-/// What is needed of the target, each with the first object that needs it.
+/// What the target must have, each with the first object that needs it.
 pub type Needed = BTreeMap<(Kind, String), String>;
 
-/// What is needed of the target: what the objects name, don't bring and can't do without.
+/// What the target must have: objects that the solution's objects name, don't bring and can't do without.
 pub fn of<'a>(objects: impl IntoIterator<Item = &'a Value> + Clone) -> Needed {
     let brought: BTreeSet<Key> = objects.clone().into_iter().map(Key::of).collect();
     let claimed: Vec<String> = objects.clone().into_iter().flat_map(claim_prefixes).collect();
@@ -81,14 +81,14 @@ pub fn of<'a>(objects: impl IntoIterator<Item = &'a Value> + Clone) -> Needed {
     needed
 }
 
-/// What of `all` is not `known`: what the target made of the objects. Classes of claims and ingresses are the target's own choice then, and
-/// a claim that has its volume needs its class no more.
+/// The prerequisites in `all` that are not in `known`: what the target made of the objects. Classes of claims and ingresses are then the
+/// target's own choice. A claim that has its volume no longer needs its class.
 pub fn beyond(mut all: Needed, known: &Needed) -> Needed {
     all.retain(|needed, _| !known.contains_key(needed) && !matches!(needed.0, Kind::StorageClass | Kind::IngressClass));
     all
 }
 
-/// What a delegate needs to see whether what the objects can't do without is in `namespace`.
+/// What a delegate needs to check whether these prerequisites are in `namespace`.
 pub fn rights(namespace: &str, objects: &[Value]) -> Vec<Right> {
     let needed = of(objects).into_keys().filter(|(kind, _)| kind.is_namespaced());
     needed.map(|(kind, name)| right(kind, namespace, &name)).collect()
@@ -99,13 +99,13 @@ fn right(kind: Kind, namespace: &str, name: &str) -> Right {
     Right::on("get", &resource.group, &resource.plural, namespace).named(name)
 }
 
-/// How the names of the claims begin that a `StatefulSet` makes of its templates.
+/// How the names of the claims begin that a `StatefulSet` makes from its templates.
 fn claim_prefixes(object: &Value) -> Vec<String> {
     let templates = object.pointer("/spec/volumeClaimTemplates").and_then(Value::as_array);
     templates.into_iter().flatten().map(|template| format!("{}-{}-", object::name(template), object::name(object))).collect()
 }
 
-/// Shows each name of something that the object can't do without.
+/// Calls the visitor for each name of something that the object can't do without.
 fn each(object: &Value, show: &mut dyn FnMut(Kind, &str)) {
     let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     match (object::group(object), object::kind(object)) {
@@ -136,7 +136,7 @@ fn each_of_pod(object: &Value, pod: &Value, show: &mut dyn FnMut(Kind, &str)) {
             list(container, "/envFrom").for_each(|source| map(source.get("configMapRef")));
         }
     }
-    // A `StatefulSet` replaces what its template says of a volume by the claim that it makes under the same name.
+    // For a volume with the name of a claim template, a `StatefulSet` uses the claim instead of the pod template's volume.
     let is_replaced =
         |volume: &&Value| list(object, "/spec/volumeClaimTemplates").any(|claim| object::name(claim) == text(volume, "/name"));
     let volumes: Vec<&Value> = list(pod, "/volumes").filter(|volume| !is_replaced(volume)).collect();
@@ -154,14 +154,14 @@ fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> 
     value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// What was found of what is needed.
+/// The result of looking for prerequisites.
 #[derive(Debug, Default)]
 pub struct Missing {
-    /// What is not there, one entry each.
+    /// The missing prerequisites, one entry for each.
     pub results: Vec<PlanResult>,
-    /// What objects are deployed without though they have no effect without it, and claims of the target that they mount.
+    /// Missing prerequisites without which the objects deploy but have no effect; and claims of the target that they mount.
     pub warnings: Vec<PlanResult>,
-    /// What the delegate would need to look.
+    /// The rights that the delegate would need to look.
     pub rights: Vec<Right>,
 }
 
@@ -174,11 +174,11 @@ impl Missing {
     }
 }
 
-/// Looks for what is needed: in `namespace` as the delegate, and for classes, which hold nothing of anybody, as the operator.
-/// Only metadata is read.
+/// Looks for prerequisites: in `namespace` as the delegate. Classes hold nothing private, so the operator itself looks for them. Only
+/// metadata is read.
 ///
 /// # Errors
-/// Where the API server can't be asked.
+/// If the API server can't be asked.
 pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str, needed: Needed) -> Result<Missing, kube::Error> {
     let looked: Vec<_> = stream::iter(needed)
         .map(|((kind, name), user)| async move {
@@ -199,11 +199,11 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
         match found {
             Ok(Some(_)) if kind == Kind::PersistentVolumeClaim => missing.warnings.push(mounts(&name, &user)),
             Ok(Some(_)) => {}
-            // Nothing waits for a class of ingresses: until there is one, nothing serves them, as in development.
+            // Nothing waits for an IngressClass. Without it the ingress is not served, as in development.
             Ok(None) if kind == Kind::IngressClass => missing.warnings.push(unserved(&name, &user)),
             Ok(None) => missing.results.push(absent(kind, &resource.kind, &name, &user, namespace)),
             Err(error) if errors::classify(&error) == Cause::Unauthorized => {
-                // An operator that may not see classes, as its administrator decided, says nothing of them.
+                // If the administrator doesn't let the operator read classes, it reports nothing about them.
                 if kind.is_namespaced() {
                     missing.rights.push(right(kind, namespace, &name));
                 }
@@ -214,7 +214,7 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str
     Ok(missing)
 }
 
-/// Whose data it is nobody says by a label.
+/// No label says whose data it is.
 fn mounts(name: &str, user: &str) -> PlanResult {
     let key = Key { group: String::new(), kind: "PersistentVolumeClaim".into(), name: name.to_owned() };
     let message = format!(
@@ -237,7 +237,7 @@ fn absent(kind: Kind, what: &str, name: &str, user: &str, namespace: &str) -> Pl
             "{user} uses {what} {name}, which does not come with the solution and does not exist in namespace {namespace}: label it in development as part of the solution and raise the version, or create it there"
         )
     } else {
-        // Volumes that are made by hand are bound to claims without a class of that name too. That one comes is not to be seen from here.
+        // A claim without such a class may still be bound to a volume that somebody created by hand. That can't be seen here.
         let by_hand =
             if kind == Kind::StorageClass { " (with provisioner kubernetes.io/no-provisioner where volumes are made by hand)" } else { "" };
         format!(

@@ -1,5 +1,5 @@
-//! Whether what a plan creates fits into the quotas of its namespace, all of it together: a dry run asks object by object, and pods come
-//! into being when everything was approved.
+//! Whether everything that a plan creates fits together into the quotas of its namespace. A dry run checks each object alone, and pods are
+//! created only after the approval.
 
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
 use kube::api::{Api, ListParams};
@@ -15,24 +15,24 @@ use crate::deploy::plan::live_state::config_maps;
 use crate::deploy::plan::planned::{Planned, PlannedItem};
 use crate::deploy::plan::usage::{self, Usage};
 
-/// The most quotas that are looked at: a page.
+/// The most quotas that are read: one page.
 const MAX_QUOTAS: u32 = 100;
 
-/// What the quotas say to a plan.
+/// The result of comparing a plan with quotas.
 #[derive(Debug, Default)]
 pub struct Verdict {
-    /// The quotas that it does not fit into, one entry each.
+    /// The quotas that are too small for it, one entry for each.
     pub short: Vec<PlanResult>,
-    /// What its approver is to know.
+    /// What the approver should know.
     pub told: Vec<PlanResult>,
 }
 
-/// Holds the plan against the quotas of its namespace, which are read as `reader`, and only where it uses more of anything than what it
-/// replaces. What is deleted is still there when the rest is written, and frees nothing. Of a single object whose plan was looked at before
-/// (`is_again`) the server's own dry run says enough.
+/// Compares the plan with the quotas of its namespace. They are read as `reader`, and only if the plan uses more of anything than the
+/// objects that it replaces. Objects to be deleted still exist while the others are written, so they free nothing. For a single object
+/// whose plan was checked before (`is_again`), the server's own dry run is enough.
 ///
 /// # Errors
-/// Where the API server can't be asked.
+/// If the API server can't be asked.
 pub async fn check(reader: &Client, planned: &Planned, is_again: bool) -> Result<Verdict, kube::Error> {
     let asked = asked(planned);
     let changed = planned.items.iter().filter(|i| i.action != PlannedAction::Unchanged).count();
@@ -43,7 +43,7 @@ pub async fn check(reader: &Client, planned: &Planned, is_again: bool) -> Result
     let page = ListParams::default().limit(MAX_QUOTAS);
     match retrying(|| api.list(&page)).await {
         Ok(quotas) => Ok(judge(&quotas.items, planned, &asked)),
-        // An operator that may not see them, as the cluster's administrator decided, says so, and the server has the last word.
+        // If the administrator doesn't let the operator read quotas, the plan says so, and the server decides.
         Err(error) if errors::classify(&error) == Cause::Unauthorized => {
             let key = Key { group: String::new(), kind: "ResourceQuota".into(), name: String::new() };
             let message = format!(
@@ -56,7 +56,7 @@ pub async fn check(reader: &Client, planned: &Planned, is_again: bool) -> Result
     }
 }
 
-/// What the plan uses more than what is there.
+/// What the plan uses in addition to the existing objects.
 fn asked(planned: &Planned) -> Usage {
     let changed = planned.items.iter().filter(|i| i.action != PlannedAction::Unchanged && i.item.served.is_namespaced);
     let mut all = changed.map(more).fold(Usage::default(), |all, more| all + more);
@@ -68,7 +68,7 @@ fn asked(planned: &Planned) -> Usage {
 
 fn more(planned: &PlannedItem) -> Usage {
     let resource = &planned.item.served.resource;
-    // An item of a list does not say what it is, and what is counted goes by that.
+    // An item of a list does not state its kind, but the count depends on it.
     let whole = |object: &Value| {
         let mut object = object.clone();
         object["apiVersion"] = resource.api_version.clone().into();
@@ -81,7 +81,7 @@ fn more(planned: &PlannedItem) -> Usage {
 
 fn judge(quotas: &[ResourceQuota], planned: &Planned, asked: &Usage) -> Verdict {
     let mut verdict = Verdict::default();
-    // Which pods are in a scope is not known before they are there.
+    // Which pods are in a scope is known only when they exist.
     for quota in quotas.iter().filter(|quota| quota.spec.as_ref().is_some_and(|spec| !is_scoped(spec))) {
         let limits = limits(quota);
         let over: Vec<String> = limits
@@ -115,7 +115,7 @@ fn judge(quotas: &[ResourceQuota], planned: &Planned, asked: &Usage) -> Verdict 
     verdict
 }
 
-/// The first new workload whose pods don't say how much of the resource they use.
+/// The first new workload whose pods don't specify how much of the resource they use.
 fn left_open(planned: &Planned, resource: &str) -> Option<String> {
     let written = planned.items.iter().filter(|i| matches!(i.action, PlannedAction::Create | PlannedAction::Recreate));
     written
@@ -134,7 +134,7 @@ struct Limit {
     used: Quantity,
 }
 
-/// What the quota limits; as asked for, where its controller has not looked at it yet.
+/// The limits of the quota; as specified, if its controller has not processed it yet.
 fn limits(quota: &ResourceQuota) -> Vec<Limit> {
     let status = quota.status.clone().unwrap_or_default();
     let used = status.used.unwrap_or_default();

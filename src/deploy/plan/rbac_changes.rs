@@ -1,4 +1,4 @@
-//! Who gets which rights by an object of a solution: a plan that only names a `RoleBinding` hides what it is about.
+//! Who gets which rights by an object of a solution. A plan that only names a `RoleBinding` would hide what it does.
 
 use serde_json::Value;
 
@@ -8,14 +8,14 @@ use crate::cluster::packed::packed;
 
 /// The group of Roles and their bindings.
 const RBAC: &str = "rbac.authorization.k8s.io";
-/// How the label of a `ClusterRole` begins that gives its rules to another one.
+/// How the label begins by which a `ClusterRole` adds its rules to another one.
 const AGGREGATE_TO: &str = "rbac.authorization.k8s.io/aggregate-to-";
-/// The most characters of a rule: five of them leave room for what follows in a message.
+/// The most characters of a rule. Five rules leave room for the rest of a message.
 const MAX_RULE: usize = 240;
 /// The most characters of a name.
 const MAX_NAME: usize = 120;
 
-/// What an object gives, for people. The smaller one is to be read first: people before the solution's own accounts, much before little.
+/// What an object grants, for people. The smaller one is shown first: people before the solution's own accounts, many rights before few.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gift {
     audience: Audience,
@@ -26,25 +26,25 @@ pub struct Gift {
 }
 
 impl Gift {
-    /// Whether it gives something to others, or much to anybody: then it is told, whatever else there is to tell.
+    /// Whether it grants something to others, or many rights to anybody. If so, it is told in any case.
     pub fn is_grave(&self) -> bool {
         !self.is_narrow || self.audience < Audience::Own
     }
 }
 
-/// Who gets something, those first who matter most.
+/// Who gets rights; the most important come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Audience {
-    /// Everybody who can log in, or even who can't.
+    /// Everybody who can log in, or even anonymous users.
     All,
     /// People, groups, and accounts of other namespaces.
     Others,
-    /// Accounts of the target, or not said by this object.
+    /// Accounts of the target, or unknown from this object.
     Own,
 }
 
-/// What the object gives in namespace `here`, in as many parts as it takes; nothing for one that gives no rights. `roles` has those that
-/// come with it.
+/// What the object grants in namespace `here`, in several parts if needed; empty if it grants nothing. `roles` has the roles that come with
+/// it.
 pub fn of(object: &Value, here: &str, roles: &[&Value]) -> Vec<Gift> {
     if object::group(object) != RBAC {
         return Vec::new();
@@ -61,7 +61,7 @@ pub fn of(object: &Value, here: &str, roles: &[&Value]) -> Vec<Gift> {
     }
 }
 
-/// A role that a binding of a solution gives to somebody who is not of the target.
+/// A role that a binding of a solution grants to a subject outside the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {
     /// The binding.
@@ -78,7 +78,7 @@ pub struct Shared {
     pub namespace: Option<String>,
 }
 
-/// What the bindings among the objects give to people, to groups, and to accounts of namespaces other than `here`.
+/// What the bindings among the objects grant to people, to groups, and to accounts of namespaces other than `here`.
 pub fn shared(objects: &[Value], here: &str) -> Vec<Shared> {
     let is_binding = |one: &&Value| object::group(one) == RBAC && matches!(object::kind(one), "RoleBinding" | "ClusterRoleBinding");
     let of = |object: &Value| {
@@ -135,8 +135,8 @@ fn audience(subject: &Value, here: &str) -> Audience {
     if text(subject, "kind") == "ServiceAccount" && is_here { Audience::Own } else { Audience::Others }
 }
 
-/// Whether a role that is bound gives much: by its rules where it comes along, by what it holds where it is one that every cluster has.
-/// One that is not known here may.
+/// Whether a bound role has many rights: by its rules if it comes with the solution; by its name if every cluster has it. A role that is
+/// not known here may.
 fn gives_much(role: &Value, roles: &[&Value]) -> bool {
     let (kind, name) = (text(role, "kind"), text(role, "name"));
     match roles.iter().find(|one| object::group(one) == RBAC && object::kind(one) == kind && object::name(one) == name) {
@@ -157,7 +157,7 @@ fn is_gathering(role: &Value) -> bool {
     role.get("aggregationRule").is_some_and(|rule| !rule.is_null())
 }
 
-/// Whether those get its rules who have another role.
+/// Whether holders of another role get its rules.
 fn is_aggregated(role: &Value) -> bool {
     let labels = role.pointer("/metadata/labels").and_then(Value::as_object);
     labels.into_iter().flatten().any(|(label, value)| {
@@ -165,7 +165,7 @@ fn is_aggregated(role: &Value) -> bool {
     })
 }
 
-/// A `ClusterRole` may gather the rules of others, and give its own to others.
+/// A `ClusterRole` may aggregate the rules of others, and add its own to others.
 fn allows(object: &Value) -> String {
     let mut also = Vec::new();
     let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
@@ -176,7 +176,7 @@ fn allows(object: &Value) -> String {
                 also.push(format!("also to all who have ClusterRole {}", shown(role)));
             }
         } else if label.contains("aggregate") {
-            // Who gathers by it is not known here; it is how such labels are called.
+            // Which role aggregates it is not known here; such labels follow this naming.
             also.push(format!("also to all who have a ClusterRole that gathers those with label {}", shown(&format!("{label}={value}"))));
         }
     }
@@ -186,7 +186,7 @@ fn allows(object: &Value) -> String {
     if also.is_empty() { "allows".to_owned() } else { format!("allows, {}:", first_few(also.into_iter())) }
 }
 
-/// The rules, those that allow most first.
+/// The rules. Those that allow most come first.
 fn rules(object: &Value) -> Vec<String> {
     let mut rules: Vec<&Value> = list(object, "rules").iter().collect();
     rules.sort_by_key(|rule| !is_wide_rule(rule));
@@ -195,7 +195,7 @@ fn rules(object: &Value) -> Vec<String> {
 
 /// One rule, its resources as kubectl names them.
 fn rule(rule: &Value) -> String {
-    // What is cut off of a long rule is not what it is about.
+    // The end of a long rule is cut; the important part comes first.
     let words = |field| {
         let mut words: Vec<&str> = list(rule, field).iter().filter_map(Value::as_str).collect();
         words.sort_by_key(|word| !is_wide_word(word));
@@ -215,7 +215,7 @@ fn rule(rule: &Value) -> String {
     format!("{verbs} on {}{named}", resources.join(", "))
 }
 
-/// Whether it stands for everybody of a sort.
+/// Whether it stands for all objects or all names.
 fn is_wide_subject(subject: &Value) -> bool {
     match text(subject, "kind") {
         "Group" => text(subject, "name").starts_with("system:"),
@@ -228,7 +228,8 @@ fn is_wide_role(object: &Value) -> bool {
     list(object, "rules").iter().any(is_wide_rule)
 }
 
-/// Resources that give more than they are called: what is in them, whoever runs there, and what can be had by running something there.
+/// Resources whose rights mean more than their names say: reading them reveals secrets or running workloads, or they let their writer run
+/// something.
 const WIDE_RESOURCES: [&str; 33] = [
     "*",
     "*/*",
@@ -264,10 +265,10 @@ const WIDE_RESOURCES: [&str; 33] = [
     "*/proxy",
     "*/token",
 ];
-/// Resources whose objects run as any account of their namespace, with any of its Secrets, by whoever may write them.
+/// Resources whose objects run as any account of their namespace, with any of its Secrets. Whoever may write them chooses.
 const RUNS: [&str; 8] = ["pods", "deployments", "daemonsets", "statefulsets", "replicasets", "replicationcontrollers", "jobs", "cronjobs"];
 
-/// Whether it allows everything of some sort, or to get more.
+/// Whether it allows everything of some kind, or gaining further rights.
 fn is_wide_rule(rule: &Value) -> bool {
     let any = |field, judge: &dyn Fn(&str) -> bool| list(rule, field).iter().filter_map(Value::as_str).any(judge);
     let writes = any("verbs", &|verb| matches!(verb, "create" | "update" | "patch"));
@@ -285,7 +286,7 @@ fn is_wide_word(word: &str) -> bool {
     is_wide_verb(word) || WIDE_RESOURCES.contains(&word)
 }
 
-/// A name as it is, or quoted where it could be taken for more than a name.
+/// A name as it is, or in quotes if it could be mistaken for more than a name.
 pub fn shown(name: &str) -> String {
     let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:/*@=".contains(c));
     if is_plain { bounded(name, MAX_NAME) } else { format!("{:?}", name.chars().take(MAX_NAME).collect::<String>()) }

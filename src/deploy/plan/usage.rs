@@ -1,4 +1,4 @@
-//! What objects use up of the quotas of their namespace, in the words of a `ResourceQuota`.
+//! What objects use of the quotas of their namespace, in the terms of a `ResourceQuota`.
 
 use std::collections::BTreeMap;
 use std::ops::{Add, Sub};
@@ -9,23 +9,23 @@ use serde_json::Value;
 use crate::cluster::object;
 use crate::cluster::quantity::Quantity;
 
-/// The core kinds that quotas count under their bare names, too.
+/// Core kinds that quotas also count under their bare names.
 const COUNTED: [&str; 6] = ["services", "configmaps", "secrets", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas"];
-/// What quotas also call by a shorter name.
+/// Shorter names that quotas also use.
 const SHORT: [(&str, &str); 3] =
     [("requests.cpu", "cpu"), ("requests.memory", "memory"), ("requests.ephemeral-storage", "ephemeral-storage")];
 
-/// How much of what.
+/// Amounts of resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage(BTreeMap<String, Quantity>);
 
 impl Usage {
-    /// How much of a resource of quotas.
+    /// The amount of one resource of quotas.
     pub fn of(&self, resource: &str) -> Quantity {
         self.0.get(resource).copied().unwrap_or_default()
     }
 
-    /// Whether it is more of anything.
+    /// Whether any amount is more than zero.
     pub fn grows(&self) -> bool {
         self.0.values().any(|amount| amount.is_positive())
     }
@@ -66,7 +66,7 @@ impl Sub for Usage {
     }
 }
 
-/// What an object of that kind uses, its pods and claims included.
+/// What an object of that kind uses, including its pods and claims.
 pub(crate) fn of(resource: &ApiResource, object: &Value) -> Usage {
     let mut usage = Usage::default();
     let one = Quantity::whole(1);
@@ -87,7 +87,7 @@ pub(crate) fn of(resource: &ApiResource, object: &Value) -> Usage {
     }
 }
 
-/// What a pod of the object doesn't say of what the resource counts: the server refuses such pods under a quota for that, unless a
+/// A resource that the quota counts and the object's pods don't specify. The server refuses such pods under a quota for it, unless a
 /// `LimitRange` fills it in.
 pub(crate) fn leaves_open(object: &Value, resource: &str) -> bool {
     let is_pods = pods(object) > 0 && own_pod(object).is_some();
@@ -104,7 +104,7 @@ pub(crate) fn leaves_open(object: &Value, resource: &str) -> bool {
     is_pods && own_pod(object).is_some_and(|pod| pod.get("resources").is_none() && !list(pod, "/containers").all(says))
 }
 
-/// The specification of the pods that run for an object: quotas count those, and none that stand elsewhere in it.
+/// The spec of the pods that run for an object. Quotas count these pods, and no pod specs elsewhere in the object.
 fn own_pod(object: &Value) -> Option<&Value> {
     let is_pod = (object::group(object), object::kind(object)) == ("", "Pod");
     object.pointer(if is_pod { "/spec" } else { "/spec/template/spec" }).filter(|pod| pod.get("containers").is_some_and(Value::is_array))
@@ -125,7 +125,7 @@ fn service(object: &Value) -> Usage {
     usage
 }
 
-/// A claim that is made of a template.
+/// A claim that is made from a template.
 fn claim(template: &Value) -> Usage {
     let mut usage = storage(template);
     for resource in ["persistentvolumeclaims", "count/persistentvolumeclaims"] {
@@ -145,19 +145,19 @@ fn storage(claim: &Value) -> Usage {
     usage
 }
 
-/// What the pods of a workload use together.
+/// What all pods of a workload use together.
 fn running(object: &Value) -> Usage {
     pod(own_pod(object)).times(pods(object))
 }
 
-/// How many pods a workload runs, as far as it says so.
+/// How many pods a workload runs, if it says so.
 fn pods(object: &Value) -> u64 {
     let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_u64);
     match (object::group(object), object::kind(object)) {
-        // It starts none by itself, or not now.
+        // It starts no pods by itself, or not now.
         ("", "PodTemplate") | ("batch", "CronJob") => 0,
         ("", "Pod") => 1,
-        // Their number is that of the nodes.
+        // Their number depends on the number of nodes.
         ("apps", "DaemonSet") => number("/status/desiredNumberScheduled").unwrap_or(0),
         ("batch", "Job") => {
             let has = |type_: &str| {
@@ -173,7 +173,7 @@ fn pods(object: &Value) -> u64 {
     }
 }
 
-/// What one pod uses. Containers run together, those that prepare one after the other, beside those of them that stay.
+/// What one pod uses. Containers run together. Init containers run one after the other, beside the sidecars among them.
 fn pod(spec: Option<&Value>) -> Usage {
     let Some(spec) = spec else { return Usage::default() };
     let together = list(spec, "/containers").map(container).fold(Usage::default(), Usage::add);
@@ -202,7 +202,7 @@ fn pod(spec: Option<&Value>) -> Usage {
     usage
 }
 
-/// What one container asks for and may use. What is limited and not asked for is asked for as much.
+/// What one container requests and is limited to. A limit without a request counts as the request too.
 fn container(container: &Value) -> Usage {
     let mut usage = Usage::default();
     let section = |name: &str| object_of(container.get("resources").and_then(|r| r.get(name)));
@@ -223,7 +223,7 @@ fn amount(container: &Value, section: &str, name: &str) -> Option<Quantity> {
     container.get("resources")?.get(section)?.get(name).and_then(quantity)
 }
 
-/// Quantities are texts, and may be numbers where a person wrote them.
+/// Quantities are texts. A person may have written numbers.
 pub(crate) fn quantity(value: &Value) -> Option<Quantity> {
     match value {
         Value::String(text) => Quantity::parse(text),

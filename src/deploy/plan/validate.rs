@@ -1,4 +1,4 @@
-//! Which objects of a bundle may go to a target namespace, or to its whole cluster, at all: judged before anything is sent there.
+//! Which objects of a bundle may go to a target namespace, or to its cluster, at all. This is checked before anything is sent there.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
@@ -16,11 +16,11 @@ use crate::deploy::plan::findings::{Findings, PlanError};
 use crate::deploy::plan::input::PlanInput;
 use crate::deploy::plan::members::Set;
 
-/// The most bytes that etcd takes in one request where nobody has set it otherwise. A dry run never gets there, so that it would be found
-/// out midway.
+/// The most bytes that etcd accepts in one request, by default. A dry run doesn't reach etcd, so a too large object would only be found
+/// during the deployment.
 const MAX_OBJECT: usize = 1536 * 1024;
 
-/// The objects that may go there, labelled as members of the set; the others are in the findings.
+/// The objects that may go there, labelled as members of the set. The findings have the others.
 pub(crate) async fn admit(
     input: &PlanInput<'_>,
     set: &Set,
@@ -69,7 +69,7 @@ pub(crate) async fn admit(
     Ok(items)
 }
 
-/// What the manifest alone says against it.
+/// Why an object is refused, from its manifest alone.
 fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static str, String)> {
     if key.kind.is_empty() || text(object, "apiVersion").is_empty() {
         return Some((
@@ -116,10 +116,10 @@ fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static
     }
 }
 
-/// What speaks against an object that belongs to the target's whole cluster.
+/// Why a cluster-scoped object is refused.
 fn of_the_cluster(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static str, String)> {
     let bounds = input.cluster;
-    // What would be nobody's namespace's is not let in, whatever is listed.
+    // Without an owning namespace no such object is allowed, whatever is listed.
     let allowed = if bounds.namespace_uid.is_empty() { &[] } else { bounds.allowed };
     if let Some(unwelcome) = cluster_scope::judge(object, bounds.environment, allowed) {
         return Some((unwelcome.reason, unwelcome.message));
@@ -135,8 +135,8 @@ fn of_the_cluster(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&
     })
 }
 
-/// What speaks against an object that was in a namespace where it was exported from and is outside of namespaces in the target, or the
-/// other way round: who allowed the one did not allow the other.
+/// Why an object is refused whose kind is namespaced in one of the two clusters and cluster-scoped in the other: whoever allowed the one
+/// did not allow the other.
 fn scope_differs(key: &Key, served: &Served, input: &PlanInput<'_>) -> Option<(&'static str, String)> {
     let was_of_cluster = input.cluster.exported?.iter().any(|kind| kind.group == key.group && kind.kind == key.kind);
     let (there, here) = match (was_of_cluster, served.is_namespaced) {
@@ -153,7 +153,7 @@ fn scope_differs(key: &Key, served: &Served, input: &PlanInput<'_>) -> Option<(&
     ))
 }
 
-/// How many bytes the object has as it is sent.
+/// The size of the object as it is sent, in bytes.
 fn size(object: &Value) -> usize {
     struct Counter(usize);
     impl std::io::Write for Counter {
@@ -166,7 +166,7 @@ fn size(object: &Value) -> usize {
         }
     }
     let mut counter = Counter(0);
-    // What is counted can't fail to be written.
+    // Counting bytes can't fail.
     let _ = serde_json::to_writer(&mut counter, object);
     counter.0
 }
@@ -229,7 +229,7 @@ mod tests {
         Set::new("orders", "qa", "uid")
     }
 
-    /// The reasons and messages of what is refused, and what is let through.
+    /// The reasons and messages of refused objects, and the allowed objects.
     async fn judged(bounds: ClusterBounds<'_>, objects: &[Value]) -> (Vec<(String, String)>, Vec<Item>) {
         let mut findings = Findings::default();
         let input = PlanInput { cluster: bounds, ..PlanInput::new("qa", "orders", objects) };

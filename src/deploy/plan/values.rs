@@ -1,4 +1,4 @@
-//! The values of what changes, as a plan shows them: bounded, and without secrets.
+//! The old and new values that a plan shows: bounded, and without secrets.
 
 use serde_json::Value;
 
@@ -9,11 +9,11 @@ use crate::deploy::plan::diff;
 /// The most bytes of all values and their fields in a plan: they share the status with much else.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// What changes between the object as it is and as it would be. Where one of them is not known there are no values: what is created is the
-/// artifact's.
+/// The changed values between the object as it is and as it would be. If one of the two is not known, there are no values: the values of a
+/// new object are those of the artifact.
 pub(crate) fn of(live: Option<&Value>, would_be: Option<&Value>) -> Vec<FieldChange> {
     let (Some(live), Some(would_be)) = (live, would_be) else { return Vec::new() };
-    // No Secret is ever deployed; this is for whoever comes to allow it.
+    // Secrets are never deployed. This line is for the case that somebody allows them later.
     if would_be.get("kind").is_some_and(|kind| kind == "Secret") {
         return Vec::new();
     }
@@ -29,13 +29,13 @@ pub(crate) fn of(live: Option<&Value>, would_be: Option<&Value>) -> Vec<FieldCha
         .collect()
 }
 
-/// The pointer to a value, or that with the name of the environment variable whose value it is.
+/// The pointer to a value, or the pointer to the environment variable's name if it is the variable's value.
 fn named(pointer: &str, object: &Value) -> String {
     let variable = pointer.strip_suffix("/value").and_then(|holder| object.pointer(holder)?.get("name")?.as_str());
     variable.map_or_else(|| pointer.to_owned(), |name| format!("{pointer}/{name}"))
 }
 
-/// Keeps as many values as there is room for, and tells how many of the fields go without.
+/// Keeps as many values as there is room for, and returns how many fields have none.
 pub(crate) fn bound(objects: &mut [PlannedObject]) -> usize {
     let mut room = MAX_BYTES;
     let mut omitted = 0;

@@ -1,4 +1,4 @@
-//! Which setting wrote a field that the target refuses: who reads of it corrects the setting, and not the manifest.
+//! Which setting wrote a field that the target refuses. With this a person can correct the setting, and leaves the manifest alone.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::cluster::object;
 pub struct Written {
     kind: String,
     name: String,
-    /// The field as the API server names it, without what picks an item of a list.
+    /// The field as the API server names it, without the part that selects an item of a list.
     field: String,
     /// What to correct.
     advice: String,
@@ -57,14 +57,14 @@ impl Written {
                 }
             };
         }
-        // Keys of labels and annotations stand in brackets, with whatever is wrong with them.
+        // Keys of labels and annotations are in brackets, followed by the problem.
         if matches!(fields.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), ["metadata", "labels" | "annotations", ..]) {
             fields.truncate(2);
         }
         Some(Self { kind: target.kind.clone(), name: target.name.clone(), field: fields.join("."), advice })
     }
 
-    /// Whether the message is about this field, or about something in it.
+    /// Whether the message is about this field, or about a part of it.
     fn is_meant(&self, message: &str) -> bool {
         let mut depth = 0_usize;
         let plain: String = message
@@ -86,7 +86,7 @@ impl Written {
     }
 }
 
-/// Says of each finding that is about a field that a setting wrote which setting to correct.
+/// If a finding is about a field that a setting wrote, adds which setting to correct.
 pub fn blame(results: &mut [PlanResult], written: &[Written]) {
     for result in results {
         let is_it = |one: &&Written| one.kind == result.kind && one.name == result.name && one.is_meant(&result.message);

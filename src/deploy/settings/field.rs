@@ -1,4 +1,4 @@
-//! The field of an object that a setting goes to.
+//! The field of an object that a setting writes.
 
 use serde_json::{Map, Value};
 
@@ -8,11 +8,11 @@ use crate::api::settings::FieldTarget;
 use crate::cluster::object::{self, Key};
 use crate::cluster::replicas;
 
-/// What tells the objects of a set.
+/// The labels that identify the objects of a set.
 const APPLYSET_PREFIX: &str = "applyset.kubernetes.io/";
 
-/// Sets a value at its target. Where only text can stand (data of a `ConfigMap`, labels, annotations, the value of a
-/// container's variable) the text as written is set, whatever the type.
+/// Sets a value at its target. If only text is possible there (data of a `ConfigMap`, labels, annotations, the value of a container's
+/// variable), the text is set as written, whatever the type.
 pub(super) fn put(objects: &mut [Value], target: &FieldTarget, text: &str, value: Value) -> Result<(), (&'static str, String)> {
     let group = target.api_version.as_deref().map_or("", object::group_of);
     let described =
@@ -61,7 +61,7 @@ fn scales(object: &Value, group: &str, target: &FieldTarget) -> bool {
     replicas::by_others([object]).contains(&key)
 }
 
-/// The segments of a JSON pointer (RFC 6901). Beyond it, an item of a list may be given by its name, see [`item`].
+/// The segments of a JSON pointer (RFC 6901). In addition to the standard, a segment may be the name of a list item, see [`item`].
 pub(super) fn segments(pointer: &str) -> Option<Vec<String>> {
     let unescape = |segment: &str| {
         let plain = segment.replace("~0", "").replace("~1", "");
@@ -70,7 +70,7 @@ pub(super) fn segments(pointer: &str) -> Option<Vec<String>> {
     pointer.strip_prefix('/')?.split('/').map(unescape).collect()
 }
 
-/// What a setting may not change: which object it is, whose, and where it is counted.
+/// Fields that a setting may not change: they say which object it is, who owns it, and which set it belongs to.
 fn forbidden(path: &[String]) -> Option<&'static str> {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path.as_slice() {
@@ -85,7 +85,7 @@ fn forbidden(path: &[String]) -> Option<&'static str> {
     }
 }
 
-/// Maps that an object may lack although a key of theirs can be set: people leave them out where they are empty.
+/// Maps that an object may lack although one of their keys can be set: people leave them out if they are empty.
 fn is_made_where_missing(object: &Value, path: &[String], index: usize) -> bool {
     let parent = index.checked_sub(1).map(|parent| path[parent].as_str());
     match (parent, path[index].as_str()) {
@@ -96,13 +96,13 @@ fn is_made_where_missing(object: &Value, path: &[String], index: usize) -> bool 
     }
 }
 
-/// An item of a list, by its place or, where it has one, by its name.
+/// An item of a list, by its position or, if it has one, by its name.
 fn item<'a>(items: &'a mut [Value], segment: &str) -> Option<&'a mut Value> {
     let place = place(items, segment)?;
     items.get_mut(place)
 }
 
-/// Where the item of a list is that a segment means.
+/// The position of the list item that a segment means.
 pub(super) fn place(items: &[Value], segment: &str) -> Option<usize> {
     let place = if segment.chars().all(|c| c.is_ascii_digit()) { segment.parse().ok() } else { None };
     place.or_else(|| items.iter().position(|item| item.get("name").and_then(Value::as_str) == Some(segment)))
@@ -117,8 +117,8 @@ fn takes_text(object: &Value, path: &[String]) -> bool {
     }
 }
 
-/// Sets the value; a missing key is made at the last segment, and the maps that an object may lack.
-/// The error is the pointer to the first thing that is missing.
+/// Sets the value. A missing key is created at the last segment, and so are the maps that an object may lack. The error is the pointer to
+/// the first part that is missing.
 fn set(object: &mut Value, path: &[String], value: Value) -> Result<(), String> {
     let opens: Vec<bool> = (0..path.len()).map(|index| is_made_where_missing(object, path, index)).collect();
     let escaped = |segment: &String| segment.replace('~', "~0").replace('/', "~1");

@@ -1,4 +1,4 @@
-//! What a request sets is put into the objects of a version.
+//! Writes the settings of a request into the objects of a version.
 
 mod blame;
 mod field;
@@ -23,13 +23,13 @@ pub const VARIABLE_MISSING: &str = "VariableMissing";
 pub const WRONG_TYPE: &str = "WrongType";
 /// The object or field that takes a value is not in the artifact.
 pub const SETTING_TARGET_MISSING: &str = "SettingTargetMissing";
-/// A variable aims at what no variable may change.
+/// The target of a variable is a field that no variable may change.
 pub const SETTING_TARGET_FORBIDDEN: &str = "SettingTargetForbidden";
 /// A request gives a Secret for a connection reference that the solution does not have.
 pub const UNKNOWN_CONNECTION_REFERENCE: &str = "UnknownConnectionReference";
 /// A connection reference has no Secret in the request.
 pub const CONNECTION_REFERENCE_MISSING: &str = "ConnectionReferenceMissing";
-/// Two connection references stand for one Secret of development and are given different ones.
+/// Two connection references stand for the same Secret of development but are given different ones.
 pub const CONNECTION_REFERENCE_AMBIGUOUS: &str = "ConnectionReferenceAmbiguous";
 
 const VARIABLE: &str = "EnvironmentVariable";
@@ -40,20 +40,20 @@ const CONNECTION: &str = "ConnectionReference";
 pub struct Resolved {
     /// The objects, in the order they came in.
     pub objects: Vec<Value>,
-    /// `sha256:` and the hash over the settings in effect: values with defaults, and connections.
+    /// `sha256:` and the hash over the effective settings: values including defaults, and connections.
     pub digest: String,
-    /// The target's Secrets that connection references were given, each with the first reference.
+    /// The target's Secrets that connection references were given, each with the first such reference.
     pub connected: BTreeMap<String, String>,
     /// The fields that settings wrote.
     pub written: Vec<Written>,
 }
 
-/// Puts `settings` into a copy of `objects`: a value for each variable that has one (the request's, else the default;
-/// without either the exported value stays), then the target's Secret names for the solution's connection references, in the places that
-/// are known to name Secrets and in the fields that a reference names. Secrets that are no connection reference keep their names. A default satisfies a required variable.
+/// Puts `settings` into a copy of `objects`. First come the variables: the request's value, or else the default; without either, the
+/// exported value stays. Then come the target's Secret names for the solution's connection references, in the places that are known to name
+/// Secrets and in the fields that a reference names. Other Secrets keep their names. A default satisfies a required variable.
 ///
 /// # Errors
-/// One entry for each offence, all of them at once, in the order of the definitions.
+/// One entry for each problem, all at once, in the order of the definitions.
 pub fn resolve(
     objects: &[Value],
     definitions: &[VariableDefinition],
@@ -110,12 +110,12 @@ pub fn resolve(
     if offences.is_empty() { Ok(Resolved { objects, digest, connected, written }) } else { Err(offences) }
 }
 
-/// Names a Secret in a field that a connection reference declares. What a Secret is not named in is no place for one.
+/// Names a Secret in a field that a connection reference declares. The field must already name one.
 fn connect(objects: &mut [Value], target: &FieldTarget, secret: &str) -> Result<(), (&'static str, String)> {
     field::put(objects, target, secret, Value::String(secret.to_owned()))
 }
 
-/// The value in effect of each variable that has one.
+/// The effective value of each variable that has one.
 fn values<'a>(
     definitions: &'a [VariableDefinition],
     settings: &'a DeploymentSettings,
@@ -216,7 +216,7 @@ fn typed(type_: VariableType, text: &str) -> Result<Value, &'static str> {
     }
 }
 
-/// The names one may choose from; a few of them, as messages have an end.
+/// The possible names, or the first few of them, because messages have a limit.
 fn choices<'a>(intro: &str, names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 5;
     let all: Vec<&str> = names.collect();

@@ -1,5 +1,5 @@
-//! Whether a request may be carried out at all. What can't become true by waiting is refused at once; what can, waits
-//! until the accept time-out, and says for what.
+//! Whether a request may be carried out at all. If a check can never pass, the request is refused at once. If it can still pass, the
+//! request waits until the accept time-out, and says for what.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::api::artifact::Outcome;
 use crate::api::repository::{self, Repository};
 use crate::policy::clock;
 
-/// For this long after a request's creation its refusal waits for other objects of the same `kubectl apply` to arrive.
+/// For this long after a request's creation, refusals wait for other objects of the same `kubectl apply`.
 const SETTLING: Duration = Duration::from_secs(2);
-/// How often at first, and how often later, what is missing and not watched is asked for again: rights, registries, other clusters.
+/// How often, first and later, the operator checks again for missing things that it can't watch: rights, registries, other clusters.
 const ASKED_AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
-/// What an accepted request is about.
+/// The objects that an accepted request refers to.
 pub struct Subject<'a> {
     /// Its pipeline.
     pub pipeline: &'a PipelineView,
@@ -28,7 +28,7 @@ pub struct Subject<'a> {
     pub target: &'a TargetView,
 }
 
-/// Goes through all that must hold.
+/// Checks everything that must hold.
 pub fn accept(o: &Observed, now: Timestamp) -> Result<Subject<'_>, Step> {
     supported(o)?;
     let pipeline = pipeline(o, now)?;
@@ -44,7 +44,7 @@ pub fn accept(o: &Observed, now: Timestamp) -> Result<Subject<'_>, Step> {
     Ok(Subject { pipeline, stage, target })
 }
 
-/// What the schema accepts and this version can't do yet is said, not ignored.
+/// Refuses what the schema accepts and this version of Pilotage can't do yet. Nothing is ignored silently.
 fn supported(o: &Observed) -> Result<(), Step> {
     let refuse = |reason: &str, message: &str| Err(Ending::step(End::Failed, Progress::Acceptance, reason, message));
     if o.request.requester.is_none() {
@@ -129,7 +129,7 @@ fn target<'a>(o: &'a Observed, stage: &StageView, now: Timestamp) -> Result<&'a 
 
 /// First stages: the development environment and the Solution in it.
 fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), Step> {
-    // What is exported already is not looked for in development again.
+    // If the version is exported already, it is not looked for in development again.
     if o.request.artifact_digest.is_some() {
         return Ok(());
     }
@@ -176,31 +176,31 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> Result<(), S
     if let Some(why) = &source.not_ready {
         return Err(wait(o, "EnvironmentNotReady", &format!("development environment {name} is not ready: {why}"), now));
     }
-    // A stored version does not need the Solution to be at it still: development moves on.
+    // The Solution may have moved on from a stored version.
     if o.artifact.present().is_some() {
         return Ok(());
     }
     solution(o, source, now)
 }
 
-/// The repository that a request of a first stage is about: the one that it names, or that the stored version came from, where it names
-/// nothing and nobody develops that solution in the pipeline's own environments.
+/// The repository that a request of a first stage is about. The request names it, or the stored version came from it. The second case holds
+/// only if the request names nothing and nobody develops that solution in the pipeline's own environments.
 fn from_registry(o: &Observed) -> Option<Repository> {
     let stored = || {
         let source = o.artifact.present()?.registry_source.as_deref()?;
         repository::pinned(source).map(|(repository, _)| repository)
     };
     match &o.request.repository {
-        // The schema lets no other through.
+        // The schema accepts no other form.
         Some(url) => Some(Repository::parse(url).unwrap_or_else(|| Repository { registry: url.clone(), path: String::new() })),
-        // Where the solution is developed, that is what is meant.
+        // If the solution is developed here, the request means that Solution.
         None if o.request.source_environment.is_none() && o.developed_in.is_empty() => stored(),
         None => None,
     }
 }
 
-/// What is stored from a registry is meant by a request that names nothing only where nobody develops the solution: a Solution of the
-/// same `kubectl apply` may still be on its way, or not be in the cache yet.
+/// A request that names nothing means a version stored from a registry only if nobody develops the solution. A Solution of the same
+/// `kubectl apply` may still arrive, or may not be in the cache yet.
 fn nothing_developed(o: &Observed, now: Timestamp) -> Result<(), Step> {
     let settled = o.request.created_at + SETTLING;
     if now < settled {
@@ -210,7 +210,7 @@ fn nothing_developed(o: &Observed, now: Timestamp) -> Result<(), Step> {
     if o.confirmed { Ok(()) } else { Err(Step::Confirm) }
 }
 
-/// What the operator fetches, and with which credentials, is the pipeline's administrator's to say, not a maker's.
+/// The pipeline's administrator decides what the operator fetches, and with which credentials. Makers don't.
 fn listed(o: &Observed, pipeline: &PipelineView, wanted: &Repository, now: Timestamp) -> Result<(), Step> {
     if repository::covering(pipeline.artifact_repositories.iter().map(String::as_str), wanted).is_some() {
         return Ok(());
@@ -251,7 +251,7 @@ fn solution(o: &Observed, source: &SourceView, now: Timestamp) -> Result<(), Ste
     ))
 }
 
-/// Later stages: the previous stage succeeded with this very artifact, as the artifact's own record proves.
+/// Later stages: the previous stage succeeded with this very artifact. The artifact's own record proves it.
 fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> Result<(), Step> {
     let Some(previous) = &stage.previous else { return Ok(()) };
     if let Some(name) = &o.request.source_environment {
@@ -289,7 +289,7 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> Result<(),
     }
     let what = format!("{} {}", o.request.solution, o.request.version);
     if let Some(request) = &o.previous_in_flight {
-        // As long as that takes: it ends by time-outs of its own, and then this one goes on or is refused.
+        // As long as that request takes. It ends at the latest by its own time-outs. Then this request goes on or is refused.
         return Err(Waiting::watched(
             at(o),
             "PreviousStageInProgress",
@@ -308,7 +308,7 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> Result<(),
     Err(refuse(o, "PreviousStageNotSucceeded", &message, now))
 }
 
-/// How the success in a stage of the same name is not that of the stage as it is now.
+/// Why the success in a stage of the same name does not count for the stage as it is now.
 fn succeeded_elsewhere(o: &Observed, place: &Place) -> Option<String> {
     let records = &o.artifact.present()?.deployments;
     let last = records.iter().rfind(|d| d.outcome == Outcome::Succeeded && d.stage == place.stage)?;
@@ -329,14 +329,14 @@ fn succeeded_elsewhere(o: &Observed, place: &Place) -> Option<String> {
     })
 }
 
-/// Higher than what runs, unless the pipeline allows otherwise.
+/// The version must be higher than the one that runs, unless the pipeline allows others.
 fn version(o: &Observed, pipeline: &PipelineView, target: &TargetView) -> Result<(), Step> {
-    // Later on, a version that overtook is `Superseded`.
+    // Later, an overtaken version is `Superseded`.
     if pipeline.allow_redeployments || o.request.plan_hash.is_some() {
         return Ok(());
     }
     match &target.current {
-        // Where a later deployment failed and was left, what is on record is put back by asking for it.
+        // If a later deployment failed and was left, a request for the version on record restores it.
         Some(current) if current.version == o.request.version && target.failed.is_some() => Ok(()),
         Some(current) if current.version >= o.request.version => Err(Ending::step(
             End::Failed,
@@ -357,7 +357,7 @@ fn dependencies(o: &Observed, target: &TargetView, now: Timestamp) -> Result<(),
     }
     let missing = target.missing_dependencies.join("; ");
     let message = format!("solutions that {} depends on do not run in the target: {missing}", o.request.solution);
-    // What is not accepted itself holds up no other: two that wait for each other both have an end.
+    // A request that is not accepted itself delays no other. So two requests that wait for each other both end.
     if let Some(request) = o.dependency_in_flight.as_ref().filter(|_| o.request.plan_hash.is_none()) {
         let message = format!("{message}. Request {request} brings one of them, and is waited for");
         return Err(Waiting::watched(at(o), "DependencyMissing", message, None));
@@ -365,7 +365,7 @@ fn dependencies(o: &Observed, target: &TargetView, now: Timestamp) -> Result<(),
     Err(wait(o, "DependencyMissing", &message, now))
 }
 
-/// Refuses, once it is sure that nothing of the same `kubectl apply` is still to come and caches told the truth.
+/// Refuses the request, but only when no object of the same `kubectl apply` can still arrive, and live reads have confirmed the cache.
 fn refuse(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
     let settled = clock::after(o.request.created_at, SETTLING);
     if now < settled {
@@ -389,7 +389,8 @@ fn wait(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
     Ending::step(End::Failed, at(o), reason, waited(message, deadline))
 }
 
-/// What does not exist is awaited before acceptance (everything may have been applied at once), and ends a request after it.
+/// Before acceptance, a missing object is waited for, because everything may have been applied at once. After acceptance it ends the
+/// request.
 fn gone_or_awaited(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
     if o.request.plan_hash.is_none() {
         return wait(o, reason, message, now);
@@ -400,8 +401,7 @@ fn gone_or_awaited(o: &Observed, reason: &str, message: &str, now: Timestamp) ->
     Ending::step(End::Failed, at(o), reason, format!("{message} any more; nothing was written"))
 }
 
-/// A right that may be granted is asked for until the deadline, the less often the longer it has been missing; the message is the rule
-/// to grant.
+/// Waits for a right until the deadline. The check becomes less frequent the longer the right is missing. The message is the rule to grant.
 pub(super) fn wait_for_right(o: &Observed, at: Progress, obstacle: &Obstacle, now: Timestamp) -> Step {
     let deadline = deadline(o);
     if now < deadline {
@@ -412,23 +412,23 @@ pub(super) fn wait_for_right(o: &Observed, at: Progress, obstacle: &Obstacle, no
     Ending::step(End::Failed, at, &obstacle.reason, waited(&obstacle.message, deadline))
 }
 
-/// A message that ends with a grant is left to end with it: what is printed is applied as it stands.
+/// A message that ends with a grant must keep the grant at its end, because people apply it as printed.
 pub(super) fn waits(message: &str, deadline: Timestamp) -> String {
     if message.ends_with('\n') { format!("waits until {deadline}: {message}") } else { format!("{message}. Waits until {deadline}") }
 }
 
-/// The same when it was in vain.
+/// The same after waiting in vain.
 pub(super) fn waited(message: &str, deadline: Timestamp) -> String {
     if message.ends_with('\n') { format!("waited until {deadline}: {message}") } else { format!("{message}. It waited until {deadline}") }
 }
 
-/// How far the request had come when something it needs was lost.
+/// How far the request had come when it lost something that it needs.
 fn at(o: &Observed) -> Progress {
     super::decide::reached(o)
 }
 
-/// Until when a request waits for what is not there: the accept time-out, counted anew from the last gate, the scheduled time, or the
-/// success in the stage before, which may be long after its creation.
+/// Until when a request waits for something missing: the accept time-out. It starts again at the last gate, at the scheduled time, or at
+/// the success in the previous stage, which may be long after the request's creation.
 fn deadline(o: &Observed) -> Timestamp {
     let gates = &o.request.gates;
     let stage_timeout = o.stage.present().map_or(Duration::ZERO, |s| s.gate_timeout);
@@ -438,7 +438,7 @@ fn deadline(o: &Observed) -> Timestamp {
         .map(|g| clock::after(g.opened_at, stage_timeout))
         .max();
     let scheduled = o.request.scheduled_time.clone().ok().flatten();
-    // So long it may have waited for the request to the stage before.
+    // The request may have waited that long for the one to the previous stage.
     let previous = o.stage.present().and_then(|stage| stage.previous.as_ref()?.place.as_ref());
     let proven = previous.zip(o.artifact.present()).and_then(|(place, artifact)| place.first_success(artifact));
     let last = [Some(o.request.created_at), opened, scheduled, proven].into_iter().flatten().max().unwrap_or(o.request.created_at);

@@ -1,4 +1,4 @@
-//! What an approver is to know of objects that the solution did not put into the target.
+//! What an approver should know about objects that the solution did not put into the target.
 
 use crate::api::names;
 use crate::api::plan::{MAX_MESSAGE, PlanResult};
@@ -8,7 +8,7 @@ use crate::cluster::object::Key;
 /// How many objects a sentence names.
 const NAMED: usize = 10;
 
-/// What is said of what a plan adopts, of what it lets go, and of what it would let go if it could.
+/// What a plan adopts, what it releases, and what it would release if it could.
 pub fn told(solution: &str, namespace: &str, [adopted, released, held]: &[Vec<Key>; 3]) -> Vec<PlanResult> {
     let said = |reason: &str, keys: &[Key], message: &dyn Fn(&str) -> String| {
         (!keys.is_empty()).then(|| PlanResult {

@@ -1,4 +1,4 @@
-//! Who decides the approval: the delegate, those whom the stage names, or nobody.
+//! Who decides the approval: the delegate, the approvers that the stage names, or nobody.
 
 use super::observed::{DelegateView, Observed, StageView};
 use super::step::{End, Ending, Progress, Step};
@@ -12,12 +12,12 @@ pub fn delegate_decides(stage: &StageView) -> bool {
     stage.approval.by.is_by_delegate()
 }
 
-/// Those whom the stage names.
+/// The approvers that the stage names.
 pub fn named(stage: &StageView) -> Vec<Approver> {
     stage.approval.approvers.iter().map(Approver::from).collect()
 }
 
-/// A stage that approves by itself does so in the name of its owner, who is then no requester.
+/// A stage that approves by itself does so in its owner's name. So its owner must not be the requester.
 pub fn automatic(o: &Observed, stage: &StageView) -> Result<(), Step> {
     let owner = stage.owner.as_ref().map(|owner| owner.username.as_str());
     let asks = o.request.requester.as_ref().map(|requester| requester.username.as_str());
@@ -36,7 +36,7 @@ pub fn automatic(o: &Observed, stage: &StageView) -> Result<(), Step> {
     ))
 }
 
-/// That nobody was asked, and who answers for it; `None` where somebody is asked.
+/// Says that nobody was asked, and who is responsible; `None` if somebody is asked.
 pub fn answered_for(o: &Observed) -> Option<String> {
     let stage = o.stage.present().filter(|stage| stage.approves_by_itself())?;
     let owner = stage.owner.as_ref().map_or("its owner", |owner| owner.username.as_str());
@@ -53,7 +53,7 @@ pub fn said(o: &Observed, gate: &Gate) -> String {
     }
 }
 
-/// What a requester may not hold, if they are not to decide in an approver's place: to be the approver, or to have their token.
+/// What a requester must not hold, so that they can't decide in an approver's place: the right to be the approver, or to get their token.
 pub fn rights_to_become(o: &Observed, stage: &StageView) -> Vec<Right> {
     let account = |namespace: &str, name: &str| {
         let right = |verb: &str| Right::on(verb, "", "serviceaccounts", namespace).named(name);
@@ -79,7 +79,7 @@ pub fn rights_to_become(o: &Observed, stage: &StageView) -> Vec<Right> {
     rights
 }
 
-/// All who may decide, for people; the delegate as `delegate` calls it.
+/// Everybody who may decide, for people. `delegate` is the word for the delegate.
 pub fn all(stage: &StageView, delegate: impl FnOnce() -> String) -> Vec<String> {
     let delegate = delegate_decides(stage).then(delegate);
     delegate.into_iter().chain(named(stage).iter().map(ToString::to_string)).collect()

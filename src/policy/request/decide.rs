@@ -1,4 +1,4 @@
-//! The decision: a chain of checks in the order of a request's life. The first that has something to say decides.
+//! The decision: a chain of checks in the order of a request's life. The first check with a result decides.
 
 use jiff::Timestamp;
 
@@ -11,19 +11,19 @@ use super::sharing;
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use super::timing;
 
-/// The reason of a request whose name the record shows as done.
+/// The reason of a request if the record shows a success of a request of the same name.
 pub const ALREADY_DEPLOYED: &str = "AlreadyDeployed";
 
-/// What is done next about the request.
+/// Decides the next step of the request.
 pub fn decide(o: &Observed, now: Timestamp) -> Step {
     match chain(o, now).unwrap_or_else(|step| step) {
-        // Nobody goes through grants, or waits, for a request that could not be asked for anyway.
+        // Nobody should apply grants, or wait, for a request that would be refused anyway.
         Step::Wait(wait) if wait.at <= Progress::Validation => gates::could_be_decided_by_requester(o).err().unwrap_or(Step::Wait(wait)),
         step => step,
     }
 }
 
-/// `Err` is a decision: the chain is left with `?` by whoever has something to say.
+/// `Err` is a decision: a check that decides leaves the chain with `?`.
 fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
     if o.request.end_time.is_some() {
         return Err(Step::Done);
@@ -50,7 +50,7 @@ fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
     }
     gates::reconciliation(o, &subject, GateKind::Approval, now)?;
     if subject.stage.pre_deployment_step && o.request.gates.pre_deployment_step.is_none() {
-        // What was approved must still be true before somebody else is asked.
+        // What was approved must still be true before the next person is asked.
         plan(o, now)?;
     }
     gates::reconciliation(o, &subject, GateKind::PreDeploymentStep, now)?;
@@ -62,8 +62,8 @@ fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
     Ok(Step::Claim)
 }
 
-/// The requester may deploy through the pipeline, and the stage's owner answers for its delegate: asked before anybody else is, and
-/// again before anything is written to the target, as rights may have been taken away in between.
+/// The requester may deploy through the pipeline, and the stage's owner may act as the delegate. This is checked before anybody is asked,
+/// and again before anything is written to the target, because rights may have been taken away in between.
 fn entitled(o: &Observed, now: Timestamp) -> Result<(), Step> {
     match &o.outcomes.rights {
         None => Err(Step::AskRights),
@@ -73,7 +73,7 @@ fn entitled(o: &Observed, now: Timestamp) -> Result<(), Step> {
     }
 }
 
-/// What the artifact's record already says of this very request, or of one of its name, is not done again.
+/// Does not repeat what the artifact's record already shows for this request, or for one of its name.
 fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
     let Some(artifact) = o.artifact.present() else { return Ok(()) };
     if let Some(done) = artifact.deployments.iter().find(|d| d.request_uid == o.request.uid) {
@@ -98,7 +98,7 @@ fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
         && let Some(done) = artifact.deployments.iter().find(same_name)
     {
         let runs = match o.target.present().and_then(|target| target.current.as_ref()) {
-            // Two versions may hold the very same.
+            // Two versions may have the same content.
             Some(current) if current.version != o.request.version || current.digest != artifact.digest => format!(
                 ". Stage {} runs {} {} by now (request {}): to have {} there again, make a request of another name",
                 o.request.stage, o.request.solution, current.version, current.request, o.request.version
@@ -118,7 +118,7 @@ fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
     Ok(())
 }
 
-/// The stage of a request and the target that it leads to.
+/// The stage of a request, and its target.
 fn place(o: &Observed, stage: &StageView, target: &TargetView) -> Place {
     Place {
         stage_uid: stage.uid.clone(),
@@ -160,12 +160,12 @@ pub(super) fn reached(o: &Observed) -> Progress {
     Progress::Acceptance
 }
 
-/// What a tag means is found out once, before anybody is asked anything; from then on it may move.
+/// A tag is resolved once, before anybody is asked. It may move afterwards.
 fn resolved(o: &Observed, now: Timestamp) -> Result<(), Step> {
     if o.request.repository.is_none() || o.request.artifact_digest.is_some() {
         return Ok(());
     }
-    // Nothing is fetched, nor a version taken by it, for somebody who may not deploy.
+    // Nothing is fetched or stored for somebody who may not deploy.
     entitled(o, now)?;
     if o.request.registry_source.is_some() {
         return Ok(());
@@ -211,7 +211,7 @@ fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> Re
     }
 }
 
-/// The dry run as the delegate succeeds, and is what was approved.
+/// The dry run as the delegate succeeds, and its result is what was approved.
 fn plan(o: &Observed, now: Timestamp) -> Result<(), Step> {
     match &o.outcomes.plan {
         None => Err(Step::Plan),
@@ -231,7 +231,7 @@ fn plan(o: &Observed, now: Timestamp) -> Result<(), Step> {
     }
 }
 
-/// Waits where the target of a look-up was not looked up at all.
+/// Waits if the target of a look-up was not looked up at all.
 pub(super) fn known<'a, T>(lookup: &'a Lookup<T>, at: Progress, what: &str) -> Result<Option<&'a T>, Step> {
     match lookup {
         Lookup::Unknown => Err(Waiting::watched(at, "Unknown", format!("{what} was not looked up yet"), None)),

@@ -1,4 +1,4 @@
-//! Everybody who decided about a request, gate by gate, as records and people are told.
+//! Everybody who decided about a request, gate by gate, for records and for people.
 
 use crate::api::artifact::{DecidedGate, MAX_APPROVED_BY, RecordedDecision};
 use crate::api::bounds;

@@ -1,4 +1,4 @@
-//! From the claim to the end: apply, health, pruning, outcome.
+//! From the claim to the end of the request: apply, health, pruning, outcome.
 
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use crate::api::names;
 use crate::cluster::errors::first_few;
 use crate::policy::clock;
 
-/// How long a deployment may take where its stage is gone.
+/// How long a deployment may take if its stage is gone.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often the health of the target is looked at.
 pub(super) const HEALTH_POLL: Duration = Duration::from_millis(500);
-/// What is said where pruning does not get on.
+/// The message while pruning makes no progress.
 pub(super) const NOT_PRUNED: &str = "not all that it replaces could be taken away";
-/// How often a right that was taken away is asked for again.
+/// How often a lost right is checked again.
 const RIGHT_POLL: Duration = Duration::from_secs(2);
 
-/// What is done about a request that has started.
+/// Decides about a request that has started to deploy.
 pub fn run(o: &Observed, now: Timestamp) -> Step {
     let started = o.request.start_time.unwrap_or(now);
     let deadline = clock::after(started, timeout(o));
     if o.target.present().is_some_and(|target| target.environment_id.is_empty() && target.claim.is_none()) && now < deadline {
-        // It was deleted and applied again: once it is validated, it has what it had, this request's claim too.
+        // The Environment was deleted and applied again. Once it is validated, it has its old status, including this request's claim.
         return Waiting::watched(
             Progress::Deployment,
             "EnvironmentNotReady",
@@ -62,7 +62,7 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
         if !o.confirmed {
             return Step::Confirm;
         }
-        // The artifact of that name is no proof of what was deployed, and nothing of it is written.
+        // The artifact of that name does not prove what was deployed, so nothing is recorded in it.
         let name = names::artifact_name(&o.request.solution, &o.request.version.to_string());
         return failed(
             o,
@@ -104,7 +104,7 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
     }
 }
 
-/// What replaces it is healthy: what it does not have goes, and what is asked for is shared.
+/// The new version is healthy: objects that it lacks are deleted, and what was asked for is shared.
 fn healthy(o: &Observed, deadline: Timestamp, now: Timestamp) -> Step {
     match &o.outcomes.prune {
         None => Step::Prune,
@@ -121,12 +121,12 @@ fn healthy(o: &Observed, deadline: Timestamp, now: Timestamp) -> Step {
     }
 }
 
-/// How long a deployment may take, and the way back after it again.
+/// How long a deployment may take. A rollback may take that long again.
 pub(super) fn timeout(o: &Observed) -> Duration {
     o.stage.present().map_or(DEFAULT_TIMEOUT, |s| s.deployment_timeout)
 }
 
-/// A right was taken away while it deployed; it may be given back until the time-out.
+/// A right was taken away during the deployment. It may be given back until the time-out.
 fn lacking(o: &Observed, obstacle: &Obstacle, deadline: Timestamp, now: Timestamp) -> Step {
     if now >= deadline {
         return failed(o, &obstacle.reason, &acceptance::waited(&obstacle.message, deadline));
@@ -146,13 +146,13 @@ pub(super) fn unavailable(at: Progress, what: &str, deadline: Timestamp) -> Step
     Waiting::polled(at, "TargetUnavailable", message, Some(deadline), HEALTH_POLL)
 }
 
-/// Waits for a target from which nothing can be taken away.
+/// Waits for a target from which nothing can be deleted.
 pub(super) fn unpruned(at: Progress, what: &str, deadline: Timestamp) -> Step {
     let message = format!("healthy; {NOT_PRUNED} yet, which is tried again until {deadline}: {what}");
     Waiting::polled(at, "TargetUnavailable", message, Some(deadline), HEALTH_POLL)
 }
 
-/// What there is to write to, or the right to, is gone: nothing more is written, and nothing is put back.
+/// The target, or the right to write to it, is gone: nothing more is written, and nothing is restored.
 fn lost(reason: &str, message: &str) -> Step {
     Ending::step(End::Failed, Progress::Deployment, reason, message)
 }
@@ -161,7 +161,7 @@ fn failed(o: &Observed, reason: &str, message: &str) -> Step {
     rollback::after(o, Failure { reason: reason.into(), message: message.into() })
 }
 
-/// The good end in words.
+/// The message of a success.
 pub fn success(o: &Observed) -> String {
     let mut runs = format!("{} {} runs in stage {}", o.request.solution, o.request.version, o.request.stage);
     if !o.outcomes.leaving.is_empty() {

@@ -1,4 +1,4 @@
-//! What has changed between the plan that was asked to be approved and the one that would be carried out: said part by part.
+//! What differs between the plan that was shown for approval and the one that would be carried out, part by part.
 
 use std::fmt::Write as _;
 
@@ -41,7 +41,7 @@ pub fn terms(stage: &StageView, force: bool) -> String {
     whole.chars().take(MAX_TERMS).collect()
 }
 
-/// The digest of the lines that say which objects a plan's hash covers.
+/// The digest of the list of objects that a plan's hash covers.
 pub fn marked_digest(marked: &[String]) -> String {
     let digest = Sha256::digest(marked.join("\n"));
     digest.iter().fold("sha256:".to_owned(), |mut text, byte| {
@@ -51,7 +51,7 @@ pub fn marked_digest(marked: &[String]) -> String {
     })
 }
 
-/// What differs; `marked` names the objects that the new plan deletes, creates anew or has in the whole cluster.
+/// What differs. `marked` names the objects that the new plan deletes or creates anew, and those that are cluster-scoped.
 pub fn differences(pinned: &Plan, new: &Plan, marked: &str) -> Vec<String> {
     let none = "nothing".to_owned();
     let mut all = Vec::new();
@@ -87,7 +87,7 @@ pub fn differences(pinned: &Plan, new: &Plan, marked: &str) -> Vec<String> {
     all
 }
 
-/// The differences in one sentence, before what the new plan is.
+/// The differences in one sentence, followed by what the new plan is.
 pub fn told(pinned: &Plan, new: &Plan, marked: &str, summary: &str) -> String {
     let differences = differences(pinned, new, marked);
     if differences.is_empty() {

@@ -1,4 +1,4 @@
-//! The gates: each opened once, decided once by who may, and closed by time.
+//! The gates. Each is opened once, decided once by somebody who may, and fails the request when its time-out ends.
 
 use jiff::Timestamp;
 
@@ -12,8 +12,8 @@ use crate::identity::remote;
 use crate::policy::clock;
 use crate::text;
 
-/// Passes a gate that the stage asks for, or decides what its state means. One that has opened is decided, whatever became of the
-/// stage since: who configures a stage is not who decides.
+/// Passes a gate that the stage asks for, or decides what its state means. A gate that has opened must be decided, whatever happened to the
+/// stage since: the people who configure a stage are not the people who decide.
 pub fn reconciliation(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp) -> Result<(), Step> {
     let Some(gate) = opened(o, kind) else {
         if !asked_for(subject.stage, kind) {
@@ -27,7 +27,7 @@ pub fn reconciliation(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: 
     };
     let at = progress(kind);
     if is_decided(o, kind) {
-        // Admission lets no other hash through; without it a decision would mean nothing.
+        // Admission accepts no other hash. Without this check a decision would mean nothing.
         if kind == GateKind::Approval && o.request.approval.as_ref().and_then(|d| d.plan_hash.as_ref()) != gate.plan_hash.as_ref() {
             return Err(Ending::step(
                 End::Failed,
@@ -64,8 +64,8 @@ pub fn reconciliation(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: 
     ))
 }
 
-/// The approval is not asked for where the requester could decide it in the delegate's place. That does not depend on anything else that
-/// a request waits for, and is found before people grant things for it.
+/// The approval is not asked for if the requester could decide it in the delegate's place. This does not depend on anything else that the
+/// request waits for. It is checked before people grant other missing rights.
 pub fn could_be_decided_by_requester(o: &Observed) -> Result<(), Step> {
     let Some(stage) = o.stage.present() else { return Ok(()) };
     let to_be_opened = asked_for(stage, GateKind::Approval) && opened(o, GateKind::Approval).is_none();
@@ -89,7 +89,7 @@ pub fn could_be_decided_by_requester(o: &Observed) -> Result<(), Step> {
     }
 }
 
-/// Whether the approval gate is yet to be opened, and only if the requester can't decide there.
+/// Whether the approval gate still has to be opened. Only if the requester can't decide there.
 pub fn will_ask_approver(o: &Observed) -> bool {
     let asked = |stage: &StageView| asked_for(stage, GateKind::Approval) && !stage.allow_self_approval;
     o.stage.present().is_some_and(asked) && opened(o, GateKind::Approval).is_none() && o.outcomes.requester_could_approve.is_none()
@@ -133,12 +133,12 @@ pub fn rejected(o: &Observed) -> Result<(), Step> {
     Ok(())
 }
 
-/// The gate that comes first once there is a plan.
+/// The gate that opens first once there is a plan.
 pub fn first_after_plan(stage: &StageView) -> Option<GateKind> {
     [GateKind::Approval, GateKind::PreDeploymentStep].into_iter().find(|kind| asked_for(stage, *kind))
 }
 
-/// The gate as it is opened now: who may decide is pinned, so that admission need not look it up.
+/// The gate as it is opened now. It pins who may decide, so that admission need not look it up.
 pub fn open(o: &Observed, stage: &StageView, kind: GateKind, plan_hash: Option<String>, now: Timestamp) -> Gate {
     Gate {
         approver: (kind == GateKind::Approval && approvers::delegate_decides(stage)).then(|| approver(o, stage)),
@@ -159,7 +159,7 @@ pub fn approver(o: &Observed, stage: &StageView) -> String {
     }
 }
 
-/// Who deploys, as plans and records name them: the delegate, and in another cluster the `ServiceAccount` of its name there.
+/// Who deploys, as plans and records name it: the delegate; in another cluster the `ServiceAccount` of the same name there.
 pub fn deployer(o: &Observed, stage: &StageView) -> String {
     match (o.target.present().and_then(|target| target.cluster.as_ref()), &stage.delegate) {
         (Some(cluster), DelegateView::ServicePrincipal { name }) => {
@@ -189,7 +189,7 @@ fn opened(o: &Observed, kind: GateKind) -> Option<&Gate> {
     }
 }
 
-/// Where a request is at that gate.
+/// The state of a request at that gate.
 pub fn progress(kind: GateKind) -> Progress {
     match kind {
         GateKind::PreExportStep => Progress::PreExportStep,

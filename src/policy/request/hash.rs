@@ -1,5 +1,5 @@
-//! The hash of a plan: what an approval covers, and nothing else. Creates and updates are shown, not hashed: drift in the
-//! target does not void an approval.
+//! The hash of a plan covers exactly what an approval covers. Creates and updates are shown, not hashed, so drift in the target does not
+//! void an approval.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! What is done next about a `DeploymentRequest`, and how it is reported.
+//! Decides the next step of a `DeploymentRequest`, and how its state is reported.
 
 pub mod acceptance;
 pub mod adoption;

@@ -1,5 +1,5 @@
-//! Kinds that an export looked for no objects of, as the operator may not list them in development: a solution may have arrived without
-//! some of its objects, which is said before anything else.
+//! Kinds that an export did not look for, because the operator may not list them in development. The solution may lack some of its objects,
+//! so this is said before anything else.
 
 use super::observed::ArtifactView;
 use crate::api::plan::{MAX_MESSAGE, PlanResult};

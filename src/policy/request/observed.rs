@@ -1,4 +1,4 @@
-//! What a decision is made on: small views, with nothing in them that decisions do not need.
+//! The input of a decision: small views with only what decisions need.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ impl<T> From<Option<T>> for Lookup<T> {
     }
 }
 
-/// All that a decision about one request is made on.
+/// The input of a decision about one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// The request.
@@ -49,9 +49,9 @@ pub struct Observed {
     pub stage: Lookup<StageView>,
     /// The stage's target environment.
     pub target: Lookup<TargetView>,
-    /// The development environment that it is exported from; heads only.
+    /// The development environment that it is exported from; only at first stages.
     pub source: Lookup<SourceView>,
-    /// The Solution in that environment; heads only.
+    /// The Solution in that environment; only at first stages.
     pub solution: Lookup<SolutionView>,
     /// The artifact of that solution and version.
     pub artifact: Lookup<ArtifactView>,
@@ -59,9 +59,9 @@ pub struct Observed {
     pub rivals: Vec<Rival>,
     /// A request for the same solution and version in the previous stage that has not ended.
     pub previous_in_flight: Option<String>,
-    /// A request that brings a solution which this one depends on to the same target, that was accepted and has not ended.
+    /// A request that brings a solution which this one depends on to the same target. It was accepted and has not ended.
     pub dependency_in_flight: Option<String>,
-    /// The development environments of the pipeline that have a Solution of that name; heads only.
+    /// The development environments of the pipeline that have a Solution of that name; only at first stages.
     pub developed_in: Vec<String>,
     /// Whether absences and rivals were confirmed by reading them live in this pass.
     pub confirmed: bool,
@@ -94,7 +94,7 @@ pub struct RequestView {
     pub source_environment: Option<String>,
     /// The repository that it names, in a registry.
     pub repository: Option<String>,
-    /// The repository and digest that it is about, once that is known.
+    /// The repository and digest that it is about, once they are known.
     pub registry_source: Option<String>,
     /// With whom it asks for what is deployed to be shared.
     pub share_with: Vec<ShareGrant>,
@@ -122,7 +122,7 @@ pub struct RequestView {
     pub on_failure: OnFailure,
     /// The version that its plan replaces.
     pub replaces: Option<Replaced>,
-    /// The way back that was begun.
+    /// The rollback that was started.
     pub rollback: Option<Rollback>,
     /// When it ended.
     pub end_time: Option<Timestamp>,
@@ -242,7 +242,7 @@ pub struct PreviousStage {
     pub place: Option<Place>,
 }
 
-/// A stage and the target that it leads to: what a record has to be of to count for it.
+/// A stage and its target. A record must match them to count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The stage's uid.

@@ -1,4 +1,4 @@
-//! Requests for what is in a registry.
+//! Requests for artifacts from a registry.
 
 use super::decide;
 use super::observed::{Lookup, Observed, Obstacle, ResolveOutcome, RightsOutcome};

@@ -1,4 +1,4 @@
-//! How a request's state is told: conditions, phase and the message that people read.
+//! How a request's state is reported: conditions, phase and the message that people read.
 
 use super::approvers;
 use super::observed::{ArtifactView, Observed, PlanOutcome};

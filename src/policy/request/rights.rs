@@ -1,4 +1,4 @@
-//! Rights that a deployment lacks: whose they are, and what grants them.
+//! Rights that a deployment lacks: who lacks them, and what grants them.
 
 use super::observed::Obstacle;
 use crate::api::reference::Identity;
@@ -13,13 +13,13 @@ use crate::policy::stage;
 pub struct Lacking {
     /// What the delegate lacks itself.
     pub delegate: Vec<Right>,
-    /// What the operator may not use of it in the target.
+    /// What the operator may not do as the delegate in the target.
     pub operator: Vec<Right>,
-    /// What the operator lacks to become the delegate.
+    /// What the operator lacks to impersonate the delegate.
     pub to_become: Vec<Right>,
 }
 
-/// Says all that is missing, with the grants: those of the delegate first, by which the reason goes.
+/// Names everything that is missing, with the grants. The delegate's come first and decide the reason.
 pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking: &Lacking) -> Obstacle {
     let username = delegate.username();
     let place = place(namespace, wanted);
@@ -54,7 +54,7 @@ pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking:
     Obstacle { reason: reason.into(), message: format!("{what}. Grant:\n{}", grants.join("---\n")) }
 }
 
-/// The same of a delegate in another cluster, where it acts with a token of its own and nobody impersonates it.
+/// The same for a delegate in another cluster. There it acts with its own token, and nobody impersonates it.
 pub fn obstacle_there(delegate: &Delegate, cluster: &str, namespace: &str, wanted: &[Right], lacking: &[Right]) -> Obstacle {
     let username = delegate.username();
     let place = place(namespace, wanted);
@@ -72,7 +72,7 @@ pub fn obstacle_there(delegate: &Delegate, cluster: &str, namespace: &str, wante
     Obstacle { reason: "DelegateLacksTargetAccess".into(), message }
 }
 
-/// Where rights lie: in the namespace, in the whole cluster, or both.
+/// Where rights apply: in the namespace, in the whole cluster, or both.
 fn place(namespace: &str, rights: &[Right]) -> String {
     let everywhere = rights.iter().any(|right| right.namespace.is_none());
     match (everywhere, rights.iter().any(|right| right.namespace.is_some())) {
@@ -82,7 +82,7 @@ fn place(namespace: &str, rights: &[Right]) -> String {
     }
 }
 
-/// The kubeconfig leads to another namespace of that name than the one that was validated.
+/// The kubeconfig leads to another namespace of that name than the validated one.
 pub fn another_namespace(environment: &str, namespace: &str, cluster: &str) -> Failure {
     Failure {
         reason: "IdentityChanged",
@@ -93,7 +93,7 @@ pub fn another_namespace(environment: &str, namespace: &str, cluster: &str) -> F
     }
 }
 
-/// Only a `ServiceAccount` can be had in another cluster.
+/// In another cluster only a `ServiceAccount` can be the delegate.
 pub fn no_service_principal(stage: &str, cluster: &str) -> Failure {
     Failure {
         reason: "RemoteNeedsServicePrincipal",
@@ -128,13 +128,14 @@ pub fn unshared(host: &str, pipeline: &str, requester: &Identity) -> Obstacle {
     }
 }
 
-/// An owner who does not answer for the stage's `ServiceAccount` (any more). The stage says the same when it is looked at next.
+/// An owner who may not act as the stage's `ServiceAccount` (any more). The stage will say the same at its next check.
 pub fn disowned(stage: &str, host: &str, account: &str, owner: &Identity) -> Obstacle {
     let said = stage::not_owner(host, account, owner).err().map(|failure| failure.message).unwrap_or_default();
     Obstacle { reason: "NotOwnerOfServicePrincipal".into(), message: format!("stage {stage}: {said}") }
 }
 
-/// A requester who would have a version stored of what others develop: it would be taken for theirs, and can't be stored again.
+/// A requester who wants to store a version of a Solution that others develop. The version would count as theirs, and could not be stored
+/// again.
 pub fn developed_elsewhere(solution: &str, version: &str, environment: &str, requester: &Identity, right: &Right) -> Obstacle {
     let (who, namespace) = (&requester.username, right.namespace.as_deref().unwrap_or_default());
     Obstacle {
@@ -148,7 +149,7 @@ pub fn developed_elsewhere(solution: &str, version: &str, environment: &str, req
     }
 }
 
-/// All that is missing as one: the reason is that of the first, and what is to be granted can be applied at once.
+/// Everything that is missing, as one result. The reason is that of the first entry, and all grants can be applied at once.
 pub fn together(missing: Vec<Obstacle>) -> Option<Obstacle> {
     let reason = missing.first()?.reason.clone();
     Some(Obstacle { reason, message: grants::together(missing.into_iter().map(|obstacle| obstacle.message)) })

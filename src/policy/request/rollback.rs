@@ -1,4 +1,4 @@
-//! After a deployment has failed: what it replaced is put back, or left, as the approved plan says.
+//! What happens after a failed deployment: the replaced version is restored, or the failed one is left, as the approved plan says.
 
 use jiff::Timestamp;
 

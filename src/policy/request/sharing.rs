@@ -1,4 +1,4 @@
-//! What a request asks to be shared, against what its stage lets requesters share.
+//! Checks what a request asks to share against what its stage allows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What is done next.
+//! The steps that a decision can return.
 
 use jiff::Timestamp;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! When an approved request may start: its scheduled time, the stage's windows, the soak time, and its turn.
+//! When an approved request may start: its scheduled time, the stage's windows, the soak time, and its place in the queue.
 
 use jiff::Timestamp;
 

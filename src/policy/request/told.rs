@@ -1,4 +1,5 @@
-//! What an approver is told of who gets what by a plan, and of what it opens: all of it, the worst first, or there is no plan.
+//! What a plan must tell the approver about rights that it gives and access that it opens: all of it, the worst first. If it doesn't fit,
+//! there is no plan.
 
 use crate::api::plan::PlanResult;
 use crate::cluster::errors;
@@ -11,15 +12,15 @@ use crate::deploy::plan::rbac_changes::{Gift, shown};
 const GIFTS: usize = 24;
 /// How many entries of a plan tell what it opens.
 const EXPOSURES: usize = 16;
-/// How many entries of a plan tell of both, and of what the target gives to new accounts.
+/// How many entries of a plan tell both, and what the target gives to new accounts.
 const ALL: usize = 52;
-/// Of both, how many are told one by one where there are too many for that.
+/// How many findings of both are told one by one if there are too many.
 const ALONE: usize = 8;
 
-/// Who gets which rights. `Err` is for more than anybody could be told.
+/// Who gets which rights. `Err` means more than any approver could be told.
 ///
 /// # Errors
-/// Where what matters does not fit.
+/// If something important does not fit.
 pub fn gifts(solution: &str, gifts: &[(Key, Gift)]) -> Result<Vec<PlanResult>, PlanResult> {
     let said = |(key, gift): &(Key, Gift)| Told {
         key: key.clone(),
@@ -33,22 +34,22 @@ pub fn gifts(solution: &str, gifts: &[(Key, Gift)]) -> Result<Vec<PlanResult>, P
 /// What is opened, and what of others is reached.
 ///
 /// # Errors
-/// Where it does not fit.
+/// If it does not fit.
 pub fn exposures(solution: &str, exposures: &[(Key, Exposure)]) -> Result<Vec<PlanResult>, PlanResult> {
     let said = |(key, one): &(Key, Exposure)| Told { key: key.clone(), reason: one.what.reason(), said: one.said.clone(), is_grave: true };
     fit(solution, &exposures.iter().map(said).collect::<Vec<_>>(), EXPOSURES, "Opens")
 }
 
-/// Puts all that is told of what a plan gives and opens into one list.
+/// Puts everything that a plan gives and opens into one list.
 ///
 /// # Errors
-/// Where it would leave no room for what else there is to tell.
+/// If no room would be left for the other findings.
 pub fn all(solution: &str, parts: &[Vec<PlanResult>; 3]) -> Result<Vec<PlanResult>, PlanResult> {
     let all = parts.concat();
     if all.len() > ALL { Err(too_much(solution, all.len())) } else { Ok(all) }
 }
 
-/// Nobody decides on what they were not told.
+/// Nobody decides about something that they were not told.
 fn too_much(solution: &str, ways: usize) -> PlanResult {
     let key = Key { group: String::new(), kind: "Solution".into(), name: solution.to_owned() };
     let message = format!(
@@ -84,7 +85,7 @@ fn fit(solution: &str, told: &[Told], most: usize, reason: &str) -> Result<Vec<P
         |texts: Vec<String>| texts.into_iter().map(|text| errors::result(&key, reason, &format!("besides: {text}"))).collect::<Vec<_>>();
     let sentences = |is_grave: bool| rest.iter().filter(move |one| one.is_grave == is_grave).map(Told::sentence);
     results.extend(together(packed(sentences(true), "; ")));
-    // One entry is kept for what is only counted.
+    // One entry is reserved for findings that are only counted.
     if results.len() >= most {
         return Err(too_much(solution, told.len()));
     }

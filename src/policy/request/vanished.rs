@@ -1,5 +1,5 @@
-//! Jobs that the version before had and the new one lacks: a Job may have removed itself in development (`ttlSecondsAfterFinished`) before
-//! its maker asked for the export, which nobody would notice.
+//! Jobs that the previous version had and the new one lacks. A Job may have removed itself in development (`ttlSecondsAfterFinished`)
+//! before its maker asked for the export. Without a warning nobody would notice.
 
 use crate::api::artifact::ArtifactObject;
 use crate::api::plan::{MAX_MESSAGE, PlanResult};

@@ -1,4 +1,4 @@
-//! What an approver is to know of a plan that can be carried out.
+//! What an approver should know about a plan that can be carried out.
 
 use semver::Version;
 
@@ -9,8 +9,9 @@ use crate::cluster::errors;
 /// How many objects a warning names.
 const NAMED: usize = 10;
 
-/// What is said of a plan: a version that is lower than what it replaces, what it deletes or creates anew. What
-/// loses data is said before ([`data_lost`](crate::deploy::plan::planned::Planned::data_lost)). `objects` names the first of `deleted` and `recreated`.
+/// Warnings about a plan: a version that is lower than the one it replaces, and objects that are deleted or created anew. Lost data is
+/// reported before ([`data_lost`](crate::deploy::plan::planned::Planned::data_lost)). `objects` names the first of `deleted` and
+/// `recreated`.
 pub fn of(
     solution: &str,
     version: &Version,
@@ -43,7 +44,7 @@ pub fn of(
     warnings
 }
 
-/// What is said of objects of the whole cluster that an earlier version put there, and that nobody may touch any more.
+/// Warns of cluster-scoped objects that an earlier version put there and that the operator may not touch any more.
 pub fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option<PlanResult> {
     let message = || {
         format!(

@@ -1,4 +1,4 @@
-//! What a request needs before anything is made for it: its order, its versions, what may still arrive.
+//! What a request needs before anything is exported for it: stage order, versions, and objects that may still appear.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Whose turn it is at a target, when, and what is applied there.
+//! Which request may deploy to a target, when, and what is applied there.
 
 use std::time::Duration;
 

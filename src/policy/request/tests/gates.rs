@@ -1,4 +1,4 @@
-//! What is asked at a gate, what an answer is worth, and what ends the wait.
+//! When gates open, which decisions count, and when waiting ends.
 
 use super::{ends, waits};
 use crate::api::request_status::ApprovalDecision;

@@ -1,4 +1,4 @@
-//! What becomes of a request whose delegate or requester lacks a right, or whose objects the target refuses.
+//! What happens to a request whose delegate or requester lacks a right, or whose objects the target refuses.
 
 use std::time::Duration;
 
