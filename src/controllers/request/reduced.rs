@@ -9,9 +9,9 @@ use crate::api::duration;
 use crate::api::request_status::{RunStatus, condition_types as types};
 pub(super) use crate::policy::check::INTERNAL_ERROR;
 use crate::policy::clock;
-use crate::policy::request::deployment::DEFAULT_TIMEOUT;
 use crate::policy::request::report::Report;
 use crate::policy::request::step::{End, Ending, Progress};
+use crate::policy::request::waiting::DEFAULT_TIMEOUT;
 use crate::runtime::controller::{Next, ReconcileError};
 
 /// The most characters of a message that surely fits.

@@ -1,5 +1,7 @@
 //! Who decides the approval: the delegate, the approvers that the stage names, or nobody.
 
+use std::ops::ControlFlow::{self, Break, Continue};
+
 use super::observed::{DelegateView, Observed, StageView};
 use super::step::{End, Ending, Progress, Step};
 use crate::api::approvers::{Approver, ApproverKind};
@@ -18,13 +20,13 @@ pub fn named(stage: &StageView) -> Vec<Approver> {
 }
 
 /// A stage that approves by itself does so in its owner's name. So its owner must not be the requester.
-pub fn automatic(o: &Observed, stage: &StageView) -> Result<(), Step> {
+pub fn automatic(o: &Observed, stage: &StageView) -> ControlFlow<Step> {
     let owner = stage.owner.as_ref().map(|owner| owner.username.as_str());
     let asks = o.request.requester.as_ref().map(|requester| requester.username.as_str());
     if !stage.approves_by_itself() || stage.allow_self_approval || owner.is_none() || owner != asks {
-        return Ok(());
+        return Continue(());
     }
-    Err(Ending::step(
+    Break(Ending::step(
         End::Failed,
         Progress::Approval,
         "RequesterIsApprover",

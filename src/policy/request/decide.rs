@@ -1,42 +1,51 @@
 //! The decision: a chain of checks in the order of a request's life. The first check with a result decides.
 
+use std::ops::ControlFlow::{self, Break, Continue};
+
 use jiff::Timestamp;
 
 use super::acceptance;
 use super::deployment;
 use super::gates;
-use super::observed::{ExportOutcome, Lookup, Observed, Place, PlanOutcome, ResolveOutcome, RightsOutcome, StageView, TargetView};
+use super::observed::{ExportOutcome, Observed, Place, PlanOutcome, ResolveOutcome, RightsOutcome, StageView, TargetView};
 use super::rollback;
 use super::sharing;
-use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
+use super::step::{End, Ending, GateKind, Progress, Step};
 use super::timing;
+use super::waiting::{reached, wait_for_right};
 
 /// The reason of a request if the record shows a success of a request of the same name.
 pub const ALREADY_DEPLOYED: &str = "AlreadyDeployed";
 
 /// Decides the next step of the request.
 pub fn decide(o: &Observed, now: Timestamp) -> Step {
-    match chain(o, now).unwrap_or_else(|step| step) {
+    let step = match chain(o, now) {
+        Break(step) => step,
+        Continue(()) => Step::Claim,
+    };
+    match step {
         // Nobody should apply grants, or wait, for a request that would be refused anyway.
-        Step::Wait(wait) if wait.at <= Progress::Validation => gates::could_be_decided_by_requester(o).err().unwrap_or(Step::Wait(wait)),
+        Step::Wait(wait) if wait.at <= Progress::Validation => {
+            gates::could_be_decided_by_requester(o).break_value().unwrap_or(Step::Wait(wait))
+        }
         step => step,
     }
 }
 
-/// `Err` is a decision: a check that decides leaves the chain with `?`.
-fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
+/// The chain of checks. A check that decides leaves it with `?`. A request that passes all of them may claim its target.
+fn chain(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     if o.request.end_time.is_some() {
-        return Err(Step::Done);
+        return Break(Step::Done);
     }
     recorded(o, now)?;
     if o.request.start_time.is_some() {
-        return Ok(deployment::run(o, now));
+        return Break(deployment::run(o, now));
     }
     withdrawn(o)?;
     gates::rejected(o)?;
     let subject = acceptance::accept(o, now)?;
     resolved(o, now)?;
-    gates::reconciliation(o, &subject, GateKind::PreExportStep, now)?;
+    gates::pass(o, &subject, GateKind::PreExportStep, now)?;
     let digest = export(o, &subject, now)?;
     if o.request.artifact_digest.is_none() {
         entitled(o, now)?;
@@ -46,38 +55,39 @@ fn chain(o: &Observed, now: Timestamp) -> Result<Step, Step> {
         && let Some(gate) = gates::first_after_plan(subject.stage)
     {
         plan(o, now)?;
-        gates::reconciliation(o, &subject, gate, now)?;
+        gates::pass(o, &subject, gate, now)?;
     }
-    gates::reconciliation(o, &subject, GateKind::Approval, now)?;
+    gates::pass(o, &subject, GateKind::Approval, now)?;
     if subject.stage.pre_deployment_step && o.request.gates.pre_deployment_step.is_none() {
         // What was approved must still be true before the next person is asked.
         plan(o, now)?;
     }
-    gates::reconciliation(o, &subject, GateKind::PreDeploymentStep, now)?;
+    gates::pass(o, &subject, GateKind::PreDeploymentStep, now)?;
     timing::due(o, &subject, now)?;
     timing::superseded(o, &subject, &digest)?;
     timing::turn(o, &subject)?;
     plan(o, now)?;
-    entitled(o, now)?;
-    Ok(Step::Claim)
+    entitled(o, now)
 }
 
 /// The requester may deploy through the pipeline, and the stage's owner may act as the delegate. This is checked before anybody is asked,
 /// and again before anything is written to the target, because rights may have been taken away in between.
-fn entitled(o: &Observed, now: Timestamp) -> Result<(), Step> {
+fn entitled(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     match &o.outcomes.rights {
-        None => Err(Step::AskRights),
-        Some(RightsOutcome::Held) => Ok(()),
-        Some(RightsOutcome::Missing(obstacle)) => Err(acceptance::wait_for_right(o, reached(o), obstacle, now)),
-        Some(RightsOutcome::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message)),
+        None => Break(Step::AskRights),
+        Some(RightsOutcome::Held) => Continue(()),
+        Some(RightsOutcome::Missing(obstacle)) => Break(wait_for_right(o, reached(o), obstacle, now)),
+        Some(RightsOutcome::Refused(obstacle)) => {
+            Break(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message))
+        }
     }
 }
 
 /// Does not repeat what the artifact's record already shows for this request, or for one of its name.
-fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
-    let Some(artifact) = o.artifact.present() else { return Ok(()) };
+fn recorded(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
+    let Some(artifact) = o.artifact.present() else { return Continue(()) };
     if let Some(done) = artifact.deployments.iter().find(|d| d.request_uid == o.request.uid) {
-        return Err(match done.outcome {
+        return Break(match done.outcome {
             crate::api::artifact::Outcome::Succeeded => {
                 let holds_claim = o.target.present().and_then(|t| t.claim.as_ref()).is_some_and(|c| c.request_uid == o.request.uid);
                 if holds_claim {
@@ -88,7 +98,7 @@ fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
             crate::api::artifact::Outcome::Failed => rollback::as_recorded(o, done),
         });
     }
-    let Some(stage) = o.stage.present() else { return Ok(()) };
+    let Some(stage) = o.stage.present() else { return Continue(()) };
     let place = o.target.present().map(|target| place(o, stage, target));
     let same_name = |d: &&super::observed::DeploymentView| {
         let is_here = d.stage_uid == stage.uid || place.as_ref().is_some_and(|place| place.saw(d));
@@ -105,7 +115,7 @@ fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
             ),
             _ => String::new(),
         };
-        return Err(Ending::step(
+        return Break(Ending::step(
             End::Succeeded,
             Progress::Deployment,
             ALREADY_DEPLOYED,
@@ -115,7 +125,7 @@ fn recorded(o: &Observed, now: Timestamp) -> Result<(), Step> {
             ),
         ));
     }
-    Ok(())
+    Continue(())
 }
 
 /// The stage of a request, and its target.
@@ -132,67 +142,46 @@ fn place(o: &Observed, stage: &StageView, target: &TargetView) -> Place {
 }
 
 /// Withdrawn by its requester, or by an administrator.
-fn withdrawn(o: &Observed) -> Result<(), Step> {
+fn withdrawn(o: &Observed) -> ControlFlow<Step> {
     if !o.request.cancel {
-        return Ok(());
+        return Continue(());
     }
-    Err(Ending::step(End::Canceled, reached(o), "Canceled", "canceled before anything was written to the target"))
-}
-
-/// How far a request that has not started has come, by what its status holds.
-pub(super) fn reached(o: &Observed) -> Progress {
-    let request = &o.request;
-    if request.gates.pre_deployment_step.is_some() {
-        return if request.pre_deployment.is_some() { Progress::Queue } else { Progress::PreDeploymentStep };
-    }
-    if request.gates.approval.is_some() {
-        return if request.approval.is_some() { Progress::Queue } else { Progress::Approval };
-    }
-    if request.plan_hash.is_some() {
-        return Progress::Queue;
-    }
-    if request.artifact_digest.is_some() {
-        return Progress::Validation;
-    }
-    if request.gates.pre_export_step.is_some() {
-        return if request.pre_export.is_some() { Progress::Export } else { Progress::PreExportStep };
-    }
-    Progress::Acceptance
+    Break(Ending::step(End::Canceled, reached(o), "Canceled", "canceled before anything was written to the target"))
 }
 
 /// A tag is resolved once, before anybody is asked. It may move afterwards.
-fn resolved(o: &Observed, now: Timestamp) -> Result<(), Step> {
+fn resolved(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     if o.request.repository.is_none() || o.request.artifact_digest.is_some() {
-        return Ok(());
+        return Continue(());
     }
     // Nothing is fetched or stored for somebody who may not deploy.
     entitled(o, now)?;
     if o.request.registry_source.is_some() {
-        return Ok(());
+        return Continue(());
     }
     match &o.outcomes.resolve {
-        None => Err(Step::Resolve),
-        Some(ResolveOutcome::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Acceptance, obstacle, now)),
+        None => Break(Step::Resolve),
+        Some(ResolveOutcome::Missing(obstacle)) => Break(wait_for_right(o, Progress::Acceptance, obstacle, now)),
         Some(ResolveOutcome::Refused(obstacle)) => {
-            Err(Ending::step(End::Failed, Progress::Acceptance, &obstacle.reason, &obstacle.message))
+            Break(Ending::step(End::Failed, Progress::Acceptance, &obstacle.reason, &obstacle.message))
         }
     }
 }
 
 /// The artifact is stored and this requester may use it. Later stages take what the first one exported.
-fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> Result<String, Step> {
+fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> ControlFlow<Step, String> {
     let stored = o.artifact.present().map(|a| a.digest.clone());
     if let Some(pinned) = &o.request.artifact_digest {
         return match stored {
-            Some(digest) if digest == *pinned => Ok(digest),
-            Some(digest) => Err(Ending::step(
+            Some(digest) if digest == *pinned => Continue(digest),
+            Some(digest) => Break(Ending::step(
                 End::Failed,
                 Progress::Export,
                 "ArtifactChanged",
                 format!("the request was planned with artifact digest {pinned}, the stored one is {digest}; make a new request"),
             )),
-            None if !o.confirmed => Err(Step::Confirm),
-            None => Err(Ending::step(
+            None if !o.confirmed => Break(Step::Confirm),
+            None => Break(Ending::step(
                 End::Failed,
                 Progress::Export,
                 "ArtifactGone",
@@ -201,24 +190,24 @@ fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> Re
         };
     }
     if subject.stage.previous.is_some() {
-        return stored.ok_or(Step::Confirm);
+        return stored.map_or(Break(Step::Confirm), Continue);
     }
     match &o.outcomes.export {
-        None => Err(Step::Export),
-        Some(ExportOutcome::Stored { digest }) => Ok(digest.clone()),
-        Some(ExportOutcome::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Export, obstacle, now)),
-        Some(ExportOutcome::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Export, &obstacle.reason, &obstacle.message)),
+        None => Break(Step::Export),
+        Some(ExportOutcome::Stored { digest }) => Continue(digest.clone()),
+        Some(ExportOutcome::Missing(obstacle)) => Break(wait_for_right(o, Progress::Export, obstacle, now)),
+        Some(ExportOutcome::Refused(obstacle)) => Break(Ending::step(End::Failed, Progress::Export, &obstacle.reason, &obstacle.message)),
     }
 }
 
 /// The dry run as the delegate succeeds, and its result is what was approved.
-fn plan(o: &Observed, now: Timestamp) -> Result<(), Step> {
+fn plan(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     match &o.outcomes.plan {
-        None => Err(Step::Plan),
-        Some(PlanOutcome::Missing(obstacle)) => Err(acceptance::wait_for_right(o, Progress::Validation, obstacle, now)),
-        Some(PlanOutcome::Refused(obstacle)) => Err(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message)),
+        None => Break(Step::Plan),
+        Some(PlanOutcome::Missing(obstacle)) => Break(wait_for_right(o, Progress::Validation, obstacle, now)),
+        Some(PlanOutcome::Refused(obstacle)) => Break(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message)),
         Some(PlanOutcome::Ready { hash, summary }) => match &o.request.plan_hash {
-            Some(pinned) if pinned != hash => Err(Ending::step(
+            Some(pinned) if pinned != hash => Break(Ending::step(
                 End::Failed,
                 reached(o),
                 "PlanChanged",
@@ -226,16 +215,7 @@ fn plan(o: &Observed, now: Timestamp) -> Result<(), Step> {
                     "what would be deployed is no longer what was planned and asked to be approved: {summary}; nothing was written. Make a new request: it starts from the stored artifact"
                 ),
             )),
-            _ => Ok(()),
+            _ => Continue(()),
         },
-    }
-}
-
-/// Waits if the target of a look-up was not looked up at all.
-pub(super) fn known<'a, T>(lookup: &'a Lookup<T>, at: Progress, what: &str) -> Result<Option<&'a T>, Step> {
-    match lookup {
-        Lookup::Unknown => Err(Waiting::watched(at, "Unknown", format!("{what} was not looked up yet"), None)),
-        Lookup::Absent => Ok(None),
-        Lookup::Present(value) => Ok(Some(value)),
     }
 }

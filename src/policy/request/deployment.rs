@@ -1,27 +1,18 @@
 //! From the claim to the end of the request: apply, health, pruning, outcome.
 
-use std::time::Duration;
+use std::ops::ControlFlow::{Break, Continue};
 
 use jiff::Timestamp;
 
-use super::acceptance;
 use super::not_looked_for;
 use super::observed::{ApplyOutcome, HealthOutcome, Observed, Obstacle};
 use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
+use super::waiting::{HEALTH_POLL, NOT_PRUNED, timeout, unavailable, unpruned, waited, without};
 use crate::api::names;
 use crate::cluster::errors::first_few;
 use crate::policy::clock;
-
-/// How long a deployment may take if its stage is gone.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
-/// How often the health of the target is looked at.
-pub(super) const HEALTH_POLL: Duration = Duration::from_millis(500);
-/// The message while pruning makes no progress.
-pub(super) const NOT_PRUNED: &str = "not all that it replaces could be taken away";
-/// How often a lost right is checked again.
-const RIGHT_POLL: Duration = Duration::from_secs(2);
 
 /// Decides about a request that has started to deploy.
 pub fn run(o: &Observed, now: Timestamp) -> Step {
@@ -115,41 +106,18 @@ fn healthy(o: &Observed, deadline: Timestamp, now: Timestamp) -> Step {
         }
         Some(ApplyOutcome::Unavailable(what)) => unpruned(Progress::Deployment, what, deadline),
         Some(ApplyOutcome::Applied) => match sharing::share(o, deadline, now) {
-            Err(step) => step,
-            Ok(()) => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", success(o)),
+            Break(step) => step,
+            Continue(()) => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", success(o)),
         },
     }
-}
-
-/// How long a deployment may take. A rollback may take that long again.
-pub(super) fn timeout(o: &Observed) -> Duration {
-    o.stage.present().map_or(DEFAULT_TIMEOUT, |s| s.deployment_timeout)
 }
 
 /// A right was taken away during the deployment. It may be given back until the time-out.
 fn lacking(o: &Observed, obstacle: &Obstacle, deadline: Timestamp, now: Timestamp) -> Step {
     if now >= deadline {
-        return failed(o, &obstacle.reason, &acceptance::waited(&obstacle.message, deadline));
+        return failed(o, &obstacle.reason, &waited(&obstacle.message, deadline));
     }
     without(Progress::Deployment, obstacle, deadline)
-}
-
-/// Waits for a right that was taken away.
-pub(super) fn without(at: Progress, obstacle: &Obstacle, deadline: Timestamp) -> Step {
-    let message = acceptance::waits(&obstacle.message, deadline);
-    Waiting::polled(at, &obstacle.reason, message, Some(deadline), RIGHT_POLL)
-}
-
-/// Waits for a target that can't be written.
-pub(super) fn unavailable(at: Progress, what: &str, deadline: Timestamp) -> Step {
-    let message = format!("not all objects could be written yet, which is tried again until {deadline}: {what}");
-    Waiting::polled(at, "TargetUnavailable", message, Some(deadline), HEALTH_POLL)
-}
-
-/// Waits for a target from which nothing can be deleted.
-pub(super) fn unpruned(at: Progress, what: &str, deadline: Timestamp) -> Step {
-    let message = format!("healthy; {NOT_PRUNED} yet, which is tried again until {deadline}: {what}");
-    Waiting::polled(at, "TargetUnavailable", message, Some(deadline), HEALTH_POLL)
 }
 
 /// The target, or the right to write to it, is gone: nothing more is written, and nothing is restored.

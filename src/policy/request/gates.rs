@@ -1,11 +1,14 @@
 //! The gates. Each is opened once, decided once by somebody who may, and fails the request when its time-out ends.
 
+use std::ops::ControlFlow::{self, Break, Continue};
+
 use jiff::Timestamp;
 
 use super::acceptance::Subject;
 use super::approvers;
 use super::observed::{DelegateView, Observed, PlanOutcome, StageView};
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
+use super::waiting::reached;
 use crate::api::names;
 use crate::api::request_status::{ApprovalDecision, Gate, StepOutcome};
 use crate::identity::remote;
@@ -14,33 +17,33 @@ use crate::text;
 
 /// Passes a gate that the stage asks for, or decides what its state means. A gate that has opened must be decided, whatever happened to the
 /// stage since: the people who configure a stage are not the people who decide.
-pub fn reconciliation(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp) -> Result<(), Step> {
+pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp) -> ControlFlow<Step> {
     let Some(gate) = opened(o, kind) else {
         if !asked_for(subject.stage, kind) {
-            return if kind == GateKind::Approval { approvers::automatic(o, subject.stage) } else { Ok(()) };
+            return if kind == GateKind::Approval { approvers::automatic(o, subject.stage) } else { Continue(()) };
         }
         if kind == GateKind::Approval {
             // Asked with the plan, see `will_ask_approver`.
             could_be_decided_by_requester(o)?;
         }
-        return Err(Step::OpenGate(kind));
+        return Break(Step::OpenGate(kind));
     };
     let at = progress(kind);
     if is_decided(o, kind) {
         // Admission accepts no other hash. Without this check a decision would mean nothing.
         if kind == GateKind::Approval && o.request.approval.as_ref().and_then(|d| d.plan_hash.as_ref()) != gate.plan_hash.as_ref() {
-            return Err(Ending::step(
+            return Break(Ending::step(
                 End::Failed,
                 at,
                 "ApprovalNotBound",
                 "the approval does not carry the hash of the plan it was asked for: the admission policies of Pilotage were not in force. Install them and make a new request",
             ));
         }
-        return Ok(());
+        return Continue(());
     }
     let deadline = clock::after(gate.opened_at, subject.stage.gate_timeout);
     if now >= deadline {
-        return Err(Ending::step(
+        return Break(Ending::step(
             End::Failed,
             at,
             "GateTimedOut",
@@ -52,7 +55,7 @@ pub fn reconciliation(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: 
             ),
         ));
     }
-    Err(Waiting::watched(
+    Break(Waiting::watched(
         at,
         match kind {
             GateKind::PreExportStep => "AwaitingPreExportStep",
@@ -66,17 +69,17 @@ pub fn reconciliation(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: 
 
 /// The approval is not asked for if the requester could decide it in the delegate's place. This does not depend on anything else that the
 /// request waits for. It is checked before people grant other missing rights.
-pub fn could_be_decided_by_requester(o: &Observed) -> Result<(), Step> {
-    let Some(stage) = o.stage.present() else { return Ok(()) };
+pub fn could_be_decided_by_requester(o: &Observed) -> ControlFlow<Step> {
+    let Some(stage) = o.stage.present() else { return Continue(()) };
     let to_be_opened = asked_for(stage, GateKind::Approval) && opened(o, GateKind::Approval).is_none();
     if stage.allow_self_approval || !to_be_opened || stage.pipeline != o.request.pipeline {
-        return Ok(());
+        return Continue(());
     }
     match o.outcomes.requester_could_approve {
-        None => Err(Step::AskApprover),
-        Some(true) => Err(Ending::step(
+        None => Break(Step::AskApprover),
+        Some(true) => Break(Ending::step(
             End::Failed,
-            if matches!(o.outcomes.plan, Some(PlanOutcome::Ready { .. })) { Progress::Approval } else { super::decide::reached(o) },
+            if matches!(o.outcomes.plan, Some(PlanOutcome::Ready { .. })) { Progress::Approval } else { reached(o) },
             "RequesterCouldApprove",
             format!(
                 "{} may impersonate {}, or create a token of such a ServiceAccount, and so could approve their own request; take that right away, or set gates.allowSelfApproval on stage {}",
@@ -85,7 +88,7 @@ pub fn could_be_decided_by_requester(o: &Observed) -> Result<(), Step> {
                 o.request.stage
             ),
         )),
-        Some(false) => Ok(()),
+        Some(false) => Continue(()),
     }
 }
 
@@ -111,7 +114,7 @@ fn is_decided(o: &Observed, kind: GateKind) -> bool {
 }
 
 /// A rejection at any gate ends the request, whatever else it waits for.
-pub fn rejected(o: &Observed) -> Result<(), Step> {
+pub fn rejected(o: &Observed) -> ControlFlow<Step> {
     let request = &o.request;
     let rejections = [
         (
@@ -127,10 +130,10 @@ pub fn rejected(o: &Observed) -> Result<(), Step> {
     for (kind, rejection) in rejections {
         if let Some((by, comments)) = rejection {
             let said = comments.as_ref().map_or_else(|| "without a comment".to_owned(), |c| format!("with the comment: {}", text::line(c)));
-            return Err(Ending::step(End::Rejected, progress(kind), "Rejected", format!("{} rejected by {by} {said}", word(kind))));
+            return Break(Ending::step(End::Rejected, progress(kind), "Rejected", format!("{} rejected by {by} {said}", word(kind))));
         }
     }
-    Ok(())
+    Continue(())
 }
 
 /// The gate that opens first once there is a plan.

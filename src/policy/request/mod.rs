@@ -19,6 +19,7 @@ pub mod step;
 pub mod timing;
 pub mod told;
 pub mod vanished;
+pub mod waiting;
 pub mod warnings;
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::deployment::{self, HEALTH_POLL};
 use super::observed::{ApplyOutcome, DeploymentView, HealthOutcome, Observed};
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
+use super::waiting::{self, HEALTH_POLL};
 use crate::api::request_status::Rollback;
 use crate::api::stage::OnFailure;
 use crate::policy::clock;
@@ -34,11 +34,11 @@ pub fn after(o: &Observed, failure: Failure) -> Step {
 
 /// What is done about a request whose way back was begun.
 pub fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
-    let deadline = clock::after(begun.since, deployment::timeout(o));
+    let deadline = clock::after(begun.since, waiting::timeout(o));
     match &o.outcomes.restore {
         None => return Step::Rollback,
-        Some(ApplyOutcome::Missing(obstacle)) if now < deadline => return deployment::without(Progress::Rollback, obstacle, deadline),
-        Some(ApplyOutcome::Unavailable(what)) if now < deadline => return deployment::unavailable(Progress::Rollback, what, deadline),
+        Some(ApplyOutcome::Missing(obstacle)) if now < deadline => return waiting::without(Progress::Rollback, obstacle, deadline),
+        Some(ApplyOutcome::Unavailable(what)) if now < deadline => return waiting::unavailable(Progress::Rollback, what, deadline),
         Some(ApplyOutcome::Missing(obstacle) | ApplyOutcome::Failed(obstacle)) => return mixed(o, begun, &obstacle.message),
         Some(ApplyOutcome::Unavailable(what)) => {
             return mixed(o, begun, &format!("not all objects could be written by {deadline}: {what}"));
@@ -48,7 +48,7 @@ pub fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
     match &o.outcomes.health {
         None => Step::Check,
         Some(HealthOutcome::Healthy) => healthy(o, begun, deadline, now),
-        Some(HealthOutcome::Missing(obstacle)) if now < deadline => deployment::without(Progress::Rollback, obstacle, deadline),
+        Some(HealthOutcome::Missing(obstacle)) if now < deadline => waiting::without(Progress::Rollback, obstacle, deadline),
         // What its controller says of the version that failed is not held against this one: it ran before.
         Some(HealthOutcome::Pending(what) | HealthOutcome::Failed(what)) if now < deadline => Waiting::polled(
             Progress::Rollback,
@@ -70,8 +70,8 @@ fn healthy(o: &Observed, begun: &Rollback, deadline: Timestamp, now: Timestamp) 
         Some(ApplyOutcome::Applied) => {
             return Ending::rolled_back(true, ROLLED_BACK, format!("{}. {done}. {}", failure(begun), retry(o)));
         }
-        Some(ApplyOutcome::Missing(obstacle)) if now < deadline => return deployment::without(Progress::Rollback, obstacle, deadline),
-        Some(ApplyOutcome::Unavailable(what)) if now < deadline => return deployment::unpruned(Progress::Rollback, what, deadline),
+        Some(ApplyOutcome::Missing(obstacle)) if now < deadline => return waiting::without(Progress::Rollback, obstacle, deadline),
+        Some(ApplyOutcome::Unavailable(what)) if now < deadline => return waiting::unpruned(Progress::Rollback, what, deadline),
         Some(ApplyOutcome::Missing(obstacle) | ApplyOutcome::Failed(obstacle)) => &obstacle.message,
         Some(ApplyOutcome::Unavailable(what)) => what,
     };

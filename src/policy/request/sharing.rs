@@ -1,6 +1,7 @@
 //! Checks what a request asks to share against what its stage allows.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -73,23 +74,20 @@ pub fn forbidden_by_binding(stage: &str, allowed: Option<&SharingPolicy>, shared
 }
 
 /// Shares what was asked for before the request ends well; what can't be shared by the deployment's time-out is given up and listed.
-///
-/// # Errors
-/// What is to be done first.
-pub fn share(o: &Observed, deadline: Timestamp, now: Timestamp) -> Result<(), Step> {
+pub fn share(o: &Observed, deadline: Timestamp, now: Timestamp) -> ControlFlow<Step> {
     if o.request.share_with.is_empty() {
-        return Ok(());
+        return Continue(());
     }
     match &o.outcomes.share {
-        None => Err(Step::Share),
-        Some(ShareOutcome::Unreachable(why)) if now < deadline => Err(Waiting::polled(
+        None => Break(Step::Share),
+        Some(ShareOutcome::Unreachable(why)) if now < deadline => Break(Waiting::polled(
             Progress::Deployment,
             "Sharing",
             format!("deployed and healthy; waits until {deadline} to share it: {why}"),
             Some(deadline),
             POLL,
         )),
-        Some(ShareOutcome::Unreachable(_) | ShareOutcome::Done { .. }) => Ok(()),
+        Some(ShareOutcome::Unreachable(_) | ShareOutcome::Done { .. }) => Continue(()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! When an approved request may start: its scheduled time, the stage's windows, the soak time, and its place in the queue.
 
+use std::ops::ControlFlow::{self, Break, Continue};
+
 use jiff::Timestamp;
 
 use super::acceptance::Subject;
@@ -9,11 +11,16 @@ use crate::policy::clock;
 use crate::policy::windows::{self, Opening};
 
 /// The scheduled time has come, the soak time is over, and no window forbids the start.
-pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Result<(), Step> {
+pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> ControlFlow<Step> {
     if let Ok(Some(scheduled)) = o.request.scheduled_time
         && now < scheduled
     {
-        return Err(Waiting::watched(Progress::Queue, "Scheduled", format!("waits for its scheduled time, {scheduled}"), Some(scheduled)));
+        return Break(Waiting::watched(
+            Progress::Queue,
+            "Scheduled",
+            format!("waits for its scheduled time, {scheduled}"),
+            Some(scheduled),
+        ));
     }
     if let Some(previous) = &subject.stage.previous
         && let Some(place) = &previous.place
@@ -21,7 +28,7 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Result<(), St
         && let Some(ripe) = place.first_success(artifact).map(|at| clock::after(at, subject.stage.soak))
         && now < ripe
     {
-        return Err(Waiting::watched(
+        return Break(Waiting::watched(
             Progress::Queue,
             "Soaking",
             format!("waits until {ripe}: stage {} asks for a soak time since the success in stage {}", o.request.stage, previous.name),
@@ -29,17 +36,17 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Result<(), St
         ));
     }
     match windows::opening(&subject.stage.windows, now) {
-        Ok(Opening::Open) => Ok(()),
+        Ok(Opening::Open) => Continue(()),
         Ok(Opening::Closed { until, schedule }) => {
             let when = until.map_or_else(|| "a window opens".to_owned(), |at| at.to_string());
-            Err(Waiting::watched(
+            Break(Waiting::watched(
                 Progress::Queue,
                 "OutsideWindow",
                 format!("waits until {when}: the windows of stage {} (schedule \"{schedule}\") let nothing start now", o.request.stage),
                 until,
             ))
         }
-        Err(error) => Err(Waiting::watched(
+        Err(error) => Break(Waiting::watched(
             Progress::Queue,
             "WindowInvalid",
             format!("the windows of stage {} can't be read: {error}; its owner must correct them", o.request.stage),
@@ -49,18 +56,18 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Result<(), St
 }
 
 /// A higher version got there first: said, never skipped silently.
-pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> Result<(), Step> {
+pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> ControlFlow<Step> {
     if subject.pipeline.allow_redeployments {
-        return Ok(());
+        return Continue(());
     }
     match &subject.target.current {
-        Some(current) if current.version == o.request.version && subject.target.failed.is_some() => Ok(()),
+        Some(current) if current.version == o.request.version && subject.target.failed.is_some() => Continue(()),
         Some(current) if current.version > o.request.version || (current.version == o.request.version && current.digest == digest) => {
             // A claim of its own shows that it is this request's own work, half recorded.
             if subject.target.claim.as_ref().is_some_and(|c| c.request_uid == o.request.uid) {
-                return Ok(());
+                return Continue(());
             }
-            Err(Ending::step(
+            Break(Ending::step(
                 End::Failed,
                 Progress::Queue,
                 "Superseded",
@@ -70,23 +77,23 @@ pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> Result<(
                 ),
             ))
         }
-        _ => Ok(()),
+        _ => Continue(()),
     }
 }
 
 /// One at a time for each solution and environment, in the order in which gates opened the way.
-pub fn turn(o: &Observed, subject: &Subject<'_>) -> Result<(), Step> {
+pub fn turn(o: &Observed, subject: &Subject<'_>) -> ControlFlow<Step> {
     let what = format!("{} in environment {}", o.request.solution, subject.stage.target_environment);
     if let Some(super::observed::ClaimOutcome::NoRoom { message }) = &o.outcomes.claim {
-        return Err(Ending::step(End::Failed, Progress::Queue, "EnvironmentFull", message));
+        return Break(Ending::step(End::Failed, Progress::Queue, "EnvironmentFull", message));
     }
     if let Some(super::observed::ClaimOutcome::Lost { to }) = &o.outcomes.claim {
-        return Err(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {to}, which deploys {what}"), None));
+        return Break(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {to}, which deploys {what}"), None));
     }
     match &subject.target.claim {
-        Some(claim) if claim.request_uid == o.request.uid => return Ok(()),
+        Some(claim) if claim.request_uid == o.request.uid => return Continue(()),
         Some(claim) => {
-            return Err(Waiting::watched(
+            return Break(Waiting::watched(
                 Progress::Queue,
                 "Queued",
                 format!("waits for request {}, which deploys {what}", claim.request),
@@ -100,8 +107,8 @@ pub fn turn(o: &Observed, subject: &Subject<'_>) -> Result<(), Step> {
         o.rivals.iter().filter(|r| r.uid != o.request.uid).filter_map(|r| r.queued_since.map(|since| (since, &r.uid, &r.name))).min();
     match (first, own) {
         (Some((since, uid, name)), own) if own.is_none_or(|own| (since, uid) < (own, &o.request.uid)) => {
-            Err(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {name}, whose turn it is to deploy {what}"), None))
+            Break(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {name}, whose turn it is to deploy {what}"), None))
         }
-        _ => Ok(()),
+        _ => Continue(()),
     }
 }
