@@ -5,9 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
-use kube::runtime::reflector::ObjectRef;
-use kube::{Api, Resource, ResourceExt};
+use kube::core::object::HasStatus;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, CustomResourceExt, Resource, ResourceExt};
 use semver::{Version, VersionReq};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::origin;
@@ -23,6 +25,7 @@ use crate::policy::request::observed::{
 use crate::policy::stage::TargetCluster;
 use crate::runtime::Cluster;
 use crate::runtime::controller::ReconcileError;
+use crate::runtime::status_writer::StatusWriter;
 use crate::runtime::trimmed;
 
 /// The objects that a request is about. What it does not name, or what was not found, is `None`.
@@ -54,44 +57,48 @@ pub struct RelatedObjects {
     pub confirmed: bool,
 }
 
-/// Gathers from the caches.
+/// Gathers it from the caches.
 pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Result<RelatedObjects, ReconcileError> {
-    let host = request.namespace().unwrap_or_default();
-    let stores = &cluster.stores;
-    let stage_of = |name: &str| stores.stages.get(&ObjectRef::new(name).within(&host));
-    let pipeline = stores.pipelines.get(&ObjectRef::new(&request.spec.pipeline).within(&host));
-    let stage = stage_of(&request.spec.stage);
-    let previous = stage.as_ref().and_then(|s| s.spec.previous_stage.as_deref()).and_then(stage_of);
-    let environments = &cluster.records.environments;
-    let previous_environment = match &previous {
-        Some(previous) => environments.newest(&host, &previous.spec.target_environment).await,
-        None => None,
-    };
-    let target = match &stage {
-        Some(stage) => environments.newest(&host, &stage.spec.target_environment).await,
-        None => None,
-    };
-    let artifact = match cluster.records.artifacts.newest(&host, &artifact_name(request)).await {
+    Ok(gather(Reader { cluster, is_live: false }, request).await?)
+}
+
+/// Reads everything live.
+pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<RelatedObjects, ReconcileError> {
+    Ok(gather(Reader { cluster, is_live: true }, request).await?)
+}
+
+async fn gather(reader: Reader<'_>, request: &DeploymentRequest) -> kube::Result<RelatedObjects> {
+    let (cluster, host) = (reader.cluster, request.namespace().unwrap_or_default());
+    let (stores, environments) = (&cluster.stores, &cluster.records.environments);
+    let solution_name = request.spec.solution.name.as_str();
+    let pipeline = reader.watched(&stores.pipelines, &host, Some(&request.spec.pipeline)).await?;
+    let stage = reader.watched(&stores.stages, &host, Some(&request.spec.stage)).await?;
+    let previous = reader.watched(&stores.stages, &host, stage.as_ref().and_then(|s| s.spec.previous_stage.as_deref())).await?;
+    let target_of = |stage: &Option<Arc<Stage>>| stage.as_ref().map(|s| s.spec.target_environment.clone());
+    let previous_environment = reader.recorded(environments, &host, target_of(&previous).as_deref()).await?;
+    let target = reader.recorded(environments, &host, target_of(&stage).as_deref()).await?;
+    let artifact = match reader.recorded(&cluster.records.artifacts, &host, Some(&artifact_name(request))).await? {
         Some(short) if trimmed::is_shortened(short.as_ref()) => get::<Artifact>(cluster, &host, Some(&short.name_any())).await?,
         artifact => artifact,
     };
-    let developed_in = origin::developed_in(stores, request, pipeline.as_deref(), stage.as_deref());
-    let source = match source_name(request, pipeline.as_deref(), artifact.as_deref(), &developed_in) {
-        Some(name) => environments.newest(&host, &name).await,
-        None => None,
-    };
+    let mut developed_in = Vec::new();
+    for name in origin::candidates(pipeline.as_deref(), stage.as_deref()) {
+        let Some(environment) = reader.watched(&stores.environments, &host, Some(name)).await? else { continue };
+        if reader.watched(&stores.solutions, &environment.spec.namespace, Some(solution_name)).await?.is_some() {
+            developed_in.push(environment);
+        }
+    }
+    let source = source_name(request, pipeline.as_deref(), artifact.as_deref(), &developed_in);
+    let source = reader.recorded(environments, &host, source.as_deref()).await?;
     let solution = match &source {
-        Some(source) => cluster.records.solutions.newest(&source.spec.namespace, &request.spec.solution.name).await,
+        Some(source) => reader.recorded(&cluster.records.solutions, &source.spec.namespace, Some(solution_name)).await?,
         None => None,
     };
-    let others = stores
-        .open_requests_for(&host, &request.spec.solution.name)
-        .filter(|other| competes(request, other))
-        .map(|other| {
-            let environment = stage_of(&other.spec.stage).map(|s| s.spec.target_environment.clone());
-            (other, environment)
-        })
-        .collect();
+    let to = |other: &DeploymentRequest| {
+        stores.stages.get(&ObjectRef::new(&other.spec.stage).within(&host)).map(|stage| stage.spec.target_environment.clone())
+    };
+    let others = reader.requests(&host, solution_name).await?;
+    let others = others.into_iter().filter(|other| competes(request, other)).map(|other| (other.clone(), to(&other))).collect();
     let dependency = origin::dependency(stores, &host, stage.as_deref(), artifact.as_deref());
     Ok(RelatedObjects {
         pipeline,
@@ -105,54 +112,59 @@ pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Result<Re
         others,
         developed_in,
         dependency,
-        confirmed: false,
+        confirmed: reader.is_live,
     })
 }
 
-/// Reads everything live.
-pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<RelatedObjects, ReconcileError> {
-    let host = request.namespace().unwrap_or_default();
-    let pipeline = get::<Pipeline>(cluster, &host, Some(&request.spec.pipeline)).await?;
-    let stage = get::<Stage>(cluster, &host, Some(&request.spec.stage)).await?;
-    let previous = get::<Stage>(cluster, &host, stage.as_ref().and_then(|s| s.spec.previous_stage.as_deref())).await?;
-    let previous_environment = get::<Environment>(cluster, &host, previous.as_ref().map(|s| s.spec.target_environment.as_str())).await?;
-    let target = get::<Environment>(cluster, &host, stage.as_ref().map(|s| s.spec.target_environment.as_str())).await?;
-    let artifact = get::<Artifact>(cluster, &host, Some(&artifact_name(request))).await?;
-    let developed_in = origin::developed_in_live(cluster, request, pipeline.as_deref(), stage.as_deref()).await?;
-    let source = source_name(request, pipeline.as_deref(), artifact.as_deref(), &developed_in);
-    let source = get::<Environment>(cluster, &host, source.as_deref()).await?;
-    let solution = match &source {
-        Some(source) => get::<Solution>(cluster, &source.spec.namespace, Some(&request.spec.solution.name)).await?,
-        None => None,
-    };
-    let selector = format!("spec.solution.name={}", request.spec.solution.name);
-    let requests =
-        Api::<DeploymentRequest>::namespaced(cluster.clients.operator(), &host).list(&ListParams::default().fields(&selector)).await?;
-    let others = requests
-        .items
-        .into_iter()
-        .filter(|other| competes(request, other))
-        .map(|other| {
-            let environment =
-                cluster.stores.stages.get(&ObjectRef::new(&other.spec.stage).within(&host)).map(|s| s.spec.target_environment.clone());
-            (Arc::new(other), environment)
-        })
-        .collect();
-    let dependency = origin::dependency(&cluster.stores, &host, stage.as_deref(), artifact.as_deref());
-    Ok(RelatedObjects {
-        pipeline,
-        stage,
-        previous,
-        previous_environment,
-        target,
-        source,
-        solution,
-        artifact,
-        others,
-        developed_in,
-        dependency,
-        confirmed: true,
-    })
+/// Reads from the caches, or everything live.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    cluster: &'a Cluster,
+    is_live: bool,
+}
+
+impl Reader<'_> {
+    /// An object that others write, as the cache has it.
+    async fn watched<K>(self, store: &Store<K>, namespace: &str, name: Option<&str>) -> kube::Result<Option<Arc<K>>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        match name {
+            Some(name) if !self.is_live => Ok(store.get(&ObjectRef::new(name).within(namespace))),
+            name => get(self.cluster, namespace, name).await,
+        }
+    }
+
+    /// An object whose status the operator keeps records in, as the cache or the operator's own last write has it.
+    async fn recorded<K>(self, records: &StatusWriter<K>, namespace: &str, name: Option<&str>) -> kube::Result<Option<Arc<K>>>
+    where
+        K: HasStatus
+            + Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + CustomResourceExt
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug
+            + Send
+            + Sync
+            + 'static,
+        K::Status: Serialize + Default + Clone + PartialEq + Send + Sync,
+    {
+        match name {
+            Some(name) if !self.is_live => Ok(records.newest(namespace, name).await),
+            name => get(self.cluster, namespace, name).await,
+        }
+    }
+
+    /// The requests for a solution; of the cached ones those that have not ended.
+    async fn requests(self, host: &str, solution: &str) -> kube::Result<Vec<Arc<DeploymentRequest>>> {
+        if !self.is_live {
+            return Ok(self.cluster.stores.open_requests_for(host, solution).collect());
+        }
+        let params = ListParams::default().fields(&format!("spec.solution.name={solution}"));
+        let requests = Api::<DeploymentRequest>::namespaced(self.cluster.clients.operator(), host).list(&params).await?;
+        Ok(requests.items.into_iter().map(Arc::new).collect())
+    }
 }
 
 /// Reads one object live.

@@ -10,7 +10,7 @@ use super::export::Unusable;
 use super::observe::get;
 use super::reconciliation::Reconciliation;
 use crate::api::reference::Identity;
-use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
+use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Stage};
 use crate::artifact::bundle::Bundle;
 use crate::artifact::export::{self, ExportError};
 use crate::cluster::discovery::Discovery;
@@ -18,7 +18,6 @@ use crate::cluster::failure::Failure;
 use crate::identity::access::{Access, Right};
 use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle, Place};
 use crate::policy::request::rights;
-use crate::runtime::Cluster;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::stores::Stores;
 
@@ -36,42 +35,9 @@ pub(super) fn place(stage: &Stage, environment: &Environment) -> Place {
 }
 
 /// The development environments to look into: those of the pipeline, where a first stage is asked for.
-fn candidates<'a>(pipeline: Option<&'a Pipeline>, stage: Option<&Stage>) -> &'a [String] {
+pub(super) fn candidates<'a>(pipeline: Option<&'a Pipeline>, stage: Option<&Stage>) -> &'a [String] {
     let is_first = stage.is_some_and(|stage| stage.spec.previous_stage.is_none());
     pipeline.filter(|_| is_first).map(|pipeline| pipeline.spec.development_environments.as_slice()).unwrap_or_default()
-}
-
-/// The development environments of the pipeline that have a Solution of the name that is asked for, by the caches.
-pub(super) fn developed_in(
-    stores: &Stores,
-    request: &DeploymentRequest,
-    pipeline: Option<&Pipeline>,
-    stage: Option<&Stage>,
-) -> Vec<Arc<Environment>> {
-    let host = request.namespace().unwrap_or_default();
-    let environments = candidates(pipeline, stage).iter().filter_map(|name| stores.environments.get(&ObjectRef::new(name).within(&host)));
-    let has_it = |environment: &Arc<Environment>| {
-        stores.solutions.get(&ObjectRef::new(&request.spec.solution.name).within(&environment.spec.namespace)).is_some()
-    };
-    environments.filter(has_it).collect()
-}
-
-/// The same, read live.
-pub(super) async fn developed_in_live(
-    cluster: &Cluster,
-    request: &DeploymentRequest,
-    pipeline: Option<&Pipeline>,
-    stage: Option<&Stage>,
-) -> kube::Result<Vec<Arc<Environment>>> {
-    let host = request.namespace().unwrap_or_default();
-    let mut found = Vec::new();
-    for name in candidates(pipeline, stage) {
-        let Some(environment) = get::<Environment>(cluster, &host, Some(name)).await? else { continue };
-        if get::<Solution>(cluster, &environment.spec.namespace, Some(&request.spec.solution.name)).await?.is_some() {
-            found.push(environment);
-        }
-    }
-    Ok(found)
 }
 
 /// A request that brings a solution which this artifact depends on to the same target, and was accepted: it ends by itself.
