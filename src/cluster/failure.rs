@@ -28,11 +28,6 @@ impl Failure {
             _ => Self::Transient,
         }
     }
-
-    /// Whether the same attempt may succeed later without a change.
-    pub fn is_retryable(self) -> bool {
-        self != Self::Refused
-    }
 }
 
 #[cfg(test)]
@@ -50,7 +45,7 @@ mod tests {
         assert_eq!(Failure::of(&api(403)), Failure::MissingRight);
         assert_eq!(Failure::of(&api(422)), Failure::Refused);
         assert_eq!(Failure::of(&api(503)), Failure::Transient);
-        assert!(Failure::of(&api(409)).is_retryable());
+        assert_eq!(Failure::of(&api(409)), Failure::Transient);
         let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).map_err(kube::Error::SerdeError);
         assert_eq!(read(&deep(400)).map_err(|error| Failure::of(&error)), Err(Failure::Refused), "it nests as deep the next time");

@@ -10,13 +10,23 @@ pub mod watch_mapping;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+use kube::core::NamespaceResourceScope;
+use kube::core::object::HasStatus;
+use kube::{CustomResourceExt, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::api::Condition;
-use crate::api::condition::ConditionStatus;
+use crate::api::condition::{self, ConditionStatus};
+use crate::policy::check;
+use crate::runtime::controller::{Next, ReconcileError};
+use crate::runtime::{Cluster, status};
 
 /// When to look again at an object whose cache is behind the operator's own last write; usually the watch is sooner.
 const BEHIND: Duration = Duration::from_secs(1);
 
-/// When to look again at an object whose passes fail again and again.
+/// When to look again at an object whose reconciliations fail again and again.
 const GIVEN_UP: Duration = Duration::from_mins(1);
 
 /// `Ok` where the condition is `True`; otherwise why it is not, in one word.
@@ -26,4 +36,34 @@ fn holds(condition: Option<&Condition>) -> Result<(), String> {
         Some(condition) => Err(condition.reason.clone()),
         None => Err("NotLookedAtYet".to_owned()),
     }
+}
+
+/// Says on an object of one controller alone that it can't be judged; `parts` are the observed generation and the conditions of its status.
+async fn give_up<K>(
+    cluster: &Cluster,
+    object: &K,
+    why: &str,
+    parts: fn(&mut K::Status) -> (&mut i64, &mut Vec<Condition>),
+) -> Result<Next, ReconcileError>
+where
+    K: HasStatus
+        + Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + CustomResourceExt
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+    K::Status: Serialize + Default + Clone,
+{
+    let mut new = object.status().cloned().unwrap_or_default();
+    let (observed_generation, conditions) = parts(&mut new);
+    let (generation, now) = (object.meta().generation, Timestamp::now());
+    *observed_generation = generation.unwrap_or(*observed_generation);
+    for observation in check::summary(&check::given_up(why)) {
+        condition::set(conditions, &observation, generation, now);
+    }
+    if let Some(written) = status::write(&cluster.clients.operator(), object, object.status(), &new).await? {
+        cluster.written.note(&written);
+    }
+    Ok(Next::After(GIVEN_UP))
 }

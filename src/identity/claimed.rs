@@ -12,7 +12,6 @@ pub struct Claimed {
     solution: String,
     namespace: String,
     request_uid: String,
-    digest: String,
     cluster_scoped: Vec<Kind>,
 }
 
@@ -30,7 +29,6 @@ impl Claimed {
             solution: solution.to_owned(),
             namespace: environment.spec.namespace.clone(),
             request_uid: claim.request_uid.clone(),
-            digest: claim.digest.clone(),
             cluster_scoped: record.cluster_scoped.clone(),
         })
     }
@@ -54,11 +52,6 @@ impl Claimed {
     pub fn cluster_scoped(&self) -> &[Kind] {
         &self.cluster_scoped
     }
-
-    /// The digest of the artifact that the claim was taken for.
-    pub fn digest(&self) -> &str {
-        &self.digest
-    }
 }
 
 #[cfg(test)]
@@ -81,7 +74,7 @@ mod tests {
     fn only_the_request_that_the_environment_names_holds_the_claim() {
         let claimed = environment(&json!({"request": "r", "requestUID": "u1", "digest": "sha256:d", "since": "2026-01-01T00:00:00Z"}));
         let claim = Claimed::from_environment(&claimed, "orders", "u1").unwrap();
-        assert_eq!((claim.namespace(), claim.digest(), claim.solution(), claim.request_uid()), ("contoso-qa", "sha256:d", "orders", "u1"));
+        assert_eq!((claim.namespace(), claim.solution(), claim.request_uid()), ("contoso-qa", "orders", "u1"));
         assert_eq!(Claimed::from_environment(&claimed, "orders", "u2"), None);
         assert_eq!(Claimed::from_environment(&claimed, "orders", ""), None);
         assert_eq!(Claimed::from_environment(&claimed, "billing", "u1"), None);

@@ -36,7 +36,7 @@ pub enum Next {
     After(Duration),
 }
 
-/// A pass could not be completed and is tried again later.
+/// A reconciliation could not be completed and is tried again later.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// The API server refused, or could not be reached.
@@ -60,13 +60,13 @@ pub enum ReconcileError {
     /// Something else, in words.
     #[error("{0}")]
     Other(String),
-    /// The pass panicked: a defect, kept from the other objects.
+    /// The reconciliation panicked: a defect, kept from the other objects.
     #[error("the pass panicked: {0}")]
     Panicked(String),
 }
 
 impl ReconcileError {
-    /// Whether the pass was made on an object that has changed since: to be repeated at once, and nothing to report.
+    /// Whether the reconciliation was made on an object that has changed since: to be repeated at once, and nothing to report.
     fn is_conflict(&self) -> bool {
         matches!(self, Self::Overtaken) || matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409)
     }
@@ -86,7 +86,7 @@ impl ReconcileError {
     }
 }
 
-/// What is said of an object whose passes fail again and again.
+/// What is said of an object whose reconciliations fail again and again.
 fn given_up(error: &ReconcileError) -> String {
     format!(
         "{MOST_TRIES} tries in a row ended with the same kind of error, which does not pass by itself. The last one: {error}. Correct \
@@ -99,14 +99,14 @@ pub trait Reconciler: Send + Sync + 'static {
     /// The kind.
     type Kind: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static;
 
-    /// One pass over one object.
+    /// Reconciles one object.
     fn reconcile(&self, object: Arc<Self::Kind>) -> impl Future<Output = Result<Next, ReconcileError>> + Send;
 
-    /// Says on the object, whose passes have failed again and again, why they do. Asked again after each further one.
+    /// Says on the object, whose reconciliations have failed again and again, why they do. Asked again after each further one.
     fn give_up(&self, object: Arc<Self::Kind>, why: String) -> impl Future<Output = Result<Next, ReconcileError>> + Send;
 }
 
-/// What failed of one object since its last good pass.
+/// What failed of one object since its last good reconciliation.
 #[derive(Clone, Copy, Default)]
 struct Failures {
     /// All.
@@ -135,7 +135,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Enqueuer<K> {
         (Self { sender, awake: awake.clone() }, Queue { receiver, awake })
     }
 
-    /// Asks for a pass over that object. A standby takes note of nothing: when it leads, it looks at everything.
+    /// Asks for a reconciliation of that object. A standby takes note of nothing: when it leads, it looks at everything.
     pub fn wake(&self, object: ObjectRef<K>) {
         if self.awake.load(Ordering::Acquire) {
             // A closed queue belongs to a controller that is shutting down.
@@ -144,13 +144,13 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Enqueuer<K> {
     }
 }
 
-/// The objects that wait for a pass.
+/// The objects that wait to be reconciled.
 pub struct Queue<K: Resource<DynamicType = ()>> {
     receiver: mpsc::UnboundedReceiver<ObjectRef<K>>,
     awake: Arc<AtomicBool>,
 }
 
-/// Runs a controller over all objects of `store`, then over those that are woken, until `stop`; passes that run are finished.
+/// Runs a controller over all objects of `store`, then over those that are woken, until `stop`; reconciliations that run are finished.
 pub async fn run<R: Reconciler>(
     reconciler: Arc<R>,
     store: Store<R::Kind>,
@@ -164,7 +164,7 @@ pub async fn run<R: Reconciler>(
     let queued = futures::stream::iter(all).chain(queue.receiver).take_until(stop.cancelled_owned()).map(Ok::<_, std::convert::Infallible>);
     let failures: Arc<Mutex<HashMap<ObjectRef<R::Kind>, Failures>>> = Arc::default();
     let known = failures.clone();
-    let pass = move |object: Arc<R::Kind>, reconciler: Arc<R>| {
+    let reconcile = move |object: Arc<R::Kind>, reconciler: Arc<R>| {
         let (known, leadership) = (known.clone(), leadership.clone());
         async move {
             if !leadership.holds() {
@@ -214,7 +214,7 @@ pub async fn run<R: Reconciler>(
         }
         Action::requeue(delay)
     };
-    applier(pass, back_off, reconciler, store, queued, Config::default().concurrency(concurrency))
+    applier(reconcile, back_off, reconciler, store, queued, Config::default().concurrency(concurrency))
         .for_each(|_| futures::future::ready(()))
         .await;
 }

@@ -172,5 +172,5 @@ fn a_missing_right_is_printed_as_the_rule_that_grants_it() {
         rights: vec![Right::on("get", "apps", "deployments", "dev")],
     };
     assert!(error.to_string().contains("- {apiGroups: [\"apps\"], resources: [deployments], verbs: [\"get\"]}"), "{error}");
-    assert!(error.failure().is_retryable());
+    assert_eq!(error.failure(), Failure::MissingRight);
 }

@@ -25,7 +25,7 @@ use crate::runtime::status_writer::RecordError;
 
 use observe::ClusterVersion;
 
-/// When a remote cluster is tried again that many passes are at already.
+/// When a remote cluster is tried again that many reconciliations are at already.
 pub const CROWDED: Duration = Duration::from_millis(250);
 
 /// The condition that tells of the validation.
@@ -129,7 +129,7 @@ impl Reconciler for EnvironmentController {
         let validation = Arc::new(validation);
         let found = validation.clone();
         let written = environments.update(&host, &name, move |current, status| {
-            // Another object of that name, or another specification, has its own pass.
+            // Another object of that name, or another specification, has a reconciliation of its own.
             if current.uid() == uid && current.metadata.generation == generation {
                 if status.environment_id.is_none() && status.solutions.is_empty() {
                     status.solutions.clone_from(&past);

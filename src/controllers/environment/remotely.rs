@@ -1,5 +1,5 @@
 //! The validation of an Environment in another cluster: the same checks, with what that cluster says, as its kubeconfig's user. Whatever
-//! goes wrong over there is what the Environment says, and fails no pass.
+//! goes wrong over there is what the Environment says, and fails no reconciliation.
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Namespace;

@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use crate::api::Pipeline;
 use crate::api::condition::{self, Observation};
 use crate::api::pipeline::PipelineStatus;
-use crate::controllers::{BEHIND, GIVEN_UP};
+use crate::controllers::BEHIND;
 use crate::policy::check::{self, Check, Failure};
 use crate::policy::pipeline as policy;
 use crate::runtime::controller::{Next, ReconcileError, Reconciler};
@@ -98,17 +98,7 @@ impl Reconciler for PipelineController {
     }
 
     async fn give_up(&self, object: Arc<Pipeline>, why: String) -> Result<Next, ReconcileError> {
-        let (generation, now) = (object.metadata.generation, Timestamp::now());
-        let mut new = object.status.clone().unwrap_or_default();
-        new.observed_generation = generation.unwrap_or(new.observed_generation);
-        for observation in check::summary(&check::given_up(&why)) {
-            condition::set(&mut new.conditions, &observation, generation, now);
-        }
-        let client = self.cluster.clients.operator();
-        if let Some(written) = status::write::<Pipeline, PipelineStatus>(&client, &object, object.status.as_ref(), &new).await? {
-            self.cluster.written.note(&written);
-        }
-        Ok(Next::After(GIVEN_UP))
+        super::give_up(&self.cluster, object.as_ref(), &why, |status| (&mut status.observed_generation, &mut status.conditions)).await
     }
 }
 

@@ -1,13 +1,17 @@
 //! Who acts in the target, and what that identity lacks.
 
+use std::sync::Arc;
+
 use futures::future::try_join_all;
+use kube::Client;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::reconciliation::Reconciliation;
+use super::scope::Scope;
 use crate::api::Environment;
 use crate::api::environment::RemoteCluster;
 use crate::api::reference::Identity;
+use crate::cluster::discovery::Discovery;
 use crate::identity::access::{self, Access, Right};
 use crate::identity::answers::JUST_NOW;
 use crate::identity::clients::ClientError;
@@ -17,122 +21,121 @@ use crate::policy::check::Failure;
 use crate::policy::request::approvers;
 use crate::policy::request::observed::{DelegateView, Observed, Obstacle, StageView};
 use crate::policy::request::rights::{self, Lacking};
+use crate::runtime::Cluster;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::remotes::Remote;
 
 /// Why an identity can't be acted as, by its name alone: waiting changes nothing.
 pub(super) const DELEGATE_UNUSABLE: &str = "DelegateNameUnusable";
 
-impl Reconciliation {
-    /// The client that acts as the stage's delegate; once the request has started, as the identity that its status names,
-    /// whatever became of the stage.
-    /// In another cluster, `Err` is why there is no such client now.
-    pub(super) async fn acting(&mut self, observed: &Observed) -> Result<Result<DelegateClient, Obstacle>, ReconcileError> {
-        if let Some(target) = self.related.target.clone()
-            && let Some(cluster) = &target.spec.cluster
-        {
-            return Ok(self
-                .acting_there(observed, &target, cluster)
-                .await
-                .map_err(|failure| Obstacle { reason: failure.reason.into(), message: failure.message }));
-        }
-        let delegate = match (self.status().deployed_by, observed.stage.present()) {
-            (_, Some(stage)) if observed.request.start_time.is_none() => Self::delegate_of(observed, stage),
-            (Some(username), stage) => match stage.map(|stage| Self::delegate_of(observed, stage)) {
-                // The stage knows the groups of a person.
-                Some(delegate) if delegate.username() == username => delegate,
-                _ => Delegate::of(
-                    &observed
-                        .request
-                        .requester
-                        .clone()
-                        .filter(|r| r.username == username)
-                        .unwrap_or(Identity { username, ..Identity::default() }),
-                ),
-            },
-            (None, Some(stage)) => Self::delegate_of(observed, stage),
-            (None, None) => return Err(ReconcileError::Other(format!("stage {} is gone", observed.request.stage))),
-        };
-        Ok(match self.cluster.clients.delegate(&delegate) {
-            Ok(client) => Ok(client),
-            Err(error @ (ClientError::EmptyIdentity | ClientError::Unsendable(_))) => Err(Obstacle {
-                reason: DELEGATE_UNUSABLE.into(),
-                message: format!("nobody can deploy in this name: {error}. Use a stage with a service principal, or another identity"),
-            }),
-            Err(error) => return Err(ReconcileError::Other(error.to_string())),
-        })
-    }
+/// Who acts in a target, and the target's cluster where that is another than the host's.
+pub(super) struct Acting {
+    pub(super) client: DelegateClient,
+    pub(super) remote: Option<Arc<Remote>>,
+}
 
-    /// The same in another cluster: the namespace there is the one that was validated, whatever the kubeconfig's Secret leads to by now,
-    /// and the delegate acts with a token of its own.
-    async fn acting_there(
-        &mut self,
-        observed: &Observed,
-        target: &Environment,
-        cluster: &RemoteCluster,
-    ) -> Result<DelegateClient, Failure> {
-        let remote = self.cluster.remotes.get(&self.host(), cluster, false).await?;
-        let namespace = &target.spec.namespace;
-        let found = remote.namespace(namespace).await?;
-        let validated = target.status.as_ref().and_then(|s| s.environment_id.as_ref());
-        if found.as_ref().and_then(|ns| ns.metadata.uid.as_ref()) != validated || validated.is_none() {
-            return Err(rights::another_namespace(&target.name_any(), namespace, remote.cluster.name()));
-        }
-        let begun = self.status().deployed_by.filter(|_| observed.request.start_time.is_some());
-        let delegate = match (begun, observed.stage.present().map(|stage| &stage.delegate)) {
-            (Some(said), _) => Delegate::of(&Identity { username: remote::username(&said).to_owned(), ..Identity::default() }),
-            (None, Some(DelegateView::ServicePrincipal { name })) => {
-                Delegate::ServicePrincipal { namespace: cluster.delegate_namespace.clone(), name: name.clone() }
-            }
-            (None, _) => return Err(rights::no_service_principal(&observed.request.stage, remote.cluster.name())),
-        };
-        let Delegate::ServicePrincipal { namespace, name } = &delegate else {
-            return Err(rights::no_service_principal(&observed.request.stage, remote.cluster.name()));
-        };
-        let client = remote.lend(namespace, name).await?;
-        self.remote = Some(remote);
-        Ok(client)
+/// The stage's delegate; once the request has started, the identity that its status names, whatever became of the stage.
+/// In another cluster, `Err` is why nobody can act there now.
+pub(super) async fn acting(scope: Scope<'_>, observed: &Observed) -> Result<Result<Acting, Obstacle>, ReconcileError> {
+    if let Some(target) = &scope.related.target
+        && let Some(cluster) = &target.spec.cluster
+    {
+        return Ok(acting_there(scope, observed, target, cluster)
+            .await
+            .map_err(|failure| Obstacle { reason: failure.reason.into(), message: failure.message }));
     }
+    let delegate = match (scope.status().deployed_by, observed.stage.present()) {
+        (_, Some(stage)) if observed.request.start_time.is_none() => delegate_of(observed, stage),
+        (Some(username), stage) => match stage.map(|stage| delegate_of(observed, stage)) {
+            // The stage knows the groups of a person.
+            Some(delegate) if delegate.username() == username => delegate,
+            _ => Delegate::of(
+                &observed
+                    .request
+                    .requester
+                    .clone()
+                    .filter(|r| r.username == username)
+                    .unwrap_or(Identity { username, ..Identity::default() }),
+            ),
+        },
+        (None, Some(stage)) => delegate_of(observed, stage),
+        (None, None) => return Err(ReconcileError::Other(format!("stage {} is gone", observed.request.stage))),
+    };
+    Ok(match scope.cluster.clients.delegate(&delegate) {
+        Ok(client) => Ok(Acting { client, remote: None }),
+        Err(error @ (ClientError::EmptyIdentity | ClientError::Unsendable(_))) => Err(Obstacle {
+            reason: DELEGATE_UNUSABLE.into(),
+            message: format!("nobody can deploy in this name: {error}. Use a stage with a service principal, or another identity"),
+        }),
+        Err(error) => return Err(ReconcileError::Other(error.to_string())),
+    })
+}
 
+/// The same in another cluster: the namespace there is the one that was validated, whatever the kubeconfig's Secret leads to by now,
+/// and the delegate acts with a token of its own.
+async fn acting_there(scope: Scope<'_>, observed: &Observed, target: &Environment, cluster: &RemoteCluster) -> Result<Acting, Failure> {
+    let remote = scope.cluster.remotes.get(&scope.host(), cluster, false).await?;
+    let namespace = &target.spec.namespace;
+    let found = remote.namespace(namespace).await?;
+    let validated = target.status.as_ref().and_then(|s| s.environment_id.as_ref());
+    if found.as_ref().and_then(|ns| ns.metadata.uid.as_ref()) != validated || validated.is_none() {
+        return Err(rights::another_namespace(&target.name_any(), namespace, remote.cluster.name()));
+    }
+    let begun = scope.status().deployed_by.filter(|_| observed.request.start_time.is_some());
+    let delegate = match (begun, observed.stage.present().map(|stage| &stage.delegate)) {
+        (Some(said), _) => Delegate::of(&Identity { username: remote::username(&said).to_owned(), ..Identity::default() }),
+        (None, Some(DelegateView::ServicePrincipal { name })) => {
+            Delegate::ServicePrincipal { namespace: cluster.delegate_namespace.clone(), name: name.clone() }
+        }
+        (None, _) => return Err(rights::no_service_principal(&observed.request.stage, remote.cluster.name())),
+    };
+    let Delegate::ServicePrincipal { namespace, name } = &delegate else {
+        return Err(rights::no_service_principal(&observed.request.stage, remote.cluster.name()));
+    };
+    let client = remote.lend(namespace, name).await?;
+    Ok(Acting { client, remote: Some(remote) })
+}
+
+impl Acting {
     /// What was said by the target's API server, with its cluster where that is another.
-    pub(super) fn of_cluster(&self, said: &str) -> String {
+    pub(super) fn said(&self, said: &str) -> String {
         match &self.remote {
             Some(remote) => format!("cluster {}: {said}", remote.cluster.name()),
             None => said.to_owned(),
         }
     }
 
-    fn delegate_of(observed: &Observed, stage: &StageView) -> Delegate {
-        match &stage.delegate {
-            DelegateView::ServicePrincipal { name } => {
-                Delegate::ServicePrincipal { namespace: observed.request.host.clone(), name: name.clone() }
-            }
-            DelegateView::StageOwner { owner } => Delegate::of(owner),
-            DelegateView::Requester => Delegate::of(&observed.request.requester.clone().unwrap_or_default()),
-        }
+    /// Who reads what holds nothing of anybody, as classes: the operator, in another cluster with its kubeconfig.
+    pub(super) fn reader(&self, cluster: &Cluster) -> Client {
+        self.remote.as_ref().map_or_else(|| cluster.clients.operator(), |remote| remote.cluster.client())
     }
 
-    /// Says that the target namespace is about to go, where it is: then its rights are no matter of granting, nor its objects of waiting.
-    pub(super) fn going(&self, namespace: &str) -> Option<Obstacle> {
-        let is_here = self.related.target.as_ref().is_some_and(|target| target.spec.cluster.is_none());
-        let found = self.cluster.stores.namespaces.get(&ObjectRef::new(namespace))?;
-        (is_here && found.metadata.deletion_timestamp.is_some()).then(|| Obstacle {
-            reason: "NamespaceTerminating".into(),
-            message: format!(
-                "namespace {namespace} is being deleted, and the rights and objects in it with it: wait until it is gone, create it again, and accept the new one in its Environment"
-            ),
-        })
+    /// The kinds that the target's cluster serves.
+    pub(super) fn discovery<'a>(&'a self, cluster: &'a Cluster) -> &'a Arc<Discovery> {
+        self.remote.as_ref().map_or(&cluster.discovery, |remote| &remote.discovery)
+    }
+
+    /// Whether a call would be answered: it is asked for before, as what is only of use is not to be refused.
+    pub(super) async fn may_ask(&self, access: &Access, right: &Right) -> kube::Result<bool> {
+        if self.remote.is_some() {
+            return self.client.access().i_may(right).await;
+        }
+        let delegate = self.client.delegate();
+        let operator = access::service_account(OPERATOR_NAMESPACE, OPERATOR_NAME);
+        let (identity, to_use) = (delegate.identity(), delegate.to_use(right));
+        let (delegate_may, operator_may) = tokio::try_join!(access.may(&identity, right), access.may(&operator, &to_use))?;
+        Ok(delegate_may && operator_may)
     }
 
     /// Says whose right is missing, the delegate's or the operator's to act as it, and prints the rule to grant.
-    pub(super) async fn missing(&self, client: &DelegateClient, namespace: &str, rights: &[Right]) -> Result<Obstacle, ReconcileError> {
-        if let Some(going) = self.going(namespace) {
+    pub(super) async fn missing(&self, scope: Scope<'_>, namespace: &str, rights: &[Right]) -> Result<Obstacle, ReconcileError> {
+        if let Some(going) = going(scope, namespace) {
             return Ok(going);
         }
-        let delegate = client.delegate();
+        let delegate = self.client.delegate();
         if let Some(remote) = &self.remote {
             // With its own token: what it may do over there nobody else need be allowed to ask.
-            let access = client.access();
+            let access = self.client.access();
             let mut lacking = Vec::new();
             for right in rights {
                 match access.i_may(right).await {
@@ -147,21 +150,43 @@ impl Reconciliation {
         let mut lacking = Vec::new();
         let mut unusable = Vec::new();
         for right in rights {
-            if !self.cluster.access.may(&identity, right).await? {
+            if !scope.cluster.access.may(&identity, right).await? {
                 lacking.push(right.clone());
             }
-            if grants::is_a_call(right) && !self.cluster.access.may(&operator, &delegate.to_use(right)).await? {
+            if grants::is_a_call(right) && !scope.cluster.access.may(&operator, &delegate.to_use(right)).await? {
                 unusable.push(right.clone());
             }
         }
         let mut out_of_reach = Vec::new();
         for right in delegate.to_become() {
-            if !self.cluster.access.may(&operator, &right).await? {
+            if !scope.cluster.access.may(&operator, &right).await? {
                 out_of_reach.push(right);
             }
         }
         Ok(rights::obstacle(delegate, namespace, rights, &Lacking { delegate: lacking, operator: unusable, to_become: out_of_reach }))
     }
+}
+
+fn delegate_of(observed: &Observed, stage: &StageView) -> Delegate {
+    match &stage.delegate {
+        DelegateView::ServicePrincipal { name } => {
+            Delegate::ServicePrincipal { namespace: observed.request.host.clone(), name: name.clone() }
+        }
+        DelegateView::StageOwner { owner } => Delegate::of(owner),
+        DelegateView::Requester => Delegate::of(&observed.request.requester.clone().unwrap_or_default()),
+    }
+}
+
+/// Says that the target namespace is about to go, where it is: then its rights are no matter of granting, nor its objects of waiting.
+pub(super) fn going(scope: Scope<'_>, namespace: &str) -> Option<Obstacle> {
+    let is_here = scope.related.target.as_ref().is_some_and(|target| target.spec.cluster.is_none());
+    let found = scope.cluster.stores.namespaces.get(&ObjectRef::new(namespace))?;
+    (is_here && found.metadata.deletion_timestamp.is_some()).then(|| Obstacle {
+        reason: "NamespaceTerminating".into(),
+        message: format!(
+            "namespace {namespace} is being deleted, and the rights and objects in it with it: wait until it is gone, create it again, and accept the new one in its Environment"
+        ),
+    })
 }
 
 /// What another cluster did not answer to the delegate, or answered.

@@ -13,7 +13,7 @@ use crate::policy::stage;
 use crate::runtime::controller::ReconcileError;
 
 /// Asks for the rights that admission asked for when request and stage were written, and for those on what is deployed. It borrows
-/// nothing of a pass, so that it is asked beside what takes longer. What was answered no longer ago than `age` counts.
+/// nothing of a reconciliation, so that it is asked beside what takes longer. What was answered no longer ago than `age` counts.
 pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin, age: Duration) -> Result<RightsOutcome, ReconcileError> {
     match origin.unusable() {
         Some(Unusable::Waits(obstacle)) => return Ok(RightsOutcome::Missing(obstacle.clone())),

@@ -5,81 +5,89 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use super::export::Unusable;
+use super::export::{self, ExportFound, Unusable};
 use super::observe;
 use super::origin::was_deployed;
-use super::reconciliation::Reconciliation;
+use super::scope::Scope;
 use crate::api::{Artifact, DeploymentRequest, GROUP};
 use crate::identity::access::{self, Right};
 use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle};
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::open_requests::is_open;
 
-impl Reconciliation {
-    /// Whether what is meant is a development environment: the one that the request names, or, where it names nothing, one of the
-    /// pipeline's that has the Solution.
-    pub(super) fn means_development(&self, observed: &Observed) -> bool {
-        let spec = &self.request.spec;
-        spec.artifact.is_none() && (spec.source_environment.is_some() || !observed.developed_in.is_empty())
-    }
+/// Whether what is meant is a development environment: the one that the request names, or, where it names nothing, one of the
+/// pipeline's that has the Solution.
+pub(super) fn means_development(scope: Scope<'_>, observed: &Observed) -> bool {
+    let spec = &scope.request.spec;
+    spec.artifact.is_none() && (spec.source_environment.is_some() || !observed.developed_in.is_empty())
+}
 
-    /// Exports in place of what is stored from a registry, where nothing was ever deployed from that, no request is about it, and whoever
-    /// asks may update the Solution: it is theirs. Else it is refused.
-    pub(super) async fn instead_of_foreign(&mut self, observed: &Observed) -> Result<ExportOutcome, ReconcileError> {
-        // Read live: what is stored is given up on it.
-        self.related = observe::live(&self.cluster, &self.request).await?;
-        let Some(artifact) = self.related.artifact.clone() else { return self.export_anew(observed).await };
-        let Some(origin) = artifact.spec.source.oci.clone() else { return Err(ReconcileError::Overtaken) };
-        if was_deployed(&artifact) {
-            return Ok(self.foreign(&artifact, &origin, ""));
-        }
-        let wanted = self.request.spec.solution.clone();
-        let developed = self.related.solution.as_ref().zip(self.related.source.as_ref());
-        let Some((solution, source)) = developed.filter(|(solution, _)| solution.spec.version == wanted.version) else {
-            return Ok(self.foreign(&artifact, &origin, ""));
-        };
-        let right = Right::on("update", GROUP, "solutions", &source.spec.namespace).named(&solution.name_any());
-        let requester = access::as_authenticated(&observed.request.requester.clone().unwrap_or_default());
-        if !self.cluster.access.may(&requester, &right).await? {
-            return Ok(self.foreign(&artifact, &origin, ""));
-        }
-        let others = open_for(&self.cluster.clients.operator(), &self.request).await?;
-        if let Some(holder) = others.first() {
-            let holds =
-                format!(" Request {} is about it: once that has ended without a deployment, the version is free again.", holder.name_any());
-            return Ok(self.foreign(&artifact, &origin, &holds));
-        }
-        tracing::info!(artifact = artifact.name_any(), origin, "a version that was stored from a registry and never deployed is given up");
-        if let Err(error) = self.cluster.artifacts.give_up(&artifact).await {
-            return Ok(Unusable::of(&error)?.into());
-        }
-        self.related.artifact = None;
-        self.export_anew(observed).await
+/// Exports in place of what is stored from a registry, where nothing was ever deployed from that, no request is about it, and whoever
+/// asks may update the Solution: it is theirs. Else it is refused.
+pub(super) async fn instead_of_foreign(scope: Scope<'_>, observed: &Observed) -> Result<ExportFound, ReconcileError> {
+    // Read live: what is stored is given up on it.
+    let mut related = observe::live(scope.cluster, scope.request).await?;
+    let Some(artifact) = related.artifact.clone() else {
+        return Ok(export::export_anew(scope.with(&related), observed).await?.having_read(related));
+    };
+    let Some(origin) = artifact.spec.source.oci.clone() else { return Err(ReconcileError::Overtaken) };
+    if let Some(refused) = kept(scope.with(&related), observed, &artifact, &origin).await? {
+        return Ok(ExportFound::from(refused).having_read(related));
     }
+    tracing::info!(artifact = artifact.name_any(), origin, "a version that was stored from a registry and never deployed is given up");
+    if let Err(error) = scope.cluster.artifacts.give_up(&artifact).await {
+        return Ok(ExportFound::from(ExportOutcome::from(Unusable::of(&error)?)).having_read(related));
+    }
+    related.artifact = None;
+    Ok(export::export_anew(scope.with(&related), observed).await?.having_read(related))
+}
 
-    /// Says that the version is taken, by what, and what to do.
-    pub(super) fn foreign(&self, artifact: &Artifact, origin: &str, holds: &str) -> ExportOutcome {
-        let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
-        let place = self.related.source.as_ref().map(|environment| environment.name_any()).unwrap_or_default();
-        let by = &artifact.spec.exported_by.username;
-        let (url, digest) = origin.split_once('@').unwrap_or((origin, ""));
-        if let Some(named) = &self.request.spec.source_environment {
-            return ExportOutcome::Refused(Obstacle {
-                reason: "ExportedElsewhere".into(),
-                message: format!(
-                    "{what} was taken from {origin}, as {by} asked: a version has one source for ever.{holds} Raise the version to ship it from {named}"
-                ),
-            });
-        }
-        ExportOutcome::Refused(Obstacle {
-            reason: "SourceDiffers".into(),
+/// Why what is stored from a registry stays.
+async fn kept(scope: Scope<'_>, observed: &Observed, artifact: &Artifact, origin: &str) -> Result<Option<ExportOutcome>, ReconcileError> {
+    if was_deployed(artifact) {
+        return Ok(Some(foreign(scope, artifact, origin, "")));
+    }
+    let wanted = &scope.request.spec.solution;
+    let developed = scope.related.solution.as_ref().zip(scope.related.source.as_ref());
+    let Some((solution, source)) = developed.filter(|(solution, _)| solution.spec.version == wanted.version) else {
+        return Ok(Some(foreign(scope, artifact, origin, "")));
+    };
+    let right = Right::on("update", GROUP, "solutions", &source.spec.namespace).named(&solution.name_any());
+    let requester = access::as_authenticated(&observed.request.requester.clone().unwrap_or_default());
+    if !scope.cluster.access.may(&requester, &right).await? {
+        return Ok(Some(foreign(scope, artifact, origin, "")));
+    }
+    let others = open_for(&scope.cluster.clients.operator(), scope.request).await?;
+    if let Some(holder) = others.first() {
+        let holds =
+            format!(" Request {} is about it: once that has ended without a deployment, the version is free again.", holder.name_any());
+        return Ok(Some(foreign(scope, artifact, origin, &holds)));
+    }
+    Ok(None)
+}
+
+/// Says that the version is taken, by what, and what to do.
+pub(super) fn foreign(scope: Scope<'_>, artifact: &Artifact, origin: &str, holds: &str) -> ExportOutcome {
+    let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
+    let place = scope.related.source.as_ref().map(|environment| environment.name_any()).unwrap_or_default();
+    let by = &artifact.spec.exported_by.username;
+    let (url, digest) = origin.split_once('@').unwrap_or((origin, ""));
+    if let Some(named) = &scope.request.spec.source_environment {
+        return ExportOutcome::Refused(Obstacle {
+            reason: "ExportedElsewhere".into(),
             message: format!(
-                "{what} was taken from {origin}, as {by} asked, and this request, which names no source, means what is developed in environment \
-                 {place}.{holds} Raise the Solution's version to ship that; or, if what is stored is meant, make a request that names it: \
-                 spec.artifact.oci with url {url} and digest {digest}"
+                "{what} was taken from {origin}, as {by} asked: a version has one source for ever.{holds} Raise the version to ship it from {named}"
             ),
-        })
+        });
     }
+    ExportOutcome::Refused(Obstacle {
+        reason: "SourceDiffers".into(),
+        message: format!(
+            "{what} was taken from {origin}, as {by} asked, and this request, which names no source, means what is developed in environment \
+             {place}.{holds} Raise the Solution's version to ship that; or, if what is stored is meant, make a request that names it: \
+             spec.artifact.oci with url {url} and digest {digest}"
+        ),
+    })
 }
 
 /// Other requests for this version that have not ended, read live.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::Client;
 
+use super::acting::Acting;
 use super::planning::Hindrance;
-use super::reconciliation::Reconciliation;
+use super::scope::Scope;
 use crate::api::names::CONNECTION_LABEL;
 use crate::api::plan::{AccessedObject, MAX_ACCESS, PlanResult};
 use crate::cluster::cluster_scope;
@@ -17,9 +18,7 @@ use crate::deploy::plan::dangling_bindings;
 use crate::deploy::plan::planned::Planned;
 use crate::deploy::plan::prerequisites::{self, Missing, Needed};
 use crate::deploy::plan::rbac_changes;
-use crate::identity::OPERATOR_NAME;
-use crate::identity::OPERATOR_NAMESPACE;
-use crate::identity::access::{self, Right};
+use crate::identity::access::{Access, Right};
 use crate::identity::delegate::DelegateClient;
 use crate::policy::request::observed::Obstacle;
 use crate::policy::request::{sharing, told};
@@ -108,89 +107,68 @@ impl Found {
     }
 }
 
-impl Reconciliation {
-    /// What the solution's own bindings share and the stage does not let anybody share. Once the request has started, it was judged before.
-    pub(super) fn forbidden(&self, namespace: &str, objects: &[serde_json::Value]) -> Vec<PlanResult> {
-        let Some(stage) = self.related.stage.as_ref().filter(|_| self.status().start_time.is_none()) else { return Vec::new() };
-        sharing::forbidden_by_binding(&self.request.spec.stage, stage.spec.sharing.as_ref(), &rbac_changes::shared(objects, namespace))
-    }
+/// What the solution's own bindings share and the stage does not let anybody share. Once the request has started, it was judged before.
+pub(super) fn forbidden(scope: Scope<'_>, namespace: &str, objects: &[serde_json::Value]) -> Vec<PlanResult> {
+    let Some(stage) = scope.related.stage.as_ref().filter(|_| scope.status().start_time.is_none()) else { return Vec::new() };
+    sharing::forbidden_by_binding(&scope.request.spec.stage, stage.spec.sharing.as_ref(), &rbac_changes::shared(objects, namespace))
+}
 
-    /// What an approver is told of what the plan gives and opens. `Err` is for more than can be told.
-    pub(super) async fn told(
-        &self,
-        client: &DelegateClient,
-        planned: &Planned,
-    ) -> Result<Result<Vec<PlanResult>, PlanResult>, ReconcileError> {
-        let listed = told::gifts(planned.solution(), &planned.powers())
-            .and_then(|gifts| Ok((gifts, told::exposures(planned.solution(), &planned.exposures())?)));
-        let (gifts, exposures) = match listed {
-            Ok(listed) => listed,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let bound = self.bound_already(client, planned).await?;
-        Ok(told::all(planned.solution(), &[gifts, bound, exposures]))
-    }
+/// What an approver is told of what the plan gives and opens. `Err` is for more than can be told.
+pub(super) async fn told(
+    access: &Access,
+    acting: &Acting,
+    planned: &Planned,
+) -> Result<Result<Vec<PlanResult>, PlanResult>, ReconcileError> {
+    let listed = told::gifts(planned.solution(), &planned.powers())
+        .and_then(|gifts| Ok((gifts, told::exposures(planned.solution(), &planned.exposures())?)));
+    let (gifts, exposures) = match listed {
+        Ok(listed) => listed,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let bound = bound_already(access, acting, planned).await?;
+    Ok(told::all(planned.solution(), &[gifts, bound, exposures]))
+}
 
-    /// What the target gives already to accounts that are created.
-    async fn bound_already(&self, client: &DelegateClient, planned: &Planned) -> Result<Vec<PlanResult>, ReconcileError> {
-        let accounts = planned.new_accounts();
-        if accounts.is_empty() {
-            return Ok(Vec::new());
+/// What the target gives already to accounts that are created.
+async fn bound_already(access: &Access, acting: &Acting, planned: &Planned) -> Result<Vec<PlanResult>, ReconcileError> {
+    let accounts = planned.new_accounts();
+    if accounts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let [here, everywhere] = dangling_bindings::rights(planned.namespace());
+    let (here, everywhere) = tokio::try_join!(acting.may_ask(access, &here), acting.may_ask(access, &everywhere))?;
+    Ok(dangling_bindings::look(&acting.client, planned.namespace(), &accounts, [here, everywhere], |key| planned.brings(key)).await?)
+}
+
+/// Why a plan can't be carried out: what is waited for, where somebody else can put right all of it, or what ends the request.
+pub(super) async fn hindrance(
+    scope: Scope<'_>,
+    acting: &Acting,
+    namespace: &str,
+    found: Found,
+    refused: Vec<PlanResult>,
+) -> Result<Hindrance, ReconcileError> {
+    let Found { offers, missing, rights, .. } = found;
+    let reason = reason(&offers.refused, &missing, &refused);
+    let results: Vec<PlanResult> = [offers.refused, missing, refused].into_iter().flatten().collect();
+    if !rights.is_empty() {
+        let rights: Vec<Right> = rights.into_iter().collect();
+        let mut obstacle = acting.missing(scope, namespace, &rights).await?;
+        if !results.is_empty() {
+            // The message goes on to end with what is to be granted.
+            obstacle.message = format!("{}. Besides, {}", said(&results, scope.target_namespace()), obstacle.message);
         }
-        let [here, everywhere] = dangling_bindings::rights(planned.namespace());
-        let (here, everywhere) = tokio::try_join!(self.may_ask(client, &here), self.may_ask(client, &everywhere))?;
-        Ok(dangling_bindings::look(client, planned.namespace(), &accounts, [here, everywhere], |key| planned.brings(key)).await?)
+        return Ok(Hindrance::Missing(obstacle));
     }
+    Ok(match reason {
+        Ok(reason) => Hindrance::Awaited(reason, results),
+        Err(reason) => Hindrance::Refused(reason, results),
+    })
+}
 
-    /// Whether a call would be answered: it is asked for before, as what is only of use is not to be refused.
-    async fn may_ask(&self, client: &DelegateClient, right: &Right) -> kube::Result<bool> {
-        if self.remote.is_some() {
-            return client.access().i_may(right).await;
-        }
-        let delegate = client.delegate();
-        let operator = access::service_account(OPERATOR_NAMESPACE, OPERATOR_NAME);
-        let (identity, to_use) = (delegate.identity(), delegate.to_use(right));
-        let (delegate_may, operator_may) =
-            tokio::try_join!(self.cluster.access.may(&identity, right), self.cluster.access.may(&operator, &to_use))?;
-        Ok(delegate_may && operator_may)
-    }
-
-    /// Why a plan can't be carried out: what is waited for, where somebody else can put right all of it, or what ends the request.
-    pub(super) async fn hindrance(
-        &self,
-        client: &DelegateClient,
-        namespace: &str,
-        found: Found,
-        refused: Vec<PlanResult>,
-    ) -> Result<Hindrance, ReconcileError> {
-        let Found { offers, missing, rights, .. } = found;
-        let reason = reason(&offers.refused, &missing, &refused);
-        let results: Vec<PlanResult> = [offers.refused, missing, refused].into_iter().flatten().collect();
-        if !rights.is_empty() {
-            let rights: Vec<Right> = rights.into_iter().collect();
-            let mut obstacle = self.missing(client, namespace, &rights).await?;
-            if !results.is_empty() {
-                // The message goes on to end with what is to be granted.
-                obstacle.message = format!("{}. Besides, {}", self.said(&results), obstacle.message);
-            }
-            return Ok(Hindrance::Missing(obstacle));
-        }
-        Ok(match reason {
-            Ok(reason) => Hindrance::Awaited(reason, results),
-            Err(reason) => Hindrance::Refused(reason, results),
-        })
-    }
-
-    /// What is waited for, with all that was found.
-    pub(super) fn awaited(&self, reason: String, results: &[PlanResult]) -> Obstacle {
-        Obstacle { reason, message: format!("nothing was written; {}", self.said(results)) }
-    }
-
-    /// The first few findings in full, and the others by name: nothing of what is to be put right is kept for another round.
-    pub(super) fn said(&self, results: &[PlanResult]) -> String {
-        let namespace = self.related.target.as_ref().map(|target| target.spec.namespace.as_str()).unwrap_or_default();
-        said(results, namespace)
-    }
+/// What is waited for, with all that was found.
+pub(super) fn awaited(namespace: &str, reason: String, results: &[PlanResult]) -> Obstacle {
+    Obstacle { reason, message: format!("nothing was written; {}", said(results, namespace)) }
 }
 
 /// The reason in one word: `Ok` where all of it is waited for, `Err` where the request ends by it.
@@ -213,7 +191,8 @@ fn reason(unoffered: &[PlanResult], missing: &[PlanResult], refused: &[PlanResul
     Ok(refused.first().map_or_else(|| "DryRunRefused".to_owned(), |one| one.reason.clone()))
 }
 
-fn said(results: &[PlanResult], namespace: &str) -> String {
+/// The first few findings in full, and the others by name: nothing of what is to be put right is kept for another round.
+pub(super) fn said(results: &[PlanResult], namespace: &str) -> String {
     let (first, rest) = results.split_at(results.len().min(IN_FULL));
     let full: Vec<String> = first.iter().map(|r| format!("{} {}: {}: {}", r.kind, r.name, r.reason, r.message)).collect();
     let mut text = full.join("; ");

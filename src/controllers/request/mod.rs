@@ -1,6 +1,7 @@
-//! The controller of requests: observes, lets `policy::request` decide, carries the step out, and repeats until it must wait.
+//! The controller of requests: observes, lets `policy::request` decide, takes the step, folds in what it found, and repeats until it must wait.
 
 mod acting;
+mod claim;
 mod entitled;
 mod export;
 mod foreign;
@@ -8,11 +9,13 @@ mod judging;
 mod observe;
 mod origin;
 mod outcome;
+mod own_status;
 mod planning;
 mod reconciliation;
 mod reduced;
 mod registry;
 mod rollback;
+mod scope;
 mod sharing;
 mod target;
 mod told;
@@ -39,8 +42,8 @@ pub struct RequestController {
     running: Running,
 }
 
-/// What passes remember for the next ones. What was applied by requests that wait for health, by their uid and whether it is the version that was put back. Lost with the
-/// process, and then found again by a plan that has nothing to change.
+/// What a reconciliation remembers for the next ones: what was applied by requests that wait for health, by their uid and whether it is the
+/// version that was put back. Lost with the process, and then found again by a plan that has nothing to change.
 #[derive(Clone, Default)]
 pub struct Running {
     applied: Arc<Mutex<HashMap<String, Kept>>>,
@@ -95,11 +98,11 @@ impl Reconciler for RequestController {
             self.cluster.written.forget(request.as_ref());
             return Ok(Next::Done);
         }
-        if !self.cluster.serves(&request.namespace().unwrap_or_default()) || self.cluster.written.is_stale(request.as_ref()) {
+        let host = request.namespace().unwrap_or_default();
+        if !self.cluster.serves(&host) || self.cluster.written.is_stale(request.as_ref()) {
             return Ok(Next::Done);
         }
         let request = if trimmed::is_shortened(request.as_ref()) {
-            let host = request.namespace().unwrap_or_default();
             let live = observe::get::<DeploymentRequest>(&self.cluster, &host, Some(&request.name_any())).await?;
             live.filter(|live| live.uid() == request.uid())
         } else {
@@ -108,12 +111,11 @@ impl Reconciler for RequestController {
         // It is gone, or has ended meanwhile: the watch brings that.
         let Some(request) = request.filter(|request| open_requests::is_open(request)) else { return Ok(Next::Done) };
         let reconciliation = Reconciliation::new(self.cluster.clone(), self.running.clone(), request).await?;
-        let remote = reconciliation.related.target.as_ref().and_then(|target| target.spec.cluster.clone());
-        let admitted = remote.map(|remote| self.cluster.remotes.admit(&reconciliation.host(), &remote));
+        let admitted = reconciliation.remote().map(|remote| self.cluster.remotes.admit(&host, remote));
         if matches!(admitted, Some(None)) {
             return Ok(Next::After(CROWDED));
         }
-        // It holds the states of all steps, of which most passes take few.
+        // It holds the states of all steps, of which most reconciliations take few.
         Box::pin(reconciliation.run()).await
     }
 

@@ -8,7 +8,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::export::Unusable;
 use super::observe::get;
-use super::reconciliation::Reconciliation;
+use super::scope::Scope;
 use crate::api::reference::Identity;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Stage};
 use crate::artifact::bundle::Bundle;
@@ -103,50 +103,48 @@ impl Origin {
     }
 }
 
-impl Reconciliation {
-    /// What the requester is asked about: what was exported where it was exported from, at every stage alike; and whether they may take
-    /// the next version of what others develop.
-    pub(super) async fn origin(&mut self, observed: &Observed) -> Result<Origin, ReconcileError> {
-        let wanted = &self.request.spec.solution;
-        let mut origin = Origin { solution: wanted.name.clone(), version: wanted.version.clone(), ..Origin::default() };
-        let artifact = self.related.artifact.clone();
-        let never_deployed = artifact.as_ref().is_none_or(|artifact| !was_deployed(artifact));
-        if observed.request.repository.is_some() && never_deployed {
-            origin.developed = self.related.developed_in.iter().map(|e| (e.name_any(), e.spec.namespace.clone())).collect();
-        }
-        // The export of this very pass has just asked.
-        let asked = matches!(observed.outcomes.export, Some(ExportOutcome::Stored { .. }));
-        let Some(artifact) = artifact.filter(|_| !asked) else { return Ok(origin) };
-        let Some(namespace) = self.exported_from(&artifact).await? else { return Ok(origin) };
-        match self.bundle(&artifact).await {
-            Ok(bundle) => {
-                origin.discovery = Some(self.cluster.discovery.clone());
-                origin.exported = Some((namespace, bundle));
-            }
-            Err(error) => origin.unusable = Some(Unusable::of(&error)?),
-        }
-        Ok(origin)
+/// What the requester is asked about: what was exported where it was exported from, at every stage alike; and whether they may take
+/// the next version of what others develop.
+pub(super) async fn origin(scope: Scope<'_>, observed: &Observed) -> Result<Origin, ReconcileError> {
+    let wanted = &scope.request.spec.solution;
+    let mut origin = Origin { solution: wanted.name.clone(), version: wanted.version.clone(), ..Origin::default() };
+    let artifact = scope.related.artifact.clone();
+    let never_deployed = artifact.as_ref().is_none_or(|artifact| !was_deployed(artifact));
+    if observed.request.repository.is_some() && never_deployed {
+        origin.developed = scope.related.developed_in.iter().map(|e| (e.name_any(), e.spec.namespace.clone())).collect();
     }
+    // The export of this very reconciliation has just asked.
+    let asked = matches!(observed.outcomes.export, Some(ExportOutcome::Stored { .. }));
+    let Some(artifact) = artifact.filter(|_| !asked) else { return Ok(origin) };
+    let Some(namespace) = exported_from(scope, &artifact).await? else { return Ok(origin) };
+    match scope.bundle(&artifact).await {
+        Ok(bundle) => {
+            origin.discovery = Some(scope.cluster.discovery.clone());
+            origin.exported = Some((namespace, bundle));
+        }
+        Err(error) => origin.unusable = Some(Unusable::of(&error)?),
+    }
+    Ok(origin)
+}
 
-    /// The namespace that a stored version was exported from: that of its Environment, or the very namespace where the Environment is
-    /// gone. Where that is gone too nobody can read it any more, and what came from a registry was in none: then it is with whom the
-    /// pipeline is shared that decides.
-    async fn exported_from(&self, artifact: &Artifact) -> Result<Option<String>, ReconcileError> {
-        let source = &artifact.spec.source;
-        let Some(name) = source.environment.as_deref() else { return Ok(None) };
-        let known = self.related.source.clone().filter(|environment| environment.name_any() == name);
-        let environment = match known {
-            Some(environment) => Some(environment),
-            None => get::<Environment>(&self.cluster, &self.host(), Some(name)).await?,
-        };
-        if let Some(environment) = environment {
-            return Ok(Some(environment.spec.namespace.clone()));
-        }
-        let is_it = |namespace: &kube::core::PartialObjectMeta<k8s_openapi::api::core::v1::Namespace>| {
-            source.environment_id.is_some() && namespace.metadata.uid == source.environment_id
-        };
-        Ok(self.cluster.stores.namespaces.find(is_it).map(|namespace| namespace.name_any()))
+/// The namespace that a stored version was exported from: that of its Environment, or the very namespace where the Environment is
+/// gone. Where that is gone too nobody can read it any more, and what came from a registry was in none: then it is with whom the
+/// pipeline is shared that decides.
+async fn exported_from(scope: Scope<'_>, artifact: &Artifact) -> Result<Option<String>, ReconcileError> {
+    let source = &artifact.spec.source;
+    let Some(name) = source.environment.as_deref() else { return Ok(None) };
+    let known = scope.related.source.clone().filter(|environment| environment.name_any() == name);
+    let environment = match known {
+        Some(environment) => Some(environment),
+        None => get::<Environment>(scope.cluster, &scope.host(), Some(name)).await?,
+    };
+    if let Some(environment) = environment {
+        return Ok(Some(environment.spec.namespace.clone()));
     }
+    let is_it = |namespace: &kube::core::PartialObjectMeta<k8s_openapi::api::core::v1::Namespace>| {
+        source.environment_id.is_some() && namespace.metadata.uid == source.environment_id
+    };
+    Ok(scope.cluster.stores.namespaces.find(is_it).map(|namespace| namespace.name_any()))
 }
 
 /// Whether an artifact has ever been on its way into a target.

@@ -2,11 +2,12 @@
 
 use kube::ResourceExt;
 
-use super::acting;
+use super::acting::{self, Acting, acting};
 use super::export::Unusable;
-use super::judging::Judge;
-use super::reconciliation::Reconciliation;
-use super::target::NOT_APPLIED;
+use super::judging::{self, Judge, awaited, said};
+use super::scope::Scope;
+use super::sharing;
+use super::target::{NOT_APPLIED, WriteFound};
 use super::told;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
@@ -23,16 +24,15 @@ use crate::deploy::plan::prerequisites;
 use crate::deploy::plan::quota;
 use crate::deploy::plan::{self, PlanError};
 use crate::deploy::settings::{self, Resolved};
-use crate::identity::delegate::DelegateClient;
 use crate::policy::request::adoption;
 use crate::policy::request::difference;
 use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
-use crate::policy::request::observed::{ApplyOutcome, CurrentVersion, DelegateView, Observed, Obstacle, PlanOutcome};
+use crate::policy::request::observed::{ApplyOutcome, CurrentVersion, DelegateView, Observed, Obstacle, PlanOutcome, StageView};
 use crate::policy::request::warnings;
 use crate::runtime::controller::ReconcileError;
 
-/// A plan that can be carried out in this pass.
+/// A plan that can be carried out in this reconciliation.
 pub(super) struct Prepared {
     /// As the status shows it.
     pub(super) plan: Plan,
@@ -65,286 +65,298 @@ pub(super) enum Hindrance {
     Refused(&'static str, Vec<PlanResult>),
 }
 
-impl Reconciliation {
-    pub(super) async fn plan(&mut self, observed: &Observed) -> Result<PlanOutcome, ReconcileError> {
-        match (self.planned(observed).await, &self.remote) {
-            // What another cluster does not answer is said, and is no reason to be silent.
-            (Err(ReconcileError::Api(error)), Some(remote)) => Ok(PlanOutcome::Missing(acting::unanswered(remote, &error))),
-            (outcome, _) => outcome,
-        }
-    }
+/// What a plan found: whether it can be carried out, and with what; and all that speaks against it, for the status.
+pub(super) struct PlanFound {
+    pub(super) outcome: PlanOutcome,
+    pub(super) prepared: Option<Box<Prepared>>,
+    pub(super) results: Vec<PlanResult>,
+}
 
-    async fn planned(&mut self, observed: &Observed) -> Result<PlanOutcome, ReconcileError> {
-        let (Some(stage), Some(target), Some(artifact)) =
-            (observed.stage.present(), self.related.target.clone(), self.related.artifact.clone())
-        else {
-            return Ok(PlanOutcome::Refused(Obstacle {
-                reason: "NothingToPlan".into(),
-                message: "stage, target or artifact is gone".into(),
+impl From<PlanOutcome> for PlanFound {
+    fn from(outcome: PlanOutcome) -> Self {
+        Self { outcome, prepared: None, results: Vec::new() }
+    }
+}
+
+/// Plans what the request asks for.
+pub(super) async fn plan(scope: Scope<'_>, observed: &Observed) -> Result<PlanFound, ReconcileError> {
+    let (Some(stage), Some(target), Some(artifact)) = (observed.stage.present(), &scope.related.target, &scope.related.artifact) else {
+        return Ok(
+            PlanOutcome::Refused(Obstacle { reason: "NothingToPlan".into(), message: "stage, target or artifact is gone".into() }).into()
+        );
+    };
+    if matches!(stage.delegate, DelegateView::StageOwner { .. }) && !artifact.spec.connection_references.is_empty() {
+        return Ok(PlanOutcome::Refused(not_lent(observed)).into());
+    }
+    let acting = match acting(scope, observed).await? {
+        Ok(acting) => acting,
+        Err(obstacle) if obstacle.reason == acting::DELEGATE_UNUSABLE => return Ok(PlanOutcome::Refused(obstacle).into()),
+        Err(obstacle) => return Ok(PlanOutcome::Missing(obstacle).into()),
+    };
+    match (planned(scope, observed, stage, &acting, target, artifact).await, &acting.remote) {
+        // What another cluster does not answer is said, and is no reason to be silent.
+        (Err(ReconcileError::Api(error)), Some(remote)) => Ok(PlanOutcome::Missing(acting::unanswered(remote, &error)).into()),
+        (outcome, _) => outcome,
+    }
+}
+
+async fn planned(
+    scope: Scope<'_>,
+    observed: &Observed,
+    stage: &StageView,
+    acting: &Acting,
+    target: &Environment,
+    artifact: &Artifact,
+) -> Result<PlanFound, ReconcileError> {
+    let dry = match dry_run(scope, acting, target, artifact).await? {
+        Ok(dry) => dry,
+        Err(hindrance) => return Ok(hindered(scope, hindrance)),
+    };
+    let replaces = observed.target.present().and_then(|t| t.current.clone());
+    if stage.on_failure == OnFailure::Rollback
+        && let Some(replaced) = &replaces
+        && let Some(obstacle) = no_way_back(scope, &observed.request.stage, replaced).await?
+    {
+        return Ok(PlanOutcome::Missing(obstacle).into());
+    }
+    let delegate = gates::deployer(observed, stage);
+    let marked = dry.planned.marked_for_hash();
+    let hash = plan_hash(&PlanInputs {
+        request_uid: &observed.request.uid,
+        artifact_digest: &artifact.spec.digest,
+        settings_digest: &dry.settings_digest,
+        environment_id: observed.target.present().map_or("", |t| &t.environment_id),
+        environment_uid: observed.target.present().map_or("", |t| &t.uid),
+        delegate: &delegate,
+        stage,
+        force: force(scope),
+        replaces: replaces.as_ref().map(|r| r.digest.as_str()),
+        marked: &marked,
+    });
+    let told = match judging::told(&scope.cluster.access, acting, &dry.planned).await? {
+        Ok(told) => told,
+        Err(refused) => return Ok(hindered(scope, Hindrance::Refused("TooMuchToTell", vec![refused]))),
+    };
+    let report = dry.planned.report();
+    let unshared = sharing::preflight(scope, acting, target).await?;
+    let warnings = warnings::of(
+        &observed.request.solution,
+        &observed.request.version,
+        replaces.as_ref().map(|r| &r.version),
+        [report.delete, report.recreate].map(|count| usize::try_from(count).unwrap_or_default()),
+        &report.objects,
+    );
+    let summary = summary(&delegate, &report, unshared.len(), &warnings);
+    let results = results(scope, observed, &dry, warnings, told, unshared).await;
+    let plan = Plan {
+        hash: hash.clone(),
+        artifact_digest: artifact.spec.digest.clone(),
+        settings_digest: dry.settings_digest,
+        environment_id: observed.target.present().map(|t| t.environment_id.clone()).unwrap_or_default(),
+        stage_uid: stage.uid.clone(),
+        delegate,
+        replaces: replaces.as_ref().map(|r| r.digest.clone()),
+        replaces_version: replaces.as_ref().map(|r| r.version.to_string()),
+        on_failure: stage.on_failure,
+        environment_uid: observed.target.present().map(|t| t.uid.clone()).unwrap_or_default(),
+        terms: difference::terms(stage, force(scope)),
+        marked_digest: difference::marked_digest(&marked),
+        create: report.create,
+        update: report.update,
+        delete: report.delete,
+        recreate: report.recreate,
+        adopt: report.adopt,
+        release: report.release,
+        unchanged: report.unchanged,
+        objects: report.objects,
+        objects_omitted: report.objects_omitted,
+        values_omitted: report.values_omitted,
+        access: dry.access,
+        results,
+        access_omitted: dry.access_omitted,
+        // Counted where the status is written.
+        results_omitted: 0,
+    };
+    let summary = match scope.status().plan.filter(|pinned| pinned.hash != hash) {
+        Some(pinned) => difference::told(&pinned, &plan, &first_few(marked.into_iter()), &summary),
+        None => summary,
+    };
+    let prepared = Box::new(Prepared { plan, planned: dry.planned });
+    Ok(PlanFound { outcome: PlanOutcome::Ready { hash, summary }, prepared: Some(prepared), results: Vec::new() })
+}
+
+/// What an approver is to know, in the order in which it is told.
+async fn results(
+    scope: Scope<'_>,
+    observed: &Observed,
+    dry: &DryRun,
+    warnings: Vec<PlanResult>,
+    told: Vec<PlanResult>,
+    unshared: Vec<PlanResult>,
+) -> Vec<PlanResult> {
+    let solution = &observed.request.solution;
+    let environment = scope.related.target.as_ref().map(|target| target.name_any()).unwrap_or_default();
+    told::first(observed, &dry.planned)
+        .into_iter()
+        .chain(adoption::told(solution, scope.target_namespace(), &dry.planned.adoptions()))
+        .chain(warnings)
+        .chain(told)
+        .chain(warnings::left_alone(solution, &environment, &dry.planned.left_alone()))
+        .chain(unshared)
+        .chain(node_ports::told(solution, &dry.node_ports))
+        .chain(dry.told.iter().cloned())
+        .chain(dry.planned.foreign())
+        .chain(told::last(scope, observed, &dry.planned).await)
+        .collect()
+}
+
+/// Why what is replaced could not be put back, as the plan promises: the registry that it is kept in doesn't have it.
+async fn no_way_back(scope: Scope<'_>, stage: &str, replaced: &CurrentVersion) -> Result<Option<Obstacle>, ReconcileError> {
+    let name = names::artifact_name(&scope.request.spec.solution.name, &replaced.version.to_string());
+    let Some(artifact) = scope.cluster.records.artifacts.newest(&scope.host(), &name).await else { return Ok(None) };
+    let Err(error) = scope.cluster.artifacts.is_there(&artifact).await else { return Ok(None) };
+    let (Unusable::Waits(obstacle) | Unusable::Ends(obstacle)) = Unusable::of(&error)?;
+    let message = format!(
+        "{}, which stage {stage} puts back where the deployment fails (onFailure: Rollback), can't be read: {}. Or set onFailure: Keep on the stage",
+        replaced.version, obstacle.message
+    );
+    Ok(Some(Obstacle { message, ..obstacle }))
+}
+
+/// Settings, what the target offers, and the dry run, as whoever acts. `Err` is why it can't be carried out.
+pub(super) async fn dry_run(
+    scope: Scope<'_>,
+    acting: &Acting,
+    target: &Environment,
+    artifact: &Artifact,
+) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
+    let bundle = match scope.bundle(artifact).await {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            return Ok(Err(match Unusable::of(&error)? {
+                Unusable::Waits(obstacle) => Hindrance::Missing(obstacle),
+                Unusable::Ends(obstacle) => Hindrance::Unusable(obstacle),
             }));
-        };
-        if matches!(stage.delegate, DelegateView::StageOwner { .. }) && !artifact.spec.connection_references.is_empty() {
-            return Ok(PlanOutcome::Refused(not_lent(observed)));
         }
-        let client = match self.acting(observed).await? {
-            Ok(client) => client,
-            Err(obstacle) if obstacle.reason == acting::DELEGATE_UNUSABLE => return Ok(PlanOutcome::Refused(obstacle)),
-            Err(obstacle) => return Ok(PlanOutcome::Missing(obstacle)),
-        };
-        let dry = match self.dry_run(&client, &target, &artifact).await? {
-            Ok(dry) => dry,
-            Err(hindrance) => return Ok(self.hindered(hindrance)),
-        };
-        let replaces = observed.target.present().and_then(|t| t.current.clone());
-        if stage.on_failure == OnFailure::Rollback
-            && let Some(replaced) = &replaces
-            && let Some(obstacle) = self.no_way_back(&observed.request.stage, replaced).await?
-        {
-            return Ok(PlanOutcome::Missing(obstacle));
+    };
+    let wanted = scope.request.spec.deployment_settings.clone().unwrap_or_default();
+    let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
+    match settings::resolve(bundle.objects(), variables, connections, &wanted) {
+        Ok(resolved) => {
+            let forbidden = judging::forbidden(scope, &target.spec.namespace, &resolved.objects);
+            dry_run_resolved(scope, acting, target, artifact, resolved, None, forbidden).await
         }
-        let delegate = gates::deployer(observed, stage);
-        let marked = dry.planned.marked_for_hash();
-        let hash = plan_hash(&PlanInputs {
-            request_uid: &observed.request.uid,
-            artifact_digest: &artifact.spec.digest,
-            settings_digest: &dry.settings_digest,
-            environment_id: observed.target.present().map_or("", |t| &t.environment_id),
-            environment_uid: observed.target.present().map_or("", |t| &t.uid),
-            delegate: &delegate,
-            stage,
-            force: self.force(),
-            replaces: replaces.as_ref().map(|r| r.digest.as_str()),
-            marked: &marked,
-        });
-        let told = match self.told(&client, &dry.planned).await? {
-            Ok(told) => told,
-            Err(refused) => return Ok(self.hindered(Hindrance::Refused("TooMuchToTell", vec![refused]))),
-        };
-        let report = dry.planned.report();
-        let unshared = self.preflight_shares(&client, &target).await?;
-        let warnings = warnings::of(
-            &observed.request.solution,
-            &observed.request.version,
-            replaces.as_ref().map(|r| &r.version),
-            [report.delete, report.recreate].map(|count| usize::try_from(count).unwrap_or_default()),
-            &report.objects,
-        );
-        let summary = summary(&delegate, &report, unshared.len(), &warnings);
-        let results = self.results(observed, &target, &dry, warnings, told, unshared).await;
-        let plan = Plan {
-            hash: hash.clone(),
-            artifact_digest: artifact.spec.digest.clone(),
-            settings_digest: dry.settings_digest,
-            environment_id: observed.target.present().map(|t| t.environment_id.clone()).unwrap_or_default(),
-            stage_uid: stage.uid.clone(),
-            delegate,
-            replaces: replaces.as_ref().map(|r| r.digest.clone()),
-            replaces_version: replaces.as_ref().map(|r| r.version.to_string()),
-            on_failure: stage.on_failure,
-            environment_uid: observed.target.present().map(|t| t.uid.clone()).unwrap_or_default(),
-            terms: difference::terms(stage, self.force()),
-            marked_digest: difference::marked_digest(&marked),
-            create: report.create,
-            update: report.update,
-            delete: report.delete,
-            recreate: report.recreate,
-            adopt: report.adopt,
-            release: report.release,
-            unchanged: report.unchanged,
-            objects: report.objects,
-            objects_omitted: report.objects_omitted,
-            values_omitted: report.values_omitted,
-            access: dry.access,
-            results,
-            access_omitted: dry.access_omitted,
-            // Counted where the status is written.
-            results_omitted: 0,
-        };
-        let summary = match self.status().plan.filter(|pinned| pinned.hash != hash) {
-            Some(pinned) => difference::told(&pinned, &plan, &first_few(marked.into_iter()), &summary),
-            None => summary,
-        };
-        self.prepared = Some(Prepared { plan, planned: dry.planned });
-        Ok(PlanOutcome::Ready { hash, summary })
+        Err(results) => Ok(Err(Hindrance::Refused("SettingsRefused", results))),
     }
+}
 
-    /// What an approver is to know, in the order in which it is told.
-    async fn results(
-        &self,
-        observed: &Observed,
-        target: &Environment,
-        dry: &DryRun,
-        warnings: Vec<PlanResult>,
-        told: Vec<PlanResult>,
-        unshared: Vec<PlanResult>,
-    ) -> Vec<PlanResult> {
-        let solution = &observed.request.solution;
-        told::first(observed, &dry.planned)
-            .into_iter()
-            .chain(adoption::told(solution, &target.spec.namespace, &dry.planned.adoptions()))
-            .chain(warnings)
-            .chain(told)
-            .chain(warnings::left_alone(solution, &target.name_any(), &dry.planned.left_alone()))
-            .chain(unshared)
-            .chain(node_ports::told(solution, &dry.node_ports))
-            .chain(dry.told.iter().cloned())
-            .chain(dry.planned.foreign())
-            .chain(self.told_last(observed, &dry.planned).await)
-            .collect()
-    }
-
-    /// Why what is replaced could not be put back, as the plan promises: the registry that it is kept in doesn't have it.
-    async fn no_way_back(&self, stage: &str, replaced: &CurrentVersion) -> Result<Option<Obstacle>, ReconcileError> {
-        let name = names::artifact_name(&self.request.spec.solution.name, &replaced.version.to_string());
-        let Some(artifact) = self.cluster.records.artifacts.newest(&self.host(), &name).await else { return Ok(None) };
-        let Err(error) = self.cluster.artifacts.is_there(&artifact).await else { return Ok(None) };
-        let (Unusable::Waits(obstacle) | Unusable::Ends(obstacle)) = Unusable::of(&error)?;
-        let message = format!(
-            "{}, which stage {stage} puts back where the deployment fails (onFailure: Rollback), can't be read: {}. Or set onFailure: Keep on the stage",
-            replaced.version, obstacle.message
-        );
-        Ok(Some(Obstacle { message, ..obstacle }))
-    }
-
-    /// Settings, what the target offers, and the dry run, as `client`. `Err` is why it can't be carried out.
-    pub(super) async fn dry_run(
-        &mut self,
-        client: &DelegateClient,
-        target: &Environment,
-        artifact: &Artifact,
-    ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
-        let bundle = match self.bundle(artifact).await {
-            Ok(bundle) => bundle,
-            Err(error) => {
-                return Ok(Err(match Unusable::of(&error)? {
-                    Unusable::Waits(obstacle) => Hindrance::Missing(obstacle),
-                    Unusable::Ends(obstacle) => Hindrance::Unusable(obstacle),
-                }));
-            }
-        };
-        let wanted = self.request.spec.deployment_settings.clone().unwrap_or_default();
-        let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
-        match settings::resolve(bundle.objects(), variables, connections, &wanted) {
-            Ok(resolved) => {
-                let forbidden = self.forbidden(&target.spec.namespace, &resolved.objects);
-                self.dry_run_resolved(client, target, artifact, resolved, None, forbidden).await
-            }
-            Err(results) => Ok(Err(Hindrance::Refused("SettingsRefused", results))),
+/// The same of objects that have their settings, where `forbidden` says what speaks against them anyway.
+pub(super) async fn dry_run_resolved(
+    scope: Scope<'_>,
+    acting: &Acting,
+    target: &Environment,
+    artifact: &Artifact,
+    mut resolved: Resolved,
+    may_delete: Option<&Created>,
+    forbidden: Vec<PlanResult>,
+) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
+    let namespace = &target.spec.namespace;
+    let is_beside_development = target.spec.cluster.is_none() && artifact.spec.source.environment.is_some();
+    let node_ports =
+        if is_beside_development { node_ports::leave(&mut resolved.objects, &artifact.spec.environment_variables) } else { Vec::new() };
+    let mut input = PlanInput::new(namespace, &scope.request.spec.solution.name, &resolved.objects);
+    let host = scope.host();
+    input.host = &host;
+    input.force = force(scope);
+    input.may_delete = may_delete;
+    input.reported_on = &artifact.spec.kinds_reported_on;
+    input.concurrency = scope.cluster.options.apply_concurrency;
+    let solutions = target.status.iter().flat_map(|status| &status.solutions);
+    let recorded = solutions.into_iter().find(|s: &&DeployedSolution| s.name == scope.request.spec.solution.name);
+    let environment = target.name_any();
+    input.cluster = ClusterBounds {
+        environment: &environment,
+        namespace_uid: target.status.as_ref().and_then(|status| status.environment_id.as_deref()).unwrap_or_default(),
+        allowed: &target.spec.cluster_scoped,
+        recorded: recorded.map(|solution| solution.cluster_scoped.as_slice()).unwrap_or_default(),
+        exported: artifact.spec.source.environment.as_ref().map(|_| artifact.spec.cluster_scoped.as_slice()),
+    };
+    input.is_first = recorded.is_none_or(|solution| solution.version.is_none() && solution.cluster_scoped.is_empty());
+    // All that speaks against it is found out at once: whoever has to mend it wants to do so once.
+    let (reader, discovery) = (acting.reader(scope.cluster), acting.discovery(scope.cluster));
+    let judge = Judge { client: &acting.client, reader: &reader, namespace };
+    let (uses, needed) = (Uses::of(namespace, &resolved.objects).connected(&resolved.connected), prerequisites::of(&resolved.objects));
+    let (found, planned) = futures::join!(judge.look(&uses, &needed), plan::plan(&input, &acting.client, discovery.as_ref()));
+    let mut found = found?;
+    let (planned, mut refused, rights) = match planned {
+        Ok(planned) => (Some(planned), Vec::new(), Vec::new()),
+        Err(PlanError::Transient(error)) => return Err(error.into()),
+        Err(PlanError::Unreachable(waiting)) => return Ok(Err(Hindrance::Missing(unreachable(&waiting)))),
+        Err(PlanError::MissingRights { rights, results, .. }) => (None, results, rights),
+        Err(PlanError::Refused(results)) => (None, results, Vec::new()),
+    };
+    let mut quotas = quota::Verdict::default();
+    if let Some(planned) = &planned {
+        found.merge(judge.beyond(planned, &uses, &needed).await?);
+        // On the way back the version that was there before takes the place of what did not fit.
+        if may_delete.is_none() {
+            quotas = quota::check(&reader, planned, scope.status().plan.is_some()).await?;
         }
     }
-
-    /// The same of objects that have their settings, where `forbidden` says what speaks against them anyway.
-    pub(super) async fn dry_run_resolved(
-        &self,
-        client: &DelegateClient,
-        target: &Environment,
-        artifact: &Artifact,
-        mut resolved: Resolved,
-        may_delete: Option<&Created>,
-        forbidden: Vec<PlanResult>,
-    ) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
-        let namespace = &target.spec.namespace;
-        let is_beside_development = target.spec.cluster.is_none() && artifact.spec.source.environment.is_some();
-        let node_ports =
-            if is_beside_development { node_ports::leave(&mut resolved.objects, &artifact.spec.environment_variables) } else { Vec::new() };
-        let mut input = PlanInput::new(namespace, &self.request.spec.solution.name, &resolved.objects);
-        let host = self.host();
-        input.host = &host;
-        input.force = self.force();
-        input.may_delete = may_delete;
-        input.reported_on = &artifact.spec.kinds_reported_on;
-        input.concurrency = self.cluster.options.apply_concurrency;
-        let solutions = target.status.iter().flat_map(|status| &status.solutions);
-        let recorded = solutions.into_iter().find(|s: &&DeployedSolution| s.name == self.request.spec.solution.name);
-        let environment = target.name_any();
-        input.cluster = ClusterBounds {
-            environment: &environment,
-            namespace_uid: target.status.as_ref().and_then(|status| status.environment_id.as_deref()).unwrap_or_default(),
-            allowed: &target.spec.cluster_scoped,
-            recorded: recorded.map(|solution| solution.cluster_scoped.as_slice()).unwrap_or_default(),
-            exported: artifact.spec.source.environment.as_ref().map(|_| artifact.spec.cluster_scoped.as_slice()),
-        };
-        input.is_first = recorded.is_none_or(|solution| solution.version.is_none() && solution.cluster_scoped.is_empty());
-        // All that speaks against it is found out at once: whoever has to mend it wants to do so once.
-        let (reader, discovery) = match &self.remote {
-            None => (self.cluster.clients.operator(), &self.cluster.discovery),
-            Some(remote) => (remote.cluster.client(), &remote.discovery),
-        };
-        let judge = Judge { client, reader: &reader, namespace };
-        let (uses, needed) = (Uses::of(namespace, &resolved.objects).connected(&resolved.connected), prerequisites::of(&resolved.objects));
-        let (found, planned) = futures::join!(judge.look(&uses, &needed), plan::plan(&input, client, discovery.as_ref()));
-        let mut found = found?;
-        let (planned, mut refused, rights) = match planned {
-            Ok(planned) => (Some(planned), Vec::new(), Vec::new()),
-            Err(PlanError::Transient(error)) => return Err(error.into()),
-            Err(PlanError::Unreachable(waiting)) => return Ok(Err(Hindrance::Missing(unreachable(&waiting)))),
-            Err(PlanError::MissingRights { rights, results, .. }) => (None, results, rights),
-            Err(PlanError::Refused(results)) => (None, results, Vec::new()),
-        };
-        let mut quotas = quota::Verdict::default();
-        if let Some(planned) = &planned {
-            found.merge(judge.beyond(planned, &uses, &needed).await?);
-            // On the way back the version that was there before takes the place of what did not fit.
-            if may_delete.is_none() {
-                quotas = quota::check(&reader, planned, self.status().plan.is_some()).await?;
-            }
+    settings::blame(&mut refused, &resolved.written);
+    found.rights.extend(rights);
+    refused.extend(forbidden);
+    refused.append(&mut quotas.short);
+    match planned {
+        Some(planned) if found.is_fine() && refused.is_empty() => {
+            let (access, access_omitted, mut told) = found.used(&planned, &resolved.connected);
+            told.append(&mut found.warnings);
+            told.append(&mut quotas.told);
+            Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access, access_omitted, node_ports, told }))
         }
-        settings::blame(&mut refused, &resolved.written);
-        found.rights.extend(rights);
-        refused.extend(forbidden);
-        refused.append(&mut quotas.short);
-        match planned {
-            Some(planned) if found.is_fine() && refused.is_empty() => {
-                let (access, access_omitted, mut told) = found.used(&planned, &resolved.connected);
-                told.append(&mut found.warnings);
-                told.append(&mut quotas.told);
-                Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access, access_omitted, node_ports, told }))
-            }
-            _ => Ok(Err(self.hindrance(client, namespace, found, refused).await?)),
+        _ => Ok(Err(judging::hindrance(scope, acting, namespace, found, refused).await?)),
+    }
+}
+
+/// Whether fields of other field managers are taken over.
+fn force(scope: Scope<'_>) -> bool {
+    scope.related.stage.as_ref().is_some_and(|s| s.spec.deployment.force)
+}
+
+/// All findings for the status, and the first few by name.
+fn hindered(scope: Scope<'_>, hindrance: Hindrance) -> PlanFound {
+    let namespace = scope.target_namespace();
+    match hindrance {
+        Hindrance::Missing(obstacle) => PlanOutcome::Missing(obstacle).into(),
+        Hindrance::Awaited(reason, results) => PlanOutcome::Missing(awaited(namespace, reason, &results)).into(),
+        Hindrance::Unusable(obstacle) => PlanOutcome::Refused(obstacle).into(),
+        Hindrance::Refused(reason, results) => {
+            let message = format!("nothing was written; {}", said(&results, namespace));
+            PlanFound { outcome: PlanOutcome::Refused(Obstacle { reason: reason.into(), message }), prepared: None, results }
         }
     }
+}
 
-    /// Whether fields of other field managers are taken over.
-    fn force(&self) -> bool {
-        self.related.stage.as_ref().is_some_and(|s| s.spec.deployment.force)
-    }
-
-    /// Keeps all findings for the status, and names the first few.
-    fn hindered(&mut self, hindrance: Hindrance) -> PlanOutcome {
-        match hindrance {
-            Hindrance::Missing(obstacle) => PlanOutcome::Missing(obstacle),
-            Hindrance::Awaited(reason, results) => PlanOutcome::Missing(self.awaited(reason, &results)),
-            Hindrance::Unusable(obstacle) => PlanOutcome::Refused(obstacle),
-            Hindrance::Refused(reason, results) => {
-                let message = format!("nothing was written; {}", self.said(&results));
-                self.results = results;
-                PlanOutcome::Refused(Obstacle { reason: reason.into(), message })
-            }
+/// The same for what is planned anew midway, when part of it may have been written: told as if the write had been refused.
+pub(super) fn hindered_midway(scope: Scope<'_>, hindrance: Hindrance) -> WriteFound {
+    match hindrance {
+        Hindrance::Missing(obstacle) => ApplyOutcome::Missing(obstacle).into(),
+        Hindrance::Unusable(obstacle) => ApplyOutcome::Failed(obstacle).into(),
+        // Whoever asks may have applied the Environment that lists the kinds a moment later.
+        Hindrance::Awaited(reason, results) if reason == cluster_scope::NOT_LISTED => {
+            ApplyOutcome::Missing(awaited(scope.target_namespace(), reason, &results)).into()
+        }
+        Hindrance::Awaited(_, results) | Hindrance::Refused(_, results) => {
+            let error = |r: PlanResult| ObjectError { kind: r.kind, name: r.name, reason: r.reason, message: r.message };
+            not_applied(results.into_iter().map(error).collect(), NOT_APPLIED)
         }
     }
+}
 
-    /// The same for what is planned anew midway, when part of it may have been written: told as if the write had been refused.
-    pub(super) fn hindered_midway(&mut self, hindrance: Hindrance) -> ApplyOutcome {
-        match hindrance {
-            Hindrance::Missing(obstacle) => ApplyOutcome::Missing(obstacle),
-            Hindrance::Unusable(obstacle) => ApplyOutcome::Failed(obstacle),
-            // Whoever asks may have applied the Environment that lists the kinds a moment later.
-            Hindrance::Awaited(reason, results) if reason == cluster_scope::NOT_LISTED => {
-                ApplyOutcome::Missing(self.awaited(reason, &results))
-            }
-            Hindrance::Awaited(_, results) | Hindrance::Refused(_, results) => {
-                let error = |r: PlanResult| ObjectError { kind: r.kind, name: r.name, reason: r.reason, message: r.message };
-                self.not_applied(results.into_iter().map(error).collect(), NOT_APPLIED)
-            }
-        }
-    }
-
-    /// Keeps what could not be applied for the status, and names the first few.
-    pub(super) fn not_applied(&mut self, errors: Vec<ObjectError>, what: &str) -> ApplyOutcome {
-        let message = format!("{what}: {}", first_few(errors.iter().map(named)));
-        self.errors.extend(errors);
-        ApplyOutcome::Failed(Obstacle { reason: "ApplyFailed".into(), message })
-    }
+/// What could not be applied, for the status, and the first few by name.
+pub(super) fn not_applied(errors: Vec<ObjectError>, what: &str) -> WriteFound {
+    let message = format!("{what}: {}", first_few(errors.iter().map(named)));
+    WriteFound { outcome: ApplyOutcome::Failed(Obstacle { reason: "ApplyFailed".into(), message }), errors }
 }
 
 /// A person's rights are not lent to a solution's connections.

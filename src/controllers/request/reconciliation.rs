@@ -1,81 +1,105 @@
-//! One pass over one request: decide, carry out, decide again, until there is nothing to do but wait.
+//! One reconciliation of one request: decide, take the step, fold in what it found, decide again, until there is nothing to do but wait.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 use kube::runtime::events::EventType;
-use kube::{Resource, ResourceExt};
 
-use super::Running;
 use super::acting;
+use super::claim::{self, ClaimFound, Live};
 use super::entitled::entitled;
+use super::export::{self, ExportFound};
 use super::observe::{self, RelatedObjects};
-use super::origin::Origin;
-use super::planning::Prepared;
-use super::reduced;
-use super::target::Live;
+use super::origin::{self, Origin};
+use super::outcome::{self, Findings};
+use super::own_status::OwnStatus;
+use super::planning::{self, PlanFound, Prepared};
+use super::registry::{self, Resolved};
+use super::rollback;
+use super::scope::{Bundles, Scope};
+use super::sharing::{self, ShareFound};
+use super::target::{self, CheckFound, WriteFound};
+use super::window::record_in_solution;
+use super::{Running, reduced};
 use crate::api::DeploymentRequest;
-use crate::api::condition::{self, ConditionStatus};
+use crate::api::condition::whole_seconds;
+use crate::api::environment::RemoteCluster;
 use crate::api::pipeline::Trigger;
-use crate::api::plan::PlanResult;
-use crate::api::request_status::{ArtifactReference, ObjectError, RunStatus, condition_types};
-use crate::artifact::bundle::Bundle;
+use crate::api::request_status::{ArtifactReference, RunStatus};
 use crate::deploy::health::Healthy;
 use crate::identity::answers::{JUST_NOW, RECENT};
-use crate::policy::request::observed::{Observed, StepOutcomes};
+use crate::policy::request::observed::{ClaimOutcome, Observed, RightsOutcome, StepOutcomes};
 use crate::policy::request::report::{self, Report};
-use crate::policy::request::step::{GateKind, Step, Waiting};
+use crate::policy::request::step::{Ending, Failure, GateKind, Progress, Step, Waiting};
 use crate::policy::request::{decide, gates};
+use crate::runtime::Cluster;
 use crate::runtime::controller::{Next, ReconcileError};
-use crate::runtime::remotes::Remote;
-use crate::runtime::{Cluster, status};
 
-/// More steps than any request can need in one pass; beyond it something turns in circles.
+/// More steps than any request can need in one reconciliation; beyond it something turns in circles.
 const MOST_STEPS: usize = 48;
-/// The soonest that a pass is repeated by the clock.
+/// The soonest that a reconciliation is repeated by the clock.
 const SOONEST: Duration = Duration::from_millis(50);
 
-/// A pass and what it has found so far.
+/// What a step found.
+enum Found {
+    /// What the request is about, as it is.
+    Related(RelatedObjects),
+    Export(ExportFound),
+    Plan(PlanFound),
+    /// The stage, read beside the plan.
+    Live(Live),
+    Rights(RightsOutcome),
+    RequesterCouldApprove(bool),
+    Claim(ClaimFound),
+    Apply(WriteFound),
+    Restore(WriteFound),
+    Check(CheckFound),
+    /// And what was deleted and is still there.
+    Prune(WriteFound, Vec<String>),
+    Share(ShareFound),
+}
+
+/// A reconciliation and what its steps have found so far. Nothing of it is seen by other files: a step gets what it needs, and returns what it
+/// found.
 pub(super) struct Reconciliation {
-    pub(super) cluster: Arc<Cluster>,
-    pub(super) running: Running,
-    pub(super) request: Arc<DeploymentRequest>,
-    pub(super) related: RelatedObjects,
-    pub(super) outcomes: StepOutcomes,
-    pub(super) bundle: Option<(String, Arc<Bundle>)>,
-    /// The cluster of the target, where that is another and was asked in this pass.
-    pub(super) remote: Option<Arc<Remote>>,
-    pub(super) live: Option<Live>,
-    pub(super) prepared: Option<Prepared>,
-    /// What was found to be healthy in this pass.
-    pub(super) healthy: Option<Healthy>,
-    pub(super) errors: Vec<ObjectError>,
-    pub(super) results: Vec<PlanResult>,
+    cluster: Arc<Cluster>,
+    running: Running,
+    own: OwnStatus,
+    related: RelatedObjects,
+    bundles: Bundles,
+    outcomes: StepOutcomes,
+    live: Option<Live>,
+    prepared: Option<Box<Prepared>>,
+    healthy: Option<Healthy>,
+    findings: Findings,
 }
 
 impl Reconciliation {
     pub(super) async fn new(cluster: Arc<Cluster>, running: Running, request: Arc<DeploymentRequest>) -> Result<Self, ReconcileError> {
         let related = observe::cached(&cluster, &request).await?;
-        let outcomes = StepOutcomes::default();
         Ok(Self {
+            own: OwnStatus::new(cluster.clone(), request),
             cluster,
             running,
-            request,
             related,
-            outcomes,
-            bundle: None,
-            remote: None,
+            bundles: Bundles::default(),
+            outcomes: StepOutcomes::default(),
             live: None,
             prepared: None,
             healthy: None,
-            errors: Vec::new(),
-            results: Vec::new(),
+            findings: Findings::default(),
         })
     }
 
+    /// The cluster of the target, where that is another.
+    pub(super) fn remote(&self) -> Option<&RemoteCluster> {
+        self.related.target.as_ref().and_then(|target| target.spec.cluster.as_ref())
+    }
+
     pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {
-        // It holds the states of all steps, of which most passes take few.
+        // It holds the states of all steps, of which most reconciliations take few.
         match Box::pin(self.steps()).await {
             // Nothing would ever be written of it any more, and its claim never released.
             Err(error @ ReconcileError::Refused(_)) => self.give_up("StatusRefused", &error.to_string()).await,
@@ -83,137 +107,175 @@ impl Reconciliation {
         }
     }
 
+    /// Ends the request, whatever it is that keeps it from being decided on, once it had its time to get on by itself.
+    pub(super) async fn give_up(&mut self, reason: &str, why: &str) -> Result<Next, ReconcileError> {
+        let (now, run) = (Timestamp::now(), self.own.run());
+        if let Some(left) = reduced::time_left(&run, self.related.stage.as_deref(), reason, now) {
+            return Ok(Next::After(left));
+        }
+        let ending = reduced::given_up(&run, reason, why);
+        self.end(&reduced::report(&ending), &ending, now).await?;
+        Ok(Next::Done)
+    }
+
     async fn steps(&mut self) -> Result<Next, ReconcileError> {
         for _ in 0..MOST_STEPS {
             if !self.cluster.leadership.holds() {
                 return Err(ReconcileError::LeaseRanOut);
             }
-            let observed = self.observed()?;
+            let accept_timeout = self.cluster.options.accept_timeout;
+            let observed = observe::views(self.own.request(), &self.related, &self.outcomes, accept_timeout)?;
             let now = Timestamp::now();
             let step = decide(&observed, now);
-            tracing::debug!(request = %self.request.name_any(), ?step, "decided");
+            tracing::debug!(request = %self.own.request().name_any(), ?step, "decided");
             match step {
-                Step::Confirm => self.related = observe::live(&self.cluster, &self.request).await?,
-                Step::Resolve => self.outcomes.resolve = self.resolve().await?,
-                Step::Export if self.lacks_solution() => self.read_solution().await?,
-                Step::Export if self.outcomes.rights.is_some() => self.outcomes.export = Some(self.export(&observed).await?),
-                Step::Export => {
-                    // What may be read of it the export asks itself.
-                    let asking = entitled(self.cluster.access.clone(), &observed, Origin::default(), RECENT);
-                    let (export, rights) = tokio::try_join!(self.export(&observed), asking)?;
-                    self.outcomes.export = Some(export);
-                    self.outcomes.rights = Some(rights);
-                }
-                Step::Plan if gates::will_ask_approver(&observed) => {
-                    // What the next step would ask for does not depend on the plan.
-                    let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
-                    let (plan, could_approve) = tokio::try_join!(self.plan(&observed), asking)?;
-                    self.outcomes.plan = Some(plan);
-                    self.outcomes.requester_could_approve = Some(could_approve);
-                }
-                Step::Plan if gates::are_passed(&observed) => {
-                    // The claim is next: what it reads live is read meanwhile.
-                    let reading = Live::read(self.cluster.clone(), self.request.clone());
-                    let deployed = self.origin(&observed).await?;
-                    let asking = entitled(self.cluster.access.clone(), &observed, deployed, JUST_NOW);
-                    let (plan, live, rights) = tokio::try_join!(self.plan(&observed), reading, asking)?;
-                    self.outcomes.plan = Some(plan);
-                    self.live = Some(live);
-                    self.outcomes.rights = Some(rights);
-                }
-                Step::Plan => self.outcomes.plan = Some(self.plan(&observed).await?),
-                Step::AskRights => {
-                    let origin = self.origin(&observed).await?;
-                    // Those who are asked to decide are asked beforehand; what leads to a write is asked for now.
-                    let age = if observed.request.artifact_digest.is_none() { RECENT } else { JUST_NOW };
-                    self.outcomes.rights = Some(entitled(self.cluster.access.clone(), &observed, origin, age).await?);
-                }
-                Step::AskApprover => {
-                    let asking = acting::requester_could_approve(self.cluster.access.clone(), &observed);
-                    self.outcomes.requester_could_approve = Some(asking.await?);
-                }
-                Step::OpenGate(kind) => self.open_gate(&observed, kind, now).await?,
-                Step::Claim => self.claim(&observed, now).await?,
-                Step::Apply => self.outcomes.apply = Some(self.apply(&observed).await?),
-                Step::BeginRollback(failure) => self.begin_rollback(&observed, failure, now).await?,
-                Step::Rollback => self.outcomes.restore = Some(self.restore(&observed).await?),
-                Step::Check => self.outcomes.health = Some(self.check(&observed).await?),
-                Step::Prune => self.outcomes.prune = Some(self.prune(&observed).await?),
-                Step::Share => self.outcomes.share = Some(self.share(&observed).await?),
+                Step::Done => return Ok(Next::Done),
+                Step::Wait(wait) => return self.wait(&observed, &wait, now).await,
                 Step::Finish(ending) => {
-                    self.finish(&observed, &ending, now).await?;
+                    self.end(&report::ended(&observed, &ending), &ending, now).await?;
                     return Ok(Next::Done);
                 }
-                Step::Wait(wait) => return self.wait(&observed, &wait, now).await,
-                Step::Done => return Ok(Next::Done),
+                // What is found by these is written down before it counts.
+                Step::Resolve => self.resolve().await?,
+                Step::OpenGate(kind) => self.open_gate(&observed, kind, now).await?,
+                Step::Claim => self.claim(&observed, now).await?,
+                Step::BeginRollback(failure) => self.begin_rollback(&observed, failure, now).await?,
+                step => self.take(&step, &observed).await?.into_iter().for_each(|found| self.fold(found)),
             }
         }
-        Err(ReconcileError::Other(format!("the request {} did not settle in {MOST_STEPS} steps", self.request.name_any())))
+        Err(ReconcileError::Other(format!("the request {} did not settle in {MOST_STEPS} steps", self.own.request().name_any())))
     }
 
-    pub(super) fn observed(&self) -> Result<Observed, ReconcileError> {
-        observe::views(&self.request, &self.related, &self.outcomes, self.cluster.options.accept_timeout)
-    }
-
-    pub(super) fn host(&self) -> String {
-        self.request.namespace().unwrap_or_default()
-    }
-
-    pub(super) fn uid(&self) -> String {
-        self.request.uid().unwrap_or_default()
-    }
-
-    /// The operator's part of the status, as it is.
-    pub(super) fn status(&self) -> RunStatus {
-        self.request.status.as_ref().map(|s| s.run.clone()).unwrap_or_default()
-    }
-
-    /// Writes the operator's part of the status, where it changed. What the API server never takes is written without what it only lists.
-    pub(super) async fn write(&mut self, new: &RunStatus) -> Result<bool, ReconcileError> {
-        let refused = |error: &ReconcileError| matches!(error, ReconcileError::Api(error) if status::is_refused(error));
-        match self.write_as_it_is(new).await {
-            Err(error) if refused(&error) => {
-                tracing::warn!(request = %self.request.name_any(), host = %self.host(), %error, "a status was refused, and is written without its lists");
+    /// Takes a step that writes nothing to the request, and returns what it found.
+    async fn take(&mut self, step: &Step, observed: &Observed) -> Result<Vec<Found>, ReconcileError> {
+        // What can be carried out once is handed over.
+        let prepared = if *step == Step::Apply { self.prepared.take() } else { None };
+        let healthy = if *step == Step::Prune { self.healthy.take() } else { None };
+        let (scope, running, access) = (self.scope(), &self.running, self.cluster.access.clone());
+        Ok(match step {
+            Step::Confirm => vec![Found::Related(observe::live(scope.cluster, scope.request).await?)],
+            Step::Export if export::lacks_solution(scope.related) => {
+                vec![Found::Related(export::read_solution(scope.cluster, scope.related.clone()).await?)]
             }
-            outcome => return outcome,
-        }
-        match self.write_as_it_is(&reduced::without_lists(new)).await {
-            Err(error) if refused(&error) => Err(ReconcileError::Refused(error.to_string())),
-            outcome => outcome,
+            Step::Export if self.outcomes.rights.is_some() => vec![Found::Export(export::export(scope, observed).await?)],
+            Step::Export => {
+                // What may be read of it the export asks itself.
+                let asking = entitled(access, observed, Origin::default(), RECENT);
+                let (export, rights) = tokio::try_join!(export::export(scope, observed), asking)?;
+                vec![Found::Export(export), Found::Rights(rights)]
+            }
+            Step::Plan if gates::will_ask_approver(observed) => {
+                // What the next step would ask for does not depend on the plan.
+                let asking = acting::requester_could_approve(access, observed);
+                let (plan, could_approve) = tokio::try_join!(planning::plan(scope, observed), asking)?;
+                vec![Found::Plan(plan), Found::RequesterCouldApprove(could_approve)]
+            }
+            Step::Plan if gates::are_passed(observed) => {
+                // The claim is next: what it reads live is read meanwhile.
+                let reading = Live::read(scope.cluster.clone(), scope.request.clone());
+                let deployed = origin::origin(scope, observed).await?;
+                let asking = entitled(access, observed, deployed, JUST_NOW);
+                let (plan, live, rights) = tokio::try_join!(planning::plan(scope, observed), reading, asking)?;
+                vec![Found::Plan(plan), Found::Live(live), Found::Rights(rights)]
+            }
+            Step::Plan => vec![Found::Plan(planning::plan(scope, observed).await?)],
+            Step::AskRights => {
+                let origin = origin::origin(scope, observed).await?;
+                // Those who are asked to decide are asked beforehand; what leads to a write is asked for now.
+                let age = if observed.request.artifact_digest.is_none() { RECENT } else { JUST_NOW };
+                vec![Found::Rights(entitled(access, observed, origin, age).await?)]
+            }
+            Step::AskApprover => vec![Found::RequesterCouldApprove(acting::requester_could_approve(access, observed).await?)],
+            Step::Apply => vec![Found::Apply(target::apply(scope, running, observed, prepared).await?)],
+            Step::Rollback => vec![Found::Restore(rollback::restore(scope, running, observed).await?)],
+            Step::Check => vec![Found::Check(target::check(scope, running, observed).await?)],
+            Step::Prune => {
+                let (found, leaving) = target::prune(scope, observed, healthy).await?;
+                vec![Found::Prune(found, leaving)]
+            }
+            Step::Share => vec![Found::Share(sharing::share(scope, observed).await?)],
+            // What is left writes the status.
+            _ => Vec::new(),
+        })
+    }
+
+    /// Folds in what a step found: the next is decided on it.
+    fn fold(&mut self, found: Found) {
+        let outcomes = &mut self.outcomes;
+        match found {
+            Found::Related(related) => self.related = related,
+            Found::Export(found) => {
+                outcomes.export = Some(found.outcome);
+                self.related = found.related.unwrap_or_else(|| std::mem::take(&mut self.related));
+            }
+            Found::Plan(found) => {
+                outcomes.plan = Some(found.outcome);
+                (self.prepared, self.findings.results) = (found.prepared, found.results);
+            }
+            Found::Live(live) => self.live = Some(live),
+            Found::Rights(rights) => outcomes.rights = Some(rights),
+            Found::RequesterCouldApprove(could) => outcomes.requester_could_approve = Some(could),
+            Found::Claim(found) => {
+                self.related = found.related;
+                if found.outcome.is_none() {
+                    outcomes.plan = None;
+                }
+                outcomes.claim = found.outcome;
+            }
+            Found::Apply(found) => {
+                outcomes.apply = Some(found.outcome);
+                self.findings.errors.extend(found.errors);
+            }
+            Found::Restore(found) => {
+                outcomes.restore = Some(found.outcome);
+                self.findings.errors.extend(found.errors);
+            }
+            Found::Check(found) => {
+                (outcomes.health, outcomes.told) = (Some(found.outcome), found.told);
+                self.healthy = found.healthy;
+                self.findings.errors.extend(found.errors);
+            }
+            Found::Prune(found, leaving) => {
+                (outcomes.prune, outcomes.leaving) = (Some(found.outcome), leaving);
+                self.findings.errors.extend(found.errors);
+            }
+            Found::Share(found) => {
+                outcomes.share = Some(found.outcome);
+                self.findings.errors.extend(found.errors);
+            }
         }
     }
 
-    /// The same where nothing is left out.
-    pub(super) async fn write_as_it_is(&mut self, new: &RunStatus) -> Result<bool, ReconcileError> {
-        let old = self.request.status.as_ref().map(|s| &s.run);
-        let told = story(old, new);
-        let Some(written) = status::write(&self.cluster.clients.operator(), self.request.as_ref(), old, new).await? else {
-            return Ok(false);
-        };
-        self.cluster.written.note(&written);
-        self.request = Arc::new(written);
-        for (trigger, type_, message) in told {
-            self.event(trigger, type_, &message);
-        }
-        Ok(true)
+    fn scope(&self) -> Scope<'_> {
+        Scope { cluster: &self.cluster, request: self.own.request(), related: &self.related, bundles: &self.bundles }
     }
 
-    /// Sets what `report` tells in a status.
-    pub(super) fn tell(&self, status: &mut RunStatus, report: &Report, now: Timestamp) {
-        let generation = self.request.metadata.generation;
-        status.observed_generation = generation.unwrap_or(-1);
-        report.phase.clone_into(&mut status.phase);
-        for observation in &report.conditions {
-            condition::set(&mut status.conditions, observation, generation, now);
+    /// Tells the developer's window of the request, whose status is now `run`.
+    fn window(&self, run: &RunStatus, message: &str, now: Timestamp) -> impl Future<Output = ()> + Send + use<> {
+        record_in_solution(self.scope(), self.running.readers(), run, message, now)
+    }
+
+    async fn end(&mut self, report: &Report, ending: &Ending, now: Timestamp) -> Result<(), ReconcileError> {
+        let request = self.own.request().clone();
+        let scope = Scope { cluster: &self.cluster, request: &request, related: &self.related, bundles: &self.bundles };
+        outcome::end(scope, &mut self.own, &self.running, &self.findings, report, ending, now).await
+    }
+
+    /// Writes down what the request's tag means.
+    async fn resolve(&mut self) -> Result<(), ReconcileError> {
+        match registry::resolve(self.scope()).await? {
+            Some(Resolved::Source(source)) => {
+                self.own.write(&RunStatus { source: Some(source), ..self.own.run() }).await?;
+            }
+            Some(Resolved::Not(outcome)) => self.outcomes.resolve = Some(outcome),
+            None => {}
         }
-        let summary = condition::find(&status.conditions, condition_types::SUCCEEDED);
-        status.waiting_for = summary.map(|c| condition::in_a_line(&c.message)).unwrap_or_default();
-        status.approved_by = self.approved_by(status);
+        Ok(())
     }
 
     async fn open_gate(&mut self, observed: &Observed, kind: GateKind, now: Timestamp) -> Result<(), ReconcileError> {
         let Some(stage) = observed.stage.present() else { return Ok(()) };
-        let mut new = self.status();
+        let mut new = self.own.run();
         self.pin_plan(&mut new);
         let gate = gates::open(observed, stage, kind, new.plan.as_ref().map(|p| p.hash.clone()), now);
         let at = gates::progress(kind);
@@ -232,21 +294,68 @@ impl Reconciliation {
             Step::Wait(wait) if wait.at == at => wait,
             _ => Waiting { at, reason: "GateOpened".into(), message: "the gate is open".into(), until: None, poll: None },
         };
-        self.tell(&mut new, &report::waiting(observed, &wait), now);
-        let window = self.record_in_solution(&new, &wait.message, now);
-        let (opened, ()) = futures::join!(self.write(&new), window);
+        self.own.tell(&mut new, &report::waiting(observed, &wait), now);
+        let window = self.window(&new, &wait.message, now);
+        let (opened, ()) = futures::join!(self.own.write(&new), window);
         opened?;
         match kind {
-            GateKind::Approval => self.event(Trigger::OnApprovalStarted, EventType::Normal, &wait.message),
-            GateKind::PreDeploymentStep => self.event(Trigger::OnPreDeploymentStarted, EventType::Normal, &wait.message),
+            GateKind::Approval => self.own.event(Trigger::OnApprovalStarted, EventType::Normal, &wait.message),
+            GateKind::PreDeploymentStep => self.own.event(Trigger::OnPreDeploymentStarted, EventType::Normal, &wait.message),
             // It has no trigger of its own: OnDeploymentRequested starts what decides it.
             GateKind::PreExportStep => {}
         }
         Ok(())
     }
 
-    /// Puts artifact and plan of this pass into a status that has none yet.
-    pub(super) fn pin_plan(&self, status: &mut RunStatus) {
+    /// Claims the target, and writes the start.
+    async fn claim(&mut self, observed: &Observed, now: Timestamp) -> Result<(), ReconcileError> {
+        let live = self.live.take();
+        let found = claim::claim(self.scope(), observed, live, self.prepared.as_deref(), now).await?;
+        self.fold(Found::Claim(found));
+        if self.outcomes.claim == Some(ClaimOutcome::Won) { self.start(observed, now).await } else { Ok(()) }
+    }
+
+    /// Writes the start of a request that holds its claim, on the request that the claim was made for.
+    async fn start(&mut self, observed: &Observed, now: Timestamp) -> Result<(), ReconcileError> {
+        let Some(stage) = observed.stage.present() else { return Ok(()) };
+        let deployer = gates::deployer(observed, stage);
+        let mut new = self.own.run();
+        self.pin_plan(&mut new);
+        let wait = Waiting {
+            at: Progress::Deployment,
+            reason: "Deploying".into(),
+            message: format!("deploys to environment {} as {deployer}", stage.target_environment),
+            until: None,
+            poll: None,
+        };
+        new.start_time = Some(whole_seconds(now));
+        new.deployed_by = Some(deployer);
+        self.own.tell(&mut new, &report::waiting(observed, &wait), now);
+        // The developer's window shows it when it takes longer than this reconciliation.
+        self.own.write(&new).await?;
+        self.own.event(Trigger::OnDeploymentStarted, EventType::Normal, &wait.message);
+        Ok(())
+    }
+
+    /// Writes down that there is no way but back: what was found of the version that failed counts no more.
+    async fn begin_rollback(&mut self, observed: &Observed, failure: Failure, now: Timestamp) -> Result<(), ReconcileError> {
+        let Some(replaced) = &observed.request.replaces else { return Ok(()) };
+        let (rollback, wait) = rollback::begun(replaced, failure, now);
+        let mut new = RunStatus { rollback: Some(rollback), ..self.own.run() };
+        self.findings.keep_errors(&mut new);
+        self.own.tell(&mut new, &report::waiting(observed, &wait), now);
+        let window = self.window(&new, &wait.message, now);
+        let (begun, ()) = futures::join!(self.own.write(&new), window);
+        begun?;
+        self.running.forget(&self.scope().uid());
+        (self.prepared, self.healthy) = (None, None);
+        (self.outcomes.health, self.outcomes.prune) = (None, None);
+        self.own.warn("RollbackStarted", &wait.message);
+        Ok(())
+    }
+
+    /// Puts artifact and plan of this reconciliation into a status that has none yet.
+    fn pin_plan(&self, status: &mut RunStatus) {
         let Some(prepared) = &self.prepared else { return };
         if status.artifact.is_none() {
             status.artifact =
@@ -258,12 +367,12 @@ impl Reconciliation {
     }
 
     async fn wait(&mut self, observed: &Observed, wait: &Waiting, now: Timestamp) -> Result<Next, ReconcileError> {
-        let mut new = self.status();
+        let mut new = self.own.run();
         let before = new.phase.clone();
-        self.tell(&mut new, &report::waiting(observed, wait), now);
-        let said = self.write(&new).await? && (before != new.phase || wait.reason != "WaitingForHealth");
+        self.own.tell(&mut new, &report::waiting(observed, wait), now);
+        let said = self.own.write(&new).await? && (before != new.phase || wait.reason != "WaitingForHealth");
         if said || self.window_lags(&new.phase) {
-            self.record_in_solution(&new, &wait.message, now).await;
+            self.window(&new, &wait.message, now).await;
         }
         let until = wait.until.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         Ok(match until.into_iter().chain(wait.poll).min() {
@@ -274,57 +383,9 @@ impl Reconciliation {
 
     /// Whether the developer's window does not say that the request deploys: the start is not written there.
     fn window_lags(&self, phase: &str) -> bool {
+        let uid = self.scope().uid();
         let window = self.related.solution.as_ref().and_then(|solution| solution.status.as_ref());
-        let entry = window.and_then(|window| window.deployments.iter().find(|d| d.request_uid == self.uid()));
-        self.status().start_time.is_some() && entry.is_some_and(|entry| entry.phase != phase)
-    }
-
-    pub(super) fn event(&self, trigger: Trigger, type_: EventType, message: &str) {
-        let spec = &self.request.spec;
-        let requester = spec.requested_by.as_ref().map(|r| r.username.as_str()).unwrap_or_default();
-        let note = format!("{} {} to stage {} for {requester}: {message}", spec.solution.name, spec.solution.version, spec.stage);
-        self.cluster.story.tell(self.request.object_ref(&()), type_, &format!("{trigger:?}"), &note);
-    }
-}
-
-/// What a write of the status tells that no step tells by itself: the request was noticed, and gates were decided. Once each, and in
-/// this order, whichever step the write belongs to. It is noticed with its first phase: what is written down before that, as the digest
-/// of a tag, is nothing that anybody could decide on.
-fn story(old: Option<&RunStatus>, new: &RunStatus) -> Vec<(Trigger, EventType, String)> {
-    let mut told = Vec::new();
-    if old.is_none_or(|s| s.phase.is_empty()) && !new.phase.is_empty() {
-        let summary = condition::find(&new.conditions, condition_types::SUCCEEDED);
-        told.push((Trigger::OnDeploymentRequested, EventType::Normal, summary.map(|c| c.message.clone()).unwrap_or_default()));
-    }
-    let gates = [
-        (condition_types::APPROVED, Trigger::OnApprovalCompleted),
-        (condition_types::PRE_DEPLOYMENT_STEP_COMPLETED, Trigger::OnPreDeploymentCompleted),
-    ];
-    for (type_, trigger) in gates {
-        let decided = |status: &RunStatus| {
-            let found = condition::find(&status.conditions, type_);
-            found.filter(|c| c.status == ConditionStatus::True || c.reason == "Rejected").cloned()
-        };
-        if let (Some(decision), None) = (decided(new), old.and_then(decided)) {
-            let type_ = if decision.status == ConditionStatus::True { EventType::Normal } else { EventType::Warning };
-            told.push((trigger, type_, decision.message));
-        }
-    }
-    told
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_noticed_once_and_with_its_first_phase() {
-        let triggers = |old: Option<&RunStatus>, new: &RunStatus| story(old, new).into_iter().map(|(t, _, _)| t).collect::<Vec<_>>();
-        let pinned = RunStatus { source: Some("registry.test/orders@sha256:0".into()), ..RunStatus::default() };
-        let exporting = RunStatus { phase: "Exporting".into(), ..pinned.clone() };
-        assert_eq!(triggers(None, &pinned), []);
-        assert_eq!(triggers(Some(&pinned), &exporting), [Trigger::OnDeploymentRequested]);
-        assert_eq!(triggers(Some(&exporting), &exporting), []);
-        assert_eq!(triggers(None, &exporting), [Trigger::OnDeploymentRequested]);
+        let entry = window.and_then(|window| window.deployments.iter().find(|d| d.request_uid == uid));
+        self.own.run().start_time.is_some() && entry.is_some_and(|entry| entry.phase != phase)
     }
 }

@@ -1,43 +1,38 @@
 //! A request that can't be carried on: its end is written in few words, which surely fit, and what it holds is released.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
-use super::reconciliation::Reconciliation;
-use crate::api::bounds;
 use crate::api::condition::{Condition, ConditionStatus, Observation};
 use crate::api::duration;
 use crate::api::request_status::{RunStatus, condition_types as types};
+use crate::api::{Stage, bounds};
 pub(super) use crate::policy::check::INTERNAL_ERROR;
 use crate::policy::clock;
 use crate::policy::request::report::Report;
 use crate::policy::request::step::{End, Ending, Progress};
 use crate::policy::request::waiting::DEFAULT_TIMEOUT;
-use crate::runtime::controller::{Next, ReconcileError};
 
 /// The most characters of a message that surely fits.
 const FEW: usize = 1024;
 
-impl Reconciliation {
-    /// Ends a request, whatever it is that keeps it from being decided on. One that has started keeps its time to get on by itself, unless
-    /// nothing could be written of that either.
-    pub(super) async fn give_up(&mut self, reason: &str, why: &str) -> Result<Next, ReconcileError> {
-        let now = Timestamp::now();
-        let run = self.status();
-        let mut message = bounds::text(why, FEW);
-        if let Some(started) = run.start_time {
-            let asked = self.related.stage.as_ref().and_then(|stage| duration::parse(&stage.spec.deployment.timeout));
-            let deadline = clock::after(started, asked.unwrap_or(DEFAULT_TIMEOUT));
-            if reason == INTERNAL_ERROR && now < deadline {
-                return Ok(Next::After(deadline.duration_since(now).try_into().unwrap_or_default()));
-            }
-            message.push_str(". What was written to the target by then stays");
-        } else {
-            message.push_str(". Nothing was written to the target");
-        }
-        let ending = Ending { end: End::Failed, at: Progress::Acceptance, reason: reason.into(), message, restored: false };
-        self.end(&report(&ending), &ending, now).await?;
-        Ok(Next::Done)
-    }
+/// How long a request that can't be decided on keeps its time to get on by itself: one that has started, unless nothing could be written of
+/// that either.
+pub(super) fn time_left(run: &RunStatus, stage: Option<&Stage>, reason: &str, now: Timestamp) -> Option<Duration> {
+    let asked = stage.and_then(|stage| duration::parse(&stage.spec.deployment.timeout));
+    let deadline = clock::after(run.start_time?, asked.unwrap_or(DEFAULT_TIMEOUT));
+    (reason == INTERNAL_ERROR && now < deadline).then(|| deadline.duration_since(now).try_into().unwrap_or_default())
+}
+
+/// The end of a request, whatever it is that keeps it from being decided on.
+pub(super) fn given_up(run: &RunStatus, reason: &str, why: &str) -> Ending {
+    let mut message = bounds::text(why, FEW);
+    message.push_str(match run.start_time {
+        Some(_) => ". What was written to the target by then stays",
+        None => ". Nothing was written to the target",
+    });
+    Ending { end: End::Failed, at: Progress::Acceptance, reason: reason.into(), message, restored: false }
 }
 
 /// Tells of such an end: how far the request had come is not known.

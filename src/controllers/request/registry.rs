@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use super::export::Unusable;
-use super::reconciliation::Reconciliation;
+use super::export::{self, ExportFound, Unusable};
+use super::scope::Scope;
 use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
 use crate::api::pipeline::ArtifactRepository;
@@ -22,177 +22,175 @@ use crate::identity::secrets::{self, Unreadable};
 use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle, ResolveOutcome};
 use crate::runtime::controller::ReconcileError;
 
-impl Reconciliation {
-    /// Asks what the request's tag means and writes it down; else what is in the way.
-    pub(super) async fn resolve(&mut self) -> Result<Option<ResolveOutcome>, ReconcileError> {
-        let Some(source) = self.request.spec.artifact.as_ref().map(|a| a.oci.clone()) else { return Ok(None) };
-        let (Some(repository), Some(tag)) = (Repository::parse(&source.url), &source.tag) else { return Ok(None) };
-        let (asker, access) = match self.way_to(&repository).await? {
-            Ok(way) => way,
-            Err(Unusable::Waits(obstacle)) => return Ok(Some(ResolveOutcome::Missing(obstacle))),
-            Err(Unusable::Ends(obstacle)) => return Ok(Some(ResolveOutcome::Refused(obstacle))),
-        };
-        let digest = match self.cluster.registries.resolve(&asker, &repository, tag, &access).await {
-            Ok(digest) => digest,
-            Err(error) if error.failure() == Failure::Refused => return Ok(Some(ResolveOutcome::Refused(obstacle(&error)))),
-            Err(error) => return Ok(Some(ResolveOutcome::Missing(obstacle(&error)))),
-        };
-        let mut new = self.status();
-        new.source = Some(format!("{repository}@{digest}"));
-        self.write(&new).await?;
-        Ok(None)
-    }
+/// What a registry said of a tag.
+pub(super) enum Resolved {
+    /// The repository and digest that it means.
+    Source(String),
+    /// What is in the way.
+    Not(ResolveOutcome),
+}
 
-    /// Fetches what the request is about, and stores it.
-    pub(super) async fn fetch(&mut self, observed: &Observed, source: &str) -> Result<ExportOutcome, ReconcileError> {
-        let (Some((repository, digest)), Some(requester)) = (repository::pinned(source), observed.request.requester.clone()) else {
-            return Ok(ExportOutcome::Refused(Obstacle {
-                reason: "SourceInvalid".into(),
-                message: format!("{source} does not name a repository and a digest: make a new request"),
-            }));
-        };
-        let (asker, access) = match self.way_to(&repository).await? {
-            Ok(way) => way,
-            Err(unusable) => return Ok(unusable.into()),
-        };
-        if let Some(full) = self.no_room(None) {
-            return Ok(full);
-        }
-        let wanted = self.request.spec.solution.clone();
-        let written = match self.cluster.registries.fetch(&asker, &repository, digest, &wanted, &access).await {
-            Ok(written) => written,
-            Err(error) if error.failure() == Failure::Refused => return Ok(ExportOutcome::Refused(obstacle(&error))),
-            Err(error) => return Ok(ExportOutcome::Missing(obstacle(&error))),
-        };
-        if let Some(unwelcome) = self.cluster_scoped(source, &written).await? {
-            return Ok(unwelcome);
-        }
-        let bundle = Arc::new(written.bundle);
-        let origin = ArtifactOrigin { environment: None, environment_id: None, oci: Some(source.to_owned()) };
-        let new = NewArtifact {
-            solution: wanted,
-            source: origin.clone(),
-            exported_by: requester,
-            bundle: bundle.clone(),
-            cluster_scoped: Vec::new(),
-            not_listed: BTreeSet::new(),
-            reported_on: BTreeSet::new(),
-            environment_variables: written.environment_variables,
-            connection_references: written.connection_references,
-            dependencies: written.dependencies,
-        };
-        let stored = self.save(new).await;
-        self.stored(observed, stored, &origin, bundle).await
-    }
+/// Asks what the request's tag means; `None` where it has none.
+pub(super) async fn resolve(scope: Scope<'_>) -> Result<Option<Resolved>, ReconcileError> {
+    let Some(source) = scope.request.spec.artifact.as_ref().map(|a| a.oci.clone()) else { return Ok(None) };
+    let (Some(repository), Some(tag)) = (Repository::parse(&source.url), &source.tag) else { return Ok(None) };
+    let (asker, access) = match way_to(scope, &repository).await? {
+        Ok(way) => way,
+        Err(Unusable::Waits(obstacle)) => return Ok(Some(Resolved::Not(ResolveOutcome::Missing(obstacle)))),
+        Err(Unusable::Ends(obstacle)) => return Ok(Some(Resolved::Not(ResolveOutcome::Refused(obstacle)))),
+    };
+    Ok(Some(match scope.cluster.registries.resolve(&asker, &repository, tag, &access).await {
+        Ok(digest) => Resolved::Source(format!("{repository}@{digest}")),
+        Err(error) if error.failure() == Failure::Refused => Resolved::Not(ResolveOutcome::Refused(obstacle(&error))),
+        Err(error) => Resolved::Not(ResolveOutcome::Missing(obstacle(&error))),
+    }))
+}
 
-    /// A stored version that came from a registry is used by whoever may deploy through a pipeline that takes artifacts from there.
-    pub(super) async fn reuse_of_registry(
-        &mut self,
-        observed: &Observed,
-        artifact: &Artifact,
-        origin: &str,
-    ) -> Result<ExportOutcome, ReconcileError> {
-        if let Some(refusal) = self.taken_elsewhere(observed, artifact, origin) {
-            return Ok(refusal);
-        }
-        match self.bundle(artifact).await {
-            Ok(_) => Ok(ExportOutcome::Stored { digest: artifact.spec.digest.clone() }),
-            Err(error) => Ok(Unusable::of(&error)?.into()),
-        }
+/// Fetches what the request is about, and stores it.
+pub(super) async fn fetch(scope: Scope<'_>, observed: &Observed, source: &str) -> Result<ExportFound, ReconcileError> {
+    let (Some((repository, digest)), Some(requester)) = (repository::pinned(source), observed.request.requester.clone()) else {
+        return Ok(ExportOutcome::Refused(Obstacle {
+            reason: "SourceInvalid".into(),
+            message: format!("{source} does not name a repository and a digest: make a new request"),
+        })
+        .into());
+    };
+    let (asker, access) = match way_to(scope, &repository).await? {
+        Ok(way) => way,
+        Err(unusable) => return Ok(ExportOutcome::from(unusable).into()),
+    };
+    if let Some(full) = export::no_room(scope, None) {
+        return Ok(full.into());
     }
+    let wanted = scope.request.spec.solution.clone();
+    let written = match scope.cluster.registries.fetch(&asker, &repository, digest, &wanted, &access).await {
+        Ok(written) => written,
+        Err(error) if error.failure() == Failure::Refused => return Ok(ExportOutcome::Refused(obstacle(&error)).into()),
+        Err(error) => return Ok(ExportOutcome::Missing(obstacle(&error)).into()),
+    };
+    if let Some(unwelcome) = cluster_scoped(scope, source, &written).await? {
+        return Ok(unwelcome.into());
+    }
+    let bundle = Arc::new(written.bundle);
+    let origin = ArtifactOrigin { environment: None, environment_id: None, oci: Some(source.to_owned()) };
+    let new = NewArtifact {
+        solution: wanted,
+        source: origin.clone(),
+        exported_by: requester,
+        bundle: bundle.clone(),
+        cluster_scoped: Vec::new(),
+        not_listed: BTreeSet::new(),
+        reported_on: BTreeSet::new(),
+        environment_variables: written.environment_variables,
+        connection_references: written.connection_references,
+        dependencies: written.dependencies,
+    };
+    let stored = export::save(scope, new).await;
+    export::found_stored(scope, observed, stored, &origin, bundle).await
+}
 
-    /// Why a stored version that came from a registry is not what this request is about.
-    pub(super) fn taken_elsewhere(&self, observed: &Observed, artifact: &Artifact, origin: &str) -> Option<ExportOutcome> {
-        let wanted = match (&self.request.spec.source_environment, &observed.request.registry_source) {
-            (Some(environment), _) => environment,
-            (None, Some(source)) if source != origin => source,
-            _ => return None,
-        };
-        let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
-        let message =
-            format!("{what} was taken from {origin}: a version has one source for ever. Raise the version to ship it from {wanted}");
-        Some(ExportOutcome::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }))
+/// A stored version that came from a registry is used by whoever may deploy through a pipeline that takes artifacts from there.
+pub(super) async fn reuse(
+    scope: Scope<'_>,
+    observed: &Observed,
+    artifact: &Artifact,
+    origin: &str,
+) -> Result<ExportOutcome, ReconcileError> {
+    if let Some(refusal) = taken_elsewhere(scope, observed, artifact, origin) {
+        return Ok(refusal);
     }
+    match scope.bundle(artifact).await {
+        Ok(_) => Ok(ExportOutcome::Stored { digest: artifact.spec.digest.clone() }),
+        Err(error) => Ok(Unusable::of(&error)?.into()),
+    }
+}
 
-    /// How the pipeline lets a repository be reached, and for whom.
-    async fn way_to(&self, wanted: &Repository) -> Result<Result<(Asker, Access), Unusable>, ReconcileError> {
-        // Where that registry lets everybody in, each host would read what others deploy by way of the operator.
-        if let Some(store) = self.cluster.options.artifact_store.as_ref().filter(|store| store.holds(wanted)) {
-            return Ok(Err(Unusable::Ends(Obstacle {
-                reason: "RepositoryNotAllowed".into(),
-                message: format!(
-                    "{wanted} is where the operator itself keeps artifacts, those of other hosts among them ({}, its --artifact-store), and is the \
-                     source of no pipeline; nothing was asked there. Push the artifact to a repository that is not below it, have pipeline {} take \
-                     artifacts from there, and make a new request that names it",
-                    store.prefix(),
-                    self.request.spec.pipeline
-                ),
-            })));
-        }
-        let pipeline = self.related.pipeline.clone();
-        let listed = pipeline.as_ref().map(|p| p.spec.artifact_repositories.as_slice()).unwrap_or_default();
-        let url = repository::covering(listed.iter().map(|r| r.url.as_str()), wanted);
-        let Some(entry) = listed.iter().find(|r| Some(r.url.as_str()) == url) else {
-            return Ok(Err(Unusable::Waits(Obstacle {
-                reason: "RepositoryNotAllowed".into(),
-                message: format!("pipeline {} takes no artifacts from {wanted} any more", self.request.spec.pipeline),
-            })));
-        };
-        let credentials = match self.credentials(entry).await? {
-            Ok(credentials) => credentials,
-            Err(obstacle) => return Ok(Err(Unusable::Waits(obstacle))),
-        };
-        let version = pipeline.as_ref().and_then(|p| p.metadata.generation).unwrap_or_default();
-        let asker = Asker { host: self.host(), entry: format!("{}/{}/{version}/{}", self.host(), self.request.spec.pipeline, entry.url) };
-        Ok(Ok((
-            asker,
-            Access { credentials, authority: entry.certificate_authority.clone(), plain_http: entry.plain_http, origin: Origin::Pipeline },
-        )))
-    }
+/// Why a stored version that came from a registry is not what this request is about.
+pub(super) fn taken_elsewhere(scope: Scope<'_>, observed: &Observed, artifact: &Artifact, origin: &str) -> Option<ExportOutcome> {
+    let wanted = match (&scope.request.spec.source_environment, &observed.request.registry_source) {
+        (Some(environment), _) => environment,
+        (None, Some(source)) if source != origin => source,
+        _ => return None,
+    };
+    let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
+    let message = format!("{what} was taken from {origin}: a version has one source for ever. Raise the version to ship it from {wanted}");
+    Some(ExportOutcome::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }))
+}
 
-    /// The credentials of an entry, which an administrator lets the operator get one by one.
-    async fn credentials(&self, entry: &ArtifactRepository) -> Result<Result<Credentials, Obstacle>, ReconcileError> {
-        let Some(reference) = &entry.credentials_secret_ref else { return Ok(Ok(Credentials::default())) };
-        let (host, name) = (self.host(), &reference.name);
-        let unreadable = |message: String| Ok(Err(Obstacle { reason: "CredentialsUnreadable".into(), message }));
-        let secret = format!("Secret {name} in namespace {host}, with the credentials for {}", entry.url);
-        let how = || {
-            format!(
-                "kubectl create secret docker-registry {name} -n {host} --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD"
-            )
-        };
-        let value = match secrets::read(&self.cluster.access, self.cluster.clients.operator(), &host, name, KEY, &secret).await {
-            Ok(value) => value,
-            Err(Unreadable::Failed(error)) => return Err(error.into()),
-            Err(Unreadable::NotAllowed(message)) => return unreadable(message),
-            Err(Unreadable::NoSecret) => return unreadable(format!("{secret}, does not exist: {}", how())),
-            Err(Unreadable::NoKey) => return unreadable(format!("{secret}, has no key {KEY}: {}", how())),
-        };
-        match Credentials::parse(&value.0) {
-            Ok(credentials) => Ok(Ok(credentials)),
-            Err(why) => unreadable(format!("the key {KEY} of {secret}, {why}: {}", how())),
-        }
+/// How the pipeline lets a repository be reached, and for whom.
+async fn way_to(scope: Scope<'_>, wanted: &Repository) -> Result<Result<(Asker, Access), Unusable>, ReconcileError> {
+    // Where that registry lets everybody in, each host would read what others deploy by way of the operator.
+    if let Some(store) = scope.cluster.options.artifact_store.as_ref().filter(|store| store.holds(wanted)) {
+        return Ok(Err(Unusable::Ends(Obstacle {
+            reason: "RepositoryNotAllowed".into(),
+            message: format!(
+                "{wanted} is where the operator itself keeps artifacts, those of other hosts among them ({}, its --artifact-store), and is the \
+                 source of no pipeline; nothing was asked there. Push the artifact to a repository that is not below it, have pipeline {} take \
+                 artifacts from there, and make a new request that names it",
+                store.prefix(),
+                scope.request.spec.pipeline
+            ),
+        })));
     }
+    let pipeline = scope.related.pipeline.clone();
+    let listed = pipeline.as_ref().map(|p| p.spec.artifact_repositories.as_slice()).unwrap_or_default();
+    let url = repository::covering(listed.iter().map(|r| r.url.as_str()), wanted);
+    let Some(entry) = listed.iter().find(|r| Some(r.url.as_str()) == url) else {
+        return Ok(Err(Unusable::Waits(Obstacle {
+            reason: "RepositoryNotAllowed".into(),
+            message: format!("pipeline {} takes no artifacts from {wanted} any more", scope.request.spec.pipeline),
+        })));
+    };
+    let credentials = match credentials(scope, entry).await? {
+        Ok(credentials) => credentials,
+        Err(obstacle) => return Ok(Err(Unusable::Waits(obstacle))),
+    };
+    let version = pipeline.as_ref().and_then(|p| p.metadata.generation).unwrap_or_default();
+    let asker = Asker { host: scope.host(), entry: format!("{}/{}/{version}/{}", scope.host(), scope.request.spec.pipeline, entry.url) };
+    Ok(Ok((
+        asker,
+        Access { credentials, authority: entry.certificate_authority.clone(), plain_http: entry.plain_http, origin: Origin::Pipeline },
+    )))
+}
 
-    /// What is known to belong to the whole cluster, and may not in this target, is refused before the version is taken by it. Kinds that
-    /// only the target has are judged there.
-    async fn cluster_scoped(&self, source: &str, written: &Written) -> Result<Option<ExportOutcome>, ReconcileError> {
-        let Some(target) = self.related.target.clone() else { return Ok(None) };
-        for held in written.bundle.objects() {
-            let Some(unwelcome) = cluster_scope::judge(held, &target.name_any(), &target.spec.cluster_scoped) else { continue };
-            let found = self.cluster.discovery.resource(object::api_version(held), object::kind(held)).await?;
-            if let Some((_, false)) = found {
-                let message = format!("{source} can't be deployed: {}", unwelcome.message);
-                let obstacle = Obstacle { reason: unwelcome.reason.into(), message };
-                return Ok(Some(if unwelcome.may_be_listed() {
-                    ExportOutcome::Missing(obstacle)
-                } else {
-                    ExportOutcome::Refused(obstacle)
-                }));
-            }
-        }
-        Ok(None)
+/// The credentials of an entry, which an administrator lets the operator get one by one.
+async fn credentials(scope: Scope<'_>, entry: &ArtifactRepository) -> Result<Result<Credentials, Obstacle>, ReconcileError> {
+    let Some(reference) = &entry.credentials_secret_ref else { return Ok(Ok(Credentials::default())) };
+    let (host, name) = (scope.host(), &reference.name);
+    let unreadable = |message: String| Ok(Err(Obstacle { reason: "CredentialsUnreadable".into(), message }));
+    let secret = format!("Secret {name} in namespace {host}, with the credentials for {}", entry.url);
+    let how = || {
+        format!(
+            "kubectl create secret docker-registry {name} -n {host} --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD"
+        )
+    };
+    let value = match secrets::read(&scope.cluster.access, scope.cluster.clients.operator(), &host, name, KEY, &secret).await {
+        Ok(value) => value,
+        Err(Unreadable::Failed(error)) => return Err(error.into()),
+        Err(Unreadable::NotAllowed(message)) => return unreadable(message),
+        Err(Unreadable::NoSecret) => return unreadable(format!("{secret}, does not exist: {}", how())),
+        Err(Unreadable::NoKey) => return unreadable(format!("{secret}, has no key {KEY}: {}", how())),
+    };
+    match Credentials::parse(&value.0) {
+        Ok(credentials) => Ok(Ok(credentials)),
+        Err(why) => unreadable(format!("the key {KEY} of {secret}, {why}: {}", how())),
     }
+}
+
+/// What is known to belong to the whole cluster, and may not in this target, is refused before the version is taken by it. Kinds that
+/// only the target has are judged there.
+async fn cluster_scoped(scope: Scope<'_>, source: &str, written: &Written) -> Result<Option<ExportOutcome>, ReconcileError> {
+    let Some(target) = scope.related.target.clone() else { return Ok(None) };
+    for held in written.bundle.objects() {
+        let Some(unwelcome) = cluster_scope::judge(held, &target.name_any(), &target.spec.cluster_scoped) else { continue };
+        let found = scope.cluster.discovery.resource(object::api_version(held), object::kind(held)).await?;
+        if let Some((_, false)) = found {
+            let message = format!("{source} can't be deployed: {}", unwelcome.message);
+            let obstacle = Obstacle { reason: unwelcome.reason.into(), message };
+            return Ok(Some(if unwelcome.may_be_listed() { ExportOutcome::Missing(obstacle) } else { ExportOutcome::Refused(obstacle) }));
+        }
+    }
+    Ok(None)
 }
 
 fn obstacle(error: &OciError) -> Obstacle {

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use kube::runtime::events::EventType;
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 
-use super::Way;
+use super::acting::acting;
 use super::export::Unusable;
-use super::reconciliation::Reconciliation;
+use super::planning;
+use super::scope::Scope;
+use super::target::{self, WriteFound, failed};
+use super::{Running, Way};
 use crate::api::condition::whole_seconds;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{PlannedAction, PlannedObject};
@@ -20,151 +22,132 @@ use crate::cluster::object::{Key, group_of};
 use crate::deploy::plan::input::Created;
 use crate::deploy::settings::{self, Resolved};
 use crate::identity::claimed::Claimed;
-use crate::policy::request::observed::{ApplyOutcome, Observed, Obstacle};
-use crate::policy::request::report;
+use crate::policy::request::observed::{ApplyOutcome, Observed, Replaced};
 use crate::policy::request::step::{Failure, Progress, Waiting};
 use crate::runtime::controller::ReconcileError;
 
-impl Reconciliation {
-    /// Writes down that there is no way but back, and why: whoever goes on after a crash goes on from here.
-    pub(super) async fn begin_rollback(&mut self, observed: &Observed, failure: Failure, now: Timestamp) -> Result<(), ReconcileError> {
-        let Some(replaced) = &observed.request.replaces else { return Ok(()) };
-        let mut new = self.status();
-        let wait = Waiting {
-            at: Progress::Rollback,
-            reason: "RollingBack".into(),
-            message: format!("{}: {}; puts {} back", failure.reason, failure.message.trim_end(), replaced.version),
-            until: None,
-            poll: None,
-        };
-        new.rollback = Some(Rollback {
-            version: replaced.version.clone(),
-            digest: replaced.digest.clone(),
-            since: whole_seconds(now),
-            reason: failure.reason,
-            message: errors::bounded(&failure.message, MAX_ROLLBACK_MESSAGE),
-        });
-        self.keep_errors(&mut new);
-        self.tell(&mut new, &report::waiting(observed, &wait), now);
-        let window = self.record_in_solution(&new, &wait.message, now);
-        let (begun, ()) = futures::join!(self.write(&new), window);
-        begun?;
-        self.running.forget(&self.uid());
-        self.prepared = None;
-        self.healthy = None;
-        (self.outcomes.health, self.outcomes.prune) = (None, None);
-        self.cluster.story.tell(self.request.object_ref(&()), EventType::Warning, "RollbackStarted", &wait.message);
-        Ok(())
-    }
-
-    /// Puts the replaced version back, as the delegate that deployed the one that failed.
-    pub(super) async fn restore(&mut self, observed: &Observed) -> Result<ApplyOutcome, ReconcileError> {
-        if self.running.get(&self.uid(), Way::Back).is_some() {
-            return Ok(ApplyOutcome::Applied);
-        }
-        let (Some(begun), Some(target)) = (self.status().rollback, self.related.target.clone()) else {
-            return Ok(refused("EnvironmentGone", "the Environment is gone"));
-        };
-        // Read live: what is decided on it is to write to the target once more.
-        let environments: Api<Environment> = Api::namespaced(self.cluster.clients.operator(), &self.host());
-        let solution = self.request.spec.solution.name.clone();
-        let target = environments.get_opt(&target.name_any()).await?;
-        let claimed = target.and_then(|target| Some((Claimed::from_environment(&target, &solution, &self.uid())?, target)));
-        let Some((claim, target)) = claimed else {
-            return Ok(refused("ClaimLost", "the claim on the environment is gone, so that nothing was put back"));
-        };
-        let record = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == solution).cloned().unwrap_or_default();
-        let (artifact, resolved) = match self.former(&begun, &record).await? {
-            Ok(former) => former,
-            Err(refusal) => return Ok(refusal),
-        };
-        let client = match self.acting(observed).await? {
-            Ok(client) => client,
-            Err(obstacle) => return Ok(ApplyOutcome::Missing(obstacle)),
-        };
-        let created = self.created().await?;
-        let planned = match self.dry_run_resolved(&client, &target, &artifact, resolved, Some(&created), Vec::new()).await {
-            Ok(Ok(dry)) => dry.planned,
-            Ok(Err(hindrance)) => return Ok(self.hindered_midway(hindrance)),
-            Err(error) => return Ok(ApplyOutcome::Unavailable(self.of_cluster(&error.to_string()))),
-        };
-        self.carry_out(&claim, &client, planned, Way::Back).await
-    }
-
-    /// What this run created, by the plan that was approved. Nothing else is deleted on the way back: what was there before, or what
-    /// somebody else made the solution's meanwhile, no plan has shown to anybody as what goes.
-    async fn created(&self) -> Result<Created, ReconcileError> {
-        let status = self.status();
-        let mut created =
-            Created { planned: BTreeSet::new(), unlisted: BTreeSet::new(), since: status.start_time.unwrap_or_else(Timestamp::now) };
-        // Read live: the caches do not keep what a plan and an artifact list.
-        let requests = Api::<DeploymentRequest>::namespaced(self.cluster.clients.operator(), &self.host());
-        let request = requests.get_opt(&self.request.name_any()).await?.filter(|request| request.uid() == self.request.uid());
-        let Some(plan) = request.and_then(|request| request.status?.run.plan) else { return Ok(created) };
-        let key = |o: &PlannedObject| Key { group: group_of(&o.api_version).to_owned(), kind: o.kind.clone(), name: o.name.clone() };
-        created.planned = plan.objects.iter().filter(|o| o.action == PlannedAction::Create).map(key).collect();
-        if plan.objects_omitted > 0
-            && let Some(failed) = status.artifact
-        {
-            let listed: BTreeSet<Key> = plan.objects.iter().map(key).collect();
-            let artifacts: Api<Artifact> = Api::namespaced(self.cluster.clients.operator(), &self.host());
-            let artifact = artifacts.get_opt(&failed.name).await?.filter(|artifact| artifact.spec.digest == failed.digest);
-            let objects = artifact.into_iter().flat_map(|artifact| artifact.spec.objects).map(Key::from);
-            created.unlisted = objects.filter(|key| !listed.contains(key)).collect();
-        }
-        Ok(created)
-    }
-
-    /// The replaced version, and its objects with the settings that the record says it was deployed with. `Err` is why they can't be had.
-    async fn former(
-        &mut self,
-        begun: &Rollback,
-        record: &DeployedSolution,
-    ) -> Result<Result<(Artifact, Resolved), ApplyOutcome>, ReconcileError> {
-        let name = names::artifact_name(&self.request.spec.solution.name, &begun.version);
-        if record.digest.as_deref() != Some(begun.digest.as_str()) {
-            let message = "the Environment's record names another artifact than the one that was replaced";
-            return Ok(Err(refused("RecordChanged", message)));
-        }
-        let client = self.cluster.clients.operator();
-        let artifact = Api::<Artifact>::namespaced(client.clone(), &self.host()).get_opt(&name).await?;
-        let Some(artifact) = artifact.filter(|a| a.spec.digest == begun.digest) else {
-            let message = format!("Artifact {name} with digest {} does not exist any more", begun.digest);
-            return Ok(Err(refused("ArtifactGone", &message)));
-        };
-        let bundle = match self.bundle(&artifact).await {
-            Ok(bundle) => bundle,
-            Err(error) => {
-                return Ok(Err(match Unusable::of(&error) {
-                    Ok(Unusable::Waits(obstacle)) => ApplyOutcome::Missing(obstacle),
-                    Ok(Unusable::Ends(obstacle)) => ApplyOutcome::Failed(obstacle),
-                    Err(error) => ApplyOutcome::Unavailable(error.to_string()),
-                }));
-            }
-        };
-        let deployed_by = record.request.clone().unwrap_or_default();
-        let former = match deployed_by.as_str() {
-            "" => None,
-            name => Api::<DeploymentRequest>::namespaced(client, &self.host()).get_opt(name).await?,
-        };
-        // The record holds their digest, by which they are known wherever they are found: in the request that deployed them, in this one
-        // where nothing was changed, or in the defaults.
-        let candidates = [former.and_then(|r| r.spec.deployment_settings), self.request.spec.deployment_settings.clone(), None];
-        let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
-        let resolve = |wanted: Option<DeploymentSettings>| {
-            settings::resolve(bundle.objects(), variables, connections, &wanted.unwrap_or_default()).ok()
-        };
-        let found = candidates.into_iter().filter_map(resolve).find(|r| record.settings_digest.as_deref() == Some(r.digest.as_str()));
-        let Some(resolved) = found else {
-            let message = format!(
-                "the settings that it was deployed with are not known any more: request {deployed_by}, which held them, was deleted, or made anew with others"
-            );
-            return Ok(Err(refused("SettingsGone", &message)));
-        };
-        Ok(Ok((artifact, resolved)))
-    }
+/// That there is no way but back, and why, as it is written down: whoever goes on after a crash goes on from here.
+pub(super) fn begun(replaced: &Replaced, failure: Failure, now: Timestamp) -> (Rollback, Waiting) {
+    let wait = Waiting {
+        at: Progress::Rollback,
+        reason: "RollingBack".into(),
+        message: format!("{}: {}; puts {} back", failure.reason, failure.message.trim_end(), replaced.version),
+        until: None,
+        poll: None,
+    };
+    let rollback = Rollback {
+        version: replaced.version.clone(),
+        digest: replaced.digest.clone(),
+        since: whole_seconds(now),
+        reason: failure.reason,
+        message: errors::bounded(&failure.message, MAX_ROLLBACK_MESSAGE),
+    };
+    (rollback, wait)
 }
 
-fn refused(reason: &str, message: &str) -> ApplyOutcome {
-    ApplyOutcome::Failed(Obstacle { reason: reason.into(), message: message.into() })
+/// Puts the replaced version back, as the delegate that deployed the one that failed.
+pub(super) async fn restore(scope: Scope<'_>, running: &Running, observed: &Observed) -> Result<WriteFound, ReconcileError> {
+    if running.get(&scope.uid(), Way::Back).is_some() {
+        return Ok(ApplyOutcome::Applied.into());
+    }
+    let (Some(begun), Some(target)) = (scope.status().rollback, &scope.related.target) else {
+        return Ok(failed("EnvironmentGone", "the Environment is gone"));
+    };
+    // Read live: what is decided on it is to write to the target once more.
+    let environments: Api<Environment> = Api::namespaced(scope.cluster.clients.operator(), &scope.host());
+    let solution = scope.request.spec.solution.name.clone();
+    let target = environments.get_opt(&target.name_any()).await?;
+    let claimed = target.and_then(|target| Some((Claimed::from_environment(&target, &solution, &scope.uid())?, target)));
+    let Some((claim, target)) = claimed else {
+        return Ok(failed("ClaimLost", "the claim on the environment is gone, so that nothing was put back"));
+    };
+    let record = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == solution).cloned().unwrap_or_default();
+    let (artifact, resolved) = match former(scope, &begun, &record).await? {
+        Ok(former) => former,
+        Err(refusal) => return Ok(refusal),
+    };
+    let acting = match acting(scope, observed).await? {
+        Ok(acting) => acting,
+        Err(obstacle) => return Ok(ApplyOutcome::Missing(obstacle).into()),
+    };
+    let created = created(scope).await?;
+    let planned = match planning::dry_run_resolved(scope, &acting, &target, &artifact, resolved, Some(&created), Vec::new()).await {
+        Ok(Ok(dry)) => dry.planned,
+        Ok(Err(hindrance)) => return Ok(planning::hindered_midway(scope, hindrance)),
+        Err(error) => return Ok(ApplyOutcome::Unavailable(acting.said(&error.to_string())).into()),
+    };
+    target::carry_out(scope, running, claim, &acting, planned, Way::Back).await
+}
+
+/// What this run created, by the plan that was approved. Nothing else is deleted on the way back: what was there before, or what
+/// somebody else made the solution's meanwhile, no plan has shown to anybody as what goes.
+async fn created(scope: Scope<'_>) -> Result<Created, ReconcileError> {
+    let status = scope.status();
+    let mut created =
+        Created { planned: BTreeSet::new(), unlisted: BTreeSet::new(), since: status.start_time.unwrap_or_else(Timestamp::now) };
+    // Read live: the caches do not keep what a plan and an artifact list.
+    let requests = Api::<DeploymentRequest>::namespaced(scope.cluster.clients.operator(), &scope.host());
+    let request = requests.get_opt(&scope.request.name_any()).await?.filter(|request| request.uid() == scope.request.uid());
+    let Some(plan) = request.and_then(|request| request.status?.run.plan) else { return Ok(created) };
+    let key = |o: &PlannedObject| Key { group: group_of(&o.api_version).to_owned(), kind: o.kind.clone(), name: o.name.clone() };
+    created.planned = plan.objects.iter().filter(|o| o.action == PlannedAction::Create).map(key).collect();
+    if plan.objects_omitted > 0
+        && let Some(failed) = status.artifact
+    {
+        let listed: BTreeSet<Key> = plan.objects.iter().map(key).collect();
+        let artifacts: Api<Artifact> = Api::namespaced(scope.cluster.clients.operator(), &scope.host());
+        let artifact = artifacts.get_opt(&failed.name).await?.filter(|artifact| artifact.spec.digest == failed.digest);
+        let objects = artifact.into_iter().flat_map(|artifact| artifact.spec.objects).map(Key::from);
+        created.unlisted = objects.filter(|key| !listed.contains(key)).collect();
+    }
+    Ok(created)
+}
+
+/// The replaced version, and its objects with the settings that the record says it was deployed with. `Err` is why they can't be had.
+async fn former(
+    scope: Scope<'_>,
+    begun: &Rollback,
+    record: &DeployedSolution,
+) -> Result<Result<(Artifact, Resolved), WriteFound>, ReconcileError> {
+    let name = names::artifact_name(&scope.request.spec.solution.name, &begun.version);
+    if record.digest.as_deref() != Some(begun.digest.as_str()) {
+        let message = "the Environment's record names another artifact than the one that was replaced";
+        return Ok(Err(failed("RecordChanged", message)));
+    }
+    let client = scope.cluster.clients.operator();
+    let artifact = Api::<Artifact>::namespaced(client.clone(), &scope.host()).get_opt(&name).await?;
+    let Some(artifact) = artifact.filter(|a| a.spec.digest == begun.digest) else {
+        let message = format!("Artifact {name} with digest {} does not exist any more", begun.digest);
+        return Ok(Err(failed("ArtifactGone", &message)));
+    };
+    let bundle = match scope.bundle(&artifact).await {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            let outcome = match Unusable::of(&error) {
+                Ok(Unusable::Waits(obstacle)) => ApplyOutcome::Missing(obstacle),
+                Ok(Unusable::Ends(obstacle)) => ApplyOutcome::Failed(obstacle),
+                Err(error) => ApplyOutcome::Unavailable(error.to_string()),
+            };
+            return Ok(Err(outcome.into()));
+        }
+    };
+    let deployed_by = record.request.clone().unwrap_or_default();
+    let former = match deployed_by.as_str() {
+        "" => None,
+        name => Api::<DeploymentRequest>::namespaced(client, &scope.host()).get_opt(name).await?,
+    };
+    // The record holds their digest, by which they are known wherever they are found: in the request that deployed them, in this one
+    // where nothing was changed, or in the defaults.
+    let candidates = [former.and_then(|r| r.spec.deployment_settings), scope.request.spec.deployment_settings.clone(), None];
+    let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
+    let resolve =
+        |wanted: Option<DeploymentSettings>| settings::resolve(bundle.objects(), variables, connections, &wanted.unwrap_or_default()).ok();
+    let found = candidates.into_iter().filter_map(resolve).find(|r| record.settings_digest.as_deref() == Some(r.digest.as_str()));
+    let Some(resolved) = found else {
+        let message = format!(
+            "the settings that it was deployed with are not known any more: request {deployed_by}, which held them, was deleted, or made anew with others"
+        );
+        return Ok(Err(failed("SettingsGone", &message)));
+    };
+    Ok(Ok((artifact, resolved)))
 }

@@ -1,6 +1,6 @@
 //! What an approver is told of a plan beside what it does: what counts most first, and what else may surprise last.
 
-use super::reconciliation::Reconciliation;
+use super::scope::Scope;
 use crate::api::artifact::ArtifactObject;
 use crate::api::names;
 use crate::api::plan::PlanResult;
@@ -14,22 +14,20 @@ pub(super) fn first(observed: &Observed, planned: &Planned) -> Vec<PlanResult> {
     missing.into_iter().chain(planned.data_lost()).collect()
 }
 
-impl Reconciliation {
-    /// What the target's server warns of, what is held back, and Jobs of the replaced version that the new one lacks.
-    pub(super) async fn told_last(&self, observed: &Observed, planned: &Planned) -> Vec<PlanResult> {
-        let mut told = planned.warnings();
-        told.extend(planned.held_back());
-        let current = observed.target.present().and_then(|target| target.current.as_ref());
-        if let Some(current) = current.filter(|current| current.version != observed.request.version) {
-            let name = names::artifact_name(&observed.request.solution, &current.version.to_string());
-            if let Some(former) = self.cluster.records.artifacts.newest(&self.host(), &name).await
-                && former.spec.digest == current.digest
-            {
-                let (solution, version) = (&observed.request.solution, &observed.request.version.to_string());
-                let gone = |object: &ArtifactObject| !planned.has(object);
-                told.extend(vanished::jobs(solution, version, &current.version.to_string(), &former.spec.objects, gone));
-            }
+/// What the target's server warns of, what is held back, and Jobs of the replaced version that the new one lacks.
+pub(super) async fn last(scope: Scope<'_>, observed: &Observed, planned: &Planned) -> Vec<PlanResult> {
+    let mut told = planned.warnings();
+    told.extend(planned.held_back());
+    let current = observed.target.present().and_then(|target| target.current.as_ref());
+    if let Some(current) = current.filter(|current| current.version != observed.request.version) {
+        let name = names::artifact_name(&observed.request.solution, &current.version.to_string());
+        if let Some(former) = scope.cluster.records.artifacts.newest(&scope.host(), &name).await
+            && former.spec.digest == current.digest
+        {
+            let (solution, version) = (&observed.request.solution, &observed.request.version.to_string());
+            let gone = |object: &ArtifactObject| !planned.has(object);
+            told.extend(vanished::jobs(solution, version, &current.version.to_string(), &former.spec.objects, gone));
         }
-        told
     }
+    told
 }

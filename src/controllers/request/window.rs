@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::observe;
-use super::reconciliation::Reconciliation;
+use super::own_status::approved_by;
+use super::scope::Scope;
 use crate::api::condition::{self, whole_seconds};
 use crate::api::environment::EnvironmentType;
 use crate::api::reference::Identity;
@@ -18,7 +19,7 @@ use crate::api::solution::{MAX_MESSAGE, RunningVersion, SolutionDeployment};
 use crate::api::{GROUP, bounds};
 use crate::controllers::environment::validated;
 use crate::identity::access::{self, Access, Right};
-use crate::policy::request::{decisions, not_looked_for};
+use crate::policy::request::not_looked_for;
 use crate::policy::window::{self, Runs};
 use crate::runtime::Cluster;
 use crate::runtime::status;
@@ -62,83 +63,82 @@ struct Place {
     solution: String,
 }
 
-impl Reconciliation {
-    /// Tells of this request, whose status is now `run`. It borrows nothing, so that it can be written beside the request's own status; to
-    /// be awaited to its end, as others may have put their changes into the same write.
-    pub(super) fn record_in_solution(&self, run: &RunStatus, message: &str, now: Timestamp) -> impl Future<Output = ()> + Send + use<> {
-        let told = self.place().map(|place| (place, self.entry(run, message, now), self.runs(run)));
-        let (cluster, readers, requester) = (self.cluster.clone(), self.running.readers(), self.request.spec.requested_by.clone());
-        async move {
-            let (Some((place, entry, runs)), Some(requester)) = (told, requester) else { return };
-            // Whoever may not read it has nothing to say in it either.
-            match readers.may_read(&cluster.access, &requester, &place.namespace, &place.solution).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::warn!(%error, solution = place.solution, namespace = place.namespace, "who may read a Solution is not known: nothing is told there");
-                    return;
-                }
+/// Tells of this request, whose status is now `run`. It borrows nothing, so that it can be written beside the request's own status; to
+/// be awaited to its end, as others may have put their changes into the same write.
+pub(super) fn record_in_solution(
+    scope: Scope<'_>,
+    readers: Readers,
+    run: &RunStatus,
+    message: &str,
+    now: Timestamp,
+) -> impl Future<Output = ()> + Send + use<> {
+    let told = place(scope).map(|place| (place, entry(scope, run, message, now), runs(scope, run)));
+    let (cluster, requester) = (scope.cluster.clone(), scope.request.spec.requested_by.clone());
+    async move {
+        let (Some((place, entry, runs)), Some(requester)) = (told, requester) else { return };
+        // Whoever may not read it has nothing to say in it either.
+        match readers.may_read(&cluster.access, &requester, &place.namespace, &place.solution).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(%error, solution = place.solution, namespace = place.namespace, "who may read a Solution is not known: nothing is told there");
+                return;
             }
-            if let Err(error) = write(&cluster, &place, &entry, &runs).await
-                && !is_final(&error)
-            {
-                tokio::spawn(try_again(cluster, place, entry, runs));
-            }
+        }
+        if let Err(error) = write(&cluster, &place, &entry, &runs).await
+            && !is_final(&error)
+        {
+            tokio::spawn(try_again(cluster, place, entry, runs));
         }
     }
+}
 
-    /// Where it is told: only of a stage of the pipeline that the request names, and only in the namespace of a development environment that
-    /// the host may use. Everything else somebody could name at will.
-    fn place(&self) -> Option<Place> {
-        let (stage, source, solution) = (self.related.stage.as_ref()?, self.related.source.as_ref()?, self.related.solution.as_ref()?);
-        let is_development = source.spec.type_ == EnvironmentType::Development && validated(source).is_ok();
-        let is_there = stage.spec.pipeline == self.request.spec.pipeline && is_development;
-        is_there.then(|| Place { namespace: source.spec.namespace.clone(), solution: solution.name_any() })
-    }
+/// Where it is told: only of a stage of the pipeline that the request names, and only in the namespace of a development environment that
+/// the host may use. Everything else somebody could name at will.
+fn place(scope: Scope<'_>) -> Option<Place> {
+    let (stage, source, solution) = (scope.related.stage.as_ref()?, scope.related.source.as_ref()?, scope.related.solution.as_ref()?);
+    let is_development = source.spec.type_ == EnvironmentType::Development && validated(source).is_ok();
+    let is_there = stage.spec.pipeline == scope.request.spec.pipeline && is_development;
+    is_there.then(|| Place { namespace: source.spec.namespace.clone(), solution: solution.name_any() })
+}
 
-    /// What is told of this request.
-    fn entry(&self, run: &RunStatus, message: &str, now: Timestamp) -> SolutionDeployment {
-        let spec = &self.request.spec;
-        let status = self.request.status.as_ref();
-        // Of what was not deployed nothing is missing.
-        let artifact = self.related.artifact.as_deref().filter(|_| !matches!(run.phase.as_str(), "Failed" | "Rejected" | "Canceled"));
-        let told = not_looked_for::before(artifact.map(observe::artifact_view).as_ref(), message);
-        SolutionDeployment {
-            host: self.host(),
-            stage: spec.stage.clone(),
-            pipeline: spec.pipeline.clone(),
-            runs: None,
-            version: spec.solution.version.clone(),
-            phase: run.phase.clone(),
-            request: self.request.name_any(),
-            request_uid: self.uid(),
-            requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
-            never_accepted: !condition::is_true(&run.conditions, condition_types::ACCEPTED),
-            message: Some(bounds::text(&text::plain(&told), MAX_MESSAGE)),
-            approved_by: self.approved_by(run),
-            approval_comments: status.and_then(|s| s.approval.as_ref()?.comments.as_deref()).map(|said| text::plain(said).into_owned()),
-            asked_at: self.request.metadata.creation_timestamp.as_ref().map(|t| t.0),
-            at: whole_seconds(now),
-            others: Vec::new(),
-            others_omitted: 0,
-        }
+/// What is told of this request.
+fn entry(scope: Scope<'_>, run: &RunStatus, message: &str, now: Timestamp) -> SolutionDeployment {
+    let spec = &scope.request.spec;
+    let status = scope.request.status.as_ref();
+    // Of what was not deployed nothing is missing.
+    let artifact = scope.related.artifact.as_deref().filter(|_| !matches!(run.phase.as_str(), "Failed" | "Rejected" | "Canceled"));
+    let told = not_looked_for::before(artifact.map(observe::artifact_view).as_ref(), message);
+    SolutionDeployment {
+        host: scope.host(),
+        stage: spec.stage.clone(),
+        pipeline: spec.pipeline.clone(),
+        runs: None,
+        version: spec.solution.version.clone(),
+        phase: run.phase.clone(),
+        request: scope.request.name_any(),
+        request_uid: scope.uid(),
+        requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
+        never_accepted: !condition::is_true(&run.conditions, condition_types::ACCEPTED),
+        message: Some(bounds::text(&text::plain(&told), MAX_MESSAGE)),
+        approved_by: approved_by(scope.request, run),
+        approval_comments: status.and_then(|s| s.approval.as_ref()?.comments.as_deref()).map(|said| text::plain(said).into_owned()),
+        asked_at: scope.request.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        at: whole_seconds(now),
+        others: Vec::new(),
+        others_omitted: 0,
     }
+}
 
-    /// Everybody who decided, with what the operator is about to write.
-    pub(super) fn approved_by(&self, run: &RunStatus) -> Option<String> {
-        decisions::in_words(&decisions::of(self.request.status.as_ref(), &run.conditions))
+/// What runs in the stage: what this request has just deployed, or what the Environment's record says.
+fn runs(scope: Scope<'_>, run: &RunStatus) -> Runs {
+    if run.start_time.is_some() && run.phase == "Succeeded" {
+        return Runs::Known(Some(RunningVersion { version: scope.request.spec.solution.version.clone(), since: run.end_time }));
     }
-
-    /// What runs in the stage: what this request has just deployed, or what the Environment's record says.
-    fn runs(&self, run: &RunStatus) -> Runs {
-        if run.start_time.is_some() && run.phase == "Succeeded" {
-            return Runs::Known(Some(RunningVersion { version: self.request.spec.solution.version.clone(), since: run.end_time }));
-        }
-        let Some(target) = &self.related.target else { return Runs::Unknown };
-        let recorded = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == self.request.spec.solution.name);
-        let version = recorded.and_then(|s| Some(RunningVersion { version: s.version.clone()?, since: s.deployed_at }));
-        Runs::Known(version)
-    }
+    let Some(target) = &scope.related.target else { return Runs::Unknown };
+    let recorded = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == scope.request.spec.solution.name);
+    let version = recorded.and_then(|s| Some(RunningVersion { version: s.version.clone()?, since: s.deployed_at }));
+    Runs::Known(version)
 }
 
 async fn write(cluster: &Cluster, place: &Place, entry: &SolutionDeployment, runs: &Runs) -> Result<(), RecordError> {

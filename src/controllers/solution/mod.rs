@@ -43,7 +43,7 @@ struct Changes {
     gone: HashSet<(String, String)>,
     /// What the records say of stages.
     recorded: Vec<SolutionDeployment>,
-    /// Whether its passes failed before, which is over.
+    /// Whether its reconciliations failed before, which is over.
     mended: bool,
 }
 

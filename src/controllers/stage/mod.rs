@@ -12,9 +12,9 @@ use kube::runtime::reflector::ObjectRef;
 use crate::api::Stage;
 use crate::api::condition;
 use crate::api::stage::StageStatus;
+use crate::controllers::BEHIND;
 use crate::controllers::environment::CROWDED;
 use crate::controllers::seen::Seen;
-use crate::controllers::{BEHIND, GIVEN_UP};
 use crate::policy::check::{self, Good, READY};
 use crate::policy::stage::{self as policy, Account, DelegateView};
 use crate::runtime::accounts::Accounts;
@@ -104,16 +104,6 @@ impl Reconciler for StageController {
     }
 
     async fn give_up(&self, object: Arc<Stage>, why: String) -> Result<Next, ReconcileError> {
-        let (generation, now) = (object.metadata.generation, Timestamp::now());
-        let mut new = object.status.clone().unwrap_or_default();
-        new.observed_generation = generation.unwrap_or(new.observed_generation);
-        for observation in check::summary(&check::given_up(&why)) {
-            condition::set(&mut new.conditions, &observation, generation, now);
-        }
-        let client = self.cluster.clients.operator();
-        if let Some(written) = status::write::<Stage, StageStatus>(&client, &object, object.status.as_ref(), &new).await? {
-            self.cluster.written.note(&written);
-        }
-        Ok(Next::After(GIVEN_UP))
+        super::give_up(&self.cluster, object.as_ref(), &why, |status| (&mut status.observed_generation, &mut status.conditions)).await
     }
 }

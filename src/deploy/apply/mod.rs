@@ -51,21 +51,10 @@ pub struct Applied {
     parent: ParentPlan,
     /// Deleted objects that finalizers hold; set once everything is pruned.
     pruned: OnceLock<Vec<Leaving>>,
-    written: usize,
     left_in_cluster: BTreeSet<GroupKind>,
 }
 
 impl Applied {
-    /// How many objects were created or changed.
-    pub fn written(&self) -> usize {
-        self.written
-    }
-
-    /// How many objects of earlier versions are deleted once it is healthy.
-    pub fn deleted(&self) -> usize {
-        self.pruning.deletions.len()
-    }
-
     /// Deleted objects that still exist; empty before pruning.
     pub(crate) fn leaving(&self) -> &[Leaving] {
         self.pruned.get().map(Vec::as_slice).unwrap_or_default()
@@ -75,11 +64,6 @@ impl Applied {
     pub fn left_in_cluster(&self) -> Option<Vec<Kind>> {
         self.pruned.get()?;
         Some(self.left_in_cluster.iter().cloned().map(Kind::from).collect())
-    }
-
-    /// How many objects the solution has.
-    pub fn objects(&self) -> usize {
-        self.objects.len()
     }
 }
 
@@ -132,9 +116,8 @@ pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, c
     for object in &mut objects {
         object.is_reported_on |= reported_on.contains(&GroupKind::of(&object.served.resource));
     }
-    let written = objects.iter().filter(|o| o.is_written).count();
     let (set, since, pruned) = (writer.set.clone(), Instant::now(), OnceLock::new());
-    Ok(Applied { namespace, set, objects, since, solution, delegate: as_whom, pruning, parent, pruned, written, left_in_cluster })
+    Ok(Applied { namespace, set, objects, since, solution, delegate: as_whom, pruning, parent, pruned, left_in_cluster })
 }
 
 /// Deletes what earlier versions put there and this one, which is healthy, lacks; as the delegate that applied it, under the claim. Adopted

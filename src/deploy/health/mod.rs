@@ -11,7 +11,6 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::api::request_status::ObjectError;
 use crate::cluster::errors;
@@ -24,7 +23,6 @@ use crate::deploy::apply::Applied;
 use crate::deploy::apply::target::Target;
 use crate::deploy::apply::write::AppliedObject;
 use crate::deploy::plan::applyset::GroupKind;
-use crate::deploy::plan::members::Set;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 
@@ -39,7 +37,7 @@ const MAX_LEAVING: usize = 8;
 const MAX_REASONS: usize = 4;
 
 /// The progress of the applied objects.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct HealthReport {
     /// Objects in progress: kind, name, and what they wait for.
     pub pending: Vec<(String, String, String)>,
@@ -47,48 +45,40 @@ pub struct HealthReport {
     pub failed: Vec<ObjectError>,
     /// Objects that count as current but do nothing yet, or not everything: one sentence for each.
     pub told: Vec<String>,
-    of: (Set, Instant),
 }
 
 impl HealthReport {
-    fn new(applied: &Applied) -> Self {
-        let of = (applied.set.clone(), applied.since);
-        Self { pending: Vec::new(), failed: Vec::new(), told: Vec::new(), of }
-    }
-
     /// Whether everything is current.
     pub fn is_current(&self) -> bool {
         self.pending.is_empty() && self.failed.is_empty()
     }
 }
 
-/// Applied objects that are healthy, so that what they replace may be deleted. Only [`Healthy::of`] makes it.
+/// Applied objects that are healthy, so that what they replace may be deleted. Only [`check`] makes it.
 #[derive(Clone, Debug)]
 pub struct Healthy {
     applied: Arc<Applied>,
 }
 
 impl Healthy {
-    /// The applied objects as healthy, if a report on this very run says so.
-    pub fn of(applied: Arc<Applied>, report: &HealthReport) -> Option<Self> {
-        let is_its_own = report.of.0 == applied.set && report.of.1 == applied.since;
-        (is_its_own && report.is_current()).then_some(Self { applied })
-    }
-
     /// What was applied.
     pub fn applied(&self) -> &Applied {
         &self.applied
     }
 }
 
-/// Checks the applied objects. Objects of kinds that are in force once written, and objects that were current when last written or read,
+/// Checks the applied objects, which are healthy if all of them are current. Objects of kinds that are in force once written, and objects that were current when last written or read,
 /// are not read again. The others are read with one list for each kind. The classes of unbound claims are read as `operator`.
 ///
 /// # Errors
 /// If a list fails.
-pub async fn check(delegate: &DelegateClient, operator: &Client, applied: &Applied) -> Result<HealthReport, kube::Error> {
+pub async fn check(
+    delegate: &DelegateClient,
+    operator: &Client,
+    applied: &Arc<Applied>,
+) -> Result<(HealthReport, Option<Healthy>), kube::Error> {
     let target = Target::new(delegate, &applied.namespace);
-    let mut report = HealthReport::new(applied);
+    let mut report = HealthReport::default();
     let (unsettled, elapsed) = (unsettled(applied), applied.since.elapsed());
     let lists = futures::future::try_join_all(unsettled.keys().map(|resource| {
         let (target, set) = (&target, &applied.set);
@@ -117,7 +107,8 @@ pub async fn check(delegate: &DelegateClient, operator: &Client, applied: &Appli
         let last = |object: &AppliedObject| looked.iter().find(|(o, _)| o.key == object.key).and_then(|(_, found)| *found).cloned();
         report.told.extend(applied.objects.iter().filter_map(|o| paused::told(&o.key, last(o).as_ref().unwrap_or(&o.object))));
     }
-    Ok(report)
+    let healthy = report.is_current().then(|| Healthy { applied: applied.clone() });
+    Ok((report, healthy))
 }
 
 /// Pruned objects that still exist, with who holds them. The deployment does not depend on this, so objects that can't be read are left
@@ -266,7 +257,7 @@ mod tests {
     }
 
     fn report() -> HealthReport {
-        HealthReport { pending: vec![], failed: vec![], told: vec![], of: (Set::new("orders", "qa", "uid"), Instant::now()) }
+        HealthReport::default()
     }
 
     #[test]

@@ -63,9 +63,9 @@ pub struct Observed {
     pub dependency_in_flight: Option<String>,
     /// The development environments of the pipeline that have a Solution of that name; only at first stages.
     pub developed_in: Vec<String>,
-    /// Whether absences and rivals were confirmed by reading them live in this pass.
+    /// Whether absences and rivals were confirmed by reading them live in this reconciliation.
     pub confirmed: bool,
-    /// What the steps of this pass found.
+    /// What the steps of this reconciliation found.
     pub outcomes: StepOutcomes,
     /// How long a request waits for what it needs to be accepted.
     pub accept_timeout: Duration,
@@ -396,7 +396,7 @@ pub struct Rival {
     pub queued_since: Option<Timestamp>,
 }
 
-/// What steps of this pass found.
+/// What steps of this reconciliation found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepOutcomes {
     /// Of asking a registry what a tag means.

@@ -82,7 +82,7 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
     if at > Progress::Export
         && let Some(artifact) = o.artifact.present()
     {
-        // Told from the records' own times, so that every pass, and every operator, tells the same.
+        // Told from the records' own times, so that every reconciliation, and every operator, tells the same.
         let asks_for_export = o.stage.present().is_some_and(|stage| stage.previous.is_none());
         let note = if asks_for_export && artifact.stored_at < request.created_at {
             "; it was stored before: where development has changed since, raise the version to ship that"

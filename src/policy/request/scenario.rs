@@ -187,7 +187,7 @@ impl Observed {
         self
     }
 
-    /// The export of this pass succeeded.
+    /// The export of this reconciliation succeeded.
     pub(super) fn exported(mut self) -> Self {
         self.outcomes.export = Some(ExportOutcome::Stored { digest: DIGEST.into() });
         self.stored(1)
@@ -208,7 +208,7 @@ impl Observed {
         self
     }
 
-    /// The plan of this pass succeeded.
+    /// The plan of this reconciliation succeeded.
     pub(super) fn planned(mut self, hash: &str) -> Self {
         self.outcomes.plan = Some(PlanOutcome::Ready { hash: hash.into(), summary: "3 to create".into() });
         self.outcomes.requester_could_approve = Some(false);
