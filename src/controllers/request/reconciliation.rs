@@ -206,7 +206,9 @@ impl Reconciliation {
             Found::Related(related) => self.related = related,
             Found::Export(found) => {
                 outcomes.export = Some(found.outcome);
-                self.related = found.related.unwrap_or_else(|| std::mem::take(&mut self.related));
+                if let Some(related) = found.related {
+                    self.related = related;
+                }
             }
             Found::Plan(found) => {
                 outcomes.plan = Some(found.outcome);

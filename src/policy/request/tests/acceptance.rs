@@ -263,8 +263,8 @@ fn that_a_version_was_stored_before_is_told_alike_by_every_pass() {
         other => panic!("expected a wait, got {other:?}"),
     };
     for (seconds, before) in [(-1, true), (0, false), (1, false)] {
-        let next_pass = head().stored(seconds).asked();
-        assert_eq!(told(&next_pass).contains("stored before"), before, "stored {seconds} s after the request");
-        assert_eq!(told(&next_pass), told(&next_pass.exported()), "the pass that exports tells what the next ones tell");
+        let next = head().stored(seconds).asked();
+        assert_eq!(told(&next).contains("stored before"), before, "stored {seconds} s after the request");
+        assert_eq!(told(&next), told(&next.exported()), "the reconciliation that exports tells what the next ones tell");
     }
 }
