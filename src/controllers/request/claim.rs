@@ -21,7 +21,7 @@ use crate::runtime::controller::ReconcileError;
 /// The stage as it is, and not as a cache has it. Request and Environment need no reading: both are written before the target is, on the
 /// very state that was decided on, and the API server refuses a write on any other.
 pub(super) struct Live {
-    stage: Option<Stage>,
+    stage: Option<Arc<Stage>>,
     at: Instant,
 }
 
@@ -30,7 +30,7 @@ impl Live {
     pub(super) async fn read(cluster: Arc<Cluster>, request: Arc<DeploymentRequest>) -> Result<Self, ReconcileError> {
         let at = Instant::now();
         let stages: Api<Stage> = Api::namespaced(cluster.clients.operator(), &request.namespace().unwrap_or_default());
-        let stage = stages.get_opt(&request.spec.stage).await?;
+        let stage = stages.get_opt(&request.spec.stage).await?.map(Arc::new);
         Ok(Self { stage, at })
     }
 }
@@ -124,8 +124,8 @@ async fn unchanged(scope: Scope<'_>, live: Option<Live>, related: &mut RelatedOb
         Some(live) => live,
         None => Live::read(scope.cluster.clone(), scope.request.clone()).await?,
     };
-    let same = stage.as_ref().map(identity) == related.stage.as_deref().map(identity);
-    related.stage = stage.map(Arc::new);
+    let same = stage.as_deref().map(identity) == related.stage.as_deref().map(identity);
+    related.stage = stage;
     Ok(same)
 }
 

@@ -140,7 +140,7 @@ impl Reconciliation {
                 Step::OpenGate(kind) => self.open_gate(&observed, kind, now).await?,
                 Step::Claim => self.claim(&observed, now).await?,
                 Step::BeginRollback(failure) => self.begin_rollback(&observed, failure, now).await?,
-                step => self.take(&step, &observed).await?.into_iter().for_each(|found| self.fold(found)),
+                step => Box::pin(self.take(&step, &observed)).await?.into_iter().for_each(|found| self.fold(found)),
             }
         }
         Err(ReconcileError::Other(format!("the request {} did not settle in {MOST_STEPS} steps", self.own.request().name_any())))
