@@ -13,7 +13,7 @@ define build
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test attacks attacks-proof bench crash-sweep lint crds
+.PHONY: help demo up down test attacks attacks-proof bench crash-sweep lint crds reasons
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -64,3 +64,6 @@ lint: ## Check formatting, lints and dependencies
 
 crds: ## Generate crds/ from src/api
 	@$(CARGO) run --quiet --bin pilotage -- crd --out crds
+
+reasons: ## Generate docs/reasons.md from src/api
+	@$(CARGO) run --quiet --bin pilotage -- reasons --out docs/reasons.md

@@ -4,7 +4,13 @@ use jiff::Timestamp;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::reason::Reason;
 use crate::text;
+
+/// The summary of environments, pipelines and stages.
+pub const READY: &str = "Ready";
+/// Of an Environment: its namespace was given to the host.
+pub const VALIDATED: &str = "Validated";
 
 /// `True`, `False` or `Unknown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -58,15 +64,15 @@ pub struct Observation {
     /// Whether it holds.
     pub status: ConditionStatus,
     /// Why, in one CamelCase word for programs.
-    pub reason: String,
+    pub reason: Reason,
     /// Why, for people.
     pub message: String,
 }
 
 impl Observation {
     /// An observation with the given words.
-    pub fn new(type_: &'static str, status: impl Into<ConditionStatus>, reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { type_, status: status.into(), reason: reason.into(), message: message.into() }
+    pub fn new(type_: &'static str, status: impl Into<ConditionStatus>, reason: Reason, message: impl Into<String>) -> Self {
+        Self { type_, status: status.into(), reason, message: message.into() }
     }
 }
 
@@ -80,7 +86,7 @@ pub fn set(conditions: &mut Vec<Condition>, observation: &Observation, generatio
                 existing.last_transition_time = whole_seconds(now);
             }
             existing.status = observation.status;
-            existing.reason.clone_from(&observation.reason);
+            existing.reason = observation.reason.into();
             existing.message = message;
             existing.observed_generation = generation;
         }
@@ -89,7 +95,7 @@ pub fn set(conditions: &mut Vec<Condition>, observation: &Observation, generatio
             status: observation.status,
             observed_generation: generation,
             last_transition_time: whole_seconds(now),
-            reason: observation.reason.clone(),
+            reason: observation.reason.into(),
             message,
         }),
     }
@@ -147,11 +153,11 @@ mod tests {
     #[test]
     fn the_transition_time_moves_only_with_the_status() {
         let mut conditions = Vec::new();
-        set(&mut conditions, &Observation::new("Ready", false, "A", "a"), Some(1), at(10));
-        set(&mut conditions, &Observation::new("Ready", false, "B", "b"), Some(2), at(20));
+        set(&mut conditions, &Observation::new("Ready", false, Reason::NoStages, "a"), Some(1), at(10));
+        set(&mut conditions, &Observation::new("Ready", false, Reason::StageCycle, "b"), Some(2), at(20));
         assert_eq!(conditions[0].last_transition_time, at(10));
-        assert_eq!((conditions[0].reason.as_str(), conditions[0].observed_generation), ("B", Some(2)));
-        set(&mut conditions, &Observation::new("Ready", true, "C", "c"), Some(2), at(30));
+        assert_eq!((conditions[0].reason.as_str(), conditions[0].observed_generation), ("StageCycle", Some(2)));
+        set(&mut conditions, &Observation::new("Ready", true, Reason::Ready, "c"), Some(2), at(30));
         assert_eq!(conditions[0].last_transition_time, at(30));
         assert_eq!(conditions.len(), 1);
     }
@@ -159,9 +165,14 @@ mod tests {
     #[test]
     fn what_nobody_looked_at_before_changes_when_somebody_does() {
         let mut conditions = Vec::new();
-        set(&mut conditions, &Observation::new("Succeeded", ConditionStatus::Unknown, "NotLookedAt", ""), None, Timestamp::UNIX_EPOCH);
-        set(&mut conditions, &Observation::new("Succeeded", ConditionStatus::Unknown, "Waits", ""), Some(1), at(10));
-        set(&mut conditions, &Observation::new("Succeeded", ConditionStatus::Unknown, "Waits", ""), Some(1), at(20));
+        set(
+            &mut conditions,
+            &Observation::new("Succeeded", ConditionStatus::Unknown, Reason::NotLookedAt, ""),
+            None,
+            Timestamp::UNIX_EPOCH,
+        );
+        set(&mut conditions, &Observation::new("Succeeded", ConditionStatus::Unknown, Reason::Soaking, ""), Some(1), at(10));
+        set(&mut conditions, &Observation::new("Succeeded", ConditionStatus::Unknown, Reason::Soaking, ""), Some(1), at(20));
         assert_eq!(conditions[0].last_transition_time, at(10));
     }
 
@@ -179,7 +190,7 @@ mod tests {
     #[test]
     fn a_message_is_cut_to_what_the_schema_allows() {
         let mut conditions = Vec::new();
-        set(&mut conditions, &Observation::new("Ready", false, "A", "ä".repeat(MAX_MESSAGE + 5)), None, at(0));
+        set(&mut conditions, &Observation::new("Ready", false, Reason::NoStages, "ä".repeat(MAX_MESSAGE + 5)), None, at(0));
         assert_eq!(conditions[0].message.chars().count(), MAX_MESSAGE);
         assert!(conditions[0].message.ends_with("[…]"));
     }

@@ -4,22 +4,21 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomR
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use super::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
+use super::condition::{ConditionStatus, READY};
+use super::request_status::condition_types::SUCCEEDED;
+use super::{Artifact, DeploymentRequest, Environment, Pipeline, Reason, Solution, Stage};
 
 /// All definitions with the name of the file that holds each, in the order of their names.
 pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {
     vec![
         ("artifacts.yaml", Artifact::crd()),
-        ("deploymentrequests.yaml", silent(DeploymentRequest::crd(), "Succeeded")),
-        ("environments.yaml", silent(Environment::crd(), "Ready")),
-        ("pipelines.yaml", silent(Pipeline::crd(), "Ready")),
+        ("deploymentrequests.yaml", silent(DeploymentRequest::crd(), SUCCEEDED)),
+        ("environments.yaml", silent(Environment::crd(), READY)),
+        ("pipelines.yaml", silent(Pipeline::crd(), READY)),
         ("solutions.yaml", Solution::crd()),
-        ("stages.yaml", silent(Stage::crd(), "Ready")),
+        ("stages.yaml", silent(Stage::crd(), READY)),
     ]
 }
-
-/// The reason of the summary until an operator has looked at an object.
-pub const NOT_LOOKED_AT: &str = "NotLookedAt";
 
 /// The condition of an object until an operator has looked at it. Operators never look at objects outside hosts. Without this default, such
 /// an object would have no status, and kstatus counts an object without a status as current.
@@ -28,10 +27,10 @@ fn silent(mut definition: CustomResourceDefinition, summary: &str) -> CustomReso
     let mut unseen = json!({
         "observedGeneration": -1,
         "conditions": [{
-            "type": summary, "status": "Unknown", "reason": NOT_LOOKED_AT, "message": message, "lastTransitionTime": "1970-01-01T00:00:00Z",
+            "type": summary, "status": ConditionStatus::Unknown, "reason": Reason::NotLookedAt, "message": message, "lastTransitionTime": "1970-01-01T00:00:00Z",
         }],
     });
-    if summary == "Succeeded" {
+    if summary == SUCCEEDED {
         unseen["waitingFor"] = "an operator that looks at it, which it does in hosts alone".into();
     }
     for version in &mut definition.spec.versions {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::approvers::Approver;
 use super::condition::Condition;
-use super::plan::{self, Plan};
+use super::plan::{self, Plan, PlanResult};
 
 /// Condition types of a request, in the order of its life.
 pub mod condition_types {
@@ -171,6 +171,12 @@ pub struct ObjectError {
     /// Why it failed, and what to do about it.
     #[schemars(length(max = plan::MAX_MESSAGE))]
     pub message: String,
+}
+
+impl From<PlanResult> for ObjectError {
+    fn from(PlanResult { kind, name, reason, message }: PlanResult) -> Self {
+        Self { kind, name, reason, message }
+    }
 }
 
 /// The gates that were opened.

@@ -10,6 +10,8 @@ use super::reference::GroupKind;
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 use super::{artifact, bounds};
 
+use super::phase::Phase;
+
 /// What is shipped: which objects, in which version, and which settings differ from stage to stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
@@ -269,7 +271,7 @@ pub fn summary(deployments: &[SolutionDeployment]) -> String {
 fn in_words(entry: &SolutionDeployment) -> String {
     let SolutionDeployment { stage, version, phase, .. } = entry;
     match &entry.runs {
-        Some(runs) if runs.version == *version && phase == "Succeeded" => format!("{stage}: {version}"),
+        Some(runs) if runs.version == *version && *phase == Phase::Succeeded => format!("{stage}: {version}"),
         Some(runs) => format!("{stage}: {} ({version} {phase})", runs.version),
         None => format!("{stage}: nothing ({version} {phase})"),
     }

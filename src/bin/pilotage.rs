@@ -1,9 +1,9 @@
-//! The operator. `pilotage crd` prints the custom resource definitions.
+//! The operator. `pilotage crd` prints the custom resource definitions, `pilotage reasons` the page of all reasons.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
-use pilotage::api::crd;
+use pilotage::api::{crd, words};
 use pilotage::operator::{self, OperatorArgs};
 use pilotage::text::Shown;
 
@@ -27,6 +27,12 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Print the page of all reasons and phases.
+    Reasons {
+        /// Write it into this file instead.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
 }
 
 #[tokio::main]
@@ -34,6 +40,11 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Crd { out }) => print_definitions(out.as_deref()),
+        Some(Command::Reasons { out: Some(file) }) => Ok(std::fs::write(file, words::page())?),
+        Some(Command::Reasons { out: None }) => {
+            print!("{}", words::page());
+            Ok(())
+        }
         Some(Command::Run) | None => {
             tracing_subscriber::fmt()
                 .with_env_filter(

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::ask::is_forbidden;
 use super::ask::window::{self, Window};
 use crate::api::DeploymentRequest;
+use crate::api::phase::Phase;
 
 /// Withdraw a request before it deploys. It can't be taken back. The namespace (-n) is the host.
 #[derive(Args, Debug)]
@@ -53,7 +54,7 @@ pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) ->
             window.namespace
         );
     };
-    if window::has_ended(&entry.phase) {
+    if Phase::has_ended(&entry.phase) {
         bail!("request {name} of host {} has ended, {}: there is nothing to cancel", entry.host, entry.phase);
     }
     let requests = Api::<DeploymentRequest>::namespaced(client, &entry.host);

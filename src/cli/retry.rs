@@ -10,6 +10,7 @@ use super::ask::settings::SettingsArgs;
 use super::ask::window::{self, Window};
 use super::ask::{self, Asking, is_forbidden};
 use crate::api::DeploymentRequest;
+use crate::api::phase::Phase;
 use crate::api::reference::SolutionVersion;
 use crate::api::request::DeploymentRequestSpec;
 
@@ -58,13 +59,13 @@ pub async fn run(client: Client, namespace: Option<String>, args: RetryArgs, out
 }
 
 fn may_be_retried(name: &str, host: &str, phase: &str, solution: &SolutionVersion, stage: &str) -> anyhow::Result<()> {
-    if phase == "Succeeded" {
+    if Phase::of(phase) == Some(Phase::Succeeded) {
         let SolutionVersion { name: solution, version } = solution;
         bail!(
             "request {name} succeeded. To deploy that version again: kubectl pilotage redeploy {solution} {version} --stage {stage} -n {host}"
         );
     }
-    if !window::has_ended(phase) {
+    if !Phase::has_ended(phase) {
         bail!("request {name} has not ended: it is {phase}. To withdraw it: kubectl pilotage cancel {name} -n {host}");
     }
     Ok(())

@@ -4,8 +4,9 @@ use comfy_table::{Table, presets};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use crate::api::crd::NOT_LOOKED_AT;
 use crate::api::names::HOST_LABEL;
+use crate::api::reason::Reason;
+use crate::api::request_status::condition_types::SUCCEEDED;
 use crate::api::{DeploymentRequest, Solution, condition};
 use crate::text;
 
@@ -65,8 +66,8 @@ fn of_requests(requests: &[DeploymentRequest]) -> String {
     let mut silent = false;
     for request in requests {
         let run = request.status.as_ref().map(|s| &s.run);
-        let summary = run.and_then(|r| condition::find(&r.conditions, "Succeeded"));
-        silent |= summary.is_none_or(|c| c.reason == NOT_LOOKED_AT);
+        let summary = run.and_then(|r| condition::find(&r.conditions, SUCCEEDED));
+        silent |= summary.is_none_or(|c| c.reason == Reason::NotLookedAt);
         rows.add_row(cells([
             request.name_any().as_str(),
             &request.spec.solution.name,

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::api::cluster_scoped::{self, ClusterScopedKind, entry};
+use crate::api::reason::Reason;
 use crate::api::{GROUP, names};
 use crate::cluster::object::Key;
 
@@ -14,15 +15,11 @@ const CLASSES: [(&str, &str); 4] = [
     ("groupsnapshot.storage.k8s.io", "VolumeGroupSnapshotClass"),
 ];
 
-/// The reason if a kind could be listed but isn't. Somebody may list it while a request waits.
-pub const NOT_LISTED: &str = "ClusterScoped";
-const NEVER: &str = "NeverDeployed";
-
 /// Why a cluster-scoped object is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwelcome {
     /// Why, in one word.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// Why, on which object, and what to do about it.
     pub message: String,
 }
@@ -30,14 +27,14 @@ pub struct Unwelcome {
 impl Unwelcome {
     /// Whether the Environment could still allow it.
     pub fn may_be_listed(&self) -> bool {
-        self.reason == NOT_LISTED
+        self.reason == Reason::ClusterScoped
     }
 }
 
 /// Why a cluster-scoped object may not be brought to an Environment that lists these kinds; `None` if it may.
 pub fn judge(object: &Value, environment: &str, allowed: &[ClusterScopedKind]) -> Option<Unwelcome> {
     let key = Key::of(object);
-    let never = |why: &str| Some(Unwelcome { reason: NEVER, message: format!("{key} {why}") });
+    let never = |why: &str| Some(Unwelcome { reason: Reason::NeverDeployed, message: format!("{key} {why}") });
     if cluster_scoped::is_never_allowed(&key.group, &key.kind) {
         return never(
             "belongs to the whole cluster and not to a namespace, and is of a kind that no solution ever brings: have the target cluster's administrator install it, and leave it out of the solution",
@@ -66,18 +63,13 @@ pub fn judge(object: &Value, environment: &str, allowed: &[ClusterScopedKind]) -
         }
     }
     (!cluster_scoped::allows(allowed, &key.group, &key.kind)).then(|| Unwelcome {
-        reason: NOT_LISTED,
+        reason: Reason::ClusterScoped,
         message: format!(
             "{key} belongs to the whole cluster and not to a namespace, and Environment {environment} does not allow its kind: have the target cluster's administrator install it, and leave it out of the solution; or have somebody who holds {} on environments.{GROUP} in the whole cluster add {} to spec.clusterScoped of Environment {environment}",
             names::ALLOW_CLUSTER_SCOPED,
             entry(&key.group, &key.kind),
         ),
     })
-}
-
-/// Whether the only problem of a plan is that kinds are not listed.
-pub fn all_may_be_listed<'a>(mut reasons: impl Iterator<Item = &'a str>) -> bool {
-    reasons.all(|reason| reason == NOT_LISTED)
 }
 
 #[cfg(test)]
@@ -102,7 +94,7 @@ mod tests {
             let class = |parameters: Value| json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "fast"}, "parameters": parameters});
             let allowed = listed(object::group_of(api_version), kind);
             let refused = judge(&class(json!({(parameter): "theirs", "type": "ssd"})), "qa", &allowed).unwrap();
-            assert!(refused.reason == "NeverDeployed" && !refused.may_be_listed(), "{refused:?}");
+            assert!(refused.reason == Reason::NeverDeployed && !refused.may_be_listed(), "{refused:?}");
             for words in [&format!("{kind} fast names Secrets"), parameter, "cluster's administrator"] {
                 assert!(refused.message.contains(words), "{}", refused.message);
             }
@@ -118,7 +110,5 @@ mod tests {
         assert!(refused.may_be_listed() && refused.message.contains("{group: scheduling.k8s.io, kind: PriorityClass}"), "{refused:?}");
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
         assert!(!judge(&namespace, "qa", &listed("", "Namespace")).unwrap().may_be_listed());
-        assert!(all_may_be_listed(["ClusterScoped", "ClusterScoped"].into_iter()));
-        assert!(!all_may_be_listed(["ClusterScoped", "NeverDeployed"].into_iter()));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use kube::core::response::StatusDetails;
 
 use crate::api::plan::{MAX_MESSAGE, PlanResult};
+use crate::api::reason::Reason;
 use crate::api::request_status::ObjectError;
 use crate::cluster::object::Key;
 use crate::cluster::redaction::redact;
@@ -49,20 +50,20 @@ pub enum Cause {
 
 impl Cause {
     /// The cause in one word, for a status.
-    pub fn reason(self) -> &'static str {
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Transient => "ServerUnavailable",
-            Self::Unauthorized => "MissingRights",
-            Self::FieldConflict => "FieldConflict",
-            Self::Stale => "ChangedMeanwhile",
-            Self::Quota => "QuotaExceeded",
-            Self::Escalation => "GrantsMoreThanDelegateHolds",
-            Self::Denied => "DeniedByPolicy",
-            Self::NamespaceTerminating => "NamespaceTerminating",
-            Self::Immutable => "ImmutableField",
-            Self::Invalid => "Invalid",
-            Self::NotFound => "NotFound",
-            Self::Other => "Failed",
+            Self::Transient => Reason::ServerUnavailable,
+            Self::Unauthorized => Reason::MissingRights,
+            Self::FieldConflict => Reason::FieldConflict,
+            Self::Stale => Reason::ChangedMeanwhile,
+            Self::Quota => Reason::QuotaExceeded,
+            Self::Escalation => Reason::GrantsMoreThanDelegateHolds,
+            Self::Denied => Reason::DeniedByPolicy,
+            Self::NamespaceTerminating => Reason::NamespaceTerminating,
+            Self::Immutable => Reason::ImmutableField,
+            Self::Invalid => Reason::Invalid,
+            Self::NotFound => Reason::NotFound,
+            Self::Other => Reason::Failed,
         }
     }
 
@@ -242,21 +243,21 @@ fn explain(key: &Key, error: &kube::Error, cause: Cause) -> String {
 }
 
 /// An entry of a plan's results, within the bounds of its schema.
-pub fn result(key: &Key, reason: &str, message: &str) -> PlanResult {
+pub fn result(key: &Key, reason: Reason, message: &str) -> PlanResult {
     PlanResult {
         kind: bounded(&key.kind, 63),
         name: bounded(&key.name, 253),
-        reason: reason.to_owned(),
+        reason: reason.into(),
         message: bounded(message, MAX_MESSAGE),
     }
 }
 
 /// An entry of a request's errors, within the bounds of its schema.
-pub fn failure(key: &Key, reason: &str, message: &str) -> ObjectError {
+pub fn failure(key: &Key, reason: Reason, message: &str) -> ObjectError {
     ObjectError {
         kind: bounded(&key.kind, 63),
         name: bounded(&key.name, 253),
-        reason: bounded(reason, 128),
+        reason: reason.into(),
         message: bounded(message, MAX_MESSAGE),
     }
 }
@@ -374,7 +375,7 @@ mod tests {
         assert_eq!(shown.message.chars().count(), MAX_MESSAGE);
         assert!(shown.message.ends_with("raise the solution's version)"));
         assert_eq!(named(&shown), shown.message, "its object is named once");
-        assert_eq!(named(&failure(&key, "Invalid", "is wrong")), "ConfigMap x: is wrong");
+        assert_eq!(named(&failure(&key, Reason::Invalid, "is wrong")), "ConfigMap x: is wrong");
     }
 
     #[test]

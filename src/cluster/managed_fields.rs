@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::api::names;
 use crate::api::plan::{MAX_MESSAGE, PlanResult};
+use crate::api::reason::Reason;
 use crate::cluster::errors::{self, first_few};
 use crate::cluster::fields_v1::{FieldSet, Item};
 use crate::cluster::object::Key;
@@ -21,8 +22,6 @@ const CLUSTER: [&str; 9] = [
     "vertical-pod-autoscaler",
 ];
 
-/// The reason of results about others' fields.
-const FOREIGN: &str = "ForeignField";
 /// The most objects whose foreign fields are reported one by one.
 const MAX_TOLD: usize = 16;
 /// Fields that nobody writes, or that are reported elsewhere.
@@ -229,7 +228,7 @@ pub(crate) fn told<'a>(objects: impl Iterator<Item = (&'a Key, &'a Value, &'a Va
         .map(|(key, added)| {
             let named = first_few(added.iter().map(|(path, manager)| format!("{path} by {}", errors::bounded(manager, 128))));
             let message = format!("others set fields of {key} that the solution does not set, and they stay as they are: {named}");
-            errors::result(key, FOREIGN, &message)
+            errors::result(key, Reason::ForeignField, &message)
         })
         .collect();
     if let (true, Some(last)) = (more > 0, results.last_mut()) {

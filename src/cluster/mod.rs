@@ -1,9 +1,9 @@
 //! How to talk to a cluster: its kinds and resources, its objects and the owners of their fields, its errors and its terms.
 
+pub mod blocked;
 pub mod cluster_scope;
 pub mod discovery;
 pub mod errors;
-pub mod failure;
 pub mod fields_v1;
 pub mod kstatus;
 pub mod lookup;

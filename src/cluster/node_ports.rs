@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::api::plan::PlanResult;
+use crate::api::reason::Reason;
 use crate::api::settings::VariableDefinition;
 use crate::cluster::errors::{first_few, result};
 use crate::cluster::object::{self, Key};
@@ -49,7 +50,7 @@ pub fn told(solution: &str, left: &[NodePort]) -> Option<PlanResult> {
          Where certain ones are wanted, define an environment variable for each in the Solution, with the path /spec/ports/NAME/nodePort"
     );
     let key = Key { group: String::new(), kind: "Solution".into(), name: solution.to_owned() };
-    (!left.is_empty()).then(|| result(&key, "NodePortsLeft", &message))
+    (!left.is_empty()).then(|| result(&key, Reason::NodePortsLeft, &message))
 }
 
 #[cfg(test)]

@@ -4,11 +4,10 @@
 use serde_json::Value;
 
 use crate::api::plan::PlanResult;
+use crate::api::reason::Reason;
 use crate::cluster::errors;
 use crate::cluster::object::{self, Key};
 
-/// The reason of such a result in a plan.
-const REASON: &str = "Paused";
 /// The most objects that results name.
 const NAMED: usize = 16;
 
@@ -78,7 +77,7 @@ pub(crate) fn results<'a>(outcomes: impl Iterator<Item = (&'a Key, &'a Value)>) 
         let said = suspended(group, kind, outcome).map(|said| format!("{key} {said}"));
         let said =
             said.or_else(|| rollout(group, kind, outcome).map(|said| format!("{key}: {said}; until then the deployment waits for it")))?;
-        Some(errors::result(key, REASON, &said))
+        Some(errors::result(key, Reason::Paused, &said))
     });
     held.take(NAMED).collect()
 }

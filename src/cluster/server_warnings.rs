@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::api::plan::{MAX_MESSAGE, PlanResult};
+use crate::api::reason::Reason;
 use crate::cluster::errors;
 use crate::cluster::object::Key;
 use crate::cluster::redaction::redact;
 
-/// The reason of such a result in a plan.
-const REASON: &str = "ServerWarning";
 /// The most objects that results name.
 const NAMED: usize = 16;
 /// The most warnings that are kept for one object, and the most characters of one. The server itself sends 4,096 bytes for all.
@@ -44,7 +43,7 @@ impl Warnings {
         let mut results: Vec<PlanResult> = all.iter().take(NAMED).map(|(key, texts)| result(key, texts)).collect();
         if let Some(more) = all.len().checked_sub(NAMED).filter(|more| *more > 0) {
             let rest = Key { group: String::new(), kind: "Solution".into(), name: String::new() };
-            results.push(errors::result(&rest, REASON, &format!("the target's API server warns of {more} more objects")));
+            results.push(errors::result(&rest, Reason::ServerWarning, &format!("the target's API server warns of {more} more objects")));
         }
         results
     }
@@ -59,7 +58,11 @@ fn result(key: &Key, texts: &BTreeSet<String>) -> PlanResult {
         ""
     };
     let head = format!("{key}: the target's API server takes it and warns: {said}");
-    errors::result(key, REASON, &format!("{}{tail}", errors::bounded(&head, MAX_MESSAGE.saturating_sub(tail.chars().count()))))
+    errors::result(
+        key,
+        Reason::ServerWarning,
+        &format!("{}{tail}", errors::bounded(&head, MAX_MESSAGE.saturating_sub(tail.chars().count()))),
+    )
 }
 
 /// The texts in the value of a header: `299 - "text" "date", 299 …`. Parsing stops at the first part that can't be read.

@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::Condition;
 use crate::api::condition::{self, ConditionStatus};
+use crate::api::reason::Reason;
 use crate::policy::check;
 use crate::runtime::controller::{Next, ReconcileError};
 use crate::runtime::{Cluster, status};
@@ -34,7 +35,7 @@ fn holds(condition: Option<&Condition>) -> Result<(), String> {
     match condition {
         Some(condition) if condition.status == ConditionStatus::True => Ok(()),
         Some(condition) => Err(condition.reason.clone()),
-        None => Err("NotLookedAtYet".to_owned()),
+        None => Err(Reason::NotLookedAtYet.into()),
     }
 }
 

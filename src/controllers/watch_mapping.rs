@@ -10,10 +10,10 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
 use crate::api::condition;
+use crate::api::reason::Reason;
 use crate::api::request_status::condition_types::SUCCEEDED;
 use crate::api::solution::SolutionDeployment;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
-use crate::policy::storage::STORAGE_FULL;
 use crate::runtime::controller::{Enqueuer, Queue};
 use crate::runtime::remotes::Remotes;
 use crate::runtime::stores::{Stores, WatchHandler};
@@ -144,7 +144,7 @@ impl WatchMapping {
 /// Whether a request waits for a solution that its own depends on.
 fn waits_for_another_solution(request: &DeploymentRequest) -> bool {
     let conditions = request.status.as_ref().map_or(&[][..], |status| &status.run.conditions);
-    condition::find(conditions, SUCCEEDED).is_some_and(|summary| summary.reason == "DependencyMissing")
+    condition::find(conditions, SUCCEEDED).is_some_and(|summary| summary.reason == Reason::DependencyMissing)
 }
 
 fn namespace<K: Resource>(object: &K) -> Option<&str> {
@@ -228,7 +228,7 @@ impl WatchHandler for WatchMapping {
             // Its room is free.
             self.wake_requests(|r| {
                 let conditions = r.status.as_ref().map(|s| s.run.conditions.as_slice()).unwrap_or_default();
-                namespace(r) == namespace(object) && condition::find(conditions, SUCCEEDED).is_some_and(|c| c.reason == STORAGE_FULL)
+                namespace(r) == namespace(object) && condition::find(conditions, SUCCEEDED).is_some_and(|c| c.reason == Reason::StorageFull)
             });
         }
     }

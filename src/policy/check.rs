@@ -7,9 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::condition::{Condition, ConditionStatus, Observation, find};
+use crate::api::reason::Reason;
 
-/// The summary condition of environments, pipelines and stages.
-pub const READY: &str = "Ready";
+pub use crate::api::condition::READY;
 /// kstatus: it is in progress, or waits for something that may still come.
 pub const RECONCILING: &str = "Reconciling";
 /// kstatus: it makes no progress until its spec is changed.
@@ -39,7 +39,7 @@ pub enum Remedy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Why, in one word for programs.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// Why, for people, and what to do about it.
     pub message: String,
     /// What has to change so that it passes.
@@ -53,7 +53,7 @@ pub type Check = Result<(), Failure>;
 ///
 /// # Errors
 /// Always.
-pub fn edit(reason: &'static str, message: impl Into<String>) -> Check {
+pub fn edit(reason: Reason, message: impl Into<String>) -> Check {
     Err(Failure { reason, message: message.into(), remedy: Remedy::Edit })
 }
 
@@ -61,7 +61,7 @@ pub fn edit(reason: &'static str, message: impl Into<String>) -> Check {
 ///
 /// # Errors
 /// Always.
-pub fn watched(reason: &'static str, message: impl Into<String>) -> Check {
+pub fn watched(reason: Reason, message: impl Into<String>) -> Check {
     Err(Failure { reason, message: message.into(), remedy: Remedy::Watched })
 }
 
@@ -69,23 +69,20 @@ pub fn watched(reason: &'static str, message: impl Into<String>) -> Check {
 ///
 /// # Errors
 /// Always.
-pub fn polled(reason: &'static str, message: impl Into<String>) -> Check {
+pub fn polled(reason: Reason, message: impl Into<String>) -> Check {
     Err(Failure { reason, message: message.into(), remedy: Remedy::Polled })
 }
 
-/// The reason if an object can't be processed, because its reconciliations fail again and again.
-pub const INTERNAL_ERROR: &str = "InternalError";
-
 /// The observation that an object can't be processed.
 pub fn given_up(why: &str) -> Result<Good, Failure> {
-    Err(Failure { reason: INTERNAL_ERROR, message: why.to_owned(), remedy: Remedy::Polled })
+    Err(Failure { reason: Reason::InternalError, message: why.to_owned(), remedy: Remedy::Polled })
 }
 
 /// The result for an object whose checks all passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Good {
     /// The reason of `Ready`.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// The message of `Ready`.
     pub message: String,
 }
@@ -147,13 +144,13 @@ mod tests {
 
     fn failing_since(second: i64) -> Vec<Condition> {
         let mut conditions = Vec::new();
-        set(&mut conditions, &Observation::new(READY, false, "NotManaged", ""), None, at(second));
+        set(&mut conditions, &Observation::new(READY, false, Reason::NotManaged, ""), None, at(second));
         conditions
     }
 
     #[test]
     fn what_no_watch_tells_of_is_looked_at_ever_less_often() {
-        let failed: Check = polled("NotManaged", "");
+        let failed: Check = polled(Reason::NotManaged, "");
         let delays: Vec<u64> =
             [100, 105, 130, 190, 9999].map(|now| again(&failed, &failing_since(100), READY, "u", at(now)).as_secs()).to_vec();
         assert_eq!(delays, [5, 5, 15, 45, 60]);
@@ -164,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_good_or_watched_is_looked_at_every_ten_minutes_or_so() {
         let mut seen = std::collections::BTreeSet::new();
-        for (uid, outcome) in [("a", Ok(())), ("b", watched("NamespaceNotFound", "")), ("c", edit("IdentityMismatch", ""))] {
+        for (uid, outcome) in [("a", Ok(())), ("b", watched(Reason::NamespaceNotFound, "")), ("c", edit(Reason::IdentityMismatch, ""))] {
             let delay = again(&outcome, &failing_since(0), READY, uid, at(1000));
             assert!((540..=660).contains(&delay.as_secs()), "{delay:?}");
             seen.insert(delay);
@@ -175,11 +172,11 @@ mod tests {
     #[test]
     fn only_what_its_own_writer_must_change_is_stalled() {
         let status = |outcome: Check| {
-            let outcome = outcome.map(|()| Good { reason: "Ready", message: String::new() });
+            let outcome = outcome.map(|()| Good { reason: Reason::Ready, message: String::new() });
             summary(&outcome).into_iter().map(|o| (o.type_, o.status == ConditionStatus::True)).collect::<Vec<_>>()
         };
         assert_eq!(status(Ok(())), [(READY, true), (RECONCILING, false), (STALLED, false)]);
-        assert_eq!(status(edit("A", "")), [(READY, false), (RECONCILING, false), (STALLED, true)]);
-        assert_eq!(status(polled("A", "")), [(READY, false), (RECONCILING, true), (STALLED, false)]);
+        assert_eq!(status(edit(Reason::IdentityMismatch, "")), [(READY, false), (RECONCILING, false), (STALLED, true)]);
+        assert_eq!(status(polled(Reason::NotManaged, "")), [(READY, false), (RECONCILING, true), (STALLED, false)]);
     }
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::check::{Check, Failure, Remedy, edit, polled, watched};
 use crate::api::environment::{EnvironmentType, REMOTE_TARGETS_ONLY};
 use crate::api::names::{CROSS_REGION_LABEL, DEVELOPED_IN_LABEL, MANAGED_BY_LABEL, REGION_LABEL};
+use crate::api::reason::Reason;
 use crate::api::reference::Subject;
 use crate::identity::access::Right;
 use crate::identity::grants;
@@ -183,7 +184,7 @@ pub fn can_be_remote(type_: EnvironmentType) -> Check {
         return Ok(());
     }
     // The schema refuses it at admission. An object that was stored before is never exported from.
-    edit("RemoteDevelopmentUnsupported", REMOTE_TARGETS_ONLY)
+    edit(Reason::RemoteDevelopmentUnsupported, REMOTE_TARGETS_ONLY)
 }
 
 /// In the host's cluster the namespace is watched. In other clusters it is read again and again.
@@ -196,7 +197,7 @@ fn remedy(view: &View) -> Remedy {
 fn given(view: &View) -> Result<&NamespaceView, Failure> {
     match &view.found {
         None if view.recorded_id.is_some() || view.cluster.is_some() => Err(Failure {
-            reason: "NamespaceNotFound",
+            reason: Reason::NamespaceNotFound,
             message: format!("namespace {} does not exist: create it, or delete this Environment", view.place()),
             remedy: remedy(view),
         }),
@@ -216,7 +217,7 @@ fn was_given_and_goes(view: &View) -> Check {
 fn not_terminating(view: &View, found: &NamespaceView) -> Check {
     if found.terminating {
         return Err(Failure {
-            reason: "NamespaceTerminating",
+            reason: Reason::NamespaceTerminating,
             message: format!(
                 "namespace {} is being deleted: wait until it is gone and create it again, or delete this Environment",
                 view.place()
@@ -237,7 +238,7 @@ fn no_host(view: &View, found: &NamespaceView) -> Check {
 
 fn host_is_environment(view: &View) -> Check {
     edit(
-        "HostIsEnvironment",
+        Reason::HostIsEnvironment,
         format!(
             "namespace {} is a host: a host, a development environment and a target are three different namespaces; delete this \
              Environment and create it for another namespace",
@@ -249,7 +250,7 @@ fn host_is_environment(view: &View) -> Check {
 fn identity_matches(view: &View, found: &NamespaceView) -> Check {
     match &view.environment_id {
         Some(wanted) if *wanted != found.uid => edit(
-            "IdentityMismatch",
+            Reason::IdentityMismatch,
             format!(
                 "namespace {} has the uid {}, not {wanted} as spec.environmentId says; if this namespace is meant, set spec.environmentId to \
                  {}",
@@ -265,7 +266,7 @@ fn identity_matches(view: &View, found: &NamespaceView) -> Check {
 fn not_recreated(view: &View, found: &NamespaceView) -> Check {
     match &view.recorded_id {
         Some(recorded) if *recorded != found.uid && view.environment_id.as_ref() != Some(&found.uid) => edit(
-            "IdentityChanged",
+            Reason::IdentityChanged,
             format!(
                 "namespace {} was deleted and created again: it had the uid {recorded} and has {} now; to accept the new one, set \
                  spec.environmentId to {}",
@@ -291,7 +292,7 @@ fn not_taken(view: &View) -> Check {
         "an Environment of another host".to_owned()
     };
     watched(
-        "NamespaceTaken",
+        Reason::NamespaceTaken,
         format!(
             "namespace {} belongs to {holder} already, and a namespace is one environment: delete this Environment, or the other one",
             view.place()
@@ -314,7 +315,7 @@ fn not_given(view: &View) -> Failure {
         Some(there) => grants::opt_in_remotely(host, namespace, opt_in_verb(*type_), &grants::subject_of(&there.user)),
     };
     Failure {
-        reason: "NotManaged",
+        reason: Reason::NotManaged,
         message: format!(
             "namespace {} has not given itself to host {host} as a {type_:?} environment, or does not exist. An administrator of it applies{} \
              what follows, or a cluster administrator labels it (kubectl label namespace {namespace} {label}={host}):\n{grant}",
@@ -356,7 +357,7 @@ fn region_agrees(view: &View, found: &NamespaceView) -> Check {
         label.map(|(namespace, region)| format!(":\nkubectl label namespace {namespace} {REGION_LABEL}={region}\n")).unwrap_or_default();
     let or = if label.is_empty() { ", or let" } else { "Or let" };
     Err(Failure {
-        reason: "RegionMismatch",
+        reason: Reason::RegionMismatch,
         message: format!(
             "{what}{label}{or} a cluster administrator label the host namespace, where solutions may cross regions (labels {REGION_LABEL}):\n\
              kubectl label namespace {host} {CROSS_REGION_LABEL}=allowed"
@@ -370,13 +371,13 @@ fn prerequisite_is_ready(view: &View, prerequisite: &PrerequisiteView) -> Check 
     let namespace = &view.place();
     match state {
         PrerequisiteState::Ready => Ok(()),
-        PrerequisiteState::NotAllowed(why) => edit("PrerequisiteNotAllowed", format!("{kind} {name} can't be a prerequisite: {why}")),
+        PrerequisiteState::NotAllowed(why) => edit(Reason::PrerequisiteNotAllowed, format!("{kind} {name} can't be a prerequisite: {why}")),
         PrerequisiteState::Unserved(what) => polled(
-            "PrerequisiteNotFound",
+            Reason::PrerequisiteNotFound,
             format!("prerequisite {kind} {name}: {what}; install what serves it, or correct apiVersion and kind in spec.prerequisites"),
         ),
         PrerequisiteState::Absent => polled(
-            "PrerequisiteNotFound",
+            Reason::PrerequisiteNotFound,
             format!(
                 "prerequisite {kind} {name} does not exist in namespace {namespace}: create it there, or take it out of spec.prerequisites"
             ),
@@ -384,7 +385,7 @@ fn prerequisite_is_ready(view: &View, prerequisite: &PrerequisiteView) -> Check 
         PrerequisiteState::Forbidden(right) => {
             let (who, subject) = view.reader();
             polled(
-                "PrerequisiteNotReadable",
+                Reason::PrerequisiteNotReadable,
                 format!(
                     "{who} may not read prerequisite {kind} {name} in namespace {namespace}; an administrator of that namespace applies{}:\n{}",
                     view.there(),
@@ -393,7 +394,7 @@ fn prerequisite_is_ready(view: &View, prerequisite: &PrerequisiteView) -> Check 
             )
         }
         PrerequisiteState::NotReady(why) => polled(
-            "PrerequisiteNotReady",
+            Reason::PrerequisiteNotReady,
             format!("prerequisite {kind} {name} in namespace {namespace} {why}: it has to become ready first"),
         ),
     }
@@ -405,7 +406,7 @@ fn source_is_readable(view: &View, inside: &Inside) -> Check {
     }
     let namespace = &view.namespace;
     polled(
-        "SourceNotReadable",
+        Reason::SourceNotReadable,
         format!(
             "the operator may not read namespace {namespace}, so that nothing can be exported from it; an administrator of that namespace \
              applies (view can't read Secrets):\n{}",

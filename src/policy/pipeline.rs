@@ -6,6 +6,7 @@ use super::check::{Check, Failure, Good, Remedy, edit, watched};
 use super::windows;
 use crate::api::environment::EnvironmentType;
 use crate::api::pipeline::{MAX_SUMMARY, StageSummary};
+use crate::api::reason::Reason;
 
 /// The most stages of a pipeline.
 pub const MOST_STAGES: usize = 7;
@@ -98,7 +99,7 @@ pub fn order<'a>(stages: &'a [StageView], foreign: &BTreeSet<String>) -> Result<
     let others: Vec<&str> = heads.map(|s| s.name.as_str()).collect();
     if !others.is_empty() {
         return edit(
-            "MultipleFirstStages",
+            Reason::MultipleFirstStages,
             format!(
                 "stages {} and {} have no previousStage, and a pipeline has one first stage: set spec.previousStage on all others",
                 head.name,
@@ -129,7 +130,7 @@ fn previous_is_known(stage: &StageView, previous: &str, known: &BTreeMap<&str, &
     }
     if foreign.contains(previous) {
         return watched(
-            "ForeignPreviousStage",
+            Reason::ForeignPreviousStage,
             format!(
                 "stage {}: its previousStage {previous} is part of another pipeline; correct spec.previousStage of {}, or spec.pipeline of \
                  {previous}",
@@ -138,7 +139,7 @@ fn previous_is_known(stage: &StageView, previous: &str, known: &BTreeMap<&str, &
         );
     }
     watched(
-        "UnknownPreviousStage",
+        Reason::UnknownPreviousStage,
         format!("stage {}: its previousStage {previous} does not exist; create it, or correct spec.previousStage", stage.name),
     )
 }
@@ -168,7 +169,7 @@ fn cycle(known: &BTreeMap<&str, &StageView>) -> Failure {
     }
     path.reverse();
     Failure {
-        reason: "StageCycle",
+        reason: Reason::StageCycle,
         message: format!(
             "stages follow each other in a circle ({}): take spec.previousStage from the one that is to be first",
             path.join(" → ")
@@ -180,13 +181,13 @@ fn cycle(known: &BTreeMap<&str, &StageView>) -> Failure {
 fn retention_is_possible(view: &View) -> Check {
     let Some((schedule, zone)) = &view.retention else { return Ok(()) };
     windows::check_schedule(schedule, zone.as_deref())
-        .or_else(|why| edit("RetentionInvalid", format!("schedule \"{schedule}\": {why}; correct spec.retention")))
+        .or_else(|why| edit(Reason::RetentionInvalid, format!("schedule \"{schedule}\": {why}; correct spec.retention")))
 }
 
 fn development_is_linked(view: &View) -> Check {
     if view.development.is_empty() {
         return edit(
-            "NoDevelopmentEnvironment",
+            Reason::NoDevelopmentEnvironment,
             "no development environment is linked: name at least one Environment of type Development in spec.developmentEnvironments",
         );
     }
@@ -199,7 +200,7 @@ fn development_exists(view: &View) -> Check {
         return Ok(());
     }
     watched(
-        "UnknownEnvironment",
+        Reason::UnknownEnvironment,
         format!("Environment {} does not exist in this namespace: create it, or correct spec.developmentEnvironments", missing.join(", ")),
     )
 }
@@ -215,7 +216,7 @@ fn development_has_its_type(view: &View) -> Check {
         return Ok(());
     }
     edit(
-        "WrongEnvironmentType",
+        Reason::WrongEnvironmentType,
         format!(
             "Environment {} is of type Target: link Environments of type Development in spec.developmentEnvironments",
             targets.join(", ")
@@ -225,10 +226,10 @@ fn development_has_its_type(view: &View) -> Check {
 
 fn stage_count(view: &View) -> Check {
     match view.stages.len() {
-        0 => watched("NoStages", "the pipeline has no stages: create a Stage that names it in spec.pipeline"),
+        0 => watched(Reason::NoStages, "the pipeline has no stages: create a Stage that names it in spec.pipeline"),
         1..=MOST_STAGES => Ok(()),
         count => watched(
-            "TooManyStages",
+            Reason::TooManyStages,
             format!(
                 "the pipeline has {count} stages, and at most {MOST_STAGES} are allowed: delete Stages, or move them to another pipeline"
             ),
@@ -242,7 +243,7 @@ fn development_is_validated(view: &View) -> Check {
         return Ok(());
     }
     watched(
-        "EnvironmentNotValidated",
+        Reason::EnvironmentNotValidated,
         format!("no development environment is validated: {}; the condition Validated of each says what to do", unvalidated.join(", ")),
     )
 }
@@ -265,9 +266,9 @@ fn good(view: &View) -> Good {
         sentences.push(format!("development environments not validated: {}", unvalidated.join(", ")));
     }
     let reason = match (waiting.is_empty(), unvalidated.is_empty()) {
-        (true, true) => "Ready",
-        (false, _) => "SomeStagesNotReady",
-        (true, false) => "SomeEnvironmentsNotValidated",
+        (true, true) => Reason::Ready,
+        (false, _) => Reason::SomeStagesNotReady,
+        (true, false) => Reason::SomeEnvironmentsNotValidated,
     };
     let message = if sentences.is_empty() {
         format!("{} stages can be deployed to", view.stages.len())

@@ -3,6 +3,7 @@
 use super::check::{Check, Failure, Remedy, edit, polled, watched};
 use crate::api::GROUP;
 use crate::api::environment::EnvironmentType;
+use crate::api::reason::Reason;
 use crate::api::reference::Identity;
 use crate::api::stage::PinnedTarget;
 use crate::identity::access::{self, Right};
@@ -230,7 +231,7 @@ fn can_be_lent(view: &View, target: &Target) -> Check {
         DelegateView::StageOwner => "its owner",
     };
     edit(
-        "RemoteNeedsServicePrincipal",
+        Reason::RemoteNeedsServicePrincipal,
         format!(
             "the stage deploys as {whose}, and its target is in cluster {}, where the operator can act as a ServiceAccount alone: set \
              spec.delegatedDeployment to type ServicePrincipal, with a serviceAccountName that exists in this host and in namespace {} of \
@@ -248,7 +249,7 @@ fn delegate_may_deploy_there(target: &Target, delegate: &DelegateView, answers: 
     }
     let delegate = grants::service_account(&cluster.delegate_namespace, name);
     polled(
-        "DelegateLacksTargetAccess",
+        Reason::DelegateLacksTargetAccess,
         format!(
             "ServiceAccount {name} of namespace {} lacks rights in namespace {}; an administrator of that namespace applies in cluster {} (and \
              likewise for every kind that the solutions hold, or binds the ClusterRole edit):\n{}",
@@ -265,7 +266,7 @@ fn policies_in_force(view: &View) -> Check {
         return Ok(());
     }
     watched(
-        "PoliciesMissing",
+        Reason::PoliciesMissing,
         "the admission policies that keep approvals honest are not in force, so that nothing is deployed: a cluster administrator runs \
          kubectl apply --server-side --force-conflicts -f deploy/admission/ and then kubectl replace -f deploy/admission/",
     )
@@ -274,7 +275,7 @@ fn policies_in_force(view: &View) -> Check {
 fn windows_are_possible(view: &View) -> Check {
     match &view.window {
         None => Ok(()),
-        Some(error) => edit("WindowInvalid", format!("{error}; correct spec.windows, as nothing could be deployed by it")),
+        Some(error) => edit(Reason::WindowInvalid, format!("{error}; correct spec.windows, as nothing could be deployed by it")),
     }
 }
 
@@ -283,14 +284,14 @@ fn pipeline_exists(view: &View) -> Check {
         return Ok(());
     }
     watched(
-        "UnknownPipeline",
+        Reason::UnknownPipeline,
         format!("Pipeline {} does not exist in namespace {}: create it, or correct spec.pipeline", view.pipeline, view.host),
     )
 }
 
 fn target_exists(view: &View) -> Result<&Target, Failure> {
     view.target.as_ref().ok_or_else(|| Failure {
-        reason: "UnknownEnvironment",
+        reason: Reason::UnknownEnvironment,
         message: format!(
             "Environment {} does not exist in namespace {}: create it, or correct spec.targetEnvironment",
             view.target_environment, view.host
@@ -304,7 +305,7 @@ fn target_is_a_target(view: &View, target: &Target) -> Check {
         return Ok(());
     }
     edit(
-        "WrongEnvironmentType",
+        Reason::WrongEnvironmentType,
         format!(
             "Environment {} is of type Development: a stage deploys to one of type Target; correct spec.targetEnvironment",
             view.target_environment
@@ -316,7 +317,7 @@ fn target_is_validated(view: &View, target: &Target) -> Check {
     match &target.validated {
         Ok(()) => Ok(()),
         Err(why) => watched(
-            "EnvironmentNotValidated",
+            Reason::EnvironmentNotValidated,
             format!("Environment {} is not validated ({why}): its condition Validated says what to do", view.target_environment),
         ),
     }
@@ -331,7 +332,7 @@ fn target_is_the_confirmed_one(view: &View, target: &Target) -> Check {
         return Ok(());
     }
     edit(
-        "TargetChanged",
+        Reason::TargetChanged,
         format!(
             "Environment {} leads to another namespace than when the owner wrote this stage: it, or namespace {}, was deleted and created \
              again. If it is still meant, the owner confirms it by changing the stage's spec, for example its description (an annotation is \
@@ -347,21 +348,21 @@ fn delegate_exists(view: &View) -> Check {
         DelegateView::Requester => Ok(()),
         DelegateView::StageOwner if view.owner.is_some() => Ok(()),
         DelegateView::StageOwner => edit(
-            "OwnerMissing",
+            Reason::OwnerMissing,
             "the stage deploys as its owner and has none: write the stage again with the admission policies in force, which fill spec.owner \
              with whoever writes it",
         ),
         DelegateView::ServicePrincipal { name, account } => match account {
             Account::Present => Ok(()),
             Account::Unknown | Account::Absent => polled(
-                "ServicePrincipalNotFound",
+                Reason::ServicePrincipalNotFound,
                 format!(
                     "ServiceAccount {name} does not exist in namespace {}: create it, or correct spec.delegatedDeployment.serviceAccountName",
                     view.host
                 ),
             ),
             Account::Unreadable => polled(
-                "OperatorLacksHostRole",
+                Reason::OperatorLacksHostRole,
                 format!(
                     "the operator may not read ServiceAccount {name} in namespace {}; an administrator applies:\n{}",
                     view.host,
@@ -382,7 +383,7 @@ fn owner_may_act_as_delegate(view: &View, answers: &[Answer]) -> Check {
     let host = &view.host;
     let Some(owner) = &view.owner else {
         return edit(
-            "NotOwnerOfServicePrincipal",
+            Reason::NotOwnerOfServicePrincipal,
             format!(
                 "the stage has no owner who could answer for ServiceAccount {name}: write the stage again with the admission policies in \
                  force, which fill spec.owner with whoever writes it"
@@ -401,7 +402,7 @@ fn owner_may_act_as_delegate(view: &View, answers: &[Answer]) -> Check {
 /// Always.
 pub fn not_owner(host: &str, account: &str, owner: &Identity) -> Check {
     polled(
-        "NotOwnerOfServicePrincipal",
+        Reason::NotOwnerOfServicePrincipal,
         format!(
             "the owner of the stage, {}, may not act as ServiceAccount {account} of namespace {host}: let somebody own the stage who may, or \
              an administrator of {host} applies:\n{}",
@@ -414,7 +415,7 @@ pub fn not_owner(host: &str, account: &str, owner: &Identity) -> Check {
 fn operator_may_act_as_delegate(view: &View, target: &Target, answers: &[Answer]) -> Check {
     let Some(delegate) = delegate(view).filter(|_| lacks(answers, Need::OperatorActsAsDelegate)) else { return Ok(()) };
     polled(
-        "OperatorMayNotActAsDelegate",
+        Reason::OperatorMayNotActAsDelegate,
         format!(
             "the operator may not act as {}. Administrators of the namespaces apply (the rule in {} likewise for every kind that the \
              solutions hold: kubectl pilotage grant operator prints them all):\n{}",
@@ -430,7 +431,7 @@ fn operator_may_act_as_delegate(view: &View, target: &Target, answers: &[Answer]
 fn delegate_may_approve(view: &View, answers: &[Answer]) -> Check {
     let Some(delegate) = delegate(view).filter(|_| lacks(answers, Need::DelegateApproves)) else { return Ok(()) };
     polled(
-        "DelegateLacksHostRole",
+        Reason::DelegateLacksHostRole,
         format!(
             "{} may not decide requests of namespace {}; an administrator of that namespace applies:\n{}",
             delegate.username(),
@@ -443,7 +444,7 @@ fn delegate_may_approve(view: &View, answers: &[Answer]) -> Check {
 fn delegate_may_deploy(view: &View, target: &Target, answers: &[Answer]) -> Check {
     let Some(delegate) = delegate(view).filter(|_| lacks(answers, Need::DelegateDeploys)) else { return Ok(()) };
     polled(
-        "DelegateLacksTargetAccess",
+        Reason::DelegateLacksTargetAccess,
         format!(
             "{} lacks rights in namespace {}; an administrator of that namespace applies (and likewise for every kind that the \
              solutions hold, kubectl pilotage grant delegate prints them all; or binds the ClusterRole edit):\n{}",

@@ -3,8 +3,6 @@
 
 use std::fmt::Write as _;
 
-/// The reason of a request that waits for room.
-pub const STORAGE_FULL: &str = "StorageFull";
 /// How many artifacts a message names.
 const NAMED: usize = 20;
 

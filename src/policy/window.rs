@@ -6,12 +6,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::api::bounds;
+use crate::api::phase::Phase;
 use crate::api::solution::{
     self, MAX_OTHER_MESSAGE, MOST_DEPLOYMENTS, MOST_OTHERS, OtherRequest, RunningVersion, SolutionDeployment, SolutionStatus,
 };
-
-/// The phases after which a request is not written again.
-pub const ENDED: [&str; 4] = ["Succeeded", "Failed", "Rejected", "Canceled"];
 
 /// What is known about the version that runs in a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +35,7 @@ pub fn note(status: &mut SolutionStatus, new: &SolutionDeployment, runs: Runs) {
 /// Drops what there is no room for, and updates the summary.
 pub fn bound(status: &mut SolutionStatus) {
     while status.deployments.len() > MOST_DEPLOYMENTS {
-        let worth = |d: &SolutionDeployment| (d.runs.is_some(), !d.never_accepted, !has_ended(&d.phase), d.at);
+        let worth = |d: &SolutionDeployment| (d.runs.is_some(), !d.never_accepted, !Phase::has_ended(&d.phase), d.at);
         let Some((index, _)) = status.deployments.iter().enumerate().min_by_key(|(_, d)| worth(d)) else { return };
         status.deployments.remove(index);
         status.deployments_omitted = status.deployments_omitted.saturating_add(1);
@@ -45,14 +43,9 @@ pub fn bound(status: &mut SolutionStatus) {
     status.summary = solution::summary(&status.deployments);
 }
 
-/// Whether a phase is final.
-pub fn has_ended(phase: &str) -> bool {
-    ENDED.contains(&phase)
-}
-
 fn add(existing: &mut SolutionDeployment, new: SolutionDeployment, runs: Runs) {
     // A write that failed is tried again, and may come after later writes.
-    let is_later = |phase: &str, at: Timestamp| at > new.at || has_ended(phase) && !has_ended(&new.phase);
+    let is_later = |phase: &str, at: Timestamp| at > new.at || Phase::has_ended(phase) && !Phase::has_ended(&new.phase);
     let told = existing.others.iter().find(|o| o.request_uid == new.request_uid).map(|o| (o.phase.as_str(), o.at));
     let told = if existing.request_uid == new.request_uid { Some((existing.phase.as_str(), existing.at)) } else { told };
     if told.is_some_and(|(phase, at)| is_later(phase, at)) {
@@ -111,7 +104,7 @@ fn beside(entry: SolutionDeployment) -> OtherRequest {
 
 /// Keeps the first few. If one has to be dropped, it is one of the person who has most of them.
 fn shorten(others: &mut Vec<OtherRequest>) -> i32 {
-    let rank = |o: &OtherRequest| (has_ended(&o.phase), o.never_accepted, std::cmp::Reverse(made(o)));
+    let rank = |o: &OtherRequest| (Phase::has_ended(&o.phase), o.never_accepted, std::cmp::Reverse(made(o)));
     others.sort_by_key(rank);
     let mut dropped = 0;
     while others.len() > MOST_OTHERS {

@@ -15,12 +15,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::stores::PAGE;
-use crate::api::condition::{self, ConditionStatus};
+use crate::api::condition::{self, ConditionStatus, VALIDATED};
 use crate::api::environment::EnvironmentType;
 use crate::api::{Environment, Solution};
 
-/// The condition that says that the namespace was given to the host.
-const VALIDATED: &str = "Validated";
 /// When a namespace whose Solutions could not be listed is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 

@@ -15,6 +15,7 @@ use kube::{Api, Client, Config, Error};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::environment::RemoteCluster as Spec;
+use crate::api::reason::Reason;
 use crate::cluster::discovery::Discovery;
 use crate::cluster::errors;
 use crate::identity::access::Access;
@@ -175,19 +176,22 @@ impl Remotes {
         let secret = format!("the kubeconfig Secret {name} in namespace {host}");
         let value = secrets::read(&self.access, self.client.clone(), host, name, key, &secret).await;
         let value = value.map_err(|why| match why {
-            Unreadable::Failed(error) => failed("KubeconfigNotReadable", format!("{secret} could not be read: {error}")),
-            Unreadable::NotAllowed(message) => failed("KubeconfigNotReadable", message),
+            Unreadable::Failed(error) => failed(Reason::KubeconfigNotReadable, format!("{secret} could not be read: {error}")),
+            Unreadable::NotAllowed(message) => failed(Reason::KubeconfigNotReadable, message),
             Unreadable::NoSecret => {
                 let how = format!("kubectl create secret generic {name} -n {host} --from-file={key}=FILE");
-                failed("KubeconfigNotFound", format!("the kubeconfig Secret {name} does not exist in namespace {host}: {how}"))
+                failed(Reason::KubeconfigNotFound, format!("the kubeconfig Secret {name} does not exist in namespace {host}: {how}"))
             }
             Unreadable::NoKey => {
                 let how = "put the kubeconfig there, or create the Environment with another key";
-                failed("KubeconfigNotFound", format!("{secret} has no key {key}: {how}"))
+                failed(Reason::KubeconfigNotFound, format!("{secret} has no key {key}: {how}"))
             }
         })?;
         Kubeconfig::parse(&value.0, self.loopback).map_err(|why| {
-            failed("KubeconfigRefused", format!("the kubeconfig in key {key} of Secret {name} in namespace {host} can't be used: {why}"))
+            failed(
+                Reason::KubeconfigRefused,
+                format!("the kubeconfig in key {key} of Secret {name} in namespace {host} can't be used: {why}"),
+            )
         })
     }
 }
@@ -199,7 +203,7 @@ fn place(host: &str, spec: &Spec) -> Place {
 fn refused(host: &str, spec: &Spec, why: &str) -> Failure {
     let reference = &spec.kubeconfig_secret_ref;
     Failure {
-        reason: "KubeconfigRefused",
+        reason: Reason::KubeconfigRefused,
         message: format!("the kubeconfig in key {} of Secret {} in namespace {host} can't be used: {why}", reference.key, reference.name),
         remedy: Remedy::Polled,
     }
@@ -218,7 +222,7 @@ impl Remote {
     pub fn away(&self, why: &str) -> Failure {
         let name = self.cluster.name();
         Failure {
-            reason: "ClusterUnreachable",
+            reason: Reason::ClusterUnreachable,
             message: format!(
                 "cluster {name} does not answer ({why}): see that its API server runs, and that it is reached from the operator by the address and CA in Secret {name}"
             ),
@@ -231,7 +235,7 @@ impl Remote {
         match error {
             Error::Api(status) if status.code == 401 => self.rejected(),
             Error::Api(status) => Failure {
-                reason: "ClusterRefuses",
+                reason: Reason::ClusterRefuses,
                 // It is another cluster's, and may say what it likes.
                 message: format!(
                     "cluster {} answers {}: {}",
@@ -248,7 +252,7 @@ impl Remote {
     fn rejected(&self) -> Failure {
         let name = self.cluster.name();
         Failure {
-            reason: "KubeconfigRejected",
+            reason: Reason::KubeconfigRejected,
             message: format!(
                 "cluster {name} rejects the credential of kubeconfig Secret {name}: it has expired or was revoked; make a new one and update the Secret"
             ),
@@ -266,7 +270,7 @@ impl Remote {
             Err(Error::Api(status)) if status.code == 403 => {
                 let user = self.cluster.user().await;
                 Err(Failure {
-                    reason: "NamespaceNotReadable",
+                    reason: Reason::NamespaceNotReadable,
                     message: format!(
                         "{} may not read namespace {namespace} in cluster {}; an administrator of that cluster applies there:\n{}",
                         user,
@@ -290,7 +294,7 @@ impl Remote {
         match self.cluster.lend(delegate_namespace, name).await {
             Ok(client) => Ok(client),
             Err(LendError::Absent) => Err(failed(
-                "DelegateMissingInCluster",
+                Reason::DelegateMissingInCluster,
                 format!(
                     "ServiceAccount {name} does not exist in namespace {delegate_namespace} of cluster {cluster}, so that nobody can deploy there: kubectl create serviceaccount {name} -n {delegate_namespace} in that cluster, and grant it what it deploys"
                 ),
@@ -298,7 +302,7 @@ impl Remote {
             Err(LendError::Forbidden) => {
                 let user = self.cluster.user().await;
                 Err(failed(
-                    "TokenNotGranted",
+                    Reason::TokenNotGranted,
                     format!(
                         "{user} may not ask for tokens of ServiceAccount {name} in namespace {delegate_namespace} of cluster {cluster}; an administrator of that namespace applies there:\n{}",
                         grants::lends_token(delegate_namespace, name, &grants::subject_of(&user))

@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 use super::happened::Happened;
 use crate::api::condition;
 use crate::api::names;
+use crate::api::phase::Phase;
 use crate::api::pipeline::Trigger;
+use crate::api::reason::Reason;
 use crate::api::request_status::condition_types;
 use crate::api::stage::DelegateType;
 use crate::api::{DeploymentRequest, Stage};
@@ -57,8 +59,8 @@ pub fn of_unknown(at: Timestamp, host: &str, pipeline: &str, name: &str, uid: &s
     data.insert(
         "outcome".into(),
         json!({
-            "phase": "Unknown",
-            "reason": "Deleted",
+            "phase": Phase::Unknown,
+            "reason": Reason::Deleted,
             "message": "the request was deleted before all of its triggers were delivered; what became of it is not known here any more: the status of the solution's Artifact records what was deployed",
         }),
     );
@@ -154,7 +156,7 @@ fn details(trigger: Trigger, request: &DeploymentRequest, gone: bool) -> Map<Str
             let summary = condition::find(&run.conditions, condition_types::SUCCEEDED);
             let deleted = gone && run.end_time.is_none();
             let outcome = if deleted {
-                json!({"phase": "Canceled", "reason": "Deleted", "message": "the request was deleted before it ended"})
+                json!({"phase": Phase::Canceled, "reason": Reason::Deleted, "message": "the request was deleted before it ended"})
             } else {
                 json!({"phase": run.phase, "reason": summary.map(|c| &c.reason), "message": summary.map(|c| &c.message)})
             };

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::api::DeploymentRequest;
 use crate::api::condition::{self, ConditionStatus, whole_seconds};
 use crate::api::pipeline::Trigger;
+use crate::api::reason::Reason;
 use crate::api::request_status::{RunStatus, condition_types};
 
 /// A trigger and when it happened.
@@ -47,7 +48,7 @@ pub fn due(request: &DeploymentRequest) -> Vec<Happened> {
 
 /// When a gate was decided: once the operator has acted on it, or the request has ended with the decision made.
 fn decided(run: &RunStatus, type_: &str, made: bool) -> Option<Timestamp> {
-    let condition = condition::find(&run.conditions, type_).filter(|c| c.status == ConditionStatus::True || c.reason == "Rejected");
+    let condition = condition::find(&run.conditions, type_).filter(|c| c.status == ConditionStatus::True || c.reason == Reason::Rejected);
     condition.map(|c| c.last_transition_time).or_else(|| run.end_time.filter(|_| made))
 }
 

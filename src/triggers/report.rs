@@ -6,6 +6,7 @@ use super::health::{Failure, LONGEST};
 use super::sink_worker::SinkWorker;
 use crate::api::condition::Observation;
 use crate::api::pipeline::{MAX_ERROR, SinkStatus};
+use crate::api::reason::Reason;
 use crate::text;
 
 /// The condition that tells whether the sinks take what is sent to them.
@@ -27,13 +28,13 @@ pub fn status(sink_worker: &SinkWorker, waiting: usize) -> SinkStatus {
 /// The condition; `None` for a pipeline without sinks.
 pub fn condition<'a>(sink_workers: impl ExactSizeIterator<Item = (&'a SinkWorker, usize)>) -> Option<Observation> {
     let count = sink_workers.len();
-    let mut reason = "SinkFailing";
+    let mut reason = Reason::SinkFailing;
     let mut failing = Vec::new();
     for (index, (sink_worker, waiting)) in sink_workers.enumerate() {
         let (Some(since), Some(last)) = (sink_worker.health.failing_since, &sink_worker.health.last) else { continue };
         let why = match last {
             Failure::Key(why) => {
-                reason = "SigningKeyNotUsable";
+                reason = Reason::SigningKeyNotUsable;
                 why.clone()
             }
             Failure::Delivery(why) => format!("it {why}"),
@@ -46,7 +47,7 @@ pub fn condition<'a>(sink_workers: impl ExactSizeIterator<Item = (&'a SinkWorker
     }
     match (count, failing.is_empty()) {
         (0, _) => None,
-        (_, true) => Some(Observation::new(SINKS_DELIVERING, true, "Delivering", format!("what happens is sent to {count} sinks"))),
+        (_, true) => Some(Observation::new(SINKS_DELIVERING, true, Reason::Delivering, format!("what happens is sent to {count} sinks"))),
         (_, false) => Some(Observation::new(SINKS_DELIVERING, false, reason, failing.join("\n"))),
     }
 }
@@ -78,7 +79,7 @@ mod tests {
     fn a_failing_sink_is_named_with_what_waits_and_why() {
         let (well, mut ill) = (sink_worker(), sink_worker());
         let fine = condition([(&well, 0)].into_iter());
-        assert_eq!(fine.map(|c| (c.status, c.reason)), Some((ConditionStatus::True, "Delivering".to_owned())));
+        assert_eq!(fine.map(|c| (c.status, c.reason)), Some((ConditionStatus::True, Reason::Delivering)));
         ill.health.failed("u", Failure::Delivery("answered 500 Internal Server Error".into()), Instant::now(), Timestamp::UNIX_EPOCH);
         let said = condition([(&well, 0), (&ill, 3)].into_iter());
         let said = said.map(|c| c.message).unwrap_or_default();

@@ -4,9 +4,10 @@ use super::MAX_BYTES;
 use crate::api::GROUP;
 use crate::api::cluster_scoped::entry;
 use crate::api::names::ALLOW_CLUSTER_SCOPED;
+use crate::api::reason::Reason;
 use crate::api::reference::GroupKind;
+use crate::cluster::blocked::{Until, Wait};
 use crate::cluster::errors::DEEPEST;
-use crate::cluster::failure::Failure;
 use crate::identity::access::Right;
 use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, OPERATOR_USERNAME, grants};
 
@@ -177,15 +178,15 @@ impl ExportError {
     }
 
     /// Whether waiting can help, and what for.
-    pub fn failure(&self) -> Failure {
+    pub fn until(&self) -> Until {
         match self {
-            Self::Api { source, .. } => Failure::of(source),
+            Self::Api { source, .. } => Until::of(source),
             // Somebody may list the kind while a request waits.
             Self::ClusterScoped { .. }
             | Self::OperatorMayNotRead { .. }
             | Self::OperatorMayReadNothing { .. }
             | Self::RolesNotLookedFor { .. }
-            | Self::RequesterMayNotRead { .. } => Failure::MissingRight,
+            | Self::RequesterMayNotRead { .. } => Until::Wait(Wait::Right),
             Self::BeingDeleted { .. }
             | Self::TooDeep { .. }
             | Self::Nothing { .. }
@@ -193,26 +194,26 @@ impl ExportError {
             | Self::NeverExported { .. }
             | Self::UnknownComponent { .. }
             | Self::NotNamespaced { .. }
-            | Self::InvalidSelector { .. } => Failure::Refused,
+            | Self::InvalidSelector { .. } => Until::End,
         }
     }
 
     /// The reason in one word, for conditions.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Api { .. } => "ExportFailed",
-            Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } => "OperatorMayNotRead",
-            Self::RolesNotLookedFor { .. } => "RolesNotLookedFor",
-            Self::RequesterMayNotRead { .. } => "RequesterMayNotRead",
-            Self::BeingDeleted { .. } => "BeingDeleted",
-            Self::TooDeep { .. } => "TooDeeplyNested",
-            Self::Nothing { .. } => "NothingToExport",
-            Self::TooLarge { .. } => "TooLarge",
-            Self::NeverExported { .. } => "NeverExported",
-            Self::UnknownComponent { .. } => "UnknownComponent",
-            Self::NotNamespaced { .. } => "NotNamespaced",
-            Self::ClusterScoped { .. } => "ClusterScoped",
-            Self::InvalidSelector { .. } => "InvalidSelector",
+            Self::Api { .. } => Reason::ExportFailed,
+            Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } => Reason::OperatorMayNotRead,
+            Self::RolesNotLookedFor { .. } => Reason::RolesNotLookedFor,
+            Self::RequesterMayNotRead { .. } => Reason::RequesterMayNotRead,
+            Self::BeingDeleted { .. } => Reason::BeingDeleted,
+            Self::TooDeep { .. } => Reason::TooDeeplyNested,
+            Self::Nothing { .. } => Reason::NothingToExport,
+            Self::TooLarge { .. } => Reason::TooLarge,
+            Self::NeverExported { .. } => Reason::NeverExported,
+            Self::UnknownComponent { .. } => Reason::UnknownComponent,
+            Self::NotNamespaced { .. } => Reason::NotNamespaced,
+            Self::ClusterScoped { .. } => Reason::ClusterScoped,
+            Self::InvalidSelector { .. } => Reason::InvalidSelector,
         }
     }
 }

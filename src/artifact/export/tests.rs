@@ -2,7 +2,7 @@ use k8s_openapi::api::authorization::v1::ResourceRule;
 use serde_json::json;
 
 use super::*;
-use crate::cluster::failure::Failure;
+use crate::cluster::blocked::{Until, Wait};
 
 fn kind(group: &str, kind: &str, plural: &str, namespaced: bool, verbs: &[&str]) -> KindInfo {
     let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
@@ -63,7 +63,7 @@ fn what_belongs_to_the_cluster_is_exported_where_it_is_named_and_allowed() {
     let cluster = cluster();
     let class = component("scheduling.k8s.io", "PriorityClass");
     let Err(error) = chosen(&cluster, std::slice::from_ref(&class), &NOTHING) else { panic!() };
-    assert_eq!((error.reason(), error.failure()), ("ClusterScoped", Failure::MissingRight));
+    assert_eq!((error.reason().as_str(), error.until()), ("ClusterScoped", Until::Wait(Wait::Right)));
     let words = "add {group: scheduling.k8s.io, kind: PriorityClass} to spec.clusterScoped of Environment dev";
     assert!(error.to_string().contains(words), "{error}");
     let listed = |group: &str, kind: &str| ClusterScopedKind { group: group.into(), kind: kind.into() };
@@ -172,5 +172,5 @@ fn a_missing_right_is_printed_as_the_rule_that_grants_it() {
         rights: vec![Right::on("get", "apps", "deployments", "dev")],
     };
     assert!(error.to_string().contains("- {apiGroups: [\"apps\"], resources: [deployments], verbs: [\"get\"]}"), "{error}");
-    assert_eq!(error.failure(), Failure::MissingRight);
+    assert_eq!(error.until(), Until::Wait(Wait::Right));
 }

@@ -10,6 +10,7 @@ use tar::{Archive, EntryType};
 
 use super::error::{OciError, shown};
 use super::limits;
+use crate::api::reason::Reason;
 
 /// How much of an artifact was read so far, over all its layers.
 #[derive(Clone, Default)]
@@ -77,7 +78,7 @@ pub fn read(
         }
         OciError::Content {
             reference: reference.to_owned(),
-            reason: "ArchiveUnreadable",
+            reason: Reason::ArchiveUnreadable,
             what: "a layer is not a gzip-compressed tar archive, or it is damaged: push it again".to_owned(),
         }
     };
@@ -220,7 +221,7 @@ mod tests {
             (b"odd", EntryType::new(b'V'), "neither a file nor a folder"),
         ] {
             let error = names(&gzip(&entry(name, kind, b""))).unwrap_err();
-            assert_eq!(error.reason(), "ArtifactUnsafe", "{error}");
+            assert_eq!(error.reason().as_str(), "ArtifactUnsafe", "{error}");
             let text = error.to_string();
             assert!(text.contains(words) && text.contains("plain files and folders") && !text.contains('\n'), "{words}: {text}");
         }
@@ -233,7 +234,7 @@ mod tests {
         header.set_size(0);
         builder.append_data(&mut header, "d/".repeat(limits::PATH), std::io::empty()).unwrap();
         let error = names(&gzip(&builder.into_inner().unwrap())).unwrap_err();
-        assert!(error.reason() == "ArtifactUnsafe" && error.to_string().contains("bytes"), "{error}");
+        assert!(error.reason().as_str() == "ArtifactUnsafe" && error.to_string().contains("bytes"), "{error}");
     }
 
     #[test]
@@ -242,13 +243,13 @@ mod tests {
         let compressed = gzip(&entry(b"bomb.yaml", EntryType::Regular, &zeros));
         assert!(compressed.len() < 1024 * 1024, "it is small on its way");
         let error = names(&compressed).unwrap_err();
-        assert!(error.reason() == "ArtifactTooLarge" && error.to_string().contains("unpacked"), "{error}");
+        assert!(error.reason().as_str() == "ArtifactTooLarge" && error.to_string().contains("unpacked"), "{error}");
         // The limit applies to all layers together.
         let half = vec![0_u8; usize::try_from(limits::DECOMPRESSED).unwrap() * 2 / 3];
         let layer = gzip(&entry(b"half.yaml", EntryType::Regular, &half));
         let mut spent = Spent::default();
         read(&layer, REFERENCE, &mut spent, |_, _| Ok(())).unwrap();
-        assert_eq!(read(&layer, REFERENCE, &mut spent, |_, _| Ok(())).unwrap_err().reason(), "ArtifactTooLarge");
+        assert_eq!(read(&layer, REFERENCE, &mut spent, |_, _| Ok(())).unwrap_err().reason().as_str(), "ArtifactTooLarge");
     }
 
     #[test]
@@ -260,14 +261,14 @@ mod tests {
             builder.append_data(&mut header, format!("{index}.yaml"), std::io::empty()).unwrap();
         }
         let error = names(&gzip(&builder.into_inner().unwrap())).unwrap_err();
-        assert!(error.reason() == "ArtifactTooLarge" && error.to_string().contains("files and folders"), "{error}");
+        assert!(error.reason().as_str() == "ArtifactTooLarge" && error.to_string().contains("files and folders"), "{error}");
     }
 
     #[test]
     fn what_is_no_archive_is_said_to_be_none() {
         let cut = gzip(&entry(b"a.yaml", EntryType::Regular, &[b'x'; 4096]));
         for bytes in [&b"hello"[..], &gzip(&[b'x'; 2048]), &cut[..cut.len() / 2]] {
-            assert_eq!(names(bytes).unwrap_err().reason(), "ArchiveUnreadable");
+            assert_eq!(names(bytes).unwrap_err().reason().as_str(), "ArchiveUnreadable");
         }
         assert_eq!(names(&gzip(b"")).unwrap(), [], "nothing in it is found out where objects are looked for");
     }

@@ -7,6 +7,7 @@ use super::error::{OciError, shown};
 use super::limits;
 use super::strict::Strict;
 use crate::api::GROUP;
+use crate::api::reason::Reason;
 use crate::api::reference::SolutionVersion;
 use crate::api::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 use crate::api::solution::{Solution, SolutionSpec};
@@ -50,7 +51,7 @@ impl<'a> Files<'a> {
         let (name, path) = (path.rsplit('/').next().unwrap_or(path), shown(path));
         let refused = |reason, what: String| Err(self.content(reason, what));
         if matches!(name, "kustomization.yaml" | "kustomization.yml" | "Kustomization") {
-            return refused("NotAManifest", format!("{path} has to be built by kustomize first: push what `kustomize build` prints"));
+            return refused(Reason::NotAManifest, format!("{path} has to be built by kustomize first: push what `kustomize build` prints"));
         }
         let read = match name.rsplit_once('.').map(|(_, extension)| extension) {
             Some("yaml" | "yml") => yaml,
@@ -62,7 +63,7 @@ impl<'a> Files<'a> {
         }
         let documents = match read(content) {
             Ok(documents) => documents,
-            Err(why) => return refused("ManifestUnreadable", format!("{path} {why}: correct it and push it again")),
+            Err(why) => return refused(Reason::ManifestUnreadable, format!("{path} {why}: correct it and push it again")),
         };
         self.values += documents.iter().map(count).sum::<usize>();
         if self.values > limits::VALUES {
@@ -95,7 +96,7 @@ impl<'a> Files<'a> {
         {
             if found.is_empty() {
                 let what = format!("{place} is no Kubernetes object: it lacks {missing}. Leave it out, or correct it");
-                return Err(self.content("NotAManifest", what));
+                return Err(self.content(Reason::NotAManifest, what));
             }
         }
         self.objects.push((place.to_owned(), object));
@@ -106,7 +107,7 @@ impl<'a> Files<'a> {
         OciError::TooLarge { reference: self.reference.to_owned(), what }
     }
 
-    fn content(&self, reason: &'static str, what: String) -> OciError {
+    fn content(&self, reason: Reason, what: String) -> OciError {
         OciError::Content { reference: self.reference.to_owned(), reason, what }
     }
 
@@ -124,7 +125,7 @@ impl<'a> Files<'a> {
             [] => Written::default(),
             [(place, solution)] => definitions(place, solution, wanted).map_err(|(reason, what)| refused(reason, what))?,
             [(first, _), (second, _), ..] => {
-                return Err(refused("SolutionAmbiguous", format!("{first} and {second} are both a Solution: push one of them")));
+                return Err(refused(Reason::SolutionAmbiguous, format!("{first} and {second} are both a Solution: push one of them")));
             }
         };
         let mut namespace: Option<(&str, &str)> = None;
@@ -134,7 +135,7 @@ impl<'a> Files<'a> {
             match namespace {
                 Some((other, at)) if other != own => {
                     return Err(refused(
-                        "OtherNamespace",
+                        Reason::OtherNamespace,
                         format!(
                             "{at} is for namespace {}, and {place} for {}: a solution goes to one namespace; leave metadata.namespace out, \
                              or make two solutions of them",
@@ -151,12 +152,12 @@ impl<'a> Files<'a> {
         let mut all = Vec::with_capacity(objects.len());
         for (place, object) in &objects {
             if let Some(first) = seen.insert(Key::of(object), place) {
-                return Err(refused("Duplicate", format!("{} is in {first} and in {place}: keep one of them", Key::of(object))));
+                return Err(refused(Reason::Duplicate, format!("{} is in {first} and in {place}: keep one of them", Key::of(object))));
             }
             all.push(strip::as_written(object, &own));
         }
         if all.is_empty() {
-            return Err(refused("NothingToDeploy", "no file in it that is named *.yaml, *.yml or *.json holds an object".to_owned()));
+            return Err(refused(Reason::NothingToDeploy, "no file in it that is named *.yaml, *.yml or *.json holds an object".to_owned()));
         }
         replicas::give_up(&mut all);
         written.bundle = Bundle::new(all);
@@ -169,25 +170,25 @@ impl<'a> Files<'a> {
     }
 }
 
-type Refusal = (&'static str, String);
+type Refusal = (Reason, String);
 
 fn may_be_deployed(place: &str, object: &Value) -> Result<(), Refusal> {
     let key = Key::of(object);
     if !object::is_plain_name(&key.name) {
         return Err((
-            "InvalidName",
+            Reason::InvalidName,
             format!("the {} in {place} has a name that Kubernetes does not allow: give it another one", shown(&key.kind)),
         ));
     }
     if object::is_too_deep(object) {
         return Err((
-            "TooDeeplyNested",
+            Reason::TooDeeplyNested,
             format!("{place} nests deeper than {} levels, which is more than can be deployed: make it flatter", object::DEEPEST),
         ));
     }
     if (key.group.as_str(), key.kind.as_str()) == ("", "Secret") {
         return Err((
-            "SecretNotAllowed",
+            Reason::SecretNotAllowed,
             format!(
                 "{place} is {key}: Secrets are never deployed. Leave it out, declare a connection reference, and create the Secret in the target"
             ),
@@ -195,7 +196,7 @@ fn may_be_deployed(place: &str, object: &Value) -> Result<(), Refusal> {
     }
     if export::is_never_exported(&key.group, &key.kind) {
         return Err((
-            "NeverDeployed",
+            Reason::NeverDeployed,
             format!("{place} is {key} of {}, which is never deployed: leave it out", shown(object::api_version(object))),
         ));
     }
@@ -207,7 +208,7 @@ fn definitions(place: &str, solution: &Value, wanted: &SolutionVersion) -> Resul
     let version = spec.get("version").and_then(Value::as_str).unwrap_or_default();
     if (name, version) != (&wanted.name, &wanted.version) {
         return Err((
-            "SolutionDiffers",
+            Reason::SolutionDiffers,
             format!(
                 "{place} is Solution {} {}, and the request is for {} {}: ask for what was pushed, or push what is asked for",
                 shown(name),
@@ -218,11 +219,14 @@ fn definitions(place: &str, solution: &Value, wanted: &SolutionVersion) -> Resul
         ));
     }
     if let Some(field) = schema().and_then(|schema| unknown_field(&schema, &spec, "spec")) {
-        return Err(("SolutionInvalid", format!("{place} has the field {}, which a Solution does not have: correct it", shown(&field))));
+        return Err((
+            Reason::SolutionInvalid,
+            format!("{place} has the field {}, which a Solution does not have: correct it", shown(&field)),
+        ));
     }
     let spec: SolutionSpec = serde_json::from_value(spec).map_err(|_| {
         (
-            "SolutionInvalid",
+            Reason::SolutionInvalid,
             format!("the spec of the Solution in {place} is not as its kind has it: check it with kubectl apply --dry-run=server"),
         )
     })?;

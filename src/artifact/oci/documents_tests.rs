@@ -19,7 +19,7 @@ fn read(files: &[(&str, &str)]) -> Result<Written, OciError> {
 /// The reason and the message.
 fn refusal(files: &[(&str, &str)]) -> (&'static str, String) {
     let error = read(files).unwrap_err();
-    (error.reason(), error.to_string())
+    (error.reason().as_str(), error.to_string())
 }
 
 const MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: orders}\n";

@@ -2,7 +2,8 @@
 //!
 //! Errors never repeat what a registry answers or what files contain: it may be anything, also credentials.
 
-use crate::cluster::failure::Failure;
+use crate::api::reason::Reason;
+use crate::cluster::blocked::{Until, Wait};
 
 /// Why an artifact of a registry can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,7 +77,7 @@ pub enum OciError {
         /// The registry's answer.
         code: u16,
         /// One word.
-        reason: &'static str,
+        reason: Reason,
         /// What to do.
         advice: &'static str,
     },
@@ -148,7 +149,7 @@ pub enum OciError {
         /// The repository with tag or digest.
         reference: String,
         /// One word.
-        reason: &'static str,
+        reason: Reason,
         /// What, in which file, and what to do.
         what: String,
     },
@@ -156,42 +157,38 @@ pub enum OciError {
 
 impl OciError {
     /// Whether waiting can help, and what for.
-    pub fn failure(&self) -> Failure {
+    pub fn until(&self) -> Until {
         match self {
-            Self::Unreachable { .. }
-            | Self::Unwell { .. }
-            | Self::Busy
-            | Self::NoAuthority { .. }
-            | Self::NotFound { .. }
-            | Self::Unauthorized { .. }
-            | Self::NoCredentials { .. }
-            | Self::NotTaken { .. }
-            | Self::ForeignRealm { .. } => Failure::MissingRight,
+            Self::Unreachable { .. } | Self::Unwell { .. } | Self::Busy => Until::Wait(Wait::Server),
+            Self::Unauthorized { .. } | Self::NoCredentials { .. } => Until::Wait(Wait::Right),
+            Self::NoAuthority { .. } | Self::NotFound { .. } | Self::NotTaken { .. } | Self::ForeignRealm { .. } => {
+                Until::Wait(Wait::Somebody)
+            }
             Self::Redirect { .. }
             | Self::DigestMismatch { .. }
             | Self::WrongMediaType { .. }
             | Self::TooLarge { .. }
             | Self::Unsafe { .. }
-            | Self::Content { .. } => Failure::Refused,
+            | Self::Content { .. } => Until::End,
         }
     }
 
     /// The reason in one word, for conditions.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Unreachable { .. } | Self::Unwell { .. } => "RegistryUnreachable",
-            Self::NoAuthority { .. } => "CertificateAuthorityUnreadable",
-            Self::Busy => "RegistryBusy",
-            Self::NotFound { .. } => "ArtifactNotFound",
-            Self::Unauthorized { .. } => "RegistryUnauthorized",
-            Self::NoCredentials { .. } => "CredentialsUnreadable",
-            Self::ForeignRealm { .. } => "RegistryRealmNotAllowed",
-            Self::Redirect { .. } => "RegistryRedirectRefused",
-            Self::DigestMismatch { .. } => "DigestMismatch",
-            Self::WrongMediaType { .. } => "WrongMediaType",
-            Self::TooLarge { .. } => "ArtifactTooLarge",
-            Self::Unsafe { .. } => "ArtifactUnsafe",
-            Self::Content { reason, .. } | Self::NotTaken { reason, .. } => reason,
+            Self::Unreachable { .. } | Self::Unwell { .. } => Reason::RegistryUnreachable,
+            Self::NoAuthority { .. } => Reason::CertificateAuthorityUnreadable,
+            Self::Busy => Reason::RegistryBusy,
+            Self::NotFound { .. } => Reason::ArtifactNotFound,
+            Self::Unauthorized { .. } => Reason::RegistryUnauthorized,
+            Self::NoCredentials { .. } => Reason::CredentialsUnreadable,
+            Self::ForeignRealm { .. } => Reason::RegistryRealmNotAllowed,
+            Self::Redirect { .. } => Reason::RegistryRedirectRefused,
+            Self::DigestMismatch { .. } => Reason::DigestMismatch,
+            Self::WrongMediaType { .. } => Reason::WrongMediaType,
+            Self::TooLarge { .. } => Reason::ArtifactTooLarge,
+            Self::Unsafe { .. } => Reason::ArtifactUnsafe,
+            Self::Content { reason, .. } | Self::NotTaken { reason, .. } => *reason,
         }
     }
 }

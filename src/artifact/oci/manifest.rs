@@ -222,7 +222,7 @@ mod tests {
             (json!([]), "not the JSON"),
         ] {
             let error = refusal(&manifest);
-            assert_eq!(error.reason(), "WrongMediaType");
+            assert_eq!(error.reason().as_str(), "WrongMediaType");
             assert!(error.to_string().contains(words) && error.to_string().contains("flux push artifact"), "{words}: {error}");
         }
     }
@@ -237,7 +237,7 @@ mod tests {
             (flux(&vec![archive(1); limits::LAYERS + 1]), "layers"),
         ] {
             let error = refusal(&manifest);
-            assert!(error.reason() == "ArtifactTooLarge" && error.to_string().contains(words), "{error}");
+            assert!(error.reason().as_str() == "ArtifactTooLarge" && error.to_string().contains(words), "{error}");
         }
         for odd in ["sha512:00", "sha256:../../x", "sha256:00", &format!("sha256:{}", "A".repeat(64))] {
             let mut manifest = flux(&[archive(1)]);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cluster::failure::Failure;
+use crate::cluster::blocked::{Until, Wait};
 
 use super::super::scripted::{Server, ok, says, server};
 use super::*;
@@ -38,12 +38,12 @@ async fn a_token_for_everybody_is_fetched_where_the_registry_says() {
 async fn credentials_are_sent_neither_over_http_nor_to_whom_they_are_not_for() {
     let basic = server(|_, _| says(401, "www-authenticate: Basic realm=\"x\""));
     let error = manifest(&basic, &access(true, &basic.host), "1").await.unwrap_err();
-    assert_eq!(error.reason(), "RegistryUnauthorized");
+    assert_eq!(error.reason().as_str(), "RegistryUnauthorized");
     let elsewhere = server(|_, _| ok(r#"{"token": "tok"}"#));
     let to = elsewhere.host.clone();
     let bearer = server(move |_, _| says(401, &format!("www-authenticate: Bearer realm=\"http://{to}/token\"")));
     let error = manifest(&bearer, &access(true, &bearer.host), "1").await.unwrap_err();
-    assert!(error.reason() == "RegistryRealmNotAllowed" && error.to_string().contains(&elsewhere.host), "{error}");
+    assert!(error.reason().as_str() == "RegistryRealmNotAllowed" && error.to_string().contains(&elsewhere.host), "{error}");
     let secure = server(|_, _| says(401, "www-authenticate: Bearer realm=\"https://auth.example.test/token\""));
     let error = manifest(&secure, &access(true, &secure.host), "1").await.unwrap_err();
     assert!(error.to_string().contains("add an entry for auth.example.test to the Secret"), "{error}");
@@ -61,10 +61,10 @@ async fn a_page_to_log_in_is_waited_out_and_is_no_altered_artifact() {
     ] {
         let server = server(move |_, _| says(200, &format!("content-type: {media_type}")));
         let error = manifest(&server, &access(false, ""), &format!("sha256:{}", "a".repeat(64))).await.unwrap_err();
-        assert_eq!(error.reason(), reason, "{error}");
+        assert_eq!(error.reason().as_str(), reason, "{error}");
         if reason == "RegistryUnreachable" {
             assert!(
-                error.failure() == Failure::MissingRight && error.to_string().contains("a web page in place of the manifest"),
+                error.until() == Until::Wait(Wait::Server) && error.to_string().contains("a web page in place of the manifest"),
                 "{error}"
             );
         }
@@ -85,7 +85,7 @@ async fn a_redirect_leads_to_https_or_nowhere_and_takes_no_token_along() {
         let to = location.clone();
         let server = server(move |_, _| says(307, &format!("location: {to}")));
         let error = manifest(&server, &access(false, ""), "1").await.unwrap_err();
-        assert!(error.reason() == "RegistryRedirectRefused" && error.to_string().contains(words), "{location}: {error}");
+        assert!(error.reason().as_str() == "RegistryRedirectRefused" && error.to_string().contains(words), "{location}: {error}");
         assert!(!error.to_string().contains("password"), "{error}");
     }
     assert!(elsewhere.asked().is_empty());
@@ -95,16 +95,16 @@ async fn a_redirect_leads_to_https_or_nowhere_and_takes_no_token_along() {
 async fn what_is_longer_or_other_than_it_should_be_is_left() {
     let long = "x".repeat(usize::try_from(limits::MANIFEST).unwrap() + 1);
     let endless = server(move |_, _| format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{long}"));
-    assert_eq!(manifest(&endless, &access(false, ""), "1").await.unwrap_err().reason(), "ArtifactTooLarge");
+    assert_eq!(manifest(&endless, &access(false, ""), "1").await.unwrap_err().reason().as_str(), "ArtifactTooLarge");
     let other = server(|_, _| ok("{}"));
     let digest = format!("sha256:{}", "0".repeat(64));
     let error = manifest(&other, &access(false, ""), &digest).await.unwrap_err();
-    assert!(error.reason() == "DigestMismatch" && error.to_string().contains(&digest), "{error}");
+    assert!(error.reason().as_str() == "DigestMismatch" && error.to_string().contains(&digest), "{error}");
     let repository = Repository::parse(&format!("oci://{}/team/orders", other.host)).unwrap();
     let access = access(false, "");
     let mut session = Session::new(&repository, &access).unwrap();
     let error = session.blob("layer", &digest, 1, "r").await.unwrap_err();
-    assert!(error.reason() == "DigestMismatch" && error.to_string().contains("longer than 1 bytes"), "{error}");
+    assert!(error.reason().as_str() == "DigestMismatch" && error.to_string().contains("longer than 1 bytes"), "{error}");
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn what_a_registry_answers_is_repeated_nowhere() {
     ] {
         let server = server(move |_, _| says(code, "x-canary: canary"));
         let error = manifest(&server, &access(false, ""), "1").await.unwrap_err();
-        assert!(error.reason() == reason && !error.to_string().contains("canary"), "{error}");
+        assert!(error.reason().as_str() == reason && !error.to_string().contains("canary"), "{error}");
     }
 }
 
@@ -146,7 +146,7 @@ fn a_wrong_certificate_authority_is_said_to_be_that() {
         let access = Access { authority: Some(authority.to_owned()), ..Access::default() };
         let error = Session::new(&repository, &access).err().unwrap();
         let text = error.to_string();
-        assert_eq!(error.reason(), "CertificateAuthorityUnreadable", "{text}");
+        assert_eq!(error.reason().as_str(), "CertificateAuthorityUnreadable", "{text}");
         assert!(text.contains(words) && text.contains("its certificateAuthority in the pipeline") && !text.contains("canary"), "{text}");
     }
 }

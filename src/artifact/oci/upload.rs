@@ -8,6 +8,7 @@ use hyper::{Method, Response, StatusCode, Uri};
 use super::error::OciError;
 use super::session::{Call, Session};
 use super::{location, manifest};
+use crate::api::reason::Reason;
 
 /// How long the registry may take to receive something and to answer.
 const RECEIVE: Duration = Duration::from_secs(45);
@@ -116,12 +117,13 @@ impl Session<'_> {
         let may_be_full = status.is_client_error() && !matches!(status.as_u16(), 401 | 429);
         let is_full = status == StatusCode::INSUFFICIENT_STORAGE || (may_be_full && self.speaks_of_a_quota(response).await);
         let (reason, advice) = match status.as_u16() {
-            _ if is_full => ("RegistryFull", "its quota is used up: raise it, or remove from the registry what is needed no more"),
+            _ if is_full => (Reason::RegistryFull, "its quota is used up: raise it, or remove from the registry what is needed no more"),
             401 | 403 => return self.unauthorized(status.as_u16()),
-            404 => ("RegistryRefused", "it has no such repository and makes none by itself: create it there"),
-            413 => {
-                ("RegistryRefused", "it, or a proxy before it, takes no body of that size: raise that limit (nginx: client_max_body_size)")
-            }
+            404 => (Reason::RegistryRefused, "it has no such repository and makes none by itself: create it there"),
+            413 => (
+                Reason::RegistryRefused,
+                "it, or a proxy before it, takes no body of that size: raise that limit (nginx: client_max_body_size)",
+            ),
             429 | 500.. => return self.unwell(format!("answered {}", status.as_u16())),
             300..=399 => {
                 let why =
@@ -130,7 +132,7 @@ impl Session<'_> {
                 return OciError::Redirect { registry: self.repository().registry.clone(), why };
             }
             _ => (
-                "RegistryRefused",
+                Reason::RegistryRefused,
                 "its own log says why; where tags can't be moved there, remove what has that tag in the repository, or raise the solution's version",
             ),
         };

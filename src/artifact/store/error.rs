@@ -1,9 +1,9 @@
 //! Why an artifact can't be stored or read.
 
 use super::{MAX_BYTES, MAX_RECORD};
+use crate::api::reason::Reason;
 use crate::artifact::oci::OciError;
-use crate::cluster::failure::Failure;
-use crate::policy::storage::STORAGE_FULL;
+use crate::cluster::blocked::{Until, Wait};
 
 /// Why an artifact could not be stored or read.
 #[derive(Debug, thiserror::Error)]
@@ -148,31 +148,31 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether waiting can help.
-    pub fn failure(&self) -> Failure {
+    pub fn until(&self) -> Until {
         match self {
-            Self::Api { source, .. } => Failure::of(source),
+            Self::Api { source, .. } => Until::of(source),
             // Problems with the operator's own registry, also its redirects and its existence, are for its administrator to solve.
             Self::Registry { source: OciError::Redirect { .. }, .. } | Self::Lost { .. } | Self::KeptElsewhere { .. } => {
-                Failure::MissingRight
+                Until::Wait(Wait::Somebody)
             }
-            Self::Registry { source, .. } => source.failure(),
-            Self::Full(_) => Failure::MissingRight,
-            Self::Busy { .. } | Self::Compression { .. } => Failure::Transient,
+            Self::Registry { source, .. } => source.until(),
+            Self::Full(_) => Until::Wait(Wait::Somebody),
+            Self::Busy { .. } | Self::Compression { .. } => Until::Wait(Wait::Server),
             Self::Incomplete { .. }
             | Self::Altered { .. }
             | Self::Unreadable { .. }
             | Self::TooLarge { .. }
-            | Self::RecordTooLarge { .. } => Failure::Refused,
+            | Self::RecordTooLarge { .. } => Until::End,
         }
     }
 
     /// The reason in one word, if the error is about the place where artifacts are kept.
-    pub fn of_place(&self) -> Option<&'static str> {
+    pub fn of_place(&self) -> Option<Reason> {
         match self {
             Self::Registry { source, .. } => Some(source.reason()),
-            Self::KeptElsewhere { .. } => Some("ArtifactStoreNotConfigured"),
-            Self::Lost { .. } => Some("RegistryLacksArtifact"),
-            Self::Full(_) => Some(STORAGE_FULL),
+            Self::KeptElsewhere { .. } => Some(Reason::ArtifactStoreNotConfigured),
+            Self::Lost { .. } => Some(Reason::RegistryLacksArtifact),
+            Self::Full(_) => Some(Reason::StorageFull),
             _ => None,
         }
     }

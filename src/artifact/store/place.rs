@@ -213,7 +213,7 @@ mod tests {
         let login = |user: &str| format!(r#"{{"auths": {{"r.test": {{"username": "{user}", "password": "canary"}}}}}}"#);
         let place = Place::of(Wanted { credentials: Some(path.clone()), ..at("oci://r.test/x") }).unwrap().unwrap();
         let missing = place.access().unwrap_err();
-        assert_eq!(missing.reason(), "CredentialsUnreadable");
+        assert_eq!(missing.reason().as_str(), "CredentialsUnreadable");
         assert!(
             missing.to_string().contains(&format!("the file {} of --artifact-store-credentials can't be read", path.display())),
             "{missing}"
@@ -228,7 +228,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let place = Place::of(Wanted { authority: Some(path), ..at("oci://r.test/x") }).unwrap().unwrap();
         let error = place.access().unwrap_err();
-        assert_eq!(error.reason(), "CertificateAuthorityUnreadable");
+        assert_eq!(error.reason().as_str(), "CertificateAuthorityUnreadable");
         assert!(
             error.to_string().contains("is not asked: the file ") && error.to_string().contains("mount a certificate authority"),
             "{error}"

@@ -63,7 +63,7 @@ mod tests {
             repository: "oci://r/x".into(),
             what: "its layer".into(),
             code,
-            reason: "RegistryFull",
+            reason: crate::api::Reason::RegistryFull,
             advice: "",
         }
     }

@@ -230,7 +230,7 @@ mod tests {
         let place = Place::of(Wanted { store: store.map(str::to_owned), ..Wanted::default() }).unwrap();
         let registry_store = place.map(|place| RegistryStore::new(place, 16));
         let error = fetch(registry_store.as_ref(), &super::super::tests::artifact(), stored_in, async |_, _| Ok(())).await.unwrap_err();
-        assert_eq!(error.of_place(), Some("ArtifactStoreNotConfigured"));
+        assert_eq!(error.of_place(), Some(crate::api::Reason::ArtifactStoreNotConfigured));
         error.to_string()
     }
 

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::api::Reason;
 
 fn bundle(name: &str) -> Arc<Bundle> {
     Arc::new(Bundle::new(vec![json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})]))
@@ -80,7 +81,7 @@ fn what_goes_to_a_registry_has_no_chunks_and_is_pinned_before_it_is_sent() {
 #[test]
 fn what_a_registry_of_the_operators_own_lacks_or_leads_away_from_is_waited_for() {
     use crate::artifact::oci::OciError;
-    use crate::cluster::failure::Failure;
+    use crate::cluster::blocked::{Until, Wait};
 
     let (artifact, namespace, repository) = ("orders-1.4.0".to_owned(), "host".to_owned(), "oci://r.test/kept/host/orders".to_owned());
     let lost = StoreError::Lost {
@@ -90,10 +91,10 @@ fn what_a_registry_of_the_operators_own_lacks_or_leads_away_from_is_waited_for()
         reference: format!("{repository}@sha256:aa"),
     };
     let redirect = OciError::Redirect { registry: "r.test".into(), why: "it does not lead to https".into() };
-    assert_eq!(redirect.failure(), Failure::Refused, "of a registry that a pipeline names");
+    assert_eq!(redirect.until(), Until::End, "of a registry that a pipeline names");
     let leads = StoreError::Registry { artifact, namespace, repository, source: redirect };
-    for (error, reason) in [(lost, "RegistryLacksArtifact"), (leads, "RegistryRedirectRefused")] {
-        assert_eq!((error.failure(), error.of_place()), (Failure::MissingRight, Some(reason)));
+    for (error, reason) in [(lost, Reason::RegistryLacksArtifact), (leads, Reason::RegistryRedirectRefused)] {
+        assert_eq!((error.until(), error.of_place()), (Until::Wait(Wait::Somebody), Some(reason)));
     }
 }
 

@@ -14,7 +14,9 @@ use kube::{Api, Client, ResourceExt};
 use tokio::time::Instant;
 
 use self::window::Window;
+use crate::api::phase::Phase;
 use crate::api::request::DeploymentRequestSpec;
+use crate::api::request_status::condition_types::SUCCEEDED;
 use crate::api::{DeploymentRequest, condition, duration};
 
 /// How often a request is looked at that is waited for.
@@ -93,7 +95,7 @@ async fn wait(
                 writeln!(out, "{line}")?;
                 told = line;
             }
-            if *ended && phase == "Succeeded" {
+            if *ended && *phase == Phase::Succeeded {
                 return Ok(());
             }
             if *ended {
@@ -113,7 +115,7 @@ async fn look(client: &Client, host: &str, made: &DeploymentRequest, asking: &As
     match Api::<DeploymentRequest>::namespaced(client.clone(), host).get_opt(&name).await {
         Ok(Some(request)) => {
             let Some(run) = request.status.map(|s| s.run) else { return Ok(None) };
-            let message = condition::find(&run.conditions, "Succeeded").map(|c| c.message.clone()).unwrap_or_default();
+            let message = condition::find(&run.conditions, SUCCEEDED).map(|c| c.message.clone()).unwrap_or_default();
             Ok(Some(Seen { ended: run.end_time.is_some(), phase: run.phase, message }))
         }
         Ok(None) => bail!("request {name} was deleted"),
@@ -122,7 +124,7 @@ async fn look(client: &Client, host: &str, made: &DeploymentRequest, asking: &As
                 format!("request {name} was made, but you may not read it in host {host}, nor the Solution that tells of it: name its namespace with --from")
             })?;
             Ok(window.of_request(Some(host), &name).map(|entry| Seen {
-                ended: window::has_ended(&entry.phase),
+                ended: Phase::has_ended(&entry.phase),
                 phase: entry.phase.clone(),
                 message: entry.message.clone().unwrap_or_default(),
             }))

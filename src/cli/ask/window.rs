@@ -72,8 +72,3 @@ pub async fn whereabouts(client: &Client, named: &str, from: Option<&str>, is_it
     }
     "-n names the host, the namespace with the pipeline and its stages; the namespace of the Solution is named with --from".to_owned()
 }
-
-/// Whether a phase is one that is never left.
-pub fn has_ended(phase: &str) -> bool {
-    ["Succeeded", "Failed", "Rejected", "Canceled"].contains(&phase)
-}

@@ -16,8 +16,8 @@ use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
 use crate::artifact::export;
 use crate::artifact::store::{ArtifactStore, StoreError};
+use crate::cluster::blocked::{Until, Wait};
 use crate::cluster::discovery::Discovery;
-use crate::cluster::failure::Failure;
 use crate::cluster::resources::Resources as _;
 use crate::deploy::apply::share;
 use crate::deploy::plan::connections;
@@ -188,7 +188,7 @@ impl Acting {
             match ArtifactStore::new(client.clone()).load(&artifact).await {
                 Ok(bundle) => objects.extend_from_slice(bundle.objects()),
                 Err(StoreError::KeptElsewhere { repository, .. }) => notes.push(kept(name, &repository)),
-                Err(error) if error.failure() == Failure::MissingRight => notes.push(unread(name, host)),
+                Err(error) if error.until() == Until::Wait(Wait::Right) => notes.push(unread(name, host)),
                 Err(error) => return Err(error.into()),
             }
             stand_ins.extend(artifact.spec.connection_references.iter().map(|c| c.secret_name.clone()));

@@ -13,8 +13,9 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::api::Environment;
-use crate::api::condition::{self, Observation};
+use crate::api::condition::{self, Observation, VALIDATED};
 use crate::api::environment::{EnvironmentStatus, ValidationStatus};
+use crate::api::reason::Reason;
 use crate::controllers::GIVEN_UP;
 use crate::controllers::seen::Seen;
 use crate::policy::check::{self, Failure, Good, READY};
@@ -27,9 +28,6 @@ use observe::ClusterVersion;
 
 /// When a remote cluster is tried again that many reconciliations are at already.
 pub const CROWDED: Duration = Duration::from_millis(250);
-
-/// The condition that tells of the validation.
-pub const VALIDATED: &str = "Validated";
 
 /// What a validation is made from. Annotations are part of it so that an administrator can ask for a new one at once.
 type Grounds = (Option<i64>, Option<BTreeMap<String, String>>, View);
@@ -83,7 +81,7 @@ impl EnvironmentController {
 }
 
 fn good(view: &View) -> Good {
-    Good { reason: "Validated", message: format!("namespace {} can be used", view.place()) }
+    Good { reason: Reason::Validated, message: format!("namespace {} can be used", view.place()) }
 }
 
 impl Reconciler for EnvironmentController {

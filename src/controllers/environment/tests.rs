@@ -9,7 +9,7 @@ fn at(second: i64) -> Timestamp {
 
 fn found(outcome: Check, id: Option<&str>) -> Validation {
     Validation {
-        outcome: outcome.map(|()| Good { reason: "Validated", message: String::new() }),
+        outcome: outcome.map(|()| Good { reason: Reason::Validated, message: String::new() }),
         facts: id.map(|id| Facts { environment_id: id.into(), region: None, kubernetes_version: "v1.36.0".into() }),
     }
 }
@@ -29,8 +29,8 @@ fn validated_at_moves_only_with_the_outcome() {
     record(&mut status, &found(Ok(()), Some("n1")), Some(1), at(10));
     record(&mut status, &found(Ok(()), Some("n1")), Some(1), at(20));
     assert_eq!((status.validated_at, status.validation_status), (Some(at(10)), ValidationStatus::Success));
-    record(&mut status, &found(polled("NotManaged", "why"), None), Some(1), at(30));
-    record(&mut status, &found(polled("RegionMismatch", "why"), None), Some(1), at(40));
+    record(&mut status, &found(polled(Reason::NotManaged, "why"), None), Some(1), at(30));
+    record(&mut status, &found(polled(Reason::RegionMismatch, "why"), None), Some(1), at(40));
     assert_eq!((status.validated_at, status.validation_status), (Some(at(30)), ValidationStatus::Failed));
     assert_eq!(status.environment_id.as_deref(), Some("n1"), "what was validated once is not forgotten");
 }
@@ -38,9 +38,9 @@ fn validated_at_moves_only_with_the_outcome() {
 #[test]
 fn a_pass_that_finds_the_same_changes_nothing() {
     let mut status = EnvironmentStatus::default();
-    record(&mut status, &found(polled("NotManaged", "why"), None), Some(1), at(10));
+    record(&mut status, &found(polled(Reason::NotManaged, "why"), None), Some(1), at(10));
     let before = status.clone();
-    record(&mut status, &found(polled("NotManaged", "why"), None), Some(1), at(99));
+    record(&mut status, &found(polled(Reason::NotManaged, "why"), None), Some(1), at(99));
     assert_eq!(status, before);
     let types: Vec<&str> = status.conditions.iter().map(|c| c.type_.as_str()).collect();
     assert_eq!(types, ["Validated", "Ready", "Reconciling", "Stalled"]);

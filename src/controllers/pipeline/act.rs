@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::sharing::{self, Sharing, same_metadata};
 use crate::api::Pipeline;
 use crate::api::names::FIELD_MANAGER;
+use crate::api::reason::Reason;
 use crate::identity::grants;
 use crate::policy::check::{Check, polled};
 
@@ -25,11 +26,11 @@ pub async fn share(client: &Client, pipeline: &Pipeline) -> kube::Result<Check> 
     match outcome {
         Ok(()) => Ok(Ok(())),
         Err(Stop::NotOurs(what)) => Ok(polled(
-            "NameTaken",
+            Reason::NameTaken,
             format!("{what} in namespace {host} was not made by Pilotage for this pipeline, and is left alone: delete or rename it"),
         )),
         Err(Stop::Api(Error::Api(status))) if status.code == 403 => Ok(polled(
-            "OperatorLacksHostRole",
+            Reason::OperatorLacksHostRole,
             format!(
                 "the operator may not share pipelines in namespace {host}; an administrator applies:\n{}",
                 grants::operator_in_host(&host)
@@ -39,7 +40,10 @@ pub async fn share(client: &Client, pipeline: &Pipeline) -> kube::Result<Check> 
         Err(Stop::Api(Error::Api(status)))
             if status.is_failure() && matches!(status.code, 400..=499) && !matches!(status.code, 409 | 429) =>
         {
-            Ok(polled("SharingRefused", format!("the API server refused to share the pipeline in namespace {host}: {}", status.message)))
+            Ok(polled(
+                Reason::SharingRefused,
+                format!("the API server refused to share the pipeline in namespace {host}: {}", status.message),
+            ))
         }
         Err(Stop::Api(error)) => Err(error),
     }

@@ -14,6 +14,7 @@ use kube::ResourceExt;
 use crate::api::Pipeline;
 use crate::api::condition::{self, Observation};
 use crate::api::pipeline::PipelineStatus;
+use crate::api::reason::Reason;
 use crate::controllers::BEHIND;
 use crate::policy::check::{self, Check, Failure};
 use crate::policy::pipeline as policy;
@@ -105,8 +106,8 @@ impl Reconciler for PipelineController {
 /// The condition `Shared`.
 fn shared(pipeline: &Pipeline, outcome: &Check) -> Observation {
     match (outcome, pipeline.spec.shared_with.len()) {
-        (Ok(()), 0) => Observation::new(SHARED, false, "NotShared", "shared with nobody: spec.sharedWith is empty"),
-        (Ok(()), count) => Observation::new(SHARED, true, "Shared", format!("shared with {count} subjects, as spec.sharedWith says")),
+        (Ok(()), 0) => Observation::new(SHARED, false, Reason::NotShared, "shared with nobody: spec.sharedWith is empty"),
+        (Ok(()), count) => Observation::new(SHARED, true, Reason::Shared, format!("shared with {count} subjects, as spec.sharedWith says")),
         (Err(Failure { reason, message, .. }), _) => Observation::new(SHARED, false, *reason, message),
     }
 }

@@ -10,7 +10,9 @@ use kube::runtime::reflector::ObjectRef;
 use super::scope::Scope;
 use crate::api::Environment;
 use crate::api::environment::RemoteCluster;
+use crate::api::reason::Reason;
 use crate::api::reference::Identity;
+use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::cluster::discovery::Discovery;
 use crate::identity::access::{self, Access, Right};
 use crate::identity::answers::JUST_NOW;
@@ -19,14 +21,11 @@ use crate::identity::delegate::{Delegate, DelegateClient};
 use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, grants, remote};
 use crate::policy::check::Failure;
 use crate::policy::request::approvers;
-use crate::policy::request::observed::{DelegateView, Observed, Obstacle, StageView};
+use crate::policy::request::observed::{DelegateView, Observed, StageView};
 use crate::policy::request::rights::{self, Lacking};
 use crate::runtime::Cluster;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::remotes::Remote;
-
-/// Why an identity can't be acted as, by its name alone: waiting changes nothing.
-pub(super) const DELEGATE_UNUSABLE: &str = "DelegateNameUnusable";
 
 /// Who acts in a target, and the target's cluster where that is another than the host's.
 pub(super) struct Acting {
@@ -36,13 +35,13 @@ pub(super) struct Acting {
 
 /// The stage's delegate; once the request has started, the identity that its status names, whatever became of the stage.
 /// In another cluster, `Err` is why nobody can act there now.
-pub(super) async fn acting(scope: Scope<'_>, observed: &Observed) -> Result<Result<Acting, Obstacle>, ReconcileError> {
+pub(super) async fn acting(scope: Scope<'_>, observed: &Observed) -> Result<Result<Acting, Blocked>, ReconcileError> {
     if let Some(target) = &scope.related.target
         && let Some(cluster) = &target.spec.cluster
     {
         return Ok(acting_there(scope, observed, target, cluster)
             .await
-            .map_err(|failure| Obstacle { reason: failure.reason.into(), message: failure.message }));
+            .map_err(|failure| Blocked::waits(Wait::Somebody, failure.reason, failure.message)));
     }
     let delegate = match (scope.status().deployed_by, observed.stage.present()) {
         (_, Some(stage)) if observed.request.start_time.is_none() => delegate_of(observed, stage),
@@ -63,10 +62,10 @@ pub(super) async fn acting(scope: Scope<'_>, observed: &Observed) -> Result<Resu
     };
     Ok(match scope.cluster.clients.delegate(&delegate) {
         Ok(client) => Ok(Acting { client, remote: None }),
-        Err(error @ (ClientError::EmptyIdentity | ClientError::Unsendable(_))) => Err(Obstacle {
-            reason: DELEGATE_UNUSABLE.into(),
-            message: format!("nobody can deploy in this name: {error}. Use a stage with a service principal, or another identity"),
-        }),
+        Err(error @ (ClientError::EmptyIdentity | ClientError::Unsendable(_))) => Err(Blocked::ends(
+            Reason::DelegateNameUnusable,
+            format!("nobody can deploy in this name: {error}. Use a stage with a service principal, or another identity"),
+        )),
         Err(error) => return Err(ReconcileError::Other(error.to_string())),
     })
 }
@@ -128,7 +127,7 @@ impl Acting {
     }
 
     /// Says whose right is missing, the delegate's or the operator's to act as it, and prints the rule to grant.
-    pub(super) async fn missing(&self, scope: Scope<'_>, namespace: &str, rights: &[Right]) -> Result<Obstacle, ReconcileError> {
+    pub(super) async fn missing(&self, scope: Scope<'_>, namespace: &str, rights: &[Right]) -> Result<Blocked, ReconcileError> {
         if let Some(going) = going(scope, namespace) {
             return Ok(going);
         }
@@ -178,11 +177,12 @@ fn delegate_of(observed: &Observed, stage: &StageView) -> Delegate {
 }
 
 /// Says that the target namespace is about to go, where it is: then its rights are no matter of granting, nor its objects of waiting.
-pub(super) fn going(scope: Scope<'_>, namespace: &str) -> Option<Obstacle> {
+pub(super) fn going(scope: Scope<'_>, namespace: &str) -> Option<Blocked> {
     let is_here = scope.related.target.as_ref().is_some_and(|target| target.spec.cluster.is_none());
     let found = scope.cluster.stores.namespaces.get(&ObjectRef::new(namespace))?;
-    (is_here && found.metadata.deletion_timestamp.is_some()).then(|| Obstacle {
-        reason: "NamespaceTerminating".into(),
+    (is_here && found.metadata.deletion_timestamp.is_some()).then(|| Blocked {
+        until: Until::Wait(Wait::Somebody),
+        reason: Reason::NamespaceTerminating,
         message: format!(
             "namespace {namespace} is being deleted, and the rights and objects in it with it: wait until it is gone, create it again, and accept the new one in its Environment"
         ),
@@ -190,12 +190,12 @@ pub(super) fn going(scope: Scope<'_>, namespace: &str) -> Option<Obstacle> {
 }
 
 /// What another cluster did not answer to the delegate, or answered.
-pub(super) fn unanswered(remote: &Remote, error: &kube::Error) -> Obstacle {
+pub(super) fn unanswered(remote: &Remote, error: &kube::Error) -> Blocked {
     let failure = match error {
         kube::Error::Api(status) if status.code == 401 => rights::token_rejected(remote.cluster.name()),
         error => remote.failure(error),
     };
-    Obstacle { reason: failure.reason.into(), message: failure.message }
+    Blocked::waits(Wait::Server, failure.reason, failure.message)
 }
 
 /// Whether the requester could decide in an approver's place: as them, or with a token of theirs.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures::future::OptionFuture;
 
-use super::export::Unusable;
 use super::origin::Origin;
 use crate::identity::access::{self, Access, Right};
 use crate::policy::request::observed::{DelegateView, Observed, RightsOutcome};
@@ -15,10 +14,8 @@ use crate::runtime::controller::ReconcileError;
 /// Asks for the rights that admission asked for when request and stage were written, and for those on what is deployed. It borrows
 /// nothing of a reconciliation, so that it is asked beside what takes longer. What was answered no longer ago than `age` counts.
 pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin, age: Duration) -> Result<RightsOutcome, ReconcileError> {
-    match origin.unusable() {
-        Some(Unusable::Waits(obstacle)) => return Ok(RightsOutcome::Missing(obstacle.clone())),
-        Some(Unusable::Ends(obstacle)) => return Ok(RightsOutcome::Refused(obstacle.clone())),
-        None => {}
+    if let Some(blocked) = origin.unusable() {
+        return Ok(RightsOutcome::Blocked(blocked.clone()));
     }
     let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(RightsOutcome::Held) };
     let (host, pipeline) = (&observed.request.host, &observed.request.pipeline);
@@ -46,5 +43,5 @@ pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin
         missing.push(rights::disowned(&observed.request.stage, host, name, owner));
     }
     missing.extend(lacking?);
-    Ok(rights::together(missing).map_or(RightsOutcome::Held, RightsOutcome::Missing))
+    Ok(rights::together(missing).map_or(RightsOutcome::Held, RightsOutcome::Blocked))
 }

@@ -9,15 +9,15 @@ use super::observe::{self, RelatedObjects};
 use super::registry;
 use super::scope::Scope;
 use crate::api::artifact::ArtifactOrigin;
+use crate::api::reason::Reason;
 use crate::api::reference::Identity;
 use crate::api::{Artifact, Environment, Solution};
 use crate::artifact::bundle::Bundle;
 use crate::artifact::export::{self, ExportError, Exported, Source};
 use crate::artifact::store::{NewArtifact, StoreError, Stored};
-use crate::cluster::failure::Failure;
+use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::identity::answers::RECENT;
-use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle};
-use crate::policy::storage::STORAGE_FULL;
+use crate::policy::request::observed::{ExportOutcome, Observed};
 use crate::runtime::Cluster;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::trimmed;
@@ -79,7 +79,7 @@ pub(super) async fn export(scope: Scope<'_>, observed: &Observed) -> Result<Expo
 }
 
 fn unusable(error: &StoreError) -> Result<ExportFound, ReconcileError> {
-    Ok(ExportOutcome::from(Unusable::of(error)?).into())
+    Ok(ExportOutcome::Blocked(unreadable(error)?).into())
 }
 
 /// What is missing of a stored version is exported again from where it came, while that is still at this version: a crash left the
@@ -105,10 +105,10 @@ async fn export_again(
     let wanted = &scope.request.spec.solution;
     let found = match related.solution.as_ref().filter(|s| s.spec.version != wanted.version) {
         None => export_anew(scope.with(&related), observed).await?,
-        Some(solution) => match Unusable::of(missing)? {
-            waits @ Unusable::Waits(_) => ExportOutcome::from(waits).into(),
-            Unusable::Ends(_) => ExportOutcome::Refused(Obstacle {
-                    reason: "VersionDiffers".into(),
+        Some(solution) => match unreadable(missing)? {
+            waits if waits.may_pass() => ExportOutcome::Blocked(waits).into(),
+            _ => ExportOutcome::Blocked(Blocked { until: Until::End,
+                    reason: Reason::VersionDiffers,
                     message: format!(
                         "{missing}: solution {} in development environment {} is at version {} now, so that {} can't be exported again. Set the \
                          Solution's spec.version back, or ask for {}",
@@ -135,12 +135,12 @@ async fn reuse(scope: Scope<'_>, observed: &Observed, artifact: &Artifact) -> Re
     };
     let bundle = match scope.bundle(artifact).await {
         Ok(bundle) => bundle,
-        Err(error) => return Ok(Unusable::of(&error)?.into()),
+        Err(error) => return Ok(ExportOutcome::Blocked(unreadable(&error)?)),
     };
     if let Err(error) =
         export::readable(&scope.cluster.discovery, &scope.cluster.access, &requester, &source.spec.namespace, &bundle, RECENT).await
     {
-        return export_obstacle(&error);
+        return not_exported(&error);
     }
     Ok(ExportOutcome::Stored { digest: artifact.spec.digest.clone() })
 }
@@ -148,7 +148,8 @@ async fn reuse(scope: Scope<'_>, observed: &Observed, artifact: &Artifact) -> Re
 /// The development environment that a stored version was exported from, and who asks for it; else why it is not for this request.
 fn source_of(scope: Scope<'_>, observed: &Observed, artifact: &Artifact) -> Result<(Arc<Environment>, Identity), ExportOutcome> {
     let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
-    let elsewhere = |message: String| Err(ExportOutcome::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }));
+    let elsewhere =
+        |message: String| Err(ExportOutcome::Blocked(Blocked { until: Until::End, reason: Reason::ExportedElsewhere, message }));
     let named = scope.request.spec.source_environment.as_ref();
     let origin = artifact.spec.source.environment.as_ref();
     if let Some(wanted) = &observed.request.registry_source {
@@ -165,8 +166,9 @@ fn source_of(scope: Scope<'_>, observed: &Observed, artifact: &Artifact) -> Resu
         ));
     }
     let (Some(source), Some(requester)) = (scope.related.source.clone(), observed.request.requester.clone()) else {
-        return Err(ExportOutcome::Missing(Obstacle {
-            reason: "EnvironmentNotFound".into(),
+        return Err(ExportOutcome::Blocked(Blocked {
+            until: Until::Wait(Wait::Somebody),
+            reason: Reason::EnvironmentNotFound,
             message: "the development environment that the version was exported from does not exist any more".into(),
         }));
     };
@@ -194,7 +196,7 @@ pub(super) fn no_room(scope: Scope<'_>, environment: Option<&str>) -> Option<Exp
         return None;
     }
     let message = scope.cluster.rooms.full(&scope.host(), environment)?;
-    Some(ExportOutcome::Missing(Obstacle { reason: STORAGE_FULL.into(), message }))
+    Some(ExportOutcome::Blocked(Blocked { until: Until::Wait(Wait::Somebody), reason: Reason::StorageFull, message }))
 }
 
 pub(super) async fn export_anew(scope: Scope<'_>, observed: &Observed) -> Result<ExportFound, ReconcileError> {
@@ -207,8 +209,9 @@ pub(super) async fn export_anew(scope: Scope<'_>, observed: &Observed) -> Result
     let (Some(source), Some(solution), Some(requester)) =
         (scope.related.source.clone(), scope.related.solution.clone(), observed.request.requester.clone())
     else {
-        return Ok(ExportOutcome::Missing(Obstacle {
-            reason: "SolutionNotFound".into(),
+        return Ok(ExportOutcome::Blocked(Blocked {
+            until: Until::Wait(Wait::Somebody),
+            reason: Reason::SolutionNotFound,
             message: "the solution does not exist in the development environment any more".into(),
         })
         .into());
@@ -222,7 +225,7 @@ pub(super) async fn export_anew(scope: Scope<'_>, observed: &Observed) -> Result
     }
     let selector = match export::selector_text(&solution.name_any(), &solution.spec) {
         Ok(selector) => selector,
-        Err(error) => return Ok(export_obstacle(&error)?.into()),
+        Err(error) => return Ok(not_exported(&error)?.into()),
     };
     let from = Source {
         client: scope.cluster.clients.operator(),
@@ -237,7 +240,7 @@ pub(super) async fn export_anew(scope: Scope<'_>, observed: &Observed) -> Result
     };
     let Exported { bundle, cluster_scoped, not_listed, reported_on } = match export::export(&from).await {
         Ok(exported) => exported,
-        Err(error) => return Ok(export_obstacle(&error)?.into()),
+        Err(error) => return Ok(not_exported(&error)?.into()),
     };
     let bundle = Arc::new(bundle);
     let origin = ArtifactOrigin {
@@ -271,8 +274,10 @@ pub(super) async fn found_stored(
 ) -> Result<ExportFound, ReconcileError> {
     let Stored { artifact, is_same } = match stored {
         Ok(stored) => stored,
-        Err(error) if error.failure() == Failure::Refused && error.of_place().is_none() => {
-            return Ok(ExportOutcome::Refused(Obstacle { reason: "ArtifactRefused".into(), message: error.to_string() }).into());
+        Err(error) if error.until() == Until::End && error.of_place().is_none() => {
+            return Ok(
+                ExportOutcome::Blocked(Blocked { until: Until::End, reason: Reason::ArtifactRefused, message: error.to_string() }).into()
+            );
         }
         Err(error) => return unusable(&error),
     };
@@ -292,40 +297,19 @@ pub(super) async fn found_stored(
     Ok(ExportFound { outcome: ExportOutcome::Stored { digest }, related: Some(related) })
 }
 
-/// What becomes of a request whose artifact can't be read or stored.
-pub(super) enum Unusable {
-    /// It is waited for: the registry that it is kept in can't be used now.
-    Waits(Obstacle),
-    /// It never will be as it is.
-    Ends(Obstacle),
-}
-
-impl Unusable {
-    /// `Err` is what the reconciliation is repeated for.
-    pub(super) fn of(error: &StoreError) -> Result<Self, ReconcileError> {
-        let obstacle = |reason: &str| Obstacle { reason: reason.into(), message: error.to_string() };
-        match (error.failure(), error.of_place()) {
-            (Failure::Refused, reason) => Ok(Self::Ends(obstacle(reason.unwrap_or("ArtifactAltered")))),
-            (_, Some(reason)) => Ok(Self::Waits(obstacle(reason))),
-            (_, None) => Err(ReconcileError::Transient(error.to_string())),
-        }
+/// Why the artifact can't be read or stored: it is waited for where the registry that it is kept in can't be used now. `Err` is what the
+/// reconciliation is repeated for.
+pub(super) fn unreadable(error: &StoreError) -> Result<Blocked, ReconcileError> {
+    match (error.until(), error.of_place()) {
+        (Until::End, reason) => Ok(Blocked::ends(reason.unwrap_or(Reason::ArtifactAltered), error.to_string())),
+        (until, Some(reason)) => Ok(Blocked { reason, message: error.to_string(), until }),
+        (_, None) => Err(ReconcileError::Transient(error.to_string())),
     }
 }
 
-impl From<Unusable> for ExportOutcome {
-    fn from(unusable: Unusable) -> Self {
-        match unusable {
-            Unusable::Waits(obstacle) => Self::Missing(obstacle),
-            Unusable::Ends(obstacle) => Self::Refused(obstacle),
-        }
-    }
-}
-
-fn export_obstacle(error: &ExportError) -> Result<ExportOutcome, ReconcileError> {
-    let obstacle = Obstacle { reason: error.reason().into(), message: error.to_string() };
-    match error.failure() {
-        Failure::Transient => Err(ReconcileError::Transient(error.to_string())),
-        Failure::MissingRight => Ok(ExportOutcome::Missing(obstacle)),
-        Failure::Refused => Ok(ExportOutcome::Refused(obstacle)),
+fn not_exported(error: &ExportError) -> Result<ExportOutcome, ReconcileError> {
+    match error.until() {
+        Until::Wait(Wait::Server) => Err(ReconcileError::Transient(error.to_string())),
+        until => Ok(ExportOutcome::Blocked(Blocked { reason: error.reason(), message: error.to_string(), until })),
     }
 }

@@ -5,13 +5,15 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use super::export::{self, ExportFound, Unusable};
+use super::export::{self, ExportFound};
 use super::observe;
 use super::origin::was_deployed;
 use super::scope::Scope;
+use crate::api::reason::Reason;
 use crate::api::{Artifact, DeploymentRequest, GROUP};
+use crate::cluster::blocked::{Blocked, Until};
 use crate::identity::access::{self, Right};
-use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle};
+use crate::policy::request::observed::{ExportOutcome, Observed};
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::open_requests::is_open;
 
@@ -36,7 +38,7 @@ pub(super) async fn instead_of_foreign(scope: Scope<'_>, observed: &Observed) ->
     }
     tracing::info!(artifact = artifact.name_any(), origin, "a version that was stored from a registry and never deployed is given up");
     if let Err(error) = scope.cluster.artifacts.give_up(&artifact).await {
-        return Ok(ExportFound::from(ExportOutcome::from(Unusable::of(&error)?)).having_read(related));
+        return Ok(ExportFound::from(ExportOutcome::Blocked(export::unreadable(&error)?)).having_read(related));
     }
     related.artifact = None;
     Ok(export::export_anew(scope.with(&related), observed).await?.having_read(related))
@@ -73,15 +75,17 @@ pub(super) fn foreign(scope: Scope<'_>, artifact: &Artifact, origin: &str, holds
     let by = &artifact.spec.exported_by.username;
     let (url, digest) = origin.split_once('@').unwrap_or((origin, ""));
     if let Some(named) = &scope.request.spec.source_environment {
-        return ExportOutcome::Refused(Obstacle {
-            reason: "ExportedElsewhere".into(),
+        return ExportOutcome::Blocked(Blocked {
+            until: Until::End,
+            reason: Reason::ExportedElsewhere,
             message: format!(
                 "{what} was taken from {origin}, as {by} asked: a version has one source for ever.{holds} Raise the version to ship it from {named}"
             ),
         });
     }
-    ExportOutcome::Refused(Obstacle {
-        reason: "SourceDiffers".into(),
+    ExportOutcome::Blocked(Blocked {
+        until: Until::End,
+        reason: Reason::SourceDiffers,
         message: format!(
             "{what} was taken from {origin}, as {by} asked, and this request, which names no source, means what is developed in environment \
              {place}.{holds} Raise the Solution's version to ship that; or, if what is stored is meant, make a request that names it: \

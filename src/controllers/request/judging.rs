@@ -9,18 +9,19 @@ use super::planning::Hindrance;
 use super::scope::Scope;
 use crate::api::names::CONNECTION_LABEL;
 use crate::api::plan::{AccessedObject, MAX_ACCESS, PlanResult};
-use crate::cluster::cluster_scope;
+use crate::api::reason::Reason;
+use crate::cluster::blocked::{Blocked, Wait};
 use crate::cluster::errors::{self, Cause, bounded};
 use crate::cluster::object::Key;
 use crate::cluster::packed::packed;
-use crate::deploy::plan::connections::{self, NOT_OFFERED, Offers, Uses};
+use crate::deploy::plan::connections::{self, Offers, Uses};
+
 use crate::deploy::plan::dangling_bindings;
 use crate::deploy::plan::planned::Planned;
 use crate::deploy::plan::prerequisites::{self, Missing, Needed};
 use crate::deploy::plan::rbac_changes;
 use crate::identity::access::{Access, Right};
 use crate::identity::delegate::DelegateClient;
-use crate::policy::request::observed::Obstacle;
 use crate::policy::request::{sharing, told};
 use crate::runtime::controller::ReconcileError;
 
@@ -99,8 +100,10 @@ impl Found {
         let omitted = access.split_off(access.len().min(MAX_ACCESS));
         let key = Key { group: String::new(), kind: "Solution".into(), name: planned.solution().to_owned() };
         let parts = packed(omitted.iter().map(|one| format!("{} {} ({})", one.kind, one.name, one.used_by)), ", ");
-        let mut told: Vec<PlanResult> =
-            parts.into_iter().map(|part| errors::result(&key, "UsesMore", &format!("uses these of the target too: {part}"))).collect();
+        let mut told: Vec<PlanResult> = parts
+            .into_iter()
+            .map(|part| errors::result(&key, Reason::UsesMore, &format!("uses these of the target too: {part}")))
+            .collect();
         told.extend(self.offers.told(planned.solution()));
         told.extend(planned.uses().connected(connected).beyond(&before).told());
         (access, i32::try_from(omitted.len()).unwrap_or(i32::MAX), told)
@@ -158,7 +161,7 @@ pub(super) async fn hindrance(
             // The message goes on to end with what is to be granted.
             obstacle.message = format!("{}. Besides, {}", said(&results, scope.target_namespace()), obstacle.message);
         }
-        return Ok(Hindrance::Missing(obstacle));
+        return Ok(Hindrance::Blocked(obstacle));
     }
     Ok(match reason {
         Ok(reason) => Hindrance::Awaited(reason, results),
@@ -167,28 +170,28 @@ pub(super) async fn hindrance(
 }
 
 /// What is waited for, with all that was found.
-pub(super) fn awaited(namespace: &str, reason: String, results: &[PlanResult]) -> Obstacle {
-    Obstacle { reason, message: format!("nothing was written; {}", said(results, namespace)) }
+pub(super) fn awaited(namespace: &str, reason: Reason, results: &[PlanResult]) -> Blocked {
+    Blocked::waits(Wait::Somebody, reason, format!("nothing was written; {}", said(results, namespace)))
 }
 
 /// The reason in one word: `Ok` where all of it is waited for, `Err` where the request ends by it.
-fn reason(unoffered: &[PlanResult], missing: &[PlanResult], refused: &[PlanResult]) -> Result<String, &'static str> {
-    let is = |results: &[PlanResult], reason: &str| results.iter().any(|one| one.reason == reason);
-    let passes = [NOT_OFFERED, cluster_scope::NOT_LISTED, Cause::Escalation.reason(), Cause::Quota.reason()];
-    let stays = |one: &PlanResult| !passes.contains(&one.reason.as_str());
-    if is(refused, sharing::NOT_ALLOWED) {
-        return Err(sharing::NOT_ALLOWED);
+fn reason(unoffered: &[PlanResult], missing: &[PlanResult], refused: &[PlanResult]) -> Result<Reason, Reason> {
+    let is = |results: &[PlanResult], reason: Reason| results.iter().any(|one| one.reason == reason);
+    let passes = [Reason::NotOffered, Reason::ClusterScoped, Cause::Escalation.reason(), Cause::Quota.reason()];
+    let stays = |one: &PlanResult| !passes.iter().any(|passes| one.reason == *passes);
+    if is(refused, Reason::SharingNotAllowed) {
+        return Err(Reason::SharingNotAllowed);
     }
     if unoffered.iter().chain(refused).any(stays) {
-        return Err("DryRunRefused");
+        return Err(Reason::DryRunRefused);
     }
-    if is(unoffered, NOT_OFFERED) || is(refused, NOT_OFFERED) {
-        return Ok(NOT_OFFERED.to_owned());
+    if is(unoffered, Reason::NotOffered) || is(refused, Reason::NotOffered) {
+        return Ok(Reason::NotOffered);
     }
     if !missing.is_empty() {
-        return Ok("MissingInTarget".to_owned());
+        return Ok(Reason::MissingInTarget);
     }
-    Ok(refused.first().map_or_else(|| "DryRunRefused".to_owned(), |one| one.reason.clone()))
+    Ok(refused.first().map_or_else(|| Reason::DryRunRefused, |one| Reason::of(&one.reason).unwrap_or(Reason::DryRunRefused)))
 }
 
 /// The first few findings in full, and the others by name: nothing of what is to be put right is kept for another round.
@@ -202,7 +205,7 @@ pub(super) fn said(results: &[PlanResult], namespace: &str) -> String {
     let names: Vec<String> = rest.iter().map(|r| format!("{} {} ({})", r.kind, r.name, r.reason)).collect();
     text = format!("{text}; and besides {}", bounded(&names.join(", "), MAX_NAMES));
     let unoffered: Vec<String> =
-        results.iter().filter(|r| r.reason == NOT_OFFERED).map(|r| format!("{}/{}", r.kind.to_lowercase(), r.name)).collect();
+        results.iter().filter(|r| r.reason == Reason::NotOffered).map(|r| format!("{}/{}", r.kind.to_lowercase(), r.name)).collect();
     if unoffered.len() > 1 {
         let all = bounded(&unoffered.join(" "), MAX_NAMES);
         text = format!(
@@ -225,16 +228,16 @@ mod tests {
         let secret = [result("Secret", "a", "NotOffered")];
         let map = [result("ConfigMap", "m", "NotFound")];
         let of = |reason: &str| [result("Deployment", "d", reason)];
-        assert_eq!(reason(&secret, &map, &[]), Ok("NotOffered".into()));
-        assert_eq!(reason(&[], &map, &[]), Ok("MissingInTarget".into()));
-        assert_eq!(reason(&[], &[], &of("ClusterScoped")), Ok("ClusterScoped".into()));
-        assert_eq!(reason(&[], &[], &of("GrantsMoreThanDelegateHolds")), Ok("GrantsMoreThanDelegateHolds".into()));
-        assert_eq!(reason(&secret, &map, &of("ClusterScoped")), Ok("NotOffered".into()));
-        assert_eq!(reason(&secret, &map, &of("Invalid")), Err("DryRunRefused"));
-        assert_eq!(reason(&[result("Secret", "..", "InvalidName")], &[], &[]), Err("DryRunRefused"));
-        assert_eq!(reason(&secret, &[], &of("SharingNotAllowed")), Err("SharingNotAllowed"));
+        assert_eq!(reason(&secret, &map, &[]), Ok(Reason::NotOffered));
+        assert_eq!(reason(&[], &map, &[]), Ok(Reason::MissingInTarget));
+        assert_eq!(reason(&[], &[], &of("ClusterScoped")), Ok(Reason::ClusterScoped));
+        assert_eq!(reason(&[], &[], &of("GrantsMoreThanDelegateHolds")), Ok(Reason::GrantsMoreThanDelegateHolds));
+        assert_eq!(reason(&secret, &map, &of("ClusterScoped")), Ok(Reason::NotOffered));
+        assert_eq!(reason(&secret, &map, &of("Invalid")), Err(Reason::DryRunRefused));
+        assert_eq!(reason(&[result("Secret", "..", "InvalidName")], &[], &[]), Err(Reason::DryRunRefused));
+        assert_eq!(reason(&secret, &[], &of("SharingNotAllowed")), Err(Reason::SharingNotAllowed));
         // A kind that the target does not serve is not what it lacks.
-        assert_eq!(reason(&[], &[], &of("NotFound")), Err("DryRunRefused"));
+        assert_eq!(reason(&[], &[], &of("NotFound")), Err(Reason::DryRunRefused));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kube::ResourceExt;
 
 use crate::api::DeploymentRequest;
+use crate::api::reason::Reason;
 use crate::controllers::environment::CROWDED;
 use crate::deploy::apply::Applied;
 use crate::runtime::Cluster;
@@ -121,6 +122,6 @@ impl Reconciler for RequestController {
 
     async fn give_up(&self, request: Arc<DeploymentRequest>, why: String) -> Result<Next, ReconcileError> {
         let mut reconciliation = Reconciliation::new(self.cluster.clone(), self.running.clone(), request).await?;
-        Box::pin(reconciliation.give_up(reduced::INTERNAL_ERROR, &why)).await
+        Box::pin(reconciliation.give_up(Reason::InternalError, &why)).await
     }
 }

@@ -13,8 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::origin;
-use crate::api::condition::{self, Condition, ConditionStatus};
+use crate::api::condition::{self, Condition, ConditionStatus, READY};
 use crate::api::names;
+use crate::api::reason::Reason;
 use crate::api::request_status::{Approval, StepDecision, condition_types};
 use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage, duration};
@@ -417,7 +418,7 @@ pub(super) fn artifact_view(artifact: &Artifact) -> ArtifactView {
                 cluster: d.cluster.clone(),
                 ended_at: d.ended_at,
                 outcome: d.outcome,
-                failure: d.reason.clone().zip(d.message.clone()),
+                failure: d.reason.as_deref().map(recorded).zip(d.message.clone()),
                 restored: d.restored.clone(),
             })
             .collect(),
@@ -426,7 +427,7 @@ pub(super) fn artifact_view(artifact: &Artifact) -> ArtifactView {
 
 fn rival(other: &DeploymentRequest) -> Rival {
     let conditions = other.status.as_ref().map(|s| s.run.conditions.as_slice()).unwrap_or_default();
-    let queued = condition::find(conditions, condition_types::SUCCEEDED).is_some_and(|c| c.reason == "Queued");
+    let queued = condition::find(conditions, condition_types::SUCCEEDED).is_some_and(|c| c.reason == Reason::Queued);
     let opened = [condition_types::PRE_DEPLOYMENT_STEP_COMPLETED, condition_types::APPROVED, condition_types::ACCEPTED]
         .into_iter()
         .find_map(|type_| condition::find(conditions, type_).filter(|c| c.status == ConditionStatus::True))
@@ -437,7 +438,7 @@ fn rival(other: &DeploymentRequest) -> Rival {
 /// Why an object is not ready, by its `Ready` condition; `None` where it is.
 fn not_ready(generation: Option<i64>, status: Option<(i64, &[Condition])>) -> Option<String> {
     match status {
-        Some((observed, conditions)) if generation.is_none_or(|g| g == observed) => match condition::find(conditions, "Ready") {
+        Some((observed, conditions)) if generation.is_none_or(|g| g == observed) => match condition::find(conditions, READY) {
             Some(ready) if ready.status == ConditionStatus::True => None,
             Some(ready) => Some(format!("{}: {}", ready.reason, ready.message)),
             None => Some("not looked at yet".to_owned()),
@@ -448,4 +449,9 @@ fn not_ready(generation: Option<i64>, status: Option<(i64, &[Condition])>) -> Op
 
 fn version(text: &str) -> Result<Version, ReconcileError> {
     Version::parse(text).map_err(|e| ReconcileError::Other(format!("version {text} is not semver: {e}")))
+}
+
+/// The reason of a record. One that another version of the operator wrote may not be known here: its message says it still.
+fn recorded(reason: &str) -> Reason {
+    Reason::of(reason).unwrap_or(Reason::DeploymentFailed)
 }

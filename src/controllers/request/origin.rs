@@ -6,17 +6,17 @@ use std::time::Duration;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use super::export::Unusable;
+use super::export::unreadable;
 use super::observe::get;
 use super::scope::Scope;
 use crate::api::reference::Identity;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Stage};
 use crate::artifact::bundle::Bundle;
 use crate::artifact::export::{self, ExportError};
+use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::cluster::discovery::Discovery;
-use crate::cluster::failure::Failure;
 use crate::identity::access::{Access, Right};
-use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle, Place};
+use crate::policy::request::observed::{ExportOutcome, Observed, Place};
 use crate::policy::request::rights;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::stores::Stores;
@@ -71,12 +71,12 @@ pub(super) struct Origin {
     solution: String,
     version: String,
     /// Why what was exported can't be read.
-    unusable: Option<Unusable>,
+    unusable: Option<Blocked>,
 }
 
 impl Origin {
     /// What the requester lacks; `Err` is why it could not be found out.
-    pub(super) async fn lacking(&self, access: &Access, requester: &Identity, age: Duration) -> Result<Vec<Obstacle>, ReconcileError> {
+    pub(super) async fn lacking(&self, access: &Access, requester: &Identity, age: Duration) -> Result<Vec<Blocked>, ReconcileError> {
         let mut lacking = Vec::new();
         for (environment, namespace) in &self.developed {
             let right = Right::on("update", crate::api::GROUP, "solutions", namespace).named(&self.solution);
@@ -88,17 +88,17 @@ impl Origin {
             match export::readable(discovery, access, requester, namespace, bundle, age).await {
                 Ok(()) => {}
                 Err(error @ ExportError::RequesterMayNotRead { .. }) => {
-                    lacking.push(Obstacle { reason: error.reason().into(), message: error.to_string() });
+                    lacking.push(Blocked::waits(Wait::Right, error.reason(), error.to_string()));
                 }
-                Err(error) if error.failure() == Failure::Transient => return Err(ReconcileError::Other(error.to_string())),
-                Err(error) => lacking.push(Obstacle { reason: error.reason().into(), message: error.to_string() }),
+                Err(error) if error.until() == Until::Wait(Wait::Server) => return Err(ReconcileError::Other(error.to_string())),
+                Err(error) => lacking.push(Blocked::waits(Wait::Right, error.reason(), error.to_string())),
             }
         }
         Ok(lacking)
     }
 
     /// Why there is nothing to ask about, and whether that is waited for.
-    pub(super) fn unusable(&self) -> Option<&Unusable> {
+    pub(super) fn unusable(&self) -> Option<&Blocked> {
         self.unusable.as_ref()
     }
 }
@@ -122,7 +122,7 @@ pub(super) async fn origin(scope: Scope<'_>, observed: &Observed) -> Result<Orig
             origin.discovery = Some(scope.cluster.discovery.clone());
             origin.exported = Some((namespace, bundle));
         }
-        Err(error) => origin.unusable = Some(Unusable::of(&error)?),
+        Err(error) => origin.unusable = Some(unreadable(&error)?),
     }
     Ok(origin)
 }

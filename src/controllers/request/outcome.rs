@@ -14,6 +14,7 @@ use crate::api::condition::whole_seconds;
 use crate::api::environment::{DeployedSolution, FailedDeployment};
 use crate::api::pipeline::Trigger;
 use crate::api::plan::PlanResult;
+use crate::api::reason::Reason;
 use crate::api::request_status::{MAX_ERRORS, ObjectError, RunStatus};
 use crate::cluster::errors;
 use crate::policy::record;
@@ -89,8 +90,7 @@ pub(super) async fn end(
                 let message = format!(
                     "deployed and healthy, but the Artifact's record of it was refused, without which no later stage takes it: {why}. Raise the solution's version"
                 );
-                let ending =
-                    Ending { end: End::Failed, at: Progress::Deployment, reason: "RecordRefused".into(), message, restored: false };
+                let ending = Ending { end: End::Failed, at: Progress::Deployment, reason: Reason::RecordRefused, message, restored: false };
                 return Box::pin(end(scope, own, running, findings, &reduced::report(&ending), &ending, now)).await;
             }
         }
@@ -172,7 +172,7 @@ async fn record_in_artifact(
         started_at: started,
         ended_at: end,
         outcome: if good { Outcome::Succeeded } else { Outcome::Failed },
-        reason: (!good).then(|| ending.reason.clone()),
+        reason: (!good).then(|| ending.reason.into()),
         message: (!good).then(|| errors::bounded(&ending.message, artifact::MAX_MESSAGE)),
         restored: run.rollback.as_ref().filter(|_| ending.restored).map(|rollback| rollback.version.clone()),
     };

@@ -10,6 +10,7 @@ use super::reduced;
 use crate::api::DeploymentRequest;
 use crate::api::condition::{self, ConditionStatus};
 use crate::api::pipeline::Trigger;
+use crate::api::reason::Reason;
 use crate::api::request_status::{RunStatus, condition_types};
 use crate::policy::request::decisions;
 use crate::policy::request::report::Report;
@@ -72,7 +73,7 @@ impl OwnStatus {
     pub(super) fn tell(&self, status: &mut RunStatus, report: &Report, now: Timestamp) {
         let generation = self.request.metadata.generation;
         status.observed_generation = generation.unwrap_or(-1);
-        report.phase.clone_into(&mut status.phase);
+        status.phase = report.phase.into();
         for observation in &report.conditions {
             condition::set(&mut status.conditions, observation, generation, now);
         }
@@ -90,8 +91,8 @@ impl OwnStatus {
     }
 
     /// Tells of the request in an Event that starts no trigger.
-    pub(super) fn warn(&self, reason: &str, message: &str) {
-        self.cluster.story.tell(self.request.object_ref(&()), EventType::Warning, reason, message);
+    pub(super) fn warn(&self, reason: Reason, message: &str) {
+        self.cluster.story.tell(self.request.object_ref(&()), EventType::Warning, reason.as_str(), message);
     }
 }
 
@@ -121,7 +122,7 @@ fn story(old: Option<&RunStatus>, new: &RunStatus) -> Vec<(Trigger, EventType, S
     for (type_, trigger) in gates {
         let decided = |status: &RunStatus| {
             let found = condition::find(&status.conditions, type_);
-            found.filter(|c| c.status == ConditionStatus::True || c.reason == "Rejected").cloned()
+            found.filter(|c| c.status == ConditionStatus::True || c.reason == Reason::Rejected).cloned()
         };
         if let (Some(decision), None) = (decided(new), old.and_then(decided)) {
             let type_ = if decision.status == ConditionStatus::True { EventType::Normal } else { EventType::Warning };

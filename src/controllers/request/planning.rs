@@ -3,7 +3,7 @@
 use kube::ResourceExt;
 
 use super::acting::{self, Acting, acting};
-use super::export::Unusable;
+use super::export::unreadable;
 use super::judging::{self, Judge, awaited, said};
 use super::scope::Scope;
 use super::sharing;
@@ -11,10 +11,11 @@ use super::target::{NOT_APPLIED, WriteFound};
 use super::told;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{AccessedObject, Plan, PlanResult};
+use crate::api::reason::Reason;
 use crate::api::request_status::ObjectError;
 use crate::api::stage::OnFailure;
 use crate::api::{Artifact, Environment, names};
-use crate::cluster::cluster_scope;
+use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::cluster::errors::{first_few, named};
 use crate::cluster::node_ports::{self, NodePort};
 use crate::deploy::plan::connections::Uses;
@@ -28,7 +29,7 @@ use crate::policy::request::adoption;
 use crate::policy::request::difference;
 use crate::policy::request::gates;
 use crate::policy::request::hash::{PlanInputs, plan_hash};
-use crate::policy::request::observed::{ApplyOutcome, CurrentVersion, DelegateView, Observed, Obstacle, PlanOutcome, StageView};
+use crate::policy::request::observed::{ApplyOutcome, CurrentVersion, DelegateView, Observed, PlanOutcome, StageView};
 use crate::policy::request::warnings;
 use crate::runtime::controller::ReconcileError;
 
@@ -55,14 +56,12 @@ pub(super) struct DryRun {
 
 /// Why a dry run can't be carried out.
 pub(super) enum Hindrance {
-    /// A right is missing, or what the target asks before it writes can't be reached: it is waited for.
-    Missing(Obstacle),
+    /// A right is missing, what the target asks before it writes can't be reached, or the artifact can't be used.
+    Blocked(Blocked),
     /// Somebody else can put it right, what the target does not offer, or lacks: it is waited for before anything is written.
-    Awaited(String, Vec<PlanResult>),
-    /// The artifact can't be used.
-    Unusable(Obstacle),
+    Awaited(Reason, Vec<PlanResult>),
     /// The target refuses it, or the settings don't fit: one word for all, and one finding an object.
-    Refused(&'static str, Vec<PlanResult>),
+    Refused(Reason, Vec<PlanResult>),
 }
 
 /// What a plan found: whether it can be carried out, and with what; and all that speaks against it, for the status.
@@ -81,21 +80,23 @@ impl From<PlanOutcome> for PlanFound {
 /// Plans what the request asks for.
 pub(super) async fn plan(scope: Scope<'_>, observed: &Observed) -> Result<PlanFound, ReconcileError> {
     let (Some(stage), Some(target), Some(artifact)) = (observed.stage.present(), &scope.related.target, &scope.related.artifact) else {
-        return Ok(
-            PlanOutcome::Refused(Obstacle { reason: "NothingToPlan".into(), message: "stage, target or artifact is gone".into() }).into()
-        );
+        return Ok(PlanOutcome::Blocked(Blocked {
+            until: Until::End,
+            reason: Reason::NothingToPlan,
+            message: "stage, target or artifact is gone".into(),
+        })
+        .into());
     };
     if matches!(stage.delegate, DelegateView::StageOwner { .. }) && !artifact.spec.connection_references.is_empty() {
-        return Ok(PlanOutcome::Refused(not_lent(observed)).into());
+        return Ok(PlanOutcome::Blocked(not_lent(observed)).into());
     }
     let acting = match acting(scope, observed).await? {
         Ok(acting) => acting,
-        Err(obstacle) if obstacle.reason == acting::DELEGATE_UNUSABLE => return Ok(PlanOutcome::Refused(obstacle).into()),
-        Err(obstacle) => return Ok(PlanOutcome::Missing(obstacle).into()),
+        Err(obstacle) => return Ok(PlanOutcome::Blocked(obstacle).into()),
     };
     match (planned(scope, observed, stage, &acting, target, artifact).await, &acting.remote) {
         // What another cluster does not answer is said, and is no reason to be silent.
-        (Err(ReconcileError::Api(error)), Some(remote)) => Ok(PlanOutcome::Missing(acting::unanswered(remote, &error)).into()),
+        (Err(ReconcileError::Api(error)), Some(remote)) => Ok(PlanOutcome::Blocked(acting::unanswered(remote, &error)).into()),
         (outcome, _) => outcome,
     }
 }
@@ -117,7 +118,7 @@ async fn planned(
         && let Some(replaced) = &replaces
         && let Some(obstacle) = no_way_back(scope, &observed.request.stage, replaced).await?
     {
-        return Ok(PlanOutcome::Missing(obstacle).into());
+        return Ok(PlanOutcome::Blocked(obstacle).into());
     }
     let delegate = gates::deployer(observed, stage);
     let marked = dry.planned.marked_for_hash();
@@ -135,7 +136,7 @@ async fn planned(
     });
     let told = match judging::told(&scope.cluster.access, acting, &dry.planned).await? {
         Ok(told) => told,
-        Err(refused) => return Ok(hindered(scope, Hindrance::Refused("TooMuchToTell", vec![refused]))),
+        Err(refused) => return Ok(hindered(scope, Hindrance::Refused(Reason::TooMuchToTell, vec![refused]))),
     };
     let report = dry.planned.report();
     let unshared = sharing::preflight(scope, acting, target).await?;
@@ -211,16 +212,16 @@ async fn results(
 }
 
 /// Why what is replaced could not be put back, as the plan promises: the registry that it is kept in doesn't have it.
-async fn no_way_back(scope: Scope<'_>, stage: &str, replaced: &CurrentVersion) -> Result<Option<Obstacle>, ReconcileError> {
+async fn no_way_back(scope: Scope<'_>, stage: &str, replaced: &CurrentVersion) -> Result<Option<Blocked>, ReconcileError> {
     let name = names::artifact_name(&scope.request.spec.solution.name, &replaced.version.to_string());
     let Some(artifact) = scope.cluster.records.artifacts.newest(&scope.host(), &name).await else { return Ok(None) };
     let Err(error) = scope.cluster.artifacts.is_there(&artifact).await else { return Ok(None) };
-    let (Unusable::Waits(obstacle) | Unusable::Ends(obstacle)) = Unusable::of(&error)?;
+    let blocked = unreadable(&error)?;
     let message = format!(
         "{}, which stage {stage} puts back where the deployment fails (onFailure: Rollback), can't be read: {}. Or set onFailure: Keep on the stage",
-        replaced.version, obstacle.message
+        replaced.version, blocked.message
     );
-    Ok(Some(Obstacle { message, ..obstacle }))
+    Ok(Some(Blocked::waits(Wait::Somebody, blocked.reason, message)))
 }
 
 /// Settings, what the target offers, and the dry run, as whoever acts. `Err` is why it can't be carried out.
@@ -233,10 +234,7 @@ pub(super) async fn dry_run(
     let bundle = match scope.bundle(artifact).await {
         Ok(bundle) => bundle,
         Err(error) => {
-            return Ok(Err(match Unusable::of(&error)? {
-                Unusable::Waits(obstacle) => Hindrance::Missing(obstacle),
-                Unusable::Ends(obstacle) => Hindrance::Unusable(obstacle),
-            }));
+            return Ok(Err(Hindrance::Blocked(unreadable(&error)?)));
         }
     };
     let wanted = scope.request.spec.deployment_settings.clone().unwrap_or_default();
@@ -246,7 +244,7 @@ pub(super) async fn dry_run(
             let forbidden = judging::forbidden(scope, &target.spec.namespace, &resolved.objects);
             dry_run_resolved(scope, acting, target, artifact, resolved, None, forbidden).await
         }
-        Err(results) => Ok(Err(Hindrance::Refused("SettingsRefused", results))),
+        Err(results) => Ok(Err(Hindrance::Refused(Reason::SettingsRefused, results))),
     }
 }
 
@@ -291,7 +289,7 @@ pub(super) async fn dry_run_resolved(
     let (planned, mut refused, rights) = match planned {
         Ok(planned) => (Some(planned), Vec::new(), Vec::new()),
         Err(PlanError::Transient(error)) => return Err(error.into()),
-        Err(PlanError::Unreachable(waiting)) => return Ok(Err(Hindrance::Missing(unreachable(&waiting)))),
+        Err(PlanError::Unreachable(waiting)) => return Ok(Err(Hindrance::Blocked(unreachable(&waiting)))),
         Err(PlanError::MissingRights { rights, results, .. }) => (None, results, rights),
         Err(PlanError::Refused(results)) => (None, results, Vec::new()),
     };
@@ -327,12 +325,11 @@ fn force(scope: Scope<'_>) -> bool {
 fn hindered(scope: Scope<'_>, hindrance: Hindrance) -> PlanFound {
     let namespace = scope.target_namespace();
     match hindrance {
-        Hindrance::Missing(obstacle) => PlanOutcome::Missing(obstacle).into(),
-        Hindrance::Awaited(reason, results) => PlanOutcome::Missing(awaited(namespace, reason, &results)).into(),
-        Hindrance::Unusable(obstacle) => PlanOutcome::Refused(obstacle).into(),
+        Hindrance::Blocked(obstacle) => PlanOutcome::Blocked(obstacle).into(),
+        Hindrance::Awaited(reason, results) => PlanOutcome::Blocked(awaited(namespace, reason, &results)).into(),
         Hindrance::Refused(reason, results) => {
             let message = format!("nothing was written; {}", said(&results, namespace));
-            PlanFound { outcome: PlanOutcome::Refused(Obstacle { reason: reason.into(), message }), prepared: None, results }
+            PlanFound { outcome: PlanOutcome::Blocked(Blocked { until: Until::End, reason, message }), prepared: None, results }
         }
     }
 }
@@ -340,15 +337,13 @@ fn hindered(scope: Scope<'_>, hindrance: Hindrance) -> PlanFound {
 /// The same for what is planned anew midway, when part of it may have been written: told as if the write had been refused.
 pub(super) fn hindered_midway(scope: Scope<'_>, hindrance: Hindrance) -> WriteFound {
     match hindrance {
-        Hindrance::Missing(obstacle) => ApplyOutcome::Missing(obstacle).into(),
-        Hindrance::Unusable(obstacle) => ApplyOutcome::Failed(obstacle).into(),
+        Hindrance::Blocked(obstacle) => ApplyOutcome::Blocked(obstacle).into(),
         // Whoever asks may have applied the Environment that lists the kinds a moment later.
-        Hindrance::Awaited(reason, results) if reason == cluster_scope::NOT_LISTED => {
-            ApplyOutcome::Missing(awaited(scope.target_namespace(), reason, &results)).into()
+        Hindrance::Awaited(reason, results) if reason == Reason::ClusterScoped => {
+            ApplyOutcome::Blocked(awaited(scope.target_namespace(), reason, &results)).into()
         }
         Hindrance::Awaited(_, results) | Hindrance::Refused(_, results) => {
-            let error = |r: PlanResult| ObjectError { kind: r.kind, name: r.name, reason: r.reason, message: r.message };
-            not_applied(results.into_iter().map(error).collect(), NOT_APPLIED)
+            not_applied(results.into_iter().map(ObjectError::from).collect(), NOT_APPLIED)
         }
     }
 }
@@ -356,24 +351,24 @@ pub(super) fn hindered_midway(scope: Scope<'_>, hindrance: Hindrance) -> WriteFo
 /// What could not be applied, for the status, and the first few by name.
 pub(super) fn not_applied(errors: Vec<ObjectError>, what: &str) -> WriteFound {
     let message = format!("{what}: {}", first_few(errors.iter().map(named)));
-    WriteFound { outcome: ApplyOutcome::Failed(Obstacle { reason: "ApplyFailed".into(), message }), errors }
+    WriteFound { outcome: ApplyOutcome::Blocked(Blocked { until: Until::End, reason: Reason::ApplyFailed, message }), errors }
 }
 
 /// A person's rights are not lent to a solution's connections.
-fn not_lent(observed: &Observed) -> Obstacle {
-    Obstacle {
-        reason: "ConnectionReferencesNeedServicePrincipal".into(),
-        message: format!(
+fn not_lent(observed: &Observed) -> Blocked {
+    Blocked::ends(
+        Reason::ConnectionReferencesNeedServicePrincipal,
+        format!(
             "{} has connection references, and stage {} deploys as its owner: a person's rights are not lent to a solution's connections. Use a stage with a service principal",
             observed.request.solution, observed.request.stage
         ),
-    }
+    )
 }
 
 /// What the dry run found, in one line.
 fn summary(delegate: &str, report: &PlanSummary, unshared: usize, warnings: &[PlanResult]) -> String {
     let refused = if unshared > 0 { format!(", {unshared} of the shares refused") } else { String::new() };
-    let downgrade = warnings.iter().find(|w| w.reason == "Downgrade").map(|w| format!("; {}", w.message)).unwrap_or_default();
+    let downgrade = warnings.iter().find(|w| w.reason == Reason::Downgrade).map(|w| format!("; {}", w.message)).unwrap_or_default();
     let anew = if report.recreate > 0 { format!(", {} to delete and create anew", report.recreate) } else { String::new() };
     format!(
         "dry run as {delegate}: {} to create, {} to change, {} to delete{anew}{}, {} unchanged{refused}{downgrade}",
@@ -386,7 +381,7 @@ fn summary(delegate: &str, report: &PlanSummary, unshared: usize, warnings: &[Pl
 }
 
 /// What is waited for where webhooks of the target can't be reached.
-fn unreachable(waiting: &[PlanResult]) -> Obstacle {
+fn unreachable(waiting: &[PlanResult]) -> Blocked {
     let said = first_few(waiting.iter().map(|r| r.message.clone()));
-    Obstacle { reason: "TargetUnavailable".into(), message: format!("the target can't be asked: {said}") }
+    Blocked::waits(Wait::Server, Reason::TargetUnavailable, format!("the target can't be asked: {said}"))
 }

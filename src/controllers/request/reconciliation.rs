@@ -27,6 +27,7 @@ use crate::api::DeploymentRequest;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::RemoteCluster;
 use crate::api::pipeline::Trigger;
+use crate::api::reason::Reason;
 use crate::api::request_status::{ArtifactReference, RunStatus};
 use crate::deploy::health::Healthy;
 use crate::identity::answers::{JUST_NOW, RECENT};
@@ -102,13 +103,13 @@ impl Reconciliation {
         // It holds the states of all steps, of which most reconciliations take few.
         match Box::pin(self.steps()).await {
             // Nothing would ever be written of it any more, and its claim never released.
-            Err(error @ ReconcileError::Refused(_)) => self.give_up("StatusRefused", &error.to_string()).await,
+            Err(error @ ReconcileError::Refused(_)) => self.give_up(Reason::StatusRefused, &error.to_string()).await,
             outcome => outcome,
         }
     }
 
     /// Ends the request, whatever it is that keeps it from being decided on, once it had its time to get on by itself.
-    pub(super) async fn give_up(&mut self, reason: &str, why: &str) -> Result<Next, ReconcileError> {
+    pub(super) async fn give_up(&mut self, reason: Reason, why: &str) -> Result<Next, ReconcileError> {
         let (now, run) = (Timestamp::now(), self.own.run());
         if let Some(left) = reduced::time_left(&run, self.related.stage.as_deref(), reason, now) {
             return Ok(Next::After(left));
@@ -294,7 +295,7 @@ impl Reconciliation {
         opened.request.artifact_digest = new.artifact.as_ref().map(|a| a.digest.clone());
         let wait = match decide(&opened, now) {
             Step::Wait(wait) if wait.at == at => wait,
-            _ => Waiting { at, reason: "GateOpened".into(), message: "the gate is open".into(), until: None, poll: None },
+            _ => Waiting { at, reason: Reason::GateOpened, message: "the gate is open".into(), until: None, poll: None },
         };
         self.own.tell(&mut new, &report::waiting(observed, &wait), now);
         let window = self.window(&new, &wait.message, now);
@@ -325,7 +326,7 @@ impl Reconciliation {
         self.pin_plan(&mut new);
         let wait = Waiting {
             at: Progress::Deployment,
-            reason: "Deploying".into(),
+            reason: Reason::Deploying,
             message: format!("deploys to environment {} as {deployer}", stage.target_environment),
             until: None,
             poll: None,
@@ -342,7 +343,7 @@ impl Reconciliation {
     /// Writes down that there is no way but back: what was found of the version that failed counts no more.
     async fn begin_rollback(&mut self, observed: &Observed, failure: Failure, now: Timestamp) -> Result<(), ReconcileError> {
         let Some(replaced) = &observed.request.replaces else { return Ok(()) };
-        let (rollback, wait) = rollback::begun(replaced, failure, now);
+        let (rollback, wait) = rollback::begun(replaced, &failure, now);
         let mut new = RunStatus { rollback: Some(rollback), ..self.own.run() };
         self.findings.keep_errors(&mut new);
         self.own.tell(&mut new, &report::waiting(observed, &wait), now);
@@ -352,7 +353,7 @@ impl Reconciliation {
         self.running.forget(&self.scope().uid());
         (self.prepared, self.healthy) = (None, None);
         (self.outcomes.health, self.outcomes.prune) = (None, None);
-        self.own.warn("RollbackStarted", &wait.message);
+        self.own.warn(Reason::RollbackStarted, &wait.message);
         Ok(())
     }
 
@@ -372,7 +373,7 @@ impl Reconciliation {
         let mut new = self.own.run();
         let before = new.phase.clone();
         self.own.tell(&mut new, &report::waiting(observed, wait), now);
-        let said = self.own.write(&new).await? && (before != new.phase || wait.reason != "WaitingForHealth");
+        let said = self.own.write(&new).await? && (before != new.phase || wait.reason != Reason::WaitingForHealth);
         if said || self.window_lags(&new.phase) {
             self.window(&new, &wait.message, now).await;
         }

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 
 use crate::api::condition::{Condition, ConditionStatus, Observation};
 use crate::api::duration;
+use crate::api::phase::Phase;
+use crate::api::reason::Reason;
 use crate::api::request_status::{RunStatus, condition_types as types};
 use crate::api::{Stage, bounds};
-pub(super) use crate::policy::check::INTERNAL_ERROR;
 use crate::policy::clock;
 use crate::policy::request::report::Report;
 use crate::policy::request::step::{End, Ending, Progress};
@@ -19,31 +20,31 @@ const FEW: usize = 1024;
 
 /// How long a request that can't be decided on keeps its time to get on by itself: one that has started, unless nothing could be written of
 /// that either.
-pub(super) fn time_left(run: &RunStatus, stage: Option<&Stage>, reason: &str, now: Timestamp) -> Option<Duration> {
+pub(super) fn time_left(run: &RunStatus, stage: Option<&Stage>, reason: Reason, now: Timestamp) -> Option<Duration> {
     let asked = stage.and_then(|stage| duration::parse(&stage.spec.deployment.timeout));
     let deadline = clock::after(run.start_time?, asked.unwrap_or(DEFAULT_TIMEOUT));
-    (reason == INTERNAL_ERROR && now < deadline).then(|| deadline.duration_since(now).try_into().unwrap_or_default())
+    (reason == Reason::InternalError && now < deadline).then(|| deadline.duration_since(now).try_into().unwrap_or_default())
 }
 
 /// The end of a request, whatever it is that keeps it from being decided on.
-pub(super) fn given_up(run: &RunStatus, reason: &str, why: &str) -> Ending {
+pub(super) fn given_up(run: &RunStatus, reason: Reason, why: &str) -> Ending {
     let mut message = bounds::text(why, FEW);
     message.push_str(match run.start_time {
         Some(_) => ". What was written to the target by then stays",
         None => ". Nothing was written to the target",
     });
-    Ending { end: End::Failed, at: Progress::Acceptance, reason: reason.into(), message, restored: false }
+    Ending { end: End::Failed, at: Progress::Acceptance, reason, message, restored: false }
 }
 
 /// Tells of such an end: how far the request had come is not known.
 pub(super) fn report(ending: &Ending) -> Report {
     let Ending { reason, message, .. } = ending;
     Report {
-        phase: "Failed",
+        phase: Phase::Failed,
         conditions: vec![
-            Observation::new(types::SUCCEEDED, false, reason, message),
-            Observation::new(types::RECONCILING, false, "Ended", "the request has ended"),
-            Observation::new(types::STALLED, true, reason, message),
+            Observation::new(types::SUCCEEDED, false, *reason, message),
+            Observation::new(types::RECONCILING, false, Reason::Ended, "the request has ended"),
+            Observation::new(types::STALLED, true, *reason, message),
         ],
     }
 }

@@ -5,21 +5,22 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use super::export::{self, ExportFound, Unusable};
+use super::export::{self, ExportFound};
 use super::scope::Scope;
 use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
 use crate::api::pipeline::ArtifactRepository;
+use crate::api::reason::Reason;
 use crate::api::repository::{self, Repository};
 use crate::artifact::oci::credentials::{Credentials, KEY};
 use crate::artifact::oci::{Access, Asker, OciError, Origin, Written};
 use crate::artifact::store::NewArtifact;
+use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::cluster::cluster_scope;
-use crate::cluster::failure::Failure;
 use crate::cluster::object;
 use crate::cluster::resources::Resources;
 use crate::identity::secrets::{self, Unreadable};
-use crate::policy::request::observed::{ExportOutcome, Observed, Obstacle, ResolveOutcome};
+use crate::policy::request::observed::{ExportOutcome, Observed};
 use crate::runtime::controller::ReconcileError;
 
 /// What a registry said of a tag.
@@ -27,7 +28,7 @@ pub(super) enum Resolved {
     /// The repository and digest that it means.
     Source(String),
     /// What is in the way.
-    Not(ResolveOutcome),
+    Not(Blocked),
 }
 
 /// Asks what the request's tag means; `None` where it has none.
@@ -36,28 +37,27 @@ pub(super) async fn resolve(scope: Scope<'_>) -> Result<Option<Resolved>, Reconc
     let (Some(repository), Some(tag)) = (Repository::parse(&source.url), &source.tag) else { return Ok(None) };
     let (asker, access) = match way_to(scope, &repository).await? {
         Ok(way) => way,
-        Err(Unusable::Waits(obstacle)) => return Ok(Some(Resolved::Not(ResolveOutcome::Missing(obstacle)))),
-        Err(Unusable::Ends(obstacle)) => return Ok(Some(Resolved::Not(ResolveOutcome::Refused(obstacle)))),
+        Err(blocked) => return Ok(Some(Resolved::Not(blocked))),
     };
     Ok(Some(match scope.cluster.registries.resolve(&asker, &repository, tag, &access).await {
         Ok(digest) => Resolved::Source(format!("{repository}@{digest}")),
-        Err(error) if error.failure() == Failure::Refused => Resolved::Not(ResolveOutcome::Refused(obstacle(&error))),
-        Err(error) => Resolved::Not(ResolveOutcome::Missing(obstacle(&error))),
+        Err(error) => Resolved::Not(blocked(&error)),
     }))
 }
 
 /// Fetches what the request is about, and stores it.
 pub(super) async fn fetch(scope: Scope<'_>, observed: &Observed, source: &str) -> Result<ExportFound, ReconcileError> {
     let (Some((repository, digest)), Some(requester)) = (repository::pinned(source), observed.request.requester.clone()) else {
-        return Ok(ExportOutcome::Refused(Obstacle {
-            reason: "SourceInvalid".into(),
+        return Ok(ExportOutcome::Blocked(Blocked {
+            until: Until::End,
+            reason: Reason::SourceInvalid,
             message: format!("{source} does not name a repository and a digest: make a new request"),
         })
         .into());
     };
     let (asker, access) = match way_to(scope, &repository).await? {
         Ok(way) => way,
-        Err(unusable) => return Ok(ExportOutcome::from(unusable).into()),
+        Err(blocked) => return Ok(ExportOutcome::Blocked(blocked).into()),
     };
     if let Some(full) = export::no_room(scope, None) {
         return Ok(full.into());
@@ -65,8 +65,7 @@ pub(super) async fn fetch(scope: Scope<'_>, observed: &Observed, source: &str) -
     let wanted = scope.request.spec.solution.clone();
     let written = match scope.cluster.registries.fetch(&asker, &repository, digest, &wanted, &access).await {
         Ok(written) => written,
-        Err(error) if error.failure() == Failure::Refused => return Ok(ExportOutcome::Refused(obstacle(&error)).into()),
-        Err(error) => return Ok(ExportOutcome::Missing(obstacle(&error)).into()),
+        Err(error) => return Ok(ExportOutcome::Blocked(blocked(&error)).into()),
     };
     if let Some(unwelcome) = cluster_scoped(scope, source, &written).await? {
         return Ok(unwelcome.into());
@@ -101,7 +100,7 @@ pub(super) async fn reuse(
     }
     match scope.bundle(artifact).await {
         Ok(_) => Ok(ExportOutcome::Stored { digest: artifact.spec.digest.clone() }),
-        Err(error) => Ok(Unusable::of(&error)?.into()),
+        Err(error) => Ok(ExportOutcome::Blocked(export::unreadable(&error)?)),
     }
 }
 
@@ -114,15 +113,16 @@ pub(super) fn taken_elsewhere(scope: Scope<'_>, observed: &Observed, artifact: &
     };
     let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
     let message = format!("{what} was taken from {origin}: a version has one source for ever. Raise the version to ship it from {wanted}");
-    Some(ExportOutcome::Refused(Obstacle { reason: "ExportedElsewhere".into(), message }))
+    Some(ExportOutcome::Blocked(Blocked { until: Until::End, reason: Reason::ExportedElsewhere, message }))
 }
 
 /// How the pipeline lets a repository be reached, and for whom.
-async fn way_to(scope: Scope<'_>, wanted: &Repository) -> Result<Result<(Asker, Access), Unusable>, ReconcileError> {
+async fn way_to(scope: Scope<'_>, wanted: &Repository) -> Result<Result<(Asker, Access), Blocked>, ReconcileError> {
     // Where that registry lets everybody in, each host would read what others deploy by way of the operator.
     if let Some(store) = scope.cluster.options.artifact_store.as_ref().filter(|store| store.holds(wanted)) {
-        return Ok(Err(Unusable::Ends(Obstacle {
-            reason: "RepositoryNotAllowed".into(),
+        return Ok(Err(Blocked {
+            until: Until::End,
+            reason: Reason::RepositoryNotAllowed,
             message: format!(
                 "{wanted} is where the operator itself keeps artifacts, those of other hosts among them ({}, its --artifact-store), and is the \
                  source of no pipeline; nothing was asked there. Push the artifact to a repository that is not below it, have pipeline {} take \
@@ -130,20 +130,21 @@ async fn way_to(scope: Scope<'_>, wanted: &Repository) -> Result<Result<(Asker, 
                 store.prefix(),
                 scope.request.spec.pipeline
             ),
-        })));
+        }));
     }
     let pipeline = scope.related.pipeline.clone();
     let listed = pipeline.as_ref().map(|p| p.spec.artifact_repositories.as_slice()).unwrap_or_default();
     let url = repository::covering(listed.iter().map(|r| r.url.as_str()), wanted);
     let Some(entry) = listed.iter().find(|r| Some(r.url.as_str()) == url) else {
-        return Ok(Err(Unusable::Waits(Obstacle {
-            reason: "RepositoryNotAllowed".into(),
+        return Ok(Err(Blocked {
+            until: Until::Wait(Wait::Somebody),
+            reason: Reason::RepositoryNotAllowed,
             message: format!("pipeline {} takes no artifacts from {wanted} any more", scope.request.spec.pipeline),
-        })));
+        }));
     };
     let credentials = match credentials(scope, entry).await? {
         Ok(credentials) => credentials,
-        Err(obstacle) => return Ok(Err(Unusable::Waits(obstacle))),
+        Err(blocked) => return Ok(Err(blocked)),
     };
     let version = pipeline.as_ref().and_then(|p| p.metadata.generation).unwrap_or_default();
     let asker = Asker { host: scope.host(), entry: format!("{}/{}/{version}/{}", scope.host(), scope.request.spec.pipeline, entry.url) };
@@ -154,10 +155,10 @@ async fn way_to(scope: Scope<'_>, wanted: &Repository) -> Result<Result<(Asker, 
 }
 
 /// The credentials of an entry, which an administrator lets the operator get one by one.
-async fn credentials(scope: Scope<'_>, entry: &ArtifactRepository) -> Result<Result<Credentials, Obstacle>, ReconcileError> {
+async fn credentials(scope: Scope<'_>, entry: &ArtifactRepository) -> Result<Result<Credentials, Blocked>, ReconcileError> {
     let Some(reference) = &entry.credentials_secret_ref else { return Ok(Ok(Credentials::default())) };
     let (host, name) = (scope.host(), &reference.name);
-    let unreadable = |message: String| Ok(Err(Obstacle { reason: "CredentialsUnreadable".into(), message }));
+    let unreadable = |message: String| Ok(Err(Blocked::waits(Wait::Right, Reason::CredentialsUnreadable, message)));
     let secret = format!("Secret {name} in namespace {host}, with the credentials for {}", entry.url);
     let how = || {
         format!(
@@ -186,13 +187,13 @@ async fn cluster_scoped(scope: Scope<'_>, source: &str, written: &Written) -> Re
         let found = scope.cluster.discovery.resource(object::api_version(held), object::kind(held)).await?;
         if let Some((_, false)) = found {
             let message = format!("{source} can't be deployed: {}", unwelcome.message);
-            let obstacle = Obstacle { reason: unwelcome.reason.into(), message };
-            return Ok(Some(if unwelcome.may_be_listed() { ExportOutcome::Missing(obstacle) } else { ExportOutcome::Refused(obstacle) }));
+            let until = if unwelcome.may_be_listed() { Until::Wait(Wait::Somebody) } else { Until::End };
+            return Ok(Some(ExportOutcome::Blocked(Blocked { reason: unwelcome.reason, message, until })));
         }
     }
     Ok(None)
 }
 
-fn obstacle(error: &OciError) -> Obstacle {
-    Obstacle { reason: error.reason().into(), message: error.to_string() }
+fn blocked(error: &OciError) -> Blocked {
+    Blocked { reason: error.reason(), message: error.to_string(), until: error.until() }
 }

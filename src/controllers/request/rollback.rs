@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 
 use super::acting::acting;
-use super::export::Unusable;
+use super::export::unreadable;
 use super::planning;
 use super::scope::Scope;
 use super::target::{self, WriteFound, failed};
@@ -14,6 +14,7 @@ use super::{Running, Way};
 use crate::api::condition::whole_seconds;
 use crate::api::environment::DeployedSolution;
 use crate::api::plan::{PlannedAction, PlannedObject};
+use crate::api::reason::Reason;
 use crate::api::request_status::{MAX_ROLLBACK_MESSAGE, Rollback};
 use crate::api::settings::DeploymentSettings;
 use crate::api::{Artifact, DeploymentRequest, Environment, names};
@@ -27,10 +28,10 @@ use crate::policy::request::step::{Failure, Progress, Waiting};
 use crate::runtime::controller::ReconcileError;
 
 /// That there is no way but back, and why, as it is written down: whoever goes on after a crash goes on from here.
-pub(super) fn begun(replaced: &Replaced, failure: Failure, now: Timestamp) -> (Rollback, Waiting) {
+pub(super) fn begun(replaced: &Replaced, failure: &Failure, now: Timestamp) -> (Rollback, Waiting) {
     let wait = Waiting {
         at: Progress::Rollback,
-        reason: "RollingBack".into(),
+        reason: Reason::RollingBack,
         message: format!("{}: {}; puts {} back", failure.reason, failure.message.trim_end(), replaced.version),
         until: None,
         poll: None,
@@ -39,7 +40,7 @@ pub(super) fn begun(replaced: &Replaced, failure: Failure, now: Timestamp) -> (R
         version: replaced.version.clone(),
         digest: replaced.digest.clone(),
         since: whole_seconds(now),
-        reason: failure.reason,
+        reason: failure.reason.into(),
         message: errors::bounded(&failure.message, MAX_ROLLBACK_MESSAGE),
     };
     (rollback, wait)
@@ -51,7 +52,7 @@ pub(super) async fn restore(scope: Scope<'_>, running: &Running, observed: &Obse
         return Ok(ApplyOutcome::Applied.into());
     }
     let (Some(begun), Some(target)) = (scope.status().rollback, &scope.related.target) else {
-        return Ok(failed("EnvironmentGone", "the Environment is gone"));
+        return Ok(failed(Reason::EnvironmentGone, "the Environment is gone"));
     };
     // Read live: what is decided on it is to write to the target once more.
     let environments: Api<Environment> = Api::namespaced(scope.cluster.clients.operator(), &scope.host());
@@ -59,7 +60,7 @@ pub(super) async fn restore(scope: Scope<'_>, running: &Running, observed: &Obse
     let target = environments.get_opt(&target.name_any()).await?;
     let claimed = target.and_then(|target| Some((Claimed::from_environment(&target, &solution, &scope.uid())?, target)));
     let Some((claim, target)) = claimed else {
-        return Ok(failed("ClaimLost", "the claim on the environment is gone, so that nothing was put back"));
+        return Ok(failed(Reason::ClaimLost, "the claim on the environment is gone, so that nothing was put back"));
     };
     let record = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == solution).cloned().unwrap_or_default();
     let (artifact, resolved) = match former(scope, &begun, &record).await? {
@@ -68,7 +69,7 @@ pub(super) async fn restore(scope: Scope<'_>, running: &Running, observed: &Obse
     };
     let acting = match acting(scope, observed).await? {
         Ok(acting) => acting,
-        Err(obstacle) => return Ok(ApplyOutcome::Missing(obstacle).into()),
+        Err(obstacle) => return Ok(ApplyOutcome::Blocked(obstacle).into()),
     };
     let created = created(scope).await?;
     let planned = match planning::dry_run_resolved(scope, &acting, &target, &artifact, resolved, Some(&created), Vec::new()).await {
@@ -112,22 +113,18 @@ async fn former(
     let name = names::artifact_name(&scope.request.spec.solution.name, &begun.version);
     if record.digest.as_deref() != Some(begun.digest.as_str()) {
         let message = "the Environment's record names another artifact than the one that was replaced";
-        return Ok(Err(failed("RecordChanged", message)));
+        return Ok(Err(failed(Reason::RecordChanged, message)));
     }
     let client = scope.cluster.clients.operator();
     let artifact = Api::<Artifact>::namespaced(client.clone(), &scope.host()).get_opt(&name).await?;
     let Some(artifact) = artifact.filter(|a| a.spec.digest == begun.digest) else {
         let message = format!("Artifact {name} with digest {} does not exist any more", begun.digest);
-        return Ok(Err(failed("ArtifactGone", &message)));
+        return Ok(Err(failed(Reason::ArtifactGone, &message)));
     };
     let bundle = match scope.bundle(&artifact).await {
         Ok(bundle) => bundle,
         Err(error) => {
-            let outcome = match Unusable::of(&error) {
-                Ok(Unusable::Waits(obstacle)) => ApplyOutcome::Missing(obstacle),
-                Ok(Unusable::Ends(obstacle)) => ApplyOutcome::Failed(obstacle),
-                Err(error) => ApplyOutcome::Unavailable(error.to_string()),
-            };
+            let outcome = unreadable(&error).map_or_else(|error| ApplyOutcome::Unavailable(error.to_string()), ApplyOutcome::Blocked);
             return Ok(Err(outcome.into()));
         }
     };
@@ -147,7 +144,7 @@ async fn former(
         let message = format!(
             "the settings that it was deployed with are not known any more: request {deployed_by}, which held them, was deleted, or made anew with others"
         );
-        return Ok(Err(failed("SettingsGone", &message)));
+        return Ok(Err(failed(Reason::SettingsGone, &message)));
     };
     Ok(Ok((artifact, resolved)))
 }

@@ -11,14 +11,16 @@ use super::planning::{self, Prepared};
 use super::scope::Scope;
 use super::{Running, Way};
 use crate::api::DeploymentRequest;
+use crate::api::reason::Reason;
 use crate::api::request_status::ObjectError;
+use crate::cluster::blocked::{Blocked, Until};
 use crate::cluster::errors::{self, Cause};
 use crate::deploy::apply::{self, ApplyError};
 use crate::deploy::health::{self, Healthy};
 use crate::deploy::plan::planned::Planned;
 use crate::identity::claimed::Claimed;
 use crate::policy::clock;
-use crate::policy::request::observed::{ApplyOutcome, HealthOutcome, Observed, Obstacle};
+use crate::policy::request::observed::{ApplyOutcome, HealthOutcome, Observed};
 use crate::runtime::controller::ReconcileError;
 
 /// How long before the end of its time an object that is not healthy is asked why: a look takes a while.
@@ -69,11 +71,11 @@ pub(super) async fn apply(
         return Ok(ApplyOutcome::Applied.into());
     }
     let (Some(target), Some(artifact)) = (&scope.related.target, &scope.related.artifact) else {
-        return Ok(failed("ArtifactGone", "the environment or the artifact is gone"));
+        return Ok(failed(Reason::ArtifactGone, "the environment or the artifact is gone"));
     };
     let acting = match acting(scope, observed).await? {
         Ok(acting) => acting,
-        Err(obstacle) => return Ok(ApplyOutcome::Missing(obstacle).into()),
+        Err(obstacle) => return Ok(ApplyOutcome::Blocked(obstacle).into()),
     };
     let planned = match prepared {
         Some(prepared) => prepared.planned,
@@ -81,25 +83,25 @@ pub(super) async fn apply(
         None => match planning::dry_run(scope, &acting, target, artifact).await {
             Ok(Ok(dry)) => match beyond_plan(scope, &dry.planned).await? {
                 None => dry.planned,
-                Some(obstacle) => return Ok(ApplyOutcome::Failed(obstacle).into()),
+                Some(obstacle) => return Ok(ApplyOutcome::Blocked(obstacle).into()),
             },
             Ok(Err(hindrance)) => return Ok(planning::hindered_midway(scope, hindrance)),
             Err(error) => return Ok(ApplyOutcome::Unavailable(acting.said(&error.to_string())).into()),
         },
     };
     let Some(claim) = Claimed::from_environment(target, &scope.request.spec.solution.name, &scope.uid()) else {
-        return Ok(failed("ClaimLost", "the claim on the environment is gone"));
+        return Ok(failed(Reason::ClaimLost, "the claim on the environment is gone"));
     };
     carry_out(scope, running, claim, &acting, planned, Way::Forth).await
 }
 
 /// That nothing is written, nor tried again.
-pub(super) fn failed(reason: &str, message: &str) -> WriteFound {
-    ApplyOutcome::Failed(Obstacle { reason: reason.into(), message: message.into() }).into()
+pub(super) fn failed(reason: Reason, message: &str) -> WriteFound {
+    ApplyOutcome::Blocked(Blocked { until: Until::End, reason, message: message.into() }).into()
 }
 
 /// Why what is planned anew midway is not carried out: nobody was asked for all that it would take away.
-async fn beyond_plan(scope: Scope<'_>, planned: &Planned) -> Result<Option<Obstacle>, ReconcileError> {
+async fn beyond_plan(scope: Scope<'_>, planned: &Planned) -> Result<Option<Blocked>, ReconcileError> {
     if !planned.must_be_asked_for() {
         return Ok(None);
     }
@@ -109,8 +111,9 @@ async fn beyond_plan(scope: Scope<'_>, planned: &Planned) -> Result<Option<Obsta
     let Some(pinned) = request.and_then(|request| request.status?.run.plan) else { return Ok(None) };
     let beyond = planned.beyond(&pinned);
     let named = errors::first_few(beyond.iter().map(ToString::to_string));
-    Ok((!beyond.is_empty()).then(|| Obstacle {
-        reason: "PlanChanged".into(),
+    Ok((!beyond.is_empty()).then(|| Blocked {
+        until: Until::End,
+        reason: Reason::PlanChanged,
         message: format!(
             "{named} would be deleted, created anew, adopted or let go by now, which the plan of this request does not say: nothing more was written. Find out who labelled or changed this in the target, then ask again"
         ),
@@ -145,7 +148,7 @@ async fn not_carried_out(
 ) -> Result<WriteFound, ReconcileError> {
     match error {
         ApplyError { missing, .. } if !missing.is_empty() => {
-            Ok(ApplyOutcome::Missing(acting.missing(scope, namespace, &missing).await?).into())
+            Ok(ApplyOutcome::Blocked(acting.missing(scope, namespace, &missing).await?).into())
         }
         ApplyError { errors, transient: true, .. } => {
             Ok(ApplyOutcome::Unavailable(acting.said(&errors::first_few(errors.iter().map(errors::named)))).into())
@@ -166,10 +169,10 @@ pub(super) async fn prune(
     };
     let acting = match acting(scope, observed).await? {
         Ok(acting) => acting,
-        Err(obstacle) => return nothing_left(ApplyOutcome::Missing(obstacle).into()),
+        Err(obstacle) => return nothing_left(ApplyOutcome::Blocked(obstacle).into()),
     };
     let Some(claim) = Claimed::from_environment(target, &scope.request.spec.solution.name, &scope.uid()) else {
-        return nothing_left(failed("ClaimLost", "the claim on the environment is gone"));
+        return nothing_left(failed(Reason::ClaimLost, "the claim on the environment is gone"));
     };
     let fence = scope.fence(claim);
     match apply::prune(&fence, &acting.client, &healthy, scope.cluster.options.apply_concurrency).await {
@@ -186,14 +189,14 @@ pub(super) async fn check(scope: Scope<'_>, running: &Running, observed: &Observ
     };
     let acting = match acting(scope, observed).await? {
         Ok(acting) => acting,
-        Err(obstacle) => return Ok(HealthOutcome::Missing(obstacle).into()),
+        Err(obstacle) => return Ok(HealthOutcome::Blocked(obstacle).into()),
     };
     let client = &acting.client;
     let (report, healthy) = match health::check(client, &acting.reader(scope.cluster), &applied).await {
         Ok(found) => found,
         Err(error) if errors::classify(&error) == Cause::Unauthorized => {
             let missing = acting.missing(scope, scope.target_namespace(), &health::rights(client, &applied)).await?;
-            return Ok(HealthOutcome::Missing(missing).into());
+            return Ok(HealthOutcome::Blocked(missing).into());
         }
         Err(error) => {
             return Ok(HealthOutcome::Pending(format!("the target to be reached: {}", acting.said(&errors::message(&error)))).into());
@@ -203,7 +206,7 @@ pub(super) async fn check(scope: Scope<'_>, running: &Running, observed: &Observ
         return Ok(CheckFound { outcome: HealthOutcome::Healthy, told: report.told, healthy: Some(healthy), errors: Vec::new() });
     }
     if let Some(going) = scope.related.target.as_ref().and_then(|target| going(scope, &target.spec.namespace)) {
-        return Ok(HealthOutcome::Missing(going).into());
+        return Ok(HealthOutcome::Blocked(going).into());
     }
     if !report.failed.is_empty() {
         let said = errors::first_few(report.failed.iter().map(errors::named));

@@ -13,6 +13,7 @@ use super::own_status::approved_by;
 use super::scope::Scope;
 use crate::api::condition::{self, whole_seconds};
 use crate::api::environment::EnvironmentType;
+use crate::api::phase::Phase;
 use crate::api::reference::Identity;
 use crate::api::request_status::{RunStatus, condition_types};
 use crate::api::solution::{MAX_MESSAGE, RunningVersion, SolutionDeployment};
@@ -107,7 +108,11 @@ fn entry(scope: Scope<'_>, run: &RunStatus, message: &str, now: Timestamp) -> So
     let spec = &scope.request.spec;
     let status = scope.request.status.as_ref();
     // Of what was not deployed nothing is missing.
-    let artifact = scope.related.artifact.as_deref().filter(|_| !matches!(run.phase.as_str(), "Failed" | "Rejected" | "Canceled"));
+    let artifact = scope
+        .related
+        .artifact
+        .as_deref()
+        .filter(|_| !matches!(Phase::of(&run.phase), Some(Phase::Failed | Phase::Rejected | Phase::Canceled)));
     let told = not_looked_for::before(artifact.map(observe::artifact_view).as_ref(), message);
     SolutionDeployment {
         host: scope.host(),
@@ -132,7 +137,7 @@ fn entry(scope: Scope<'_>, run: &RunStatus, message: &str, now: Timestamp) -> So
 
 /// What runs in the stage: what this request has just deployed, or what the Environment's record says.
 fn runs(scope: Scope<'_>, run: &RunStatus) -> Runs {
-    if run.start_time.is_some() && run.phase == "Succeeded" {
+    if run.start_time.is_some() && run.phase == Phase::Succeeded {
         return Runs::Known(Some(RunningVersion { version: scope.request.spec.solution.version.clone(), since: run.end_time }));
     }
     let Some(target) = &scope.related.target else { return Runs::Unknown };

@@ -11,11 +11,13 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use crate::api::condition::{self, whole_seconds};
+use crate::api::phase::Phase;
+use crate::api::reason::Reason;
 use crate::api::request_status::condition_types;
 use crate::api::solution::SolutionDeployment;
 use crate::api::{DeploymentRequest, Solution, Stage};
 use crate::controllers::GIVEN_UP;
-use crate::policy::check::{self, INTERNAL_ERROR, READY};
+use crate::policy::check::{self, READY};
 use crate::policy::window;
 use crate::runtime::Cluster;
 use crate::runtime::controller::{Next, ReconcileError, Reconciler};
@@ -71,7 +73,7 @@ impl SolutionController {
         let requests = Api::<DeploymentRequest>::namespaced(self.cluster.clients.operator(), host);
         let Some(found) = requests.get_opt(request).await?.filter(is_it) else {
             let (phase, message) = ending(phase);
-            return Ok(Some(Told { phase: phase.to_owned(), message: message.to_owned() }));
+            return Ok(Some(Told { phase: phase.into(), message: message.to_owned() }));
         };
         let run = found.status.filter(|s| s.run.end_time.is_some()).map(|s| s.run);
         Ok(run.map(|run| Told {
@@ -98,7 +100,7 @@ impl SolutionController {
     async fn changes(&self, object: &Solution) -> kube::Result<Changes> {
         let mut changes = Changes::default();
         let status = object.status.clone().unwrap_or_default();
-        changes.mended = condition::find(&status.conditions, READY).is_some_and(|ready| ready.reason == INTERNAL_ERROR);
+        changes.mended = condition::find(&status.conditions, READY).is_some_and(|ready| ready.reason == Reason::InternalError);
         for entry in &status.deployments {
             if self.has_no_stage(entry).await? {
                 changes.gone.insert((entry.host.clone(), entry.stage.clone()));
@@ -107,7 +109,7 @@ impl SolutionController {
             let first = (entry.phase.as_str(), &entry.request, &entry.request_uid);
             let others = entry.others.iter().map(|o| (o.phase.as_str(), &o.request, &o.request_uid));
             for (phase, request, uid) in std::iter::once(first).chain(others) {
-                if window::has_ended(phase) || !self.cluster.serves(&entry.host) {
+                if Phase::has_ended(phase) || !self.cluster.serves(&entry.host) {
                     continue;
                 }
                 if let Some(told) = self.end_of(&entry.host, phase, request, uid).await? {
@@ -155,13 +157,13 @@ impl Reconciler for SolutionController {
             .update(&namespace, &object.name_any(), move |solution, status| {
                 status.deployments.retain(|d| !changes.gone.contains(&(d.host.clone(), d.stage.clone())));
                 for entry in &mut status.deployments {
-                    if let Some(told) = changes.ended.get(&entry.request_uid).filter(|_| !window::has_ended(&entry.phase)) {
+                    if let Some(told) = changes.ended.get(&entry.request_uid).filter(|_| !Phase::has_ended(&entry.phase)) {
                         entry.phase.clone_from(&told.phase);
                         entry.message = Some(told.message.clone());
                         entry.at = at;
                     }
                     for other in &mut entry.others {
-                        if let Some(told) = changes.ended.get(&other.request_uid).filter(|_| !window::has_ended(&other.phase)) {
+                        if let Some(told) = changes.ended.get(&other.request_uid).filter(|_| !Phase::has_ended(&other.phase)) {
                             other.phase.clone_from(&told.phase);
                             other.message = Some(told.message.clone());
                             other.at = at;
@@ -210,10 +212,10 @@ impl Reconciler for SolutionController {
 }
 
 /// How a request ended that was deleted. Admission lets one go that deploys only where its whole host goes.
-fn ending(phase: &str) -> (&'static str, &'static str) {
-    if ["Deploying", "RollingBack"].contains(&phase) {
-        ("Failed", "the request was deleted while it deployed: what it had written stays")
+fn ending(phase: &str) -> (Phase, &'static str) {
+    if matches!(Phase::of(phase), Some(Phase::Deploying | Phase::RollingBack)) {
+        (Phase::Failed, "the request was deleted while it deployed: what it had written stays")
     } else {
-        ("Canceled", "the request was deleted before anything was written to the target")
+        (Phase::Canceled, "the request was deleted before anything was written to the target")
     }
 }

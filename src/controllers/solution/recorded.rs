@@ -7,6 +7,7 @@ use kube::runtime::reflector::ObjectRef;
 use crate::api::artifact::{DeploymentRecord, Outcome};
 use crate::api::environment::{DeployedSolution, EnvironmentType};
 use crate::api::names;
+use crate::api::phase::Phase;
 use crate::api::solution::{RunningVersion, SolutionDeployment};
 use crate::api::{Environment, Solution, Stage};
 use crate::controllers::environment::validated;
@@ -62,7 +63,7 @@ fn entry(cluster: &Cluster, source: &str, stage: &Stage, target: &Environment, r
         pipeline: stage.spec.pipeline.clone(),
         runs: Some(RunningVersion { version: version.clone(), since: Some(since) }),
         version,
-        phase: "Succeeded".into(),
+        phase: Phase::Succeeded.into(),
         request: record.request.clone(),
         request_uid: record.request_uid.clone(),
         requester: record.requested_by.clone(),

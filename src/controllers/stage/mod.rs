@@ -11,6 +11,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::api::Stage;
 use crate::api::condition;
+use crate::api::reason::Reason;
 use crate::api::stage::StageStatus;
 use crate::controllers::BEHIND;
 use crate::controllers::environment::CROWDED;
@@ -83,7 +84,7 @@ impl Reconciler for StageController {
             }
             checked = policy::delegation(&view, &answers);
         }
-        let outcome = checked.map(|()| Good { reason: "Ready", message: format!("deploys to {}", view.target_environment) });
+        let outcome = checked.map(|()| Good { reason: Reason::Ready, message: format!("deploys to {}", view.target_environment) });
 
         let now = Timestamp::now();
         let mut new = object.status.clone().unwrap_or_default();

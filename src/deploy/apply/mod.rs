@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use self::target::Target;
 use self::write::{AppliedObject, Failure, Pen, Writer};
+use crate::api::reason::Reason;
 use crate::api::reference::GroupKind as Kind;
 use crate::api::request_status::ObjectError;
 use crate::cluster::errors;
@@ -225,7 +226,7 @@ fn check_kinds(claim: &Claimed, planned: &Planned) -> Result<(), ApplyError> {
 
 fn mismatch(solution: &str, message: &str) -> Result<(), ApplyError> {
     let key = Key { group: String::new(), kind: "Solution".into(), name: solution.to_owned() };
-    Err(ApplyError { errors: vec![errors::failure(&key, "ClaimMismatch", message)], transient: false, missing: Vec::new() })
+    Err(ApplyError { errors: vec![errors::failure(&key, Reason::ClaimMismatch, message)], transient: false, missing: Vec::new() })
 }
 
 #[cfg(test)]

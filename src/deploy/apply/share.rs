@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::names::{self, short_hash};
 use crate::api::plan::PlanResult;
+use crate::api::reason::Reason;
 use crate::api::reference::SubjectKind;
 use crate::api::request::ShareGrant;
 use crate::api::request_status::ObjectError;
@@ -57,7 +58,7 @@ pub async fn share(fence: &Fence, delegate: &DelegateClient, wanted: &[ShareGran
         let key = key(claim.solution(), grant);
         match bind(&pen, claim.solution(), grant, &key).await {
             Ok(true) => shares.made.push(key.name),
-            Ok(false) => shares.refused.push(errors::failure(&key, "NameTaken", &taken(&key))),
+            Ok(false) => shares.refused.push(errors::failure(&key, Reason::NameTaken, &taken(&key))),
             Err(failure) if failure.is_transient || matches!(failure.cause, Cause::Transient | Cause::Stale) => {
                 shares.transient = Some(failure.error.message);
             }
@@ -110,11 +111,12 @@ pub async fn preflight(delegate: &DelegateClient, namespace: &str, solution: &st
         };
         match tried.await {
             Ok(true) => {}
-            Ok(false) => refused.push(errors::result(&key, "NameTaken", &taken(&key))),
+            Ok(false) => refused.push(errors::result(&key, Reason::NameTaken, &taken(&key))),
             Err(error) if matches!(errors::classify(&error), Cause::Transient | Cause::Stale) => return Err(error),
             Err(error) => {
-                let said = refusal(solution, grant, errors::classify(&error), &errors::object_error(&key, &error));
-                refused.push(errors::result(&key, &said.reason, &format!("would not be shared: {}", said.message)));
+                let cause = errors::classify(&error);
+                let said = refusal(solution, grant, cause, &errors::object_error(&key, &error));
+                refused.push(errors::result(&key, cause.reason(), &format!("would not be shared: {}", said.message)));
             }
         }
     }
@@ -135,7 +137,7 @@ fn refusal(solution: &str, grant: &ShareGrant, cause: Cause, error: &ObjectError
         let message = format!("{}: the delegate may not make {key}, for which it needs the verb bind on the role", said(grant));
         return errors::failure(&key, cause.reason(), &message);
     }
-    errors::failure(&key, &error.reason, &format!("{}: {}", said(grant), error.message))
+    errors::failure(&key, cause.reason(), &format!("{}: {}", said(grant), error.message))
 }
 
 /// What must be done, given the existing binding.

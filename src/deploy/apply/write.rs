@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::api::names;
 use crate::api::plan::PlannedAction;
+use crate::api::reason::Reason;
 use crate::api::request_status::ObjectError;
 use crate::cluster::errors::{self, Cause};
 use crate::cluster::object::{self, Item, Key, Served};
@@ -14,7 +15,7 @@ use crate::deploy::apply::release;
 use crate::deploy::apply::target::{Mode, Target, expect};
 use crate::deploy::plan::diff;
 use crate::deploy::plan::findings::Obstacle;
-use crate::deploy::plan::members::{EXISTS_ALREADY, Set, Standing};
+use crate::deploy::plan::members::{Set, Standing};
 use crate::deploy::plan::planned::{Deletion, PlannedItem, Release};
 use crate::identity::access::Right;
 use crate::identity::fence::Fence;
@@ -59,7 +60,7 @@ impl Failure {
         Self { error, cause, is_transient, missing: Vec::new() }
     }
 
-    fn told(key: &Key, reason: &str, is_transient: bool, message: &str) -> Self {
+    fn told(key: &Key, reason: Reason, is_transient: bool, message: &str) -> Self {
         let cause = if is_transient { Cause::Transient } else { Cause::Other };
         Self { error: Box::new(errors::failure(key, reason, message)), cause, is_transient, missing: Vec::new() }
     }
@@ -73,7 +74,7 @@ impl Failure {
 
     fn fenced(key: &Key) -> Self {
         let message = format!("{key} was not written: another operator has taken over, or the claim on the environment is gone");
-        Self::told(key, "Fenced", true, &message)
+        Self::told(key, Reason::Fenced, true, &message)
     }
 
     pub(crate) fn restless(key: &Key) -> Self {
@@ -85,7 +86,7 @@ impl Failure {
         let holders = object::finalizers(object);
         let by = if holders.is_empty() { String::new() } else { format!(" ({})", holders.join(", ")) };
         let message = format!("{key} is being deleted in the target and waits for its finalizers{by}: it is tried again until it is gone");
-        Self::told(key, "BeingDeleted", true, &message)
+        Self::told(key, Reason::BeingDeleted, true, &message)
     }
 }
 
@@ -214,8 +215,8 @@ impl Writer<'_> {
     fn is_ours(&self, key: &Key, served: &Served, found: &Value, may_adopt: bool) -> Result<bool, Failure> {
         match self.set.check_owner(key, served, Some(found)) {
             Ok(standing) => Ok(standing == Standing::Own || may_adopt && standing == Standing::Adoptable),
-            Err(Obstacle::Refusal(result)) if !served.is_namespaced || result.reason != EXISTS_ALREADY => {
-                Err(Failure::told(key, &result.reason, false, &result.message))
+            Err(Obstacle::Refusal(result)) if !served.is_namespaced || result.reason != Reason::ExistsAlready => {
+                Err(Failure { error: Box::new(result.into()), cause: Cause::Other, is_transient: false, missing: Vec::new() })
             }
             Err(_) => Ok(false),
         }

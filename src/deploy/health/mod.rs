@@ -12,6 +12,7 @@ use kube::Client;
 use kube::core::ApiResource;
 use serde_json::Value;
 
+use crate::api::reason::Reason;
 use crate::api::request_status::ObjectError;
 use crate::cluster::errors;
 pub use crate::cluster::kstatus::{Health, assess};
@@ -189,7 +190,7 @@ fn judge(object: &AppliedObject, found: Option<&Value>, elapsed: Duration, repor
         }
         report.failed.push(errors::failure(
             key,
-            "Missing",
+            Reason::Missing,
             &format!("{key} was applied, and somebody deleted it from the target since (or took its label): find out who"),
         ));
         return;
@@ -207,7 +208,7 @@ fn judge(object: &AppliedObject, found: Option<&Value>, elapsed: Duration, repor
         Health::InProgress(what) => pend(key, &what, report),
         // The failure may be from before the write.
         Health::Failed(why) if object.is_written && elapsed < SETTLING => pend(key, &why, report),
-        Health::Failed(why) => report.failed.push(errors::failure(key, "Unhealthy", &format!("{key}: {why}"))),
+        Health::Failed(why) => report.failed.push(errors::failure(key, Reason::Unhealthy, &format!("{key}: {why}"))),
     }
 }
 
@@ -234,7 +235,7 @@ pub async fn reasons(delegate: &DelegateClient, applied: &Applied, report: &Heal
                 message.push_str(&reason);
             }
         }
-        found.push(errors::failure(&object.key, "NotCurrentInTime", &message));
+        found.push(errors::failure(&object.key, Reason::NotCurrentInTime, &message));
     }
     found
 }

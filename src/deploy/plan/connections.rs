@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::api::names::CONNECTION_LABEL;
 use crate::api::plan::{AccessedObject, PlanResult};
+use crate::api::reason::Reason;
 use crate::cluster::errors::{self, Cause};
 use crate::cluster::object::{self, Key};
 use crate::cluster::packed::packed;
@@ -22,8 +23,6 @@ use crate::deploy::plan::rbac_changes::shown;
 use crate::identity::access::Right;
 use crate::identity::delegate::DelegateClient;
 
-/// The reason for what is not offered or does not exist. There is one word for both, so that makers don't learn which Secrets a target has.
-pub const NOT_OFFERED: &str = "NotOffered";
 /// How many objects are read at the same time.
 const CONCURRENCY: usize = 8;
 
@@ -109,7 +108,7 @@ impl Uses {
                 "{key} may use, by what its fields are called, what was not looked for in the target: ask who wrote it, where that is not meant"
             );
             let parts = packed(said.iter().cloned(), ", ");
-            parts.into_iter().map(|part| errors::result(key, "MayUse", &format!("{head}: {part}"))).collect::<Vec<_>>()
+            parts.into_iter().map(|part| errors::result(key, Reason::MayUse, &format!("{head}: {part}"))).collect::<Vec<_>>()
         };
         self.possible.iter().flat_map(said).collect()
     }
@@ -214,7 +213,7 @@ fn refusal(namespace: &str, referred: Referred, name: &str, user: &str) -> PlanR
     let message = format!(
         "{user} uses {kind} {name} of namespace {namespace}, which is not offered to solutions, or does not exist there. Its owner offers it, once it is there, with: kubectl label {plural} {name} -n {namespace} {CONNECTION_LABEL}=true{or}"
     );
-    errors::result(&Key { group: String::new(), kind: kind.to_owned(), name: name.to_owned() }, NOT_OFFERED, &message)
+    errors::result(&Key { group: String::new(), kind: kind.to_owned(), name: name.to_owned() }, Reason::NotOffered, &message)
 }
 
 /// A name that would make a call reach something else.
@@ -224,7 +223,7 @@ fn no_name(referred: Referred, name: &str, user: &str) -> PlanResult {
         "{user} uses a {kind} by a name that none can have, {}: correct it, in the request's settings where one wrote it",
         shown(name)
     );
-    errors::result(&Key { group: String::new(), kind: kind.to_owned(), name: name.to_owned() }, "InvalidName", &message)
+    errors::result(&Key { group: String::new(), kind: kind.to_owned(), name: name.to_owned() }, Reason::InvalidName, &message)
 }
 
 impl Offers {
@@ -245,7 +244,7 @@ impl Offers {
             let message = format!(
                 "can do without these, which are not there, and uses each from when somebody makes it, without asking again whether it is offered: {part}"
             );
-            errors::result(&key, "UsesOnceThere", &message)
+            errors::result(&key, Reason::UsesOnceThere, &message)
         };
         parts.into_iter().map(result).collect()
     }

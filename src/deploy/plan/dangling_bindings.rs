@@ -9,6 +9,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::api::names::service_account_username;
 use crate::api::plan::PlanResult;
+use crate::api::reason::Reason;
 use crate::cluster::errors::{self, first_few};
 use crate::cluster::object::Key;
 use crate::cluster::packed::packed;
@@ -100,7 +101,7 @@ fn waits_for(namespace: &str, account: &str, bindings: &[Bound]) -> Vec<PlanResu
         let message = format!(
             "{key} is created, and what the target gives to that name already, it gets: {said}. Have the target's owner take away what is not meant for it"
         );
-        errors::result(&key, "BoundAlready", &message)
+        errors::result(&key, Reason::BoundAlready, &message)
     };
     said.into_iter().map(result).collect()
 }
@@ -118,7 +119,7 @@ fn unseen(delegate: &str, namespace: &str, accounts: &BTreeSet<String>, may_list
     let message = format!(
         "whether {what} give something already to what is created could not be looked at, as {delegate} may not list them: {named}. What they give to these names, the solution gets"
     );
-    Some(errors::result(&Key { group: String::new(), kind: "ServiceAccount".into(), name: first.clone() }, "NotLookedAt", &message))
+    Some(errors::result(&Key { group: String::new(), kind: "ServiceAccount".into(), name: first.clone() }, Reason::NotLookedAt, &message))
 }
 
 #[cfg(test)]

@@ -6,12 +6,11 @@
 use serde_json::Value;
 
 use crate::api::plan::{PlanResult, PlannedAction};
+use crate::api::reason::Reason;
 use crate::cluster::errors::{self, first_few};
 use crate::cluster::object::{self, Key};
 use crate::deploy::plan::planned::{Deletion, Planned, PlannedItem};
 
-/// The reason of such a result in a plan.
-const REASON: &str = "DeletesData";
 /// The most objects that results name.
 const NAMED: usize = 16;
 
@@ -19,11 +18,11 @@ const NAMED: usize = 16;
 pub(crate) fn of(planned: &Planned) -> Vec<PlanResult> {
     let mut lost: Vec<(&Key, String)> = lost(planned).collect();
     lost.sort_by_key(|(key, _)| !is_claim(key));
-    let mut results: Vec<PlanResult> = lost.iter().take(NAMED).map(|(key, said)| errors::result(key, REASON, said)).collect();
+    let mut results: Vec<PlanResult> = lost.iter().take(NAMED).map(|(key, said)| errors::result(key, Reason::DeletesData, said)).collect();
     if let Some(more) = lost.len().checked_sub(NAMED).filter(|more| *more > 0) {
         let solution = Key { group: String::new(), kind: "Solution".into(), name: planned.solution.clone() };
         let message = format!("{more} more objects go with the data that they keep: look at what is deleted before you decide");
-        results.push(errors::result(&solution, REASON, &message));
+        results.push(errors::result(&solution, Reason::DeletesData, &message));
     }
     results
 }

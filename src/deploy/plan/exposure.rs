@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::api::reason::Reason;
 use crate::cluster::errors::first_few;
 use crate::cluster::object;
 use crate::cluster::references;
@@ -40,8 +41,16 @@ pub enum What {
 
 impl What {
     /// The reason in a plan's results.
-    pub fn reason(self) -> String {
-        format!("{self:?}")
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::RunsPrivileged => Reason::RunsPrivileged,
+            Self::CloudRole => Reason::CloudRole,
+            Self::Snippet => Reason::Snippet,
+            Self::TakesTraffic => Reason::TakesTraffic,
+            Self::OpensNetwork => Reason::OpensNetwork,
+            Self::ReachesOthers => Reason::ReachesOthers,
+            Self::BindsVolume => Reason::BindsVolume,
+        }
     }
 }
 

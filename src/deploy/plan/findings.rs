@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::plan::PlanResult;
+use crate::api::reason::Reason;
 use crate::cluster::errors::{self, Cause};
 use crate::cluster::object::Key;
 use crate::identity::access::Right;
@@ -75,7 +76,7 @@ impl Findings {
     }
 
     /// Adds a refusal that needed no call.
-    pub fn refuse(&mut self, key: &Key, reason: &str, message: &str) {
+    pub fn refuse(&mut self, key: &Key, reason: Reason, message: &str) {
         self.results.push(errors::result(key, reason, message));
     }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::api::cluster_scoped;
 use crate::api::names;
+use crate::api::reason::Reason;
 use crate::cluster::errors::{self, Cause};
 use crate::cluster::object::{self, Key, Served};
 use crate::cluster::resources::Resources;
@@ -69,7 +70,7 @@ impl Scope<'_> {
                     let key = self.parent_key();
                     findings.refuse(
                         &key,
-                        "ParentTaken",
+                        Reason::ParentTaken,
                         &format!(
                             "{key} exists in {} and belongs to {owner}: delete or rename it, it must record what {} puts there",
                             self.namespace, self.solution

@@ -9,13 +9,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::api::names;
+use crate::api::reason::Reason;
 use crate::cluster::errors;
 use crate::cluster::object::{self, Key, Served};
 use crate::deploy::plan::applyset::{self, GroupKind};
 use crate::deploy::plan::findings::Obstacle;
-
-/// The reason if an object of that name belongs to somebody who gave it to no solution.
-pub(crate) const EXISTS_ALREADY: &str = "ExistsAlready";
 
 /// What an existing object of a target means to a set that wants to write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +137,7 @@ impl Set {
         if let Some(maker) = object::controller(live) {
             let message =
                 format!("{key} exists in the target and is made by {maker}, which keeps it as it wants it to be: give it another name");
-            return Err(refusal(key, "MadeByController", &message));
+            return Err(refusal(key, Reason::MadeByController, &message));
         }
         let part_of = object::label(live, names::APPLYSET_PART_OF);
         if part_of == Some(&self.id) {
@@ -148,7 +146,7 @@ impl Set {
         if let Some(owner) = part_of.or_else(|| object::label(live, names::APPLYSET_ID)) {
             let message =
                 format!("{key} exists in the target and belongs to the ApplySet {owner}: remove it from one of the two, or rename it");
-            return Err(refusal(key, "OwnedByAnotherSet", &message));
+            return Err(refusal(key, Reason::OwnedByAnotherSet, &message));
         }
         let is_account = key.group.is_empty() && key.kind == "ServiceAccount";
         let mark = object::label(live, names::ADOPT_LABEL);
@@ -161,7 +159,7 @@ impl Set {
                 "{key} exists in the target, was not put there by this solution and is not offered to it: give it another name, or let its owner offer it with: kubectl label {plural} {name} -n {namespace} {}=true",
                 names::CONNECTION_LABEL
             );
-            return Err(refusal(key, "NotOffered", &message));
+            return Err(refusal(key, Reason::NotOffered, &message));
         }
         let overwrite = if mark.is_some() { "--overwrite " } else { "" };
         let message = format!(
@@ -169,7 +167,7 @@ impl Set {
             names::ADOPT_LABEL,
             self.solution
         );
-        Err(refusal(key, EXISTS_ALREADY, &message))
+        Err(refusal(key, Reason::ExistsAlready, &message))
     }
 
     /// Who owns a cluster-scoped object, and how it could become the set's.
@@ -186,16 +184,16 @@ impl Set {
                     && label(names::TARGET_UID_LABEL) == Some(&self.namespace_uid) =>
             {
                 let was = format!("was put there by this solution, but carries its label {} no more", names::APPLYSET_PART_OF);
-                ("OwnedByAnotherSet", was)
+                (Reason::OwnedByAnotherSet, was)
             }
             (Some(namespace), Some(solution), _) if namespace == self.namespace && solution == self.solution => {
-                ("OwnedByAnotherSet", format!("was put there for a namespace {namespace} that had another uid and is gone"))
+                (Reason::OwnedByAnotherSet, format!("was put there for a namespace {namespace} that had another uid and is gone"))
             }
             (Some(namespace), Some(solution), _) => {
-                ("OwnedByAnotherSet", format!("belongs to solution {solution} of namespace {namespace}"))
+                (Reason::OwnedByAnotherSet, format!("belongs to solution {solution} of namespace {namespace}"))
             }
-            (_, _, Some(set)) => ("OwnedByAnotherSet", format!("belongs to the ApplySet {set}")),
-            _ => (EXISTS_ALREADY, "was not put there by this solution, nor by any other".to_owned()),
+            (_, _, Some(set)) => (Reason::OwnedByAnotherSet, format!("belongs to the ApplySet {set}")),
+            _ => (Reason::ExistsAlready, "was not put there by this solution, nor by any other".to_owned()),
         };
         refusal(
             key,
@@ -213,7 +211,7 @@ fn full_plural(served: &Served) -> String {
     if resource.group.is_empty() { resource.plural.clone() } else { format!("{}.{}", resource.plural, resource.group) }
 }
 
-fn refusal(key: &Key, reason: &str, message: &str) -> Obstacle {
+fn refusal(key: &Key, reason: Reason, message: &str) -> Obstacle {
     Obstacle::Refusal(errors::result(key, reason, message))
 }
 

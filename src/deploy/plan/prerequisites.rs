@@ -10,6 +10,7 @@ use kube::core::ApiResource;
 use serde_json::Value;
 
 use crate::api::plan::PlanResult;
+use crate::api::reason::Reason;
 use crate::cluster::errors::{self, Cause};
 use crate::cluster::lookup;
 use crate::cluster::object::{self, Key};
@@ -220,7 +221,7 @@ fn mounts(name: &str, user: &str) -> PlanResult {
     let message = format!(
         "{user} mounts PersistentVolumeClaim {name} of the target, which does not come with the solution, with the data that it has"
     );
-    errors::result(&key, "MountsData", &message)
+    errors::result(&key, Reason::MountsData, &message)
 }
 
 fn unserved(name: &str, user: &str) -> PlanResult {
@@ -228,7 +229,7 @@ fn unserved(name: &str, user: &str) -> PlanResult {
     let message = format!(
         "{user} names IngressClass {name}, which the target's cluster does not have: nothing serves it until its administrator creates that. Or set the name of one that it has by an environment variable"
     );
-    errors::result(&key, "NotFound", &message)
+    errors::result(&key, Reason::NotFound, &message)
 }
 
 fn absent(kind: Kind, what: &str, name: &str, user: &str, namespace: &str) -> PlanResult {
@@ -245,7 +246,7 @@ fn absent(kind: Kind, what: &str, name: &str, user: &str, namespace: &str) -> Pl
         )
     };
     let key = Key { group: String::new(), kind: what.to_owned(), name: name.to_owned() };
-    errors::result(&key, "NotFound", &message)
+    errors::result(&key, Reason::NotFound, &message)
 }
 
 #[cfg(test)]

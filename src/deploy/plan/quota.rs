@@ -7,6 +7,7 @@ use kube::{Client, ResourceExt};
 use serde_json::Value;
 
 use crate::api::plan::{PlanResult, PlannedAction};
+use crate::api::reason::Reason;
 use crate::cluster::errors::{self, Cause, first_few};
 use crate::cluster::object::Key;
 use crate::cluster::quantity::Quantity;
@@ -50,7 +51,7 @@ pub async fn check(reader: &Client, planned: &Planned, is_again: bool) -> Result
                 "whether it fits into the quotas of namespace {} was not looked at, as the operator may not list resourcequotas there: what does not fit is refused when it is written",
                 planned.namespace()
             );
-            Ok(Verdict { short: Vec::new(), told: vec![errors::result(&key, "QuotaNotLookedAt", &message)] })
+            Ok(Verdict { short: Vec::new(), told: vec![errors::result(&key, Reason::QuotaNotLookedAt, &message)] })
         }
         Err(error) => Err(error),
     }
@@ -109,7 +110,7 @@ fn judge(quotas: &[ResourceQuota], planned: &Planned, asked: &Usage) -> Verdict 
                 planned.namespace(),
                 first_few(open.into_iter())
             );
-            verdict.told.push(errors::result(&key, "QuotaNeedsResources", &message));
+            verdict.told.push(errors::result(&key, Reason::QuotaNeedsResources, &message));
         }
     }
     verdict

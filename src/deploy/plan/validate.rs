@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::api::names;
 use crate::api::plan::MAX_MESSAGE;
+use crate::api::reason::Reason;
 use crate::cluster::cluster_scope;
 use crate::cluster::errors;
 use crate::cluster::namespace;
@@ -50,7 +51,7 @@ pub(crate) async fn admit(
             found
         };
         let Some(served) = found else {
-            findings.refuse(&key, "KindNotFound", &kind_not_found(&key, api_version, input.objects));
+            findings.refuse(&key, Reason::KindNotFound, &kind_not_found(&key, api_version, input.objects));
             continue;
         };
         let wrong_scope = scope_differs(&key, &served, input);
@@ -63,42 +64,42 @@ pub(crate) async fn admit(
                 namespace::enter(&mut body, input.namespace);
                 items.push(Item { key, served, body });
             }
-            None => findings.refuse(&key, "Duplicate", &format!("{key} is in the solution more than once: keep one of them")),
+            None => findings.refuse(&key, Reason::Duplicate, &format!("{key} is in the solution more than once: keep one of them")),
         }
     }
     Ok(items)
 }
 
 /// Why an object is refused, from its manifest alone.
-fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static str, String)> {
+fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(Reason, String)> {
     if key.kind.is_empty() || text(object, "apiVersion").is_empty() {
         return Some((
-            "Malformed",
+            Reason::Malformed,
             "an object of the solution has no apiVersion or no kind: correct the manifest and raise the version".to_owned(),
         ));
     }
     if !object::is_plain_name(&key.name) {
         return Some((
-            "InvalidName",
+            Reason::InvalidName,
             format!("a {} of the solution has no name, or one that Kubernetes does not allow: give it a fixed metadata.name", key.kind),
         ));
     }
     if key.group.is_empty() && key.kind == "Secret" {
         return Some((
-            "SecretNotAllowed",
+            Reason::SecretNotAllowed,
             format!("{key}: Secrets are never deployed: declare a connection reference and create the Secret in the target"),
         ));
     }
     if key.group.is_empty() && key.kind == "ConfigMap" && key.name == names::applyset_parent_name(input.solution) {
         return Some((
-            "ReservedName",
+            Reason::ReservedName,
             format!("{key}: this name is that of the record of what the solution put into the namespace: give the ConfigMap another name"),
         ));
     }
     let size = size(object);
     if size > MAX_OBJECT {
         return Some((
-            "TooLarge",
+            Reason::TooLarge,
             format!(
                 "{key} has {size} bytes, settings included, and a cluster stores objects of {MAX_OBJECT} at most: divide it, or keep what is large in a volume or an image"
             ),
@@ -106,7 +107,7 @@ fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static
     }
     match object::metadata(object, "namespace") {
         Some(other) if other != input.namespace => Some((
-            "OtherNamespace",
+            Reason::OtherNamespace,
             errors::bounded(
                 &format!("{key} names the namespace {other}, and the target is {}: leave metadata.namespace out", input.namespace),
                 MAX_MESSAGE,
@@ -117,7 +118,7 @@ fn refusal(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static
 }
 
 /// Why a cluster-scoped object is refused.
-fn of_the_cluster(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&'static str, String)> {
+fn of_the_cluster(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(Reason, String)> {
     let bounds = input.cluster;
     // Without an owning namespace no such object is allowed, whatever is listed.
     let allowed = if bounds.namespace_uid.is_empty() { &[] } else { bounds.allowed };
@@ -126,7 +127,7 @@ fn of_the_cluster(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&
     }
     object::metadata(object, "namespace").is_some().then(|| {
         (
-            "ScopeDiffers",
+            Reason::ScopeDiffers,
             format!(
                 "{key} names a namespace, and the target's cluster serves {} outside of namespaces: leave metadata.namespace out",
                 key.kind
@@ -137,7 +138,7 @@ fn of_the_cluster(key: &Key, object: &Value, input: &PlanInput<'_>) -> Option<(&
 
 /// Why an object is refused whose kind is namespaced in one of the two clusters and cluster-scoped in the other: whoever allowed the one
 /// did not allow the other.
-fn scope_differs(key: &Key, served: &Served, input: &PlanInput<'_>) -> Option<(&'static str, String)> {
+fn scope_differs(key: &Key, served: &Served, input: &PlanInput<'_>) -> Option<(Reason, String)> {
     let was_of_cluster = input.cluster.exported?.iter().any(|kind| kind.group == key.group && kind.kind == key.kind);
     let (there, here) = match (was_of_cluster, served.is_namespaced) {
         (true, true) => ("the whole cluster", "namespaces"),
@@ -145,7 +146,7 @@ fn scope_differs(key: &Key, served: &Served, input: &PlanInput<'_>) -> Option<(&
         _ => return None,
     };
     Some((
-        "ScopeDiffers",
+        Reason::ScopeDiffers,
         format!(
             "{key} belonged to {there} where it was exported from, and in the target's cluster objects of kind {} belong to {here}: have both clusters define the kind alike, and raise the version",
             key.kind

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{SETTING_TARGET_FORBIDDEN, SETTING_TARGET_MISSING};
 use crate::api::names::KEY_PREFIX;
+use crate::api::reason::Reason;
 use crate::api::settings::FieldTarget;
 use crate::cluster::object::{self, Key};
 use crate::cluster::replicas;
@@ -13,11 +13,11 @@ const APPLYSET_PREFIX: &str = "applyset.kubernetes.io/";
 
 /// Sets a value at its target. If only text is possible there (data of a `ConfigMap`, labels, annotations, the value of a container's
 /// variable), the text is set as written, whatever the type.
-pub(super) fn put(objects: &mut [Value], target: &FieldTarget, text: &str, value: Value) -> Result<(), (&'static str, String)> {
+pub(super) fn put(objects: &mut [Value], target: &FieldTarget, text: &str, value: Value) -> Result<(), (Reason, String)> {
     let group = target.api_version.as_deref().map_or("", object::group_of);
     let described =
         if group.is_empty() { format!("{} {}", target.kind, target.name) } else { format!("{}.{group} {}", target.kind, target.name) };
-    let missing = |why: String| (SETTING_TARGET_MISSING, why);
+    let missing = |why: String| (Reason::SettingTargetMissing, why);
     let Some(path) = segments(&target.path) else {
         return Err(missing(format!(
             "its target path {} is no JSON pointer: write it as /data/KEY, with ~0 for ~ and ~1 for /",
@@ -25,13 +25,13 @@ pub(super) fn put(objects: &mut [Value], target: &FieldTarget, text: &str, value
         )));
     };
     if let Some(why) = forbidden(&path) {
-        return Err((SETTING_TARGET_FORBIDDEN, format!("it aims at {} of {described}, but {why}", target.path)));
+        return Err((Reason::SettingTargetForbidden, format!("it aims at {} of {described}, but {why}", target.path)));
     }
     if path == ["spec", "replicas"]
         && let Some(scaler) = objects.iter().find(|o| scales(o, group, target))
     {
         return Err((
-            SETTING_TARGET_FORBIDDEN,
+            Reason::SettingTargetForbidden,
             format!(
                 "it aims at {} of {described}, but {} scales it, and the two would fight: aim at /spec/minReplicas or /spec/maxReplicas of that",
                 target.path,

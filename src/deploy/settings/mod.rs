@@ -10,27 +10,11 @@ use serde_json::{Map, Value, json};
 pub use blame::{Written, blame};
 
 use crate::api::plan::{MAX_MESSAGE, MAX_NAME, PlanResult};
+use crate::api::reason::Reason;
 use crate::api::settings::{ConnectionDefinition, DeploymentSettings, FieldTarget, VariableDefinition, VariableType};
 use crate::artifact::bundle;
 use crate::cluster::references;
 use crate::text;
-
-/// A request sets a variable that the solution does not define.
-pub const UNKNOWN_VARIABLE: &str = "UnknownVariable";
-/// A required variable has neither a value nor a default.
-pub const VARIABLE_MISSING: &str = "VariableMissing";
-/// A value is not of its variable's type.
-pub const WRONG_TYPE: &str = "WrongType";
-/// The object or field that takes a value is not in the artifact.
-pub const SETTING_TARGET_MISSING: &str = "SettingTargetMissing";
-/// The target of a variable is a field that no variable may change.
-pub const SETTING_TARGET_FORBIDDEN: &str = "SettingTargetForbidden";
-/// A request gives a Secret for a connection reference that the solution does not have.
-pub const UNKNOWN_CONNECTION_REFERENCE: &str = "UnknownConnectionReference";
-/// A connection reference has no Secret in the request.
-pub const CONNECTION_REFERENCE_MISSING: &str = "ConnectionReferenceMissing";
-/// Two connection references stand for the same Secret of development but are given different ones.
-pub const CONNECTION_REFERENCE_AMBIGUOUS: &str = "ConnectionReferenceAmbiguous";
 
 const VARIABLE: &str = "EnvironmentVariable";
 const CONNECTION: &str = "ConnectionReference";
@@ -82,7 +66,7 @@ pub fn resolve(
             Err(expected) => offences.push(offence(
                 VARIABLE,
                 &definition.name,
-                WRONG_TYPE,
+                Reason::WrongType,
                 &format!("the value of environment variable {} is not {expected}: write it as JSON", definition.name),
             )),
         }
@@ -111,7 +95,7 @@ pub fn resolve(
 }
 
 /// Names a Secret in a field that a connection reference declares. The field must already name one.
-fn connect(objects: &mut [Value], target: &FieldTarget, secret: &str) -> Result<(), (&'static str, String)> {
+fn connect(objects: &mut [Value], target: &FieldTarget, secret: &str) -> Result<(), (Reason, String)> {
     field::put(objects, target, secret, Value::String(secret.to_owned()))
 }
 
@@ -129,7 +113,7 @@ fn values<'a>(
             None if definition.required => offences.push(offence(
                 VARIABLE,
                 &definition.name,
-                VARIABLE_MISSING,
+                Reason::VariableMissing,
                 &format!(
                     "environment variable {} is required: give it a value in the request's deploymentSettings.environmentVariables",
                     definition.name
@@ -143,7 +127,7 @@ fn values<'a>(
         offences.push(offence(
             VARIABLE,
             name,
-            UNKNOWN_VARIABLE,
+            Reason::UnknownVariable,
             &format!("this version of the solution has no environment variable {name}: {}", choices("it has", defined.iter().copied())),
         ));
     }
@@ -163,7 +147,7 @@ fn secrets(
             offences.push(offence(
                 CONNECTION,
                 &connection.name,
-                CONNECTION_REFERENCE_MISSING,
+                Reason::ConnectionReferenceMissing,
                 &format!(
                     "connection reference {} has no Secret: name one of the target in the request's deploymentSettings.connectionReferences",
                     connection.name
@@ -176,7 +160,7 @@ fn secrets(
             offences.push(offence(
                 CONNECTION,
                 &connection.name,
-                CONNECTION_REFERENCE_AMBIGUOUS,
+                Reason::ConnectionReferenceAmbiguous,
                 &format!(
                     "connection reference {} and another one both stand for Secret {} of development, but the request names different Secrets for them: name the same one",
                     connection.name, connection.secret_name
@@ -189,7 +173,7 @@ fn secrets(
         offences.push(offence(
             CONNECTION,
             name,
-            UNKNOWN_CONNECTION_REFERENCE,
+            Reason::UnknownConnectionReference,
             &format!("this version of the solution has no connection reference {name}: {}", choices("it has", defined.iter().copied())),
         ));
     }
@@ -227,11 +211,11 @@ fn choices<'a>(intro: &str, names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-fn offence(kind: &str, name: &str, reason: &str, message: &str) -> PlanResult {
+fn offence(kind: &str, name: &str, reason: Reason, message: &str) -> PlanResult {
     PlanResult {
         kind: kind.to_owned(),
         name: text::bounded(name, MAX_NAME),
-        reason: reason.to_owned(),
+        reason: reason.into(),
         message: text::bounded(&text::line(message), MAX_MESSAGE),
     }
 }

@@ -66,7 +66,7 @@ fn what_an_autoscaler_scales_is_left_to_it() {
     let with = |name: &str| [objects(), vec![scaler(name)]].concat();
     let settings = given(&[("REPLICAS", "3")]);
     let refused = resolve(&with("orders"), &[replicas()], &[], &settings).unwrap_err();
-    assert_eq!((refused.len(), refused[0].reason.as_str()), (1, SETTING_TARGET_FORBIDDEN));
+    assert_eq!((refused.len(), refused[0].reason.as_str()), (1, Reason::SettingTargetForbidden.as_str()));
     assert!(refused[0].message.contains("HorizontalPodAutoscaler scaler scales it"), "{}", refused[0].message);
     assert!(resolve(&with("another"), &[replicas()], &[], &settings).is_ok());
     assert!(resolve(&with("orders"), &[replicas()], &[], &given(&[])).is_ok(), "without a value, nothing is set");
@@ -121,16 +121,16 @@ fn every_offence_is_told_at_once_and_no_value_is_repeated() {
     assert!(result.as_ref().unwrap_err().iter().all(|r| !r.message.contains("hunter2")));
     assert!(result.as_ref().unwrap_err().iter().any(|r| r.message.contains("/spec/strategy,")));
     let expected = [
-        ("API_URL", VARIABLE_MISSING),
-        ("TYPO", UNKNOWN_VARIABLE),
-        ("REPLICAS", WRONG_TYPE),
-        ("NO_OBJECT", SETTING_TARGET_MISSING),
-        ("NO_PATH", SETTING_TARGET_MISSING),
-        ("NAME", SETTING_TARGET_FORBIDDEN),
-        ("db", CONNECTION_REFERENCE_MISSING),
-        ("queue", UNKNOWN_CONNECTION_REFERENCE),
+        ("API_URL", Reason::VariableMissing),
+        ("TYPO", Reason::UnknownVariable),
+        ("REPLICAS", Reason::WrongType),
+        ("NO_OBJECT", Reason::SettingTargetMissing),
+        ("NO_PATH", Reason::SettingTargetMissing),
+        ("NAME", Reason::SettingTargetForbidden),
+        ("db", Reason::ConnectionReferenceMissing),
+        ("queue", Reason::UnknownConnectionReference),
     ];
-    assert_eq!(reasons(result), expected.map(|(name, reason)| (name.to_owned(), reason.to_owned())));
+    assert_eq!(reasons(result), expected.map(|(name, reason)| (name.to_owned(), reason.into())));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn an_object_of_another_group_is_no_target() {
     definition.target.api_version = None;
     assert_eq!(
         reasons(resolve(&objects(), &[definition], &[], &given(&[("REPLICAS", "1")]))),
-        [("REPLICAS".into(), SETTING_TARGET_MISSING.into())]
+        [("REPLICAS".into(), Reason::SettingTargetMissing.into())]
     );
 }
 
@@ -155,7 +155,7 @@ fn two_references_to_one_secret_must_agree() {
     let settings =
         DeploymentSettings { connection_references: vec![connection("a", "x"), connection("b", "y")], ..DeploymentSettings::default() };
     let connections = [declared("a", "dev-db"), declared("b", "dev-db")];
-    assert_eq!(reasons(resolve(&objects(), &[], &connections, &settings)), [("b".into(), CONNECTION_REFERENCE_AMBIGUOUS.into())]);
+    assert_eq!(reasons(resolve(&objects(), &[], &connections, &settings)), [("b".into(), Reason::ConnectionReferenceAmbiguous.into())]);
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn a_value_must_be_of_its_type() {
             Ok(_) => assert!(fits, "{type_:?} {text:?}"),
             Err(offences) => {
                 assert!(!fits, "{type_:?} {text:?}: {offences:?}");
-                assert_eq!((offences[0].name.as_str(), offences[0].reason.as_str()), ("V", WRONG_TYPE));
+                assert_eq!((offences[0].name.as_str(), offences[0].reason.as_str()), ("V", Reason::WrongType.as_str()));
                 assert!(offences[0].message.ends_with("write it as JSON"), "{}", offences[0].message);
             }
         }
@@ -330,7 +330,11 @@ fn what_is_not_there_is_named_up_to_the_first_thing_that_is_missing() {
         let definition = variable("V", VariableType::String, (Some(object.0), object.1, object.2, path));
         let offences = resolve(&landscape(), &[definition], &[], &given(&[("V", "canary")])).unwrap_err();
         assert_eq!(offences.len(), 1, "{path}");
-        assert_eq!((offences[0].kind.as_str(), offences[0].reason.as_str()), ("EnvironmentVariable", SETTING_TARGET_MISSING), "{path}");
+        assert_eq!(
+            (offences[0].kind.as_str(), offences[0].reason.as_str()),
+            ("EnvironmentVariable", Reason::SettingTargetMissing.as_str()),
+            "{path}"
+        );
         assert!(parts.iter().all(|part| offences[0].message.contains(part)), "{path}: {}", offences[0].message);
         assert!(!offences[0].message.contains("canary"), "{path}");
     }
@@ -354,7 +358,7 @@ fn what_an_object_is_and_whose_can_not_be_set() {
     ] {
         let definition = variable("V", VariableType::Json, (None, "ConfigMap", "config", path));
         let result = reasons(resolve(&landscape(), &[definition], &[], &given(&[("V", "{}")])));
-        assert_eq!(result, [("V".to_owned(), SETTING_TARGET_FORBIDDEN.to_owned())], "{path}");
+        assert_eq!(result, [("V".to_owned(), Reason::SettingTargetForbidden.into())], "{path}");
     }
 }
 
@@ -375,7 +379,7 @@ fn a_connection_reference_reaches_the_fields_that_it_declares() {
 
     definition.targets = vec![target("/spec/nowhere/name")];
     let offences = resolve(&landscape(), &[], &[definition], &settings).unwrap_err();
-    assert_eq!((offences[0].kind.as_str(), offences[0].reason.as_str()), ("ConnectionReference", SETTING_TARGET_MISSING));
+    assert_eq!((offences[0].kind.as_str(), offences[0].reason.as_str()), ("ConnectionReference", Reason::SettingTargetMissing.as_str()));
     assert!(offences[0].message.contains("Cluster.postgresql.cnpg.io main has no /spec/nowhere,"), "{}", offences[0].message);
 }
 
@@ -383,5 +387,5 @@ fn a_connection_reference_reaches_the_fields_that_it_declares() {
 fn a_default_takes_the_same_way_as_a_value() {
     let mut definition = replicas();
     definition.default = Some("three".into());
-    assert_eq!(reasons(resolve(&objects(), &[definition], &[], &given(&[]))), [("REPLICAS".into(), WRONG_TYPE.into())]);
+    assert_eq!(reasons(resolve(&objects(), &[definition], &[], &given(&[]))), [("REPLICAS".into(), Reason::WrongType.into())]);
 }

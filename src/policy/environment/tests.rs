@@ -44,11 +44,11 @@ fn namespace(view: &mut View, change: impl FnOnce(&mut NamespaceView)) {
 }
 
 fn outside(change: impl FnOnce(&mut View)) -> (&'static str, String) {
-    from_outside(&with(change)).err().map_or(("", String::new()), |f| (f.reason, f.message))
+    from_outside(&with(change)).err().map_or(("", String::new()), |f| (f.reason.as_str(), f.message))
 }
 
 fn inside(inside: &Inside) -> (&'static str, String) {
-    from_inside(&view(), inside).err().map_or(("", String::new()), |f| (f.reason, f.message))
+    from_inside(&view(), inside).err().map_or(("", String::new()), |f| (f.reason.as_str(), f.message))
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_namespace_that_opted_in_may_be_used() {
 fn only_targets_can_be_in_another_cluster() {
     assert_eq!(can_be_remote(EnvironmentType::Target), Ok(()));
     let refused = can_be_remote(EnvironmentType::Development).err();
-    assert_eq!(refused.map(|f| (f.reason, f.remedy)), Some(("RemoteDevelopmentUnsupported", Remedy::Edit)));
+    assert_eq!(refused.map(|f| (f.reason.as_str(), f.remedy)), Some(("RemoteDevelopmentUnsupported", Remedy::Edit)));
 }
 
 /// The view of the same namespace in another cluster.
@@ -85,7 +85,7 @@ fn remotely(change: impl FnOnce(&mut View)) -> Failure {
 #[test]
 fn what_is_wrong_in_another_cluster_names_it_and_grants_to_its_own_user() {
     let said = |failure: Failure, reason: &str| {
-        assert_eq!((failure.reason, failure.remedy), (reason, Remedy::Polled));
+        assert_eq!((failure.reason.as_str(), failure.remedy), (reason, Remedy::Polled));
         assert!(failure.message.contains("cluster eu-prod"), "{}", failure.message);
         failure.message
     };
@@ -102,7 +102,7 @@ fn what_is_wrong_in_another_cluster_names_it_and_grants_to_its_own_user() {
     let message = said(remotely(|_| ()), "PrerequisiteNotReadable");
     assert!(message.contains(user) && message.contains("namespace: contoso-qa}"), "{message}");
     // Names are a cluster's own.
-    assert_eq!(remotely(|v| v.namespace = "host".into()).reason, "PrerequisiteNotReadable");
+    assert_eq!(remotely(|v| v.namespace = "host".into()).reason.as_str(), "PrerequisiteNotReadable");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn of_a_namespace_that_did_not_opt_in_nothing_is_told() {
 fn a_namespace_that_never_opted_in_is_told_both_ways_to_do_so() {
     let failure = from_outside(&with(|v| v.me.opted_in = false)).err();
     let message = failure.as_ref().map(|f| f.message.clone()).unwrap_or_default();
-    assert_eq!(failure.map(|f| (f.reason, f.remedy)), Some(("NotManaged", Remedy::Polled)), "no watch tells of a binding");
+    assert_eq!(failure.map(|f| (f.reason.as_str(), f.remedy)), Some(("NotManaged", Remedy::Polled)), "no watch tells of a binding");
     assert!(message.contains("kubectl label namespace contoso-qa pilotage.dev/managed-by=host"), "{message}");
     assert!(message.contains("verbs: [\"manage\"]") && message.contains("system:serviceaccounts:host"), "{message}");
     let (_, message) = outside(|v| v.me = Holder { type_: EnvironmentType::Development, ..holder("host", "dev", 1, false) });

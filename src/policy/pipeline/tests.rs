@@ -22,8 +22,8 @@ fn view(stages: &[(&str, Option<&str>)]) -> View {
 
 fn judged(view: &View) -> (&'static str, String) {
     match judge(view).outcome {
-        Ok(good) => (good.reason, good.message),
-        Err(failure) => (failure.reason, failure.message),
+        Ok(good) => (good.reason.as_str(), good.message),
+        Err(failure) => (failure.reason.as_str(), failure.message),
     }
 }
 
@@ -109,7 +109,7 @@ fn a_stage_that_is_not_ready_does_not_hold_up_those_before_it() {
     let mut view = view(STANDARD);
     view.stages[0].ready = Err("DelegateLacksHostRole".into());
     let verdict = judge(&view);
-    assert_eq!(verdict.outcome.as_ref().map(|g| g.reason), Ok("SomeStagesNotReady"));
+    assert_eq!(verdict.outcome.as_ref().map(|g| g.reason.as_str()), Ok("SomeStagesNotReady"));
     assert!(verdict.outcome.is_ok_and(|g| g.message.contains("prod (DelegateLacksHostRole)")));
     assert_eq!(verdict.stages.iter().map(|s| s.ready).collect::<Vec<_>>(), [true, true, false]);
 }
@@ -143,7 +143,7 @@ proptest! {
                     (false, 2..) => "MultipleFirstStages",
                     (false, _) => "StageCycle",
                 };
-                prop_assert_eq!(failure.reason, expected);
+                prop_assert_eq!(failure.reason.as_str(), expected);
             }
         }
     }

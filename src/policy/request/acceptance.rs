@@ -10,6 +10,7 @@ use super::sharing;
 use super::step::{End, Ending, Progress, Step, Waiting};
 use super::waiting::{SETTLING, gone_or_awaited, known, reached, refuse, wait};
 use crate::api::artifact::Outcome;
+use crate::api::reason::Reason;
 use crate::api::repository::{self, Repository};
 
 /// The objects that an accepted request refers to.
@@ -40,16 +41,16 @@ pub fn accept(o: &Observed, now: Timestamp) -> ControlFlow<Step, Subject<'_>> {
 
 /// Refuses what the schema accepts and this version of Pilotage can't do yet. Nothing is ignored silently.
 fn supported(o: &Observed) -> ControlFlow<Step> {
-    let refuse = |reason: &str, message: &str| Break(Ending::step(End::Failed, Progress::Acceptance, reason, message));
+    let refuse = |reason: Reason, message: &str| Break(Ending::step(End::Failed, Progress::Acceptance, reason, message));
     if o.request.requester.is_none() {
         return refuse(
-            "RequesterUnknown",
+            Reason::RequesterUnknown,
             "spec.requestedBy is empty: the admission policies of Pilotage were not in force when the request was made. Install them and make a new request",
         );
     }
     if let Err(text) = &o.request.scheduled_time {
         return refuse(
-            "ScheduledTimeInvalid",
+            Reason::ScheduledTimeInvalid,
             &format!("spec.scheduledTime \"{text}\" is not a time of RFC 3339, for example 2026-12-01T06:00:00Z"),
         );
     }
@@ -59,18 +60,23 @@ fn supported(o: &Observed) -> ControlFlow<Step> {
 fn pipeline(o: &Observed, now: Timestamp) -> ControlFlow<Step, &PipelineView> {
     let name = &o.request.pipeline;
     let Some(pipeline) = known(&o.pipeline, Progress::Acceptance, "the pipeline")? else {
-        return Break(gone_or_awaited(o, "PipelineNotFound", &format!("pipeline {name} does not exist in host {}", o.request.host), now));
+        return Break(gone_or_awaited(
+            o,
+            Reason::PipelineNotFound,
+            &format!("pipeline {name} does not exist in host {}", o.request.host),
+            now,
+        ));
     };
     if pipeline.suspended {
         return Break(wait(
             o,
-            "PipelineSuspended",
+            Reason::PipelineSuspended,
             &format!("pipeline {name} is suspended (spec.suspend): an administrator stopped new deployments"),
             now,
         ));
     }
     if let Some(why) = &pipeline.not_ready {
-        return Break(wait(o, "PipelineNotReady", &format!("pipeline {name} is not ready: {why}"), now));
+        return Break(wait(o, Reason::PipelineNotReady, &format!("pipeline {name} is not ready: {why}"), now));
     }
     Continue(pipeline)
 }
@@ -78,12 +84,12 @@ fn pipeline(o: &Observed, now: Timestamp) -> ControlFlow<Step, &PipelineView> {
 fn stage(o: &Observed, now: Timestamp) -> ControlFlow<Step, &StageView> {
     let name = &o.request.stage;
     let Some(stage) = known(&o.stage, Progress::Acceptance, "the stage")? else {
-        return Break(gone_or_awaited(o, "StageNotFound", &format!("stage {name} does not exist in host {}", o.request.host), now));
+        return Break(gone_or_awaited(o, Reason::StageNotFound, &format!("stage {name} does not exist in host {}", o.request.host), now));
     };
     if stage.pipeline != o.request.pipeline {
         return Break(refuse(
             o,
-            "StageOfOtherPipeline",
+            Reason::StageOfOtherPipeline,
             &format!(
                 "stage {name} is part of pipeline {}, not of {}; make a new request that names the right one",
                 stage.pipeline, o.request.pipeline
@@ -92,10 +98,10 @@ fn stage(o: &Observed, now: Timestamp) -> ControlFlow<Step, &StageView> {
         ));
     }
     if let Some(message) = sharing::forbidden(name, stage, &o.request.share_with) {
-        return Break(refuse(o, "SharingNotAllowed", &message, now));
+        return Break(refuse(o, Reason::SharingNotAllowed, &message, now));
     }
     if let Some(why) = &stage.not_ready {
-        return Break(wait(o, "StageNotReady", &format!("stage {name} is not ready: {why}"), now));
+        return Break(wait(o, Reason::StageNotReady, &format!("stage {name} is not ready: {why}"), now));
     }
     Continue(stage)
 }
@@ -105,7 +111,7 @@ fn target<'a>(o: &'a Observed, stage: &StageView, now: Timestamp) -> ControlFlow
     let Some(target) = known(&o.target, Progress::Acceptance, "the target environment")? else {
         return Break(gone_or_awaited(
             o,
-            "EnvironmentNotFound",
+            Reason::EnvironmentNotFound,
             &format!("environment {name}, the target of stage {}, does not exist in host {}", o.request.stage, o.request.host),
             now,
         ));
@@ -113,7 +119,7 @@ fn target<'a>(o: &'a Observed, stage: &StageView, now: Timestamp) -> ControlFlow
     match &target.not_ready {
         Some(why) => Break(wait(
             o,
-            "EnvironmentNotReady",
+            Reason::EnvironmentNotReady,
             &format!("environment {name}, the target of stage {}, is not ready: {why}", o.request.stage),
             now,
         )),
@@ -135,7 +141,7 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> ControlFlow<
         (Some(name), linked) if !linked.contains(name) => {
             return Break(refuse(
                 o,
-                "SourceNotLinked",
+                Reason::SourceNotLinked,
                 &format!(
                     "environment {name} is not a development environment of pipeline {} (it has: {}); make a new request that names one of these",
                     o.request.pipeline,
@@ -149,7 +155,7 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> ControlFlow<
         (None, linked) => {
             return Break(refuse(
                 o,
-                "SourceAmbiguous",
+                Reason::SourceAmbiguous,
                 &format!(
                     "pipeline {} has several development environments ({}); make a new request with spec.sourceEnvironment",
                     o.request.pipeline,
@@ -162,13 +168,13 @@ fn source(o: &Observed, pipeline: &PipelineView, now: Timestamp) -> ControlFlow<
     let Some(source) = known(&o.source, Progress::Acceptance, "the source environment")? else {
         return Break(gone_or_awaited(
             o,
-            "EnvironmentNotFound",
+            Reason::EnvironmentNotFound,
             &format!("development environment {name} does not exist in host {}", o.request.host),
             now,
         ));
     };
     if let Some(why) = &source.not_ready {
-        return Break(wait(o, "EnvironmentNotReady", &format!("development environment {name} is not ready: {why}"), now));
+        return Break(wait(o, Reason::EnvironmentNotReady, &format!("development environment {name} is not ready: {why}"), now));
     }
     // The Solution may have moved on from a stored version.
     if o.artifact.present().is_some() {
@@ -199,7 +205,7 @@ fn nothing_developed(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     let settled = o.request.created_at + SETTLING;
     if now < settled {
         let message = format!("names no source: waits until {settled} for a Solution {} that may come with it", o.request.solution);
-        return Break(Waiting::watched(Progress::Acceptance, "SourceNotNamed", message, Some(settled)));
+        return Break(Waiting::watched(Progress::Acceptance, Reason::SourceNotNamed, message, Some(settled)));
     }
     if o.confirmed { Continue(()) } else { Break(Step::Confirm) }
 }
@@ -212,7 +218,7 @@ fn listed(o: &Observed, pipeline: &PipelineView, wanted: &Repository, now: Times
     let has = if pipeline.artifact_repositories.is_empty() { "none".to_owned() } else { pipeline.artifact_repositories.join(", ") };
     Break(refuse(
         o,
-        "RepositoryNotAllowed",
+        Reason::RepositoryNotAllowed,
         &format!(
             "{wanted} is not, and not below, a repository that pipeline {} takes artifacts from (it has: {has}); nothing was asked there. Make a new request that names one of these, or let an administrator add it to spec.artifactRepositories",
             o.request.pipeline
@@ -226,7 +232,7 @@ fn solution(o: &Observed, source: &SourceView, now: Timestamp) -> ControlFlow<St
     let Some(solution) = known(&o.solution, Progress::Acceptance, "the solution")? else {
         return Break(gone_or_awaited(
             o,
-            "SolutionNotFound",
+            Reason::SolutionNotFound,
             &format!("solution {name} does not exist in development environment {} (namespace {})", source.name, source.namespace),
             now,
         ));
@@ -236,7 +242,7 @@ fn solution(o: &Observed, source: &SourceView, now: Timestamp) -> ControlFlow<St
     }
     Break(refuse(
         o,
-        "VersionDiffers",
+        Reason::VersionDiffers,
         &format!(
             "solution {name} in development environment {} is at version {}, the request is for {}, which was never exported; set the Solution's spec.version, or ask for {}",
             source.name, solution.version, o.request.version, solution.version
@@ -251,7 +257,7 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> ControlFlo
     if let Some(name) = &o.request.source_environment {
         return Break(refuse(
             o,
-            "SourceNotAllowed",
+            Reason::SourceNotAllowed,
             &format!(
                 "stage {} comes after {}: it deploys what the first stage exported, not environment {name}; make a new request without sourceEnvironment",
                 o.request.stage, previous.name
@@ -262,7 +268,7 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> ControlFlo
     if let Some(url) = &o.request.repository {
         return Break(refuse(
             o,
-            "SourceNotAllowed",
+            Reason::SourceNotAllowed,
             &format!(
                 "stage {} comes after {}: it deploys what the first stage stored, not what is in {url}; make a new request without artifact",
                 o.request.stage, previous.name
@@ -273,7 +279,7 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> ControlFlo
     let Some(place) = &previous.place else {
         return Break(gone_or_awaited(
             o,
-            "PreviousStageNotFound",
+            Reason::PreviousStageNotFound,
             &format!("stage {}, which comes before {}, does not exist", previous.name, o.request.stage),
             now,
         ));
@@ -286,7 +292,7 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> ControlFlo
         // As long as that request takes. It ends at the latest by its own time-outs. Then this request goes on or is refused.
         return Break(Waiting::watched(
             reached(o),
-            "PreviousStageInProgress",
+            Reason::PreviousStageInProgress,
             format!(
                 "{what} is on its way to stage {} with request {request}; it must succeed there first, and is waited for",
                 previous.name
@@ -299,7 +305,7 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> ControlFlo
         Some(elsewhere) => format!("{what} succeeded in stage {} when {elsewhere}; {first}", previous.name),
         None => format!("{what} has not succeeded in stage {}, which comes before {}; {first}", previous.name, o.request.stage),
     };
-    Break(refuse(o, "PreviousStageNotSucceeded", &message, now))
+    Break(refuse(o, Reason::PreviousStageNotSucceeded, &message, now))
 }
 
 /// Why the success in a stage of the same name does not count for the stage as it is now.
@@ -335,7 +341,7 @@ fn version(o: &Observed, pipeline: &PipelineView, target: &TargetView) -> Contro
         Some(current) if current.version >= o.request.version => Break(Ending::step(
             End::Failed,
             Progress::Acceptance,
-            "VersionNotHigher",
+            Reason::VersionNotHigher,
             format!(
                 "stage {} runs {} {} (request {}); {} is not higher. Raise the version, or let an administrator set allowRedeployments on pipeline {}",
                 o.request.stage, o.request.solution, current.version, current.request, o.request.version, o.request.pipeline
@@ -354,7 +360,7 @@ fn dependencies(o: &Observed, target: &TargetView, now: Timestamp) -> ControlFlo
     // A request that is not accepted itself delays no other. So two requests that wait for each other both end.
     if let Some(request) = o.dependency_in_flight.as_ref().filter(|_| o.request.plan_hash.is_none()) {
         let message = format!("{message}. Request {request} brings one of them, and is waited for");
-        return Break(Waiting::watched(reached(o), "DependencyMissing", message, None));
+        return Break(Waiting::watched(reached(o), Reason::DependencyMissing, message, None));
     }
-    Break(wait(o, "DependencyMissing", &message, now))
+    Break(wait(o, Reason::DependencyMissing, &message, now))
 }

@@ -2,6 +2,7 @@
 
 use crate::api::names;
 use crate::api::plan::{MAX_MESSAGE, PlanResult};
+use crate::api::reason::Reason;
 use crate::cluster::errors;
 use crate::cluster::object::Key;
 
@@ -10,7 +11,7 @@ const NAMED: usize = 10;
 
 /// What a plan adopts, what it releases, and what it would release if it could.
 pub fn told(solution: &str, namespace: &str, [adopted, released, held]: &[Vec<Key>; 3]) -> Vec<PlanResult> {
-    let said = |reason: &str, keys: &[Key], message: &dyn Fn(&str) -> String| {
+    let said = |reason: Reason, keys: &[Key], message: &dyn Fn(&str) -> String| {
         (!keys.is_empty()).then(|| PlanResult {
             kind: "Solution".into(),
             name: solution.into(),
@@ -18,15 +19,15 @@ pub fn told(solution: &str, namespace: &str, [adopted, released, held]: &[Vec<Ke
             message: errors::bounded(&message(&named(keys)), MAX_MESSAGE),
         })
     };
-    let adopts = said("Adopts", adopted, &|named| {
+    let adopts = said(Reason::Adopts, adopted, &|named| {
         format!(
             "changes what it did not put into {namespace}, as the owner marked it for that: {named}. None of it is ever deleted: a version without it gives up what the solution set in it"
         )
     });
-    let releases = said("Releases", released, &|named| {
+    let releases = said(Reason::Releases, released, &|named| {
         format!("gives back what an earlier version adopted and this one does not have, without what the solution set in it: {named}")
     });
-    let stays = said("StaysAdopted", held, &|named| {
+    let stays = said(Reason::StaysAdopted, held, &|named| {
         format!(
             "an earlier version adopted this and this one does not have it, and it would not be valid without what the solution set in it: {named}. It stays as it is. Its owner takes it back with: kubectl label KIND NAME -n {namespace} {}- {}- {}-",
             names::APPLYSET_PART_OF,

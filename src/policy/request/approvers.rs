@@ -6,6 +6,7 @@ use super::observed::{DelegateView, Observed, StageView};
 use super::step::{End, Ending, Progress, Step};
 use crate::api::approvers::{Approver, ApproverKind};
 use crate::api::names;
+use crate::api::reason::Reason;
 use crate::api::request_status::Gate;
 use crate::identity::access::Right;
 
@@ -29,7 +30,7 @@ pub fn automatic(o: &Observed, stage: &StageView) -> ControlFlow<Step> {
     Break(Ending::step(
         End::Failed,
         Progress::Approval,
-        "RequesterIsApprover",
+        Reason::RequesterIsApprover,
         format!(
             "stage {} approves by itself, for which its owner {} answers, who asks for this deployment too; let somebody else ask, or set gates.allowSelfApproval on the stage",
             o.request.stage,
@@ -156,7 +157,7 @@ mod tests {
         let requester = head().request.requester.unwrap().username;
         let own = owned(&requester);
         let Step::Finish(ending) = decide(&own, after(9)) else { panic!("{:?}", decide(&own, after(9))) };
-        assert_eq!(ending.reason, "RequesterIsApprover");
+        assert_eq!(ending.reason.as_str(), "RequesterIsApprover");
         assert_eq!(decide(&own.with_stage(|stage| stage.allow_self_approval = true), after(9)), Step::Claim);
     }
 }

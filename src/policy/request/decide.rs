@@ -7,15 +7,13 @@ use jiff::Timestamp;
 use super::acceptance;
 use super::deployment;
 use super::gates;
-use super::observed::{ExportOutcome, Observed, Place, PlanOutcome, ResolveOutcome, RightsOutcome, StageView, TargetView};
+use super::observed::{ExportOutcome, Observed, Place, PlanOutcome, RightsOutcome, StageView, TargetView};
 use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, GateKind, Progress, Step};
 use super::timing;
-use super::waiting::{reached, wait_for_right};
-
-/// The reason of a request if the record shows a success of a request of the same name.
-pub const ALREADY_DEPLOYED: &str = "AlreadyDeployed";
+use super::waiting::{blocked, reached};
+use crate::api::reason::Reason;
 
 /// Decides the next step of the request.
 pub fn decide(o: &Observed, now: Timestamp) -> Step {
@@ -76,9 +74,9 @@ fn entitled(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     match &o.outcomes.rights {
         None => Break(Step::AskRights),
         Some(RightsOutcome::Held) => Continue(()),
-        Some(RightsOutcome::Missing(obstacle)) => Break(wait_for_right(o, reached(o), obstacle, now)),
-        Some(RightsOutcome::Refused(obstacle)) => {
-            Break(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message))
+        Some(RightsOutcome::Blocked(why)) => {
+            let at = if why.may_pass() { reached(o) } else { Progress::Validation };
+            Break(blocked(o, at, why, now))
         }
     }
 }
@@ -93,7 +91,7 @@ fn recorded(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
                 if holds_claim {
                     sharing::share(o, done.ended_at, now)?;
                 }
-                Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", deployment::success(o))
+                Ending::step(End::Succeeded, Progress::Deployment, Reason::Succeeded, deployment::success(o))
             }
             crate::api::artifact::Outcome::Failed => rollback::as_recorded(o, done),
         });
@@ -118,7 +116,7 @@ fn recorded(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
         return Break(Ending::step(
             End::Succeeded,
             Progress::Deployment,
-            ALREADY_DEPLOYED,
+            Reason::AlreadyDeployed,
             format!(
                 "{} {} was deployed to stage {} by a request of this name at {}; nothing was written{runs}",
                 o.request.solution, o.request.version, o.request.stage, done.ended_at
@@ -146,7 +144,7 @@ fn withdrawn(o: &Observed) -> ControlFlow<Step> {
     if !o.request.cancel {
         return Continue(());
     }
-    Break(Ending::step(End::Canceled, reached(o), "Canceled", "canceled before anything was written to the target"))
+    Break(Ending::step(End::Canceled, reached(o), Reason::Canceled, "canceled before anything was written to the target"))
 }
 
 /// A tag is resolved once, before anybody is asked. It may move afterwards.
@@ -161,10 +159,7 @@ fn resolved(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     }
     match &o.outcomes.resolve {
         None => Break(Step::Resolve),
-        Some(ResolveOutcome::Missing(obstacle)) => Break(wait_for_right(o, Progress::Acceptance, obstacle, now)),
-        Some(ResolveOutcome::Refused(obstacle)) => {
-            Break(Ending::step(End::Failed, Progress::Acceptance, &obstacle.reason, &obstacle.message))
-        }
+        Some(why) => Break(blocked(o, Progress::Acceptance, why, now)),
     }
 }
 
@@ -177,14 +172,14 @@ fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> Co
             Some(digest) => Break(Ending::step(
                 End::Failed,
                 Progress::Export,
-                "ArtifactChanged",
+                Reason::ArtifactChanged,
                 format!("the request was planned with artifact digest {pinned}, the stored one is {digest}; make a new request"),
             )),
             None if !o.confirmed => Break(Step::Confirm),
             None => Break(Ending::step(
                 End::Failed,
                 Progress::Export,
-                "ArtifactGone",
+                Reason::ArtifactGone,
                 format!("the artifact with digest {pinned} is gone; raise the solution's version and make a new request"),
             )),
         };
@@ -195,8 +190,7 @@ fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> Co
     match &o.outcomes.export {
         None => Break(Step::Export),
         Some(ExportOutcome::Stored { digest }) => Continue(digest.clone()),
-        Some(ExportOutcome::Missing(obstacle)) => Break(wait_for_right(o, Progress::Export, obstacle, now)),
-        Some(ExportOutcome::Refused(obstacle)) => Break(Ending::step(End::Failed, Progress::Export, &obstacle.reason, &obstacle.message)),
+        Some(ExportOutcome::Blocked(why)) => Break(blocked(o, Progress::Export, why, now)),
     }
 }
 
@@ -204,13 +198,12 @@ fn export(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> Co
 fn plan(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     match &o.outcomes.plan {
         None => Break(Step::Plan),
-        Some(PlanOutcome::Missing(obstacle)) => Break(wait_for_right(o, Progress::Validation, obstacle, now)),
-        Some(PlanOutcome::Refused(obstacle)) => Break(Ending::step(End::Failed, Progress::Validation, &obstacle.reason, &obstacle.message)),
+        Some(PlanOutcome::Blocked(why)) => Break(blocked(o, Progress::Validation, why, now)),
         Some(PlanOutcome::Ready { hash, summary }) => match &o.request.plan_hash {
             Some(pinned) if pinned != hash => Break(Ending::step(
                 End::Failed,
                 reached(o),
-                "PlanChanged",
+                Reason::PlanChanged,
                 format!(
                     "what would be deployed is no longer what was planned and asked to be approved: {summary}; nothing was written. Make a new request: it starts from the stored artifact"
                 ),

@@ -5,12 +5,14 @@ use std::ops::ControlFlow::{Break, Continue};
 use jiff::Timestamp;
 
 use super::not_looked_for;
-use super::observed::{ApplyOutcome, HealthOutcome, Observed, Obstacle};
+use super::observed::{ApplyOutcome, HealthOutcome, Observed};
 use super::rollback;
 use super::sharing;
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
 use super::waiting::{HEALTH_POLL, NOT_PRUNED, timeout, unavailable, unpruned, waited, without};
 use crate::api::names;
+use crate::api::reason::Reason;
+use crate::cluster::blocked::Blocked;
 use crate::cluster::errors::first_few;
 use crate::policy::clock;
 
@@ -22,7 +24,7 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
         // The Environment was deleted and applied again. Once it is validated, it has its old status, including this request's claim.
         return Waiting::watched(
             Progress::Deployment,
-            "EnvironmentNotReady",
+            Reason::EnvironmentNotReady,
             format!("waits until {deadline} for the Environment, which was made again while the request deployed, to be validated"),
             Some(deadline),
         );
@@ -34,7 +36,7 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
             return Step::Confirm;
         }
         return lost(
-            "ClaimLost",
+            Reason::ClaimLost,
             "the claim on the environment is gone: the Environment was deleted and made again for another namespace while the request deployed. Make a new request",
         );
     }
@@ -42,7 +44,7 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
         if !o.confirmed {
             return Step::Confirm;
         }
-        return lost("EnvironmentGone", "the Environment was deleted while the request deployed; what was applied stays");
+        return lost(Reason::EnvironmentGone, "the Environment was deleted while the request deployed; what was applied stays");
     }
     if let Some(begun) = &o.request.rollback {
         return rollback::run(o, begun, now);
@@ -57,7 +59,7 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
         let name = names::artifact_name(&o.request.solution, &o.request.version.to_string());
         return failed(
             o,
-            "ArtifactChanged",
+            Reason::ArtifactChanged,
             &format!(
                 "Artifact {name} in host {} was deleted and made again while the request deployed: what was approved has digest {pinned}, the stored \
                  one is {}. Find out who changed it, raise the solution's version",
@@ -67,10 +69,9 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
     }
     match &o.outcomes.apply {
         None => return Step::Apply,
-        Some(ApplyOutcome::Missing(obstacle)) => return lacking(o, obstacle, deadline, now),
-        Some(ApplyOutcome::Failed(obstacle)) => return failed(o, &obstacle.reason, &obstacle.message),
+        Some(ApplyOutcome::Blocked(why)) => return blocked(o, why, deadline, now),
         Some(ApplyOutcome::Unavailable(what)) if now >= deadline => {
-            return failed(o, "TargetUnavailable", &format!("not all objects could be written by {deadline}: {what}"));
+            return failed(o, Reason::TargetUnavailable, &format!("not all objects could be written by {deadline}: {what}"));
         }
         Some(ApplyOutcome::Unavailable(what)) => return unavailable(Progress::Deployment, what, deadline),
         Some(ApplyOutcome::Applied) => {}
@@ -78,15 +79,15 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
     match &o.outcomes.health {
         None => Step::Check,
         Some(HealthOutcome::Healthy) => healthy(o, deadline, now),
-        Some(HealthOutcome::Missing(obstacle)) => lacking(o, obstacle, deadline, now),
-        Some(HealthOutcome::Failed(why)) => failed(o, "Unhealthy", &format!("applied, but not healthy: {why}")),
+        Some(HealthOutcome::Blocked(why)) => blocked(o, why, deadline, now),
+        Some(HealthOutcome::Failed(why)) => failed(o, Reason::Unhealthy, &format!("applied, but not healthy: {why}")),
         Some(HealthOutcome::Pending(what)) => {
             if now >= deadline {
-                return failed(o, "DeploymentTimedOut", &format!("applied, but not healthy by {deadline}: {what}"));
+                return failed(o, Reason::DeploymentTimedOut, &format!("applied, but not healthy by {deadline}: {what}"));
             }
             Waiting::polled(
                 Progress::Deployment,
-                "WaitingForHealth",
+                Reason::WaitingForHealth,
                 format!("applied; waits until {deadline} for {what}"),
                 Some(deadline),
                 HEALTH_POLL,
@@ -99,34 +100,36 @@ pub fn run(o: &Observed, now: Timestamp) -> Step {
 fn healthy(o: &Observed, deadline: Timestamp, now: Timestamp) -> Step {
     match &o.outcomes.prune {
         None => Step::Prune,
-        Some(ApplyOutcome::Missing(obstacle)) => lacking(o, obstacle, deadline, now),
-        Some(ApplyOutcome::Failed(obstacle)) => failed(o, &obstacle.reason, &obstacle.message),
+        Some(ApplyOutcome::Blocked(why)) => blocked(o, why, deadline, now),
         Some(ApplyOutcome::Unavailable(what)) if now >= deadline => {
-            failed(o, "TargetUnavailable", &format!("deployed and healthy, but {NOT_PRUNED} by {deadline}: {what}"))
+            failed(o, Reason::TargetUnavailable, &format!("deployed and healthy, but {NOT_PRUNED} by {deadline}: {what}"))
         }
         Some(ApplyOutcome::Unavailable(what)) => unpruned(Progress::Deployment, what, deadline),
         Some(ApplyOutcome::Applied) => match sharing::share(o, deadline, now) {
             Break(step) => step,
-            Continue(()) => Ending::step(End::Succeeded, Progress::Deployment, "Succeeded", success(o)),
+            Continue(()) => Ending::step(End::Succeeded, Progress::Deployment, Reason::Succeeded, success(o)),
         },
     }
 }
 
-/// A right was taken away during the deployment. It may be given back until the time-out.
-fn lacking(o: &Observed, obstacle: &Obstacle, deadline: Timestamp, now: Timestamp) -> Step {
-    if now >= deadline {
-        return failed(o, &obstacle.reason, &waited(&obstacle.message, deadline));
+/// It can't go on while it deploys: what can be put right, as a right that was taken away, is waited for until the time-out.
+fn blocked(o: &Observed, why: &Blocked, deadline: Timestamp, now: Timestamp) -> Step {
+    if !why.may_pass() {
+        return failed(o, why.reason, &why.message);
     }
-    without(Progress::Deployment, obstacle, deadline)
+    if now >= deadline {
+        return failed(o, why.reason, &waited(&why.message, deadline));
+    }
+    without(Progress::Deployment, why, deadline)
 }
 
 /// The target, or the right to write to it, is gone: nothing more is written, and nothing is restored.
-fn lost(reason: &str, message: &str) -> Step {
+fn lost(reason: Reason, message: &str) -> Step {
     Ending::step(End::Failed, Progress::Deployment, reason, message)
 }
 
-fn failed(o: &Observed, reason: &str, message: &str) -> Step {
-    rollback::after(o, Failure { reason: reason.into(), message: message.into() })
+fn failed(o: &Observed, reason: Reason, message: &str) -> Step {
+    rollback::after(o, Failure { reason, message: message.into() })
 }
 
 /// The message of a success.

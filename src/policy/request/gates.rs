@@ -10,6 +10,7 @@ use super::observed::{DelegateView, Observed, PlanOutcome, StageView};
 use super::step::{End, Ending, GateKind, Progress, Step, Waiting};
 use super::waiting::reached;
 use crate::api::names;
+use crate::api::reason::Reason;
 use crate::api::request_status::{ApprovalDecision, Gate, StepOutcome};
 use crate::identity::remote;
 use crate::policy::clock;
@@ -35,7 +36,7 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
             return Break(Ending::step(
                 End::Failed,
                 at,
-                "ApprovalNotBound",
+                Reason::ApprovalNotBound,
                 "the approval does not carry the hash of the plan it was asked for: the admission policies of Pilotage were not in force. Install them and make a new request",
             ));
         }
@@ -46,7 +47,7 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
         return Break(Ending::step(
             End::Failed,
             at,
-            "GateTimedOut",
+            Reason::GateTimedOut,
             format!(
                 "the {} was not decided between {} and {deadline} by {}; make a new request",
                 word(kind),
@@ -58,9 +59,9 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
     Break(Waiting::watched(
         at,
         match kind {
-            GateKind::PreExportStep => "AwaitingPreExportStep",
-            GateKind::Approval => "AwaitingApproval",
-            GateKind::PreDeploymentStep => "AwaitingPreDeploymentStep",
+            GateKind::PreExportStep => Reason::AwaitingPreExportStep,
+            GateKind::Approval => Reason::AwaitingApproval,
+            GateKind::PreDeploymentStep => Reason::AwaitingPreDeploymentStep,
         },
         format!("waits since {} for the {} by {}, until {deadline}", gate.opened_at, word(kind), approvers::said(o, gate)),
         Some(deadline),
@@ -80,7 +81,7 @@ pub fn could_be_decided_by_requester(o: &Observed) -> ControlFlow<Step> {
         Some(true) => Break(Ending::step(
             End::Failed,
             if matches!(o.outcomes.plan, Some(PlanOutcome::Ready { .. })) { Progress::Approval } else { reached(o) },
-            "RequesterCouldApprove",
+            Reason::RequesterCouldApprove,
             format!(
                 "{} may impersonate {}, or create a token of such a ServiceAccount, and so could approve their own request; take that right away, or set gates.allowSelfApproval on stage {}",
                 requester(o),
@@ -130,7 +131,7 @@ pub fn rejected(o: &Observed) -> ControlFlow<Step> {
     for (kind, rejection) in rejections {
         if let Some((by, comments)) = rejection {
             let said = comments.as_ref().map_or_else(|| "without a comment".to_owned(), |c| format!("with the comment: {}", text::line(c)));
-            return Break(Ending::step(End::Rejected, progress(kind), "Rejected", format!("{} rejected by {by} {said}", word(kind))));
+            return Break(Ending::step(End::Rejected, progress(kind), Reason::Rejected, format!("{} rejected by {by} {said}", word(kind))));
         }
     }
     Continue(())

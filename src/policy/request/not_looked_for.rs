@@ -3,10 +3,9 @@
 
 use super::observed::ArtifactView;
 use crate::api::plan::{MAX_MESSAGE, PlanResult};
+use crate::api::reason::Reason;
 use crate::cluster::errors;
 
-/// Why a result of a plan says it.
-pub const REASON: &str = "NotLookedFor";
 /// How many kinds are named: it stands before what else is said.
 const NAMED: usize = 3;
 
@@ -21,7 +20,7 @@ pub fn result(solution: &str, artifact: &ArtifactView) -> Option<PlanResult> {
     Some(PlanResult {
         kind: "Solution".into(),
         name: solution.into(),
-        reason: REASON.into(),
+        reason: Reason::NotLookedFor.into(),
         message: errors::bounded(&message, MAX_MESSAGE),
     })
 }

@@ -7,10 +7,12 @@ use semver::Version;
 
 use crate::api::approvers::{ApprovalBy, StageApproval};
 use crate::api::artifact::Outcome;
+use crate::api::reason::Reason;
 use crate::api::reference::Identity;
 use crate::api::request::ShareGrant;
 use crate::api::request_status::{ApprovalDecision, GateStatus, Rollback, StepOutcome};
 use crate::api::stage::{OnFailure, SharingPolicy, Window};
+use crate::cluster::blocked::Blocked;
 use crate::policy::stage::TargetCluster;
 
 /// The outcome of a look-up. Nothing terminal is decided from a cached absence.
@@ -380,7 +382,7 @@ pub struct DeploymentView {
     /// How it ended.
     pub outcome: Outcome,
     /// Why it failed, in one word and in words.
-    pub failure: Option<(String, String)>,
+    pub failure: Option<(Reason, String)>,
     /// The version that was put back in its place.
     pub restored: Option<String>,
 }
@@ -399,8 +401,8 @@ pub struct Rival {
 /// What steps of this reconciliation found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepOutcomes {
-    /// Of asking a registry what a tag means.
-    pub resolve: Option<ResolveOutcome>,
+    /// Why a registry did not say what a tag means. What it said is in the status.
+    pub resolve: Option<Blocked>,
     /// Of the export.
     pub export: Option<ExportOutcome>,
     /// Of the plan.
@@ -427,33 +429,13 @@ pub struct StepOutcomes {
     pub share: Option<ShareOutcome>,
 }
 
-/// Something that waits to be granted or made, or that never will.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle {
-    /// Why, in one word.
-    pub reason: String,
-    /// Why, and what to do about it.
-    pub message: String,
-}
-
 /// Whether the requester may still deploy through the pipeline, and the owner still answers for the stage's delegate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RightsOutcome {
     /// They do.
     Held,
-    /// A right was taken away.
-    Missing(Obstacle),
-    /// What they would have to be asked about can't be read, and never will be.
-    Refused(Obstacle),
-}
-
-/// Why a registry did not say what a tag means. What it said is in the status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ResolveOutcome {
-    /// It can't be asked, or does not know the tag.
-    Missing(Obstacle),
-    /// It is nothing that can be deployed.
-    Refused(Obstacle),
+    /// A right was taken away, or what they would have to be asked about can't be read.
+    Blocked(Blocked),
 }
 
 /// What the export found.
@@ -464,10 +446,8 @@ pub enum ExportOutcome {
         /// Its digest.
         digest: String,
     },
-    /// A right is missing.
-    Missing(Obstacle),
-    /// It can't be exported.
-    Refused(Obstacle),
+    /// It is not stored, or may not be used.
+    Blocked(Blocked),
 }
 
 /// What the plan found.
@@ -480,10 +460,8 @@ pub enum PlanOutcome {
         /// In words: how much is created, changed and deleted.
         summary: String,
     },
-    /// A right is missing.
-    Missing(Obstacle),
-    /// The target refuses it.
-    Refused(Obstacle),
+    /// It can't be carried out.
+    Blocked(Blocked),
 }
 
 /// What became of the claim.
@@ -508,10 +486,8 @@ pub enum ClaimOutcome {
 pub enum ApplyOutcome {
     /// Everything is as planned.
     Applied,
-    /// A right is missing.
-    Missing(Obstacle),
-    /// The target refused part of it.
-    Failed(Obstacle),
+    /// A right is missing, what it is made from can't be had, or the target refused part of it.
+    Blocked(Blocked),
     /// Part of it could not be written, which may pass.
     Unavailable(String),
 }
@@ -526,7 +502,7 @@ pub enum HealthOutcome {
     /// Some never will be.
     Failed(String),
     /// A right to look at them is missing.
-    Missing(Obstacle),
+    Blocked(Blocked),
 }
 
 /// What became of what was to be shared.

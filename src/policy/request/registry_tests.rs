@@ -1,10 +1,12 @@
 //! Requests for artifacts from a registry.
 
 use super::decide;
-use super::observed::{Lookup, Observed, Obstacle, ResolveOutcome, RightsOutcome};
+use super::observed::{Lookup, Observed, RightsOutcome};
 use super::scenario::{DIGEST, after, head, second};
 use super::step::{End, GateKind, Progress, Step};
 use super::tests::{ends, waits};
+use crate::api::reason::Reason;
+use crate::cluster::blocked::{Blocked, Until, Wait};
 
 const URL: &str = "oci://registry.test/team/orders";
 
@@ -29,8 +31,12 @@ fn a_tag_is_looked_up_once_the_requester_may_deploy_and_before_anybody_is_asked(
     }
     o.outcomes.rights = None;
     assert_eq!(decide(&o, after(5)), Step::AskRights);
-    o.outcomes.rights = Some(RightsOutcome::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "x".into() }));
-    assert_eq!(waits(decide(&o, after(5))).1, "RequesterMayNotDeploy", "nothing is fetched for them");
+    o.outcomes.rights = Some(RightsOutcome::Blocked(Blocked {
+        until: Until::Wait(Wait::Somebody),
+        reason: Reason::RequesterMayNotDeploy,
+        message: "x".into(),
+    }));
+    assert_eq!(waits(decide(&o, after(5))).1, Reason::RequesterMayNotDeploy, "nothing is fetched for them");
     o.outcomes.rights = Some(RightsOutcome::Held);
     assert_eq!(decide(&o, after(5)), Step::Resolve);
     o.request.registry_source = Some(pinned());
@@ -48,15 +54,15 @@ fn a_pinned_request_needs_no_development_environment() {
 fn a_registry_is_waited_for_as_long_as_anything_else_and_what_it_refuses_is_not() {
     let mut o = asked_for();
     o.outcomes.rights = Some(RightsOutcome::Held);
-    let obstacle = |reason: &str| Obstacle { reason: reason.into(), message: "registry registry.test can't be reached".into() };
-    o.outcomes.resolve = Some(ResolveOutcome::Missing(obstacle("RegistryUnreachable")));
+    let blocked = |until: Until, reason: Reason| Blocked { reason, message: "registry registry.test can't be reached".into(), until };
+    o.outcomes.resolve = Some(blocked(Until::Wait(Wait::Server), Reason::RegistryUnreachable));
     let (at, reason, message) = waits(decide(&o, after(5)));
     assert_eq!((at, reason.as_str()), (Progress::Acceptance, "RegistryUnreachable"));
     assert!(message.contains("Waits until"), "{message}");
     let late = after(5) + o.accept_timeout;
     assert_eq!(ends(decide(&o, late)).0, End::Failed);
-    o.outcomes.resolve = Some(ResolveOutcome::Refused(obstacle("WrongMediaType")));
-    assert_eq!(ends(decide(&o, after(5))).1, "WrongMediaType");
+    o.outcomes.resolve = Some(blocked(Until::End, Reason::WrongMediaType));
+    assert_eq!(ends(decide(&o, after(5))).1, Reason::WrongMediaType);
 }
 
 #[test]
@@ -85,13 +91,13 @@ fn a_stored_version_is_asked_for_without_naming_where_it_came_from() {
         artifact.source_environment = None;
         artifact.registry_source = Some(pinned());
     }
-    assert_eq!(waits(decide(&o, after(1))).1, "SourceNotNamed", "a Solution may come with it, and would be meant");
+    assert_eq!(waits(decide(&o, after(1))).1, Reason::SourceNotNamed, "a Solution may come with it, and would be meant");
     assert_eq!(decide(&o, after(5)), Step::Confirm, "nor is a Solution missing because a cache lacks it");
     o.confirmed = true;
     assert_eq!(decide(&o, after(5)), Step::Export);
     let unlisted = o.clone().with_pipeline(|p| p.artifact_repositories = Vec::new());
     let unlisted = Observed { confirmed: true, ..unlisted };
-    assert_eq!(ends(decide(&unlisted, after(5))).1, "RepositoryNotAllowed");
+    assert_eq!(ends(decide(&unlisted, after(5))).1, Reason::RepositoryNotAllowed);
 }
 
 #[test]
@@ -100,6 +106,6 @@ fn a_later_stage_deploys_what_the_first_one_stored() {
     o.request.repository = Some(URL.into());
     o.confirmed = true;
     let (_, reason, message) = ends(decide(&o, after(5)));
-    assert_eq!(reason, "SourceNotAllowed");
+    assert_eq!(reason.as_str(), "SourceNotAllowed");
     assert!(message.contains(URL) && message.contains("without artifact") && !message.contains(DIGEST), "{message}");
 }

@@ -5,6 +5,8 @@ use super::observed::{ArtifactView, Observed, PlanOutcome};
 use super::sharing;
 use super::step::{End, Ending, Progress, Waiting};
 use crate::api::condition::{ConditionStatus, Observation};
+use crate::api::phase::Phase;
+use crate::api::reason::Reason;
 use crate::api::request_status::condition_types as types;
 use crate::cluster::errors::first_few;
 use crate::text;
@@ -12,7 +14,7 @@ use crate::text;
 /// What is told.
 pub struct Report {
     /// The phase: one word for people.
-    pub phase: &'static str,
+    pub phase: Phase,
     /// The conditions.
     pub conditions: Vec<Observation>,
 }
@@ -21,10 +23,10 @@ pub struct Report {
 pub fn waiting(o: &Observed, wait: &Waiting) -> Report {
     let mut conditions = passed(o, wait.at);
     if let Some(type_) = condition_of(wait.at) {
-        conditions.push(Observation::new(type_, ConditionStatus::Unknown, &wait.reason, &wait.message));
+        conditions.push(Observation::new(type_, ConditionStatus::Unknown, wait.reason, &wait.message));
     }
-    conditions.push(Observation::new(types::SUCCEEDED, ConditionStatus::Unknown, &wait.reason, &wait.message));
-    conditions.push(Observation::new(types::RECONCILING, true, &wait.reason, &wait.message));
+    conditions.push(Observation::new(types::SUCCEEDED, ConditionStatus::Unknown, wait.reason, &wait.message));
+    conditions.push(Observation::new(types::RECONCILING, true, wait.reason, &wait.message));
     Report { phase: phase(wait.at), conditions }
 }
 
@@ -33,25 +35,25 @@ pub fn ended(o: &Observed, ending: &Ending) -> Report {
     let mut conditions = passed(o, ending.at);
     let good = ending.end == End::Succeeded;
     if let Some(type_) = condition_of(ending.at) {
-        conditions.push(Observation::new(type_, good, &ending.reason, &ending.message));
+        conditions.push(Observation::new(type_, good, ending.reason, &ending.message));
     }
     if good && let Some((shared, reason, message)) = sharing::told(o) {
         conditions.push(Observation::new(types::SHARED, shared, reason, message));
     }
-    conditions.push(Observation::new(types::SUCCEEDED, good, &ending.reason, &ending.message));
-    conditions.push(Observation::new(types::RECONCILING, false, "Ended", "the request has ended"));
+    conditions.push(Observation::new(types::SUCCEEDED, good, ending.reason, &ending.message));
+    conditions.push(Observation::new(types::RECONCILING, false, Reason::Ended, "the request has ended"));
     conditions.push(Observation::new(
         types::STALLED,
         ending.end == End::Failed,
-        if good { "Ended" } else { &ending.reason },
+        if good { Reason::Ended } else { ending.reason },
         if good { "the request has ended" } else { &ending.message },
     ));
     Report {
         phase: match ending.end {
-            End::Succeeded => "Succeeded",
-            End::Failed => "Failed",
-            End::Rejected => "Rejected",
-            End::Canceled => "Canceled",
+            End::Succeeded => Phase::Succeeded,
+            End::Failed => Phase::Failed,
+            End::Rejected => Phase::Rejected,
+            End::Canceled => Phase::Canceled,
         },
         conditions,
     }
@@ -65,7 +67,7 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
         conditions.push(Observation::new(
             types::ACCEPTED,
             true,
-            "Accepted",
+            Reason::Accepted,
             format!("pipeline {}, stage {}, solution {} {}", request.pipeline, request.stage, request.solution, request.version),
         ));
     }
@@ -75,7 +77,7 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
         conditions.push(Observation::new(
             types::PRE_EXPORT_STEP_COMPLETED,
             true,
-            "Completed",
+            Reason::Completed,
             said("completed", &decided.by, decided.comments.as_deref()),
         ));
     }
@@ -91,23 +93,28 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
         };
         let message =
             format!("artifact {}-{} with digest {}{note}{}", request.solution, request.version, artifact.digest, not_listed(artifact));
-        conditions.push(Observation::new(types::EXPORTED, true, "Stored", message));
+        conditions.push(Observation::new(types::EXPORTED, true, Reason::Stored, message));
     }
     if at > Progress::Validation
         && let Some(PlanOutcome::Ready { summary, .. }) = &o.outcomes.plan
     {
-        conditions.push(Observation::new(types::VALIDATED, true, "DryRunSucceeded", summary));
+        conditions.push(Observation::new(types::VALIDATED, true, Reason::DryRunSucceeded, summary));
     }
     if at > Progress::Approval
         && let Some(decided) = &request.approval
     {
-        conditions.push(Observation::new(types::APPROVED, true, "Approved", said("approved", &decided.by, decided.comments.as_deref())));
+        conditions.push(Observation::new(
+            types::APPROVED,
+            true,
+            Reason::Approved,
+            said("approved", &decided.by, decided.comments.as_deref()),
+        ));
     }
     if at > Progress::Approval
         && request.approval.is_none()
         && let Some(message) = approvers::answered_for(o)
     {
-        conditions.push(Observation::new(types::APPROVED, true, "ApprovedByStage", message));
+        conditions.push(Observation::new(types::APPROVED, true, Reason::ApprovedByStage, message));
     }
     if at > Progress::PreDeploymentStep
         && let Some(decided) = &request.pre_deployment
@@ -115,7 +122,7 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
         conditions.push(Observation::new(
             types::PRE_DEPLOYMENT_STEP_COMPLETED,
             true,
-            "Completed",
+            Reason::Completed,
             said("completed", &decided.by, decided.comments.as_deref()),
         ));
     }
@@ -152,14 +159,14 @@ fn condition_of(at: Progress) -> Option<&'static str> {
     }
 }
 
-fn phase(at: Progress) -> &'static str {
+fn phase(at: Progress) -> Phase {
     match at {
-        Progress::Acceptance | Progress::Export | Progress::Validation => "Pending",
-        Progress::PreExportStep => "AwaitingPreExportStep",
-        Progress::Approval => "AwaitingApproval",
-        Progress::PreDeploymentStep => "AwaitingPreDeploymentStep",
-        Progress::Queue => "Queued",
-        Progress::Deployment => "Deploying",
-        Progress::Rollback => "RollingBack",
+        Progress::Acceptance | Progress::Export | Progress::Validation => Phase::Pending,
+        Progress::PreExportStep => Phase::AwaitingPreExportStep,
+        Progress::Approval => Phase::AwaitingApproval,
+        Progress::PreDeploymentStep => Phase::AwaitingPreDeploymentStep,
+        Progress::Queue => Phase::Queued,
+        Progress::Deployment => Phase::Deploying,
+        Progress::Rollback => Phase::RollingBack,
     }
 }

@@ -1,7 +1,8 @@
 //! Rights that a deployment lacks: who lacks them, and what grants them.
 
-use super::observed::Obstacle;
+use crate::api::reason::Reason;
 use crate::api::reference::Identity;
+use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
 use crate::identity::grants;
@@ -20,7 +21,7 @@ pub struct Lacking {
 }
 
 /// Names everything that is missing, with the grants. The delegate's come first and decide the reason.
-pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking: &Lacking) -> Obstacle {
+pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking: &Lacking) -> Blocked {
     let username = delegate.username();
     let place = place(namespace, wanted);
     let mut grants = Vec::new();
@@ -35,15 +36,16 @@ pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking:
     }
     let operator_lacks = !lacking.to_become.is_empty() || !lacking.operator.is_empty();
     let (reason, what) = match (lacking.delegate.is_empty(), operator_lacks) {
-        (true, true) => ("OperatorMayNotActAsDelegate", format!("the operator may not act as {username} in {place}")),
-        (false, false) => ("DelegateLacksTargetAccess", format!("{username}, who deploys, lacks rights in {place}")),
+        (true, true) => (Reason::OperatorMayNotActAsDelegate, format!("the operator may not act as {username} in {place}")),
+        (false, false) => (Reason::DelegateLacksTargetAccess, format!("{username}, who deploys, lacks rights in {place}")),
         (false, true) => (
-            "DelegateLacksTargetAccess",
+            Reason::DelegateLacksTargetAccess,
             format!("{username}, who deploys, lacks rights in {place}, and the operator may not act as {username} there"),
         ),
         (true, false) => {
-            return Obstacle {
-                reason: "DelegateLacksTargetAccess".into(),
+            return Blocked {
+                until: Until::Wait(Wait::Right),
+                reason: Reason::DelegateLacksTargetAccess,
                 message: format!(
                     "the API server refused {username} in {place}, though reviews say that it holds these rights; a grant may just have been made, an authorizer other than RBAC may decide, or the API server may not know constrained impersonation (Kubernetes 1.36 or newer), by which alone the operator acts as others. Wanted:\n{}",
                     grants::rules(wanted)
@@ -51,11 +53,11 @@ pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking:
             };
         }
     };
-    Obstacle { reason: reason.into(), message: format!("{what}. Grant:\n{}", grants.join("---\n")) }
+    Blocked::waits(Wait::Right, reason, format!("{what}. Grant:\n{}", grants.join("---\n")))
 }
 
 /// The same for a delegate in another cluster. There it acts with its own token, and nobody impersonates it.
-pub fn obstacle_there(delegate: &Delegate, cluster: &str, namespace: &str, wanted: &[Right], lacking: &[Right]) -> Obstacle {
+pub fn obstacle_there(delegate: &Delegate, cluster: &str, namespace: &str, wanted: &[Right], lacking: &[Right]) -> Blocked {
     let username = delegate.username();
     let place = place(namespace, wanted);
     let message = if lacking.is_empty() {
@@ -69,7 +71,7 @@ pub fn obstacle_there(delegate: &Delegate, cluster: &str, namespace: &str, wante
             grants::delegate_in_target_too(&delegate.subject(), lacking)
         )
     };
-    Obstacle { reason: "DelegateLacksTargetAccess".into(), message }
+    Blocked::waits(Wait::Right, Reason::DelegateLacksTargetAccess, message)
 }
 
 /// Where rights apply: in the namespace, in the whole cluster, or both.
@@ -85,7 +87,7 @@ fn place(namespace: &str, rights: &[Right]) -> String {
 /// The kubeconfig leads to another namespace of that name than the validated one.
 pub fn another_namespace(environment: &str, namespace: &str, cluster: &str) -> Failure {
     Failure {
-        reason: "IdentityChanged",
+        reason: Reason::IdentityChanged,
         message: format!(
             "namespace {namespace} of cluster {cluster} is not there, or is another than the one that Environment {environment} was validated with: the Environment says how to accept it"
         ),
@@ -96,7 +98,7 @@ pub fn another_namespace(environment: &str, namespace: &str, cluster: &str) -> F
 /// In another cluster only a `ServiceAccount` can be the delegate.
 pub fn no_service_principal(stage: &str, cluster: &str) -> Failure {
     Failure {
-        reason: "RemoteNeedsServicePrincipal",
+        reason: Reason::RemoteNeedsServicePrincipal,
         message: format!(
             "the target of stage {stage} is in cluster {cluster}, where a ServiceAccount alone can deploy: give the stage a service principal"
         ),
@@ -107,7 +109,7 @@ pub fn no_service_principal(stage: &str, cluster: &str) -> Failure {
 /// The delegate's token was rejected: its `ServiceAccount` was deleted, or made anew, or the cluster's keys were exchanged.
 pub fn token_rejected(cluster: &str) -> Failure {
     Failure {
-        reason: "TokenRejected",
+        reason: Reason::TokenRejected,
         message: format!(
             "cluster {cluster} rejects the token of the delegate, which may have been deleted and made anew; another one is asked for"
         ),
@@ -116,10 +118,11 @@ pub fn token_rejected(cluster: &str) -> Failure {
 }
 
 /// A requester with whom the pipeline is not shared (any more).
-pub fn unshared(host: &str, pipeline: &str, requester: &Identity) -> Obstacle {
+pub fn unshared(host: &str, pipeline: &str, requester: &Identity) -> Blocked {
     let who = &requester.username;
-    Obstacle {
-        reason: "RequesterMayNotDeploy".into(),
+    Blocked {
+        until: Until::Wait(Wait::Right),
+        reason: Reason::RequesterMayNotDeploy,
         message: format!(
             "{who}, who asked, may not deploy through pipeline {pipeline} of host {host} any more: an administrator adds them (or a group \
              of theirs) to spec.sharedWith of the pipeline again, or applies:\n{}",
@@ -129,17 +132,18 @@ pub fn unshared(host: &str, pipeline: &str, requester: &Identity) -> Obstacle {
 }
 
 /// An owner who may not act as the stage's `ServiceAccount` (any more). The stage will say the same at its next check.
-pub fn disowned(stage: &str, host: &str, account: &str, owner: &Identity) -> Obstacle {
+pub fn disowned(stage: &str, host: &str, account: &str, owner: &Identity) -> Blocked {
     let said = stage::not_owner(host, account, owner).err().map(|failure| failure.message).unwrap_or_default();
-    Obstacle { reason: "NotOwnerOfServicePrincipal".into(), message: format!("stage {stage}: {said}") }
+    Blocked::waits(Wait::Right, Reason::NotOwnerOfServicePrincipal, format!("stage {stage}: {said}"))
 }
 
 /// A requester who wants to store a version of a Solution that others develop. The version would count as theirs, and could not be stored
 /// again.
-pub fn developed_elsewhere(solution: &str, version: &str, environment: &str, requester: &Identity, right: &Right) -> Obstacle {
+pub fn developed_elsewhere(solution: &str, version: &str, environment: &str, requester: &Identity, right: &Right) -> Blocked {
     let (who, namespace) = (&requester.username, right.namespace.as_deref().unwrap_or_default());
-    Obstacle {
-        reason: "SolutionIsDevelopedElsewhere".into(),
+    Blocked {
+        until: Until::Wait(Wait::Right),
+        reason: Reason::SolutionIsDevelopedElsewhere,
         message: format!(
             "solution {solution} is developed in environment {environment}, and {who}, who asks for {solution} {version} from a registry, may \
              not update it there: a version is one development's. Ask under another name of a solution; or an administrator of namespace \
@@ -150,9 +154,9 @@ pub fn developed_elsewhere(solution: &str, version: &str, environment: &str, req
 }
 
 /// Everything that is missing, as one result. The reason is that of the first entry, and all grants can be applied at once.
-pub fn together(missing: Vec<Obstacle>) -> Option<Obstacle> {
-    let reason = missing.first()?.reason.clone();
-    Some(Obstacle { reason, message: grants::together(missing.into_iter().map(|obstacle| obstacle.message)) })
+pub fn together(missing: Vec<Blocked>) -> Option<Blocked> {
+    let reason = missing.first()?.reason;
+    Some(Blocked::waits(Wait::Right, reason, grants::together(missing.into_iter().map(|blocked| blocked.message))))
 }
 
 #[cfg(test)]
@@ -164,7 +168,7 @@ mod tests {
         let bot = Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() };
         let wanted = [Right::on("patch", "apps", "deployments", "qa")];
         let said = |lacking: Lacking| {
-            let Obstacle { reason, message } = obstacle(&bot, "qa", &wanted, &lacking);
+            let Blocked { reason, message, .. } = obstacle(&bot, "qa", &wanted, &lacking);
             (reason, message.matches("kind: Role\n").count(), message)
         };
         let (reason, roles, message) = said(Lacking { delegate: wanted.to_vec(), ..Lacking::default() });

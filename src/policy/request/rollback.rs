@@ -5,14 +5,10 @@ use jiff::Timestamp;
 use super::observed::{ApplyOutcome, DeploymentView, HealthOutcome, Observed};
 use super::step::{End, Ending, Failure, Progress, Step, Waiting};
 use super::waiting::{self, HEALTH_POLL};
+use crate::api::reason::Reason;
 use crate::api::request_status::Rollback;
 use crate::api::stage::OnFailure;
 use crate::policy::clock;
-
-/// The reason of the end where the replaced version is back and healthy.
-pub const ROLLED_BACK: &str = "RolledBack";
-/// The reason of the end where it could not be put back.
-pub const ROLLBACK_FAILED: &str = "RollbackFailed";
 
 /// What follows a failure after the claim.
 pub fn after(o: &Observed, failure: Failure) -> Step {
@@ -29,7 +25,7 @@ pub fn after(o: &Observed, failure: Failure) -> Step {
     let Failure { reason, message } = failure;
     // A message that ends with a grant is left to end with it: what is printed is applied as it stands.
     let message = if message.ends_with('\n') { format!("{go_on}. Why it failed: {message}") } else { format!("{message}; {go_on}") };
-    kept(&reason, message)
+    kept(reason, message)
 }
 
 /// What is done about a request whose way back was begun.
@@ -37,9 +33,9 @@ pub fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
     let deadline = clock::after(begun.since, waiting::timeout(o));
     match &o.outcomes.restore {
         None => return Step::Rollback,
-        Some(ApplyOutcome::Missing(obstacle)) if now < deadline => return waiting::without(Progress::Rollback, obstacle, deadline),
+        Some(ApplyOutcome::Blocked(why)) if why.may_pass() && now < deadline => return waiting::without(Progress::Rollback, why, deadline),
         Some(ApplyOutcome::Unavailable(what)) if now < deadline => return waiting::unavailable(Progress::Rollback, what, deadline),
-        Some(ApplyOutcome::Missing(obstacle) | ApplyOutcome::Failed(obstacle)) => return mixed(o, begun, &obstacle.message),
+        Some(ApplyOutcome::Blocked(why)) => return mixed(o, begun, &why.message),
         Some(ApplyOutcome::Unavailable(what)) => {
             return mixed(o, begun, &format!("not all objects could be written by {deadline}: {what}"));
         }
@@ -48,17 +44,17 @@ pub fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
     match &o.outcomes.health {
         None => Step::Check,
         Some(HealthOutcome::Healthy) => healthy(o, begun, deadline, now),
-        Some(HealthOutcome::Missing(obstacle)) if now < deadline => waiting::without(Progress::Rollback, obstacle, deadline),
+        Some(HealthOutcome::Blocked(why)) if now < deadline => waiting::without(Progress::Rollback, why, deadline),
         // What its controller says of the version that failed is not held against this one: it ran before.
         Some(HealthOutcome::Pending(what) | HealthOutcome::Failed(what)) if now < deadline => Waiting::polled(
             Progress::Rollback,
-            "WaitingForHealth",
+            Reason::WaitingForHealth,
             format!("{}: {} {} is put back; waits until {deadline} for {what}", begun.reason, o.request.solution, begun.version),
             Some(deadline),
             HEALTH_POLL,
         ),
         Some(HealthOutcome::Pending(what) | HealthOutcome::Failed(what)) => unhealthy(o, begun, what),
-        Some(HealthOutcome::Missing(obstacle)) => unhealthy(o, begun, &format!("its health can't be read: {}", obstacle.message)),
+        Some(HealthOutcome::Blocked(why)) => unhealthy(o, begun, &format!("its health can't be read: {}", why.message)),
     }
 }
 
@@ -68,11 +64,11 @@ fn healthy(o: &Observed, begun: &Rollback, deadline: Timestamp, now: Timestamp) 
     let why = match &o.outcomes.prune {
         None => return Step::Prune,
         Some(ApplyOutcome::Applied) => {
-            return Ending::rolled_back(true, ROLLED_BACK, format!("{}. {done}. {}", failure(begun), retry(o)));
+            return Ending::rolled_back(true, Reason::RolledBack, format!("{}. {done}. {}", failure(begun), retry(o)));
         }
-        Some(ApplyOutcome::Missing(obstacle)) if now < deadline => return waiting::without(Progress::Rollback, obstacle, deadline),
+        Some(ApplyOutcome::Blocked(why)) if why.may_pass() && now < deadline => return waiting::without(Progress::Rollback, why, deadline),
         Some(ApplyOutcome::Unavailable(what)) if now < deadline => return waiting::unpruned(Progress::Rollback, what, deadline),
-        Some(ApplyOutcome::Missing(obstacle) | ApplyOutcome::Failed(obstacle)) => &obstacle.message,
+        Some(ApplyOutcome::Blocked(why)) => &why.message,
         Some(ApplyOutcome::Unavailable(what)) => what,
     };
     let message = format!(
@@ -80,7 +76,7 @@ fn healthy(o: &Observed, begun: &Rollback, deadline: Timestamp, now: Timestamp) 
         failure(begun),
         retry(o)
     );
-    Ending::rolled_back(true, ROLLBACK_FAILED, message)
+    Ending::rolled_back(true, Reason::RollbackFailed, message)
 }
 
 /// The end that the artifact's record tells of, where the operator was interrupted before it could write it to the request.
@@ -88,15 +84,15 @@ pub fn as_recorded(o: &Observed, done: &DeploymentView) -> Step {
     let (reason, message) = done.failure.clone().unwrap_or_else(|| {
         let message =
             "the deployment failed, as the artifact's record says: the operator was interrupted before it could write the end here";
-        ("DeploymentFailed".to_owned(), message.to_owned())
+        (Reason::DeploymentFailed, message.to_owned())
     });
     if o.request.rollback.is_some() {
-        return Ending::rolled_back(done.restored.is_some(), &reason, message);
+        return Ending::rolled_back(done.restored.is_some(), reason, message);
     }
-    kept(&reason, message)
+    kept(reason, message)
 }
 
-fn kept(reason: &str, message: String) -> Step {
+fn kept(reason: Reason, message: String) -> Step {
     Ending::step(End::Failed, Progress::Deployment, reason, message)
 }
 
@@ -110,7 +106,7 @@ fn mixed(o: &Observed, begun: &Rollback, why: &str) -> Step {
     let what = format!("{} {version} could not be put back, and objects of both versions may be in the target now", o.request.solution);
     let go_on = format!("{}; or put {version} back once more: {}", retry(o), redeploy(o, version));
     let message = format!("{}. {what}. {go_on}. Why it could not be put back: {why}", failure(begun));
-    Ending::rolled_back(false, ROLLBACK_FAILED, message)
+    Ending::rolled_back(false, Reason::RollbackFailed, message)
 }
 
 fn unhealthy(o: &Observed, begun: &Rollback, what: &str) -> Step {
@@ -120,7 +116,7 @@ fn unhealthy(o: &Observed, begun: &Rollback, what: &str) -> Step {
         failure(begun),
         retry(o)
     );
-    Ending::rolled_back(true, ROLLBACK_FAILED, message)
+    Ending::rolled_back(true, Reason::RollbackFailed, message)
 }
 
 /// How the same is tried again.

@@ -4,13 +4,15 @@ use proptest::prelude::*;
 use semver::Version;
 
 use super::decide;
-use super::observed::{ApplyOutcome, ClaimView, CurrentVersion, HealthOutcome, Lookup, Observed, Obstacle, Replaced};
+use super::observed::{ApplyOutcome, ClaimView, CurrentVersion, HealthOutcome, Lookup, Observed, Replaced};
 use super::scenario::{DIGEST, HASH, after, head, second};
 use super::step::{End, Progress, Step};
 use super::tests::{ends, waits};
 use crate::api::artifact::Outcome;
+use crate::api::reason::Reason;
 use crate::api::request_status::{ApprovalDecision, Rollback};
 use crate::api::stage::OnFailure;
+use crate::cluster::blocked::{Blocked, Wait};
 
 /// A request that deploys 1.4.0 in place of 1.3.0, and what is to be done when that fails.
 fn deploying(on_failure: OnFailure) -> Observed {
@@ -35,8 +37,12 @@ fn returning() -> Observed {
     o
 }
 
-fn obstacle(message: &str) -> Obstacle {
-    Obstacle { reason: "Obstacle".into(), message: message.into() }
+fn refused() -> Blocked {
+    Blocked::ends(Reason::ApplyFailed, "refused")
+}
+
+fn missing() -> Blocked {
+    Blocked::waits(Wait::Right, Reason::ApplyFailed, "grant this\n")
 }
 
 /// Every way to fail after the claim, with the time at which it is one.
@@ -47,12 +53,12 @@ fn failures() -> Vec<(&'static str, i64, Observed)> {
         o
     };
     vec![
-        ("Obstacle", 11, with(ApplyOutcome::Failed(obstacle("refused")), None)),
-        ("Obstacle", 610, with(ApplyOutcome::Missing(obstacle("grant this\n")), None)),
+        ("ApplyFailed", 11, with(ApplyOutcome::Blocked(refused()), None)),
+        ("ApplyFailed", 610, with(ApplyOutcome::Blocked(missing()), None)),
         ("TargetUnavailable", 610, with(ApplyOutcome::Unavailable("down".into()), None)),
         ("Unhealthy", 11, with(ApplyOutcome::Applied, Some(HealthOutcome::Failed("web".into())))),
         ("DeploymentTimedOut", 610, with(ApplyOutcome::Applied, Some(HealthOutcome::Pending("web".into())))),
-        ("Obstacle", 610, with(ApplyOutcome::Applied, Some(HealthOutcome::Missing(obstacle("grant this\n"))))),
+        ("ApplyFailed", 610, with(ApplyOutcome::Applied, Some(HealthOutcome::Blocked(missing())))),
     ]
 }
 
@@ -60,7 +66,7 @@ fn failures() -> Vec<(&'static str, i64, Observed)> {
 fn a_failure_is_taken_back_where_the_plan_says_so_and_something_was_replaced() {
     for (expected, at, o) in failures() {
         match decide(&o, after(at)) {
-            Step::BeginRollback(failure) => assert_eq!(failure.reason, expected),
+            Step::BeginRollback(failure) => assert_eq!(failure.reason.as_str(), expected),
             other => panic!("{expected}: {other:?}"),
         }
         // The stage may be gone or say otherwise by now: the plan counts.
@@ -87,9 +93,9 @@ fn what_was_lost_is_not_taken_back() {
         let mut lost = o.with_target(|t| t.claim = None);
         assert_eq!(decide(&lost, after(at)), Step::Confirm);
         lost.confirmed = true;
-        assert_eq!(ends(decide(&lost, after(at))).1, "ClaimLost");
+        assert_eq!(ends(decide(&lost, after(at))).1, Reason::ClaimLost);
         lost.target = Lookup::Absent;
-        assert_eq!(ends(decide(&lost, after(at))).1, "EnvironmentGone");
+        assert_eq!(ends(decide(&lost, after(at))).1, Reason::EnvironmentGone);
     }
 }
 
@@ -125,8 +131,8 @@ fn the_way_back_ends_within_the_time_out_whatever_stands_in_it() {
     };
     let mut o = returning();
     for (fact, waits_first) in [
-        (ApplyOutcome::Failed(obstacle("refused")), false),
-        (ApplyOutcome::Missing(obstacle("grant this\n")), true),
+        (ApplyOutcome::Blocked(refused()), false),
+        (ApplyOutcome::Blocked(missing()), true),
         (ApplyOutcome::Unavailable("down".into()), true),
     ] {
         o.outcomes.restore = Some(fact);
@@ -139,19 +145,13 @@ fn the_way_back_ends_within_the_time_out_whatever_stands_in_it() {
     }
     o.outcomes.restore = Some(ApplyOutcome::Applied);
     o.outcomes.health = Some(HealthOutcome::Healthy);
-    for fact in [
-        ApplyOutcome::Failed(obstacle("refused")),
-        ApplyOutcome::Missing(obstacle("grant this\n")),
-        ApplyOutcome::Unavailable("down".into()),
-    ] {
+    for fact in [ApplyOutcome::Blocked(refused()), ApplyOutcome::Blocked(missing()), ApplyOutcome::Unavailable("down".into())] {
         o.outcomes.prune = Some(fact);
         let (restored, message) = told(&o, 620);
         assert!(restored && message.contains("What the version that failed created is still there"), "{message}");
     }
     o.outcomes.prune = None;
-    for fact in
-        [HealthOutcome::Pending("web".into()), HealthOutcome::Failed("web".into()), HealthOutcome::Missing(obstacle("grant this\n"))]
-    {
+    for fact in [HealthOutcome::Pending("web".into()), HealthOutcome::Failed("web".into()), HealthOutcome::Blocked(missing())] {
         o.outcomes.health = Some(fact);
         let (restored, message) = told(&o, 620);
         assert!(restored && message.contains("All objects of orders 1.3.0 were put back"), "{message}");
@@ -160,18 +160,20 @@ fn the_way_back_ends_within_the_time_out_whatever_stands_in_it() {
 
 #[test]
 fn an_end_on_record_is_told_as_it_was() {
-    for (begun, restored, reason) in [(true, true, "RolledBack"), (true, false, "RollbackFailed"), (false, false, "ApplyFailed")] {
+    for (begun, restored, reason) in
+        [(true, true, Reason::RolledBack), (true, false, Reason::RollbackFailed), (false, false, Reason::ApplyFailed)]
+    {
         let mut o = if begun { returning() } else { deploying(OnFailure::Keep) };
         let mut own = second().artifact.present().unwrap().deployments[0].clone();
         own.request_uid = "r1".into();
         own.outcome = Outcome::Failed;
-        own.failure = Some((reason.into(), "why".into()));
+        own.failure = Some((reason, "why".into()));
         own.restored = restored.then(|| "1.3.0".into());
         if let Lookup::Present(artifact) = &mut o.artifact {
             artifact.deployments.push(own);
         }
         let Step::Finish(ending) = decide(&o, after(700)) else { panic!() };
-        let told = (ending.end, ending.reason.as_str(), ending.message.as_str(), ending.restored);
+        let told = (ending.end, ending.reason, ending.message.as_str(), ending.restored);
         assert_eq!(told, (End::Failed, reason, "why", restored));
     }
 }
@@ -198,8 +200,8 @@ proptest! {
     ) {
         let fact = |number: u8| match number {
             1 => Some(ApplyOutcome::Applied),
-            2 => Some(ApplyOutcome::Missing(obstacle("grant this\n"))),
-            3 => Some(ApplyOutcome::Failed(obstacle("refused"))),
+            2 => Some(ApplyOutcome::Blocked(missing())),
+            3 => Some(ApplyOutcome::Blocked(refused())),
             4 => Some(ApplyOutcome::Unavailable("down".into())),
             _ => None,
         };
@@ -209,7 +211,7 @@ proptest! {
         o.outcomes.prune = pruned.then_some(ApplyOutcome::Applied);
         o.outcomes.health = match health {
             1 => Some(HealthOutcome::Healthy),
-            2 => Some(HealthOutcome::Missing(obstacle("grant this\n"))),
+            2 => Some(HealthOutcome::Blocked(missing())),
             3 => Some(HealthOutcome::Failed("web".into())),
             4 => Some(HealthOutcome::Pending("web".into())),
             _ => None,
@@ -234,7 +236,7 @@ proptest! {
             Step::Finish(ending) => {
                 prop_assert_eq!(ending.end, End::Failed);
                 prop_assert!(!ending.restored || restore == 1 && claim == 0);
-                prop_assert!(ending.reason != "RolledBack" || restore == 1 && health == 1 && pruned);
+                prop_assert!(ending.reason.as_str() != "RolledBack" || restore == 1 && health == 1 && pruned);
             }
             other => prop_assert!(false, "{:?}", other),
         }

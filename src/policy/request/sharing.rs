@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::observed::{Observed, ShareOutcome, StageView};
 use super::step::{Progress, Step, Waiting};
 use crate::api::plan::PlanResult;
+use crate::api::reason::Reason;
 use crate::api::request::ShareGrant;
 use crate::api::stage::SharingPolicy;
 use crate::cluster::errors;
@@ -16,8 +17,6 @@ use crate::cluster::object::Key;
 use crate::deploy::plan::rbac_changes::Shared;
 use crate::identity::grants::described;
 
-/// Why a share is refused.
-pub const NOT_ALLOWED: &str = "SharingNotAllowed";
 /// How often a target that can't be reached is tried again.
 const POLL: Duration = Duration::from_secs(2);
 
@@ -68,7 +67,7 @@ pub fn forbidden_by_binding(stage: &str, allowed: Option<&SharingPolicy>, shared
             errors::first_few(whom.into_iter()),
             said(&allowed)
         );
-        errors::result(&binding, NOT_ALLOWED, &message)
+        errors::result(&binding, Reason::SharingNotAllowed, &message)
     };
     refused.into_iter().map(told).collect()
 }
@@ -82,7 +81,7 @@ pub fn share(o: &Observed, deadline: Timestamp, now: Timestamp) -> ControlFlow<S
         None => Break(Step::Share),
         Some(ShareOutcome::Unreachable(why)) if now < deadline => Break(Waiting::polled(
             Progress::Deployment,
-            "Sharing",
+            Reason::Sharing,
             format!("deployed and healthy; waits until {deadline} to share it: {why}"),
             Some(deadline),
             POLL,
@@ -92,20 +91,22 @@ pub fn share(o: &Observed, deadline: Timestamp, now: Timestamp) -> ControlFlow<S
 }
 
 /// What is said of the shares of a request that ended well: whether all was shared, the reason in one word, and what was not.
-pub fn told(o: &Observed) -> Option<(bool, &'static str, String)> {
+pub fn told(o: &Observed) -> Option<(bool, Reason, String)> {
     if o.request.share_with.is_empty() {
         return None;
     }
     Some(match &o.outcomes.share {
-        Some(ShareOutcome::Done { made, refused }) if refused.is_empty() => (true, "Shared", format!("shared: {}", made.join(", "))),
+        Some(ShareOutcome::Done { made, refused }) if refused.is_empty() => (true, Reason::Shared, format!("shared: {}", made.join(", "))),
         Some(ShareOutcome::Done { made, refused }) => {
             let made = if made.is_empty() { String::new() } else { format!("shared: {}; ", made.join(", ")) };
-            (false, "SharingRefused", format!("{made}not shared: {refused}"))
+            (false, Reason::SharingRefused, format!("{made}not shared: {refused}"))
         }
         Some(ShareOutcome::Unreachable(why)) => {
-            (false, "SharingRefused", format!("not shared, as the target could not be asked in time: {why}"))
+            (false, Reason::SharingRefused, format!("not shared, as the target could not be asked in time: {why}"))
         }
-        None => (false, "NotKnown", "the operator was interrupted after it had shared; look at the RoleBindings of the target".to_owned()),
+        None => {
+            (false, Reason::NotKnown, "the operator was interrupted after it had shared; look at the RoleBindings of the target".to_owned())
+        }
     })
 }
 

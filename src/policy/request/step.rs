@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use std::time::Duration;
 
+use crate::api::reason::Reason;
+
 /// How far a request has come. Conditions before this point are true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Progress {
@@ -80,7 +82,7 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// Why, in one word.
-    pub reason: String,
+    pub reason: Reason,
     /// Why.
     pub message: String,
 }
@@ -106,7 +108,7 @@ pub struct Ending {
     /// How far it had come.
     pub at: Progress,
     /// Why, in one word.
-    pub reason: String,
+    pub reason: Reason,
     /// Why, and what to do about it.
     pub message: String,
     /// Whether all objects of the replaced version are as they were deployed again.
@@ -119,7 +121,7 @@ pub struct Waiting {
     /// How far it has come.
     pub at: Progress,
     /// What for, in one word.
-    pub reason: String,
+    pub reason: Reason,
     /// What for, on whom, and what to do about it.
     pub message: String,
     /// When to look again though nothing happened: a deadline, or a time that was waited for.
@@ -130,24 +132,24 @@ pub struct Waiting {
 
 impl Waiting {
     /// Waits for something that is announced by a watch.
-    pub fn watched(at: Progress, reason: &str, message: impl Into<String>, until: Option<Timestamp>) -> Step {
-        Step::Wait(Self { at, reason: reason.into(), message: message.into(), until, poll: None })
+    pub fn watched(at: Progress, reason: Reason, message: impl Into<String>, until: Option<Timestamp>) -> Step {
+        Step::Wait(Self { at, reason, message: message.into(), until, poll: None })
     }
 
     /// Waits for something that has to be looked for.
-    pub fn polled(at: Progress, reason: &str, message: impl Into<String>, until: Option<Timestamp>, poll: Duration) -> Step {
-        Step::Wait(Self { at, reason: reason.into(), message: message.into(), until, poll: Some(poll) })
+    pub fn polled(at: Progress, reason: Reason, message: impl Into<String>, until: Option<Timestamp>, poll: Duration) -> Step {
+        Step::Wait(Self { at, reason, message: message.into(), until, poll: Some(poll) })
     }
 }
 
 impl Ending {
     /// The end for a reason.
-    pub fn step(end: End, at: Progress, reason: &str, message: impl Into<String>) -> Step {
-        Step::Finish(Self { end, at, reason: reason.into(), message: message.into(), restored: false })
+    pub fn step(end: End, at: Progress, reason: Reason, message: impl Into<String>) -> Step {
+        Step::Finish(Self { end, at, reason, message: message.into(), restored: false })
     }
 
     /// The failed end of a request that was to put the replaced version back.
-    pub fn rolled_back(restored: bool, reason: &str, message: impl Into<String>) -> Step {
-        Step::Finish(Self { end: End::Failed, at: Progress::Rollback, reason: reason.into(), message: message.into(), restored })
+    pub fn rolled_back(restored: bool, reason: Reason, message: impl Into<String>) -> Step {
+        Step::Finish(Self { end: End::Failed, at: Progress::Rollback, reason, message: message.into(), restored })
     }
 }

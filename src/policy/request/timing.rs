@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::acceptance::Subject;
 use super::observed::Observed;
 use super::step::{End, Ending, Progress, Step, Waiting};
+use crate::api::reason::Reason;
 use crate::policy::clock;
 use crate::policy::windows::{self, Opening};
 
@@ -17,7 +18,7 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> ControlFlow<S
     {
         return Break(Waiting::watched(
             Progress::Queue,
-            "Scheduled",
+            Reason::Scheduled,
             format!("waits for its scheduled time, {scheduled}"),
             Some(scheduled),
         ));
@@ -30,7 +31,7 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> ControlFlow<S
     {
         return Break(Waiting::watched(
             Progress::Queue,
-            "Soaking",
+            Reason::Soaking,
             format!("waits until {ripe}: stage {} asks for a soak time since the success in stage {}", o.request.stage, previous.name),
             Some(ripe),
         ));
@@ -41,14 +42,14 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> ControlFlow<S
             let when = until.map_or_else(|| "a window opens".to_owned(), |at| at.to_string());
             Break(Waiting::watched(
                 Progress::Queue,
-                "OutsideWindow",
+                Reason::OutsideWindow,
                 format!("waits until {when}: the windows of stage {} (schedule \"{schedule}\") let nothing start now", o.request.stage),
                 until,
             ))
         }
         Err(error) => Break(Waiting::watched(
             Progress::Queue,
-            "WindowInvalid",
+            Reason::WindowInvalid,
             format!("the windows of stage {} can't be read: {error}; its owner must correct them", o.request.stage),
             None,
         )),
@@ -70,7 +71,7 @@ pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> ControlF
             Break(Ending::step(
                 End::Failed,
                 Progress::Queue,
-                "Superseded",
+                Reason::Superseded,
                 format!(
                     "stage {} now runs {} {} (request {}), which overtook this request; nothing was written",
                     o.request.stage, o.request.solution, current.version, current.request
@@ -85,17 +86,17 @@ pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> ControlF
 pub fn turn(o: &Observed, subject: &Subject<'_>) -> ControlFlow<Step> {
     let what = format!("{} in environment {}", o.request.solution, subject.stage.target_environment);
     if let Some(super::observed::ClaimOutcome::NoRoom { message }) = &o.outcomes.claim {
-        return Break(Ending::step(End::Failed, Progress::Queue, "EnvironmentFull", message));
+        return Break(Ending::step(End::Failed, Progress::Queue, Reason::EnvironmentFull, message));
     }
     if let Some(super::observed::ClaimOutcome::Lost { to }) = &o.outcomes.claim {
-        return Break(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {to}, which deploys {what}"), None));
+        return Break(Waiting::watched(Progress::Queue, Reason::Queued, format!("waits for request {to}, which deploys {what}"), None));
     }
     match &subject.target.claim {
         Some(claim) if claim.request_uid == o.request.uid => return Continue(()),
         Some(claim) => {
             return Break(Waiting::watched(
                 Progress::Queue,
-                "Queued",
+                Reason::Queued,
                 format!("waits for request {}, which deploys {what}", claim.request),
                 None,
             ));
@@ -106,9 +107,12 @@ pub fn turn(o: &Observed, subject: &Subject<'_>) -> ControlFlow<Step> {
     let first =
         o.rivals.iter().filter(|r| r.uid != o.request.uid).filter_map(|r| r.queued_since.map(|since| (since, &r.uid, &r.name))).min();
     match (first, own) {
-        (Some((since, uid, name)), own) if own.is_none_or(|own| (since, uid) < (own, &o.request.uid)) => {
-            Break(Waiting::watched(Progress::Queue, "Queued", format!("waits for request {name}, whose turn it is to deploy {what}"), None))
-        }
+        (Some((since, uid, name)), own) if own.is_none_or(|own| (since, uid) < (own, &o.request.uid)) => Break(Waiting::watched(
+            Progress::Queue,
+            Reason::Queued,
+            format!("waits for request {name}, whose turn it is to deploy {what}"),
+            None,
+        )),
         _ => Continue(()),
     }
 }

@@ -2,6 +2,7 @@
 //! there is no plan.
 
 use crate::api::plan::PlanResult;
+use crate::api::reason::Reason;
 use crate::cluster::errors;
 use crate::cluster::object::Key;
 use crate::cluster::packed::packed;
@@ -24,11 +25,11 @@ const ALONE: usize = 8;
 pub fn gifts(solution: &str, gifts: &[(Key, Gift)]) -> Result<Vec<PlanResult>, PlanResult> {
     let said = |(key, gift): &(Key, Gift)| Told {
         key: key.clone(),
-        reason: "GivesRights".into(),
+        reason: Reason::GivesRights,
         said: gift.said.clone(),
         is_grave: gift.is_grave(),
     };
-    fit(solution, &gifts.iter().map(said).collect::<Vec<_>>(), GIFTS, "GivesRights")
+    fit(solution, &gifts.iter().map(said).collect::<Vec<_>>(), GIFTS, Reason::GivesRights)
 }
 
 /// What is opened, and what of others is reached.
@@ -37,7 +38,7 @@ pub fn gifts(solution: &str, gifts: &[(Key, Gift)]) -> Result<Vec<PlanResult>, P
 /// If it does not fit.
 pub fn exposures(solution: &str, exposures: &[(Key, Exposure)]) -> Result<Vec<PlanResult>, PlanResult> {
     let said = |(key, one): &(Key, Exposure)| Told { key: key.clone(), reason: one.what.reason(), said: one.said.clone(), is_grave: true };
-    fit(solution, &exposures.iter().map(said).collect::<Vec<_>>(), EXPOSURES, "Opens")
+    fit(solution, &exposures.iter().map(said).collect::<Vec<_>>(), EXPOSURES, Reason::Opens)
 }
 
 /// Puts everything that a plan gives and opens into one list.
@@ -55,13 +56,13 @@ fn too_much(solution: &str, ways: usize) -> PlanResult {
     let message = format!(
         "gives or opens more, in {ways} ways, than the plan can tell an approver, who would decide without having seen it: split the solution, or leave roles, bindings and the like to the target's owner"
     );
-    errors::result(&key, "TooMuchToTell", &message)
+    errors::result(&key, Reason::TooMuchToTell, &message)
 }
 
 /// One sentence about one object.
 struct Told {
     key: Key,
-    reason: String,
+    reason: Reason,
     said: String,
     is_grave: bool,
 }
@@ -73,8 +74,8 @@ impl Told {
 }
 
 /// Puts sentences, the worst of which come first, into at most `most` entries.
-fn fit(solution: &str, told: &[Told], most: usize, reason: &str) -> Result<Vec<PlanResult>, PlanResult> {
-    let alone = |one: &Told| errors::result(&one.key, &one.reason, &one.sentence());
+fn fit(solution: &str, told: &[Told], most: usize, reason: Reason) -> Result<Vec<PlanResult>, PlanResult> {
+    let alone = |one: &Told| errors::result(&one.key, one.reason, &one.sentence());
     if told.len() <= most {
         return Ok(told.iter().map(alone).collect());
     }

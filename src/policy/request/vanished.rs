@@ -3,6 +3,7 @@
 
 use crate::api::artifact::ArtifactObject;
 use crate::api::plan::{MAX_MESSAGE, PlanResult};
+use crate::api::reason::Reason;
 use crate::cluster::errors::{self, first_few};
 use crate::cluster::object::group_of;
 
@@ -27,7 +28,7 @@ pub fn jobs(
     (!gone.is_empty()).then(|| PlanResult {
         kind: "Solution".into(),
         name: solution.into(),
-        reason: "JobGone".into(),
+        reason: Reason::JobGone.into(),
         message: errors::bounded(&message(), MAX_MESSAGE),
     })
 }

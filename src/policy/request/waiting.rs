@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::observed::{Lookup, Observed, Obstacle};
+use super::observed::{Lookup, Observed};
 use super::step::{End, Ending, Progress, Step, Waiting};
+use crate::api::reason::Reason;
+use crate::cluster::blocked::Blocked;
 use crate::policy::clock;
 
 /// For this long after a request's creation, refusals wait for other objects of the same `kubectl apply`.
@@ -25,7 +27,7 @@ const RIGHT_POLL: Duration = Duration::from_secs(2);
 /// Waits if the target of a look-up was not looked up at all.
 pub fn known<'a, T>(lookup: &'a Lookup<T>, at: Progress, what: &str) -> ControlFlow<Step, Option<&'a T>> {
     match lookup {
-        Lookup::Unknown => Break(Waiting::watched(at, "Unknown", format!("{what} was not looked up yet"), None)),
+        Lookup::Unknown => Break(Waiting::watched(at, Reason::Unknown, format!("{what} was not looked up yet"), None)),
         Lookup::Absent => Continue(None),
         Lookup::Present(value) => Continue(Some(value)),
     }
@@ -53,7 +55,7 @@ pub fn reached(o: &Observed) -> Progress {
 }
 
 /// Refuses the request, but only when no object of the same `kubectl apply` can still arrive, and live reads have confirmed the cache.
-pub fn refuse(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
+pub fn refuse(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
     let settled = clock::after(o.request.created_at, SETTLING);
     if now < settled {
         return Waiting::watched(Progress::Acceptance, reason, message, Some(settled));
@@ -65,7 +67,7 @@ pub fn refuse(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step
 }
 
 /// Waits until the accept time-out.
-pub fn wait(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
+pub fn wait(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
     let deadline = deadline(o);
     if now < deadline {
         return Waiting::watched(reached(o), reason, waits(message, deadline), Some(deadline));
@@ -78,7 +80,7 @@ pub fn wait(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
 
 /// Before acceptance, a missing object is waited for, because everything may have been applied at once. After acceptance it ends the
 /// request.
-pub fn gone_or_awaited(o: &Observed, reason: &str, message: &str, now: Timestamp) -> Step {
+pub fn gone_or_awaited(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
     if o.request.plan_hash.is_none() {
         return wait(o, reason, message, now);
     }
@@ -88,15 +90,19 @@ pub fn gone_or_awaited(o: &Observed, reason: &str, message: &str, now: Timestamp
     Ending::step(End::Failed, reached(o), reason, format!("{message} any more; nothing was written"))
 }
 
-/// Waits for a right until the deadline. The check becomes less frequent the longer the right is missing. The message is the rule to grant.
-pub fn wait_for_right(o: &Observed, at: Progress, obstacle: &Obstacle, now: Timestamp) -> Step {
+/// What can be put right, as a right that may be granted, is asked for until the deadline, the less often the longer it has been missing;
+/// anything else ends the request.
+pub fn blocked(o: &Observed, at: Progress, why: &Blocked, now: Timestamp) -> Step {
+    if !why.may_pass() {
+        return Ending::step(End::Failed, at, why.reason, &why.message);
+    }
     let deadline = deadline(o);
     if now < deadline {
         let waited = Duration::try_from(now.duration_since(clock::before(deadline, o.accept_timeout))).unwrap_or_default();
         let poll = (waited / 20).clamp(ASKED_AGAIN_AFTER.0, ASKED_AGAIN_AFTER.1);
-        return Waiting::polled(at, &obstacle.reason, waits(&obstacle.message, deadline), Some(deadline), poll);
+        return Waiting::polled(at, why.reason, waits(&why.message, deadline), Some(deadline), poll);
     }
-    Ending::step(End::Failed, at, &obstacle.reason, waited(&obstacle.message, deadline))
+    Ending::step(End::Failed, at, why.reason, waited(&why.message, deadline))
 }
 
 /// A message that ends with a grant must keep the grant at its end, because people apply it as printed.
@@ -132,20 +138,20 @@ pub fn timeout(o: &Observed) -> Duration {
     o.stage.present().map_or(DEFAULT_TIMEOUT, |s| s.deployment_timeout)
 }
 
-/// Waits for a right that was taken away.
-pub fn without(at: Progress, obstacle: &Obstacle, deadline: Timestamp) -> Step {
-    let message = waits(&obstacle.message, deadline);
-    Waiting::polled(at, &obstacle.reason, message, Some(deadline), RIGHT_POLL)
+/// Waits for what can be put right, as a right that was taken away.
+pub fn without(at: Progress, why: &Blocked, deadline: Timestamp) -> Step {
+    let message = waits(&why.message, deadline);
+    Waiting::polled(at, why.reason, message, Some(deadline), RIGHT_POLL)
 }
 
 /// Waits for a target that can't be written.
 pub fn unavailable(at: Progress, what: &str, deadline: Timestamp) -> Step {
     let message = format!("not all objects could be written yet, which is tried again until {deadline}: {what}");
-    Waiting::polled(at, "TargetUnavailable", message, Some(deadline), HEALTH_POLL)
+    Waiting::polled(at, Reason::TargetUnavailable, message, Some(deadline), HEALTH_POLL)
 }
 
 /// Waits for a target from which nothing can be deleted.
 pub fn unpruned(at: Progress, what: &str, deadline: Timestamp) -> Step {
     let message = format!("healthy; {NOT_PRUNED} yet, which is tried again until {deadline}: {what}");
-    Waiting::polled(at, "TargetUnavailable", message, Some(deadline), HEALTH_POLL)
+    Waiting::polled(at, Reason::TargetUnavailable, message, Some(deadline), HEALTH_POLL)
 }

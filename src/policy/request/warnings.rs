@@ -4,6 +4,7 @@ use semver::Version;
 
 use crate::api::names;
 use crate::api::plan::{MAX_MESSAGE, PlanResult, PlannedAction, PlannedObject};
+use crate::api::reason::Reason;
 use crate::cluster::errors;
 
 /// How many objects a warning names.
@@ -20,12 +21,12 @@ pub fn of(
     objects: &[PlannedObject],
 ) -> Vec<PlanResult> {
     let warning =
-        |reason: &str, message: String| PlanResult { kind: "Solution".into(), name: solution.into(), reason: reason.into(), message };
+        |reason: Reason, message: String| PlanResult { kind: "Solution".into(), name: solution.into(), reason: reason.into(), message };
     let mut warnings = Vec::new();
     if let Some(replaced) = replaces.filter(|replaced| *replaced > version) {
-        warnings.push(warning("Downgrade", format!("{version} is lower than {replaced}, which it replaces")));
+        warnings.push(warning(Reason::Downgrade, format!("{version} is lower than {replaced}, which it replaces")));
     }
-    let named = |chosen: &dyn Fn(&PlannedObject) -> bool, count: usize, reason: &str, what: &str| {
+    let named = |chosen: &dyn Fn(&PlannedObject) -> bool, count: usize, reason: Reason, what: &str| {
         let first: Vec<String> = objects.iter().filter(|o| chosen(o)).take(NAMED).map(|o| format!("{} {}", o.kind, o.name)).collect();
         let more = count.saturating_sub(first.len());
         let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -35,12 +36,12 @@ pub fn of(
     let anew = |o: &PlannedObject| o.action == PlannedAction::Recreate;
     let defines = |o: &PlannedObject| is_definition(o) && (goes(o) || anew(o));
     let kinds = "deletes CustomResourceDefinitions, with all objects of their kinds in all namespaces of the cluster";
-    warnings.extend(named(&defines, objects.iter().filter(|o| defines(o)).count(), "DeletesKinds", kinds));
-    warnings.extend(named(&goes, deleted, "Deletes", "deletes what an earlier version put there and this one does not have"));
-    warnings.extend(named(&anew, recreated, "Recreates", "deletes and creates anew what can't be changed"));
+    warnings.extend(named(&defines, objects.iter().filter(|o| defines(o)).count(), Reason::DeletesKinds, kinds));
+    warnings.extend(named(&goes, deleted, Reason::Deletes, "deletes what an earlier version put there and this one does not have"));
+    warnings.extend(named(&anew, recreated, Reason::Recreates, "deletes and creates anew what can't be changed"));
     let of_cluster = |o: &PlannedObject| o.cluster_scoped && matches!(o.action, PlannedAction::Create | PlannedAction::Update);
     let count = objects.iter().filter(|o| of_cluster(o)).count();
-    warnings.extend(named(&of_cluster, count, "InWholeCluster", "creates or changes what belongs to the whole cluster"));
+    warnings.extend(named(&of_cluster, count, Reason::InWholeCluster, "creates or changes what belongs to the whole cluster"));
     warnings
 }
 
@@ -57,7 +58,7 @@ pub fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option
     (!kinds.is_empty()).then(|| PlanResult {
         kind: "Solution".into(),
         name: solution.into(),
-        reason: "LeftAlone".into(),
+        reason: Reason::LeftAlone.into(),
         message: errors::bounded(&message(), MAX_MESSAGE),
     })
 }

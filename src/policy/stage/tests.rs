@@ -30,7 +30,7 @@ fn bot() -> View {
 }
 
 fn reason(check: Check) -> &'static str {
-    check.err().map_or("", |f| f.reason)
+    check.err().map_or("", |f| f.reason.as_str())
 }
 
 fn broken(change: impl FnOnce(&mut View)) -> &'static str {
@@ -51,7 +51,7 @@ fn answers(view: &View, lacks: impl Fn(&Review) -> bool) -> Vec<Answer> {
 }
 
 fn judged(view: &View, lacks: impl Fn(&Review) -> bool) -> (&'static str, String) {
-    delegation(view, &answers(view, lacks)).err().map_or(("", String::new()), |f| (f.reason, f.message))
+    delegation(view, &answers(view, lacks)).err().map_or(("", String::new()), |f| (f.reason.as_str(), f.message))
 }
 
 fn pinned(generation: i64, environment: &str, namespace: &str) -> PinnedTarget {
@@ -104,7 +104,7 @@ fn an_environment_that_was_applied_again_for_its_namespace_is_the_same_target() 
     let in_cluster = |pin: Option<&str>| {
         let mut view = bot_there();
         view.pinned = Some(PinnedTarget { cluster: pin.map(str::to_owned), ..pinned(3, "e0", "n1") });
-        structure(&view).err().map_or("", |failure| failure.reason)
+        structure(&view).err().map_or("", |failure| failure.reason.as_str())
     };
     assert_eq!(in_cluster(Some("eu-prod")), "");
     assert_eq!(in_cluster(Some("us-prod")), "TargetChanged");
@@ -230,7 +230,7 @@ fn in_another_cluster_nobody_is_impersonated_and_the_delegate_answers_for_itself
 #[test]
 fn a_token_that_is_not_given_is_said_beside_what_else_is_missing() {
     let mut view = bot_there();
-    view.not_lent = polled("TokenNotGranted", "no token").err();
+    view.not_lent = polled(Reason::TokenNotGranted, "no token").err();
     assert_eq!(judged(&view, |_| false).0, "TokenNotGranted");
     let (reason, message) = judged(&view, |review| review.need == Need::DelegateApproves);
     assert!(reason == "DelegateLacksHostRole" && message.ends_with("\n# no token\n"), "{message}");

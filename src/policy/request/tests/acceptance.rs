@@ -6,9 +6,11 @@ use semver::Version;
 
 use super::{ends, waits};
 use crate::api::artifact::Outcome;
+use crate::api::reason::Reason;
 use crate::api::request_status::ApprovalDecision;
+use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::policy::request::decide;
-use crate::policy::request::observed::{CurrentVersion, Lookup, Observed, Obstacle, PlanOutcome};
+use crate::policy::request::observed::{CurrentVersion, Lookup, Observed, PlanOutcome};
 use crate::policy::request::scenario::{HASH, after, head, second};
 use crate::policy::request::step::{End, Step};
 
@@ -41,7 +43,7 @@ fn a_success_of_another_digest_stage_or_environment_proves_nothing() {
         if let Lookup::Present(artifact) = &mut o.artifact {
             spoil(&mut artifact.deployments[0]);
         }
-        assert_eq!(ends(decide(&o, after(5))).1, "PreviousStageNotSucceeded");
+        assert_eq!(ends(decide(&o, after(5))).1, Reason::PreviousStageNotSucceeded);
     }
 }
 
@@ -59,11 +61,11 @@ fn a_success_counts_though_stage_and_environment_were_applied_again_and_so_does_
     };
     assert_eq!(decide(&made_again("ns-qa"), after(5)), Step::Plan);
     let approved = made_again("ns-qa").asked().decided(ApprovalDecision::Approved).planned(HASH);
-    assert_eq!(waits(decide(&approved, after(9))).1, "Soaking");
+    assert_eq!(waits(decide(&approved, after(9))).1, Reason::Soaking);
     assert_eq!(decide(&approved, after(40)), Step::Claim);
     // Of one that leads elsewhere it is said that it did succeed, and where.
     let (_, reason, message) = ends(decide(&made_again("ns-uat"), after(5)));
-    assert_eq!(reason, "PreviousStageNotSucceeded");
+    assert_eq!(reason.as_str(), "PreviousStageNotSucceeded");
     assert!(
         message.starts_with("orders 1.4.0 succeeded in stage qa when that led to environment qa, a namespace with the uid ns-qa"),
         "{message}"
@@ -71,7 +73,7 @@ fn a_success_counts_though_stage_and_environment_were_applied_again_and_so_does_
     assert!(message.contains("with the uid ns-uat now") || message.contains("a namespace with the uid ns-uat"), "{message}");
     assert!(!message.contains("has not succeeded"), "{message}");
     // One whose namespace is not known yet proves nothing.
-    assert_eq!(ends(decide(&made_again(""), after(5))).1, "PreviousStageNotSucceeded");
+    assert_eq!(ends(decide(&made_again(""), after(5))).1, Reason::PreviousStageNotSucceeded);
 }
 
 #[test]
@@ -83,15 +85,19 @@ fn who_waits_for_the_stage_before_waits_as_long_as_that_takes_and_then_has_its_o
         _ => Vec::new(),
     };
     let days = 3 * 24 * 3600;
-    assert_eq!(waits(decide(&o, after(days))).1, "PreviousStageInProgress");
+    assert_eq!(waits(decide(&o, after(days))).1, Reason::PreviousStageInProgress);
     if let Lookup::Present(artifact) = &mut o.artifact {
         artifact.deployments = deployments;
         artifact.deployments[0].ended_at = after(days);
     }
     o.previous_in_flight = None;
-    o.outcomes.plan = Some(PlanOutcome::Missing(Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this".into() }));
-    assert_eq!(waits(decide(&o, after(days + 3500))).1, "DelegateLacksTargetAccess");
-    assert_eq!(ends(decide(&o, after(days + 3600))).1, "DelegateLacksTargetAccess");
+    o.outcomes.plan = Some(PlanOutcome::Blocked(Blocked {
+        until: Until::Wait(Wait::Somebody),
+        reason: Reason::DelegateLacksTargetAccess,
+        message: "grant this".into(),
+    }));
+    assert_eq!(waits(decide(&o, after(days + 3500))).1, Reason::DelegateLacksTargetAccess);
+    assert_eq!(ends(decide(&o, after(days + 3600))).1, Reason::DelegateLacksTargetAccess);
 }
 
 #[test]
@@ -99,14 +105,14 @@ fn a_dependency_that_is_on_its_way_is_waited_for_unless_this_request_may_be_wait
     let lacking = |o: Observed| o.with_target(|t| t.missing_dependencies = vec!["base >=1 (does not run there)".into()]);
     let mut o = lacking(head());
     o.confirmed = true;
-    assert_eq!(ends(decide(&o, after(3600))).1, "DependencyMissing");
+    assert_eq!(ends(decide(&o, after(3600))).1, Reason::DependencyMissing);
     o.dependency_in_flight = Some("base-qa".into());
     let (_, reason, message) = waits(decide(&o, after(1_000_000)));
-    assert!(reason == "DependencyMissing" && message.contains("Request base-qa brings one of them"), "{message}");
+    assert!(reason.as_str() == "DependencyMissing" && message.contains("Request base-qa brings one of them"), "{message}");
     let mut accepted = lacking(head().asked());
     accepted.confirmed = true;
     accepted.dependency_in_flight = Some("base-qa".into());
-    assert_eq!(ends(decide(&accepted, after(1_000_000))).1, "DependencyMissing", "two that wait for each other both end");
+    assert_eq!(ends(decide(&accepted, after(1_000_000))).1, Reason::DependencyMissing, "two that wait for each other both end");
 }
 
 #[test]
@@ -122,13 +128,13 @@ fn what_is_stored_from_a_registry_is_not_meant_where_the_solution_is_developed()
         o.confirmed = true;
         o
     };
-    assert_eq!(ends(decide(&stored(), after(5))).1, "RepositoryNotAllowed");
+    assert_eq!(ends(decide(&stored(), after(5))).1, Reason::RepositoryNotAllowed);
     let mut developed = stored();
     developed.developed_in = vec!["dev".into()];
     assert_eq!(decide(&developed, after(5)), Step::Export, "which says that the sources differ, or exports");
     // With several environments one has to be named.
     let several = developed.with_pipeline(|p| p.development_environments.push("dev-2".into()));
-    assert_eq!(ends(decide(&several, after(5))).1, "SourceAmbiguous");
+    assert_eq!(ends(decide(&several, after(5))).1, Reason::SourceAmbiguous);
 }
 
 #[test]
@@ -137,7 +143,7 @@ fn the_artifact_on_its_way_to_the_previous_stage_is_waited_for_and_named() {
     o.artifact = Lookup::Absent;
     o.previous_in_flight = Some("orders-qa-7".into());
     let (_, reason, message) = waits(decide(&o, after(100)));
-    assert_eq!(reason, "PreviousStageInProgress");
+    assert_eq!(reason.as_str(), "PreviousStageInProgress");
     assert!(message.contains("orders-qa-7"));
 }
 
@@ -153,7 +159,7 @@ fn what_is_not_there_is_waited_for_until_the_accept_time_out() {
     for (remove, expected) in absent {
         let mut o = head();
         remove(&mut o);
-        assert_eq!(waits(decide(&o, after(100))).1, expected);
+        assert_eq!(waits(decide(&o, after(100))).1.as_str(), expected);
         assert_eq!(decide(&o, after(3600)), Step::Confirm);
         o.confirmed = true;
         let (end, reason, _) = ends(decide(&o, after(3600)));
@@ -164,7 +170,7 @@ fn what_is_not_there_is_waited_for_until_the_accept_time_out() {
 #[test]
 fn a_suspended_pipeline_holds_even_what_is_approved() {
     let o = head().asked().decided(ApprovalDecision::Approved).planned(HASH).with_pipeline(|p| p.suspended = true);
-    assert_eq!(waits(decide(&o, after(9))).1, "PipelineSuspended");
+    assert_eq!(waits(decide(&o, after(9))).1, Reason::PipelineSuspended);
 }
 
 #[test]
@@ -173,7 +179,7 @@ fn a_stage_that_is_deleted_ends_what_has_not_claimed_its_target() {
     o.stage = Lookup::Absent;
     assert_eq!(decide(&o, after(9)), Step::Confirm);
     o.confirmed = true;
-    assert_eq!(ends(decide(&o, after(9))).1, "StageNotFound");
+    assert_eq!(ends(decide(&o, after(9))).1, Reason::StageNotFound);
 }
 
 #[test]
@@ -183,7 +189,7 @@ fn versions_must_rise_unless_the_pipeline_allows_otherwise() {
             t.current = Some(CurrentVersion { version: running.clone(), digest: "sha256:cc".into(), request: "old".into() });
         });
         let (_, reason, message) = ends(decide(&o, after(5)));
-        assert_eq!(reason, "VersionNotHigher");
+        assert_eq!(reason.as_str(), "VersionNotHigher");
         assert!(message.contains(&running.to_string()) && message.contains("old"));
         assert_eq!(decide(&o.with_pipeline(|p| p.allow_redeployments = true), after(5)), Step::Export);
     }
@@ -205,7 +211,7 @@ fn a_solution_at_another_version_is_not_exported() {
     o.solution = Lookup::Present(crate::policy::request::observed::SolutionView { version: Version::new(1, 5, 0) });
     o.confirmed = true;
     let (_, reason, message) = ends(decide(&o, after(5)));
-    assert_eq!(reason, "VersionDiffers");
+    assert_eq!(reason.as_str(), "VersionDiffers");
     assert!(message.contains("1.5.0") && message.contains("1.4.0"));
 }
 

@@ -5,9 +5,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{ends, waits};
+use crate::api::reason::Reason;
 use crate::api::request_status::ApprovalDecision;
+use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::policy::request::decide;
-use crate::policy::request::observed::{ApplyOutcome, ClaimOutcome, ClaimView, HealthOutcome, Lookup, Obstacle, RightsOutcome, Rival};
+use crate::policy::request::observed::{ApplyOutcome, ClaimOutcome, ClaimView, HealthOutcome, Lookup, RightsOutcome, Rival};
 use crate::policy::request::scenario::{DIGEST, HASH, after, head, second};
 use crate::policy::request::step::{End, Progress, Step};
 
@@ -40,10 +42,10 @@ fn a_scheduled_time_a_soak_time_and_a_window_hold_what_is_approved() {
     let approved = || second().asked().decided(ApprovalDecision::Approved).planned(HASH);
     let mut scheduled = approved();
     scheduled.request.scheduled_time = Ok(Some(after(500)));
-    assert_eq!(waits(decide(&scheduled, after(9))).1, "Scheduled");
+    assert_eq!(waits(decide(&scheduled, after(9))).1, Reason::Scheduled);
     assert_eq!(decide(&scheduled, after(500)), Step::Claim);
     let soaking = approved().with_stage(|s| s.soak = Duration::from_secs(100));
-    assert_eq!(waits(decide(&soaking, after(9))).1, "Soaking");
+    assert_eq!(waits(decide(&soaking, after(9))).1, Reason::Soaking);
     assert_eq!(decide(&soaking, after(40)), Step::Claim);
     let frozen = approved().with_stage(|s| {
         s.windows = vec![crate::api::stage::Window {
@@ -53,7 +55,7 @@ fn a_scheduled_time_a_soak_time_and_a_window_hold_what_is_approved() {
             time_zone: None,
         }];
     });
-    assert_eq!(waits(decide(&frozen, after(9))).1, "OutsideWindow");
+    assert_eq!(waits(decide(&frozen, after(9))).1, Reason::OutsideWindow);
 }
 
 #[test]
@@ -69,14 +71,14 @@ fn a_started_request_applies_checks_and_succeeds_and_cancel_no_longer_matters() 
     assert_eq!(decide(&o, after(11)), Step::Check);
     o.outcomes.health = Some(HealthOutcome::Pending("Deployment web".into()));
     assert!(matches!(decide(&o, after(11)), Step::Wait(_)));
-    assert_eq!(ends(decide(&o, after(10 + 600))).1, "DeploymentTimedOut");
+    assert_eq!(ends(decide(&o, after(10 + 600))).1, Reason::DeploymentTimedOut);
     o.outcomes.health = Some(HealthOutcome::Healthy);
     assert_eq!(decide(&o, after(11)), Step::Prune, "only what is healthy takes the place of what was there");
     o.outcomes.prune = Some(ApplyOutcome::Unavailable("down".into()));
     assert!(matches!(decide(&o, after(11)), Step::Wait(wait) if wait.message.contains("healthy; not all that it replaces")));
-    assert_eq!(ends(decide(&o, after(10 + 600))).1, "TargetUnavailable");
-    o.outcomes.prune = Some(ApplyOutcome::Failed(Obstacle { reason: "ApplyFailed".into(), message: "refused".into() }));
-    assert_eq!(ends(decide(&o, after(11))).1, "ApplyFailed");
+    assert_eq!(ends(decide(&o, after(10 + 600))).1, Reason::TargetUnavailable);
+    o.outcomes.prune = Some(ApplyOutcome::Blocked(Blocked { until: Until::End, reason: Reason::ApplyFailed, message: "refused".into() }));
+    assert_eq!(ends(decide(&o, after(11))).1, Reason::ApplyFailed);
     o.outcomes.prune = Some(ApplyOutcome::Applied);
     assert_eq!(ends(decide(&o, after(11))).0, End::Succeeded);
 }
@@ -87,7 +89,7 @@ fn an_artifact_that_is_not_the_planned_one_is_not_deployed() {
     if let Lookup::Present(artifact) = &mut o.artifact {
         artifact.digest = "sha256:else".into();
     }
-    assert_eq!(ends(decide(&o, after(9))).1, "ArtifactChanged");
+    assert_eq!(ends(decide(&o, after(9))).1, Reason::ArtifactChanged);
 }
 
 #[test]
@@ -150,7 +152,7 @@ proptest! {
         o.confirmed = true;
         o.outcomes.rights = match rights {
             1 => Some(RightsOutcome::Held),
-            2 => Some(RightsOutcome::Missing(Obstacle { reason: "RequesterMayNotDeploy".into(), message: "share it".into() })),
+            2 => Some(RightsOutcome::Blocked(Blocked { until: Until::Wait(Wait::Somebody), reason: Reason::RequesterMayNotDeploy, message: "share it".into() })),
             _ => None,
         };
         if decide(&o, after(age)) == Step::Claim {

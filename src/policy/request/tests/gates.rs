@@ -1,9 +1,11 @@
 //! When gates open, which decisions count, and when waiting ends.
 
 use super::{ends, waits};
+use crate::api::reason::Reason;
 use crate::api::request_status::ApprovalDecision;
+use crate::cluster::blocked::{Blocked, Wait};
 use crate::policy::request::decide;
-use crate::policy::request::observed::{Observed, Obstacle, PlanOutcome};
+use crate::policy::request::observed::{Observed, PlanOutcome};
 use crate::policy::request::scenario::{HASH, after, head};
 use crate::policy::request::step::{End, GateKind, Progress, Step};
 
@@ -40,7 +42,7 @@ fn a_plan_that_changed_after_the_approval_fails_with_nothing_written() {
 fn an_approval_without_the_plans_hash_is_worth_nothing() {
     let mut o = head().asked().decided(ApprovalDecision::Approved).planned(HASH);
     o.request.approval.as_mut().unwrap().plan_hash = None;
-    assert_eq!(ends(decide(&o, after(9))).1, "ApprovalNotBound");
+    assert_eq!(ends(decide(&o, after(9))).1, Reason::ApprovalNotBound);
 }
 
 #[test]
@@ -55,14 +57,14 @@ fn a_rejection_ends_the_request_with_the_comment_whatever_else_it_waits_for() {
 fn a_gate_that_nobody_decides_times_out() {
     let o = head().asked();
     assert!(matches!(decide(&o, after(72 * 3600)), Step::Wait(_)));
-    assert_eq!(ends(decide(&o, after(72 * 3600 + 1))).1, "GateTimedOut");
+    assert_eq!(ends(decide(&o, after(72 * 3600 + 1))).1, Reason::GateTimedOut);
 }
 
 #[test]
 fn a_requester_who_could_become_the_approver_is_not_asked_for() {
     let mut o = head().exported().planned(HASH);
     o.outcomes.requester_could_approve = Some(true);
-    assert_eq!(ends(decide(&o, after(5))).1, "RequesterCouldApprove");
+    assert_eq!(ends(decide(&o, after(5))).1, Reason::RequesterCouldApprove);
     let allowed = o.with_stage(|s| s.allow_self_approval = true);
     assert_eq!(decide(&allowed, after(5)), Step::OpenGate(GateKind::Approval));
 }
@@ -74,14 +76,14 @@ fn a_requester_who_could_approve_is_found_out_before_anybody_goes_through_grants
     o.outcomes.requester_could_approve = None;
     assert_eq!(decide(&o, after(5)), Step::AskApprover);
     o.outcomes.requester_could_approve = Some(false);
-    assert_eq!(waits(decide(&o, after(5))).1, "StageNotReady");
+    assert_eq!(waits(decide(&o, after(5))).1, Reason::StageNotReady);
     o.outcomes.requester_could_approve = Some(true);
-    assert_eq!(ends(decide(&o, after(5))).1, "RequesterCouldApprove");
-    let obstacle = || Obstacle { reason: "DelegateLacksTargetAccess".into(), message: "grant this".into() };
+    assert_eq!(ends(decide(&o, after(5))).1, Reason::RequesterCouldApprove);
+    let obstacle = || Blocked::waits(Wait::Right, Reason::DelegateLacksTargetAccess, "grant this");
     let mut planned = head().exported();
-    planned.outcomes.plan = Some(PlanOutcome::Missing(obstacle()));
+    planned.outcomes.plan = Some(PlanOutcome::Blocked(obstacle()));
     planned.outcomes.requester_could_approve = Some(true);
-    assert_eq!(ends(decide(&planned, after(5))).1, "RequesterCouldApprove");
+    assert_eq!(ends(decide(&planned, after(5))).1, Reason::RequesterCouldApprove);
     // Where it doesn't matter nobody asks.
     for free in [
         unready(head()).with_stage(|s| s.allow_self_approval = true),
@@ -106,5 +108,5 @@ fn a_gate_that_has_opened_is_decided_though_the_stage_asks_for_it_no_more() {
     let mut o = head().asked().decided(ApprovalDecision::Approved).exported().planned(HASH);
     assert_eq!(decide(&o, after(9)), Step::Claim);
     o.request.gates.pre_deployment_step.clone_from(&o.request.gates.approval);
-    assert_eq!(waits(decide(&o, after(9))).1, "AwaitingPreDeploymentStep");
+    assert_eq!(waits(decide(&o, after(9))).1, Reason::AwaitingPreDeploymentStep);
 }
