@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What is known of the process.
 #[derive(Clone)]
-pub struct State {
+pub(crate) struct State {
     ready: Arc<AtomicBool>,
     leading: Gauge,
     registry: Arc<Registry>,
@@ -31,18 +31,18 @@ impl Default for State {
 
 impl State {
     /// The caches are filled.
-    pub fn set_ready(&self) {
+    pub(crate) fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
     }
 
     /// This process leads.
-    pub fn set_leading(&self) {
+    pub(crate) fn set_leading(&self) {
         self.leading.set(1);
     }
 }
 
 /// Serves until `stop`. A process that can't serve works all the same, and says why.
-pub async fn serve(address: SocketAddr, state: State, stop: CancellationToken) {
+pub(crate) async fn serve(address: SocketAddr, state: State, stop: CancellationToken) {
     let readiness = state.clone();
     let app = Router::new()
         .route("/healthz", get(|| async { "ok" }))

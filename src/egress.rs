@@ -14,7 +14,7 @@ use tower_service::Service;
 ///
 /// # Errors
 /// Why nothing is sent there.
-pub fn check(uri: &Uri) -> Result<(), String> {
+pub(crate) fn check(uri: &Uri) -> Result<(), String> {
     match uri.host().and_then(literal).filter(|a| is_link_local(*a)) {
         Some(address) => Err(refused(address)),
         None => Ok(()),
@@ -43,7 +43,7 @@ fn is_link_local(address: IpAddr) -> bool {
 
 /// Resolves names as the system does, and refuses those that lead to link-local addresses.
 #[derive(Clone)]
-pub struct Guarded(GaiResolver);
+pub(crate) struct Guarded(GaiResolver);
 
 impl Default for Guarded {
     fn default() -> Self {

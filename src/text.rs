@@ -10,12 +10,12 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 }
 
 /// The same in one line.
-pub fn line(text: &str) -> Cow<'_, str> {
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_unseen)
 }
 
 /// The same, of at most so many characters. It is cut between characters, with a mark.
-pub fn bounded(text: &str, most: usize) -> String {
+pub(crate) fn bounded(text: &str, most: usize) -> String {
     let text = plain(text);
     if text.chars().count() <= most {
         return text.into_owned();

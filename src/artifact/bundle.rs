@@ -18,7 +18,7 @@ pub struct Bundle {
 
 /// Why bytes are not a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BundleError {
+pub(crate) enum BundleError {
     /// The bytes are not UTF-8.
     #[error("the bundle is not UTF-8 text: its bytes were damaged, or it is something else")]
     NotText,
@@ -71,7 +71,7 @@ impl Bundle {
     }
 
     /// The digest of the canonical bytes, computed without holding all of them.
-    pub fn digest(&self) -> String {
+    pub(crate) fn digest(&self) -> String {
         let (mut hash, mut line) = (Sha256::new(), Vec::new());
         for object in &self.objects {
             line.clear();
@@ -83,7 +83,7 @@ impl Bundle {
     }
 
     /// Parses what [`Bundle::to_bytes`] wrote, or the same lines in another order.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BundleError> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, BundleError> {
         let text = std::str::from_utf8(bytes).map_err(|_| BundleError::NotText)?;
         let mut objects = Vec::new();
         for (index, words) in text.lines().enumerate() {
@@ -118,7 +118,7 @@ pub fn digest(bytes: &[u8]) -> String {
 }
 
 /// `sha256:` and a hash in lower-case hexadecimal.
-pub fn shown(hash: &[u8]) -> String {
+pub(crate) fn shown(hash: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(71);
     text.push_str("sha256:");
@@ -138,7 +138,7 @@ pub fn canonical(value: &Value) -> Vec<u8> {
 
 /// Appends the canonical form of `value`. The keys are sorted here, because any crate of the build can change whether `serde_json` keeps
 /// maps sorted.
-pub fn write_canonical(value: &Value, bytes: &mut Vec<u8>) {
+pub(crate) fn write_canonical(value: &Value, bytes: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
             let mut entries: Vec<(&String, &Value)> = map.iter().collect();

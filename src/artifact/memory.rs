@@ -8,7 +8,7 @@ const AT_ONCE: usize = 2;
 static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
 /// Does the work when it is its turn, on a thread of its own. `None` if the work was aborted.
-pub async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(crate) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let turn = TURNS.acquire().await.ok()?;
     let done = tokio::task::spawn_blocking(move || {
         // The turn is released together with the memory, even if nobody waits for the result any more.
@@ -19,7 +19,7 @@ pub async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
@@ -28,7 +28,7 @@ pub mod tests {
     use super::*;
 
     /// Takes all turns until the result is dropped.
-    pub async fn taken() -> SemaphorePermit<'static> {
+    pub(crate) async fn taken() -> SemaphorePermit<'static> {
         TURNS.acquire_many(u32::try_from(AT_ONCE).unwrap()).await.unwrap()
     }
 

@@ -3,6 +3,6 @@
 pub mod bundle;
 pub mod export;
 mod memory;
-pub mod oci;
+pub(crate) mod oci;
 pub mod store;
-pub mod strip;
+pub(crate) mod strip;

@@ -5,35 +5,34 @@ use crate::cluster::errors;
 
 /// Why something can't go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocked {
+pub(crate) struct Blocked {
     /// Why, in one word.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Why, and what to do about it.
-    pub message: String,
+    pub(crate) message: String,
     /// What it takes to go on.
-    pub until: Until,
+    pub(crate) until: Until,
 }
 
 impl Blocked {
-    /// It is waited for.
-    pub fn waits(wait: Wait, reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn waits(wait: Wait, reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), until: Until::Wait(wait) }
     }
 
     /// It never goes on as it is.
-    pub fn ends(reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn ends(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), until: Until::End }
     }
 
     /// Whether waiting can help.
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         self.until != Until::End
     }
 }
 
 /// What it takes to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Until {
+pub(crate) enum Until {
     /// It may pass by itself, or not.
     Wait(Wait),
     /// Waiting changes nothing: something must be written differently.
@@ -42,7 +41,7 @@ pub enum Until {
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Wait {
+pub(crate) enum Wait {
     /// A right that somebody may grant.
     Right,
     /// Something else that somebody can put right: what is missing in a registry, or no room in it.
@@ -56,7 +55,7 @@ impl Until {
     ///
     /// 401 passes: tokens are renewed. 404 and 409 are the caller's to understand; where they come through to here, a
     /// later attempt reads the world anew.
-    pub fn of(error: &kube::Error) -> Self {
+    pub(crate) fn of(error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => match status.code {
                 403 => Self::Wait(Wait::Right),

@@ -17,22 +17,22 @@ const CLASSES: [(&str, &str); 4] = [
 
 /// Why a cluster-scoped object is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unwelcome {
+pub(crate) struct Unwelcome {
     /// Why, in one word.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Why, on which object, and what to do about it.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 impl Unwelcome {
     /// Whether the Environment could still allow it.
-    pub fn may_be_listed(&self) -> bool {
+    pub(crate) fn may_be_listed(&self) -> bool {
         self.reason == Reason::ClusterScoped
     }
 }
 
 /// Why a cluster-scoped object may not be brought to an Environment that lists these kinds; `None` if it may.
-pub fn judge(object: &Value, environment: &str, allowed: &[ClusterScopedKind]) -> Option<Unwelcome> {
+pub(crate) fn judge(object: &Value, environment: &str, allowed: &[ClusterScopedKind]) -> Option<Unwelcome> {
     let key = Key::of(object);
     let never = |why: &str| Some(Unwelcome { reason: Reason::NeverDeployed, message: format!("{key} {why}") });
     if cluster_scoped::is_never_allowed(&key.group, &key.kind) {

@@ -18,24 +18,24 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// A kind of object, in the version that the cluster prefers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KindInfo {
+pub(crate) struct KindInfo {
     /// Its group, version, kind and plural name.
-    pub resource: ApiResource,
+    pub(crate) resource: ApiResource,
     /// Whether its objects are namespaced.
-    pub namespaced: bool,
+    pub(crate) namespaced: bool,
     /// The verbs that it supports, for example `list`.
-    pub verbs: Vec<String>,
+    pub(crate) verbs: Vec<String>,
 }
 
 impl KindInfo {
     /// Whether the cluster serves `verb` for this kind.
-    pub fn supports(&self, verb: &str) -> bool {
+    pub(crate) fn supports(&self, verb: &str) -> bool {
         self.verbs.iter().any(|v| v == verb)
     }
 }
 
 /// Asks a cluster for its kinds, and caches the answer.
-pub struct Discovery {
+pub(crate) struct Discovery {
     client: Client,
     // Held during the call. Callers that come meanwhile wait for the same answer.
     known: Mutex<Option<Known>>,
@@ -50,7 +50,7 @@ struct Known {
 
 impl Discovery {
     /// Discovers with this client. No call is made yet.
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self { client, known: Mutex::new(None) }
     }
 
@@ -58,7 +58,7 @@ impl Discovery {
     ///
     /// # Errors
     /// If the cluster can't be asked.
-    pub async fn kinds(&self) -> kube::Result<Arc<Vec<KindInfo>>> {
+    pub(crate) async fn kinds(&self) -> kube::Result<Arc<Vec<KindInfo>>> {
         let mut known = self.known.lock().await;
         if let Some(known) = known.as_ref().filter(|k| k.asked.elapsed() < FRESH) {
             return Ok(known.kinds.clone());
@@ -71,7 +71,7 @@ impl Discovery {
     ///
     /// # Errors
     /// If the cluster can't be asked.
-    pub async fn kinds_now(&self) -> kube::Result<Arc<Vec<KindInfo>>> {
+    pub(crate) async fn kinds_now(&self) -> kube::Result<Arc<Vec<KindInfo>>> {
         let called = Instant::now();
         let mut known = self.known.lock().await;
         if let Some(known) = known.as_ref().filter(|k| k.asked >= called) {
@@ -86,7 +86,7 @@ impl Discovery {
     ///
     /// # Errors
     /// If the cluster can't be asked.
-    pub async fn resource_for(&self, api_version: &str, kind: &str) -> kube::Result<Option<ApiResource>> {
+    pub(crate) async fn resource_for(&self, api_version: &str, kind: &str) -> kube::Result<Option<ApiResource>> {
         Ok(self.resource(api_version, kind).await?.map(|(resource, _)| resource))
     }
 

@@ -11,9 +11,9 @@ use crate::cluster::object::Key;
 use crate::cluster::redaction::redact;
 
 /// What to do about a manifest that does not fit its schema, where no setting wrote what is wrong.
-pub const CORRECT_THE_MANIFEST: &str = "correct the manifest and raise the solution's version";
+pub(crate) const CORRECT_THE_MANIFEST: &str = "correct the manifest and raise the solution's version";
 /// How deep JSON is read: the object's own lists and maps, and those around it.
-pub const DEEPEST: usize = 127;
+pub(crate) const DEEPEST: usize = 127;
 /// How many findings a message names.
 const NAMED: usize = 5;
 /// The longest wait for which a server's `Retry-After` is respected.
@@ -21,7 +21,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What an error means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// It may pass: overload, time-outs, lost connections, lost replies. A write may have been applied.
     Transient,
     /// The caller lacks a right, or the operator lacks the right to act as the caller.
@@ -50,7 +50,7 @@ pub enum Cause {
 
 impl Cause {
     /// The cause in one word, for a status.
-    pub fn reason(self) -> Reason {
+    pub(crate) fn reason(self) -> Reason {
         match self {
             Self::Transient => Reason::ServerUnavailable,
             Self::Unauthorized => Reason::MissingRights,
@@ -93,7 +93,7 @@ impl Cause {
 }
 
 /// What the error means.
-pub fn classify(error: &kube::Error) -> Cause {
+pub(crate) fn classify(error: &kube::Error) -> Cause {
     let status = match error {
         kube::Error::Api(status) => status,
         kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => return Cause::Other,
@@ -126,7 +126,7 @@ pub fn classify(error: &kube::Error) -> Cause {
 }
 
 /// Whether a reply can't be read because it nests too deeply. It never will be readable.
-pub fn is_too_deep(error: &kube::Error) -> bool {
+pub(crate) fn is_too_deep(error: &kube::Error) -> bool {
     matches!(error, kube::Error::SerdeError(error) if error.is_syntax() && error.to_string().contains("recursion limit"))
 }
 
@@ -163,7 +163,7 @@ fn causes<'a>(details: Option<&'a StatusDetails>, reason: &'a str) -> impl Itera
 }
 
 /// How long the server asks to wait before the next attempt.
-pub fn retry_after(error: &kube::Error) -> Option<Duration> {
+pub(crate) fn retry_after(error: &kube::Error) -> Option<Duration> {
     let kube::Error::Api(status) = error else { return None };
     let seconds = status.details.as_ref()?.retry_after_seconds;
     (seconds > 0).then(|| Duration::from_secs(u64::from(seconds)).min(MAX_RETRY_AFTER))
@@ -202,19 +202,19 @@ fn conflicts(details: Option<&StatusDetails>) -> Option<String> {
 }
 
 /// The error as one entry of a plan's results.
-pub fn plan_result(key: &Key, error: &kube::Error) -> PlanResult {
+pub(crate) fn plan_result(key: &Key, error: &kube::Error) -> PlanResult {
     let cause = classify(error);
     result(key, cause.reason(), &explain(key, error, cause))
 }
 
 /// The error as one entry of a request's errors.
-pub fn object_error(key: &Key, error: &kube::Error) -> ObjectError {
+pub(crate) fn object_error(key: &Key, error: &kube::Error) -> ObjectError {
     let cause = classify(error);
     failure(key, cause.reason(), &explain(key, error, cause))
 }
 
 /// Whether a webhook of the target can't be reached. That may pass, but somebody has to be told.
-pub fn is_webhook_failure(error: &kube::Error) -> bool {
+pub(crate) fn is_webhook_failure(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.message.contains(WEBHOOK_FAILED))
 }
 
@@ -243,7 +243,7 @@ fn explain(key: &Key, error: &kube::Error, cause: Cause) -> String {
 }
 
 /// An entry of a plan's results, within the bounds of its schema.
-pub fn result(key: &Key, reason: Reason, message: &str) -> PlanResult {
+pub(crate) fn result(key: &Key, reason: Reason, message: &str) -> PlanResult {
     PlanResult {
         kind: bounded(&key.kind, 63),
         name: bounded(&key.name, 253),
@@ -253,7 +253,7 @@ pub fn result(key: &Key, reason: Reason, message: &str) -> PlanResult {
 }
 
 /// An entry of a request's errors, within the bounds of its schema.
-pub fn failure(key: &Key, reason: Reason, message: &str) -> ObjectError {
+pub(crate) fn failure(key: &Key, reason: Reason, message: &str) -> ObjectError {
     ObjectError {
         kind: bounded(&key.kind, 63),
         name: bounded(&key.name, 253),
@@ -263,20 +263,20 @@ pub fn failure(key: &Key, reason: Reason, message: &str) -> ObjectError {
 }
 
 /// An error in one line that names its object once.
-pub fn named(error: &ObjectError) -> String {
+pub(crate) fn named(error: &ObjectError) -> String {
     let key = format!("{} {}", error.kind, error.name);
     if error.message.starts_with(&key) { error.message.clone() } else { format!("{key}: {}", error.message) }
 }
 
 /// The first few in one line, and how many more there are. People read a message; the status has the rest.
-pub fn first_few(all: impl ExactSizeIterator<Item = String>) -> String {
+pub(crate) fn first_few(all: impl ExactSizeIterator<Item = String>) -> String {
     let more = all.len().saturating_sub(NAMED);
     let few: Vec<String> = all.take(NAMED).collect();
     let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
     format!("{}{tail}", few.join("; "))
 }
 
-pub use crate::text::bounded;
+pub(crate) use crate::text::bounded;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use crate::cluster::errors;
 
 /// What can be done about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The API server or the way to it failed; the same call may succeed a moment later.
     Transient,
     /// A right is missing that somebody may grant.
@@ -16,7 +16,7 @@ pub enum Failure {
 impl Failure {
     /// What an error of the API server means.
     /// 401 is transient: tokens are renewed. The caller handles 404 and 409. If they get here, a later attempt reads everything again.
-    pub fn of(error: &kube::Error) -> Self {
+    pub(crate) fn of(error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => match status.code {
                 403 => Self::MissingRight,

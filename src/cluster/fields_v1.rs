@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 /// An item of a list.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Item {
+pub(crate) enum Item {
     /// By the keys of an associative list.
     Keys(Map<String, Value>),
     /// By its value, in a set.
@@ -20,7 +20,7 @@ pub enum Item {
 
 impl Item {
     /// Whether `value`, at position `index` of its list, is this item.
-    pub fn matches(&self, index: usize, value: &Value) -> bool {
+    pub(crate) fn matches(&self, index: usize, value: &Value) -> bool {
         match self {
             Self::Keys(keys) => keys.iter().all(|(key, wanted)| value.get(key) == Some(wanted)),
             Self::Value(wanted) => value == wanted,
@@ -31,7 +31,7 @@ impl Item {
 
 /// A set of fields below one node. A node without children stands for everything below it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct FieldSet {
+pub(crate) struct FieldSet {
     /// Whether the node itself is in the set, in addition to its children (`.`).
     itself: bool,
     /// Whether the children only describe parts of an atomic value, which a writer can only replace as a whole.
@@ -42,7 +42,7 @@ pub struct FieldSet {
 
 impl FieldSet {
     /// Parses one `fieldsV1`; `None` if it is not one.
-    pub fn parse(fields_v1: &Value) -> Option<Self> {
+    pub(crate) fn parse(fields_v1: &Value) -> Option<Self> {
         let mut set = Self::default();
         for (key, child) in fields_v1.as_object()? {
             if key == "." {
@@ -63,32 +63,32 @@ impl FieldSet {
     }
 
     /// Whether the node stands for everything below it.
-    pub fn is_leaf(&self) -> bool {
+    pub(crate) fn is_leaf(&self) -> bool {
         self.fields.is_empty() && self.items.is_empty()
     }
 
     /// The set below a field.
-    pub fn field(&self, name: &str) -> Option<&Self> {
+    pub(crate) fn field(&self, name: &str) -> Option<&Self> {
         self.fields.get(name)
     }
 
     /// The set below the item `value` at position `index`.
-    pub fn item(&self, index: usize, value: &Value) -> Option<&Self> {
+    pub(crate) fn item(&self, index: usize, value: &Value) -> Option<&Self> {
         self.items.iter().find(|(item, _)| item.matches(index, value)).map(|(_, set)| set)
     }
 
     /// The names of the fields below this node.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.fields.keys().map(String::as_str)
     }
 
     /// The items below this node.
-    pub fn items(&self) -> impl Iterator<Item = &Item> {
+    pub(crate) fn items(&self) -> impl Iterator<Item = &Item> {
         self.items.iter().map(|(item, _)| item)
     }
 
     /// Adds a field.
-    pub fn insert(&mut self, name: &str, set: Self) {
+    pub(crate) fn insert(&mut self, name: &str, set: Self) {
         match self.fields.get_mut(name) {
             Some(existing) => existing.merge(set),
             None => drop(self.fields.insert(name.to_owned(), set)),
@@ -96,7 +96,7 @@ impl FieldSet {
     }
 
     /// Adds an item.
-    pub fn insert_item(&mut self, item: Item, set: Self) {
+    pub(crate) fn insert_item(&mut self, item: Item, set: Self) {
         match self.items.iter_mut().find(|(existing, _)| *existing == item) {
             Some((_, existing)) => existing.merge(set),
             None => self.items.push((item, set)),
@@ -104,13 +104,13 @@ impl FieldSet {
     }
 
     /// Removes a field.
-    pub fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, name: &str) {
         self.fields.remove(name);
     }
 
     /// Adds all of `other`. If only one side is a leaf, the result has the node itself and the known children: the leaf was an empty map or
     /// list, and somebody else put children under it. An atomic value is included as a whole as soon as one side says so.
-    pub fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         if (self.atomic && other.is_leaf()) || (other.atomic && self.is_leaf()) {
             *self = Self { itself: true, ..Self::default() };
             return;
@@ -128,7 +128,7 @@ impl FieldSet {
 
 /// The part of `value` that is in the set `written`; `None` if there is none. If a leaf covers a whole map or list, the parts that only
 /// `foreign` names are left out.
-pub fn pick(value: &Value, written: &FieldSet, foreign: Option<&FieldSet>) -> Option<Value> {
+pub(crate) fn pick(value: &Value, written: &FieldSet, foreign: Option<&FieldSet>) -> Option<Value> {
     if written.is_leaf() {
         return Some(without(value, foreign));
     }
@@ -190,7 +190,7 @@ fn without(value: &Value, foreign: Option<&FieldSet>) -> Value {
 
 /// The fields of `live` that a JSON document writes. A document does not say how its lists are merged; `known`, which is what all managers
 /// own, does.
-pub fn of_document(document: &Value, live: &Value, known: Option<&FieldSet>) -> FieldSet {
+pub(crate) fn of_document(document: &Value, live: &Value, known: Option<&FieldSet>) -> FieldSet {
     let mut set = FieldSet { atomic: known.is_some_and(FieldSet::is_leaf), ..FieldSet::default() };
     match (document, live) {
         (Value::Object(document), Value::Object(live)) => {

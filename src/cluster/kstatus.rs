@@ -12,7 +12,7 @@ use crate::cluster::paused;
 
 /// The state of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
+pub(crate) enum Health {
     /// It is as its spec asks for.
     Current,
     /// It is in progress; what it waits for.
@@ -22,14 +22,14 @@ pub enum Health {
 }
 
 /// The state of one object, from its own fields.
-pub fn assess(object: &Value) -> Health {
+pub(crate) fn assess(object: &Value) -> Health {
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
     let group = object.get("apiVersion").and_then(Value::as_str).map_or("", object::group_of);
     assess_as(group, kind, object)
 }
 
 /// The same for an item of a list, which does not say its kind.
-pub fn assess_as(group: &str, kind: &str, object: &Value) -> Health {
+pub(crate) fn assess_as(group: &str, kind: &str, object: &Value) -> Health {
     if object::is_being_deleted(object) {
         return waits("it is being deleted");
     }
@@ -68,7 +68,7 @@ fn judged(group: &str, kind: &str, object: &Value) -> Health {
 }
 
 /// Whether objects of the kind are in force as soon as they are written. Then they need not be read again.
-pub fn is_settled_by_writing(group: &str, kind: &str) -> bool {
+pub(crate) fn is_settled_by_writing(group: &str, kind: &str) -> bool {
     match group {
         "" => !matches!(kind, "Pod" | "PersistentVolumeClaim" | "Service" | "ReplicationController"),
         "rbac.authorization.k8s.io"
@@ -83,12 +83,12 @@ pub fn is_settled_by_writing(group: &str, kind: &str) -> bool {
 }
 
 /// Whether a controller has reported on the object.
-pub fn is_reported_on(object: &Value) -> bool {
+pub(crate) fn is_reported_on(object: &Value) -> bool {
     integer(object, "/status/observedGeneration").is_some() || conditions(object).next().is_some()
 }
 
 /// Whether a field in the object's status says which generation it is about.
-pub fn tells_generation(object: &Value) -> bool {
+pub(crate) fn tells_generation(object: &Value) -> bool {
     integer(object, "/status/observedGeneration").is_some() || conditions(object).any(|c| c.get("observedGeneration").is_some())
 }
 

@@ -31,13 +31,13 @@ const NOT_CONTENT: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ownership {
     /// The fields that Pilotage applied.
-    pub ours: FieldSet,
+    pub(crate) ours: FieldSet,
     /// The fields that anybody else wrote, except the status.
-    pub foreign: FieldSet,
+    pub(crate) foreign: FieldSet,
     /// Both. They say which lists are merged, and by which keys.
-    pub known: FieldSet,
+    pub(crate) known: FieldSet,
     /// Whether ownership is known: every entry was read, and is of the version in which the object was read.
-    pub is_certain: bool,
+    pub(crate) is_certain: bool,
     others: Vec<Other>,
 }
 
@@ -51,12 +51,12 @@ struct Other {
 
 impl Ownership {
     /// Of an object that is read in this API version.
-    pub fn of(live: &Value, api_version: &str) -> Self {
+    pub(crate) fn of(live: &Value, api_version: &str) -> Self {
         Self::without(live, api_version, &Value::Null)
     }
 
     /// The same, as if others did not own the fields in `dropped` (in the form of `fieldsV1`).
-    pub fn without(live: &Value, api_version: &str, dropped: &Value) -> Self {
+    pub(crate) fn without(live: &Value, api_version: &str, dropped: &Value) -> Self {
         let mut found = Self { is_certain: true, ..Self::default() };
         let entries = entries(live);
         found.is_certain &= !entries.is_empty();
@@ -86,14 +86,14 @@ impl Ownership {
     }
 
     /// Counts fields as others' (in the form of `fieldsV1`).
-    pub fn leave(&mut self, fields: &Value) {
+    pub(crate) fn leave(&mut self, fields: &Value) {
         if let Some(fields) = FieldSet::parse(fields) {
             self.foreign.merge(fields);
         }
     }
 
     /// Counts fields that are not ours as others' (in the form of `fieldsV1`): the server chose them for this object when it was created.
-    pub fn leave_assigned(&mut self, fields: &Value) {
+    pub(crate) fn leave_assigned(&mut self, fields: &Value) {
         let mut fields = fields.clone();
         if let (Some(spec), Some(ours)) = (fields.pointer_mut("/f:spec").and_then(Value::as_object_mut), self.ours.field("spec")) {
             spec.retain(|name, _| name.strip_prefix("f:").is_none_or(|name| ours.field(name).is_none()));
@@ -104,19 +104,19 @@ impl Ownership {
     }
 
     /// The foreign fields below the root; `None` if there are none.
-    pub fn foreign(&self) -> Option<&FieldSet> {
+    pub(crate) fn foreign(&self) -> Option<&FieldSet> {
         (self.foreign != FieldSet::default()).then_some(&self.foreign)
     }
 
     /// Who sets the number of replicas by the `scale` subresource.
-    pub fn scaler(&self) -> Option<&str> {
+    pub(crate) fn scaler(&self) -> Option<&str> {
         let scales =
             |other: &&Other| other.subresource == "scale" && other.fields.field("spec").is_some_and(|s| s.field("replicas").is_some());
         self.others.iter().find(scales).map(|other| other.manager.as_str())
     }
 
     /// Whether Pilotage applied the number of replicas.
-    pub fn owns_replicas(&self) -> bool {
+    pub(crate) fn owns_replicas(&self) -> bool {
         self.ours.field("spec").is_some_and(|spec| spec.field("replicas").is_some())
     }
 
@@ -238,7 +238,7 @@ pub(crate) fn told<'a>(objects: impl Iterator<Item = (&'a Key, &'a Value, &'a Va
 }
 
 /// Whether a field manager is one of the cluster's own components.
-pub fn is_of_cluster(manager: &str) -> bool {
+pub(crate) fn is_of_cluster(manager: &str) -> bool {
     CLUSTER.contains(&manager) || manager.starts_with("vpa-")
 }
 

@@ -11,7 +11,7 @@ use crate::cluster::object;
 const NAMESPACE: &str = "namespace";
 
 /// Removes the name `own` from references that mean the object's own namespace.
-pub fn leave(object: &mut Value, own: &str) {
+pub(crate) fn leave(object: &mut Value, own: &str) {
     match object::group(object) {
         "rbac.authorization.k8s.io" => accounts(object, |subject| {
             if subject.get(NAMESPACE).is_some_and(|namespace| namespace == own) {
@@ -30,7 +30,7 @@ pub fn leave(object: &mut Value, own: &str) {
 
 /// Inserts the namespace `here` where a reference must name one and names none, and removes it where a reference need not name one. So all
 /// ways to write a reference to the own namespace are checked alike.
-pub fn enter(object: &mut Value, here: &str) {
+pub(crate) fn enter(object: &mut Value, here: &str) {
     match object::group(object) {
         "rbac.authorization.k8s.io" => accounts(object, |subject| {
             subject.entry(NAMESPACE).or_insert_with(|| here.into());

@@ -10,13 +10,13 @@ use crate::cluster::object::{self, Key};
 
 /// A node port that the target's Service is deployed without.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodePort {
+pub(crate) struct NodePort {
     service: String,
     port: i64,
 }
 
 /// Removes node ports from Services, so that the API server chooses others. Ports that an environment variable sets stay.
-pub fn leave(objects: &mut [Value], variables: &[VariableDefinition]) -> Vec<NodePort> {
+pub(crate) fn leave(objects: &mut [Value], variables: &[VariableDefinition]) -> Vec<NodePort> {
     let mut left = Vec::new();
     for object in objects.iter_mut().filter(|object| object::kind(object) == "Service" && object::group(object).is_empty()) {
         let service = object::name(object).to_owned();
@@ -43,7 +43,7 @@ pub fn leave(objects: &mut [Value], variables: &[VariableDefinition]) -> Vec<Nod
 }
 
 /// Reports them to the approver.
-pub fn told(solution: &str, left: &[NodePort]) -> Option<PlanResult> {
+pub(crate) fn told(solution: &str, left: &[NodePort]) -> Option<PlanResult> {
     let named = first_few(left.iter().map(|left| format!("{} of Service {}", left.port, left.service)));
     let message = format!(
         "node ports are the whole cluster's, and development has these: {named}. Here the API server chooses others, or the Service keeps those that it has. \

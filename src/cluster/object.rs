@@ -8,22 +8,20 @@ use serde_json::Value;
 use crate::api::artifact::ArtifactObject;
 
 /// The deepest nesting of an object.
-pub const DEEPEST: usize = 100;
+pub(crate) const DEEPEST: usize = 100;
 
 /// Identifies an object in a namespace, in any API version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub(crate) struct Key {
     /// The API group; empty for the core group.
-    pub group: String,
-    /// The kind.
-    pub kind: String,
-    /// The name.
-    pub name: String,
+    pub(crate) group: String,
+    pub(crate) kind: String,
+    pub(crate) name: String,
 }
 
 impl Key {
     /// The key of an object; parts that it lacks are empty.
-    pub fn of(object: &Value) -> Self {
+    pub(crate) fn of(object: &Value) -> Self {
         Self { group: group(object).to_owned(), kind: kind(object).to_owned(), name: name(object).to_owned() }
     }
 }
@@ -43,14 +41,14 @@ impl fmt::Display for Key {
 /// A kind as a cluster serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Served {
-    pub resource: ApiResource,
+    pub(crate) resource: ApiResource,
     /// Whether its objects are namespaced; otherwise they are cluster-scoped.
-    pub is_namespaced: bool,
+    pub(crate) is_namespaced: bool,
 }
 
 impl Served {
     /// A namespaced kind.
-    pub fn in_namespaces(resource: ApiResource) -> Self {
+    pub(crate) fn in_namespaces(resource: ApiResource) -> Self {
         Self { resource, is_namespaced: true }
     }
 }
@@ -64,81 +62,81 @@ impl From<(ApiResource, bool)> for Served {
 /// An object that should be in the target, with the kind that serves it.
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
-    pub key: Key,
-    pub served: Served,
+    pub(crate) key: Key,
+    pub(crate) served: Served,
     /// The manifest as it is sent: the one from the bundle, with the label of the set.
-    pub body: Value,
+    pub(crate) body: Value,
 }
 
 /// The group of an `apiVersion`; empty for the core group.
-pub fn group_of(api_version: &str) -> &str {
+pub(crate) fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// Whether a group is of custom kinds.
-pub fn is_custom(group: &str) -> bool {
+pub(crate) fn is_custom(group: &str) -> bool {
     group.contains('.') && !group.ends_with(".k8s.io")
 }
 
 /// `apiVersion`, or nothing.
-pub fn api_version(object: &Value) -> &str {
+pub(crate) fn api_version(object: &Value) -> &str {
     object.get("apiVersion").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The API group; empty for the core group.
-pub fn group(object: &Value) -> &str {
+pub(crate) fn group(object: &Value) -> &str {
     group_of(api_version(object))
 }
 
 /// `kind`, or nothing.
-pub fn kind(object: &Value) -> &str {
+pub(crate) fn kind(object: &Value) -> &str {
     object.get("kind").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// `metadata.name`, or nothing.
-pub fn name(object: &Value) -> &str {
+pub(crate) fn name(object: &Value) -> &str {
     metadata(object, "name").unwrap_or_default()
 }
 
 /// A text field of an object's metadata.
-pub fn metadata<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
+pub(crate) fn metadata<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
     object.get("metadata")?.get(field)?.as_str()
 }
 
 /// A label of an object.
-pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+pub(crate) fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object.get("metadata")?.get("labels")?.get(key)?.as_str()
 }
 
 /// An annotation of an object.
-pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+pub(crate) fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object.get("metadata")?.get("annotations")?.get(key)?.as_str()
 }
 
 /// The object's generation; kinds without a spec, such as `ConfigMap`, have none.
-pub fn generation(object: &Value) -> Option<i64> {
+pub(crate) fn generation(object: &Value) -> Option<i64> {
     object.get("metadata")?.get("generation")?.as_i64()
 }
 
 /// Whether the object waits for its finalizers or its grace period to end.
-pub fn is_being_deleted(object: &Value) -> bool {
+pub(crate) fn is_being_deleted(object: &Value) -> bool {
     metadata(object, "deletionTimestamp").is_some()
 }
 
 /// The finalizers that must be removed before the object is gone.
-pub fn finalizers(object: &Value) -> Vec<&str> {
+pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
     let listed = object.get("metadata").and_then(|m| m.get("finalizers")).and_then(Value::as_array);
     listed.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 /// Whether a controller made the object from another one. An example is the `EndpointSlice` of a Service, which inherits the Service's
 /// labels. Such objects are created and deleted with their owner.
-pub fn is_controlled(object: &Value) -> bool {
+pub(crate) fn is_controlled(object: &Value) -> bool {
     controller(object).is_some()
 }
 
 /// Kind and name of the object from which a controller made this one, if it did.
-pub fn controller(object: &Value) -> Option<String> {
+pub(crate) fn controller(object: &Value) -> Option<String> {
     let owners = object.get("metadata")?.get("ownerReferences")?.as_array()?;
     let owner = owners.iter().find(|owner| owner.get("controller").and_then(Value::as_bool) == Some(true))?;
     let field = |name: &str| owner.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -146,7 +144,7 @@ pub fn controller(object: &Value) -> Option<String> {
 }
 
 /// Whether two readings are of the same object in the same state.
-pub fn same_state(a: &Value, b: &Value) -> bool {
+pub(crate) fn same_state(a: &Value, b: &Value) -> bool {
     metadata(a, "uid").is_some()
         && metadata(a, "uid") == metadata(b, "uid")
         && metadata(a, "resourceVersion") == metadata(b, "resourceVersion")
@@ -154,7 +152,7 @@ pub fn same_state(a: &Value, b: &Value) -> bool {
 
 /// Whether the object nests deeper than can be read again after it was stored, or after a target returned it with the API server's
 /// additions.
-pub fn is_too_deep(object: &Value) -> bool {
+pub(crate) fn is_too_deep(object: &Value) -> bool {
     fn deeper(value: &Value, left: usize) -> bool {
         let inner = |value| left == 0 || deeper(value, left - 1);
         match value {
@@ -208,7 +206,7 @@ fn metadata_mut(object: &mut Value) -> Option<&mut serde_json::Map<String, Value
 
 /// Whether the name can be a part of a URL's path without escaping. The API server allows little more than this in names of any kind. Other
 /// characters could make a call reach another path.
-pub fn is_plain_name(name: &str) -> bool {
+pub(crate) fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253
         && name != "."

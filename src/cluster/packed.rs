@@ -7,7 +7,7 @@ use crate::cluster::errors::bounded;
 const HEAD: usize = 400;
 
 /// Joins the parts into as few texts as possible.
-pub fn packed(parts: impl Iterator<Item = String>, between: &str) -> Vec<String> {
+pub(crate) fn packed(parts: impl Iterator<Item = String>, between: &str) -> Vec<String> {
     let most = MAX_MESSAGE - HEAD;
     let mut texts: Vec<String> = Vec::new();
     for part in parts {

@@ -13,12 +13,12 @@ pub(crate) struct Quantity(i128);
 
 impl Quantity {
     /// A whole number.
-    pub fn whole(number: u64) -> Self {
+    pub(crate) fn whole(number: u64) -> Self {
         Self(i128::from(number).saturating_mul(ONE))
     }
 
     /// Parses a quantity. A part finer than a billionth counts as a billionth. `None` if the text is not a quantity.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (is_negative, rest) = match text.as_bytes().first()? {
             b'-' => (true, &text[1..]),
             b'+' => (false, &text[1..]),
@@ -40,12 +40,12 @@ impl Quantity {
     }
 
     /// The quantity multiplied by this number.
-    pub fn times(self, count: u64) -> Self {
+    pub(crate) fn times(self, count: u64) -> Self {
         Self(self.0.saturating_mul(i128::from(count)))
     }
 
     /// Whether it is more than zero.
-    pub fn is_positive(self) -> bool {
+    pub(crate) fn is_positive(self) -> bool {
         self.0 > 0
     }
 }

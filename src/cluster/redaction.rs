@@ -11,7 +11,7 @@ const HIDDEN: &str = "(hidden)";
 const BEFORE_VALUE: [&str; 4] = ["Invalid value: ", "Unsupported value: ", "Duplicate value: ", "Not found: "];
 
 /// The message without the values in it. Field, reason and advice stay.
-pub fn redact(message: &str) -> String {
+pub(crate) fn redact(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
     let mut rest = message;
     while let Some((at, words)) = BEFORE_VALUE.iter().filter_map(|words| rest.find(words).map(|at| (at, *words))).min() {
@@ -87,7 +87,7 @@ const SECRET_TEXTS: [&str; 3] = ["-----BEGIN", "Bearer ", "Basic "];
 
 /// A value as a plan shows it: a text as it is, anything else as JSON, at most `most` characters. Values that are named or look like
 /// secrets are hidden. `pointer` is the field's place.
-pub fn shown(pointer: &str, value: &Value, most: usize) -> String {
+pub(crate) fn shown(pointer: &str, value: &Value, most: usize) -> String {
     let name = pointer.rsplit('/').next().unwrap_or_default();
     let text = match hidden(name, value) {
         Value::String(text) => text,
@@ -116,7 +116,7 @@ fn hidden(name: &str, value: &Value) -> Value {
 }
 
 /// Whether a field of this name holds a secret.
-pub fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     let plain: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     SECRET_NAMES.iter().any(|secret| plain.contains(secret))
 }

@@ -13,16 +13,13 @@ use crate::cluster::object;
 
 /// What a place refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Referred {
-    /// A Secret.
+pub(crate) enum Referred {
     Secret,
-    /// A `ServiceAccount`.
     ServiceAccount,
 }
 
 impl Referred {
-    /// The kind.
-    pub fn kind(self) -> &'static str {
+    pub(crate) fn kind(self) -> &'static str {
         match self {
             Self::Secret => "Secret",
             Self::ServiceAccount => "ServiceAccount",
@@ -31,36 +28,34 @@ impl Referred {
 }
 
 /// A place in an object that names another object.
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// What it names.
-    pub referred: Referred,
-    /// The name.
-    pub name: &'a mut String,
+    pub(crate) referred: Referred,
+    pub(crate) name: &'a mut String,
     /// The namespace that it names; `None` for the object's own namespace.
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
     /// Whether the object works without it.
-    pub optional: bool,
+    pub(crate) optional: bool,
     /// Whether the place is known to name one. Otherwise the kind is not known here, and the place only looks like a reference.
-    pub certain: bool,
+    pub(crate) certain: bool,
 }
 
 /// A reference of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Reference {
+pub(crate) struct Reference {
     /// What is named.
-    pub referred: Referred,
-    /// Its name.
-    pub name: String,
+    pub(crate) referred: Referred,
+    pub(crate) name: String,
     /// The namespace that is named; `None` for the object's own.
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
     /// Whether the object works without it.
-    pub optional: bool,
+    pub(crate) optional: bool,
     /// Whether the place is known to name one.
-    pub certain: bool,
+    pub(crate) certain: bool,
 }
 
 /// Everything that an object names, seen from its namespace `here`.
-pub fn all(object: &Value, here: &str) -> BTreeSet<Reference> {
+pub(crate) fn all(object: &Value, here: &str) -> BTreeSet<Reference> {
     let mut found = BTreeSet::new();
     if !may_refer(object) {
         return found;
@@ -87,17 +82,18 @@ fn may_refer(object: &Value) -> bool {
 
 /// The Secrets of its own namespace that an object refers to.
 #[cfg(test)]
-pub fn secrets(object: &Value) -> BTreeSet<String> {
+pub(crate) fn secrets(object: &Value) -> BTreeSet<String> {
     secret_references(object, "").into_keys().collect()
 }
 
 /// The Secrets of its own namespace `here` that an object refers to, each with whether all references to it are optional.
-pub fn secret_references(object: &Value, here: &str) -> BTreeMap<String, bool> {
+#[cfg(test)]
+fn secret_references(object: &Value, here: &str) -> BTreeMap<String, bool> {
     own(object, here, Referred::Secret)
 }
 
 /// The `ServiceAccounts` as which an object's pods run, if it names any.
-pub fn service_accounts(object: &Value) -> BTreeSet<String> {
+pub(crate) fn service_accounts(object: &Value) -> BTreeSet<String> {
     own(object, "", Referred::ServiceAccount).into_keys().collect()
 }
 
@@ -110,7 +106,7 @@ fn own(object: &Value, here: &str, referred: Referred) -> BTreeMap<String, bool>
 }
 
 /// Renames the Secrets that an object refers to, all in one pass, so that two names can be exchanged.
-pub fn rename_secrets(object: &mut Value, names: &BTreeMap<String, String>) {
+pub(crate) fn rename_secrets(object: &mut Value, names: &BTreeMap<String, String>) {
     visit(object, &mut |place| {
         if place.referred == Referred::Secret
             && place.certain
@@ -123,7 +119,7 @@ pub fn rename_secrets(object: &mut Value, names: &BTreeMap<String, String>) {
 }
 
 /// Calls the visitor for every place of `object` that names a Secret or a `ServiceAccount`, once for each.
-pub fn visit(object: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
+pub(crate) fn visit(object: &mut Value, show: &mut dyn FnMut(Place<'_>)) {
     let group = object::group(object).to_owned();
     let kind = object::kind(object).to_owned();
     match (group.as_str(), kind.as_str()) {
@@ -180,7 +176,7 @@ fn is_built_in(group: &str) -> bool {
 }
 
 /// The pod specs of an object.
-pub fn pods(object: &Value) -> Vec<&Value> {
+pub(crate) fn pods(object: &Value) -> Vec<&Value> {
     let place = match (object::group(object), object::kind(object)) {
         ("", "Pod") => "/spec",
         ("", "PodTemplate") => "/template/spec",

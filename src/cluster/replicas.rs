@@ -12,7 +12,7 @@ const REPLICAS: &str = "replicas";
 
 /// The objects that others among these scale. They are named in a `spec.scaleTargetRef`, as in `HorizontalPodAutoscaler`, `ScaledObject`
 /// and similar kinds. If no kind is named, a Deployment is meant.
-pub fn by_others<'a>(objects: impl IntoIterator<Item = &'a Value>) -> BTreeSet<Key> {
+pub(crate) fn by_others<'a>(objects: impl IntoIterator<Item = &'a Value>) -> BTreeSet<Key> {
     let named = objects.into_iter().filter_map(|scaler| scaler.pointer("/spec/scaleTargetRef"));
     named.filter_map(target).collect()
 }
@@ -29,7 +29,7 @@ fn target(reference: &Value) -> Option<Key> {
 }
 
 /// Removes the number of replicas from objects that others among these scale. Otherwise two would fight over it.
-pub fn give_up(objects: &mut [Value]) {
+pub(crate) fn give_up(objects: &mut [Value]) {
     let scaled = by_others(objects.iter());
     for object in objects.iter_mut().filter(|object| scaled.contains(&Key::of(object))) {
         take_out(object);

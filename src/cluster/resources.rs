@@ -6,7 +6,7 @@ use std::time::Instant;
 use kube::core::ApiResource;
 
 /// Resolves kinds against one cluster; implemented by discovery.
-pub trait Resources: Send + Sync {
+pub(crate) trait Resources: Send + Sync {
     /// The resource of `kind` in exactly this API version, and whether it is namespaced; `None` if the cluster does not serve it.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ const ENOUGH: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// The last error.
-pub async fn retrying<T, F, A>(call: F) -> Result<T, kube::Error>
+pub(crate) async fn retrying<T, F, A>(call: F) -> Result<T, kube::Error>
 where
     F: FnMut() -> A,
     A: Future<Output = Result<T, kube::Error>>,

@@ -23,7 +23,7 @@ pub(crate) struct Warnings(Arc<Mutex<BTreeMap<Key, BTreeSet<String>>>>);
 
 impl Warnings {
     /// Keeps the warnings about an object from the values of `Warning` headers.
-    pub fn keep<'a>(&self, key: &Key, headers: impl Iterator<Item = &'a [u8]>) {
+    pub(crate) fn keep<'a>(&self, key: &Key, headers: impl Iterator<Item = &'a [u8]>) {
         let mut texts = headers.flat_map(|value| texts(&String::from_utf8_lossy(value))).peekable();
         if texts.peek().is_none() {
             return;
@@ -38,7 +38,7 @@ impl Warnings {
     }
 
     /// As results of a plan: one for each object, and one for all objects that are not named.
-    pub fn results(&self) -> Vec<PlanResult> {
+    pub(crate) fn results(&self) -> Vec<PlanResult> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut results: Vec<PlanResult> = all.iter().take(NAMED).map(|(key, texts)| result(key, texts)).collect();
         if let Some(more) = all.len().checked_sub(NAMED).filter(|more| *more > 0) {

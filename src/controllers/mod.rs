@@ -1,12 +1,12 @@
 //! One folder per kind, all alike: observe (reads) → policy (pure) → act (writes) → status.
 
-pub mod environment;
-pub mod pipeline;
-pub mod request;
+pub(crate) mod environment;
+pub(crate) mod pipeline;
+pub(crate) mod request;
 mod seen;
-pub mod solution;
-pub mod stage;
-pub mod watch_mapping;
+pub(crate) mod solution;
+pub(crate) mod stage;
+pub(crate) mod watch_mapping;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The last judgement of each object, by uid: what it was made from, and when it is due again.
-pub struct Seen<V> {
+pub(crate) struct Seen<V> {
     last: Mutex<HashMap<String, (V, Instant)>>,
 }
 
@@ -19,14 +19,14 @@ impl<V> Default for Seen<V> {
 
 impl<V: PartialEq> Seen<V> {
     /// How long the last judgement still holds; `None` where there is none, it is due, or was made from something else.
-    pub fn holds(&self, uid: &str, view: &V) -> Option<Duration> {
+    pub(crate) fn holds(&self, uid: &str, view: &V) -> Option<Duration> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, due) = last.get(uid)?;
         due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero() && before == view)
     }
 
     /// Remembers a judgement, once it is written.
-    pub fn note(&self, uid: &str, view: V, due: Duration) {
+    pub(crate) fn note(&self, uid: &str, view: V, due: Duration) {
         let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // What is long due belongs to objects that are gone.

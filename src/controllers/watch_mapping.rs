@@ -20,7 +20,7 @@ use crate::runtime::stores::{Stores, WatchHandler};
 use crate::triggers::{self, Orders, WakeUps};
 
 /// Wakes controllers.
-pub struct WatchMapping {
+pub(crate) struct WatchMapping {
     stores: Stores,
     remotes: Arc<Remotes>,
     environments: Enqueuer<Environment>,
@@ -34,24 +34,24 @@ pub struct WatchMapping {
 }
 
 /// What the controllers take from.
-pub struct Queues {
+pub(crate) struct Queues {
     /// For the Environment controller.
-    pub environments: Queue<Environment>,
+    pub(crate) environments: Queue<Environment>,
     /// For the Pipeline controller.
-    pub pipelines: Queue<Pipeline>,
+    pub(crate) pipelines: Queue<Pipeline>,
     /// For the Stage controller.
-    pub stages: Queue<Stage>,
+    pub(crate) stages: Queue<Stage>,
     /// For the request controller.
-    pub requests: Queue<DeploymentRequest>,
+    pub(crate) requests: Queue<DeploymentRequest>,
     /// For the Solution controller.
-    pub solutions: Queue<Solution>,
+    pub(crate) solutions: Queue<Solution>,
     /// For what tells sinks.
-    pub sinks: Orders,
+    pub(crate) sinks: Orders,
 }
 
 impl WatchMapping {
     /// The table over these caches; of clusters whose last Environment goes, nothing is kept.
-    pub fn new(stores: Stores, remotes: Arc<Remotes>) -> (Arc<Self>, Queues) {
+    pub(crate) fn new(stores: Stores, remotes: Arc<Remotes>) -> (Arc<Self>, Queues) {
         let (environments, environment_queue) = Enqueuer::new();
         let (pipelines, pipeline_queue) = Enqueuer::new();
         let (stages, stage_queue) = Enqueuer::new();

@@ -1,6 +1,6 @@
 //! What is done in a target: plan, apply, health, settings.
 
-pub mod apply;
-pub mod health;
+pub(crate) mod apply;
+pub(crate) mod health;
 pub mod plan;
-pub mod settings;
+pub(crate) mod settings;

@@ -18,17 +18,17 @@ use crate::api::reference::Identity;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Right {
     /// The verb, for example `patch`, or a virtual one, for example `deploy`.
-    pub verb: String,
+    pub(crate) verb: String,
     /// The API group; empty for the core group.
-    pub group: String,
+    pub(crate) group: String,
     /// The resource's plural name.
-    pub resource: String,
+    pub(crate) resource: String,
     /// The subresource, if any.
-    pub subresource: Option<String>,
+    pub(crate) subresource: Option<String>,
     /// The namespace; `None` for cluster-scoped resources.
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
     /// The name of one object; `None` for all.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 impl Right {
@@ -39,13 +39,13 @@ impl Right {
 
     /// The same right, in all namespaces.
     #[must_use]
-    pub fn everywhere(mut self) -> Self {
+    pub(crate) fn everywhere(mut self) -> Self {
         self.namespace = None;
         self
     }
 
     /// `verb` on all `resource` of `group` in `namespace`, or everywhere if there is no namespace.
-    pub fn within(verb: &str, group: &str, resource: &str, namespace: Option<&str>) -> Self {
+    pub(crate) fn within(verb: &str, group: &str, resource: &str, namespace: Option<&str>) -> Self {
         let right = Self::on(verb, group, resource, namespace.unwrap_or_default());
         if namespace.is_some() { right } else { right.everywhere() }
     }
@@ -111,7 +111,7 @@ impl Access {
     ///
     /// # Errors
     /// If the review can't be made.
-    pub async fn lately(&self, who: &Identity, right: &Right, believed: bool, age: Duration) -> kube::Result<bool> {
+    pub(crate) async fn lately(&self, who: &Identity, right: &Right, believed: bool, age: Duration) -> kube::Result<bool> {
         let Some(slot) = self.answers.slot((who.clone(), right.clone())) else { return self.ask(who, right).await };
         let mut answer = slot.lock().await;
         if is_believed(&answer, believed, age) {
@@ -127,7 +127,7 @@ impl Access {
     ///
     /// # Errors
     /// If a review can't be made.
-    pub async fn any_lately(&self, who: &Identity, rights: &[Right], age: Duration) -> kube::Result<bool> {
+    pub(crate) async fn any_lately(&self, who: &Identity, rights: &[Right], age: Duration) -> kube::Result<bool> {
         let (held_before, others): (Vec<&Right>, Vec<&Right>) =
             rights.iter().partition(|right| self.answers.was_yes(&(who.clone(), (*right).clone())));
         for right in held_before.into_iter().chain(others) {
@@ -157,7 +157,7 @@ impl Access {
     ///
     /// # Errors
     /// If the review can't be made.
-    pub async fn i_may(&self, right: &Right) -> kube::Result<bool> {
+    pub(crate) async fn i_may(&self, right: &Right) -> kube::Result<bool> {
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec { resource_attributes: Some(right.attributes()), ..SelfSubjectAccessReviewSpec::default() },
             ..SelfSubjectAccessReview::default()
@@ -170,7 +170,7 @@ impl Access {
     ///
     /// # Errors
     /// If the review can't be made.
-    pub async fn own_rules(&self, namespace: &str) -> kube::Result<SubjectRulesReviewStatus> {
+    pub(crate) async fn own_rules(&self, namespace: &str) -> kube::Result<SubjectRulesReviewStatus> {
         let review = SelfSubjectRulesReview {
             spec: SelfSubjectRulesReviewSpec { namespace: Some(namespace.to_owned()) },
             ..SelfSubjectRulesReview::default()
@@ -181,7 +181,7 @@ impl Access {
 }
 
 /// The identity of a `ServiceAccount`, with the groups that the API server gives it.
-pub fn service_account(namespace: &str, name: &str) -> Identity {
+pub(crate) fn service_account(namespace: &str, name: &str) -> Identity {
     Identity {
         username: crate::api::names::service_account_username(namespace, name),
         uid: None,
@@ -204,7 +204,7 @@ pub fn as_authenticated(who: &Identity) -> Identity {
 }
 
 /// The identity that stands for a whole host when a namespace opts in: the group of its `ServiceAccounts`, without a user.
-pub fn host_group(host: &str) -> Identity {
+pub(crate) fn host_group(host: &str) -> Identity {
     Identity { username: String::new(), uid: None, groups: vec![format!("system:serviceaccounts:{host}")] }
 }
 

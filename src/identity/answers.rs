@@ -9,30 +9,30 @@ use super::access::Right;
 use crate::api::reference::Identity;
 
 /// The longest time for which an answer is used.
-pub const RECENT: Duration = Duration::from_secs(3);
+pub(crate) const RECENT: Duration = Duration::from_secs(3);
 /// How old an answer may be right before a write to a target. An API server itself takes that long to learn that a right was taken away.
-pub const JUST_NOW: Duration = Duration::from_millis(100);
+pub(crate) const JUST_NOW: Duration = Duration::from_millis(100);
 /// The most questions that are cached.
 const MOST: usize = 1024;
 
 /// A right of somebody.
-pub type Question = (Identity, Right);
+pub(crate) type Question = (Identity, Right);
 
 /// When the question was asked, and the answer.
 type Answer = Option<(Instant, bool)>;
 
 /// A cached answer. Whoever holds the lock is asking.
-pub type Slot = Arc<tokio::sync::Mutex<Answer>>;
+pub(crate) type Slot = Arc<tokio::sync::Mutex<Answer>>;
 
 /// The answers, by question.
 #[derive(Default)]
-pub struct Answers {
+pub(crate) struct Answers {
     slots: Mutex<HashMap<Question, Slot>>,
 }
 
 impl Answers {
     /// The slot of a question. `None` if too many questions are cached: then the caller asks without the cache.
-    pub fn slot(&self, question: Question) -> Option<Slot> {
+    pub(crate) fn slot(&self, question: Question) -> Option<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= MOST && !slots.contains_key(&question) {
             slots.retain(|_, slot| slot.try_lock().map_or(true, |answer| answer.is_some_and(|(at, _)| at.elapsed() < RECENT)));
@@ -44,14 +44,14 @@ impl Answers {
     }
 
     /// Whether the last answer was yes, however old it is.
-    pub fn was_yes(&self, question: &Question) -> bool {
+    pub(crate) fn was_yes(&self, question: &Question) -> bool {
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(question).cloned();
         slot.is_some_and(|slot| slot.try_lock().is_ok_and(|answer| answer.is_some_and(|(_, held)| held)))
     }
 }
 
 /// Whether `answer` has the accepted value and is young enough.
-pub fn is_believed(answer: &Answer, believed: bool, age: Duration) -> bool {
+pub(crate) fn is_believed(answer: &Answer, believed: bool, age: Duration) -> bool {
     answer.is_some_and(|(at, held)| held == believed && at.elapsed() < age.min(RECENT))
 }
 

@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The state of the connection to one cluster.
 #[derive(Default)]
-pub struct CircuitBreaker {
+pub(crate) struct CircuitBreaker {
     state: Mutex<State>,
 }
 
@@ -39,7 +39,7 @@ struct State {
 
 impl CircuitBreaker {
     /// Why no call is made now; `None` if calls are made.
-    pub fn closed(&self) -> Option<String> {
+    pub(crate) fn closed(&self) -> Option<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.until.filter(|until| Instant::now() < *until).map(|_| state.why.clone())
     }
@@ -78,7 +78,7 @@ pub(super) fn client(mut config: Config, line: &Arc<CircuitBreaker>, rejected: &
 }
 
 /// The root cause of an error. The errors above it only say that a call failed.
-pub fn cause(error: &kube::Error) -> String {
+pub(crate) fn cause(error: &kube::Error) -> String {
     let mut deepest: &dyn std::error::Error = error;
     while let Some(source) = deepest.source() {
         deepest = source;

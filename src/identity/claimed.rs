@@ -8,7 +8,7 @@ use crate::api::reference::GroupKind as Kind;
 /// It is made only from an Environment that was just read (or written). So [`apply`](crate::deploy::apply::apply) can't be reached without
 /// a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claimed {
+pub(crate) struct Claimed {
     solution: String,
     namespace: String,
     request_uid: String,
@@ -19,7 +19,7 @@ impl Claimed {
     /// The claim of that request on that solution, if the environment's status holds it.
     ///
     /// Returns `None` for a claim of another request, or if there is no claim. An empty uid never matches.
-    pub fn from_environment(environment: &Environment, solution: &str, request_uid: &str) -> Option<Self> {
+    pub(crate) fn from_environment(environment: &Environment, solution: &str, request_uid: &str) -> Option<Self> {
         if request_uid.is_empty() {
             return None;
         }
@@ -34,22 +34,22 @@ impl Claimed {
     }
 
     /// The solution that may be changed.
-    pub fn solution(&self) -> &str {
+    pub(crate) fn solution(&self) -> &str {
         &self.solution
     }
 
     /// The target namespace in which it may be changed.
-    pub fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
     /// The uid of the request that holds the claim.
-    pub fn request_uid(&self) -> &str {
+    pub(crate) fn request_uid(&self) -> &str {
         &self.request_uid
     }
 
     /// The cluster-scoped kinds of which objects may be written: those that are on record, so that the objects can be found again.
-    pub fn cluster_scoped(&self) -> &[Kind] {
+    pub(crate) fn cluster_scoped(&self) -> &[Kind] {
         &self.cluster_scoped
     }
 }

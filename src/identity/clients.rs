@@ -63,12 +63,12 @@ impl Clients {
     }
 
     /// The operator's own identity, for calls.
-    pub fn operator(&self) -> Client {
+    pub(crate) fn operator(&self) -> Client {
         self.operator.clone()
     }
 
     /// The operator's own identity, for watches.
-    pub fn watch(&self) -> Client {
+    pub(crate) fn watch(&self) -> Client {
         self.watch.clone()
     }
 

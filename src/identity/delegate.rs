@@ -39,7 +39,7 @@ impl Delegate {
     /// The identity in the form that the API server accepts for impersonation. A `ServiceAccount` is sent as a `ServiceAccount`, because
     /// the API server refuses it as a user. A person is sent with their groups, except those of `system:*`, which the API server adds
     /// itself and refuses if they are sent.
-    pub fn of(who: &Identity) -> Self {
+    pub(crate) fn of(who: &Identity) -> Self {
         match names::service_account(&who.username) {
             Some((namespace, name)) => Self::ServicePrincipal { namespace: namespace.to_owned(), name: name.to_owned() },
             None => Self::User {
@@ -50,7 +50,7 @@ impl Delegate {
     }
 
     /// The identity as the API server sees it when somebody acts as the delegate: with the groups that it adds itself.
-    pub fn identity(&self) -> Identity {
+    pub(crate) fn identity(&self) -> Identity {
         match self {
             Self::ServicePrincipal { namespace, name } => access::service_account(namespace, name),
             Self::User { username, groups } => {
@@ -60,7 +60,7 @@ impl Delegate {
     }
 
     /// The delegate as the subject of a binding.
-    pub fn subject(&self) -> Subject {
+    pub(crate) fn subject(&self) -> Subject {
         match self {
             Self::ServicePrincipal { namespace, name } => grants::service_account(namespace, name),
             Self::User { username, .. } => grants::subject_of(username),
@@ -69,7 +69,7 @@ impl Delegate {
 
     /// What somebody needs to impersonate the delegate: the first half of constrained impersonation. A person is sent with their groups,
     /// and each group needs a right of its own.
-    pub fn to_become(&self) -> Vec<Right> {
+    pub(crate) fn to_become(&self) -> Vec<Right> {
         match self {
             Self::ServicePrincipal { namespace, name } => {
                 vec![Right::on("impersonate:serviceaccount", AUTHENTICATION, "serviceaccounts", namespace).named(name)]
@@ -89,7 +89,7 @@ impl Delegate {
 
     /// What somebody needs to use this right as the delegate: the second half. For the impersonator, server-side apply and its dry run are
     /// a `patch`, also if they create an object.
-    pub fn to_use(&self, right: &Right) -> Right {
+    pub(crate) fn to_use(&self, right: &Right) -> Right {
         let verb = if right.verb == "create" { "patch" } else { &right.verb };
         let mode = match self {
             Self::ServicePrincipal { .. } => "serviceaccount",
@@ -99,7 +99,7 @@ impl Delegate {
     }
 
     /// The name by which the API server knows the delegate.
-    pub fn username(&self) -> String {
+    pub(crate) fn username(&self) -> String {
         match self {
             Self::ServicePrincipal { namespace, name } => names::service_account_username(namespace, name),
             Self::User { username, .. } => username.clone(),
@@ -176,7 +176,7 @@ impl DelegateClient {
     }
 
     /// The identity that it acts as.
-    pub fn delegate(&self) -> &Delegate {
+    pub(crate) fn delegate(&self) -> &Delegate {
         &self.delegate
     }
 }

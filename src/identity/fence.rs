@@ -7,7 +7,7 @@ use crate::identity::claimed::Claimed;
 
 /// A claim, and the means to find out whether it still counts. A process that slept in the middle of a deployment finds out here that
 /// others have gone on, before it writes.
-pub struct Fence {
+pub(crate) struct Fence {
     claim: Claimed,
     environments: Api<Environment>,
     environment: String,
@@ -16,17 +16,23 @@ pub struct Fence {
 
 impl Fence {
     /// Guards the claim on an environment of a host. `leads` says whether this process may act at all, by its own clock.
-    pub fn new(claim: Claimed, operator: Client, host: &str, environment: &str, leads: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        claim: Claimed,
+        operator: Client,
+        host: &str,
+        environment: &str,
+        leads: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
         Self { claim, environments: Api::namespaced(operator, host), environment: environment.to_owned(), leads: Box::new(leads) }
     }
 
     /// The claim, as it was when it was read.
-    pub fn claim(&self) -> &Claimed {
+    pub(crate) fn claim(&self) -> &Claimed {
         &self.claim
     }
 
     /// Whether this process may still act. It costs nothing, so it is checked before each write.
-    pub fn stands(&self) -> bool {
+    pub(crate) fn stands(&self) -> bool {
         (self.leads)()
     }
 
@@ -35,7 +41,7 @@ impl Fence {
     ///
     /// # Errors
     /// If the Environment can't be read.
-    pub async fn holds(&self) -> Result<bool, kube::Error> {
+    pub(crate) async fn holds(&self) -> Result<bool, kube::Error> {
         let found = self.environments.get_opt(&self.environment).await?;
         let claim = found.and_then(|e| Claimed::from_environment(&e, self.claim.solution(), self.claim.request_uid()));
         Ok(claim.as_ref() == Some(&self.claim) && self.stands())

@@ -10,25 +10,25 @@ use crate::api::names::{self, ALLOW_CLUSTER_SCOPED, short_hash};
 use crate::api::reference::{Subject, SubjectKind};
 
 /// The verbs that a delegate needs on the kinds that it deploys. It deletes objects that a later version no longer has.
-pub const DELEGATE_VERBS: [&str; 5] = ["get", "list", "patch", "create", "delete"];
+pub(crate) const DELEGATE_VERBS: [&str; 5] = ["get", "list", "patch", "create", "delete"];
 
 /// The operator itself.
-pub fn operator() -> Subject {
+pub(crate) fn operator() -> Subject {
     service_account(OPERATOR_NAMESPACE, OPERATOR_NAME)
 }
 
 /// The `ServiceAccount` as the subject of a binding.
-pub fn service_account(namespace: &str, name: &str) -> Subject {
+pub(crate) fn service_account(namespace: &str, name: &str) -> Subject {
     Subject { kind: SubjectKind::ServiceAccount, name: name.to_owned(), namespace: Some(namespace.to_owned()) }
 }
 
 /// A subject in words, for messages.
-pub fn described(kind: SubjectKind, name: &str, namespace: Option<&str>) -> String {
+pub(crate) fn described(kind: SubjectKind, name: &str, namespace: Option<&str>) -> String {
     namespace.map_or_else(|| format!("{kind:?} {name}"), |namespace| format!("{kind:?} {namespace}/{name}"))
 }
 
 /// The subject of a binding for this user name: a `ServiceAccount` if the name is one's, otherwise a user.
-pub fn subject_of(username: &str) -> Subject {
+pub(crate) fn subject_of(username: &str) -> Subject {
     match names::service_account(username) {
         Some((namespace, name)) => service_account(namespace, name),
         None => Subject { kind: SubjectKind::User, name: username.to_owned(), namespace: None },
@@ -37,7 +37,7 @@ pub fn subject_of(username: &str) -> Subject {
 
 /// A Role and a `RoleBinding` as YAML that give `subject` the `rights` in `namespace`, ready for `kubectl apply -f -`. Rights on the same
 /// group share a rule if their verbs and names agree.
-pub fn role_and_binding(name: &str, namespace: &str, subject: &Subject, rights: &[Right]) -> String {
+pub(crate) fn role_and_binding(name: &str, namespace: &str, subject: &Subject, rights: &[Right]) -> String {
     format!(
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: {name}, namespace: {namespace}}}\nrules:\n{}---\n{}",
         rules(rights),
@@ -46,7 +46,7 @@ pub fn role_and_binding(name: &str, namespace: &str, subject: &Subject, rights: 
 }
 
 /// A `ClusterRole` and a `ClusterRoleBinding` as YAML that give `subject` the `rights` everywhere: for cluster-scoped objects.
-pub fn cluster_role_and_binding(name: &str, subject: &Subject, rights: &[Right]) -> String {
+pub(crate) fn cluster_role_and_binding(name: &str, subject: &Subject, rights: &[Right]) -> String {
     format!(
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: {name}}}\nrules:\n{}---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {{name: {name}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {name}}}\nsubjects:\n- {}\n",
         rules(rights),
@@ -55,81 +55,81 @@ pub fn cluster_role_and_binding(name: &str, subject: &Subject, rights: &[Right])
 }
 
 /// A `RoleBinding` as YAML that gives `subject` the `ClusterRole` in `namespace`.
-pub fn cluster_role_binding_in(name: &str, namespace: &str, cluster_role: &str, subject: &Subject) -> String {
+pub(crate) fn cluster_role_binding_in(name: &str, namespace: &str, cluster_role: &str, subject: &Subject) -> String {
     binding(name, namespace, "ClusterRole", cluster_role, subject)
 }
 
 /// The grant by which a namespace of a remote cluster opts in to a host: its subject is the user of the host's kubeconfig.
-pub fn opt_in_remotely(host: &str, namespace: &str, verb: &str, user: &Subject) -> String {
+pub(crate) fn opt_in_remotely(host: &str, namespace: &str, verb: &str, user: &Subject) -> String {
     role_and_binding(&format!("pilotage-{verb}-{host}"), namespace, user, &[Right::on(verb, GROUP, "environments", namespace)])
 }
 
 /// The grant by which the user of a kubeconfig can see one namespace.
-pub fn sees_namespace(namespace: &str, user: &Subject) -> String {
+pub(crate) fn sees_namespace(namespace: &str, user: &Subject) -> String {
     let right = Right { verb: "get".into(), resource: "namespaces".into(), name: Some(namespace.to_owned()), ..Right::default() };
     cluster_role_and_binding(&format!("pilotage-environment-{namespace}"), user, &[right])
 }
 
 /// The grant by which the user of a kubeconfig may ask for tokens of one delegate.
-pub fn lends_token(namespace: &str, account: &str, user: &Subject) -> String {
+pub(crate) fn lends_token(namespace: &str, account: &str, user: &Subject) -> String {
     let right = Right::on("create", "", "serviceaccounts", namespace).of_subresource("token").named(account);
     role_and_binding(&object_name("pilotage-token", account), namespace, user, &[right])
 }
 
 /// The grant by which a namespace opts in to a host: `verb` is `manage` for targets, `develop` for development environments. The subject is
 /// a group that stands for the host. Nobody outside the host is in it.
-pub fn opt_in(host: &str, namespace: &str, verb: &str) -> String {
+pub(crate) fn opt_in(host: &str, namespace: &str, verb: &str) -> String {
     let subject = Subject { kind: SubjectKind::Group, name: format!("system:serviceaccounts:{host}"), namespace: None };
     role_and_binding(&format!("pilotage-{verb}-{host}"), namespace, &subject, &[Right::on(verb, GROUP, "environments", namespace)])
 }
 
 /// What the operator needs in a host beyond reading it: `ServiceAccounts` by name, and the Roles that share pipelines.
-pub fn operator_in_host(host: &str) -> String {
+pub(crate) fn operator_in_host(host: &str) -> String {
     cluster_role_binding_in("pilotage-host", host, "pilotage-host", &operator())
 }
 
 /// What a delegate needs in the host to decide its gate. Approvers of the other gates need more.
-pub fn delegate_in_host(host: &str, delegate: &Subject) -> String {
+pub(crate) fn delegate_in_host(host: &str, delegate: &Subject) -> String {
     cluster_role_binding_in(&about("pilotage-delegate", delegate), host, "pilotage-delegate", delegate)
 }
 
 /// What a delegate needs in every target: the parent object of an `ApplySet` is a `ConfigMap`.
-pub fn rights_in_every_target(target: &str) -> Vec<Right> {
+pub(crate) fn rights_in_every_target(target: &str) -> Vec<Right> {
     DELEGATE_VERBS.iter().map(|verb| Right::on(verb, "", "configmaps", target)).collect()
 }
 
 /// What a delegate needs in its target at least.
-pub fn delegate_in_target(target: &str, delegate: &Subject) -> String {
+pub(crate) fn delegate_in_target(target: &str, delegate: &Subject) -> String {
     role_and_binding(&about("pilotage-delegate", delegate), target, delegate, &rights_in_every_target(target))
 }
 
 /// What a delegate needs in its target, or in its whole cluster, in addition to its rights. Each set of rights is a grant of its own, so it
 /// replaces none that was printed and applied before.
-pub fn delegate_in_target_too(delegate: &Subject, rights: &[Right]) -> String {
+pub(crate) fn delegate_in_target_too(delegate: &Subject, rights: &[Right]) -> String {
     where_they_lie(|rights| with_rights(&about("pilotage-delegate", delegate), rights), delegate, &whole_kinds(rights))
 }
 
 /// What the operator needs to impersonate a delegate: the first half of constrained impersonation.
-pub fn operator_becomes(delegate: &Delegate) -> String {
+pub(crate) fn operator_becomes(delegate: &Delegate) -> String {
     operator_may(&about("pilotage-as", &delegate.subject()), &delegate.to_become())
 }
 
 /// What the operator needs to act as a delegate at all: to impersonate it, and to use the rights that every target needs.
-pub fn operator_as_delegate(target: &str, delegate: &Delegate) -> String {
+pub(crate) fn operator_as_delegate(target: &str, delegate: &Delegate) -> String {
     let mut rights = delegate.to_become();
     rights.extend(uses(delegate, &rights_in_every_target(target)));
     operator_may(&about("pilotage-as", &delegate.subject()), &rights)
 }
 
 /// The same, but only for places where one of these rights is missing. Such a place gets everything that is needed there.
-pub fn operator_as_delegate_where(target: &str, delegate: &Delegate, is_missing: impl Fn(&Right) -> bool) -> String {
+pub(crate) fn operator_as_delegate_where(target: &str, delegate: &Delegate, is_missing: impl Fn(&Right) -> bool) -> String {
     let all = [delegate.to_become(), uses(delegate, &rights_in_every_target(target))];
     let rights: Vec<Right> = all.into_iter().filter(|rights| rights.iter().any(&is_missing)).flatten().collect();
     operator_may(&about("pilotage-as", &delegate.subject()), &rights)
 }
 
 /// What the operator needs in a target, or in its whole cluster, to use these rights of a delegate there, in addition to its rights.
-pub fn operator_in_target_too(delegate: &Delegate, rights: &[Right]) -> String {
+pub(crate) fn operator_in_target_too(delegate: &Delegate, rights: &[Right]) -> String {
     let rights = uses(delegate, &whole_kinds(rights));
     where_they_lie(|rights| with_rights(&about("pilotage-as", &delegate.subject()), rights), &operator(), &rights)
 }
@@ -147,13 +147,13 @@ fn uses(delegate: &Delegate, rights: &[Right]) -> Vec<Right> {
 }
 
 /// Whether a right allows a call, and is not only checked during another call.
-pub fn is_a_call(right: &Right) -> bool {
+pub(crate) fn is_a_call(right: &Right) -> bool {
     right.verb != "bind"
 }
 
 /// The rights in a fixed order. If a right on a kind is missing, the grant covers everything that deploying the kind needs. Otherwise the
 /// next version would wait for the next right. Rights on a named object, and rights to grant rights, are kept as they are.
-pub fn whole_kinds(rights: &[Right]) -> Vec<Right> {
+pub(crate) fn whole_kinds(rights: &[Right]) -> Vec<Right> {
     let mut rights = rights.to_vec();
     rights.sort_by(|a, b| {
         (&a.group, &a.resource, &a.subresource, &a.name, &a.verb).cmp(&(&b.group, &b.resource, &b.subresource, &b.name, &b.verb))
@@ -176,14 +176,14 @@ pub fn whole_kinds(rights: &[Right]) -> Vec<Right> {
 }
 
 /// The grant by which somebody may ask for deployments through a pipeline that is not shared with them by `spec.sharedWith`.
-pub fn maker(host: &str, pipeline: &str, who: &Subject) -> String {
+pub(crate) fn maker(host: &str, pipeline: &str, who: &Subject) -> String {
     let on = |verb: &str| Right::on(verb, GROUP, "pipelines", host).named(pipeline);
     let role = role_and_binding(&about(&object_name("pilotage-deploy", pipeline), who), host, who, &[on("get"), on("deploy")]);
     format!("{role}---\n{}", cluster_role_binding_in(&about("pilotage-user", who), host, "pilotage-user", who))
 }
 
 /// The grant by which somebody decides the steps before export and deployment: of one stage, or of all in the host.
-pub fn approver(host: &str, stage: Option<&str>, who: &Subject) -> String {
+pub(crate) fn approver(host: &str, stage: Option<&str>, who: &Subject) -> String {
     let Some(stage) = stage else {
         return cluster_role_binding_in(&about("pilotage-approver", who), host, "pilotage-approver", who);
     };
@@ -197,13 +197,13 @@ pub fn approver(host: &str, stage: Option<&str>, who: &Subject) -> String {
 }
 
 /// The grant by which somebody may refer to an Environment from pipelines and stages.
-pub fn user_of_environment(host: &str, environment: &str, who: &Subject) -> String {
+pub(crate) fn user_of_environment(host: &str, environment: &str, who: &Subject) -> String {
     let right = Right::on("use", GROUP, "environments", host).named(environment);
     role_and_binding(&about(&object_name("pilotage-use", environment), who), host, who, &[right])
 }
 
 /// The grant by which somebody administers one pipeline's requests, or configures the host.
-pub fn administrator(host: &str, pipeline: Option<&str>, who: &Subject) -> String {
+pub(crate) fn administrator(host: &str, pipeline: Option<&str>, who: &Subject) -> String {
     let Some(pipeline) = pipeline else {
         return cluster_role_binding_in(&about("pilotage-administrator", who), host, "pilotage-administrator", who);
     };
@@ -214,7 +214,7 @@ pub fn administrator(host: &str, pipeline: Option<&str>, who: &Subject) -> Strin
 }
 
 /// What makes a namespace a host.
-pub fn host(namespace: &str) -> String {
+pub(crate) fn host(namespace: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {namespace}, labels: {{{}: \"true\"}}}}\n---\n{}",
         crate::api::names::HOST_LABEL,
@@ -223,53 +223,53 @@ pub fn host(namespace: &str) -> String {
 }
 
 /// The grant by which the operator may read what is exported from a development environment: `view` includes no Secrets.
-pub fn operator_exports(namespace: &str) -> String {
+pub(crate) fn operator_exports(namespace: &str) -> String {
     cluster_role_binding_in("pilotage-export", namespace, "view", &operator())
 }
 
 /// The grant by which the operator may list cluster-scoped kinds, to export a solution's objects of these kinds.
-pub fn operator_exports_of_cluster(rights: &[Right]) -> String {
+pub(crate) fn operator_exports_of_cluster(rights: &[Right]) -> String {
     cluster_role_and_binding(&with_rights("pilotage-export", rights), &operator(), rights)
 }
 
 /// The grant by which somebody may let solutions have cluster-scoped objects.
-pub fn allows_cluster_scoped(who: &Subject) -> String {
+pub(crate) fn allows_cluster_scoped(who: &Subject) -> String {
     let right = Right::on(ALLOW_CLUSTER_SCOPED, GROUP, "environments", "").everywhere();
     cluster_role_and_binding(&about("pilotage-allow-cluster-scoped", who), who, &[right])
 }
 
 /// The grant by which somebody may own stages that delegate to a `ServiceAccount`, without being able to take its token.
-pub fn owner_of(host: &str, account: &str, owner: &Subject) -> String {
+pub(crate) fn owner_of(host: &str, account: &str, owner: &Subject) -> String {
     let right = Right::on("delegate", "", "serviceaccounts", host).named(account);
     role_and_binding(&about(&format!("pilotage-owner-of-{account}"), owner), host, owner, &[right])
 }
 
 /// The grant by which the operator may read one object of a namespace.
-pub fn operator_reads(namespace: &str, right: &Right) -> String {
+pub(crate) fn operator_reads(namespace: &str, right: &Right) -> String {
     reads(namespace, right, &operator())
 }
 
 /// The grant by which somebody may read one object of a namespace.
-pub fn reads(namespace: &str, right: &Right, who: &Subject) -> String {
+pub(crate) fn reads(namespace: &str, right: &Right, who: &Subject) -> String {
     let what = format!("{}-{}", right.resource, right.name.as_deref().unwrap_or("all"));
     role_and_binding(&object_name("pilotage-read", &what), namespace, who, std::slice::from_ref(right))
 }
 
 /// The grant that gives somebody one right on an object of a namespace.
-pub fn may(right: &Right, who: &Subject) -> String {
+pub(crate) fn may(right: &Right, who: &Subject) -> String {
     let what = format!("{}-{}", right.resource, right.name.as_deref().unwrap_or("all"));
     let name = about(&object_name(&format!("pilotage-{}", right.verb), &what), who);
     role_and_binding(&name, right.namespace.as_deref().unwrap_or_default(), who, std::slice::from_ref(right))
 }
 
 /// The grant by which somebody may read what they have deployed, where it was exported from.
-pub fn reads_source(who: &Subject, rights: &[Right]) -> String {
+pub(crate) fn reads_source(who: &Subject, rights: &[Right]) -> String {
     where_they_lie(|rights| with_rights(&about("pilotage-read", who), rights), who, rights)
 }
 
 /// Joins several messages. Each begins with a line that says what is missing, and most go on with what to apply. The first line stays
 /// first. Everything after it can be applied as it stands, because its explanations are YAML comments.
-pub fn together(messages: impl IntoIterator<Item = String>) -> String {
+pub(crate) fn together(messages: impl IntoIterator<Item = String>) -> String {
     let mut all = String::new();
     let mut applies = false;
     for message in messages {
@@ -362,7 +362,7 @@ fn quoted(text: &str) -> String {
 type Rule = (String, Vec<String>, Vec<String>, Option<String>);
 
 /// The rules alone, one line each, for conditions.
-pub fn rules(rights: &[Right]) -> String {
+pub(crate) fn rules(rights: &[Right]) -> String {
     let mut grouped: Vec<Rule> = Vec::new();
     for right in rights {
         let resource = right.subresource.as_ref().map_or_else(|| right.resource.clone(), |sub| format!("{}/{sub}", right.resource));

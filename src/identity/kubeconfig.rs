@@ -34,7 +34,7 @@ const OF_FILE: [&str; 8] = ["apiVersion", "kind", "clusters", "users", "contexts
 
 /// A kubeconfig reduced to a server, the authority to trust, and the identity to use.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Kubeconfig {
+pub(crate) struct Kubeconfig {
     server: Uri,
     authorities: Vec<Vec<u8>>,
     tls_server_name: Option<String>,
@@ -55,7 +55,7 @@ impl Kubeconfig {
     ///
     /// # Errors
     /// What is wrong and what to do about it, by the names of fields. It contains no value.
-    pub fn parse(bytes: &[u8], loopback: bool) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8], loopback: bool) -> Result<Self, String> {
         if bytes.len() > MOST_BYTES {
             return Err(format!(
                 "it has {} bytes, and {MOST_BYTES} are the most: leave out what does not belong to this cluster",
@@ -88,7 +88,7 @@ impl Kubeconfig {
     }
 
     /// The configuration of a client, built from these fields only: no environment, no file, no proxy.
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let mut config = self.anonymous();
         match &self.credential {
             Credential::Token(token) => config.auth_info.token = Some(token.clone().into()),
@@ -101,7 +101,7 @@ impl Kubeconfig {
     }
 
     /// The same without a credential, for clients with a credential of their own.
-    pub fn anonymous(&self) -> Config {
+    pub(crate) fn anonymous(&self) -> Config {
         let mut config = Config::new(self.server.clone());
         config.root_cert = Some(self.authorities.clone());
         config.tls_server_name.clone_from(&self.tls_server_name);

@@ -25,22 +25,22 @@ const LEAST_LEFT: Duration = Duration::from_mins(10);
 const IN_CLUSTER: &str = " in cluster ";
 
 /// How records name an identity of a remote cluster.
-pub fn said(username: &str, cluster: &str) -> String {
+pub(crate) fn said(username: &str, cluster: &str) -> String {
     format!("{username}{IN_CLUSTER}{cluster}")
 }
 
 /// The user name in what [`said`] made; the whole text if it names no cluster.
-pub fn username(said: &str) -> &str {
+pub(crate) fn username(said: &str) -> &str {
     said.split_once(IN_CLUSTER).map_or(said, |(username, _)| username)
 }
 
 /// The user name of the delegate of that name, in the other cluster.
-pub fn delegate_username(delegate_namespace: &str, name: &str) -> String {
+pub(crate) fn delegate_username(delegate_namespace: &str, name: &str) -> String {
     names::service_account_username(delegate_namespace, name)
 }
 
 /// A cluster, by one kubeconfig.
-pub struct RemoteCluster {
+pub(crate) struct RemoteCluster {
     name: String,
     kubeconfig: Kubeconfig,
     client: Client,
@@ -75,7 +75,7 @@ impl Term {
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
-pub enum LendError {
+pub(crate) enum LendError {
     /// There is no such `ServiceAccount`.
     #[error("the ServiceAccount does not exist")]
     Absent,
@@ -95,7 +95,7 @@ impl RemoteCluster {
     ///
     /// # Errors
     /// If no client can be made from the kubeconfig.
-    pub fn new(name: &str, kubeconfig: Kubeconfig) -> kube::Result<Self> {
+    pub(crate) fn new(name: &str, kubeconfig: Kubeconfig) -> kube::Result<Self> {
         let (line, rejected) = (Arc::new(CircuitBreaker::default()), Arc::new(AtomicBool::new(false)));
         Ok(Self {
             name: name.to_owned(),
@@ -109,37 +109,37 @@ impl RemoteCluster {
     }
 
     /// The cluster's name in the host: the name of the kubeconfig's Secret.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Whether it was made from this kubeconfig.
-    pub fn is_of(&self, kubeconfig: &Kubeconfig) -> bool {
+    pub(crate) fn is_of(&self, kubeconfig: &Kubeconfig) -> bool {
         self.kubeconfig == *kubeconfig
     }
 
     /// The kubeconfig's own identity: for reading, never for writing.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
     /// Why the cluster is not called now, if it did not answer before.
-    pub fn away(&self) -> Option<String> {
+    pub(crate) fn away(&self) -> Option<String> {
         self.line.closed()
     }
 
     /// Whether it has rejected the kubeconfig's credential.
-    pub fn is_rejected(&self) -> bool {
+    pub(crate) fn is_rejected(&self) -> bool {
         self.rejected.load(Ordering::Acquire)
     }
 
     /// Trusts the credential again, to try it once more.
-    pub fn forgive(&self) {
+    pub(crate) fn forgive(&self) {
         self.rejected.store(false, Ordering::Release);
     }
 
     /// The name by which the cluster knows the kubeconfig's user; used in grants.
-    pub async fn user(&self) -> String {
+    pub(crate) async fn user(&self) -> String {
         let asked = self.user.get_or_try_init(|| async {
             let reviews: Api<SelfSubjectReview> = Api::all(self.client());
             let answer = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
@@ -157,7 +157,7 @@ impl RemoteCluster {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn lend(&self, delegate_namespace: &str, name: &str) -> Result<DelegateClient, LendError> {
+    pub(crate) async fn lend(&self, delegate_namespace: &str, name: &str) -> Result<DelegateClient, LendError> {
         let delegate = Delegate::ServicePrincipal { namespace: delegate_namespace.to_owned(), name: name.to_owned() };
         let mut lent = self.lent.lock().await;
         let now = Instant::now();

@@ -10,7 +10,7 @@ use crate::cluster::lookup;
 
 /// Why there is no value.
 #[derive(Debug)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// A call failed.
     Failed(kube::Error),
     /// The operator may not read the Secret: what to grant.
@@ -22,7 +22,14 @@ pub enum Unreadable {
 }
 
 /// The value under `key` of the Secret `name` of `host`, which messages call `secret`.
-pub async fn read(access: &Access, operator: Client, host: &str, name: &str, key: &str, secret: &str) -> Result<ByteString, Unreadable> {
+pub(crate) async fn read(
+    access: &Access,
+    operator: Client,
+    host: &str,
+    name: &str,
+    key: &str,
+    secret: &str,
+) -> Result<ByteString, Unreadable> {
     let right = Right::on("get", "", "secrets", host).named(name);
     // Asked first, so that a grant that is missing is no refused call.
     if !access.i_may(&right).await.map_err(Unreadable::Failed)? {

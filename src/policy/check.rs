@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use crate::api::condition::{Condition, ConditionStatus, Observation, find};
 use crate::api::reason::Reason;
 
-pub use crate::api::condition::READY;
+pub(crate) use crate::api::condition::READY;
 /// kstatus: it is in progress, or waits for something that may still come.
-pub const RECONCILING: &str = "Reconciling";
+pub(crate) const RECONCILING: &str = "Reconciling";
 /// kstatus: it makes no progress until its spec is changed.
-pub const STALLED: &str = "Stalled";
+pub(crate) const STALLED: &str = "Stalled";
 
 /// The longest time until an object that is fine is checked again. No watch reports revoked rights.
 const STEADY: Duration = Duration::from_mins(9);
@@ -26,7 +26,7 @@ const LATEST: Duration = Duration::from_mins(1);
 
 /// What makes a failed check pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
+pub(crate) enum Remedy {
     /// Somebody has to change the object itself: it is stalled.
     Edit,
     /// Something that the operator watches has to change.
@@ -37,23 +37,23 @@ pub enum Remedy {
 
 /// A check that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Why, in one word for programs.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Why, for people, and what to do about it.
-    pub message: String,
+    pub(crate) message: String,
     /// What has to change so that it passes.
-    pub remedy: Remedy,
+    pub(crate) remedy: Remedy,
 }
 
 /// The result of a check, or of several in a row.
-pub type Check = Result<(), Failure>;
+pub(crate) type Check = Result<(), Failure>;
 
 /// A check that failed until the object itself is changed.
 ///
 /// # Errors
 /// Always.
-pub fn edit(reason: Reason, message: impl Into<String>) -> Check {
+pub(crate) fn edit(reason: Reason, message: impl Into<String>) -> Check {
     Err(Failure { reason, message: message.into(), remedy: Remedy::Edit })
 }
 
@@ -61,7 +61,7 @@ pub fn edit(reason: Reason, message: impl Into<String>) -> Check {
 ///
 /// # Errors
 /// Always.
-pub fn watched(reason: Reason, message: impl Into<String>) -> Check {
+pub(crate) fn watched(reason: Reason, message: impl Into<String>) -> Check {
     Err(Failure { reason, message: message.into(), remedy: Remedy::Watched })
 }
 
@@ -69,27 +69,27 @@ pub fn watched(reason: Reason, message: impl Into<String>) -> Check {
 ///
 /// # Errors
 /// Always.
-pub fn polled(reason: Reason, message: impl Into<String>) -> Check {
+pub(crate) fn polled(reason: Reason, message: impl Into<String>) -> Check {
     Err(Failure { reason, message: message.into(), remedy: Remedy::Polled })
 }
 
 /// The observation that an object can't be processed.
-pub fn given_up(why: &str) -> Result<Good, Failure> {
+pub(crate) fn given_up(why: &str) -> Result<Good, Failure> {
     Err(Failure { reason: Reason::InternalError, message: why.to_owned(), remedy: Remedy::Polled })
 }
 
 /// The result for an object whose checks all passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Good {
+pub(crate) struct Good {
     /// The reason of `Ready`.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// The message of `Ready`.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// The conditions `Ready`, `Reconciling` and `Stalled`, as kstatus reads them. `Stalled`: the object itself must be changed. `Reconciling`:
 /// what it waits for may come by itself.
-pub fn summary(outcome: &Result<Good, Failure>) -> Vec<Observation> {
+pub(crate) fn summary(outcome: &Result<Good, Failure>) -> Vec<Observation> {
     match outcome {
         Ok(good) => vec![
             Observation::new(READY, true, good.reason, &good.message),
@@ -113,7 +113,7 @@ pub fn summary(outcome: &Result<Good, Failure>) -> Vec<Observation> {
 /// When to check an object with this `outcome` again, if nothing happens before: after ten minutes, plus or minus one. If it waits for
 /// something that no watch reports, it is checked sooner: after five seconds up to a minute, depending on how long the condition `type_`
 /// has been `False`.
-pub fn again<T>(outcome: &Result<T, Failure>, conditions: &[Condition], type_: &str, uid: &str, now: Timestamp) -> Duration {
+pub(crate) fn again<T>(outcome: &Result<T, Failure>, conditions: &[Condition], type_: &str, uid: &str, now: Timestamp) -> Duration {
     match outcome {
         Err(Failure { remedy: Remedy::Polled, .. }) => {
             let waited = find(conditions, type_)

@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 /// The time that much later.
-pub fn after(time: Timestamp, by: Duration) -> Timestamp {
+pub(crate) fn after(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// The time that much earlier.
-pub fn before(time: Timestamp, by: Duration) -> Timestamp {
+pub(crate) fn before(time: Timestamp, by: Duration) -> Timestamp {
     time.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
 

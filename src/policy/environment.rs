@@ -12,39 +12,39 @@ use crate::identity::grants;
 
 /// An Environment and what its validation looks at first: nothing of it is read from inside the namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
+pub(crate) struct View {
     /// This Environment, among those of the same namespace.
-    pub me: Holder,
+    pub(crate) me: Holder,
     /// `spec.namespace`.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// `spec.environmentId`.
-    pub environment_id: Option<String>,
+    pub(crate) environment_id: Option<String>,
     /// The cluster that `spec.cluster` names; `None` for the host's own.
-    pub cluster: Option<There>,
+    pub(crate) cluster: Option<There>,
     /// The uid of the namespace that was validated before.
-    pub recorded_id: Option<String>,
+    pub(crate) recorded_id: Option<String>,
     /// The namespace; `None` where there is none.
-    pub found: Option<NamespaceView>,
+    pub(crate) found: Option<NamespaceView>,
     /// The region of the host namespace.
-    pub host_region: Option<String>,
+    pub(crate) host_region: Option<String>,
     /// Whether the host namespace allows other regions than its own.
-    pub cross_region: bool,
+    pub(crate) cross_region: bool,
     /// The other Environments of that namespace, of all hosts.
-    pub rivals: Vec<Holder>,
+    pub(crate) rivals: Vec<Holder>,
 }
 
 /// A cluster other than the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct There {
+pub(crate) struct There {
     /// What it is called in the host: the name of the kubeconfig's Secret.
-    pub name: String,
+    pub(crate) name: String,
     /// The name that it knows the kubeconfig's user by; empty before it was asked.
-    pub user: String,
+    pub(crate) user: String,
 }
 
 impl View {
     /// The namespace, and the cluster that it is in where that is not the host's.
-    pub fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         match &self.cluster {
             None => self.namespace.clone(),
             Some(there) => format!("{} of cluster {}", self.namespace, there.name),
@@ -67,57 +67,52 @@ impl View {
 
 /// The namespace that is to be an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamespaceView {
-    /// Its uid.
-    pub uid: String,
+pub(crate) struct NamespaceView {
+    pub(crate) uid: String,
     /// Whether it is being deleted.
-    pub terminating: bool,
+    pub(crate) terminating: bool,
     /// Whether it is a host.
-    pub is_host: bool,
+    pub(crate) is_host: bool,
     /// The region that its label names.
-    pub region: Option<String>,
+    pub(crate) region: Option<String>,
 }
 
 /// An Environment that wants a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
+pub(crate) struct Holder {
     /// The host it lives in.
-    pub host: String,
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
+    pub(crate) host: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
     /// When it was created.
-    pub created: Timestamp,
+    pub(crate) created: Timestamp,
     /// Its role.
-    pub type_: EnvironmentType,
+    pub(crate) type_: EnvironmentType,
     /// Whether the namespace gave itself to that host in that role.
-    pub opted_in: bool,
+    pub(crate) opted_in: bool,
 }
 
 /// What was read inside the namespace.
 #[derive(Clone, Debug, Default)]
-pub struct Inside {
+pub(crate) struct Inside {
     /// The prerequisites, in the order of the specification.
-    pub prerequisites: Vec<PrerequisiteView>,
+    pub(crate) prerequisites: Vec<PrerequisiteView>,
     /// The right that the operator lacks to export from a development environment.
-    pub lacks: Option<Right>,
+    pub(crate) lacks: Option<Right>,
 }
 
 /// A prerequisite and its state.
 #[derive(Clone, Debug)]
-pub struct PrerequisiteView {
-    /// Its kind.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
+pub(crate) struct PrerequisiteView {
+    pub(crate) kind: String,
+    pub(crate) name: String,
     /// What was found.
-    pub state: PrerequisiteState,
+    pub(crate) state: PrerequisiteState,
 }
 
 /// What was found of a prerequisite.
 #[derive(Clone, Debug)]
-pub enum PrerequisiteState {
+pub(crate) enum PrerequisiteState {
     /// The cluster has no such kind, in words.
     Unserved(String),
     /// It is of a kind that can't be a prerequisite, in words.
@@ -133,7 +128,7 @@ pub enum PrerequisiteState {
 }
 
 /// The virtual verb by which a namespace opts in to a host in that role.
-pub fn opt_in_verb(type_: EnvironmentType) -> &'static str {
+pub(crate) fn opt_in_verb(type_: EnvironmentType) -> &'static str {
     match type_ {
         EnvironmentType::Target => "manage",
         EnvironmentType::Development => "develop",
@@ -141,7 +136,7 @@ pub fn opt_in_verb(type_: EnvironmentType) -> &'static str {
 }
 
 /// The label by which a namespace opts in to a host in that role.
-pub fn opt_in_label(type_: EnvironmentType) -> &'static str {
+pub(crate) fn opt_in_label(type_: EnvironmentType) -> &'static str {
     match type_ {
         EnvironmentType::Target => MANAGED_BY_LABEL,
         EnvironmentType::Development => DEVELOPED_IN_LABEL,
@@ -153,7 +148,7 @@ pub fn opt_in_label(type_: EnvironmentType) -> &'static str {
 ///
 /// # Errors
 /// The first check that failed.
-pub fn from_outside(view: &View) -> Result<&NamespaceView, Failure> {
+pub(crate) fn from_outside(view: &View) -> Result<&NamespaceView, Failure> {
     not_own_host(view)?;
     not_taken(view)?;
     was_given_and_goes(view)?;
@@ -170,7 +165,7 @@ pub fn from_outside(view: &View) -> Result<&NamespaceView, Failure> {
 ///
 /// # Errors
 /// The first check that failed.
-pub fn from_inside(view: &View, inside: &Inside) -> Check {
+pub(crate) fn from_inside(view: &View, inside: &Inside) -> Check {
     inside.prerequisites.iter().try_for_each(|p| prerequisite_is_ready(view, p))?;
     source_is_readable(view, inside)
 }
@@ -179,7 +174,7 @@ pub fn from_inside(view: &View, inside: &Inside) -> Check {
 ///
 /// # Errors
 /// If it can't.
-pub fn can_be_remote(type_: EnvironmentType) -> Check {
+pub(crate) fn can_be_remote(type_: EnvironmentType) -> Check {
     if type_ == EnvironmentType::Target {
         return Ok(());
     }
@@ -417,7 +412,7 @@ fn source_is_readable(view: &View, inside: &Inside) -> Check {
 
 /// What is known about the request that holds a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimHolder {
+pub(crate) enum ClaimHolder {
     /// It exists, with the uid of the claim, and has not ended.
     Running,
     /// It exists, with the uid of the claim, and has ended. An ended request stays ended.
@@ -429,7 +424,7 @@ pub enum ClaimHolder {
 }
 
 /// Whether nobody holds the claim any more. A cache without the request proves nothing.
-pub fn is_orphaned(holder: ClaimHolder) -> bool {
+pub(crate) fn is_orphaned(holder: ClaimHolder) -> bool {
     matches!(holder, ClaimHolder::Ended | ClaimHolder::Gone)
 }
 

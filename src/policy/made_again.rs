@@ -10,16 +10,16 @@ use crate::api::environment::{Claim, DeployedSolution, FailedDeployment, MAX_SOL
 use crate::api::{Artifact, DeploymentRequest};
 
 /// A target: the namespace, and not the Environment that leads there.
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// The uid of its namespace.
-    pub environment_id: &'a str,
+    pub(crate) environment_id: &'a str,
     /// Its cluster; `None` for the host's own.
-    pub cluster: Option<String>,
+    pub(crate) cluster: Option<String>,
 }
 
 /// What runs there, what failed there and was left, and who is deploying there now: one entry for each solution, from the latest
 /// deployments.
-pub fn solutions(artifacts: &[Arc<Artifact>], open: &[Arc<DeploymentRequest>], target: &Target<'_>) -> Vec<DeployedSolution> {
+pub(crate) fn solutions(artifacts: &[Arc<Artifact>], open: &[Arc<DeploymentRequest>], target: &Target<'_>) -> Vec<DeployedSolution> {
     let mut all: BTreeMap<&str, DeployedSolution> = BTreeMap::new();
     let mut records: Vec<(&Artifact, &DeploymentRecord)> = Vec::new();
     for artifact in artifacts {

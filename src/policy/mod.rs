@@ -1,14 +1,14 @@
 //! Decisions: pure functions over small views of their own. The time is an argument, and there is no client.
 
-pub mod check;
-pub mod clock;
-pub mod environment;
-pub mod made_again;
-pub mod pipeline;
-pub mod readiness;
-pub mod record;
-pub mod request;
-pub mod stage;
-pub mod storage;
-pub mod window;
-pub mod windows;
+pub(crate) mod check;
+pub(crate) mod clock;
+pub(crate) mod environment;
+pub(crate) mod made_again;
+pub(crate) mod pipeline;
+pub(crate) mod readiness;
+pub(crate) mod record;
+pub(crate) mod request;
+pub(crate) mod stage;
+pub(crate) mod storage;
+pub(crate) mod window;
+pub(crate) mod windows;

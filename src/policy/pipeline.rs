@@ -9,64 +9,63 @@ use crate::api::pipeline::{MAX_SUMMARY, StageSummary};
 use crate::api::reason::Reason;
 
 /// The most stages of a pipeline.
-pub const MOST_STAGES: usize = 7;
+pub(crate) const MOST_STAGES: usize = 7;
 
 /// A pipeline and what it is made of.
 #[derive(Clone, Debug, Default)]
-pub struct View {
+pub(crate) struct View {
     /// The development environments that it links.
-    pub development: Vec<Development>,
+    pub(crate) development: Vec<Development>,
     /// The stages that name it.
-    pub stages: Vec<StageView>,
+    pub(crate) stages: Vec<StageView>,
     /// The stages of the same host that name other pipelines.
-    pub foreign: BTreeSet<String>,
+    pub(crate) foreign: BTreeSet<String>,
     /// `spec.retention.schedule` and `spec.retention.timeZone`.
-    pub retention: Option<(String, Option<String>)>,
+    pub(crate) retention: Option<(String, Option<String>)>,
 }
 
 /// A development environment as a pipeline links it.
 #[derive(Clone, Debug)]
-pub struct Development {
+pub(crate) struct Development {
     /// The Environment's name.
-    pub name: String,
+    pub(crate) name: String,
     /// The Environment, where there is one.
-    pub found: Option<EnvironmentView>,
+    pub(crate) found: Option<EnvironmentView>,
 }
 
 /// An Environment.
 #[derive(Clone, Debug)]
-pub struct EnvironmentView {
+pub(crate) struct EnvironmentView {
     /// Its role.
-    pub type_: EnvironmentType,
+    pub(crate) type_: EnvironmentType,
     /// Whether it is validated; otherwise why not, in one word.
-    pub validated: Result<(), String>,
+    pub(crate) validated: Result<(), String>,
 }
 
 /// A stage of the pipeline.
 #[derive(Clone, Debug)]
-pub struct StageView {
-    /// Its name.
-    pub name: String,
+pub(crate) struct StageView {
+    pub(crate) name: String,
     /// `spec.previousStage`.
-    pub previous: Option<String>,
+    pub(crate) previous: Option<String>,
     /// `spec.targetEnvironment`.
-    pub target: String,
+    pub(crate) target: String,
     /// Whether it is ready; otherwise why not, in one word.
-    pub ready: Result<(), String>,
+    pub(crate) ready: Result<(), String>,
 }
 
 /// What is said of a pipeline.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Whether it can be used.
-    pub outcome: Result<Good, Failure>,
+    pub(crate) outcome: Result<Good, Failure>,
     /// Its stages; in order if there is one.
-    pub stages: Vec<StageSummary>,
+    pub(crate) stages: Vec<StageSummary>,
 }
 
 /// Checks a pipeline. It can be used if its structure is right and one of its development environments can be exported from. A stage that
 /// is not ready blocks only deployments to it, not to the stages before it.
-pub fn judge(view: &View) -> Verdict {
+pub(crate) fn judge(view: &View) -> Verdict {
     let order = order(&view.stages, &view.foreign);
     let listed: Vec<&StageView> = order.as_ref().map_or_else(|_| by_name(view), Clone::clone);
     let checked = retention_is_possible(view)
@@ -89,7 +88,7 @@ fn by_name(view: &View) -> Vec<&StageView> {
 ///
 /// # Errors
 /// Why there is no such order.
-pub fn order<'a>(stages: &'a [StageView], foreign: &BTreeSet<String>) -> Result<Vec<&'a StageView>, Failure> {
+pub(crate) fn order<'a>(stages: &'a [StageView], foreign: &BTreeSet<String>) -> Result<Vec<&'a StageView>, Failure> {
     let known: BTreeMap<&str, &StageView> = stages.iter().map(|s| (s.name.as_str(), s)).collect();
     for (stage, previous) in known.values().filter_map(|s| s.previous.as_deref().map(|p| (s, p))) {
         previous_is_known(stage, previous, &known, foreign)?;
@@ -288,7 +287,7 @@ fn summary(stage: &StageView) -> StageSummary {
 }
 
 /// The stages in one line: `qa → prod`, and a branch behind a comma with the stage that it leaves from: `qa → prod, qa → eu`.
-pub fn in_one_line(stages: &[StageSummary]) -> String {
+pub(crate) fn in_one_line(stages: &[StageSummary]) -> String {
     let mut line = String::new();
     let mut last: Option<&str> = None;
     for stage in stages {

@@ -9,7 +9,7 @@ use crate::cluster::kstatus::{Health, assess};
 ///
 /// # Errors
 /// Why it is not ready.
-pub fn of(object: &Value, condition: Option<&str>) -> Result<(), String> {
+pub(crate) fn of(object: &Value, condition: Option<&str>) -> Result<(), String> {
     let Some(type_) = condition else {
         return match assess(object) {
             Health::Current => Ok(()),

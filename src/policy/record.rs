@@ -8,12 +8,12 @@ use crate::api::environment::{EnvironmentStatus, MAX_CLUSTER_KINDS, MAX_SOLUTION
 /// The number of latest records that an artifact keeps in addition to the latest success of each stage and environment.
 const LATEST_RECORDS: usize = 50;
 /// The most bytes of all of them: the artifact itself has as many again.
-pub const MOST_RECORD_BYTES: usize = bounds::MOST_WRITTEN / 2;
+pub(crate) const MOST_RECORD_BYTES: usize = bounds::MOST_WRITTEN / 2;
 /// From how many bytes of its status on an environment takes no further solution.
 const FULL_BYTES: usize = bounds::MOST_WRITTEN / 4 * 3;
 
 /// Keeps the latest success of each stage and environment, and the last records of all, within the record's bounds. The newest stay.
-pub fn bound(records: &mut Vec<DeploymentRecord>) {
+pub(crate) fn bound(records: &mut Vec<DeploymentRecord>) {
     let total = records.len();
     let mut index = 0;
     let keep: Vec<bool> = (0..total).map(|index| is_latest_success(records, index) || index + LATEST_RECORDS >= total).collect();
@@ -44,7 +44,7 @@ fn bytes(records: &[DeploymentRecord]) -> usize {
 }
 
 /// Why an environment has no room for a further solution, given its status with that solution.
-pub fn no_room(environment: &str, solution: &str, status: &EnvironmentStatus) -> Option<String> {
+pub(crate) fn no_room(environment: &str, solution: &str, status: &EnvironmentStatus) -> Option<String> {
     let kinds = status.solutions.iter().find(|s| s.name == solution).map_or(0, |s| s.cluster_scoped.len());
     let why = if status.solutions.len() > MAX_SOLUTIONS {
         format!("an Environment has at most {MAX_SOLUTIONS} solutions, and so many are there already")

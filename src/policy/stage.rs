@@ -13,59 +13,57 @@ use crate::policy::windows::WindowError;
 
 /// A stage and what it refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
+pub(crate) struct View {
     /// Whether Pilotage's admission policies are in force.
-    pub policies_in_force: bool,
+    pub(crate) policies_in_force: bool,
     /// The host namespace.
-    pub host: String,
+    pub(crate) host: String,
     /// `metadata.generation`.
-    pub generation: i64,
+    pub(crate) generation: i64,
     /// `spec.pipeline`.
-    pub pipeline: String,
+    pub(crate) pipeline: String,
     /// Whether that pipeline exists.
-    pub pipeline_exists: bool,
+    pub(crate) pipeline_exists: bool,
     /// `spec.targetEnvironment`.
-    pub target_environment: String,
+    pub(crate) target_environment: String,
     /// That Environment.
-    pub target: Option<Target>,
+    pub(crate) target: Option<Target>,
     /// `status.pinned`.
-    pub pinned: Option<PinnedTarget>,
+    pub(crate) pinned: Option<PinnedTarget>,
     /// `spec.owner`.
-    pub owner: Option<Identity>,
+    pub(crate) owner: Option<Identity>,
     /// Why one of `spec.windows` can't be used; `None` if all can.
-    pub window: Option<WindowError>,
+    pub(crate) window: Option<WindowError>,
     /// Who deploys.
-    pub delegate: DelegateView,
+    pub(crate) delegate: DelegateView,
     /// Whether the delegate may decide the approval.
-    pub delegate_approves: bool,
+    pub(crate) delegate_approves: bool,
     /// Why the target's cluster gives no token of the delegate; `None` if it does, or if it is the host's own.
-    pub not_lent: Option<Failure>,
+    pub(crate) not_lent: Option<Failure>,
 }
 
 /// The Environment that a stage deploys to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Its uid.
-    pub uid: String,
+pub(crate) struct Target {
+    pub(crate) uid: String,
     /// Its role.
-    pub type_: EnvironmentType,
-    /// Its namespace.
-    pub namespace: String,
+    pub(crate) type_: EnvironmentType,
+    pub(crate) namespace: String,
     /// The cluster that it is in; `None` for the host's own.
-    pub cluster: Option<TargetCluster>,
+    pub(crate) cluster: Option<TargetCluster>,
     /// The uid of the namespace that was validated.
-    pub environment_id: Option<String>,
+    pub(crate) environment_id: Option<String>,
     /// Whether it is validated; otherwise why not, in one word.
-    pub validated: Result<(), String>,
+    pub(crate) validated: Result<(), String>,
 }
 
 /// A cluster other than the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetCluster {
+pub(crate) struct TargetCluster {
     /// What it is called in the host.
-    pub name: String,
+    pub(crate) name: String,
     /// The namespace in that cluster with the delegates' `ServiceAccounts`.
-    pub delegate_namespace: String,
+    pub(crate) delegate_namespace: String,
 }
 
 impl Target {
@@ -77,7 +75,7 @@ impl Target {
 
 /// Who deploys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DelegateView {
+pub(crate) enum DelegateView {
     /// The requester. Their rights are checked for each request.
     Requester,
     /// A `ServiceAccount` of the host.
@@ -87,13 +85,12 @@ pub enum DelegateView {
         /// What is known of it.
         account: Account,
     },
-    /// The owner of the stage.
     StageOwner,
 }
 
 /// What is known of a `ServiceAccount`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Account {
+pub(crate) enum Account {
     /// Nothing yet: it was not looked for.
     Unknown,
     /// The operator may not read `ServiceAccounts` of the host.
@@ -106,14 +103,12 @@ pub enum Account {
 
 /// What a right is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// The owner could act as the `ServiceAccount` themselves. One such right is enough.
     OwnerActsAsDelegate,
-    /// The operator acts as the delegate.
     OperatorActsAsDelegate,
     /// The delegate decides its gate.
     DelegateApproves,
-    /// The delegate deploys.
     DelegateDeploys,
     /// The delegate deploys to another cluster, with its own token.
     DelegateDeploysThere,
@@ -121,23 +116,21 @@ pub enum Need {
 
 /// A right to ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Review {
-    /// What it is needed for.
-    pub need: Need,
+pub(crate) struct Review {
+    pub(crate) need: Need,
     /// Whose right; `None` for the operator's own.
-    pub who: Option<Identity>,
-    /// The right.
-    pub right: Right,
+    pub(crate) who: Option<Identity>,
+    pub(crate) right: Right,
 }
 
 /// A right and whether it is held.
-pub type Answer = (Review, bool);
+pub(crate) type Answer = (Review, bool);
 
 /// The checks that need only the caches. Rights are checked only after they pass.
 ///
 /// # Errors
 /// The first check that failed.
-pub fn structure(view: &View) -> Check {
+pub(crate) fn structure(view: &View) -> Check {
     policies_in_force(view)?;
     windows_are_possible(view)?;
     pipeline_exists(view)?;
@@ -148,7 +141,7 @@ pub fn structure(view: &View) -> Check {
 }
 
 /// The target that the owner confirmed: the recorded one, or the current one if this generation of the stage has confirmed none yet.
-pub fn pin(view: &View) -> Option<PinnedTarget> {
+pub(crate) fn pin(view: &View) -> Option<PinnedTarget> {
     let confirmed = view.pinned.as_ref().is_some_and(|p| p.generation == view.generation);
     match &view.target {
         Some(Target { validated: Ok(()), environment_id: Some(id), uid, type_: EnvironmentType::Target, cluster, .. }) if !confirmed => {
@@ -164,7 +157,7 @@ pub fn pin(view: &View) -> Option<PinnedTarget> {
 }
 
 /// The rights that a stage's delegation depends on. All are asked for at once. Empty if there is no delegate.
-pub fn reviews(view: &View) -> Vec<Review> {
+pub(crate) fn reviews(view: &View) -> Vec<Review> {
     let (Some(target), Some(delegate), host) = (&view.target, delegate(view), view.host.as_str()) else { return Vec::new() };
     let mut reviews = Vec::new();
     if let (DelegateView::ServicePrincipal { name, .. }, Some(owner)) = (&view.delegate, &view.owner) {
@@ -194,7 +187,7 @@ pub fn reviews(view: &View) -> Vec<Review> {
 }
 
 /// The rights each of which lets somebody act as a `ServiceAccount`, or own stages that delegate to it.
-pub fn to_answer_for(host: &str, account: &str) -> [Right; 3] {
+pub(crate) fn to_answer_for(host: &str, account: &str) -> [Right; 3] {
     let on = |verb: &str| Right::on(verb, "", "serviceaccounts", host).named(account);
     [on("impersonate"), on("create").of_subresource("token"), on("delegate")]
 }
@@ -203,7 +196,7 @@ pub fn to_answer_for(host: &str, account: &str) -> [Right; 3] {
 ///
 /// # Errors
 /// What is missing.
-pub fn delegation(view: &View, answers: &[Answer]) -> Check {
+pub(crate) fn delegation(view: &View, answers: &[Answer]) -> Check {
     delegate_exists(view)?;
     let Some(target) = &view.target else { return Ok(()) };
     can_be_lent(view, target)?;
@@ -400,7 +393,7 @@ fn owner_may_act_as_delegate(view: &View, answers: &[Answer]) -> Check {
 ///
 /// # Errors
 /// Always.
-pub fn not_owner(host: &str, account: &str, owner: &Identity) -> Check {
+pub(crate) fn not_owner(host: &str, account: &str, owner: &Identity) -> Check {
     polled(
         Reason::NotOwnerOfServicePrincipal,
         format!(

@@ -8,11 +8,11 @@ const NAMED: usize = 20;
 
 /// How much may be kept, in bytes as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quota {
+pub(crate) struct Quota {
     /// In one host.
-    pub host: u64,
+    pub(crate) host: u64,
     /// Of one development environment in one host.
-    pub environment: u64,
+    pub(crate) environment: u64,
 }
 
 impl Default for Quota {
@@ -25,20 +25,19 @@ const MEBIBYTE: u64 = 1024 * 1024;
 
 /// An artifact that a host keeps in its `ConfigMaps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Its name.
-    pub name: String,
+pub(crate) struct Kept {
+    pub(crate) name: String,
     /// The development environment that it came from; `None` if it was fetched from a registry.
-    pub environment: Option<String>,
+    pub(crate) environment: Option<String>,
     /// Its bytes as stored.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Whether it can't be deleted: it was deployed somewhere, or an open request names it.
-    pub needed: bool,
+    pub(crate) needed: bool,
 }
 
 /// Why `wanted` more bytes from a development environment (or a registry) are not stored in `host`, and what to do; `None` if they are
 /// stored.
-pub fn full(host: &str, environment: Option<&str>, wanted: u64, kept: &[Kept], quota: Quota) -> Option<String> {
+pub(crate) fn full(host: &str, environment: Option<&str>, wanted: u64, kept: &[Kept], quota: Quota) -> Option<String> {
     let of = |kept: &[&Kept]| kept.iter().fold(0, |sum: u64, k| sum.saturating_add(k.bytes));
     let all: Vec<&Kept> = kept.iter().collect();
     let from_there: Vec<&Kept> = kept.iter().filter(|k| environment.is_some() && k.environment.as_deref() == environment).collect();
@@ -93,7 +92,7 @@ fn said(bytes: u64) -> String {
 ///
 /// # Errors
 /// Where it is none, in words.
-pub fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let units = [("Ki", 1024), ("Mi", MEBIBYTE), ("Gi", 1024 * MEBIBYTE)];
     let (digits, unit) = units.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, *size))).unwrap_or((text, 1));
     let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no number of bytes, as 134217728, 128Mi or 1Gi"))?;

@@ -13,7 +13,7 @@ use crate::api::solution::{
 
 /// What is known about the version that runs in a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Runs {
+pub(crate) enum Runs {
     /// This version, or none.
     Known(Option<RunningVersion>),
     /// It was not looked up: the existing entry stays.
@@ -21,7 +21,7 @@ pub enum Runs {
 }
 
 /// Writes a request into the status.
-pub fn note(status: &mut SolutionStatus, new: &SolutionDeployment, runs: Runs) {
+pub(crate) fn note(status: &mut SolutionStatus, new: &SolutionDeployment, runs: Runs) {
     let of_stage = |d: &&mut SolutionDeployment| d.host == new.host && d.stage == new.stage;
     if let Some(existing) = status.deployments.iter_mut().find(of_stage) {
         add(existing, new.clone(), runs);
@@ -33,7 +33,7 @@ pub fn note(status: &mut SolutionStatus, new: &SolutionDeployment, runs: Runs) {
 }
 
 /// Drops what there is no room for, and updates the summary.
-pub fn bound(status: &mut SolutionStatus) {
+pub(crate) fn bound(status: &mut SolutionStatus) {
     while status.deployments.len() > MOST_DEPLOYMENTS {
         let worth = |d: &SolutionDeployment| (d.runs.is_some(), !d.never_accepted, !Phase::has_ended(&d.phase), d.at);
         let Some((index, _)) = status.deployments.iter().enumerate().min_by_key(|(_, d)| worth(d)) else { return };

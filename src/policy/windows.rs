@@ -16,16 +16,16 @@ const SHORTEST: Duration = Duration::from_mins(2);
 /// A window's schedule can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("window with schedule \"{schedule}\": {cause}")]
-pub struct WindowError {
+pub(crate) struct WindowError {
     /// The schedule as written.
-    pub schedule: String,
+    pub(crate) schedule: String,
     /// What is wrong with it.
-    pub cause: String,
+    pub(crate) cause: String,
 }
 
 /// Whether deployments may start now, and otherwise when to check again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub(crate) enum Opening {
     /// They may.
     Open,
     /// They may not: now is inside a `Deny` window, or outside every `Allow` window.
@@ -41,7 +41,7 @@ pub enum Opening {
 ///
 /// # Errors
 /// Where a schedule, time zone or duration can't be read.
-pub fn opening(windows: &[Window], now: Timestamp) -> Result<Opening, WindowError> {
+pub(crate) fn opening(windows: &[Window], now: Timestamp) -> Result<Opening, WindowError> {
     let mut allowed: Option<bool> = None;
     let mut next_allowed: Option<(Timestamp, &str)> = None;
     for window in windows {
@@ -73,7 +73,7 @@ pub fn opening(windows: &[Window], now: Timestamp) -> Result<Opening, WindowErro
 ///
 /// # Errors
 /// Where its schedule, time zone or duration can't be read, or never comes.
-pub fn check(window: &Window) -> Result<(), WindowError> {
+pub(crate) fn check(window: &Window) -> Result<(), WindowError> {
     let error = |cause: String| WindowError { schedule: window.schedule.clone(), cause };
     match duration::parse(&window.duration) {
         None => return Err(error(format!("duration {} can't be read", window.duration))),
@@ -87,7 +87,7 @@ pub fn check(window: &Window) -> Result<(), WindowError> {
 ///
 /// # Errors
 /// Why not.
-pub fn check_schedule(schedule: &str, zone: Option<&str>) -> Result<(), String> {
+pub(crate) fn check_schedule(schedule: &str, zone: Option<&str>) -> Result<(), String> {
     // From this date, every day of a year occurs within the four years that are searched, also 29 February.
     const START: &str = "2024-01-01T00:00:00Z";
     let crontab = read(schedule, zone)?;

@@ -19,7 +19,7 @@ use super::stores::{Stores, WatchHandler};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The accounts of all hosts that are watched.
-pub struct Accounts {
+pub(crate) struct Accounts {
     client: Client,
     stores: Stores,
     news: Arc<dyn WatchHandler>,
@@ -37,18 +37,18 @@ struct Hosts {
 
 impl Accounts {
     /// Watches nothing yet; `news` is told of each account that goes or comes.
-    pub fn new(client: Client, stores: Stores, news: Arc<dyn WatchHandler>) -> Self {
+    pub(crate) fn new(client: Client, stores: Stores, news: Arc<dyn WatchHandler>) -> Self {
         Self { client, stores, news, hosts: Arc::default() }
     }
 
     /// How often an account has gone or come, as far as anybody looked.
-    pub fn changes(&self, host: &str, account: &str) -> u64 {
+    pub(crate) fn changes(&self, host: &str, account: &str) -> u64 {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.changes.get(&(host.to_owned(), account.to_owned())).copied().unwrap_or_default()
     }
 
     /// Watches the accounts of a host, unless it does already.
-    pub fn watch(&self, host: &str) {
+    pub(crate) fn watch(&self, host: &str) {
         if !self.hosts.lock().unwrap_or_else(PoisonError::into_inner).watched.insert(host.to_owned()) {
             return;
         }

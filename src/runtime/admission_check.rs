@@ -53,13 +53,13 @@ type Grounds = Vec<Option<(String, String)>>;
 
 /// The judge, who reads policies again only where one has changed.
 #[derive(Default)]
-pub struct AdmissionCheck {
+pub(crate) struct AdmissionCheck {
     last: Mutex<Option<(Grounds, bool)>>,
 }
 
 impl AdmissionCheck {
     /// Judges by what the caches hold.
-    pub fn by_caches(&self, stores: &Stores) -> bool {
+    pub(crate) fn by_caches(&self, stores: &Stores) -> bool {
         let live: Vec<Option<Live>> = EXPECTED.iter().map(|wanted| live(stores, wanted)).collect();
         let grounds: Grounds = live.iter().map(|found| found.as_ref().map(|f| f.version.clone())).collect();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);

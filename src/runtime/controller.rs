@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// When to look at an object again if nothing happens before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// When something changes.
     Done,
     /// After this time.
@@ -38,7 +38,7 @@ pub enum Next {
 
 /// A reconciliation could not be completed and is tried again later.
 #[derive(Debug, thiserror::Error)]
-pub enum ReconcileError {
+pub(crate) enum ReconcileError {
     /// The API server refused, or could not be reached.
     #[error("{0}")]
     Api(#[from] kube::Error),
@@ -95,7 +95,7 @@ fn given_up(error: &ReconcileError) -> String {
 }
 
 /// One controller: what is done about one object of its kind.
-pub trait Reconciler: Send + Sync + 'static {
+pub(crate) trait Reconciler: Send + Sync + 'static {
     /// The kind.
     type Kind: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static;
 
@@ -116,7 +116,7 @@ struct Failures {
 }
 
 /// Wakes a controller for one object.
-pub struct Enqueuer<K: Resource<DynamicType = ()>> {
+pub(crate) struct Enqueuer<K: Resource<DynamicType = ()>> {
     sender: mpsc::UnboundedSender<ObjectRef<K>>,
     awake: Arc<AtomicBool>,
 }
@@ -129,14 +129,14 @@ impl<K: Resource<DynamicType = ()> + Clone> Clone for Enqueuer<K> {
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Enqueuer<K> {
     /// A waker, and the queue that its controller takes from.
-    pub fn new() -> (Self, Queue<K>) {
+    pub(crate) fn new() -> (Self, Queue<K>) {
         let (sender, receiver) = mpsc::unbounded();
         let awake = Arc::new(AtomicBool::new(false));
         (Self { sender, awake: awake.clone() }, Queue { receiver, awake })
     }
 
     /// Asks for a reconciliation of that object. A standby takes note of nothing: when it leads, it looks at everything.
-    pub fn wake(&self, object: ObjectRef<K>) {
+    pub(crate) fn wake(&self, object: ObjectRef<K>) {
         if self.awake.load(Ordering::Acquire) {
             // A closed queue belongs to a controller that is shutting down.
             let _ = self.sender.unbounded_send(object);
@@ -145,13 +145,13 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Enqueuer<K> {
 }
 
 /// The objects that wait to be reconciled.
-pub struct Queue<K: Resource<DynamicType = ()>> {
+pub(crate) struct Queue<K: Resource<DynamicType = ()>> {
     receiver: mpsc::UnboundedReceiver<ObjectRef<K>>,
     awake: Arc<AtomicBool>,
 }
 
 /// Runs a controller over all objects of `store`, then over those that are woken, until `stop`; reconciliations that run are finished.
-pub async fn run<R: Reconciler>(
+pub(crate) async fn run<R: Reconciler>(
     reconciler: Arc<R>,
     store: Store<R::Kind>,
     queue: Queue<R::Kind>,

@@ -31,20 +31,20 @@ fn namespace(environment: &Environment) -> Option<String> {
 
 /// Told of Environments, it tells [`only`] of new namespaces.
 #[derive(Clone)]
-pub struct Developed {
+pub(crate) struct Developed {
     told: UnboundedSender<String>,
     hosts: Arc<[String]>,
 }
 
 impl Developed {
     /// The telling and the listening end, for these hosts; none: for all.
-    pub fn new(hosts: &[String]) -> (Self, UnboundedReceiver<String>) {
+    pub(crate) fn new(hosts: &[String]) -> (Self, UnboundedReceiver<String>) {
         let (told, receiver) = unbounded_channel();
         (Self { told, hosts: hosts.into() }, receiver)
     }
 
     /// Takes note of an Environment.
-    pub fn note(&self, environment: &Environment) {
+    pub(crate) fn note(&self, environment: &Environment) {
         if let Some(namespace) = self.namespace(environment) {
             self.tell(namespace);
         }
@@ -64,11 +64,11 @@ impl Developed {
 }
 
 /// The Environments that are there at the start.
-pub struct Known {
+pub(crate) struct Known {
     /// Sent when the cache has all.
-    pub filled: oneshot::Receiver<()>,
+    pub(crate) filled: oneshot::Receiver<()>,
     /// The cache.
-    pub environments: Store<Environment>,
+    pub(crate) environments: Store<Environment>,
 }
 
 struct State<S> {
@@ -84,7 +84,7 @@ struct State<S> {
 }
 
 /// Of a watch of all Solutions those of such namespaces. What is in one that comes later is listed then: the watch told of it long ago.
-pub fn only<S>(
+pub(crate) fn only<S>(
     watched: S,
     client: Client,
     known: Known,

@@ -22,13 +22,13 @@ const BEGINNING: usize = 40;
 
 /// Tells what happens.
 #[derive(Clone)]
-pub struct EventRecorder {
+pub(crate) struct EventRecorder {
     sender: mpsc::Sender<(ObjectReference, Event)>,
 }
 
 impl EventRecorder {
     /// Starts the teller; it ends when the last clone of this is dropped.
-    pub fn start(client: Client) -> Self {
+    pub(crate) fn start(client: Client) -> Self {
         let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Event)>(CAPACITY);
         let events = client.clone();
         let recorder = Recorder::new(client, Reporter { controller: "pilotage".into(), instance: None });
@@ -48,7 +48,7 @@ impl EventRecorder {
     }
 
     /// Tells that `reason` happened to `object`.
-    pub fn tell(&self, object: ObjectReference, type_: EventType, reason: &str, note: &str) {
+    pub(crate) fn tell(&self, object: ObjectReference, type_: EventType, reason: &str, note: &str) {
         let note = text::bounded(note, MAX_NOTE);
         let event = Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary: None };
         if self.sender.try_send((object, event)).is_err() {

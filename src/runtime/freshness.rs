@@ -8,27 +8,27 @@ use kube::Resource;
 
 /// What was written last, by uid, until the cache has caught up.
 #[derive(Default)]
-pub struct Freshness {
+pub(crate) struct Freshness {
     written: Mutex<HashMap<String, u64>>,
 }
 
 impl Freshness {
     /// Remembers an object as the API server returned it from a write.
-    pub fn note(&self, object: &impl Resource) {
+    pub(crate) fn note(&self, object: &impl Resource) {
         if let (Some(uid), Some(version)) = (object.meta().uid.clone(), version(object)) {
             self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, version);
         }
     }
 
     /// Forgets an object that nobody works on any more.
-    pub fn forget(&self, object: &impl Resource) {
+    pub(crate) fn forget(&self, object: &impl Resource) {
         if let Some(uid) = &object.meta().uid {
             self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         }
     }
 
     /// Whether the cached object is older than what was last written of it.
-    pub fn is_stale(&self, cached: &impl Resource) -> bool {
+    pub(crate) fn is_stale(&self, cached: &impl Resource) -> bool {
         let (Some(uid), Some(seen)) = (&cached.meta().uid, version(cached)) else { return false };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         match written.get(uid) {
@@ -43,7 +43,7 @@ impl Freshness {
 }
 
 /// The resourceVersion as a number. The API server's are ordered within a kind (Kubernetes 1.35 promises it, etcd always did so).
-pub fn version(object: &impl Resource) -> Option<u64> {
+pub(crate) fn version(object: &impl Resource) -> Option<u64> {
     object.meta().resource_version.as_ref().and_then(|v| v.parse().ok())
 }
 

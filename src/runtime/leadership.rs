@@ -17,11 +17,11 @@ use crate::identity::OPERATOR_NAMESPACE;
 /// Until when this process may act as the leader, by its own clock: a process that was asleep finds out here, before it hears
 /// that another one has taken over.
 #[derive(Clone, Debug, Default)]
-pub struct Leadership(Arc<Mutex<Option<Instant>>>);
+pub(crate) struct Leadership(Arc<Mutex<Option<Instant>>>);
 
 impl Leadership {
     /// Whether the Lease, as renewed last, has not run out.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
     }
 
@@ -31,7 +31,7 @@ impl Leadership {
 }
 
 /// An election that this process stands in.
-pub struct Election {
+pub(crate) struct Election {
     api: Api<Lease>,
     leadership: Leadership,
     name: String,
@@ -42,7 +42,7 @@ pub struct Election {
 impl Election {
     /// Stands as `identity` for the Lease `name`; a holder that does not renew for `duration` is replaced.
     /// `leadership` tells others how long that lasts.
-    pub fn new(client: Client, leadership: Leadership, name: String, identity: String, duration: Duration) -> Self {
+    pub(crate) fn new(client: Client, leadership: Leadership, name: String, identity: String, duration: Duration) -> Self {
         Self { api: Api::namespaced(client, OPERATOR_NAMESPACE), leadership, name, identity, duration }
     }
 
@@ -52,7 +52,7 @@ impl Election {
     }
 
     /// Waits until this process holds the Lease, or `stop`. Returns the Lease held.
-    pub async fn acquire(&self, stop: &CancellationToken) -> Option<Lease> {
+    pub(crate) async fn acquire(&self, stop: &CancellationToken) -> Option<Lease> {
         let mut seen: Option<(Option<String>, Instant)> = None;
         loop {
             // Counted from before the call: a standby begins to count after it.
@@ -114,7 +114,7 @@ impl Election {
     }
 
     /// Renews until the Lease is lost, or `stop`; then gives it up so that a standby need not wait.
-    pub async fn hold(&self, mut lease: Lease, stop: &CancellationToken) {
+    pub(crate) async fn hold(&self, mut lease: Lease, stop: &CancellationToken) {
         let mut renewed = Instant::now();
         loop {
             tokio::select! {

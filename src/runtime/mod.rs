@@ -1,20 +1,20 @@
 //! What all controllers share: caches, queues with back-off, the lease, the panic guard, and the one
 //! path by which status is written.
 
-pub mod accounts;
-pub mod admission_check;
-pub mod controller;
-pub mod developed;
-pub mod event_recorder;
-pub mod freshness;
-pub mod leadership;
-pub mod open_requests;
-pub mod remotes;
-pub mod room;
-pub mod status;
-pub mod status_writer;
-pub mod stores;
-pub mod trimmed;
+pub(crate) mod accounts;
+pub(crate) mod admission_check;
+pub(crate) mod controller;
+pub(crate) mod developed;
+pub(crate) mod event_recorder;
+pub(crate) mod freshness;
+pub(crate) mod leadership;
+pub(crate) mod open_requests;
+pub(crate) mod remotes;
+pub(crate) mod room;
+pub(crate) mod status;
+pub(crate) mod status_writer;
+pub(crate) mod stores;
+pub(crate) mod trimmed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,61 +37,61 @@ use stores::Stores;
 
 /// What the operator was told at its start.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// The hosts it serves; empty: all namespaces that are labelled as one.
-    pub hosts: Vec<String>,
+    pub(crate) hosts: Vec<String>,
     /// How long a request waits for what it needs to be accepted.
-    pub accept_timeout: Duration,
+    pub(crate) accept_timeout: Duration,
     /// How many objects of a kind are worked on at once.
-    pub concurrency: u16,
+    pub(crate) concurrency: u16,
     /// How many calls one deployment makes to its target at once.
-    pub apply_concurrency: usize,
+    pub(crate) apply_concurrency: usize,
     /// Where large artifacts go; nowhere else than the cluster where it is left out.
-    pub artifact_store: Option<Place>,
+    pub(crate) artifact_store: Option<Place>,
     /// How many bytes of artifacts are kept in `ConfigMaps`.
-    pub stored: Quota,
+    pub(crate) stored: Quota,
 }
 
 /// The host's cluster as the operator sees it, and its ways to act on it.
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// Clients, the operator's own and the delegates'.
-    pub clients: Clients,
+    pub(crate) clients: Clients,
     /// Access reviews.
-    pub access: Access,
+    pub(crate) access: Access,
     /// Caches.
-    pub stores: Stores,
+    pub(crate) stores: Stores,
     /// Records that several requests write to.
-    pub records: StatusWriters,
+    pub(crate) records: StatusWriters,
     /// The kinds that the cluster knows.
-    pub discovery: Arc<Discovery>,
+    pub(crate) discovery: Arc<Discovery>,
     /// The other clusters that targets are in.
-    pub remotes: Arc<Remotes>,
+    pub(crate) remotes: Arc<Remotes>,
     /// Artifacts and their bytes.
-    pub artifacts: ArtifactStore,
+    pub(crate) artifacts: ArtifactStore,
     /// How much room there is for artifacts.
-    pub rooms: Rooms,
+    pub(crate) rooms: Rooms,
     /// Registries that artifacts are fetched from.
-    pub registries: Registries,
+    pub(crate) registries: Registries,
     /// Kubernetes Events.
-    pub story: EventRecorder,
+    pub(crate) story: EventRecorder,
     /// What the operator wrote last and the caches may not have seen yet.
-    pub written: Freshness,
+    pub(crate) written: Freshness,
     /// Whether this process leads still.
-    pub leadership: Leadership,
+    pub(crate) leadership: Leadership,
     /// What the operator was told at its start.
-    pub options: Options,
+    pub(crate) options: Options,
 }
 
 /// The one writer of each kind of record.
-pub struct StatusWriters {
+pub(crate) struct StatusWriters {
     /// Environments: validation, claims, what runs.
-    pub environments: StatusWriter<Environment>,
+    pub(crate) environments: StatusWriter<Environment>,
     /// Pipelines: how far their sinks were told.
-    pub pipelines: StatusWriter<Pipeline>,
+    pub(crate) pipelines: StatusWriter<Pipeline>,
     /// Artifacts: where they were deployed.
-    pub artifacts: StatusWriter<Artifact>,
+    pub(crate) artifacts: StatusWriter<Artifact>,
     /// Solutions: the developer's window.
-    pub solutions: StatusWriter<Solution>,
+    pub(crate) solutions: StatusWriter<Solution>,
 }
 
 impl Cluster {
@@ -99,7 +99,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Where the configuration can't be used.
-    pub fn new(config: kube::Config, stores: Stores, options: Options) -> Result<Arc<Self>, ClientError> {
+    pub(crate) fn new(config: kube::Config, stores: Stores, options: Options) -> Result<Arc<Self>, ClientError> {
         let loopback = remotes::is_loopback(&config);
         let clients = Clients::new(config)?;
         let client = clients.operator();
@@ -126,7 +126,7 @@ impl Cluster {
     }
 
     /// Whether this operator serves the namespace as a host.
-    pub fn serves(&self, host: &str) -> bool {
+    pub(crate) fn serves(&self, host: &str) -> bool {
         (self.options.hosts.is_empty() || self.options.hosts.iter().any(|h| h == host)) && self.stores.is_host(host)
     }
 }

@@ -13,13 +13,13 @@ type Subject = (String, String);
 
 /// The names of the requests that have not ended. It follows the cache of requests, and is at most as far behind as that.
 #[derive(Debug, Default)]
-pub struct OpenRequests {
+pub(crate) struct OpenRequests {
     names: RwLock<HashMap<Subject, BTreeSet<String>>>,
 }
 
 impl OpenRequests {
     /// Takes note of a request as it now is, or as it was last seen before it went.
-    pub fn note(&self, request: &DeploymentRequest, is_gone: bool) {
+    pub(crate) fn note(&self, request: &DeploymentRequest, is_gone: bool) {
         let subject = (request.namespace().unwrap_or_default(), request.spec.solution.name.clone());
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         if !is_gone && is_open(request) {
@@ -33,13 +33,13 @@ impl OpenRequests {
     }
 
     /// The keys of all.
-    pub fn all(&self) -> Vec<ObjectRef<DeploymentRequest>> {
+    pub(crate) fn all(&self) -> Vec<ObjectRef<DeploymentRequest>> {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         names.iter().flat_map(|((host, _), of_subject)| of_subject.iter().map(|name| ObjectRef::new(name).within(host))).collect()
     }
 
     /// The keys of those for one solution in one host.
-    pub fn of(&self, host: &str, solution: &str) -> Vec<ObjectRef<DeploymentRequest>> {
+    pub(crate) fn of(&self, host: &str, solution: &str) -> Vec<ObjectRef<DeploymentRequest>> {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         let of_subject = names.get(&(host.to_owned(), solution.to_owned()));
         of_subject.into_iter().flatten().map(|name| ObjectRef::new(name).within(host)).collect()
@@ -47,12 +47,12 @@ impl OpenRequests {
 }
 
 /// Whether a request has not ended.
-pub fn is_open(request: &DeploymentRequest) -> bool {
+pub(crate) fn is_open(request: &DeploymentRequest) -> bool {
     request.status.as_ref().is_none_or(|s| s.run.end_time.is_none())
 }
 
 /// What a cache has of these.
-pub fn cached(
+pub(crate) fn cached(
     store: &Store<DeploymentRequest>,
     keys: Vec<ObjectRef<DeploymentRequest>>,
 ) -> impl Iterator<Item = std::sync::Arc<DeploymentRequest>> {

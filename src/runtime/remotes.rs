@@ -38,11 +38,11 @@ const SHARE: usize = 4;
 const MOST_SAID: usize = 512;
 
 /// A cluster and what was learned of it.
-pub struct Remote {
+pub(crate) struct Remote {
     /// Its clients.
-    pub cluster: RemoteCluster,
+    pub(crate) cluster: RemoteCluster,
     /// Its kinds, as the kubeconfig's user sees them.
-    pub discovery: Arc<Discovery>,
+    pub(crate) discovery: Arc<Discovery>,
     passes: Arc<Semaphore>,
 }
 
@@ -56,7 +56,7 @@ struct Known {
 }
 
 /// All of them.
-pub struct Remotes {
+pub(crate) struct Remotes {
     client: Client,
     access: Access,
     loopback: bool,
@@ -68,13 +68,13 @@ pub struct Remotes {
 }
 
 /// A pass may be at a remote cluster for as long as this lives.
-pub struct Admitted {
+pub(crate) struct Admitted {
     _all: OwnedSemaphorePermit,
     _here: Option<OwnedSemaphorePermit>,
 }
 
 /// Whether the API server of that configuration is on this machine.
-pub fn is_loopback(config: &Config) -> bool {
+pub(crate) fn is_loopback(config: &Config) -> bool {
     let host = config.cluster_url.host().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
@@ -83,7 +83,7 @@ pub fn is_loopback(config: &Config) -> bool {
 impl Remotes {
     /// Reads Secrets with this client. `loopback` is whether clusters on this machine may be meant, and `concurrency` how many passes
     /// run at once.
-    pub fn new(client: Client, loopback: bool, concurrency: u16) -> Self {
+    pub(crate) fn new(client: Client, loopback: bool, concurrency: u16) -> Self {
         let all = usize::from(concurrency);
         Self {
             access: Access::new(client.clone()),
@@ -100,7 +100,7 @@ impl Remotes {
     ///
     /// # Errors
     /// Why it can't be used, and what to do about it.
-    pub async fn get(&self, host: &str, spec: &Spec, anew: bool) -> Result<Arc<Remote>, Failure> {
+    pub(crate) async fn get(&self, host: &str, spec: &Spec, anew: bool) -> Result<Arc<Remote>, Failure> {
         let reference = &spec.kubeconfig_secret_ref;
         let place = place(host, spec);
         let forgotten = self.forgotten.load(Ordering::Acquire);
@@ -145,7 +145,7 @@ impl Remotes {
     }
 
     /// Lets a pass to a cluster, unless many are there: a cluster that does not answer shall not hold up what is to be done elsewhere.
-    pub fn admit(&self, host: &str, spec: &Spec) -> Option<Admitted> {
+    pub(crate) fn admit(&self, host: &str, spec: &Spec) -> Option<Admitted> {
         let place = place(host, spec);
         let here = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,14 +160,14 @@ impl Remotes {
     }
 
     /// Forgets a cluster that no Environment is in any more, with its connections and tokens. Passes that are there end with what they have.
-    pub fn forget(&self, host: &str, spec: &Spec) {
+    pub(crate) fn forget(&self, host: &str, spec: &Spec) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.remove(&place(host, spec));
         self.forgotten.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Forgets clusters that nobody asked for in a while, with their connections and tokens.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, k| k.used.elapsed() < KEPT);
     }
 
@@ -219,7 +219,7 @@ fn open(remote: Arc<Remote>) -> Result<Arc<Remote>, Failure> {
 
 impl Remote {
     /// The cluster did not answer.
-    pub fn away(&self, why: &str) -> Failure {
+    pub(crate) fn away(&self, why: &str) -> Failure {
         let name = self.cluster.name();
         Failure {
             reason: Reason::ClusterUnreachable,
@@ -231,7 +231,7 @@ impl Remote {
     }
 
     /// What an error of a call that the kubeconfig's user made means.
-    pub fn failure(&self, error: &Error) -> Failure {
+    pub(crate) fn failure(&self, error: &Error) -> Failure {
         match error {
             Error::Api(status) if status.code == 401 => self.rejected(),
             Error::Api(status) => Failure {
@@ -264,7 +264,7 @@ impl Remote {
     ///
     /// # Errors
     /// Why it can't be known.
-    pub async fn namespace(&self, namespace: &str) -> Result<Option<Namespace>, Failure> {
+    pub(crate) async fn namespace(&self, namespace: &str) -> Result<Option<Namespace>, Failure> {
         match Api::<Namespace>::all(self.cluster.client()).get_opt(namespace).await {
             Ok(found) => Ok(found),
             Err(Error::Api(status)) if status.code == 403 => {
@@ -288,7 +288,7 @@ impl Remote {
     ///
     /// # Errors
     /// Why there is none, and what to do about it.
-    pub async fn lend(&self, delegate_namespace: &str, name: &str) -> Result<DelegateClient, Failure> {
+    pub(crate) async fn lend(&self, delegate_namespace: &str, name: &str) -> Result<DelegateClient, Failure> {
         let cluster = self.cluster.name();
         let failed = |reason, message| Failure { reason, message, remedy: Remedy::Polled };
         match self.cluster.lend(delegate_namespace, name).await {

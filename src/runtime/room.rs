@@ -20,7 +20,7 @@ type Key = (String, String);
 type Taken = (Option<String>, u64, Instant);
 
 /// The room that is left in each host.
-pub struct Rooms {
+pub(crate) struct Rooms {
     stores: Stores,
     quota: Quota,
     taken: Mutex<HashMap<Key, Taken>>,
@@ -28,12 +28,12 @@ pub struct Rooms {
 
 impl Rooms {
     /// The rooms by these caches.
-    pub fn new(stores: Stores, quota: Quota) -> Self {
+    pub(crate) fn new(stores: Stores, quota: Quota) -> Self {
         Self { stores, quota, taken: Mutex::default() }
     }
 
     /// Why there is no room for `wanted` bytes of an artifact of that name; `None` where there is: then it is taken.
-    pub fn take(&self, host: &str, name: &str, environment: Option<&str>, wanted: u64) -> Option<String> {
+    pub(crate) fn take(&self, host: &str, name: &str, environment: Option<&str>, wanted: u64) -> Option<String> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|(host, name), (_, _, at)| {
             at.elapsed() < BEHIND && self.stores.artifacts.get(&ObjectRef::new(name).within(host)).is_none()
@@ -54,7 +54,7 @@ impl Rooms {
     }
 
     /// Why there is no room at all, so that nothing need be read to find that out.
-    pub fn full(&self, host: &str, environment: Option<&str>) -> Option<String> {
+    pub(crate) fn full(&self, host: &str, environment: Option<&str>) -> Option<String> {
         storage::full(host, environment, 1, &self.kept(host), self.quota)
     }
 

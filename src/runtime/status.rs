@@ -17,7 +17,7 @@ use crate::cluster::errors::{self, Cause};
 ///
 /// # Errors
 /// Where the API server refuses the write; a stale object is a conflict (409).
-pub async fn write<K, S>(client: &Client, object: &K, old: Option<&S>, new: &S) -> kube::Result<Option<K>>
+pub(crate) async fn write<K, S>(client: &Client, object: &K, old: Option<&S>, new: &S) -> kube::Result<Option<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + CustomResourceExt
@@ -45,7 +45,7 @@ where
 }
 
 /// Whether the API server will never take what was written: it does not fit the schema, or is too large.
-pub fn is_refused(error: &kube::Error) -> bool {
+pub(crate) fn is_refused(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(_)) && errors::classify(error) == Cause::Invalid
 }
 

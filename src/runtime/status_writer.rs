@@ -19,7 +19,7 @@ const ATTEMPTS: usize = 8;
 
 /// A record could not be written.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum RecordError {
+pub(crate) enum RecordError {
     /// The record does not exist.
     #[error("{0} does not exist")]
     NotFound(String),
@@ -46,7 +46,7 @@ struct Slot<K: HasStatus> {
 }
 
 /// The one writer of the status of one kind of record.
-pub struct StatusWriter<K: HasStatus + Resource<DynamicType = ()> + Clone + 'static> {
+pub(crate) struct StatusWriter<K: HasStatus + Resource<DynamicType = ()> + Clone + 'static> {
     client: Client,
     store: Store<K>,
     slots: Mutex<HashMap<ObjectRef<K>, Arc<Slot<K>>>>,
@@ -67,7 +67,7 @@ where
     K::Status: Serialize + Default + Clone + PartialEq + Send + Sync,
 {
     /// Writes with `client`, starting from what `store` has.
-    pub fn new(client: Client, store: Store<K>) -> Self {
+    pub(crate) fn new(client: Client, store: Store<K>) -> Self {
         Self { client, store, slots: Mutex::new(HashMap::new()) }
     }
 
@@ -76,7 +76,7 @@ where
     ///
     /// # Errors
     /// Where the record does not exist or can't be written.
-    pub async fn update<R: Send + 'static>(
+    pub(crate) async fn update<R: Send + 'static>(
         &self,
         namespace: &str,
         name: &str,
@@ -105,7 +105,7 @@ where
     }
 
     /// The newest known state of a record: the cache's, or the operator's own last write where the cache is behind.
-    pub async fn newest(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+    pub(crate) async fn newest(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let key = ObjectRef::new(name).within(namespace);
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let own = match slot {

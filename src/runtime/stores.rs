@@ -24,39 +24,38 @@ use crate::api::names::HOST_LABEL;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 
 /// How many objects of a list come at once: a server sends each whole, up to 1.5 MiB of it, whatever is kept of it.
-pub const PAGE: u32 = 50;
+pub(crate) const PAGE: u32 = 50;
 
 /// The caches.
 #[derive(Clone)]
-pub struct Stores {
+pub(crate) struct Stores {
     /// All Environments.
-    pub environments: Store<Environment>,
+    pub(crate) environments: Store<Environment>,
     /// All Pipelines.
-    pub pipelines: Store<Pipeline>,
+    pub(crate) pipelines: Store<Pipeline>,
     /// All Stages.
-    pub stages: Store<Stage>,
+    pub(crate) stages: Store<Stage>,
     /// All requests; of those that have ended only what others need of them.
-    pub requests: Store<DeploymentRequest>,
+    pub(crate) requests: Store<DeploymentRequest>,
     /// Which of them have not ended.
-    pub open: Arc<OpenRequests>,
+    pub(crate) open: Arc<OpenRequests>,
     /// All Artifacts, without the list of their objects but for the Jobs, and without their definitions where these are large.
-    pub artifacts: Store<Artifact>,
+    pub(crate) artifacts: Store<Artifact>,
     /// All Solutions of development namespaces, by their versions and windows.
-    pub solutions: Store<Solution>,
+    pub(crate) solutions: Store<Solution>,
     /// All namespaces, by their metadata.
-    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    pub(crate) namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Admission policies, to know that Pilotage's own are in force.
-    pub validating_policies: Store<ValidatingAdmissionPolicy>,
+    pub(crate) validating_policies: Store<ValidatingAdmissionPolicy>,
     /// Their bindings.
-    pub validating_bindings: Store<ValidatingAdmissionPolicyBinding>,
-    /// Mutating policies.
-    pub mutating_policies: Store<MutatingAdmissionPolicy>,
+    pub(crate) validating_bindings: Store<ValidatingAdmissionPolicyBinding>,
+    pub(crate) mutating_policies: Store<MutatingAdmissionPolicy>,
     /// Their bindings.
-    pub mutating_bindings: Store<MutatingAdmissionPolicyBinding>,
+    pub(crate) mutating_bindings: Store<MutatingAdmissionPolicyBinding>,
 }
 
 /// The writing ends of the caches.
-pub struct Writers {
+pub(crate) struct Writers {
     environments: Writer<Environment>,
     pipelines: Writer<Pipeline>,
     stages: Writer<Stage>,
@@ -71,7 +70,7 @@ pub struct Writers {
 }
 
 /// Empty caches and their writing ends.
-pub fn empty() -> (Stores, Writers) {
+pub(crate) fn empty() -> (Stores, Writers) {
     let (environments, environments_writer) = reflector::store();
     let (pipelines, pipelines_writer) = reflector::store();
     let (stages, stages_writer) = reflector::store();
@@ -116,12 +115,12 @@ pub fn empty() -> (Stores, Writers) {
 
 impl Stores {
     /// The requests for one solution in one host that have not ended.
-    pub fn open_requests_for(&self, host: &str, solution: &str) -> impl Iterator<Item = Arc<DeploymentRequest>> + '_ {
+    pub(crate) fn open_requests_for(&self, host: &str, solution: &str) -> impl Iterator<Item = Arc<DeploymentRequest>> + '_ {
         open_requests::cached(&self.requests, self.open.of(host, solution))
     }
 
     /// All requests that have not ended.
-    pub fn open_requests(&self) -> impl Iterator<Item = Arc<DeploymentRequest>> + '_ {
+    pub(crate) fn open_requests(&self) -> impl Iterator<Item = Arc<DeploymentRequest>> + '_ {
         open_requests::cached(&self.requests, self.open.all())
     }
 
@@ -129,7 +128,7 @@ impl Stores {
     ///
     /// # Errors
     /// Where a watch has ended, which is a defect.
-    pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
+    pub(crate) async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
         self.environments.wait_until_ready().await?;
         self.pipelines.wait_until_ready().await?;
         self.stages.wait_until_ready().await?;
@@ -144,13 +143,13 @@ impl Stores {
     }
 
     /// Whether the namespace is labelled as a host.
-    pub fn is_host(&self, namespace: &str) -> bool {
+    pub(crate) fn is_host(&self, namespace: &str) -> bool {
         self.namespaces.get(&ObjectRef::new(namespace)).is_some_and(|ns| ns.labels().get(HOST_LABEL).is_some_and(|v| v == "true"))
     }
 }
 
 /// Who is told of changes. An object is given as it now is, or as it was last seen before it went.
-pub trait WatchHandler: Send + Sync + 'static {
+pub(crate) trait WatchHandler: Send + Sync + 'static {
     /// An Environment changed.
     fn environment(&self, object: &Environment);
     /// A Pipeline changed.
@@ -174,7 +173,7 @@ pub trait WatchHandler: Send + Sync + 'static {
 /// Fills the caches for as long as it is polled. Each watch has its own back-off, so that one that fails holds up no other.
 ///
 /// `hosts` are those that are worked for; none: all.
-pub fn watch(
+pub(crate) fn watch(
     client: &Client,
     stores: &Stores,
     writers: Writers,

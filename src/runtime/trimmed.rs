@@ -19,7 +19,7 @@ use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, S
 
 /// The most bytes, as JSON, of what a request wants, or an artifact defines, that are kept. Of a larger one nothing of that is, and whoever
 /// needs it reads it live: that costs one call in each of its passes, and most are far smaller.
-pub const MOST_KEPT: usize = 4096;
+pub(crate) const MOST_KEPT: usize = 4096;
 /// The most Jobs of an artifact that are kept.
 const MOST_JOBS: usize = 16;
 /// What a copy in a cache bears that lacks this. It is never written.
@@ -30,7 +30,7 @@ const OWN_POLICY: &str = "pilotage-";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Whether the copy lacks what is too large to be kept, so that it has to be read live.
-pub fn is_shortened(object: &impl Resource) -> bool {
+pub(crate) fn is_shortened(object: &impl Resource) -> bool {
     object.meta().annotations.as_ref().is_some_and(|annotations| annotations.contains_key(SHORTENED))
 }
 
@@ -60,23 +60,23 @@ fn size(value: &impl Serialize) -> usize {
 }
 
 /// Administrators write them, and a change of their annotations has them looked at again.
-pub fn environment(object: &mut Environment) {
+pub(crate) fn environment(object: &mut Environment) {
     without_managed_fields(object);
 }
 
 /// See [`environment`].
-pub fn pipeline(object: &mut Pipeline) {
+pub(crate) fn pipeline(object: &mut Pipeline) {
     without_managed_fields(object);
 }
 
 /// See [`environment`].
-pub fn stage(object: &mut Stage) {
+pub(crate) fn stage(object: &mut Stage) {
     without_managed_fields(object);
 }
 
 /// Of an ended request others need only what it asked for and that it ended; of any, nobody needs the lists of its plan. Until it ends,
 /// triggers tell its notes.
-pub fn request(request: &mut DeploymentRequest) {
+pub(crate) fn request(request: &mut DeploymentRequest) {
     bare(request);
     let ended = request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
     if let Some(status) = request.status.as_mut() {
@@ -118,7 +118,7 @@ pub fn request(request: &mut DeploymentRequest) {
 }
 
 /// The list of its objects and the texts of its definitions are for people; where its definitions are large, none is kept.
-pub fn artifact(artifact: &mut Artifact) {
+pub(crate) fn artifact(artifact: &mut Artifact) {
     bare(artifact);
     // Jobs may have removed themselves before the next version was exported.
     artifact.spec.objects.retain(|object| object.kind == "Job");
@@ -138,7 +138,7 @@ pub fn artifact(artifact: &mut Artifact) {
 }
 
 /// Its version, and what its status tells: an export reads the rest live.
-pub fn solution(solution: &mut Solution) {
+pub(crate) fn solution(solution: &mut Solution) {
     bare(solution);
     let version = std::mem::take(&mut solution.spec.version);
     solution.spec = SolutionSpec {
@@ -154,7 +154,7 @@ pub fn solution(solution: &mut Solution) {
 }
 
 /// The labels that something is decided by.
-pub fn namespace(namespace: &mut PartialObjectMeta<Namespace>) {
+pub(crate) fn namespace(namespace: &mut PartialObjectMeta<Namespace>) {
     let labels = namespace.metadata.labels.take();
     bare(namespace);
     let kept = labels.map(|mut labels| {
@@ -165,7 +165,7 @@ pub fn namespace(namespace: &mut PartialObjectMeta<Namespace>) {
 }
 
 /// Of the policies of others, that they are there.
-pub fn validating_policy(object: &mut ValidatingAdmissionPolicy) {
+pub(crate) fn validating_policy(object: &mut ValidatingAdmissionPolicy) {
     bare(object);
     object.status = None;
     if !object.name_any().starts_with(OWN_POLICY) {
@@ -174,7 +174,7 @@ pub fn validating_policy(object: &mut ValidatingAdmissionPolicy) {
 }
 
 /// See [`validating_policy`].
-pub fn validating_binding(object: &mut ValidatingAdmissionPolicyBinding) {
+pub(crate) fn validating_binding(object: &mut ValidatingAdmissionPolicyBinding) {
     bare(object);
     if !object.name_any().starts_with(OWN_POLICY) {
         object.spec = ValidatingAdmissionPolicyBindingSpec::default();
@@ -182,7 +182,7 @@ pub fn validating_binding(object: &mut ValidatingAdmissionPolicyBinding) {
 }
 
 /// See [`validating_policy`].
-pub fn mutating_policy(object: &mut MutatingAdmissionPolicy) {
+pub(crate) fn mutating_policy(object: &mut MutatingAdmissionPolicy) {
     bare(object);
     if !object.name_any().starts_with(OWN_POLICY) {
         object.spec = None;
@@ -190,7 +190,7 @@ pub fn mutating_policy(object: &mut MutatingAdmissionPolicy) {
 }
 
 /// See [`validating_policy`].
-pub fn mutating_binding(object: &mut MutatingAdmissionPolicyBinding) {
+pub(crate) fn mutating_binding(object: &mut MutatingAdmissionPolicyBinding) {
     bare(object);
     if !object.name_any().starts_with(OWN_POLICY) {
         object.spec = None;

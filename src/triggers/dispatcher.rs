@@ -48,7 +48,7 @@ enum Landed {
 }
 
 /// The one who tells the sinks of one pipeline.
-pub struct Dispatcher {
+pub(crate) struct Dispatcher {
     cluster: Arc<Cluster>,
     sender: Sender,
     keys: Arc<KeyRing>,
@@ -69,7 +69,7 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// A desk for that pipeline.
-    pub fn new(cluster: Arc<Cluster>, sender: Sender, key: ObjectRef<Pipeline>) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>, sender: Sender, key: ObjectRef<Pipeline>) -> Self {
         let host = key.namespace.clone().unwrap_or_default();
         Self {
             keys: Arc::new(KeyRing::new(cluster.clone(), host.clone())),
@@ -90,7 +90,7 @@ impl Dispatcher {
     }
 
     /// Works until the pipeline has no sinks any more, or `stop`; what is on its way then is waited for and recorded.
-    pub async fn run(mut self, changes: Arc<Notify>, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, changes: Arc<Notify>, stop: CancellationToken) {
         let mut look = true;
         loop {
             if look && self.looked.is_none_or(|at| at.elapsed() >= TOGETHER) {

@@ -19,13 +19,13 @@ const TYPE: &str = "dev.pilotage";
 
 /// The id of a delivery: the same for the same trigger of the same request, however often it is sent. Standard Webhooks separates by
 /// full stops, so that it has none.
-pub fn id(uid: &str, trigger: Trigger) -> String {
+pub(crate) fn id(uid: &str, trigger: Trigger) -> String {
     format!("{uid}-{trigger:?}")
 }
 
 /// The trigger as an event. What it carries of the request is what was so when it happened, and does not change afterwards, so that the
 /// same event sent later is the same event.
-pub fn of_request(happened: Happened, request: &DeploymentRequest, stage: Option<&Stage>, gone: bool) -> Value {
+pub(crate) fn of_request(happened: Happened, request: &DeploymentRequest, stage: Option<&Stage>, gone: bool) -> Value {
     let host = request.namespace().unwrap_or_default();
     let spec = &request.spec;
     let uid = request.uid().unwrap_or_default();
@@ -48,7 +48,7 @@ pub fn of_request(happened: Happened, request: &DeploymentRequest, stage: Option
 
 /// What is told of a request that was deleted while nobody looked: nothing is known of it but its uid, and its name where its Solution
 /// still tells of it.
-pub fn of_unknown(at: Timestamp, host: &str, pipeline: &str, name: &str, uid: &str) -> Value {
+pub(crate) fn of_unknown(at: Timestamp, host: &str, pipeline: &str, name: &str, uid: &str) -> Value {
     let trigger = Trigger::OnDeploymentCompleted;
     let mut data = Map::new();
     data.insert("trigger".into(), json!(format!("{trigger:?}")));

@@ -10,20 +10,20 @@ use crate::api::request_status::{RunStatus, condition_types};
 
 /// A trigger and when it happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Happened {
+pub(crate) struct Happened {
     /// What happened.
-    pub trigger: Trigger,
+    pub(crate) trigger: Trigger,
     /// When.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 /// When a request was made, by the API server's clock.
-pub fn created(request: &DeploymentRequest) -> Timestamp {
+pub(crate) fn created(request: &DeploymentRequest) -> Timestamp {
     request.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default()
 }
 
 /// What has happened to a request so far, in its order. What has happened once stays so: the fields that this reads are written once.
-pub fn due(request: &DeploymentRequest) -> Vec<Happened> {
+pub(crate) fn due(request: &DeploymentRequest) -> Vec<Happened> {
     let Some(status) = &request.status else { return Vec::new() };
     let run = &status.run;
     // Before the operator has noticed a request, nothing is told of it, as by its Events.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 /// The first pause after a failure; it doubles with each further one.
 const FIRST: Duration = Duration::from_millis(250);
 /// The longest pause of a sink at which nothing arrives.
-pub const LONGEST: Duration = Duration::from_secs(30);
+pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 /// The longest pause of one request, where others arrive.
 const LONGEST_OF_ONE: Duration = Duration::from_mins(5);
 /// The longest pause while the key can't be used: whoever puts that right looks at the outcome.
@@ -20,7 +20,7 @@ const DOWN: u32 = 3;
 
 /// Why a delivery did not arrive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// There is no key to sign it with.
     Key(String),
     /// The sink did not take it.
@@ -29,7 +29,7 @@ pub enum Failure {
 
 impl Failure {
     /// Why, for people.
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         match self {
             Self::Key(message) | Self::Delivery(message) => message,
         }
@@ -43,20 +43,20 @@ struct Trouble {
 
 /// How it goes with one sink.
 #[derive(Default)]
-pub struct Health {
+pub(crate) struct Health {
     /// Failures in a row.
     streak: u32,
     next: Option<Instant>,
     troubles: HashMap<String, Trouble>,
     /// Since when something can't be delivered.
-    pub failing_since: Option<Timestamp>,
+    pub(crate) failing_since: Option<Timestamp>,
     /// Why not.
-    pub last: Option<Failure>,
+    pub(crate) last: Option<Failure>,
 }
 
 impl Health {
     /// Whether a delivery about that request may be tried now, with so many on their way.
-    pub fn may_try(&self, uid: &str, in_flight: usize, now: Instant) -> bool {
+    pub(crate) fn may_try(&self, uid: &str, in_flight: usize, now: Instant) -> bool {
         let trouble = self.troubles.get(uid);
         if trouble.is_some_and(|t| t.next > now) {
             return false;
@@ -69,17 +69,17 @@ impl Health {
     }
 
     /// Whether any more may be tried with so many on their way.
-    pub fn is_full(&self, in_flight: usize) -> bool {
+    pub(crate) fn is_full(&self, in_flight: usize) -> bool {
         in_flight >= if self.streak == 0 { CONCURRENCY } else { 1 }
     }
 
     /// How often deliveries about that request have failed since one arrived.
-    pub fn failures(&self, uid: &str) -> u32 {
+    pub(crate) fn failures(&self, uid: &str) -> u32 {
         self.troubles.get(uid).map_or(0, |t| t.count)
     }
 
     /// A delivery did not arrive. Returns whether that is news.
-    pub fn failed(&mut self, uid: &str, failure: Failure, now: Instant, clock: Timestamp) -> bool {
+    pub(crate) fn failed(&mut self, uid: &str, failure: Failure, now: Instant, clock: Timestamp) -> bool {
         let (longest, longest_of_one) = match failure {
             Failure::Key(_) => (LONGEST_OF_KEY, LONGEST_OF_KEY),
             Failure::Delivery(_) => (LONGEST, LONGEST_OF_ONE),
@@ -97,7 +97,7 @@ impl Health {
     }
 
     /// A delivery arrived. Returns whether it is news that all is well.
-    pub fn arrived(&mut self, uid: &str, now: Instant) -> bool {
+    pub(crate) fn arrived(&mut self, uid: &str, now: Instant) -> bool {
         if self.streak >= DOWN {
             self.retry_all(now);
         }
@@ -108,24 +108,24 @@ impl Health {
     }
 
     /// There is nothing more to deliver about a request.
-    pub fn forget(&mut self, uid: &str) {
+    pub(crate) fn forget(&mut self, uid: &str) {
         self.troubles.remove(uid);
     }
 
     /// Nothing waits. Returns whether it is news that all is well.
-    pub fn well(&mut self) -> bool {
+    pub(crate) fn well(&mut self) -> bool {
         self.last = None;
         self.failing_since.take().is_some()
     }
 
     /// Something about the sink has changed: everything is tried again at once.
-    pub fn retry_all(&mut self, now: Instant) {
+    pub(crate) fn retry_all(&mut self, now: Instant) {
         self.next = None;
         self.troubles.values_mut().for_each(|t| t.next = now);
     }
 
     /// When a delivery that pauses may be tried again.
-    pub fn next_try(&self) -> Option<Instant> {
+    pub(crate) fn next_try(&self) -> Option<Instant> {
         let first = self.troubles.values().map(|t| t.next).min()?;
         Some(if self.streak == 0 { first } else { self.next.map_or(first, |next| first.max(next)) })
     }

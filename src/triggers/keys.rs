@@ -13,7 +13,7 @@ use crate::runtime::Cluster;
 const BELIEVED: Duration = Duration::from_mins(1);
 
 /// Reads keys of one host and keeps them for a while.
-pub struct KeyRing {
+pub(crate) struct KeyRing {
     cluster: Arc<Cluster>,
     host: String,
     known: Mutex<HashMap<SecretKeyReference, (Keys, Instant)>>,
@@ -21,12 +21,12 @@ pub struct KeyRing {
 
 impl KeyRing {
     /// Reads Secrets of that host as the operator.
-    pub fn new(cluster: Arc<Cluster>, host: String) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>, host: String) -> Self {
         Self { cluster, host, known: Mutex::default() }
     }
 
     /// The keys that a sink's deliveries are signed with; else what is wrong and what to do about it, without the value.
-    pub async fn get(&self, reference: &SecretKeyReference) -> Result<Keys, String> {
+    pub(crate) async fn get(&self, reference: &SecretKeyReference) -> Result<Keys, String> {
         {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.retain(|_, (_, since)| since.elapsed() < BELIEVED);

@@ -17,6 +17,6 @@ mod sink_worker;
 mod supervisor;
 mod wake_ups;
 
-pub use report::SINKS_DELIVERING;
-pub use supervisor::run;
-pub use wake_ups::{Orders, WakeUps};
+pub(crate) use report::SINKS_DELIVERING;
+pub(crate) use supervisor::run;
+pub(crate) use wake_ups::{Orders, WakeUps};

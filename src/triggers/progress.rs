@@ -15,20 +15,18 @@ const SLACK: SignedDuration = SignedDuration::from_secs(15);
 
 /// A request, as far as this is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
-    /// Its uid.
-    pub uid: String,
-    /// Its name.
-    pub name: String,
+pub(crate) struct View {
+    pub(crate) uid: String,
+    pub(crate) name: String,
     /// When it was made.
-    pub created: Timestamp,
+    pub(crate) created: Timestamp,
     /// When it ended.
-    pub ended: Option<Timestamp>,
+    pub(crate) ended: Option<Timestamp>,
 }
 
 /// How far a sink has been told of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     /// Of all that it will be told of.
     Whole,
     /// Up to and with this trigger.
@@ -45,7 +43,7 @@ struct Open {
 
 /// How far one sink has been told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     since: Timestamp,
     open: BTreeMap<String, Open>,
     done: BTreeSet<String>,
@@ -53,13 +51,13 @@ pub struct Progress {
 
 impl Progress {
     /// Where a leader left off.
-    pub fn resume(cursor: &SinkCursor) -> Self {
+    pub(crate) fn resume(cursor: &SinkCursor) -> Self {
         let open = cursor.open.iter().map(|o| (o.uid.clone(), Open { name: String::new(), last: o.last }));
         Self { since: cursor.since, open: open.collect(), done: cursor.done.iter().cloned().collect() }
     }
 
     /// A new sink: it is told all of the requests that have not ended, and of those that ended just now; other ones are history.
-    pub fn begin(requests: &[View], now: Timestamp) -> Self {
+    pub(crate) fn begin(requests: &[View], now: Timestamp) -> Self {
         let mut new = Self { since: Timestamp::UNIX_EPOCH, open: BTreeMap::new(), done: BTreeSet::new() };
         new.done.extend(requests.iter().filter(|r| r.ended.is_some_and(|at| at < now - SLACK)).map(|r| r.uid.clone()));
         new.advance(requests);
@@ -67,22 +65,22 @@ impl Progress {
     }
 
     /// The point in time: older requests matter only where they are open.
-    pub fn since(&self) -> Timestamp {
+    pub(crate) fn since(&self) -> Timestamp {
         self.since
     }
 
     /// The requests that are told in part, by uid and name; the name is empty where it is not known.
-    pub fn open(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&str, &str)> {
         self.open.iter().map(|(uid, open)| (uid.as_str(), open.name.as_str()))
     }
 
     /// Whether the request is listed as open.
-    pub fn is_open(&self, uid: &str) -> bool {
+    pub(crate) fn is_open(&self, uid: &str) -> bool {
         self.open.contains_key(uid)
     }
 
     /// How far it has been told of a request.
-    pub fn told(&self, uid: &str, created: Timestamp) -> Told {
+    pub(crate) fn told(&self, uid: &str, created: Timestamp) -> Told {
         match self.open.get(uid) {
             Some(open) => Told::UpTo(open.last),
             None if self.done.contains(uid) || created < self.since => Told::Whole,
@@ -91,20 +89,20 @@ impl Progress {
     }
 
     /// It was told of a trigger.
-    pub fn sent(&mut self, uid: &str, name: &str, trigger: Trigger) {
+    pub(crate) fn sent(&mut self, uid: &str, name: &str, trigger: Trigger) {
         let open = self.open.entry(uid.to_owned()).or_insert_with(|| Open { name: name.to_owned(), last: None });
         open.last = open.last.max(Some(trigger));
     }
 
     /// It has been told of all that will ever be to tell of a request.
-    pub fn finish(&mut self, uid: &str) {
+    pub(crate) fn finish(&mut self, uid: &str) {
         self.open.remove(uid);
         self.done.insert(uid.to_owned());
     }
 
     /// Moves the point as far as it goes, so that the lists are as short as they can be. `requests` are all that exist in the pipeline,
     /// but for those made before the point that are not open.
-    pub fn advance(&mut self, requests: &[View]) {
+    pub(crate) fn advance(&mut self, requests: &[View]) {
         let newest = requests.iter().map(|r| r.created).max();
         let mut since = newest.map_or(self.since, |newest| (newest - SLACK).max(self.since));
         let mut untold: Vec<&View> = requests.iter().filter(|r| self.told(&r.uid, r.created) != Told::Whole).collect();
@@ -129,7 +127,7 @@ impl Progress {
     }
 
     /// What the pipeline's status keeps. What finds no room is told again by whoever leads next.
-    pub fn cursor(&self) -> SinkCursor {
+    pub(crate) fn cursor(&self) -> SinkCursor {
         let open = self.open.iter().take(MAX_REQUESTS).map(|(uid, o)| OpenRequest { uid: uid.clone(), last: o.last });
         SinkCursor { since: self.since, open: open.collect(), done: self.done.iter().take(MAX_REQUESTS).cloned().collect() }
     }

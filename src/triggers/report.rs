@@ -10,10 +10,10 @@ use crate::api::reason::Reason;
 use crate::text;
 
 /// The condition that tells whether the sinks take what is sent to them.
-pub const SINKS_DELIVERING: &str = "SinksDelivering";
+pub(crate) const SINKS_DELIVERING: &str = "SinksDelivering";
 
 /// What a pipeline's status says of one sink.
-pub fn status(sink_worker: &SinkWorker, waiting: usize) -> SinkStatus {
+pub(crate) fn status(sink_worker: &SinkWorker, waiting: usize) -> SinkStatus {
     let failing = sink_worker.health.failing_since.is_some();
     SinkStatus {
         url: sink_worker.sink.url.clone(),
@@ -26,7 +26,7 @@ pub fn status(sink_worker: &SinkWorker, waiting: usize) -> SinkStatus {
 }
 
 /// The condition; `None` for a pipeline without sinks.
-pub fn condition<'a>(sink_workers: impl ExactSizeIterator<Item = (&'a SinkWorker, usize)>) -> Option<Observation> {
+pub(crate) fn condition<'a>(sink_workers: impl ExactSizeIterator<Item = (&'a SinkWorker, usize)>) -> Option<Observation> {
     let count = sink_workers.len();
     let mut reason = Reason::SinkFailing;
     let mut failing = Vec::new();
@@ -53,7 +53,7 @@ pub fn condition<'a>(sink_workers: impl ExactSizeIterator<Item = (&'a SinkWorker
 }
 
 /// The part of a url that names who is meant, without what may be a secret.
-pub fn origin(url: &str) -> String {
+pub(crate) fn origin(url: &str) -> String {
     match url.parse::<Uri>() {
         Ok(uri) => format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str())),
         Err(_) => "a url that can't be used".to_owned(),

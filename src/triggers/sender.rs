@@ -16,7 +16,7 @@ use crate::egress::{self, Guarded};
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a sink has for its whole answer.
-pub const ANSWER: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 /// How long the rest of an answer is waited for, once its code is there.
 const REST: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept.
@@ -25,28 +25,28 @@ const IDLE: Duration = Duration::from_secs(30);
 const MOST_READ: usize = 4096;
 
 /// An event, ready to be sent.
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// Where to.
-    pub url: String,
+    pub(crate) url: String,
     /// `webhook-id`.
-    pub id: String,
+    pub(crate) id: String,
     /// `webhook-timestamp`.
-    pub timestamp: i64,
+    pub(crate) timestamp: i64,
     /// `webhook-signature`.
-    pub signature: Option<String>,
+    pub(crate) signature: Option<String>,
     /// The event.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Sends deliveries. It follows no redirects, uses no proxies, sends no credentials and no cookies.
 #[derive(Clone)]
-pub struct Sender {
+pub(crate) struct Sender {
     client: Client<HttpsConnector<HttpConnector<Guarded>>, Full<Bytes>>,
 }
 
 impl Sender {
     /// A sender that trusts the machine's certificate authorities.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut http = HttpConnector::new_with_resolver(Guarded::default());
         http.set_connect_timeout(Some(CONNECT));
         http.enforce_http(false);
@@ -68,7 +68,7 @@ impl Sender {
     }
 
     /// One attempt. `Err` is why it did not arrive, for people.
-    pub async fn send(&self, delivery: Delivery) -> Result<(), String> {
+    pub(crate) async fn send(&self, delivery: Delivery) -> Result<(), String> {
         match tokio::time::timeout(ANSWER, self.attempt(delivery)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("did not answer within {} seconds", ANSWER.as_secs())),

@@ -19,11 +19,11 @@ const MOST_KEYS: usize = 4;
 
 /// The keys that deliveries to one sink are signed with. Has no `Debug`, so that no key comes into a log.
 #[derive(Clone)]
-pub struct Keys(Vec<Vec<u8>>);
+pub(crate) struct Keys(Vec<Vec<u8>>);
 
 /// Why the value of a Secret is no signing key. Says nothing of the value itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
+pub(crate) enum KeyError {
     /// It is not text.
     #[error("is not text")]
     NotText,
@@ -43,7 +43,7 @@ pub enum KeyError {
 
 impl Keys {
     /// The keys in the value of a Secret: one, or several with white space between them, each `whsec_` and base64.
-    pub fn parse(value: &[u8]) -> Result<Self, KeyError> {
+    pub(crate) fn parse(value: &[u8]) -> Result<Self, KeyError> {
         let text = std::str::from_utf8(value).map_err(|_| KeyError::NotText)?;
         let keys = text.split_ascii_whitespace().map(key).collect::<Result<Vec<_>, _>>()?;
         match keys.len() {
@@ -54,7 +54,7 @@ impl Keys {
     }
 
     /// The header `webhook-signature`: one signature for each key, so that a receiver may know either.
-    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+    pub(crate) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let signatures: Vec<String> = self.0.iter().filter_map(|key| signature(key, id, timestamp, body)).collect();
         signatures.join(" ")
     }

@@ -12,22 +12,21 @@ use crate::api::DeploymentRequest;
 use crate::api::pipeline::{Sink, SinkStatus, Trigger};
 
 /// A request of which some sink is not told all.
-pub struct Tracked {
-    /// What it is.
-    pub view: View,
+pub(crate) struct Tracked {
+    pub(crate) view: View,
     /// The request in full: caches drop most of those that have ended.
-    pub full: Option<Arc<DeploymentRequest>>,
+    pub(crate) full: Option<Arc<DeploymentRequest>>,
     /// Whether `full` is the request as it ended.
-    pub read: bool,
+    pub(crate) read: bool,
     /// Whether it is being read.
-    pub reading: bool,
+    pub(crate) reading: bool,
     /// When it was noticed that the request is gone.
-    pub gone: Option<Timestamp>,
+    pub(crate) gone: Option<Timestamp>,
 }
 
 impl Tracked {
     /// Whether nothing more will happen to it.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.view.ended.is_some() || self.gone.is_some()
     }
 
@@ -44,7 +43,7 @@ impl Tracked {
 
 /// What is to be done for one sink about one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Nothing, until something happens.
     Nothing,
     /// Nothing any more.
@@ -56,24 +55,24 @@ pub enum Next {
 }
 
 /// A sink of the pipeline.
-pub struct SinkWorker {
+pub(crate) struct SinkWorker {
     /// As the pipeline says.
-    pub sink: Sink,
+    pub(crate) sink: Sink,
     /// How far it has been told.
-    pub progress: Progress,
+    pub(crate) progress: Progress,
     /// Whether the pipeline's status has its progress, so that a restart does not make it a new sink again.
-    pub recorded: bool,
+    pub(crate) recorded: bool,
     /// How it goes.
-    pub health: Health,
+    pub(crate) health: Health,
     /// Requests about which a delivery is on its way.
-    pub in_flight: HashSet<String>,
+    pub(crate) in_flight: HashSet<String>,
     /// Requests about which there may be something to do.
-    pub ready: VecDeque<String>,
+    pub(crate) ready: VecDeque<String>,
 }
 
 impl SinkWorker {
     /// A sink as its pipeline's status has it.
-    pub fn resume(sink: Sink, status: &SinkStatus) -> Self {
+    pub(crate) fn resume(sink: Sink, status: &SinkStatus) -> Self {
         let mut sink_worker = Self::with(sink, Progress::resume(&status.cursor), true);
         sink_worker.health.failing_since = status.failing_since;
         sink_worker.health.last = status.last_error.clone().map(Failure::Delivery);
@@ -81,7 +80,7 @@ impl SinkWorker {
     }
 
     /// A new sink.
-    pub fn begin(sink: Sink, requests: &[View], now: Timestamp) -> Self {
+    pub(crate) fn begin(sink: Sink, requests: &[View], now: Timestamp) -> Self {
         Self::with(sink, Progress::begin(requests, now), false)
     }
 
@@ -94,7 +93,7 @@ impl SinkWorker {
     }
 
     /// What is to be done about a request.
-    pub fn next(&self, request: &Tracked) -> Next {
+    pub(crate) fn next(&self, request: &Tracked) -> Next {
         let Told::UpTo(last) = self.progress.told(&request.view.uid, request.view.created) else { return Next::Nothing };
         let none_left = !self.sink.triggers.is_empty() && self.sink.triggers.iter().all(|t| Some(*t) <= last);
         if none_left || last == Some(Trigger::OnDeploymentCompleted) {

@@ -17,7 +17,7 @@ use crate::runtime::Cluster;
 const CLOSED: Duration = Duration::from_secs(1);
 
 /// Tells sinks what happens, until `stop`. Only the leader runs this.
-pub async fn run(cluster: Arc<Cluster>, orders: Orders, stop: CancellationToken) {
+pub(crate) async fn run(cluster: Arc<Cluster>, orders: Orders, stop: CancellationToken) {
     let Orders { mut receiver, wake_ups } = orders;
     wake_ups.wake();
     let sender = Sender::new();

@@ -10,14 +10,14 @@ use tokio::sync::{Notify, mpsc};
 use crate::api::{DeploymentRequest, Pipeline};
 
 /// Tells desks of changes.
-pub struct WakeUps {
+pub(crate) struct WakeUps {
     dispatchers: Mutex<HashMap<ObjectRef<Pipeline>, Arc<Notify>>>,
     orders: mpsc::UnboundedSender<ObjectRef<Pipeline>>,
     awake: AtomicBool,
 }
 
 /// The pipelines that need a desk.
-pub struct Orders {
+pub(crate) struct Orders {
     /// As they come.
     pub(super) receiver: mpsc::UnboundedReceiver<ObjectRef<Pipeline>>,
     /// What wakes the desks.
@@ -26,20 +26,20 @@ pub struct Orders {
 
 impl WakeUps {
     /// A bell, and what its supervisor takes from.
-    pub fn new() -> (Arc<Self>, Orders) {
+    pub(crate) fn new() -> (Arc<Self>, Orders) {
         let (orders, receiver) = mpsc::unbounded_channel();
         let wake_ups = Arc::new(Self { dispatchers: Mutex::default(), orders, awake: AtomicBool::new(false) });
         (wake_ups.clone(), Orders { receiver, wake_ups })
     }
 
     /// A request changed, or is gone.
-    pub fn request(&self, object: &DeploymentRequest) {
+    pub(crate) fn request(&self, object: &DeploymentRequest) {
         let host = object.metadata.namespace.as_deref().unwrap_or_default();
         self.ring(&ObjectRef::new(&object.spec.pipeline).within(host));
     }
 
     /// A pipeline changed, or is gone.
-    pub fn pipeline(&self, object: &Pipeline) {
+    pub(crate) fn pipeline(&self, object: &Pipeline) {
         let pipeline = ObjectRef::from_obj(object);
         if !self.ring(&pipeline) && needs_dispatcher(object) && self.awake.load(Ordering::Acquire) {
             // A closed queue belongs to an operator that is shutting down.

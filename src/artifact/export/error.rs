@@ -13,7 +13,7 @@ use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, OPERATOR_USERNAME, gran
 
 /// Why an export ended without a bundle.
 #[derive(Debug, thiserror::Error)]
-pub enum ExportError {
+pub(crate) enum ExportError {
     /// A call failed.
     #[error("{action} in namespace {namespace} failed: {source}")]
     Api {
@@ -178,7 +178,7 @@ impl ExportError {
     }
 
     /// Whether waiting can help, and what for.
-    pub fn until(&self) -> Until {
+    pub(crate) fn until(&self) -> Until {
         match self {
             Self::Api { source, .. } => Until::of(source),
             // Somebody may list the kind while a request waits.
@@ -199,7 +199,7 @@ impl ExportError {
     }
 
     /// The reason in one word, for conditions.
-    pub fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Api { .. } => Reason::ExportFailed,
             Self::OperatorMayNotRead { .. } | Self::OperatorMayReadNothing { .. } => Reason::OperatorMayNotRead,

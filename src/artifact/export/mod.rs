@@ -15,8 +15,8 @@ use kube::{Client, Resource};
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use self::error::ExportError;
-pub use self::selector::selector_text;
+pub(crate) use self::error::ExportError;
+pub(crate) use self::selector::selector_text;
 use crate::api::cluster_scoped::{self, ClusterScopedKind};
 use crate::api::reference::{GroupKind, Identity};
 use crate::api::{GROUP, names};
@@ -56,38 +56,38 @@ const NEVER_GROUPS: [&str; 6] =
 const OF_THE_NAMESPACE: [(&str, &str); 2] = [("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")];
 
 /// Where and what to export, and for whom.
-pub struct Source<'a> {
+pub(crate) struct Source<'a> {
     /// The operator's own client.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The kinds of the cluster.
-    pub discovery: &'a Discovery,
+    pub(crate) discovery: &'a Discovery,
     /// Asks for the rights of the operator and of the requester.
-    pub access: &'a Access,
+    pub(crate) access: &'a Access,
     /// The development namespace.
-    pub namespace: &'a str,
+    pub(crate) namespace: &'a str,
     /// The development Environment, for people.
-    pub environment: &'a str,
+    pub(crate) environment: &'a str,
     /// The cluster-scoped kinds that it lists. Objects of these kinds are exported if the components name the kind.
-    pub cluster_scoped: &'a [ClusterScopedKind],
+    pub(crate) cluster_scoped: &'a [ClusterScopedKind],
     /// The label selector, as [`selector_text`] makes it.
-    pub selector: &'a str,
+    pub(crate) selector: &'a str,
     /// The kinds to export; empty for all kinds that the operator may read.
-    pub components: &'a [GroupKind],
+    pub(crate) components: &'a [GroupKind],
     /// The requester. Only what they may read is exported.
-    pub requester: &'a Identity,
+    pub(crate) requester: &'a Identity,
 }
 
 /// The result of an export.
 #[derive(Debug)]
-pub struct Exported {
+pub(crate) struct Exported {
     /// The objects.
-    pub bundle: Bundle,
+    pub(crate) bundle: Bundle,
     /// The cluster-scoped kinds among them.
-    pub cluster_scoped: Vec<GroupKind>,
+    pub(crate) cluster_scoped: Vec<GroupKind>,
     /// The kinds that the export did not look for, because the operator may not list them and the Solution names none.
-    pub not_listed: BTreeSet<GroupKind>,
+    pub(crate) not_listed: BTreeSet<GroupKind>,
     /// The custom kinds that a controller reported on there.
-    pub reported_on: BTreeSet<GroupKind>,
+    pub(crate) reported_on: BTreeSet<GroupKind>,
 }
 
 /// Exports the objects that the selector selects: those of the namespace, and cluster-scoped ones of kinds that the components name and the
@@ -95,7 +95,7 @@ pub struct Exported {
 ///
 /// # Errors
 /// Why there is no bundle.
-pub async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
+pub(crate) async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
     // A kind that was installed a moment ago must not be missing in a version for ever.
     let kinds =
         source.discovery.kinds_now().await.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))?;
@@ -246,7 +246,7 @@ fn take(listed: &mut Listed<'_>, live: &Value, own: &str) {
 }
 
 /// An object as it is exported from the namespace `own`; `None` if it is not exported.
-pub fn exportable(live: &Value, own: &str) -> Option<Value> {
+pub(crate) fn exportable(live: &Value, own: &str) -> Option<Value> {
     if OF_THE_NAMESPACE.contains(&(object::kind(live), object::name(live))) || has_controller(live) {
         return None;
     }
@@ -264,11 +264,11 @@ fn has_controller(live: &Value) -> bool {
 }
 
 /// Which cluster-scoped objects may be exported.
-pub struct Bounds<'a> {
+pub(crate) struct Bounds<'a> {
     /// The development Environment, for people.
-    pub environment: &'a str,
+    pub(crate) environment: &'a str,
     /// The kinds that it lists; `None` if that is checked elsewhere.
-    pub allowed: Option<&'a [ClusterScopedKind]>,
+    pub(crate) allowed: Option<&'a [ClusterScopedKind]>,
 }
 
 /// The kinds to list: those that can be listed, narrowed by the components. Cluster-scoped kinds are included only if a component names
@@ -276,7 +276,7 @@ pub struct Bounds<'a> {
 ///
 /// # Errors
 /// If the kind of a component is never exported, not served, or not allowed.
-pub fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind], bounds: &Bounds<'_>) -> Result<Vec<&'a KindInfo>, ExportError> {
+pub(crate) fn chosen<'a>(kinds: &'a [KindInfo], components: &[GroupKind], bounds: &Bounds<'_>) -> Result<Vec<&'a KindInfo>, ExportError> {
     for component in components {
         let (group, kind) = (component.group.as_str(), component.kind.as_str());
         if is_never_exported(group, kind) {
@@ -312,7 +312,7 @@ fn group_kind(kind: &KindInfo) -> GroupKind {
 }
 
 /// Whether objects of a kind are in no artifact, whatever its source.
-pub fn is_never_exported(group: &str, kind: &str) -> bool {
+pub(crate) fn is_never_exported(group: &str, kind: &str) -> bool {
     NEVER.contains(&(group, kind)) || NEVER_GROUPS.contains(&group)
 }
 
@@ -357,7 +357,7 @@ async fn requester_may_read(source: &Source<'_>, found: &[Listed<'_>]) -> Result
 ///
 /// # Errors
 /// If they may not, or the cluster can't be asked.
-pub async fn readable(
+pub(crate) async fn readable(
     discovery: &Discovery,
     access: &Access,
     requester: &Identity,

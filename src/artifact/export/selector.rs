@@ -12,7 +12,7 @@ use crate::api::solution::SolutionSpec;
 ///
 /// # Errors
 /// If a key, a value or an operator of the selector is invalid.
-pub fn selector_text(name: &str, spec: &SolutionSpec) -> Result<String, ExportError> {
+pub(crate) fn selector_text(name: &str, spec: &SolutionSpec) -> Result<String, ExportError> {
     match &spec.selector {
         None => Ok(format!("{PART_OF}={name}")),
         Some(selector) => text(selector).map_err(|why| ExportError::InvalidSelector { solution: name.to_owned(), why }),

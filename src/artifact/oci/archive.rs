@@ -14,7 +14,7 @@ use crate::api::reason::Reason;
 
 /// How much of an artifact was read so far, over all its layers.
 #[derive(Clone, Default)]
-pub struct Spent {
+pub(crate) struct Spent {
     bytes: Rc<Cell<u64>>,
     entries: usize,
 }
@@ -24,7 +24,7 @@ impl Spent {
     ///
     /// # Errors
     /// If it is one file too many.
-    pub fn file(&mut self, size: usize, reference: &str) -> Result<(), OciError> {
+    pub(crate) fn file(&mut self, size: usize, reference: &str) -> Result<(), OciError> {
         self.bytes.set(self.bytes.get().saturating_add(size as u64));
         if self.bytes.get() > limits::DECOMPRESSED {
             return Err(beyond(reference));
@@ -65,7 +65,7 @@ impl<R: Read> Read for Metered<R> {
 ///
 /// # Errors
 /// If the archive contains anything but files and folders with plain paths, exceeds a limit, or can't be read; and the errors of `take`.
-pub fn read(
+pub(crate) fn read(
     compressed: &[u8],
     reference: &str,
     spent: &mut Spent,
@@ -113,7 +113,7 @@ pub fn read(
 ///
 /// # Errors
 /// Why it leads elsewhere.
-pub fn plain(path: &str) -> Result<(), String> {
+pub(crate) fn plain(path: &str) -> Result<(), String> {
     if path.len() > limits::PATH {
         return Err(format!("has more than {} bytes", limits::PATH));
     }

@@ -5,7 +5,7 @@
 
 /// The kinds of authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Challenge {
+pub(crate) enum Challenge {
     /// User name and password, in each call.
     Basic,
     /// A token from another address.
@@ -18,7 +18,7 @@ pub enum Challenge {
 }
 
 /// Parses the header.
-pub fn parse(header: &str) -> Option<Challenge> {
+pub(crate) fn parse(header: &str) -> Option<Challenge> {
     let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
     if scheme.eq_ignore_ascii_case("basic") {
         return Some(Challenge::Basic);

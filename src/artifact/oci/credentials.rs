@@ -8,19 +8,19 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 /// The key of such a Secret.
-pub const KEY: &str = ".dockerconfigjson";
+pub(crate) const KEY: &str = ".dockerconfigjson";
 
 /// A user name and a password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Login {
+pub(crate) struct Login {
     /// The user name. It may be shown.
-    pub username: String,
+    pub(crate) username: String,
     password: String,
 }
 
 impl Login {
     /// The value of an `Authorization` header.
-    pub fn basic(&self) -> String {
+    pub(crate) fn basic(&self) -> String {
         format!("Basic {}", STANDARD.encode(format!("{}:{}", self.username, self.password)))
     }
 }
@@ -33,7 +33,7 @@ impl fmt::Debug for Login {
 
 /// Credentials by host. They are never sent to another host.
 #[derive(Clone, Debug, Default)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     hosts: BTreeMap<String, Login>,
 }
 
@@ -54,7 +54,7 @@ impl Credentials {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         let config: DockerConfig = serde_json::from_slice(bytes).map_err(|_| "is not the JSON of a docker configuration with auths")?;
         let mut hosts = BTreeMap::new();
         for (host, entry) in config.auths {
@@ -79,14 +79,14 @@ impl Credentials {
     }
 
     /// The credentials for a host, with its port if it has one.
-    pub fn of(&self, host: &str) -> Option<&Login> {
+    pub(crate) fn of(&self, host: &str) -> Option<&Login> {
         // Docker Hub has several names.
         let hub = ["docker.io", "index.docker.io", "registry-1.docker.io"];
         self.hosts.get(host).or_else(|| hub.contains(&host).then(|| hub.iter().find_map(|h| self.hosts.get(*h)))?)
     }
 
     /// Whether there are no credentials at all.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.hosts.is_empty()
     }
 }

@@ -19,19 +19,17 @@ use crate::cluster::replicas;
 
 /// The objects of an artifact, and the definitions of its Solution.
 #[derive(Debug, Default)]
-pub struct Written {
+pub(crate) struct Written {
     /// The objects.
-    pub bundle: Bundle,
-    /// The environment variables.
-    pub environment_variables: Vec<VariableDefinition>,
-    /// The connection references.
-    pub connection_references: Vec<ConnectionDefinition>,
+    pub(crate) bundle: Bundle,
+    pub(crate) environment_variables: Vec<VariableDefinition>,
+    pub(crate) connection_references: Vec<ConnectionDefinition>,
     /// The solutions that it depends on.
-    pub dependencies: Vec<Dependency>,
+    pub(crate) dependencies: Vec<Dependency>,
 }
 
 /// Collects the contents of an artifact's files.
-pub struct Files<'a> {
+pub(crate) struct Files<'a> {
     reference: &'a str,
     objects: Vec<(String, Value)>,
     values: usize,
@@ -39,7 +37,7 @@ pub struct Files<'a> {
 
 impl<'a> Files<'a> {
     /// For the files of that artifact.
-    pub fn of(reference: &'a str) -> Self {
+    pub(crate) fn of(reference: &'a str) -> Self {
         Self { reference, objects: Vec::new(), values: 0 }
     }
 
@@ -47,7 +45,7 @@ impl<'a> Files<'a> {
     ///
     /// # Errors
     /// If it can't be read as manifests.
-    pub fn take(&mut self, path: &str, content: &[u8]) -> Result<(), OciError> {
+    pub(crate) fn take(&mut self, path: &str, content: &[u8]) -> Result<(), OciError> {
         let (name, path) = (path.rsplit('/').next().unwrap_or(path), shown(path));
         let refused = |reason, what: String| Err(self.content(reason, what));
         if matches!(name, "kustomization.yaml" | "kustomization.yml" | "Kustomization") {
@@ -115,7 +113,7 @@ impl<'a> Files<'a> {
     ///
     /// # Errors
     /// If one of them may not be deployed, or the Solution among them does not match the request.
-    pub fn finish(self, wanted: &SolutionVersion) -> Result<Written, OciError> {
+    pub(crate) fn finish(self, wanted: &SolutionVersion) -> Result<Written, OciError> {
         let refused = |reason, what| OciError::Content { reference: self.reference.to_owned(), reason, what };
         let (solutions, objects): (Vec<_>, Vec<_>) = self
             .objects

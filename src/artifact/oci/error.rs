@@ -157,7 +157,7 @@ pub enum OciError {
 
 impl OciError {
     /// Whether waiting can help, and what for.
-    pub fn until(&self) -> Until {
+    pub(crate) fn until(&self) -> Until {
         match self {
             Self::Unreachable { .. } | Self::Unwell { .. } | Self::Busy => Until::Wait(Wait::Server),
             Self::Unauthorized { .. } | Self::NoCredentials { .. } => Until::Wait(Wait::Right),
@@ -174,7 +174,7 @@ impl OciError {
     }
 
     /// The reason in one word, for conditions.
-    pub fn reason(&self) -> Reason {
+    pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::Unreachable { .. } | Self::Unwell { .. } => Reason::RegistryUnreachable,
             Self::NoAuthority { .. } => Reason::CertificateAuthorityUnreadable,
@@ -194,7 +194,7 @@ impl OciError {
 }
 
 /// A name from outside, as messages show it: without control characters, and at most one line.
-pub fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     const MOST: usize = 120;
     let plain: String = name.chars().take(MOST).map(|c| if c.is_control() { '?' } else { c }).collect();
     if name.chars().count() > MOST { format!("{plain}…") } else { plain }

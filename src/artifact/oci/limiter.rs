@@ -26,15 +26,15 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// On whose behalf a registry is called.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Asker {
+pub(crate) struct Asker {
     /// The host. Its registries share the host's part of the turns.
-    pub host: String,
+    pub(crate) host: String,
     /// How the registry is reached. Failures are remembered by this, so a wrong entry of one host delays nobody else.
-    pub entry: String,
+    pub(crate) entry: String,
 }
 
 /// Limits all calls to registries.
-pub struct Limiter {
+pub(crate) struct Limiter {
     all: Seats,
     /// The limit for one host.
     share: (usize, usize),
@@ -72,13 +72,13 @@ impl Seats {
 
 impl Limiter {
     /// For the registry that the operator's flags name, in an operator with so many concurrent reconciliations.
-    pub fn to_own(concurrency: u16) -> Self {
+    pub(crate) fn to_own(concurrency: u16) -> Self {
         let all = seats(concurrency);
         Self::new(all, all)
     }
 
     /// For registries that hosts name. One that hangs, or that sends a byte now and then, delays only its host.
-    pub fn to_any(concurrency: u16) -> Self {
+    pub(crate) fn to_any(concurrency: u16) -> Self {
         let all = seats(concurrency);
         Self::new(all, ((all.0 / 2).max(1), 1))
     }
@@ -91,7 +91,7 @@ impl Limiter {
     ///
     /// # Errors
     /// The errors of the work; and if others come first, the registry could not be reached a moment ago, or the work takes too long.
-    pub async fn ask<T>(
+    pub(crate) async fn ask<T>(
         &self,
         asker: &Asker,
         repository: &Repository,

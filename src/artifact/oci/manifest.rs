@@ -6,14 +6,14 @@ use super::error::{OciError, shown};
 use super::limits;
 
 /// The media type of manifests.
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The accepted media types. Other forms are included, so that the message can say what a tag means.
-pub const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+pub(crate) const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                             application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 /// The media type of an archive as Flux pushes it.
-pub const FLUX_ARCHIVE: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
+pub(crate) const FLUX_ARCHIVE: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
 /// The media type of Flux's configuration.
-pub const FLUX_CONFIG: &str = "application/vnd.cncf.flux.config.v1+json";
+pub(crate) const FLUX_CONFIG: &str = "application/vnd.cncf.flux.config.v1+json";
 /// The media types of the configuration of artifacts with manifests: Flux's, and those of ORAS without a configuration.
 const CONFIGS: [&str; 3] = [FLUX_CONFIG, "application/vnd.oci.empty.v1+json", "application/vnd.unknown.config.v1+json"];
 /// The media types of archives, if no annotation says that a layer is a file.
@@ -29,28 +29,28 @@ const FILES: [&str; 7] = [
     "application/vnd.oci.image.layer.v1.tar",
 ];
 /// The annotation in which ORAS names a layer's file or folder.
-pub const TITLE: &str = "org.opencontainers.image.title";
+pub(crate) const TITLE: &str = "org.opencontainers.image.title";
 /// The annotation in which ORAS says that a layer is a folder.
-pub const UNPACK: &str = "io.deis.oras.content.unpack";
+pub(crate) const UNPACK: &str = "io.deis.oras.content.unpack";
 
 /// A blob, as a manifest names it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Descriptor {
+pub(crate) struct Descriptor {
     /// The media type.
     #[serde(default)]
-    pub media_type: String,
+    pub(crate) media_type: String,
     /// `sha256:` and a hash.
-    pub digest: String,
+    pub(crate) digest: String,
     /// How many bytes it has.
-    pub size: u64,
+    pub(crate) size: u64,
     #[serde(default)]
     annotations: std::collections::BTreeMap<String, String>,
 }
 
 /// How a layer stores its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// As a compressed archive.
     Archive,
     /// As one file of this name.
@@ -59,20 +59,19 @@ pub enum Form {
 
 /// A layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layer {
-    /// The blob.
-    pub blob: Descriptor,
+pub(crate) struct Layer {
+    pub(crate) blob: Descriptor,
     /// Its content.
-    pub form: Form,
+    pub(crate) form: Form,
 }
 
 /// What is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contents {
+pub(crate) struct Contents {
     /// The configuration. It is fetched and checked, but not read.
-    pub config: Descriptor,
+    pub(crate) config: Descriptor,
     /// The layers, in their order.
-    pub layers: Vec<Layer>,
+    pub(crate) layers: Vec<Layer>,
 }
 
 #[derive(Deserialize)]
@@ -90,7 +89,7 @@ struct Manifest {
 ///
 /// # Errors
 /// If it is something else, or exceeds the limits.
-pub fn read(bytes: &[u8], reference: &str) -> Result<Contents, OciError> {
+pub(crate) fn read(bytes: &[u8], reference: &str) -> Result<Contents, OciError> {
     let wrong = |what: String| OciError::WrongMediaType { reference: reference.to_owned(), what };
     let manifest: Manifest =
         serde_json::from_slice(bytes).map_err(|_| wrong("its manifest is not the JSON of an OCI image manifest".to_owned()))?;
@@ -163,7 +162,7 @@ fn layer(blob: Descriptor) -> Result<Layer, String> {
 }
 
 /// Whether a text is `sha256:` and a hash in lower-case hexadecimal. It becomes a part of a URL.
-pub fn is_digest(text: &str) -> bool {
+pub(crate) fn is_digest(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
 }
 

@@ -5,7 +5,7 @@
 
 mod archive;
 mod challenge;
-pub mod credentials;
+pub(crate) mod credentials;
 mod documents;
 mod error;
 mod limiter;
@@ -20,26 +20,26 @@ mod upload;
 
 pub(crate) use self::archive::{Spent, read as read_archive};
 use self::documents::Files;
-pub use self::documents::Written;
-pub use self::error::OciError;
-pub use self::limiter::Asker;
+pub(crate) use self::documents::Written;
+pub(crate) use self::error::OciError;
+pub(crate) use self::limiter::Asker;
 pub(crate) use self::limiter::Limiter;
 use self::manifest::{ACCEPTED, Contents, Form};
 pub(crate) use self::session::Session;
-pub use self::session::{Access, Origin};
+pub(crate) use self::session::{Access, Origin};
 use crate::api::reference::SolutionVersion;
 use crate::api::repository::Repository;
 use crate::artifact::bundle::digest;
 use crate::artifact::memory;
 
 /// Fetches artifacts from registries.
-pub struct Registries {
+pub(crate) struct Registries {
     limiter: Limiter,
 }
 
 impl Registries {
     /// For an operator with so many concurrent reconciliations.
-    pub fn new(concurrency: u16) -> Self {
+    pub(crate) fn new(concurrency: u16) -> Self {
         Self { limiter: Limiter::to_any(concurrency) }
     }
 
@@ -47,7 +47,7 @@ impl Registries {
     ///
     /// # Errors
     /// If it can't be found out, or the artifact contains no manifests.
-    pub async fn resolve(&self, asker: &Asker, repository: &Repository, tag: &str, access: &Access) -> Result<String, OciError> {
+    pub(crate) async fn resolve(&self, asker: &Asker, repository: &Repository, tag: &str, access: &Access) -> Result<String, OciError> {
         let work = async {
             let mut session = Session::new(repository, access)?;
             let bytes = session.manifest(tag, ACCEPTED).await?;
@@ -61,7 +61,7 @@ impl Registries {
     ///
     /// # Errors
     /// If it can't be fetched, was altered, or may not be deployed.
-    pub async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         asker: &Asker,
         repository: &Repository,

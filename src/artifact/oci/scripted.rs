@@ -5,21 +5,21 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 /// A server that answers each call as it is told to, and records the calls.
-pub struct Server {
+pub(crate) struct Server {
     /// Host and port.
-    pub host: String,
+    pub(crate) host: String,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     /// The request heads of all calls.
-    pub fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
 
 /// Starts a server. `answer` gets the head of a call, and host and port.
-pub fn server(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Server {
+pub(crate) fn server(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -46,11 +46,11 @@ pub fn server(answer: impl Fn(&str, &str) -> String + Send + 'static) -> Server 
 }
 
 /// A successful answer with this body.
-pub fn ok(body: &str) -> String {
+pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
 /// An answer with a header, and text that nobody may repeat.
-pub fn says(code: u16, header: &str) -> String {
+pub(crate) fn says(code: u16, header: &str) -> String {
     format!("HTTP/1.1 {code} X\r\n{header}\r\ncontent-length: 20\r\nconnection: close\r\n\r\ncanary canary canary")
 }

@@ -37,20 +37,20 @@ const TOKEN: u64 = 64 * 1024;
 
 /// How a registry is reached.
 #[derive(Clone, Debug, Default)]
-pub struct Access {
+pub(crate) struct Access {
     /// The credentials; empty for none.
-    pub credentials: Credentials,
+    pub(crate) credentials: Credentials,
     /// The certificate authority (PEM), in place of the machine's.
-    pub authority: Option<String>,
+    pub(crate) authority: Option<String>,
     /// Whether to use http.
-    pub plain_http: bool,
+    pub(crate) plain_http: bool,
     /// Who configured this.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
 }
 
 /// Who configured how a registry is reached. Messages name what must be corrected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// An entry of a pipeline.
     #[default]
     Pipeline,
@@ -91,7 +91,7 @@ enum Purpose {
 }
 
 /// Calls to a registry about one repository.
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     client: Client<HttpsConnector<HttpConnector<Guarded>>, Full<Bytes>>,
     repository: &'a Repository,
     access: &'a Access,
@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// If the certificate authority can't be read.
-    pub fn new(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
+    pub(crate) fn new(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
         Self::with(repository, access, Purpose::Read)
     }
 
@@ -142,7 +142,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// If the certificate authority can't be read.
-    pub fn writing(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
+    pub(crate) fn writing(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
         Self::with(repository, access, Purpose::Write)
     }
 
@@ -178,7 +178,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// If they can't be fetched.
-    pub async fn manifest(&mut self, reference: &str, accept: &'static str) -> Result<Vec<u8>, OciError> {
+    pub(crate) async fn manifest(&mut self, reference: &str, accept: &'static str) -> Result<Vec<u8>, OciError> {
         let named = self.named(reference);
         let bytes = self.get(&format!("manifests/{reference}"), accept, limits::MANIFEST, "manifest", &named).await?;
         if reference.starts_with("sha256:") {
@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// If they can't be fetched, or don't match.
-    pub async fn blob(&mut self, what: &str, expected: &str, size: u64, reference: &str) -> Result<Vec<u8>, OciError> {
+    pub(crate) async fn blob(&mut self, what: &str, expected: &str, size: u64, reference: &str) -> Result<Vec<u8>, OciError> {
         let longer = |error| match error {
             OciError::TooLarge { reference, .. } => {
                 let actual = format!("none: it is longer than {size} bytes");

@@ -20,7 +20,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// If it can't be stored.
-    pub async fn put_blob(&mut self, what: &str, digest: &str, bytes: Bytes) -> Result<(), OciError> {
+    pub(crate) async fn put_blob(&mut self, what: &str, digest: &str, bytes: Bytes) -> Result<(), OciError> {
         if self.has_blob(digest).await? {
             return Ok(());
         }
@@ -40,7 +40,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// If it can't be stored.
-    pub async fn put_manifest(&mut self, digest: &str, bytes: Bytes) -> Result<(), OciError> {
+    pub(crate) async fn put_manifest(&mut self, digest: &str, bytes: Bytes) -> Result<(), OciError> {
         if self.has_manifest(digest).await? {
             return Ok(());
         }
@@ -68,7 +68,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// If it can't be set.
-    pub async fn put_tag(&mut self, tag: &str, bytes: Bytes) -> Result<(), OciError> {
+    pub(crate) async fn put_tag(&mut self, tag: &str, bytes: Bytes) -> Result<(), OciError> {
         self.manifest_to(tag, bytes, format!("its manifest under the tag {tag}")).await
     }
 
@@ -76,7 +76,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// If the registry does not say.
-    pub async fn has_blob(&mut self, digest: &str) -> Result<bool, OciError> {
+    pub(crate) async fn has_blob(&mut self, digest: &str) -> Result<bool, OciError> {
         self.has(&format!("blobs/{digest}"), "*/*", StatusCode::is_redirection).await
     }
 
@@ -85,7 +85,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// If the registry does not say.
-    pub async fn has_manifest(&mut self, reference: &str) -> Result<bool, OciError> {
+    pub(crate) async fn has_manifest(&mut self, reference: &str) -> Result<bool, OciError> {
         self.has(&format!("manifests/{reference}"), manifest::MANIFEST, |_| false).await
     }
 

@@ -14,16 +14,16 @@ use crate::api::artifact::Artifact;
 use crate::api::names;
 
 /// The key of the bytes in a chunk.
-pub const PAYLOAD_KEY: &str = "payload";
+pub(crate) const PAYLOAD_KEY: &str = "payload";
 /// The most bytes of one chunk. A `ConfigMap` holds 1 MiB, and base64 adds a third on the wire (etcd accepts 1.5 MiB).
-pub const CHUNK_BYTES: usize = 700 * 1024;
+pub(crate) const CHUNK_BYTES: usize = 700 * 1024;
 /// The most chunks that are read: as many as [`MAX_BYTES`] of incompressible data would need.
 const MAX_CHUNKS: usize = MAX_BYTES / CHUNK_BYTES + 2;
 /// How many chunks are read or written at the same time.
 const CONCURRENT_CHUNKS: usize = 4;
 
 /// Creates the chunks that don't exist yet.
-pub async fn write(client: &Client, artifact: &Artifact, payload: &[u8]) -> Result<(), StoreError> {
+pub(crate) async fn write(client: &Client, artifact: &Artifact, payload: &[u8]) -> Result<(), StoreError> {
     let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
     let chunks: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let writes: Vec<_> = payload
@@ -47,7 +47,7 @@ pub async fn write(client: &Client, artifact: &Artifact, payload: &[u8]) -> Resu
 }
 
 /// Reads the chunks from the API server, and joins them.
-pub async fn read(client: &Client, artifact: &Artifact) -> Result<Vec<u8>, StoreError> {
+pub(crate) async fn read(client: &Client, artifact: &Artifact) -> Result<Vec<u8>, StoreError> {
     let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
     let unreadable = |why: String| StoreError::Unreadable { artifact: name.clone(), namespace: namespace.clone(), why };
     let count = usize::try_from(artifact.spec.chunks).ok().filter(|count| (1..=MAX_CHUNKS).contains(count));
@@ -73,7 +73,7 @@ pub async fn read(client: &Client, artifact: &Artifact) -> Result<Vec<u8>, Store
 }
 
 /// The first and the last chunk, as messages name them.
-pub fn named(artifact: &Artifact) -> String {
+pub(crate) fn named(artifact: &Artifact) -> String {
     let (name, uid) = (artifact.name_any(), artifact.uid().unwrap_or_default());
     let last = usize::try_from(artifact.spec.chunks - 1).unwrap_or_default();
     format!("{} to {}", chunk_name(&name, &uid, 0), chunk_name(&name, &uid, last))

@@ -148,7 +148,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether waiting can help.
-    pub fn until(&self) -> Until {
+    pub(crate) fn until(&self) -> Until {
         match self {
             Self::Api { source, .. } => Until::of(source),
             // Problems with the operator's own registry, also its redirects and its existence, are for its administrator to solve.
@@ -167,7 +167,7 @@ impl StoreError {
     }
 
     /// The reason in one word, if the error is about the place where artifacts are kept.
-    pub fn of_place(&self) -> Option<Reason> {
+    pub(crate) fn of_place(&self) -> Option<Reason> {
         match self {
             Self::Registry { source, .. } => Some(source.reason()),
             Self::KeptElsewhere { .. } => Some(Reason::ArtifactStoreNotConfigured),

@@ -20,10 +20,10 @@ use jiff::Timestamp;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 
-pub use self::chunks::{CHUNK_BYTES, PAYLOAD_KEY};
-pub use self::error::StoreError;
+pub(crate) use self::chunks::CHUNK_BYTES;
+pub(crate) use self::error::StoreError;
 use self::package::Package;
-pub use self::place::{Place, Wanted};
+pub(crate) use self::place::{Place, Wanted};
 use self::registry_store::{RegistryStore, Upload, UploadManifest};
 use self::remembered::Remembered;
 use super::memory;
@@ -38,9 +38,9 @@ use crate::artifact::bundle::{Bundle, digest};
 use crate::cluster::object;
 
 /// The most canonical bytes of an artifact that are ever decompressed.
-pub const MAX_BYTES: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// The most bytes of the record when it is created. The rest of an object's size is for its status.
-pub const MAX_RECORD: usize = bounds::MOST_WRITTEN / 2;
+pub(crate) const MAX_RECORD: usize = bounds::MOST_WRITTEN / 2;
 /// Speed against size; 3 is zstd's own default.
 const COMPRESSION_LEVEL: i32 = 3;
 /// An incomplete artifact younger than this may still be written: a call takes at most 30 s.
@@ -77,7 +77,7 @@ pub struct Stored {
     /// The record.
     pub artifact: Artifact,
     /// Whether it holds the objects that were to be stored. Somebody else may have stored that version first.
-    pub is_same: bool,
+    pub(crate) is_same: bool,
 }
 
 /// The bytes as they are stored, and what the record says about them.
@@ -139,7 +139,7 @@ impl ArtifactStore {
 
     /// The same, with a place for large artifacts, if one is configured, in an operator with so many concurrent reconciliations.
     #[must_use]
-    pub fn with(mut self, place: Option<Place>, concurrency: u16) -> Self {
+    pub(crate) fn with(mut self, place: Option<Place>, concurrency: u16) -> Self {
         self.registry_store = place.map(|place| RegistryStore::new(place, concurrency));
         self
     }
@@ -152,7 +152,7 @@ impl ArtifactStore {
     }
 
     /// The same, within the quotas: `full` says why there is no room for so many bytes, and reserves it if there is.
-    pub async fn save_within(
+    pub(crate) async fn save_within(
         &self,
         full: &(dyn Fn(u64) -> Option<String> + Send + Sync),
         host: &str,
@@ -259,7 +259,7 @@ impl ArtifactStore {
     }
 
     /// Sets the tag of an artifact in a registry, if it has none: the process that stored it may have been interrupted.
-    pub async fn tagged(&self, artifact: &Artifact) -> Result<(), StoreError> {
+    pub(crate) async fn tagged(&self, artifact: &Artifact) -> Result<(), StoreError> {
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::tagged(self.registry_store.as_ref(), artifact, stored_in).await,
             None => Ok(()),
@@ -267,7 +267,7 @@ impl ArtifactStore {
     }
 
     /// Checks that a registry has the bytes, without reading them. Chunks are deleted only with their record.
-    pub async fn is_there(&self, artifact: &Artifact) -> Result<(), StoreError> {
+    pub(crate) async fn is_there(&self, artifact: &Artifact) -> Result<(), StoreError> {
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::is_there(self.registry_store.as_ref(), artifact, stored_in).await,
             None => Ok(()),
@@ -329,7 +329,7 @@ impl ArtifactStore {
     }
 
     /// Why the registry refused the version a while ago, if it is too soon to export it again.
-    pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
+    pub(crate) fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
         self.registry_store.as_ref().and_then(|registry_store| registry_store.refused(host, what))
     }
 
@@ -380,7 +380,7 @@ impl ArtifactStore {
     }
 
     /// Deletes a version that was never deployed: exactly the record that was seen.
-    pub async fn give_up(&self, artifact: &Artifact) -> Result<(), StoreError> {
+    pub(crate) async fn give_up(&self, artifact: &Artifact) -> Result<(), StoreError> {
         let host = artifact.namespace().unwrap_or_default();
         self.remove(&Api::namespaced(self.client.clone(), &host), artifact).await
     }

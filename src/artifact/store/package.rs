@@ -28,15 +28,13 @@ const SEPARATOR: &[u8] = b"---\n";
 const UNPACKED_DIGEST: &str = "io.deis.oras.content.digest";
 
 /// An artifact as it is sent.
-pub struct Package {
+pub(crate) struct Package {
     /// The archive.
-    pub layer: Bytes,
-    /// Its digest.
-    pub layer_digest: String,
+    pub(crate) layer: Bytes,
+    pub(crate) layer_digest: String,
     /// The configuration, which nobody reads.
-    pub config: Bytes,
-    /// Its digest.
-    pub config_digest: String,
+    pub(crate) config: Bytes,
+    pub(crate) config_digest: String,
     /// The digest of the archive before it was compressed.
     unpacked_digest: String,
     unpacked_size: u64,
@@ -50,7 +48,7 @@ impl Package {
     ///
     /// # Errors
     /// If they can't be compressed.
-    pub fn of(bundle: &Bundle, what: &SolutionVersion, digest_of_all: &str) -> io::Result<Self> {
+    pub(crate) fn of(bundle: &Bundle, what: &SolutionVersion, digest_of_all: &str) -> io::Result<Self> {
         let folder = names::artifact_name(&what.name, &what.version);
         let mut archive = Builder::new(Hashing { hash: Sha256::new(), size: 0, to: GzEncoder::new(Vec::new(), Compression::default()) });
         append(&mut archive, EntryType::Directory, &format!("{folder}/"), &[])?;
@@ -91,22 +89,22 @@ impl Package {
     }
 
     /// How many bytes the archive has.
-    pub fn layer_size(&self) -> usize {
+    pub(crate) fn layer_size(&self) -> usize {
         self.layer.len()
     }
 
     /// Whether it can be read again. Texts that YAML needs escaped may take three times their size in the worst case.
-    pub fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         self.unpacked_size <= DECOMPRESSED
     }
 
     /// The tag, for people. The operator never reads by it. Every version is a valid tag.
-    pub fn tag(&self) -> &str {
+    pub(crate) fn tag(&self) -> &str {
         &self.version
     }
 
     /// The manifest of an artifact that was exported at that time.
-    pub fn manifest(&self, exported_at: Timestamp) -> Vec<u8> {
+    pub(crate) fn manifest(&self, exported_at: Timestamp) -> Vec<u8> {
         bundle::canonical(&json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -130,7 +128,7 @@ impl Package {
 ///
 /// # Errors
 /// Why the manifest is not one of ours.
-pub fn layer_of(manifest: &[u8]) -> Result<Descriptor, String> {
+pub(crate) fn layer_of(manifest: &[u8]) -> Result<Descriptor, String> {
     #[derive(Deserialize)]
     struct Manifest {
         layers: Vec<Descriptor>,
@@ -147,7 +145,7 @@ pub fn layer_of(manifest: &[u8]) -> Result<Descriptor, String> {
 ///
 /// # Errors
 /// Why the archive is not one of ours.
-pub fn unpack(layer: &[u8]) -> Result<Bundle, String> {
+pub(crate) fn unpack(layer: &[u8]) -> Result<Bundle, String> {
     let mut objects = Vec::new();
     let mut wrong = None;
     let read = read_archive(layer, "its archive", &mut Spent::default(), |_, content| {

@@ -12,22 +12,22 @@ const LONGEST_PATH: usize = 120;
 
 /// The operator's flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// `--artifact-store`.
-    pub store: Option<String>,
+    pub(crate) store: Option<String>,
     /// `--artifact-store-from`.
-    pub from: Option<usize>,
+    pub(crate) from: Option<usize>,
     /// `--artifact-store-credentials`.
-    pub credentials: Option<PathBuf>,
+    pub(crate) credentials: Option<PathBuf>,
     /// `--artifact-store-certificate-authority`.
-    pub authority: Option<PathBuf>,
+    pub(crate) authority: Option<PathBuf>,
     /// `--artifact-store-plain-http`.
-    pub plain_http: bool,
+    pub(crate) plain_http: bool,
 }
 
 /// A path in a registry, and how the registry is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     prefix: Repository,
     from: usize,
     credentials: Option<PathBuf>,
@@ -40,7 +40,7 @@ impl Place {
     ///
     /// # Errors
     /// Which flags contradict each other, and what to write.
-    pub fn of(wanted: Wanted) -> Result<Option<Self>, String> {
+    pub(crate) fn of(wanted: Wanted) -> Result<Option<Self>, String> {
         let Wanted { store, from, credentials, authority, plain_http } = wanted;
         let Some(store) = store else {
             let others = [
@@ -80,22 +80,22 @@ impl Place {
     }
 
     /// The compressed size from which an artifact is stored there.
-    pub fn from(&self) -> usize {
+    pub(crate) fn from(&self) -> usize {
         self.from
     }
 
     /// The place, as messages name it.
-    pub fn prefix(&self) -> &Repository {
+    pub(crate) fn prefix(&self) -> &Repository {
         &self.prefix
     }
 
     /// The repository of one solution of one host. No two solutions of a cluster share one.
-    pub fn repository(&self, host: &str, solution: &str) -> Repository {
+    pub(crate) fn repository(&self, host: &str, solution: &str) -> Repository {
         Repository { registry: self.prefix.registry.clone(), path: format!("{}/{host}/{solution}", self.prefix.path) }
     }
 
     /// Whether a repository may be one of the hosts' repositories, by its name: the default ports of http and https count as one registry.
-    pub fn holds(&self, repository: &Repository) -> bool {
+    pub(crate) fn holds(&self, repository: &Repository) -> bool {
         let named = |r: &Repository| {
             let (host, port) = r.registry.split_once(':').map_or((r.registry.as_str(), None), |(host, port)| (host, port.parse().ok()));
             Repository {
@@ -110,7 +110,7 @@ impl Place {
     ///
     /// # Errors
     /// If a file can't be read.
-    pub fn access(&self) -> Result<Access, OciError> {
+    pub(crate) fn access(&self) -> Result<Access, OciError> {
         let registry = || self.prefix.registry.clone();
         let credentials = match &self.credentials {
             None => Credentials::default(),

@@ -15,7 +15,7 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// All refusals, by what was refused.
 #[derive(Default)]
-pub struct Refusals(Mutex<HashMap<String, Refused>>);
+pub(crate) struct Refusals(Mutex<HashMap<String, Refused>>);
 
 struct Refused {
     error: OciError,
@@ -25,12 +25,12 @@ struct Refused {
 
 impl Refusals {
     /// The last refusal, if it is too soon for another attempt.
-    pub fn known(&self, what: &str) -> Option<OciError> {
+    pub(crate) fn known(&self, what: &str) -> Option<OciError> {
         self.all().get(what).filter(|r| r.at.elapsed() < r.pause).map(|r| r.error.clone())
     }
 
     /// The result of an attempt. A refusal for another reason than last time counts as a first one: somebody is working on it.
-    pub fn heard(&self, what: &str, error: Option<&OciError>) {
+    pub(crate) fn heard(&self, what: &str, error: Option<&OciError>) {
         let mut all = self.all();
         all.retain(|_, r| r.at.elapsed() < REMEMBERED);
         match error {

@@ -16,7 +16,7 @@ use crate::artifact::bundle::digest;
 use crate::artifact::oci::{Asker, Limiter, OciError, Session, manifest};
 
 /// A place in a registry, and the client for it.
-pub struct RegistryStore {
+pub(crate) struct RegistryStore {
     place: Place,
     limiter: Limiter,
     refusals: Refusals,
@@ -24,22 +24,22 @@ pub struct RegistryStore {
 
 impl RegistryStore {
     /// The store at that place, in an operator with so many concurrent reconciliations.
-    pub fn new(place: Place, concurrency: u16) -> Self {
+    pub(crate) fn new(place: Place, concurrency: u16) -> Self {
         Self { place, limiter: Limiter::to_own(concurrency), refusals: Refusals::default() }
     }
 
     /// The compressed size from which an artifact is stored there.
-    pub fn from(&self) -> usize {
+    pub(crate) fn from(&self) -> usize {
         self.place.from()
     }
 
     /// A package for the repository of a solution of a host.
-    pub fn upload(&self, host: &str, solution: &str, package: Package) -> Upload<'_> {
+    pub(crate) fn upload(&self, host: &str, solution: &str, package: Package) -> Upload<'_> {
         Upload { registry_store: self, repository: self.place.repository(host, solution), package }
     }
 
     /// Why the registry refused a version a while ago. The version is not exported again only to be refused again.
-    pub fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
+    pub(crate) fn refused(&self, host: &str, what: &SolutionVersion) -> Option<StoreError> {
         let source = self.refusals.known(&key(host, what))?;
         let (artifact, repository) = (names::artifact_name(&what.name, &what.version), self.place.repository(host, &what.name).to_string());
         Some(StoreError::Registry { artifact, namespace: host.to_owned(), repository, source })
@@ -52,35 +52,35 @@ impl RegistryStore {
 }
 
 /// A package, and its repository.
-pub struct Upload<'a> {
+pub(crate) struct Upload<'a> {
     registry_store: &'a RegistryStore,
     repository: Repository,
     package: Package,
 }
 
 /// The manifest of a package that was exported at some time, and the record's `storedIn`.
-pub struct UploadManifest {
+pub(crate) struct UploadManifest {
     /// The repository and the digest of the manifest.
-    pub stored_in: String,
+    pub(crate) stored_in: String,
     digest: String,
     manifest: Bytes,
 }
 
 impl Upload<'_> {
     /// How many bytes its archive has.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.package.layer_size()
     }
 
     /// With its manifest, for an artifact that was exported at that time.
-    pub fn sealed(&self, exported_at: Timestamp) -> UploadManifest {
+    pub(crate) fn sealed(&self, exported_at: Timestamp) -> UploadManifest {
         let manifest = Bytes::from(self.package.manifest(exported_at));
         let digest = digest(&manifest);
         UploadManifest { stored_in: format!("{}@{digest}", self.repository), digest, manifest }
     }
 
     /// Stores it, except for parts that are there already. It has no tag yet.
-    pub async fn push(&self, artifact: &Artifact, sealed: &UploadManifest) -> Result<(), StoreError> {
+    pub(crate) async fn push(&self, artifact: &Artifact, sealed: &UploadManifest) -> Result<(), StoreError> {
         let work = async {
             let access = self.registry_store.place.access()?;
             let mut session = Session::writing(&self.repository, &access)?;
@@ -94,7 +94,7 @@ impl Upload<'_> {
     }
 
     /// Sets its tag.
-    pub async fn tag(&self, artifact: &Artifact, sealed: &UploadManifest) -> Result<(), StoreError> {
+    pub(crate) async fn tag(&self, artifact: &Artifact, sealed: &UploadManifest) -> Result<(), StoreError> {
         let work = async {
             let access = self.registry_store.place.access()?;
             Session::writing(&self.repository, &access)?.put_tag(self.package.tag(), sealed.manifest.clone()).await
@@ -121,7 +121,7 @@ fn place_of<'a>(
 }
 
 /// Sets the tag of an artifact that has none.
-pub async fn tagged(registry_store: Option<&RegistryStore>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
+pub(crate) async fn tagged(registry_store: Option<&RegistryStore>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
     let (registry_store, repository, digest) = place_of(registry_store, artifact, stored_in).map_err(|error| *error)?;
     let tag = &artifact.spec.solution.version;
     let work = async {
@@ -137,7 +137,7 @@ pub async fn tagged(registry_store: Option<&RegistryStore>, artifact: &Artifact,
 }
 
 /// Checks that a manifest and its archive are there.
-pub async fn is_there(registry_store: Option<&RegistryStore>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
+pub(crate) async fn is_there(registry_store: Option<&RegistryStore>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
     let (registry_store, repository, digest) = place_of(registry_store, artifact, stored_in).map_err(|error| *error)?;
     let work = async {
         let access = registry_store.place.access()?;
@@ -156,7 +156,7 @@ pub async fn is_there(registry_store: Option<&RegistryStore>, artifact: &Artifac
 }
 
 /// Fetches the archive that the record names, and reads it. `read` gets its digest and its bytes, which match.
-pub async fn fetch<T>(
+pub(crate) async fn fetch<T>(
     registry_store: Option<&RegistryStore>,
     artifact: &Artifact,
     stored_in: &str,

@@ -16,7 +16,7 @@ const JUST_READ: Duration = Duration::from_secs(2);
 
 /// The bundles that were decoded last, by the digest of their compressed bytes.
 #[derive(Default)]
-pub struct Remembered {
+pub(crate) struct Remembered {
     entries: VecDeque<RememberedBundle>,
     cost: usize,
     /// By uid and digest of the record.
@@ -32,7 +32,7 @@ struct RememberedBundle {
 
 impl Remembered {
     /// The bundle of these compressed bytes, if it has that digest.
-    pub fn find(&mut self, payload_digest: &str, digest: &str) -> Option<Arc<Bundle>> {
+    pub(crate) fn find(&mut self, payload_digest: &str, digest: &str) -> Option<Arc<Bundle>> {
         let place = self.entries.iter().position(|e| e.payload_digest == payload_digest && e.digest == digest)?;
         let entry = self.entries.remove(place)?;
         let bundle = entry.bundle.clone();
@@ -41,19 +41,19 @@ impl Remembered {
     }
 
     /// The bundle that was just read for the record of that uid and digest.
-    pub fn just_read(&self, uid: &str, digest: &str) -> Option<Arc<Bundle>> {
+    pub(crate) fn just_read(&self, uid: &str, digest: &str) -> Option<Arc<Bundle>> {
         let (at, bundle) = self.read.get(&(uid.to_owned(), digest.to_owned()))?;
         (at.elapsed() < JUST_READ).then(|| bundle.upgrade()).flatten()
     }
 
     /// Notes that a bundle was read for a record, and matched its digest. [`Self::keep`] stores the bundle.
-    pub fn note(&mut self, uid: &str, digest: &str, bundle: &Arc<Bundle>) {
+    pub(crate) fn note(&mut self, uid: &str, digest: &str, bundle: &Arc<Bundle>) {
         self.read.retain(|_, (at, _)| at.elapsed() < JUST_READ);
         self.read.insert((uid.to_owned(), digest.to_owned()), (Instant::now(), Arc::downgrade(bundle)));
     }
 
     /// Stores a bundle of so many canonical bytes, and drops the oldest ones to make room.
-    pub fn keep(&mut self, payload_digest: String, digest: String, bundle: Arc<Bundle>, size: usize) {
+    pub(crate) fn keep(&mut self, payload_digest: String, digest: String, bundle: Arc<Bundle>, size: usize) {
         let cost = size * BYTES_IN_MEMORY;
         if cost > REMEMBERED_BYTES || self.find(&payload_digest, &digest).is_some() {
             return;

@@ -23,7 +23,7 @@ fn new(bundle: &Arc<Bundle>) -> NewArtifact {
 }
 
 /// A record of orders 1.4.0 in host `host`.
-pub fn artifact() -> Artifact {
+pub(crate) fn artifact() -> Artifact {
     let bundle = bundle("config");
     let packed = Packed { digest: bundle.digest(), size: 1, payload: Payload::Chunks(vec![0]) };
     draft("host", new(&bundle), &packed, None, Timestamp::UNIX_EPOCH)

@@ -59,7 +59,7 @@ fn is_of_helm(object: &Value) -> bool {
 }
 
 /// Removes assigned fields.
-pub fn strip(object: &mut Value, declared: Declared<'_>) {
+pub(crate) fn strip(object: &mut Value, declared: Declared<'_>) {
     let by_helm = is_of_helm(object);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         for map in ["labels", "annotations"] {
@@ -86,7 +86,7 @@ pub fn strip(object: &mut Value, declared: Declared<'_>) {
 }
 
 /// The rules of an aggregated role belong to its controller.
-pub fn leave_rules(object: &mut Value) {
+pub(crate) fn leave_rules(object: &mut Value) {
     let is_role = (object::group(object), object::kind(object)) == ("rbac.authorization.k8s.io", "ClusterRole");
     if is_role && object.get("aggregationRule").is_some_and(Value::is_object) {
         drop_field(object, &[], "rules");
@@ -95,7 +95,7 @@ pub fn leave_rules(object: &mut Value) {
 
 /// Removes the label by which Argo CD tracks its objects. Another Argo CD, or the same one, would take the object in the target for its
 /// own.
-pub fn drop_tracking_label(object: &mut Value) {
+pub(crate) fn drop_tracking_label(object: &mut Value) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         retain(metadata, "labels", |key, _| key != "app.kubernetes.io/instance");
     }

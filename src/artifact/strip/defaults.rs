@@ -12,8 +12,7 @@ use crate::cluster::object;
 
 /// What was declared below a node (applied, or in the last-applied document). A declared field stays even if it equals the default.
 #[derive(Clone, Copy)]
-pub enum Declared<'a> {
-    /// Nothing.
+pub(crate) enum Declared<'a> {
     Nothing,
     /// The node, and everything below it.
     All,
@@ -23,7 +22,7 @@ pub enum Declared<'a> {
 
 impl<'a> Declared<'a> {
     /// What a set declares.
-    pub fn of(set: Option<&'a FieldSet>) -> Self {
+    pub(crate) fn of(set: Option<&'a FieldSet>) -> Self {
         match set {
             None => Self::Nothing,
             Some(set) if set.is_leaf() => Self::All,
@@ -33,7 +32,7 @@ impl<'a> Declared<'a> {
 
     /// What is declared below a field.
     #[must_use]
-    pub fn field(self, name: &str) -> Self {
+    pub(crate) fn field(self, name: &str) -> Self {
         match self {
             Self::Some(set) => Self::of(set.field(name)),
             other => other,
@@ -42,7 +41,7 @@ impl<'a> Declared<'a> {
 
     /// What is declared below an item of a list.
     #[must_use]
-    pub fn item(self, index: usize, item: &Value) -> Self {
+    pub(crate) fn item(self, index: usize, item: &Value) -> Self {
         match self {
             Self::Some(set) => Self::of(set.item(index, item)),
             other => other,
@@ -56,7 +55,7 @@ impl<'a> Declared<'a> {
     }
 
     /// Whether nothing is declared.
-    pub fn is_nothing(self) -> bool {
+    pub(crate) fn is_nothing(self) -> bool {
         matches!(self, Self::Nothing)
     }
 }
@@ -237,7 +236,7 @@ fn table(object: &Value) -> Option<&'static Value> {
 }
 
 /// Where kinds with pods keep the pod spec.
-pub fn pod_path(object: &Value) -> Option<&'static [&'static str]> {
+pub(crate) fn pod_path(object: &Value) -> Option<&'static [&'static str]> {
     Some(match (object::group(object), object::kind(object)) {
         ("", "Pod") => &["spec"],
         ("", "PodTemplate") => &["template", "spec"],
@@ -250,7 +249,11 @@ pub fn pod_path(object: &Value) -> Option<&'static [&'static str]> {
 }
 
 /// The node at a path of fields, and what is declared below it.
-pub fn node<'v, 'd>(object: &'v mut Value, declared: Declared<'d>, path: &[&str]) -> Option<(&'v mut Map<String, Value>, Declared<'d>)> {
+pub(crate) fn node<'v, 'd>(
+    object: &'v mut Value,
+    declared: Declared<'d>,
+    path: &[&str],
+) -> Option<(&'v mut Map<String, Value>, Declared<'d>)> {
     let (mut value, mut below) = (object, declared);
     for name in path {
         value = value.get_mut(*name)?;
@@ -260,7 +263,7 @@ pub fn node<'v, 'd>(object: &'v mut Value, declared: Declared<'d>, path: &[&str]
 }
 
 /// Removes the server's defaults from `object`, except for declared fields.
-pub fn strip(object: &mut Value, declared: Declared<'_>) {
+pub(crate) fn strip(object: &mut Value, declared: Declared<'_>) {
     let Some(table) = table(object).and_then(Value::as_object) else { return };
     // Fields that depend on a neighbour are removed first, while the neighbour is still there.
     strip_dependent(object, declared);
@@ -344,7 +347,7 @@ fn strip_counts(object: &mut Value, declared: Declared<'_>, path: &[&str]) {
 }
 
 /// Calls `act` on each map of a list.
-pub fn each_item(
+pub(crate) fn each_item(
     holder: &mut Map<String, Value>,
     list: &str,
     declared: Declared<'_>,

@@ -3,8 +3,8 @@
 //! `metadata.managedFields` says who wrote which field. These fields were written by people: fields that were applied, fields of the
 //! document that a client-side apply left behind, and fields that people changed since. Fields that controllers filled in were not.
 
-pub mod assigned;
-pub mod defaults;
+pub(crate) mod assigned;
+pub(crate) mod defaults;
 
 use serde_json::{Map, Value};
 
@@ -75,7 +75,7 @@ struct Authorship {
 /// Reduces `live`, an object as the API server returned it, to what a person would have written: `apiVersion`, `kind`, `metadata` with
 /// `name`, `labels` and `annotations`, and the content. `None` if only the cluster itself wrote the object, for example the claims of a
 /// `StatefulSet`. `own` is the namespace that it is exported from.
-pub fn project(live: &Value, own: &str) -> Option<Value> {
+pub(crate) fn project(live: &Value, own: &str) -> Option<Value> {
     let authorship = authorship(live)?;
     let (written, foreign) = (authorship.written.unwrap_or_default(), authorship.foreign.as_ref());
     let mut body: Map<String, Value> =
@@ -114,7 +114,7 @@ pub fn project(live: &Value, own: &str) -> Option<Value> {
 
 /// The same for an object that was never in a cluster. A person wrote all of it, except for what tools added to mark it as theirs. `own` is
 /// the namespace that it was written for; empty if it names none.
-pub fn as_written(object: &Value, own: &str) -> Value {
+pub(crate) fn as_written(object: &Value, own: &str) -> Value {
     let mut kept: Map<String, Value> =
         object.as_object().into_iter().flatten().filter(|(name, _)| *name != "status").map(|(k, v)| (k.clone(), v.clone())).collect();
     let metadata = object.get("metadata").and_then(Value::as_object);

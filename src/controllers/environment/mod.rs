@@ -27,13 +27,13 @@ use crate::runtime::status_writer::RecordError;
 use observe::ClusterVersion;
 
 /// When a remote cluster is tried again that many reconciliations are at already.
-pub const CROWDED: Duration = Duration::from_millis(250);
+pub(crate) const CROWDED: Duration = Duration::from_millis(250);
 
 /// What a validation is made from. Annotations are part of it so that an administrator can ask for a new one at once.
 type Grounds = (Option<i64>, Option<BTreeMap<String, String>>, View);
 
 /// Validates Environments.
-pub struct EnvironmentController {
+pub(crate) struct EnvironmentController {
     cluster: Arc<Cluster>,
     version: ClusterVersion,
     seen: Seen<Grounds>,
@@ -54,7 +54,7 @@ struct Validation {
 
 impl EnvironmentController {
     /// A controller for the Environments of that cluster.
-    pub fn new(cluster: Arc<Cluster>) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster, version: ClusterVersion::default(), seen: Seen::default() }
     }
 
@@ -172,7 +172,7 @@ impl Reconciler for EnvironmentController {
 ///
 /// # Errors
 /// The reason of its condition `Validated`.
-pub fn validated(environment: &Environment) -> Result<(), String> {
+pub(crate) fn validated(environment: &Environment) -> Result<(), String> {
     let conditions = environment.status.as_ref().map_or(&[][..], |s| &s.conditions);
     super::holds(condition::find(conditions, VALIDATED))
 }

@@ -22,13 +22,13 @@ const VERSION_AGE: Duration = Duration::from_hours(1);
 
 /// The version of the cluster, asked for now and then.
 #[derive(Default)]
-pub struct ClusterVersion {
+pub(crate) struct ClusterVersion {
     known: Mutex<Option<(Instant, String)>>,
 }
 
 impl ClusterVersion {
     /// The version, for example `v1.36.3`.
-    pub async fn get(&self, client: &Client) -> kube::Result<String> {
+    pub(crate) async fn get(&self, client: &Client) -> kube::Result<String> {
         let mut known = self.known.lock().await;
         if let Some((_, version)) = known.as_ref().filter(|(since, _)| since.elapsed() < VERSION_AGE) {
             return Ok(version.clone());
@@ -40,7 +40,7 @@ impl ClusterVersion {
 }
 
 /// What can be seen without looking inside the namespace, by the caches alone: who was opted in to by a binding is not known yet.
-pub fn from_caches(stores: &Stores, environment: &Environment) -> View {
+pub(crate) fn from_caches(stores: &Stores, environment: &Environment) -> View {
     let host = environment.namespace().unwrap_or_default();
     let namespace = &environment.spec.namespace;
     // What is in another cluster no cache knows.
@@ -71,7 +71,7 @@ pub fn from_caches(stores: &Stores, environment: &Environment) -> View {
 
 /// The other Environments of the same namespace: of that name where both are of the host's own cluster, or of that uid, as it was
 /// validated, whichever way leads there.
-pub fn rivals(stores: &Stores, environment: &Environment, id: Option<&str>, opted_in: impl Fn(&Environment) -> bool) -> Vec<Holder> {
+pub(crate) fn rivals(stores: &Stores, environment: &Environment, id: Option<&str>, opted_in: impl Fn(&Environment) -> bool) -> Vec<Holder> {
     let local = environment.spec.cluster.is_none();
     let others = stores.environments.state_filter(|other| {
         let same_name = local && other.spec.cluster.is_none() && other.spec.namespace == environment.spec.namespace;
@@ -92,7 +92,7 @@ pub fn rivals(stores: &Stores, environment: &Environment, id: Option<&str>, opte
 }
 
 /// Whether a label of the namespace gives it to that Environment's host in its role.
-pub fn has_label(labels: &BTreeMap<String, String>, environment: &Environment) -> bool {
+pub(crate) fn has_label(labels: &BTreeMap<String, String>, environment: &Environment) -> bool {
     labels.get(opt_in_label(environment.spec.type_)) == environment.namespace().as_ref()
 }
 
@@ -110,7 +110,7 @@ fn holder(environment: &Environment, opted_in: bool) -> Holder {
 }
 
 /// The view with what access reviews say of those that no label opts in to.
-pub async fn with_bindings(access: &Access, mut view: View) -> kube::Result<View> {
+pub(crate) async fn with_bindings(access: &Access, mut view: View) -> kube::Result<View> {
     if view.cluster.is_some() || view.found.is_none() {
         return Ok(view);
     }
@@ -125,7 +125,7 @@ pub async fn with_bindings(access: &Access, mut view: View) -> kube::Result<View
 }
 
 /// What has to be read inside the namespace.
-pub async fn inside(cluster: &Cluster, environment: &Environment) -> kube::Result<Inside> {
+pub(crate) async fn inside(cluster: &Cluster, environment: &Environment) -> kube::Result<Inside> {
     let (namespace, operator) = (&environment.spec.namespace, cluster.clients.operator());
     let prerequisites =
         try_join_all(environment.spec.prerequisites.iter().map(|p| prerequisites::read(&cluster.discovery, &operator, namespace, p)));
@@ -141,7 +141,7 @@ pub async fn inside(cluster: &Cluster, environment: &Environment) -> kube::Resul
 }
 
 /// The claims that nobody holds any more: the solution and the uid of the request.
-pub async fn orphans(cluster: &Cluster, environment: &Environment) -> kube::Result<Vec<(String, String)>> {
+pub(crate) async fn orphans(cluster: &Cluster, environment: &Environment) -> kube::Result<Vec<(String, String)>> {
     let host = environment.namespace().unwrap_or_default();
     let solutions = environment.status.iter().flat_map(|s| &s.solutions);
     let claims = solutions.filter_map(|s| s.claim.as_ref().map(|c| (s.name.clone(), c)));

@@ -12,7 +12,12 @@ use crate::policy::environment::{PrerequisiteState, PrerequisiteView};
 use crate::policy::readiness;
 
 /// Reads one prerequisite. What the API server says about it is its state; only where nothing could be learned it is an error.
-pub async fn read(discovery: &Discovery, client: &Client, namespace: &str, prerequisite: &Prerequisite) -> kube::Result<PrerequisiteView> {
+pub(crate) async fn read(
+    discovery: &Discovery,
+    client: &Client,
+    namespace: &str,
+    prerequisite: &Prerequisite,
+) -> kube::Result<PrerequisiteView> {
     let Prerequisite { api_version, kind, name, .. } = prerequisite;
     let state = if !object::is_plain_name(name) {
         PrerequisiteState::Unserved(format!("no object can be called {name:?}: correct spec.prerequisites"))

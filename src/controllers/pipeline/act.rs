@@ -16,7 +16,7 @@ use crate::policy::check::{Check, polled};
 
 /// Makes the generated Roles as the pipeline says; what is so already is not written. What the operator lacks the right to do is the
 /// result's failure.
-pub async fn share(client: &Client, pipeline: &Pipeline) -> kube::Result<Check> {
+pub(crate) async fn share(client: &Client, pipeline: &Pipeline) -> kube::Result<Check> {
     let host = pipeline.namespace().unwrap_or_default();
     let writer = Writer { roles: Api::namespaced(client.clone(), &host), bindings: Api::namespaced(client.clone(), &host), pipeline };
     let outcome = match sharing::desired(pipeline) {

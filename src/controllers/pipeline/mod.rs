@@ -22,13 +22,13 @@ use crate::runtime::controller::{Next, ReconcileError, Reconciler};
 use crate::runtime::{Cluster, status};
 
 /// The condition that tells whether the pipeline is shared with those it names.
-pub const SHARED: &str = "Shared";
+pub(crate) const SHARED: &str = "Shared";
 
 /// How long the generated Roles are believed to be as they were found, while the pipeline is the same.
 const BELIEVED: Duration = Duration::from_mins(10);
 
 /// Judges Pipelines and shares them.
-pub struct PipelineController {
+pub(crate) struct PipelineController {
     cluster: Arc<Cluster>,
     /// The generation of each pipeline, by uid, that was found shared as it says, and when.
     shared: Mutex<HashMap<String, (Option<i64>, Instant)>>,
@@ -36,7 +36,7 @@ pub struct PipelineController {
 
 impl PipelineController {
     /// A controller for the Pipelines of that cluster.
-    pub fn new(cluster: Arc<Cluster>) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster, shared: Mutex::default() }
     }
 

@@ -11,7 +11,7 @@ use crate::policy::pipeline::{Development, EnvironmentView, StageView, View};
 use crate::runtime::stores::Stores;
 
 /// The pipeline's environments and stages.
-pub fn view(stores: &Stores, pipeline: &Pipeline, host: &str) -> View {
+pub(crate) fn view(stores: &Stores, pipeline: &Pipeline, host: &str) -> View {
     let development = pipeline.spec.development_environments.iter().map(|name| Development {
         name: name.clone(),
         found: stores

@@ -17,25 +17,25 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const MOST_LABEL: usize = 63;
 
 /// What the operator generates for one pipeline.
-pub struct Sharing {
+pub(crate) struct Sharing {
     /// `get` and `deploy` on that pipeline.
-    pub role: Role,
+    pub(crate) role: Role,
     /// That role, for those it is shared with.
-    pub binding: RoleBinding,
+    pub(crate) binding: RoleBinding,
     /// What they may do with requests, as the pipeline's visibility says.
-    pub requests: RoleBinding,
+    pub(crate) requests: RoleBinding,
 }
 
 /// The names of the Role with its binding, and of the binding for requests. A pipeline's name can't hold a colon, so that no two
 /// pipelines share a name here.
-pub fn names(pipeline: &Pipeline) -> (String, String) {
+pub(crate) fn names(pipeline: &Pipeline) -> (String, String) {
     let name = sharing_name(&pipeline.name_any());
     let requests = format!("{name}:requests");
     (name, requests)
 }
 
 /// What is to be there; `None` where the pipeline is shared with nobody.
-pub fn desired(pipeline: &Pipeline) -> Option<Sharing> {
+pub(crate) fn desired(pipeline: &Pipeline) -> Option<Sharing> {
     if pipeline.spec.shared_with.is_empty() {
         return None;
     }
@@ -74,12 +74,12 @@ pub fn desired(pipeline: &Pipeline) -> Option<Sharing> {
 }
 
 /// Whether the object is one that the operator generated for this pipeline: others are never touched.
-pub fn is_ours(object: &impl Resource, pipeline: &Pipeline) -> bool {
+pub(crate) fn is_ours(object: &impl Resource, pipeline: &Pipeline) -> bool {
     labels(pipeline).iter().all(|(key, value)| object.labels().get(key) == Some(value))
 }
 
 /// Whether labels and owner are as they are to be.
-pub fn same_metadata(live: &ObjectMeta, desired: &ObjectMeta) -> bool {
+pub(crate) fn same_metadata(live: &ObjectMeta, desired: &ObjectMeta) -> bool {
     let has = |key: &String, value: &String| live.labels.as_ref().and_then(|l| l.get(key)) == Some(value);
     let owned_by = |owner| live.owner_references.iter().flatten().any(|o| o == owner);
     desired.labels.iter().flatten().all(|(key, value)| has(key, value)) && desired.owner_references.iter().flatten().all(owned_by)

@@ -38,7 +38,7 @@ use reconciliation::Reconciliation;
 use window::Readers;
 
 /// Works on requests.
-pub struct RequestController {
+pub(crate) struct RequestController {
     cluster: Arc<Cluster>,
     running: Running,
 }
@@ -46,7 +46,7 @@ pub struct RequestController {
 /// What a reconciliation remembers for the next ones: what was applied by requests that wait for health, by their uid and whether it is the
 /// version that was put back. Lost with the process, and then found again by a plan that has nothing to change.
 #[derive(Clone, Default)]
-pub struct Running {
+pub(crate) struct Running {
     applied: Arc<Mutex<HashMap<String, Kept>>>,
     readers: Readers,
 }
@@ -84,7 +84,7 @@ impl Running {
 
 impl RequestController {
     /// Works on the requests of `cluster`.
-    pub fn new(cluster: Arc<Cluster>) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster, running: Running::default() }
     }
 }

@@ -31,40 +31,37 @@ use crate::runtime::trimmed;
 
 /// The objects that a request is about. What it does not name, or what was not found, is `None`.
 #[derive(Clone, Default)]
-pub struct RelatedObjects {
-    /// Its pipeline.
-    pub pipeline: Option<Arc<Pipeline>>,
-    /// Its stage.
-    pub stage: Option<Arc<Stage>>,
+pub(crate) struct RelatedObjects {
+    pub(crate) pipeline: Option<Arc<Pipeline>>,
+    pub(crate) stage: Option<Arc<Stage>>,
     /// The stage before.
-    pub previous: Option<Arc<Stage>>,
+    pub(crate) previous: Option<Arc<Stage>>,
     /// The Environment of the stage before.
-    pub previous_environment: Option<Arc<Environment>>,
+    pub(crate) previous_environment: Option<Arc<Environment>>,
     /// The stage's target.
-    pub target: Option<Arc<Environment>>,
+    pub(crate) target: Option<Arc<Environment>>,
     /// The development environment.
-    pub source: Option<Arc<Environment>>,
+    pub(crate) source: Option<Arc<Environment>>,
     /// The Solution in development.
-    pub solution: Option<Arc<Solution>>,
-    /// The artifact.
-    pub artifact: Option<Arc<Artifact>>,
+    pub(crate) solution: Option<Arc<Solution>>,
+    pub(crate) artifact: Option<Arc<Artifact>>,
     /// All requests for the same solution that have not ended, with the environment that each goes to.
-    pub others: Vec<(Arc<DeploymentRequest>, Option<String>)>,
+    pub(crate) others: Vec<(Arc<DeploymentRequest>, Option<String>)>,
     /// The development environments of the pipeline that have a Solution of that name; heads only.
-    pub developed_in: Vec<Arc<Environment>>,
+    pub(crate) developed_in: Vec<Arc<Environment>>,
     /// A request that brings a solution which this one depends on to the same target, and was accepted.
-    pub dependency: Option<Arc<DeploymentRequest>>,
+    pub(crate) dependency: Option<Arc<DeploymentRequest>>,
     /// Whether all this was read live.
-    pub confirmed: bool,
+    pub(crate) confirmed: bool,
 }
 
 /// Gathers it from the caches.
-pub async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Result<RelatedObjects, ReconcileError> {
+pub(crate) async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Result<RelatedObjects, ReconcileError> {
     Ok(gather(Reader { cluster, is_live: false }, request).await?)
 }
 
 /// Reads everything live.
-pub async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<RelatedObjects, ReconcileError> {
+pub(crate) async fn live(cluster: &Cluster, request: &DeploymentRequest) -> Result<RelatedObjects, ReconcileError> {
     Ok(gather(Reader { cluster, is_live: true }, request).await?)
 }
 
@@ -180,7 +177,7 @@ where
 }
 
 /// The name of the artifact that the request is about.
-pub fn artifact_name(request: &DeploymentRequest) -> String {
+pub(crate) fn artifact_name(request: &DeploymentRequest) -> String {
     names::artifact_name(&request.spec.solution.name, &request.spec.solution.version)
 }
 
@@ -211,7 +208,7 @@ fn source_name(
 }
 
 /// The views that decisions are made on.
-pub fn views(
+pub(crate) fn views(
     request: &DeploymentRequest,
     related: &RelatedObjects,
     outcomes: &StepOutcomes,

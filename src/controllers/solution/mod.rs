@@ -24,7 +24,7 @@ use crate::runtime::controller::{Next, ReconcileError, Reconciler};
 use crate::runtime::status_writer::RecordError;
 
 /// Keeps the window of makers true where no request does.
-pub struct SolutionController {
+pub(crate) struct SolutionController {
     cluster: Arc<Cluster>,
     /// Those, by uid, whose stages were compared with the records since the operator began.
     compared: Mutex<HashSet<String>>,
@@ -57,7 +57,7 @@ impl Changes {
 
 impl SolutionController {
     /// A controller for the Solutions of that cluster.
-    pub fn new(cluster: Arc<Cluster>) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster, compared: Mutex::default() }
     }
 

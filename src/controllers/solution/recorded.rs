@@ -15,7 +15,7 @@ use crate::runtime::Cluster;
 
 /// The stages in which it runs, by what the Environments and the Artifact say: of the pipelines of valid development environments that are
 /// this Solution's namespace, and of what came from there.
-pub fn stages(cluster: &Cluster, solution: &Solution) -> Vec<SolutionDeployment> {
+pub(crate) fn stages(cluster: &Cluster, solution: &Solution) -> Vec<SolutionDeployment> {
     let (namespace, name) = (solution.namespace().unwrap_or_default(), solution.name_any());
     let stores = &cluster.stores;
     let sources = stores.environments.state_filter(|e| {

@@ -24,14 +24,14 @@ use crate::runtime::stores::{Stores, WatchHandler};
 use crate::runtime::{Cluster, status};
 
 /// Says whether Pilotage's admission policies are in force, by what the caches hold.
-pub type PoliciesInForce = Box<dyn Fn(&Stores) -> bool + Send + Sync>;
+pub(crate) type PoliciesInForce = Box<dyn Fn(&Stores) -> bool + Send + Sync>;
 
 /// What a judgement is made from. Annotations are part of it so that an administrator can ask for a new one at once, and how often the
 /// delegate's `ServiceAccount` went or came.
 type Grounds = (Option<BTreeMap<String, String>>, policy::View, u64);
 
 /// Judges Stages.
-pub struct StageController {
+pub(crate) struct StageController {
     cluster: Arc<Cluster>,
     policies_in_force: PoliciesInForce,
     seen: Seen<Grounds>,
@@ -40,7 +40,7 @@ pub struct StageController {
 
 impl StageController {
     /// A controller for the Stages of that cluster; `news` is told of `ServiceAccounts` that go or come.
-    pub fn new(cluster: Arc<Cluster>, policies_in_force: PoliciesInForce, news: Arc<dyn WatchHandler>) -> Self {
+    pub(crate) fn new(cluster: Arc<Cluster>, policies_in_force: PoliciesInForce, news: Arc<dyn WatchHandler>) -> Self {
         let accounts = Accounts::new(cluster.clients.watch(), cluster.stores.clone(), news);
         Self { cluster, policies_in_force, seen: Seen::default(), accounts }
     }

@@ -17,7 +17,7 @@ use crate::runtime::Cluster;
 use crate::runtime::stores::Stores;
 
 /// The stage and what it refers to, by the caches alone.
-pub fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
+pub(crate) fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
     let host = stage.namespace().unwrap_or_default();
     let spec = &stage.spec;
     let environment = stores.environments.get(&ObjectRef::new(&spec.target_environment).within(&host));
@@ -63,7 +63,7 @@ fn delegate(delegation: &DelegatedDeployment) -> DelegateView {
 }
 
 /// The view with what the API server says of the `ServiceAccount`.
-pub async fn with_account(cluster: &Cluster, mut view: View) -> kube::Result<View> {
+pub(crate) async fn with_account(cluster: &Cluster, mut view: View) -> kube::Result<View> {
     if let DelegateView::ServicePrincipal { name, account } = &mut view.delegate {
         let accounts: Api<ServiceAccount> = Api::namespaced(cluster.clients.operator(), &view.host);
         *account = match lookup::metadata(&accounts, name).await {
@@ -77,7 +77,11 @@ pub async fn with_account(cluster: &Cluster, mut view: View) -> kube::Result<Vie
 }
 
 /// Asks for all rights at once; and in another cluster as the delegate itself, or says why there is none.
-pub async fn answers(cluster: &Cluster, view: &View, remote: Option<&RemoteCluster>) -> kube::Result<(Vec<Answer>, Option<Failure>)> {
+pub(crate) async fn answers(
+    cluster: &Cluster,
+    view: &View,
+    remote: Option<&RemoteCluster>,
+) -> kube::Result<(Vec<Answer>, Option<Failure>)> {
     let (there, here): (Vec<Review>, Vec<Review>) =
         policy::reviews(view).into_iter().partition(|review| review.need == Need::DelegateDeploysThere);
     let here = try_join_all(here.into_iter().map(|review| async move {

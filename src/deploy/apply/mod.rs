@@ -1,11 +1,11 @@
 //! Carries out a plan: the record of the set, then the objects in waves; and pruning, once they are healthy.
 
-pub mod handover;
-pub mod order;
-pub mod release;
-pub mod share;
-pub mod target;
-pub mod write;
+pub(crate) mod handover;
+pub(crate) mod order;
+pub(crate) mod release;
+pub(crate) mod share;
+pub(crate) mod target;
+pub(crate) mod write;
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -33,14 +33,14 @@ use crate::identity::fence::Fence;
 /// A deleted object that still exists.
 #[derive(Clone, Debug)]
 pub(crate) struct Leaving {
-    pub key: Key,
-    pub served: Served,
-    pub uid: String,
+    pub(crate) key: Key,
+    pub(crate) served: Served,
+    pub(crate) uid: String,
 }
 
 /// A plan that was carried out except for its pruning. Only [`apply`] makes it.
 #[derive(Clone, Debug)]
-pub struct Applied {
+pub(crate) struct Applied {
     pub(crate) namespace: String,
     pub(crate) set: Set,
     pub(crate) objects: Vec<AppliedObject>,
@@ -62,7 +62,7 @@ impl Applied {
     }
 
     /// The cluster-scoped kinds of which the solution has objects now. `None` if that is not known, because nothing was pruned.
-    pub fn left_in_cluster(&self) -> Option<Vec<Kind>> {
+    pub(crate) fn left_in_cluster(&self) -> Option<Vec<Kind>> {
         self.pruned.get()?;
         Some(self.left_in_cluster.iter().cloned().map(Kind::from).collect())
     }
@@ -71,13 +71,13 @@ impl Applied {
 /// A plan that could not be carried out completely. What was done stays; the next attempt continues from there.
 #[derive(Debug, thiserror::Error)]
 #[error("{} object(s) could not be written, the first: {}", errors.len(), errors.first().map_or("", |error| error.message.as_str()))]
-pub struct ApplyError {
+pub(crate) struct ApplyError {
     /// What failed, one entry for each object.
-    pub errors: Vec<ObjectError>,
+    pub(crate) errors: Vec<ObjectError>,
     /// Whether all of it may pass by itself, so that another attempt is worthwhile.
-    pub transient: bool,
+    pub(crate) transient: bool,
     /// The rights that the delegate lacks (or the operator, to act as the delegate).
-    pub missing: Vec<Right>,
+    pub(crate) missing: Vec<Right>,
 }
 
 /// Carries out the plan, as the delegate that made it, under the claim.
@@ -89,7 +89,7 @@ pub struct ApplyError {
 ///
 /// # Errors
 /// What failed. Claim, plan and client must be of the same target, solution and delegate.
-pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, concurrency: usize) -> Result<Applied, ApplyError> {
+pub(crate) async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, concurrency: usize) -> Result<Applied, ApplyError> {
     let claim = fence.claim();
     check_claim(claim, delegate, (&planned.solution, &planned.namespace, &planned.delegate))?;
     check_kinds(claim, &planned)?;
@@ -129,7 +129,7 @@ pub async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Planned, c
 ///
 /// # Errors
 /// What failed.
-pub async fn prune(fence: &Fence, delegate: &DelegateClient, healthy: &Healthy, concurrency: usize) -> Result<(), ApplyError> {
+pub(crate) async fn prune(fence: &Fence, delegate: &DelegateClient, healthy: &Healthy, concurrency: usize) -> Result<(), ApplyError> {
     let applied = healthy.applied();
     check_claim(fence.claim(), delegate, (&applied.solution, &applied.namespace, &applied.delegate))?;
     if applied.pruned.get().is_some() {

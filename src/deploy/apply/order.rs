@@ -11,7 +11,7 @@ const WAVES: usize = 4;
 ///    and custom resources;
 /// 2. workloads and their disruption budgets;
 /// 3. what scales workloads and brings traffic to them.
-pub fn wave(group: &str, kind: &str) -> usize {
+pub(crate) fn wave(group: &str, kind: &str) -> usize {
     match (group, kind) {
         ("", "ServiceAccount" | "ResourceQuota" | "LimitRange")
         | ("networking.k8s.io", "NetworkPolicy" | "IngressClass")
@@ -36,7 +36,7 @@ pub fn wave(group: &str, kind: &str) -> usize {
 
 /// The indexes of the objects, given by group and kind, in the waves in which they are applied. Empty waves are left out. Within a wave the
 /// given order is kept. Pruning takes the waves in reverse.
-pub fn waves<'a>(kinds: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Vec<usize>> {
+pub(crate) fn waves<'a>(kinds: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<Vec<usize>> {
     let mut waves = vec![Vec::new(); WAVES];
     for (index, (group, kind)) in kinds.into_iter().enumerate() {
         waves[wave(group, kind)].push(index);

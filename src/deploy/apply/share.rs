@@ -26,15 +26,15 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// The result of sharing.
 #[derive(Debug, Default)]
-pub struct Shares {
+pub(crate) struct Shares {
     /// The shares that exist: the names of their bindings.
-    pub made: Vec<String>,
+    pub(crate) made: Vec<String>,
     /// Those that were refused.
-    pub refused: Vec<ObjectError>,
+    pub(crate) refused: Vec<ObjectError>,
     /// What the delegate needs for those that were refused for lack of rights. If it holds these rights, the operator may not use them.
-    pub missing: Vec<Right>,
+    pub(crate) missing: Vec<Right>,
     /// Why some could not be tried, if that may pass.
-    pub transient: Option<String>,
+    pub(crate) transient: Option<String>,
 }
 
 /// What must be done about one share.
@@ -50,7 +50,7 @@ enum Binding {
 /// Makes the bindings, as the delegate, under the claim. Bindings that are as they should be are not written. The others are written on the
 /// version that was seen, and only if the claim is still held after that. So a process that slept in between doesn't restore what was taken
 /// away.
-pub async fn share(fence: &Fence, delegate: &DelegateClient, wanted: &[ShareGrant]) -> Shares {
+pub(crate) async fn share(fence: &Fence, delegate: &DelegateClient, wanted: &[ShareGrant]) -> Shares {
     let claim = fence.claim();
     let pen = Pen { target: Target::new(delegate, claim.namespace()), fence };
     let mut shares = Shares::default();
@@ -95,7 +95,12 @@ async fn bind(pen: &Pen<'_>, solution: &str, grant: &ShareGrant, key: &Key) -> R
 ///
 /// # Errors
 /// If the target can't be asked.
-pub async fn preflight(delegate: &DelegateClient, namespace: &str, solution: &str, wanted: &[ShareGrant]) -> kube::Result<Vec<PlanResult>> {
+pub(crate) async fn preflight(
+    delegate: &DelegateClient,
+    namespace: &str,
+    solution: &str,
+    wanted: &[ShareGrant],
+) -> kube::Result<Vec<PlanResult>> {
     let target = Target::new(delegate, namespace);
     let served = bindings();
     let mut refused = Vec::new();
@@ -124,7 +129,7 @@ pub async fn preflight(delegate: &DelegateClient, namespace: &str, solution: &st
 }
 
 /// What a delegate needs to share these roles. Whoever makes a binding needs the right to bind its role.
-pub fn rights(namespace: &str, cluster_roles: &[String]) -> Vec<Right> {
+pub(crate) fn rights(namespace: &str, cluster_roles: &[String]) -> Vec<Right> {
     let mut rights: Vec<Right> = ["get", "patch", "create"].map(|verb| Right::on(verb, RBAC, "rolebindings", namespace)).to_vec();
     rights.extend(cluster_roles.iter().map(|role| Right::on("bind", RBAC, "clusterroles", namespace).named(role)));
     rights
@@ -165,7 +170,7 @@ fn key(solution: &str, grant: &ShareGrant) -> Key {
 }
 
 /// The name of the binding for a share.
-pub fn name(solution: &str, grant: &ShareGrant) -> String {
+pub(crate) fn name(solution: &str, grant: &ShareGrant) -> String {
     key(solution, grant).name
 }
 
@@ -192,7 +197,7 @@ fn taken(key: &Key) -> String {
 }
 
 /// What was shared with whom, for people.
-pub fn said(grant: &ShareGrant) -> String {
+pub(crate) fn said(grant: &ShareGrant) -> String {
     let who = grants::described(grant.kind, &grant.name, grant.namespace.as_deref());
     format!("ClusterRole {} with {who}", grant.cluster_role)
 }

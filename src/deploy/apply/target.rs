@@ -54,24 +54,24 @@ pub(crate) fn expect(manifest: &mut Value, current: Option<&Value>) {
 }
 
 impl Target {
-    pub fn new(delegate: &DelegateClient, namespace: &str) -> Self {
+    pub(crate) fn new(delegate: &DelegateClient, namespace: &str) -> Self {
         Self { delegate: delegate.clone(), namespace: namespace.to_owned(), warnings: Warnings::default() }
     }
 
     /// What the server warned of in dry runs.
-    pub fn warnings(&self) -> &Warnings {
+    pub(crate) fn warnings(&self) -> &Warnings {
         &self.warnings
     }
 
     /// The right that a call with `verb` on the kind needs: in the namespace, or in the whole cluster.
-    pub fn right(&self, verb: &str, served: &Served) -> Right {
+    pub(crate) fn right(&self, verb: &str, served: &Served) -> Right {
         let resource = &served.resource;
         Right::within(verb, &resource.group, &resource.plural, self.place(served))
     }
 
     /// The rights that an apply needs that was refused with this error. If the object does not exist (or is not known to), the server asks
     /// for `patch` first. It asks for `create` in a second check, which it reaches only with `patch`.
-    pub fn rights_to_apply(&self, served: &Served, exists: bool, error: &kube::Error) -> Vec<Right> {
+    pub(crate) fn rights_to_apply(&self, served: &Served, exists: bool, error: &kube::Error) -> Vec<Right> {
         let is_first_check =
             matches!(error, kube::Error::Api(status) if status.message.contains(" cannot ") && !status.message.contains(" cannot create "));
         match (exists, is_first_check) {
@@ -82,7 +82,7 @@ impl Target {
     }
 
     /// The object, if it exists.
-    pub async fn get(&self, served: &Served, name: &str) -> Result<Option<Value>, kube::Error> {
+    pub(crate) async fn get(&self, served: &Served, name: &str) -> Result<Option<Value>, kube::Error> {
         let request = self.request(served).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
         match self.delegate.read(request).await {
             Ok(text) => parse(&text).map(Some),
@@ -92,7 +92,7 @@ impl Target {
     }
 
     /// The objects that the selector picks.
-    pub async fn list(&self, served: &Served, selector: &str) -> Result<Vec<Value>, kube::Error> {
+    pub(crate) async fn list(&self, served: &Served, selector: &str) -> Result<Vec<Value>, kube::Error> {
         let request = self.request(served).list(&ListParams::default().labels(selector)).map_err(kube::Error::BuildRequest)?;
         let mut list = parse(&self.delegate.read(request).await?)?;
         Ok(match list.get_mut("items").map(Value::take) {
@@ -103,7 +103,14 @@ impl Target {
 
     /// Applies the manifest by server-side apply, and returns the object as it is then (or would be). The body names the version that the
     /// write is for ([`expect`]).
-    pub async fn apply(&self, served: &Served, name: &str, manifest: &Value, force: bool, mode: Mode<'_>) -> Result<Value, kube::Error> {
+    pub(crate) async fn apply(
+        &self,
+        served: &Served,
+        name: &str,
+        manifest: &Value,
+        force: bool,
+        mode: Mode<'_>,
+    ) -> Result<Value, kube::Error> {
         if !mode.is_dry_run() && object::metadata(manifest, "resourceVersion").is_none() {
             return Err(kube::Error::Service("a write that names no version".into()));
         }
@@ -130,7 +137,7 @@ impl Target {
     }
 
     /// Changes the object by a merge patch, which names the version that it is for. Returns the object as it is then (or would be).
-    pub async fn merge(&self, served: &Served, name: &str, patch: &Value, mode: Mode<'_>) -> Result<Value, kube::Error> {
+    pub(crate) async fn merge(&self, served: &Served, name: &str, patch: &Value, mode: Mode<'_>) -> Result<Value, kube::Error> {
         let params = PatchParams {
             dry_run: mode.is_dry_run(),
             force: false,
@@ -143,7 +150,7 @@ impl Target {
 
     /// Deletes the object with this uid, only in this version if one is given, and its dependents in the background. If no object has that
     /// uid any more, that is no error. Returns the object if it is not gone at once.
-    pub async fn delete(
+    pub(crate) async fn delete(
         &self,
         served: &Served,
         name: &str,

@@ -31,25 +31,25 @@ const GONE_ATTEMPTS: u32 = 16;
 /// What was applied: an object as the API server returned it last.
 #[derive(Clone, Debug)]
 pub(crate) struct AppliedObject {
-    pub key: Key,
-    pub served: Served,
-    pub object: Value,
+    pub(crate) key: Key,
+    pub(crate) served: Served,
+    pub(crate) object: Value,
     /// Whether this run wrote it.
-    pub is_written: bool,
+    pub(crate) is_written: bool,
     /// Whether a controller reports on it: on the existing object, or on one of its kind in development.
-    pub is_reported_on: bool,
+    pub(crate) is_reported_on: bool,
 }
 
 /// Why one object could not be written.
 pub(crate) struct Failure {
-    pub error: Box<ObjectError>,
-    pub cause: Cause,
-    pub is_transient: bool,
-    pub missing: Vec<Right>,
+    pub(crate) error: Box<ObjectError>,
+    pub(crate) cause: Cause,
+    pub(crate) is_transient: bool,
+    pub(crate) missing: Vec<Right>,
 }
 
 impl Failure {
-    pub fn of_call(key: &Key, error: &kube::Error, rights: Vec<Right>) -> Self {
+    pub(crate) fn of_call(key: &Key, error: &kube::Error, rights: Vec<Right>) -> Self {
         let cause = errors::classify(error);
         let missing = if cause == Cause::Unauthorized { rights } else { Vec::new() };
         Self { error: Box::new(errors::object_error(key, error)), cause, is_transient: cause == Cause::Transient, missing }
@@ -92,30 +92,30 @@ impl Failure {
 
 /// Writes single objects to one target, under a fence.
 pub(crate) struct Pen<'a> {
-    pub target: Target,
-    pub fence: &'a Fence,
+    pub(crate) target: Target,
+    pub(crate) fence: &'a Fence,
 }
 
 /// Writes the objects of one set to one target.
 pub(crate) struct Writer<'a> {
-    pub pen: Pen<'a>,
-    pub set: Set,
-    pub force: bool,
+    pub(crate) pen: Pen<'a>,
+    pub(crate) set: Set,
+    pub(crate) force: bool,
 }
 
 /// The manifest to write, and the object to write it on.
 pub(crate) struct Put<'a> {
-    pub key: &'a Key,
-    pub served: &'a Served,
-    pub body: &'a Value,
+    pub(crate) key: &'a Key,
+    pub(crate) served: &'a Served,
+    pub(crate) body: &'a Value,
     /// The object as it was seen; `None` if it did not exist.
-    pub seen: Option<&'a Value>,
-    pub force: bool,
+    pub(crate) seen: Option<&'a Value>,
+    pub(crate) force: bool,
 }
 
 impl Writer<'_> {
     /// Writes an object of the plan, if it changes.
-    pub async fn write(&self, planned: PlannedItem) -> Result<AppliedObject, Failure> {
+    pub(crate) async fn write(&self, planned: PlannedItem) -> Result<AppliedObject, Failure> {
         let PlannedItem { item, action, live, handover, .. } = planned;
         let is_reported_on = live.as_ref().is_some_and(crate::cluster::kstatus::is_reported_on);
         let (object, is_written) = match (action, live) {
@@ -144,7 +144,7 @@ impl Writer<'_> {
 
     /// Writes the parent of the set, and returns it. The plan made sure that it is the set's own, so its fields are taken over if others
     /// set them.
-    pub async fn write_parent(&self, served: &Served, body: &Value, seen: Option<&Value>) -> Result<Value, Failure> {
+    pub(crate) async fn write_parent(&self, served: &Served, body: &Value, seen: Option<&Value>) -> Result<Value, Failure> {
         let name = object::metadata(body, "name").unwrap_or_default().to_owned();
         let key = Key { group: String::new(), kind: served.resource.kind.clone(), name };
         let put = Put { key: &key, served, body, seen, force: true };
@@ -153,7 +153,7 @@ impl Writer<'_> {
 
     /// Deletes the object that the plan saw. It may have changed since, but must not have been given to somebody else. Returns the object
     /// if finalizers hold it.
-    pub async fn delete(&self, deletion: &Deletion) -> Result<Option<Value>, Failure> {
+    pub(crate) async fn delete(&self, deletion: &Deletion) -> Result<Option<Value>, Failure> {
         let Deletion { key, served, uid, version, live: _ } = deletion;
         let pen = &self.pen;
         let mut version = version.clone();
@@ -186,7 +186,7 @@ impl Writer<'_> {
 
     /// Removes the fields that the solution set in an object that it has adopted, and nothing else. If the object is gone, or no longer the
     /// set's, there is nothing to do.
-    pub async fn release(&self, release: &Release) -> Result<(), Failure> {
+    pub(crate) async fn release(&self, release: &Release) -> Result<(), Failure> {
         let Release { key, served, live, .. } = release;
         let pen = &self.pen;
         let mut manifest = release::nothing(key, served);
@@ -243,7 +243,7 @@ impl Writer<'_> {
 
 impl Pen<'_> {
     /// Writes an object on the version that was seen, and on later versions for which `is_ours` says that the write still applies.
-    pub async fn put(&self, put: &Put<'_>, is_ours: impl Fn(&Value) -> Result<bool, Failure>) -> Result<Value, Failure> {
+    pub(crate) async fn put(&self, put: &Put<'_>, is_ours: impl Fn(&Value) -> Result<bool, Failure>) -> Result<Value, Failure> {
         let Put { key, served, body, seen, force } = *put;
         let mut manifest = body.clone();
         let mut newer: Option<Value> = None;
@@ -295,17 +295,17 @@ impl Pen<'_> {
         }
     }
 
-    pub async fn get(&self, key: &Key, served: &Served) -> Result<Option<Value>, Failure> {
+    pub(crate) async fn get(&self, key: &Key, served: &Served) -> Result<Option<Value>, Failure> {
         let found = retrying(|| self.target.get(served, &key.name)).await;
         found.map_err(|error| Failure::of_call(key, &error, vec![self.target.right("get", served)]))
     }
 
-    pub fn stands(&self, key: &Key) -> Result<(), Failure> {
+    pub(crate) fn stands(&self, key: &Key) -> Result<(), Failure> {
         if self.fence.stands() { Ok(()) } else { Err(Failure::fenced(key)) }
     }
 
     /// The check between reading an object and writing it on the version that was read.
-    pub async fn still_holds(&self, key: &Key) -> Result<(), Failure> {
+    pub(crate) async fn still_holds(&self, key: &Key) -> Result<(), Failure> {
         match self.fence.holds().await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::fenced(key)),

@@ -1,7 +1,7 @@
 //! Waits until applied objects are healthy, with as few calls as possible.
 
-pub mod consumers;
-pub mod pods;
+pub(crate) mod consumers;
+pub(crate) mod pods;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::api::reason::Reason;
 use crate::api::request_status::ObjectError;
 use crate::cluster::errors;
-pub use crate::cluster::kstatus::{Health, assess};
+pub(crate) use crate::cluster::kstatus::Health;
 use crate::cluster::kstatus::{assess_as, is_reported_on, is_settled_by_writing, tells_generation};
 use crate::cluster::object::{self, Key, Served};
 use crate::cluster::paused;
@@ -39,31 +39,31 @@ const MAX_REASONS: usize = 4;
 
 /// The progress of the applied objects.
 #[derive(Clone, Debug, Default)]
-pub struct HealthReport {
+pub(crate) struct HealthReport {
     /// Objects in progress: kind, name, and what they wait for.
-    pub pending: Vec<(String, String, String)>,
+    pub(crate) pending: Vec<(String, String, String)>,
     /// Objects that will not become healthy by themselves, one entry for each.
-    pub failed: Vec<ObjectError>,
+    pub(crate) failed: Vec<ObjectError>,
     /// Objects that count as current but do nothing yet, or not everything: one sentence for each.
-    pub told: Vec<String>,
+    pub(crate) told: Vec<String>,
 }
 
 impl HealthReport {
     /// Whether everything is current.
-    pub fn is_current(&self) -> bool {
+    pub(crate) fn is_current(&self) -> bool {
         self.pending.is_empty() && self.failed.is_empty()
     }
 }
 
 /// Applied objects that are healthy, so that what they replace may be deleted. Only [`check`] makes it.
 #[derive(Clone, Debug)]
-pub struct Healthy {
+pub(crate) struct Healthy {
     applied: Arc<Applied>,
 }
 
 impl Healthy {
     /// What was applied.
-    pub fn applied(&self) -> &Applied {
+    pub(crate) fn applied(&self) -> &Applied {
         &self.applied
     }
 }
@@ -73,7 +73,7 @@ impl Healthy {
 ///
 /// # Errors
 /// If a list fails.
-pub async fn check(
+pub(crate) async fn check(
     delegate: &DelegateClient,
     operator: &Client,
     applied: &Arc<Applied>,
@@ -114,7 +114,7 @@ pub async fn check(
 
 /// Pruned objects that still exist, with who holds them. The deployment does not depend on this, so objects that can't be read are left
 /// out.
-pub async fn leaving(delegate: &DelegateClient, healthy: &Healthy) -> Vec<String> {
+pub(crate) async fn leaving(delegate: &DelegateClient, healthy: &Healthy) -> Vec<String> {
     let applied = healthy.applied();
     let target = Target::new(delegate, &applied.namespace);
     let mut found = Vec::new();
@@ -129,7 +129,7 @@ pub async fn leaving(delegate: &DelegateClient, healthy: &Healthy) -> Vec<String
 }
 
 /// The rights that this check needs.
-pub fn rights(delegate: &DelegateClient, applied: &Applied) -> Vec<Right> {
+pub(crate) fn rights(delegate: &DelegateClient, applied: &Applied) -> Vec<Right> {
     let target = Target::new(delegate, &applied.namespace);
     unsettled(applied).keys().map(|resource| target.right("list", &resource.0)).collect()
 }
@@ -219,7 +219,7 @@ fn pend(key: &Key, what: &str, report: &mut HealthReport) {
 /// For the time-out: what is not current, and what its pods say if the delegate may list pods.
 ///
 /// One list for each workload that is not current, at most 16 of them. What can't be read is left out.
-pub async fn reasons(delegate: &DelegateClient, applied: &Applied, report: &HealthReport) -> Vec<ObjectError> {
+pub(crate) async fn reasons(delegate: &DelegateClient, applied: &Applied, report: &HealthReport) -> Vec<ObjectError> {
     let target = Target::new(delegate, &applied.namespace);
     let pods = Served::in_namespaces(ApiResource::erase::<Pod>(&()));
     let mut found = report.failed.clone();

@@ -11,7 +11,7 @@ use crate::cluster::kstatus::{conditions, text};
 use crate::cluster::object;
 
 /// A workload's `spec.selector` as a list expects it; `None` if it would match nothing or everything.
-pub fn selector(workload: &Value) -> Option<String> {
+pub(crate) fn selector(workload: &Value) -> Option<String> {
     let selector = LabelSelector::deserialize(workload.pointer("/spec/selector")?).ok()?;
     let selector = Selector::try_from(selector).ok()?;
     (!selector.selects_all()).then(|| selector.to_string())
@@ -20,7 +20,7 @@ pub fn selector(workload: &Value) -> Option<String> {
 /// Why these pods are not ready; each reason once, with the first pod that has it.
 ///
 /// The output of containers, including their last words, is left out: it may contain anything.
-pub fn reasons(pods: &[Value]) -> Vec<String> {
+pub(crate) fn reasons(pods: &[Value]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut reasons = Vec::new();
     for pod in pods.iter().filter(|pod| !object::is_being_deleted(pod)) {

@@ -16,7 +16,7 @@ use crate::api::reference::GroupKind as Kind;
 use crate::cluster::object;
 
 /// The tool in charge, as `<name>/<version>`. Tools don't touch the sets of other tools.
-pub const TOOLING: &str = "pilotage/v1";
+pub(crate) const TOOLING: &str = "pilotage/v1";
 
 /// The id of the set of `solution` in `namespace`, by the rule of the standard:
 /// `applyset-<base64url(sha256("<name>.<namespace>.<kind>.<group>"))>-v1`, of the parent.
@@ -31,16 +31,15 @@ fn id_of_parent(name: &str, namespace: &str, kind: &str, group: &str) -> String 
 
 /// A kind without its version. The order is the one in which the standard writes kinds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GroupKind {
+pub(crate) struct GroupKind {
     /// The API group; empty for the core group.
-    pub group: String,
-    /// The kind.
-    pub kind: String,
+    pub(crate) group: String,
+    pub(crate) kind: String,
 }
 
 impl GroupKind {
     /// The kind of a resource.
-    pub fn of(resource: &ApiResource) -> Self {
+    pub(crate) fn of(resource: &ApiResource) -> Self {
         Self { group: resource.group.clone(), kind: resource.kind.clone() }
     }
 
@@ -83,12 +82,12 @@ impl PartialOrd for GroupKind {
 }
 
 /// The kinds that a parent names.
-pub fn kinds_of(parent: &Value) -> BTreeSet<GroupKind> {
+pub(crate) fn kinds_of(parent: &Value) -> BTreeSet<GroupKind> {
     object::annotation(parent, names::APPLYSET_GROUP_KINDS).unwrap_or_default().split(',').filter_map(GroupKind::parse).collect()
 }
 
 /// Who owns the parent, if it is not the set with this id and of this tool.
-pub fn taken_by(parent: &Value, id: &str) -> Option<String> {
+pub(crate) fn taken_by(parent: &Value, id: &str) -> Option<String> {
     let tooling = object::annotation(parent, names::APPLYSET_TOOLING);
     let is_ours = tooling.is_some_and(|tool| tool.split('/').next() == TOOLING.split('/').next());
     if is_ours && object::label(parent, names::APPLYSET_ID) == Some(id) {
@@ -98,7 +97,7 @@ pub fn taken_by(parent: &Value, id: &str) -> Option<String> {
 }
 
 /// The parent as it is applied.
-pub fn parent(solution: &str, namespace: &str, kinds: &BTreeSet<GroupKind>) -> Value {
+pub(crate) fn parent(solution: &str, namespace: &str, kinds: &BTreeSet<GroupKind>) -> Value {
     let kinds: Vec<String> = kinds.iter().map(ToString::to_string).collect();
     json!({
         "apiVersion": "v1",

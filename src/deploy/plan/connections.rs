@@ -28,7 +28,7 @@ const CONCURRENCY: usize = 8;
 
 /// What objects use of the target and do not bring with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Uses {
+pub(crate) struct Uses {
     /// What is surely used: the first object that uses it, and whether all can do without it.
     named: BTreeMap<(Referred, String), (String, bool)>,
     /// What may be used, in words, by the object that may use it.
@@ -37,7 +37,7 @@ pub struct Uses {
 
 impl Uses {
     /// What objects of `namespace` use.
-    pub fn of<'a>(namespace: &str, objects: impl IntoIterator<Item = &'a Value> + Clone) -> Self {
+    pub(crate) fn of<'a>(namespace: &str, objects: impl IntoIterator<Item = &'a Value> + Clone) -> Self {
         let mut uses = Self::default();
         let mut brought = BTreeSet::new();
         let mut possible = Vec::new();
@@ -71,7 +71,7 @@ impl Uses {
 
     /// The same, with the Secrets that connection references were given, each with the reference's name.
     #[must_use]
-    pub fn connected(mut self, connected: &BTreeMap<String, String>) -> Self {
+    pub(crate) fn connected(mut self, connected: &BTreeMap<String, String>) -> Self {
         for (secret, reference) in connected {
             self.named.entry((Referred::Secret, secret.clone())).or_insert_with(|| (format!("connection reference {reference}"), false));
             for said in self.possible.values_mut() {
@@ -84,7 +84,7 @@ impl Uses {
 
     /// What is used in addition to what was read: other names, and references that were thought to be optional.
     #[must_use]
-    pub fn beyond(mut self, known: &Self) -> Self {
+    pub(crate) fn beyond(mut self, known: &Self) -> Self {
         self.named.retain(|used, (_, optional)| known.named.get(used).is_none_or(|(_, was_optional)| *was_optional && !*optional));
         self.possible.retain(|key, said| {
             let known = known.possible.get(key);
@@ -95,14 +95,14 @@ impl Uses {
     }
 
     /// Whether it is surely used.
-    pub fn has(&self, kind: &str, name: &str) -> bool {
+    pub(crate) fn has(&self, kind: &str, name: &str) -> bool {
         [Referred::Secret, Referred::ServiceAccount]
             .into_iter()
             .any(|referred| referred.kind() == kind && self.named.contains_key(&(referred, name.to_owned())))
     }
 
     /// Reports to the approver what only looks like a reference, and what belongs to somebody in another namespace.
-    pub fn told(&self) -> Vec<PlanResult> {
+    pub(crate) fn told(&self) -> Vec<PlanResult> {
         let said = |(key, said): (&Key, &BTreeSet<String>)| {
             let head = format!(
                 "{key} may use, by what its fields are called, what was not looked for in the target: ask who wrote it, where that is not meant"
@@ -122,7 +122,7 @@ fn plural(referred: Referred) -> &'static str {
 }
 
 /// What a delegate needs to check, for everything that the objects use in `namespace`, whether it is offered.
-pub fn rights(namespace: &str, objects: &[Value]) -> Vec<Right> {
+pub(crate) fn rights(namespace: &str, objects: &[Value]) -> Vec<Right> {
     Uses::of(namespace, objects).named.keys().map(|(referred, name)| right(namespace, *referred, name)).collect()
 }
 
@@ -132,15 +132,15 @@ fn right(namespace: &str, referred: Referred, name: &str) -> Right {
 
 /// The result of checking what a solution uses in the target.
 #[derive(Debug, Default)]
-pub struct Offers {
+pub(crate) struct Offers {
     /// What is offered, and what will be used as soon as it exists.
-    pub used: Vec<AccessedObject>,
+    pub(crate) used: Vec<AccessedObject>,
     /// The missing part of it: objects can do without it, and use it as soon as somebody creates it.
-    pub awaited: Vec<AccessedObject>,
+    pub(crate) awaited: Vec<AccessedObject>,
     /// What is missing or not offered, one entry for each.
-    pub refused: Vec<PlanResult>,
+    pub(crate) refused: Vec<PlanResult>,
     /// The rights that the delegate would need to look.
-    pub rights: Vec<Right>,
+    pub(crate) rights: Vec<Right>,
 }
 
 /// The result of one look-up.
@@ -157,7 +157,7 @@ enum Found {
 ///
 /// # Errors
 /// If the API server can't be asked.
-pub async fn check(delegate: &DelegateClient, namespace: &str, uses: &Uses) -> Result<Offers, kube::Error> {
+pub(crate) async fn check(delegate: &DelegateClient, namespace: &str, uses: &Uses) -> Result<Offers, kube::Error> {
     let looked: Vec<_> = stream::iter(uses.named.clone())
         .map(|((referred, name), (user, optional))| async move {
             let found = match referred {
@@ -228,7 +228,7 @@ fn no_name(referred: Referred, name: &str, user: &str) -> PlanResult {
 
 impl Offers {
     /// Adds what another look found.
-    pub fn merge(&mut self, others: Self) {
+    pub(crate) fn merge(&mut self, others: Self) {
         self.used.extend(others.used);
         self.awaited.extend(others.awaited);
         self.refused.extend(others.refused);
@@ -236,7 +236,7 @@ impl Offers {
     }
 
     /// Reports what will be used as soon as somebody creates it.
-    pub fn told(&self, solution: &str) -> Vec<PlanResult> {
+    pub(crate) fn told(&self, solution: &str) -> Vec<PlanResult> {
         let said = |one: &AccessedObject| format!("{} {} ({})", one.kind, one.name, one.used_by);
         let key = Key { group: String::new(), kind: "Solution".into(), name: solution.to_owned() };
         let parts = packed(self.awaited.iter().map(said), ", ");

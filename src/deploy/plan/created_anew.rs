@@ -25,19 +25,19 @@ const FROZEN: [(&str, &str); 4] = [("", "Pod"), ("", "PersistentVolumeClaim"), (
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Handover {
     /// The fields that nobody will own after the handover, so that the apply removes them.
-    pub takes: Value,
+    pub(crate) takes: Value,
     /// Those among them that others own.
-    pub drops: Value,
+    pub(crate) drops: Value,
 }
 
 impl Handover {
     /// Whether there is anything to hand over.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.takes.as_object().is_none_or(Map::is_empty)
     }
 
     /// The managed fields of the object after the handover. `None` if there is nothing to hand over.
-    pub fn managed_fields(&self, live: &Value, api_version: &str) -> Option<Value> {
+    pub(crate) fn managed_fields(&self, live: &Value, api_version: &str) -> Option<Value> {
         if self.is_empty() {
             return None;
         }

@@ -24,7 +24,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const PAGE: u32 = 500;
 
 /// What is needed to list the bindings of a namespace, and those of its whole cluster.
-pub fn rights(namespace: &str) -> [Right; 2] {
+pub(crate) fn rights(namespace: &str) -> [Right; 2] {
     [Right::on("list", RBAC, "rolebindings", namespace), Right::on("list", RBAC, "clusterrolebindings", "").everywhere()]
 }
 
@@ -45,7 +45,7 @@ fn bound(kind: &str, name: String, role: &RoleRef, subjects: Option<Vec<Subject>
 ///
 /// # Errors
 /// If the API server can't be asked.
-pub async fn look(
+pub(crate) async fn look(
     delegate: &DelegateClient,
     namespace: &str,
     accounts: &BTreeSet<String>,

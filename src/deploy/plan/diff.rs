@@ -6,13 +6,13 @@ use crate::api::plan::{MAX_FIELDS, MAX_POINTER};
 
 /// A field that changes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
+pub(crate) struct Change {
     /// The field, as a JSON pointer.
-    pub field: String,
+    pub(crate) field: String,
     /// The current value; null if there is none, and also if the pointer was cut.
-    pub old: Value,
+    pub(crate) old: Value,
     /// The future value.
-    pub new: Value,
+    pub(crate) new: Value,
 }
 
 /// Fields of the metadata that the API server keeps.
@@ -25,12 +25,12 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 /// Fields that the server and controllers maintain are left out: `status`, managed fields, versions, times, the deployment controller's
 /// revision. At most [`MAX_FIELDS`] pointers of at most [`MAX_POINTER`] characters; a longer one is cut back to the parent that fits. An
 /// empty result means that applying would change nothing.
-pub fn changed_fields(live: &Value, dry_run: &Value) -> Vec<String> {
+pub(crate) fn changed_fields(live: &Value, dry_run: &Value) -> Vec<String> {
     changes(live, dry_run).into_iter().map(|change| change.field).collect()
 }
 
 /// The same with the values.
-pub fn changes(live: &Value, dry_run: &Value) -> Vec<Change> {
+pub(crate) fn changes(live: &Value, dry_run: &Value) -> Vec<Change> {
     let mut found = Vec::new();
     let empty = Value::Null;
     for key in keys(live, dry_run) {

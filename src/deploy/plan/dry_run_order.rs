@@ -16,7 +16,7 @@ pub(crate) struct Provided {
 
 impl Provided {
     /// What these objects bring.
-    pub fn by<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
+    pub(crate) fn by<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
         let mut provided = Self { roles: BTreeSet::new(), service_accounts: BTreeSet::new(), priority_classes: BTreeSet::new() };
         for key in keys {
             match (key.group.as_str(), key.kind.as_str()) {
@@ -36,7 +36,7 @@ impl Provided {
     /// A binding is checked against its role, so in a dry run of both the role is not found. The role's own dry run proves that the
     /// delegate holds what it grants, and whoever holds that may bind it: in the namespace, or everywhere. A Pod is checked against its
     /// `ServiceAccount` and its `PriorityClass`.
-    pub fn will_satisfy(&self, item: &Item, error: &kube::Error) -> bool {
+    pub(crate) fn will_satisfy(&self, item: &Item, error: &kube::Error) -> bool {
         let named = |pointer: &str| item.body.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         match (item.key.group.as_str(), item.key.kind.as_str(), errors::classify(error)) {
             ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding", Cause::NotFound) => {

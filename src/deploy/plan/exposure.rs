@@ -13,16 +13,16 @@ use crate::deploy::plan::rbac_changes::shown;
 
 /// A finding about an object. The most severe one comes first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Exposure {
+pub(crate) struct Exposure {
     /// Why, in one word.
-    pub what: What,
+    pub(crate) what: What,
     /// A sentence that begins with its verb.
-    pub said: String,
+    pub(crate) said: String,
 }
 
 /// The kinds of exposure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub(crate) enum What {
     /// Pods that are not confined to their containers.
     RunsPrivileged,
     /// An account, or pods, with an identity in a cloud.
@@ -41,7 +41,7 @@ pub enum What {
 
 impl What {
     /// The reason in a plan's results.
-    pub fn reason(self) -> Reason {
+    pub(crate) fn reason(self) -> Reason {
         match self {
             Self::RunsPrivileged => Reason::RunsPrivileged,
             Self::CloudRole => Reason::CloudRole,
@@ -65,7 +65,7 @@ const CLOUD_ROLES: [&str; 6] = [
 ];
 
 /// What an object opens or reaches. `own` are all objects of the solution.
-pub fn of(object: &Value, own: &[&Value]) -> BTreeSet<Exposure> {
+pub(crate) fn of(object: &Value, own: &[&Value]) -> BTreeSet<Exposure> {
     let mut found = BTreeSet::new();
     let mut add = |what: What, said: String| {
         found.insert(Exposure { what, said });

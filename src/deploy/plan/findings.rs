@@ -11,7 +11,7 @@ use crate::identity::access::Right;
 
 /// Why a plan could not be made.
 #[derive(Debug, thiserror::Error)]
-pub enum PlanError {
+pub(crate) enum PlanError {
     /// The delegate lacks rights in the target, or the operator may not act as the delegate there.
     #[error("{delegate} lacks {} right(s) in the target: {message}", rights.len())]
     MissingRights {
@@ -57,7 +57,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// Adds what prevents one object.
-    pub fn add(&mut self, key: &Key, obstacle: Obstacle) {
+    pub(crate) fn add(&mut self, key: &Key, obstacle: Obstacle) {
         match obstacle {
             Obstacle::Refusal(result) => self.results.push(result),
             Obstacle::Call { error, rights } => match errors::classify(&error) {
@@ -76,12 +76,12 @@ impl Findings {
     }
 
     /// Adds a refusal that needed no call.
-    pub fn refuse(&mut self, key: &Key, reason: Reason, message: &str) {
+    pub(crate) fn refuse(&mut self, key: &Key, reason: Reason, message: &str) {
         self.results.push(errors::result(key, reason, message));
     }
 
     /// Adds everything that others found.
-    pub fn merge(&mut self, others: Self) {
+    pub(crate) fn merge(&mut self, others: Self) {
         self.rights.extend(others.rights);
         self.first_refusal = self.first_refusal.take().or(others.first_refusal);
         self.results.extend(others.results);
@@ -90,7 +90,7 @@ impl Findings {
     }
 
     /// `Ok` if there are no findings, otherwise the error. Findings for people come before those that may pass by themselves.
-    pub fn into_result(self, delegate: String) -> Result<(), PlanError> {
+    pub(crate) fn into_result(self, delegate: String) -> Result<(), PlanError> {
         if let Some(message) = self.first_refusal {
             return Err(PlanError::MissingRights { delegate, rights: self.rights.into_iter().collect(), message, results: self.results });
         }

@@ -11,32 +11,32 @@ use crate::api::reference::GroupKind as Kind;
 use crate::cluster::object::{self, Key};
 
 /// The default number of concurrent calls.
-pub const CONCURRENCY: usize = 8;
+pub(crate) const CONCURRENCY: usize = 8;
 
 /// What to plan.
 #[derive(Clone, Copy, Debug)]
-pub struct PlanInput<'a> {
+pub(crate) struct PlanInput<'a> {
     /// The target namespace.
-    pub namespace: &'a str,
+    pub(crate) namespace: &'a str,
     /// The host that the solution belongs to. Another host's solution of the same name put other objects there.
-    pub host: &'a str,
+    pub(crate) host: &'a str,
     /// The solution's name.
-    pub solution: &'a str,
+    pub(crate) solution: &'a str,
     /// The objects, as a person would have written them.
-    pub objects: &'a [Value],
+    pub(crate) objects: &'a [Value],
     /// Whether fields that other managers own are taken over. If false, they are conflicts.
-    pub force: bool,
+    pub(crate) force: bool,
     /// How many calls run at the same time; at least 1.
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     /// Whether the solution is expected to be new in the target. If so, the additional write of a first deployment is tried at once, and
     /// the parent and the members of the set are looked for only if that shows that the parent exists. A wrong guess costs only time.
-    pub is_first: bool,
+    pub(crate) is_first: bool,
     /// The cluster-scoped objects that the solution may have.
-    pub cluster: ClusterBounds<'a>,
+    pub(crate) cluster: ClusterBounds<'a>,
     /// The only objects that may be deleted; `None`: all of the set that are not in `objects`.
-    pub may_delete: Option<&'a Created>,
+    pub(crate) may_delete: Option<&'a Created>,
     /// The custom kinds that a controller reported on in development.
-    pub reported_on: &'a [Kind],
+    pub(crate) reported_on: &'a [Kind],
 }
 
 /// How far the clocks of two clusters may differ.
@@ -44,19 +44,19 @@ const CLOCKS: Duration = Duration::from_mins(5);
 
 /// What one run created. Objects that it only changed existed before, and stay when the run is rolled back.
 #[derive(Clone, Debug)]
-pub struct Created {
+pub(crate) struct Created {
     /// The objects that its plan lists as created.
-    pub planned: BTreeSet<Key>,
+    pub(crate) planned: BTreeSet<Key>,
     /// The objects for which its plan had no room. Of these, those that are not older than the run.
-    pub unlisted: BTreeSet<Key>,
+    pub(crate) unlisted: BTreeSet<Key>,
     /// When the run began.
-    pub since: Timestamp,
+    pub(crate) since: Timestamp,
 }
 
 impl Created {
     /// Whether the run created this object. If its plan lists the object as created, it did not exist before. Then the time only excludes
     /// that another run created it meanwhile.
-    pub fn has(&self, key: &Key, object: &Value) -> bool {
+    pub(crate) fn has(&self, key: &Key, object: &Value) -> bool {
         let Some(at) = object::metadata(object, "creationTimestamp").and_then(|at| at.parse::<Timestamp>().ok()) else { return false };
         self.planned.contains(key) && at + CLOCKS >= self.since || self.unlisted.contains(key) && at >= self.since
     }
@@ -64,22 +64,22 @@ impl Created {
 
 /// The cluster-scoped objects that a solution may have in its target, and who owns them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ClusterBounds<'a> {
+pub(crate) struct ClusterBounds<'a> {
     /// The Environment that allows them, for people.
-    pub environment: &'a str,
+    pub(crate) environment: &'a str,
     /// The uid of the target namespace that owns these objects.
-    pub namespace_uid: &'a str,
+    pub(crate) namespace_uid: &'a str,
     /// The kinds that the Environment lists.
-    pub allowed: &'a [ClusterScopedKind],
+    pub(crate) allowed: &'a [ClusterScopedKind],
     /// The cluster-scoped kinds of which the solution has objects, or may have, by the operator's own record.
-    pub recorded: &'a [Kind],
+    pub(crate) recorded: &'a [Kind],
     /// The kinds that were cluster-scoped where the objects were exported from; `None` if that is not known.
-    pub exported: Option<&'a [Kind]>,
+    pub(crate) exported: Option<&'a [Kind]>,
 }
 
 impl<'a> PlanInput<'a> {
     /// A plan without force, with the usual concurrency ([`CONCURRENCY`]), and without cluster-scoped objects.
-    pub fn new(namespace: &'a str, solution: &'a str, objects: &'a [Value]) -> Self {
+    pub(crate) fn new(namespace: &'a str, solution: &'a str, objects: &'a [Value]) -> Self {
         Self {
             namespace,
             host: "",

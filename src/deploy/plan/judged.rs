@@ -14,12 +14,12 @@ use crate::deploy::plan::rbac_changes::{self, Gift};
 
 impl Planned {
     /// What will be used. The objects count as the target will have them, not only as they are written.
-    pub fn uses(&self) -> Uses {
+    pub(crate) fn uses(&self) -> Uses {
         Uses::of(&self.namespace, self.of_solution().iter().copied())
     }
 
     /// What will be needed.
-    pub fn needs(&self) -> Needed {
+    pub(crate) fn needs(&self) -> Needed {
         prerequisites::of(self.of_solution().iter().copied())
     }
 
@@ -34,12 +34,12 @@ impl Planned {
     }
 
     /// What the objects of the solution use as they are now.
-    pub fn used_before(&self) -> Uses {
+    pub(crate) fn used_before(&self) -> Uses {
         Uses::of(&self.namespace, self.live().iter().copied())
     }
 
     /// What they need as they are now.
-    pub fn needed_before(&self) -> Needed {
+    pub(crate) fn needed_before(&self) -> Needed {
         prerequisites::of(self.live().iter().copied())
     }
 
@@ -50,7 +50,7 @@ impl Planned {
     }
 
     /// Who gets what by the roles and bindings that are created or changed; in sentences. Those that grant most come first.
-    pub fn powers(&self) -> Vec<(Key, Gift)> {
+    pub(crate) fn powers(&self) -> Vec<(Key, Gift)> {
         let roles: Vec<&Value> = self.items.iter().map(PlannedItem::outcome).collect();
         let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
         let mut gifts: Vec<(Gift, Key)> = written
@@ -61,7 +61,7 @@ impl Planned {
     }
 
     /// What will be open to others, or will reach others' objects, and doesn't now.
-    pub fn exposures(&self) -> Vec<(Key, Exposure)> {
+    pub(crate) fn exposures(&self) -> Vec<(Key, Exposure)> {
         let own: Vec<&Value> = self.items.iter().map(PlannedItem::outcome).collect();
         let written = self.items.iter().filter(|i| i.action != PlannedAction::Unchanged);
         let mut found: Vec<(Exposure, Key)> = Vec::new();
@@ -75,7 +75,7 @@ impl Planned {
     }
 
     /// The accounts that are created. They are checked for existing bindings in the target.
-    pub fn new_accounts(&self) -> BTreeSet<String> {
+    pub(crate) fn new_accounts(&self) -> BTreeSet<String> {
         let is_new = |item: &&PlannedItem| {
             let key = &item.item.key;
             item.action == PlannedAction::Create && key.group.is_empty() && key.kind == "ServiceAccount"
@@ -84,7 +84,7 @@ impl Planned {
     }
 
     /// Whether the object is one of the plan's own.
-    pub fn brings(&self, key: &Key) -> bool {
+    pub(crate) fn brings(&self, key: &Key) -> bool {
         self.items.iter().any(|item| item.item.key == *key)
     }
 }

@@ -26,17 +26,17 @@ pub(crate) type Members = BTreeMap<(String, Key), (Served, Value)>;
 /// What is in the target now.
 #[derive(Default)]
 pub(crate) struct Survey {
-    pub parent: Option<Value>,
-    pub members: Members,
+    pub(crate) parent: Option<Value>,
+    pub(crate) members: Members,
     /// Cluster-scoped kinds that the parent names and the Environment does not list (any more). Their objects are left alone.
-    pub left_alone: BTreeSet<GroupKind>,
+    pub(crate) left_alone: BTreeSet<GroupKind>,
     /// Those of them that the operator's own record names. The parent alone doesn't count, because others write to it.
     left_on_record: BTreeSet<GroupKind>,
 }
 
 impl Survey {
     /// The cluster-scoped kinds of former versions' objects that stay, or that finalizers still hold.
-    pub fn left_in_cluster(&self, set: &Set, may_delete: Option<&Created>) -> BTreeSet<GroupKind> {
+    pub(crate) fn left_in_cluster(&self, set: &Set, may_delete: Option<&Created>) -> BTreeSet<GroupKind> {
         let stays =
             |key: &Key, object: &Value| object::is_being_deleted(object) || set.has_adopted(object) || is_spared(key, object, may_delete);
         let staying = self.members.iter().filter(|((_, key), (served, object))| !served.is_namespaced && stays(key, object));
@@ -46,21 +46,21 @@ impl Survey {
 
 /// Which set is read, and how.
 pub(crate) struct Scope<'a> {
-    pub target: &'a Target,
-    pub namespace: &'a str,
-    pub solution: &'a str,
-    pub set: &'a Set,
-    pub concurrency: usize,
+    pub(crate) target: &'a Target,
+    pub(crate) namespace: &'a str,
+    pub(crate) solution: &'a str,
+    pub(crate) set: &'a Set,
+    pub(crate) concurrency: usize,
 }
 
 impl Scope<'_> {
-    pub fn parent_key(&self) -> Key {
+    pub(crate) fn parent_key(&self) -> Key {
         Key { group: String::new(), kind: "ConfigMap".into(), name: names::applyset_parent_name(self.solution) }
     }
 
     /// The parent, and the members of the given kinds, requested at the same time. Lists are expensive (a consistent one may wait for
     /// etcd's next progress notification). A set without a parent has no members, so nothing is listed.
-    pub async fn survey(&self, kinds: &[Served]) -> (Survey, Findings) {
+    pub(crate) async fn survey(&self, kinds: &[Served]) -> (Survey, Findings) {
         let (parent, lists) = futures::join!(self.parent(), self.lists(kinds));
         let mut findings = Findings::default();
         let mut survey = Survey::default();
@@ -87,7 +87,7 @@ impl Scope<'_> {
 
     /// The members of kinds that the bundle has no objects of: the kinds that the parent names, and the cluster-scoped kinds on record,
     /// which somebody with rights in the namespace may have removed from the parent.
-    pub async fn survey_former(
+    pub(crate) async fn survey_former(
         &self,
         survey: &mut Survey,
         listed: &[Served],

@@ -30,7 +30,7 @@ pub(crate) enum Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Set {
     /// Its id by the standard.
-    pub id: String,
+    pub(crate) id: String,
     namespace: String,
     namespace_uid: String,
     solution: String,
@@ -40,7 +40,7 @@ pub(crate) struct Set {
 
 impl Set {
     /// The set of `solution` in the namespace that has this uid.
-    pub fn new(solution: &str, namespace: &str, namespace_uid: &str) -> Self {
+    pub(crate) fn new(solution: &str, namespace: &str, namespace_uid: &str) -> Self {
         Self {
             id: applyset::id(solution, namespace),
             namespace: namespace.to_owned(),
@@ -52,13 +52,13 @@ impl Set {
 
     /// The same, for a solution of that host.
     #[must_use]
-    pub fn of_host(mut self, host: &str) -> Self {
+    pub(crate) fn of_host(mut self, host: &str) -> Self {
         host.clone_into(&mut self.host);
         self
     }
 
     /// Its parent, as it is applied.
-    pub fn parent(&self, kinds: &BTreeSet<GroupKind>) -> Value {
+    pub(crate) fn parent(&self, kinds: &BTreeSet<GroupKind>) -> Value {
         let mut parent = applyset::parent(&self.solution, &self.namespace, kinds);
         if !self.host.is_empty() {
             object::set_annotation(&mut parent, names::DEPLOYED_FROM_ANNOTATION, &self.host);
@@ -68,7 +68,7 @@ impl Set {
 
     /// Who owns the existing parent, if it is not this set's: another tool, or another host, whose solution of that name put other objects
     /// there.
-    pub fn parent_taken_by(&self, parent: &Value) -> Option<String> {
+    pub(crate) fn parent_taken_by(&self, parent: &Value) -> Option<String> {
         let other = object::annotation(parent, names::DEPLOYED_FROM_ANNOTATION).filter(|host| *host != self.host);
         applyset::taken_by(parent, &self.id).or_else(|| Some(format!("a solution of that name of host {}", other?)))
     }
@@ -85,42 +85,42 @@ impl Set {
     }
 
     /// Labels an object as a member.
-    pub fn mark(&self, body: &mut Value, is_namespaced: bool) {
+    pub(crate) fn mark(&self, body: &mut Value, is_namespaced: bool) {
         for (key, value) in self.labels(is_namespaced) {
             object::set_label(body, key, value);
         }
     }
 
     /// Selects its members of a kind.
-    pub fn selector(&self, is_namespaced: bool) -> String {
+    pub(crate) fn selector(&self, is_namespaced: bool) -> String {
         let part_of = format!("{}={}", names::APPLYSET_PART_OF, self.id);
         if is_namespaced { part_of } else { format!("{part_of},{}={}", names::TARGET_UID_LABEL, self.namespace_uid) }
     }
 
     /// Whether an object is a member. Without a uid, no cluster-scoped object is.
-    pub fn owns(&self, found: &Value, is_namespaced: bool) -> bool {
+    pub(crate) fn owns(&self, found: &Value, is_namespaced: bool) -> bool {
         let is_part = object::label(found, names::APPLYSET_PART_OF) == Some(&self.id);
         let is_of_namespace = !self.namespace_uid.is_empty() && object::label(found, names::TARGET_UID_LABEL) == Some(&self.namespace_uid);
         is_part && (is_namespaced || is_of_namespace)
     }
 
     /// Whether a member belonged to somebody else before: it is changed, and never deleted. Its owner may mark any member so.
-    pub fn has_adopted(&self, found: &Value) -> bool {
+    pub(crate) fn has_adopted(&self, found: &Value) -> bool {
         object::label(found, names::ADOPTED_LABEL).is_some() || object::label(found, names::ADOPT_LABEL) == Some(&self.solution)
     }
 
     /// Marks an object as one that belonged to somebody else before, for all later versions.
-    pub fn mark_adopted(&self, body: &mut Value) {
+    pub(crate) fn mark_adopted(&self, body: &mut Value) {
         object::set_label(body, names::ADOPTED_LABEL, &self.solution);
     }
 
     /// Whether a manifest has this mark.
-    pub fn is_marked_adopted(&self, body: &Value) -> bool {
+    pub(crate) fn is_marked_adopted(&self, body: &Value) -> bool {
         object::label(body, names::ADOPTED_LABEL) == Some(&self.solution)
     }
 
     /// Removes the mark from a manifest.
-    pub fn unmark_adopted(body: &mut Value) {
+    pub(crate) fn unmark_adopted(body: &mut Value) {
         object::remove_label(body, names::ADOPTED_LABEL);
     }
 
@@ -129,7 +129,7 @@ impl Set {
     /// because two solutions would undo each other's writes. An object that a controller makes stays with the controller. A
     /// `ServiceAccount` that is offered to solutions counts as marked. Cluster-scoped objects that are not the set's own always stay as
     /// they are.
-    pub fn check_owner(&self, key: &Key, served: &Served, live: Option<&Value>) -> Result<Standing, Obstacle> {
+    pub(crate) fn check_owner(&self, key: &Key, served: &Served, live: Option<&Value>) -> Result<Standing, Obstacle> {
         let Some(live) = live else { return Ok(Standing::Free) };
         if !served.is_namespaced {
             return if self.owns(live, false) { Ok(Standing::Own) } else { Err(self.of_the_cluster(key, served, live)) };

@@ -1,26 +1,26 @@
 //! The dry run: finds out what a deployment would do, as the identity that will deploy.
 
 pub mod applyset;
-pub mod connections;
-pub mod created_anew;
-pub mod dangling_bindings;
-pub mod data_loss;
-pub mod diff;
-pub mod dry_run_order;
-pub mod exposure;
-pub mod findings;
-pub mod input;
-pub mod judged;
-pub mod live_state;
-pub mod meaning;
-pub mod members;
-pub mod planned;
-pub mod prerequisites;
-pub mod quota;
-pub mod rbac_changes;
-pub mod usage;
-pub mod validate;
-pub mod values;
+pub(crate) mod connections;
+pub(crate) mod created_anew;
+pub(crate) mod dangling_bindings;
+pub(crate) mod data_loss;
+pub(crate) mod diff;
+pub(crate) mod dry_run_order;
+pub(crate) mod exposure;
+pub(crate) mod findings;
+pub(crate) mod input;
+pub(crate) mod judged;
+pub(crate) mod live_state;
+pub(crate) mod meaning;
+pub(crate) mod members;
+pub(crate) mod planned;
+pub(crate) mod prerequisites;
+pub(crate) mod quota;
+pub(crate) mod rbac_changes;
+pub(crate) mod usage;
+pub(crate) mod validate;
+pub(crate) mod values;
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ use serde_json::Value;
 use self::applyset::GroupKind;
 use self::created_anew::Handover;
 use self::dry_run_order::Provided;
-pub use self::findings::PlanError;
+pub(crate) use self::findings::PlanError;
 use self::findings::{Findings, Obstacle};
 use self::input::{Created, PlanInput};
 use self::live_state::{Members, Scope};
@@ -60,7 +60,7 @@ const ROUNDS: usize = 4;
 ///
 /// # Errors
 /// See [`PlanError`].
-pub async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &impl Resources) -> Result<Planned, PlanError> {
+pub(crate) async fn plan(input: &PlanInput<'_>, delegate: &DelegateClient, resources: &impl Resources) -> Result<Planned, PlanError> {
     let target = Target::new(delegate, input.namespace);
     let set = Set::new(input.solution, input.namespace, input.cluster.namespace_uid).of_host(input.host);
     let concurrency = input.concurrency.max(1);
@@ -137,7 +137,6 @@ struct Wanted {
 enum Parent {
     /// It would be created.
     New,
-    /// It is there.
     There,
 }
 

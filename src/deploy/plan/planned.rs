@@ -20,21 +20,21 @@ use crate::identity::delegate::Delegate;
 /// An object of the plan.
 #[derive(Clone, Debug)]
 pub(crate) struct PlannedItem {
-    pub item: Item,
-    pub action: PlannedAction,
+    pub(crate) item: Item,
+    pub(crate) action: PlannedAction,
     /// The object as the plan saw it; `None` for one that does not exist.
-    pub live: Option<Value>,
+    pub(crate) live: Option<Value>,
     /// The object as the API server would leave it, by the dry run; `None` if that could not be tried because the version brings what the
     /// object needs.
-    pub would_be: Option<Value>,
-    pub fields: Vec<String>,
+    pub(crate) would_be: Option<Value>,
+    pub(crate) fields: Vec<String>,
     /// What is handed over to Pilotage before the apply.
-    pub handover: Handover,
+    pub(crate) handover: Handover,
 }
 
 impl PlannedItem {
     /// The object as it will be, as far as known: the server's version, or else the manifest.
-    pub fn outcome(&self) -> &Value {
+    pub(crate) fn outcome(&self) -> &Value {
         self.would_be.as_ref().unwrap_or(&self.item.body)
     }
 }
@@ -42,35 +42,35 @@ impl PlannedItem {
 /// An object that an earlier version put there and this one lacks.
 #[derive(Clone, Debug)]
 pub(crate) struct Deletion {
-    pub key: Key,
-    pub served: Served,
-    pub uid: String,
+    pub(crate) key: Key,
+    pub(crate) served: Served,
+    pub(crate) uid: String,
     /// The `resourceVersion` that the plan saw.
-    pub version: String,
+    pub(crate) version: String,
     /// The object as the plan saw it.
-    pub live: Value,
+    pub(crate) live: Value,
 }
 
 /// An object that an earlier version adopted and this one lacks: it stays, without the fields that the solution set.
 #[derive(Clone, Debug)]
 pub(crate) struct Release {
-    pub key: Key,
-    pub served: Served,
+    pub(crate) key: Key,
+    pub(crate) served: Served,
     /// The object as the plan saw it.
-    pub live: Value,
+    pub(crate) live: Value,
     /// The fields that change with it.
-    pub fields: Vec<String>,
+    pub(crate) fields: Vec<String>,
 }
 
 /// What happens to objects of earlier versions that this one lacks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pruning {
-    pub deletions: Vec<Deletion>,
-    pub releases: Vec<Release>,
+    pub(crate) deletions: Vec<Deletion>,
+    pub(crate) releases: Vec<Release>,
 }
 
 impl Pruning {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.deletions.is_empty() && self.releases.is_empty()
     }
 }
@@ -79,33 +79,33 @@ impl Pruning {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ParentPlan {
     /// The kinds that it names now; `None` if it does not exist.
-    pub known: Option<BTreeSet<GroupKind>>,
+    pub(crate) known: Option<BTreeSet<GroupKind>>,
     /// The parent as the plan saw it; `None` if it does not exist.
-    pub live: Option<Value>,
+    pub(crate) live: Option<Value>,
     /// The kinds that it must name before anything is applied: the old ones and the new ones.
-    pub before: BTreeSet<GroupKind>,
+    pub(crate) before: BTreeSet<GroupKind>,
     /// The kinds that it must name after pruning.
-    pub after: BTreeSet<GroupKind>,
+    pub(crate) after: BTreeSet<GroupKind>,
 }
 
 impl ParentPlan {
-    pub fn new(known: Option<BTreeSet<GroupKind>>, after: BTreeSet<GroupKind>) -> Self {
+    pub(crate) fn new(known: Option<BTreeSet<GroupKind>>, after: BTreeSet<GroupKind>) -> Self {
         let before = known.iter().flatten().chain(&after).cloned().collect();
         Self { known, live: None, before, after }
     }
 
     /// What happens to the parent that was seen, if there is one.
-    pub fn of(live: Option<&Value>, after: BTreeSet<GroupKind>) -> Self {
+    pub(crate) fn of(live: Option<&Value>, after: BTreeSet<GroupKind>) -> Self {
         Self { live: live.cloned(), ..Self::new(live.map(applyset::kinds_of), after) }
     }
 
     /// What to write before the first object, if anything.
-    pub fn widened(&self) -> Option<&BTreeSet<GroupKind>> {
+    pub(crate) fn widened(&self) -> Option<&BTreeSet<GroupKind>> {
         (self.known.as_ref() != Some(&self.before)).then_some(&self.before)
     }
 
     /// What to write after pruning, if anything.
-    pub fn narrowed(&self) -> Option<&BTreeSet<GroupKind>> {
+    pub(crate) fn narrowed(&self) -> Option<&BTreeSet<GroupKind>> {
         (self.before != self.after).then_some(&self.after)
     }
 }
@@ -113,7 +113,7 @@ impl ParentPlan {
 /// What was found out by dry run: the first of `Planned`, [`Applied`](crate::deploy::apply::Applied) and
 /// [`Healthy`](crate::deploy::health::Healthy), after which what it replaces is pruned.
 #[derive(Clone, Debug)]
-pub struct Planned {
+pub(crate) struct Planned {
     pub(crate) namespace: String,
     pub(crate) solution: String,
     pub(crate) set: Set,
@@ -135,33 +135,33 @@ pub struct Planned {
 
 /// A plan for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlanSummary {
+pub(crate) struct PlanSummary {
     /// How many objects will be created.
-    pub create: i32,
+    pub(crate) create: i32,
     /// How many objects will be changed.
-    pub update: i32,
+    pub(crate) update: i32,
     /// How many objects will be deleted.
-    pub delete: i32,
+    pub(crate) delete: i32,
     /// How many objects will be deleted and created anew.
-    pub recreate: i32,
+    pub(crate) recreate: i32,
     /// How many objects of the target's owner will be adopted.
-    pub adopt: i32,
+    pub(crate) adopt: i32,
     /// How many adopted objects will be released.
-    pub release: i32,
+    pub(crate) release: i32,
     /// How many objects stay as they are.
-    pub unchanged: i32,
+    pub(crate) unchanged: i32,
     /// What changes: first what needs approval by name, then what is created and changed. In both parts cluster-scoped objects come first.
     /// At most [`MAX_OBJECTS`].
-    pub objects: Vec<PlannedObject>,
+    pub(crate) objects: Vec<PlannedObject>,
     /// How many further objects change that are not listed.
-    pub objects_omitted: i32,
+    pub(crate) objects_omitted: i32,
     /// How many of the fields that change are listed without their values.
-    pub values_omitted: i32,
+    pub(crate) values_omitted: i32,
 }
 
 impl Planned {
     /// The plan for people.
-    pub fn report(&self) -> PlanSummary {
+    pub(crate) fn report(&self) -> PlanSummary {
         let count = |action| to_i32(self.items.iter().filter(|i| i.action == action).count());
         let planned = |action, key: &Key, served: &Served, fields: &[String]| PlannedObject {
             action,
@@ -204,7 +204,7 @@ impl Planned {
     /// All objects that will be deleted, as sorted `group/kind/name`, for the plan's hash. Marks distinguish those that are created anew,
     /// adopted or released, those with which data is deleted, and those that are cluster-scoped: an approval of an object in a namespace
     /// covers nothing else. Unlike the report it is not cut.
-    pub fn marked_for_hash(&self) -> Vec<String> {
+    pub(crate) fn marked_for_hash(&self) -> Vec<String> {
         let line = |key: &Key| format!("{}/{}/{}", key.group, key.kind, key.name);
         let acted = |action| self.items.iter().filter(move |i| i.action == action);
         let recreated = acted(PlannedAction::Recreate).map(|i| ("recreate", &i.item.key));
@@ -220,13 +220,13 @@ impl Planned {
     }
 
     /// Whether it does anything that the hash covers by name.
-    pub fn must_be_asked_for(&self) -> bool {
+    pub(crate) fn must_be_asked_for(&self) -> bool {
         !self.pruning.is_empty() || self.items.iter().any(|i| is_asked_for(i.action))
     }
 
     /// What it deletes, creates anew, adopts or releases and the approved plan `pinned` does not. After a part was carried out, the rest is
     /// never more. If `pinned` lists only such objects and had to omit some, nobody can tell.
-    pub fn beyond(&self, pinned: &Plan) -> Vec<Key> {
+    pub(crate) fn beyond(&self, pinned: &Plan) -> Vec<Key> {
         if pinned.objects_omitted > 0 && pinned.objects.iter().all(|o| is_asked_for(o.action)) {
             return Vec::new();
         }
@@ -241,14 +241,14 @@ impl Planned {
     }
 
     /// What it adopts and releases, and what was adopted, is no longer wanted and can't be released.
-    pub fn adoptions(&self) -> [Vec<Key>; 3] {
+    pub(crate) fn adoptions(&self) -> [Vec<Key>; 3] {
         let adopted = self.items.iter().filter(|i| i.action == PlannedAction::Adopts).map(|i| i.item.key.clone());
         let released = self.pruning.releases.iter().map(|r| r.key.clone());
         [adopted.collect(), released.collect(), self.held.clone()]
     }
 
     /// What others added to its objects; it stays.
-    pub fn foreign(&self) -> Vec<PlanResult> {
+    pub(crate) fn foreign(&self) -> Vec<PlanResult> {
         let there = self.items.iter().filter_map(|i| Some((i, i.live.as_ref()?)));
         let changed = there.filter(|(i, _)| i.action != PlannedAction::Recreate);
         managed_fields::told(changed.map(|(i, live)| {
@@ -258,50 +258,44 @@ impl Planned {
     }
 
     /// Cluster-scoped kinds of which an earlier version had objects and that the Environment no longer lists: these objects stay.
-    pub fn left_alone(&self) -> Vec<String> {
+    pub(crate) fn left_alone(&self) -> Vec<String> {
         self.left_alone.iter().map(ToString::to_string).collect()
     }
 
     /// The cluster-scoped kinds of its objects. They must be on record before any of them is written.
-    pub fn kinds_of_cluster(&self) -> Vec<Kind> {
+    pub(crate) fn kinds_of_cluster(&self) -> Vec<Kind> {
         let of_cluster = self.items.iter().filter(|i| !i.item.served.is_namespaced);
         let kinds: BTreeSet<Kind> = of_cluster.map(|i| GroupKind::of(&i.item.served.resource).into()).collect();
         kinds.into_iter().collect()
     }
 
     /// The warnings of the target's API server, as results.
-    pub fn warnings(&self) -> Vec<PlanResult> {
+    pub(crate) fn warnings(&self) -> Vec<PlanResult> {
         self.warnings.clone()
     }
 
     /// What will be paused or suspended, as results.
-    pub fn held_back(&self) -> Vec<PlanResult> {
+    pub(crate) fn held_back(&self) -> Vec<PlanResult> {
         paused::results(self.items.iter().map(|planned| (&planned.item.key, planned.outcome())))
     }
 
     /// Whether an object of that kind and name is part of the new version.
-    pub fn has(&self, object: &ArtifactObject) -> bool {
+    pub(crate) fn has(&self, object: &ArtifactObject) -> bool {
         let is_it = |key: &Key| key.kind == object.kind && key.name == object.name && key.group == group_of(&object.api_version);
         self.items.iter().any(|i| is_it(&i.item.key))
     }
 
     /// What loses data, as results.
-    pub fn data_lost(&self) -> Vec<PlanResult> {
+    pub(crate) fn data_lost(&self) -> Vec<PlanResult> {
         data_loss::of(self)
     }
 
-    /// The identity that made the plan and must apply it.
-    pub fn delegate(&self) -> &Delegate {
-        &self.delegate
-    }
-
     /// The target namespace.
-    pub fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The solution.
-    pub fn solution(&self) -> &str {
+    pub(crate) fn solution(&self) -> &str {
         &self.solution
     }
 }
@@ -331,7 +325,7 @@ pub(crate) mod tests {
     }
 
     /// A `ConfigMap` of that name.
-    pub fn item(name: &str, action: PlannedAction) -> PlannedItem {
+    pub(crate) fn item(name: &str, action: PlannedAction) -> PlannedItem {
         PlannedItem {
             item: Item { key: key("", "ConfigMap", name), served: served("", "ConfigMap"), body: json!({}) },
             action,
@@ -343,7 +337,7 @@ pub(crate) mod tests {
     }
 
     /// A plan of solution `orders` for namespace `qa`.
-    pub fn planned(items: Vec<PlannedItem>, deletions: Vec<Deletion>) -> Planned {
+    pub(crate) fn planned(items: Vec<PlannedItem>, deletions: Vec<Deletion>) -> Planned {
         let kinds: BTreeSet<GroupKind> = [GroupKind { group: String::new(), kind: "ConfigMap".into() }].into();
         Planned {
             namespace: "qa".into(),

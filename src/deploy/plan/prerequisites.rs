@@ -24,7 +24,7 @@ const CONCURRENCY: usize = 8;
 
 /// A kind of object that others refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A `ConfigMap` of the target.
     ConfigMap,
     /// A `PersistentVolumeClaim` of the target.
@@ -60,10 +60,10 @@ impl Kind {
 }
 
 /// What the target must have, each with the first object that needs it.
-pub type Needed = BTreeMap<(Kind, String), String>;
+pub(crate) type Needed = BTreeMap<(Kind, String), String>;
 
 /// What the target must have: objects that the solution's objects name, don't bring and can't do without.
-pub fn of<'a>(objects: impl IntoIterator<Item = &'a Value> + Clone) -> Needed {
+pub(crate) fn of<'a>(objects: impl IntoIterator<Item = &'a Value> + Clone) -> Needed {
     let brought: BTreeSet<Key> = objects.clone().into_iter().map(Key::of).collect();
     let claimed: Vec<String> = objects.clone().into_iter().flat_map(claim_prefixes).collect();
     let mut needed = BTreeMap::new();
@@ -84,13 +84,13 @@ pub fn of<'a>(objects: impl IntoIterator<Item = &'a Value> + Clone) -> Needed {
 
 /// The prerequisites in `all` that are not in `known`: what the target made of the objects. Classes of claims and ingresses are then the
 /// target's own choice. A claim that has its volume no longer needs its class.
-pub fn beyond(mut all: Needed, known: &Needed) -> Needed {
+pub(crate) fn beyond(mut all: Needed, known: &Needed) -> Needed {
     all.retain(|needed, _| !known.contains_key(needed) && !matches!(needed.0, Kind::StorageClass | Kind::IngressClass));
     all
 }
 
 /// What a delegate needs to check whether these prerequisites are in `namespace`.
-pub fn rights(namespace: &str, objects: &[Value]) -> Vec<Right> {
+pub(crate) fn rights(namespace: &str, objects: &[Value]) -> Vec<Right> {
     let needed = of(objects).into_keys().filter(|(kind, _)| kind.is_namespaced());
     needed.map(|(kind, name)| right(kind, namespace, &name)).collect()
 }
@@ -157,22 +157,13 @@ fn list<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> 
 
 /// The result of looking for prerequisites.
 #[derive(Debug, Default)]
-pub struct Missing {
+pub(crate) struct Missing {
     /// The missing prerequisites, one entry for each.
-    pub results: Vec<PlanResult>,
+    pub(crate) results: Vec<PlanResult>,
     /// Missing prerequisites without which the objects deploy but have no effect; and claims of the target that they mount.
-    pub warnings: Vec<PlanResult>,
+    pub(crate) warnings: Vec<PlanResult>,
     /// The rights that the delegate would need to look.
-    pub rights: Vec<Right>,
-}
-
-impl Missing {
-    /// Adds what another look found.
-    pub fn merge(&mut self, others: Self) {
-        self.results.extend(others.results);
-        self.warnings.extend(others.warnings);
-        self.rights.extend(others.rights);
-    }
+    pub(crate) rights: Vec<Right>,
 }
 
 /// Looks for prerequisites: in `namespace` as the delegate. Classes hold nothing private, so the operator itself looks for them. Only
@@ -180,7 +171,7 @@ impl Missing {
 ///
 /// # Errors
 /// If the API server can't be asked.
-pub async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str, needed: Needed) -> Result<Missing, kube::Error> {
+pub(crate) async fn check(delegate: &DelegateClient, operator: &Client, namespace: &str, needed: Needed) -> Result<Missing, kube::Error> {
     let looked: Vec<_> = stream::iter(needed)
         .map(|((kind, name), user)| async move {
             let resource = kind.resource();

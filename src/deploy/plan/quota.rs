@@ -21,11 +21,11 @@ const MAX_QUOTAS: u32 = 100;
 
 /// The result of comparing a plan with quotas.
 #[derive(Debug, Default)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// The quotas that are too small for it, one entry for each.
-    pub short: Vec<PlanResult>,
+    pub(crate) short: Vec<PlanResult>,
     /// What the approver should know.
-    pub told: Vec<PlanResult>,
+    pub(crate) told: Vec<PlanResult>,
 }
 
 /// Compares the plan with the quotas of its namespace. They are read as `reader`, and only if the plan uses more of anything than the
@@ -34,7 +34,7 @@ pub struct Verdict {
 ///
 /// # Errors
 /// If the API server can't be asked.
-pub async fn check(reader: &Client, planned: &Planned, is_again: bool) -> Result<Verdict, kube::Error> {
+pub(crate) async fn check(reader: &Client, planned: &Planned, is_again: bool) -> Result<Verdict, kube::Error> {
     let asked = asked(planned);
     let changed = planned.items.iter().filter(|i| i.action != PlannedAction::Unchanged).count();
     if !asked.grows() || is_again && changed <= 1 {

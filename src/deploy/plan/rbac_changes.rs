@@ -17,17 +17,17 @@ const MAX_NAME: usize = 120;
 
 /// What an object grants, for people. The smaller one is shown first: people before the solution's own accounts, many rights before few.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Gift {
+pub(crate) struct Gift {
     audience: Audience,
     is_narrow: bool,
     rank: u8,
     /// A sentence that begins with its verb.
-    pub said: String,
+    pub(crate) said: String,
 }
 
 impl Gift {
     /// Whether it grants something to others, or many rights to anybody. If so, it is told in any case.
-    pub fn is_grave(&self) -> bool {
+    pub(crate) fn is_grave(&self) -> bool {
         !self.is_narrow || self.audience < Audience::Own
     }
 }
@@ -45,7 +45,7 @@ enum Audience {
 
 /// What the object grants in namespace `here`, in several parts if needed; empty if it grants nothing. `roles` has the roles that come with
 /// it.
-pub fn of(object: &Value, here: &str, roles: &[&Value]) -> Vec<Gift> {
+pub(crate) fn of(object: &Value, here: &str, roles: &[&Value]) -> Vec<Gift> {
     if object::group(object) != RBAC {
         return Vec::new();
     }
@@ -63,23 +63,20 @@ pub fn of(object: &Value, here: &str, roles: &[&Value]) -> Vec<Gift> {
 
 /// A role that a binding of a solution grants to a subject outside the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shared {
-    /// The binding.
-    pub binding: Key,
-    /// The kind of the role.
-    pub role_kind: String,
-    /// The role.
-    pub role: String,
+pub(crate) struct Shared {
+    pub(crate) binding: Key,
+    pub(crate) role_kind: String,
+    pub(crate) role: String,
     /// The kind of the subject.
-    pub kind: String,
+    pub(crate) kind: String,
     /// The subject.
-    pub name: String,
+    pub(crate) name: String,
     /// The namespace of a `ServiceAccount`.
-    pub namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
 }
 
 /// What the bindings among the objects grant to people, to groups, and to accounts of namespaces other than `here`.
-pub fn shared(objects: &[Value], here: &str) -> Vec<Shared> {
+pub(crate) fn shared(objects: &[Value], here: &str) -> Vec<Shared> {
     let is_binding = |one: &&Value| object::group(one) == RBAC && matches!(object::kind(one), "RoleBinding" | "ClusterRoleBinding");
     let of = |object: &Value| {
         let role = object.get("roleRef").cloned().unwrap_or_default();
@@ -287,7 +284,7 @@ fn is_wide_word(word: &str) -> bool {
 }
 
 /// A name as it is, or in quotes if it could be mistaken for more than a name.
-pub fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-._:/*@=".contains(c));
     if is_plain { bounded(name, MAX_NAME) } else { format!("{:?}", name.chars().take(MAX_NAME).collect::<String>()) }
 }

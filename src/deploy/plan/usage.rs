@@ -21,12 +21,12 @@ pub(crate) struct Usage(BTreeMap<String, Quantity>);
 
 impl Usage {
     /// The amount of one resource of quotas.
-    pub fn of(&self, resource: &str) -> Quantity {
+    pub(crate) fn of(&self, resource: &str) -> Quantity {
         self.0.get(resource).copied().unwrap_or_default()
     }
 
     /// Whether any amount is more than zero.
-    pub fn grows(&self) -> bool {
+    pub(crate) fn grows(&self) -> bool {
         self.0.values().any(|amount| amount.is_positive())
     }
 

@@ -10,7 +10,7 @@ use crate::cluster::object;
 
 /// A field that a setting wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub(crate) struct Written {
     kind: String,
     name: String,
     /// The field as the API server names it, without the part that selects an item of a list.
@@ -87,7 +87,7 @@ impl Written {
 }
 
 /// If a finding is about a field that a setting wrote, adds which setting to correct.
-pub fn blame(results: &mut [PlanResult], written: &[Written]) {
+pub(crate) fn blame(results: &mut [PlanResult], written: &[Written]) {
     for result in results {
         let is_it = |one: &&Written| one.kind == result.kind && one.name == result.name && one.is_meant(&result.message);
         let Some(blamed) = written.iter().find(is_it) else { continue };

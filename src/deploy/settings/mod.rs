@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-pub use blame::{Written, blame};
+pub(crate) use blame::{Written, blame};
 
 use crate::api::plan::{MAX_MESSAGE, MAX_NAME, PlanResult};
 use crate::api::reason::Reason;
@@ -21,15 +21,15 @@ const CONNECTION: &str = "ConnectionReference";
 
 /// The objects with the settings in them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// The objects, in the order they came in.
-    pub objects: Vec<Value>,
+    pub(crate) objects: Vec<Value>,
     /// `sha256:` and the hash over the effective settings: values including defaults, and connections.
-    pub digest: String,
+    pub(crate) digest: String,
     /// The target's Secrets that connection references were given, each with the first such reference.
-    pub connected: BTreeMap<String, String>,
+    pub(crate) connected: BTreeMap<String, String>,
     /// The fields that settings wrote.
-    pub written: Vec<Written>,
+    pub(crate) written: Vec<Written>,
 }
 
 /// Puts `settings` into a copy of `objects`. First come the variables: the request's value, or else the default; without either, the
@@ -38,7 +38,7 @@ pub struct Resolved {
 ///
 /// # Errors
 /// One entry for each problem, all at once, in the order of the definitions.
-pub fn resolve(
+pub(crate) fn resolve(
     objects: &[Value],
     definitions: &[VariableDefinition],
     connections: &[ConnectionDefinition],

@@ -14,17 +14,15 @@ use crate::api::reason::Reason;
 use crate::api::repository::{self, Repository};
 
 /// The objects that an accepted request refers to.
-pub struct Subject<'a> {
-    /// Its pipeline.
-    pub pipeline: &'a PipelineView,
-    /// Its stage.
-    pub stage: &'a StageView,
+pub(crate) struct Subject<'a> {
+    pub(crate) pipeline: &'a PipelineView,
+    pub(crate) stage: &'a StageView,
     /// The stage's target.
-    pub target: &'a TargetView,
+    pub(crate) target: &'a TargetView,
 }
 
 /// Checks everything that must hold.
-pub fn accept(o: &Observed, now: Timestamp) -> ControlFlow<Step, Subject<'_>> {
+pub(crate) fn accept(o: &Observed, now: Timestamp) -> ControlFlow<Step, Subject<'_>> {
     supported(o)?;
     let pipeline = pipeline(o, now)?;
     let stage = stage(o, now)?;

@@ -10,7 +10,7 @@ use crate::cluster::object::Key;
 const NAMED: usize = 10;
 
 /// What a plan adopts, what it releases, and what it would release if it could.
-pub fn told(solution: &str, namespace: &str, [adopted, released, held]: &[Vec<Key>; 3]) -> Vec<PlanResult> {
+pub(crate) fn told(solution: &str, namespace: &str, [adopted, released, held]: &[Vec<Key>; 3]) -> Vec<PlanResult> {
     let said = |reason: Reason, keys: &[Key], message: &dyn Fn(&str) -> String| {
         (!keys.is_empty()).then(|| PlanResult {
             kind: "Solution".into(),
@@ -39,7 +39,7 @@ pub fn told(solution: &str, namespace: &str, [adopted, released, held]: &[Vec<Ke
 }
 
 /// The same for a summary.
-pub fn counted(adopted: i32, released: i32) -> String {
+pub(crate) fn counted(adopted: i32, released: i32) -> String {
     let part = |count: i32, what: &str| if count > 0 { format!(", {count} to {what}") } else { String::new() };
     format!("{}{}", part(adopted, "adopt"), part(released, "let go"))
 }

@@ -11,17 +11,17 @@ use crate::api::request_status::Gate;
 use crate::identity::access::Right;
 
 /// Whether the delegate may decide.
-pub fn delegate_decides(stage: &StageView) -> bool {
+pub(crate) fn delegate_decides(stage: &StageView) -> bool {
     stage.approval.by.is_by_delegate()
 }
 
 /// The approvers that the stage names.
-pub fn named(stage: &StageView) -> Vec<Approver> {
+pub(crate) fn named(stage: &StageView) -> Vec<Approver> {
     stage.approval.approvers.iter().map(Approver::from).collect()
 }
 
 /// A stage that approves by itself does so in its owner's name. So its owner must not be the requester.
-pub fn automatic(o: &Observed, stage: &StageView) -> ControlFlow<Step> {
+pub(crate) fn automatic(o: &Observed, stage: &StageView) -> ControlFlow<Step> {
     let owner = stage.owner.as_ref().map(|owner| owner.username.as_str());
     let asks = o.request.requester.as_ref().map(|requester| requester.username.as_str());
     if !stage.approves_by_itself() || stage.allow_self_approval || owner.is_none() || owner != asks {
@@ -40,14 +40,14 @@ pub fn automatic(o: &Observed, stage: &StageView) -> ControlFlow<Step> {
 }
 
 /// Says that nobody was asked, and who is responsible; `None` if somebody is asked.
-pub fn answered_for(o: &Observed) -> Option<String> {
+pub(crate) fn answered_for(o: &Observed) -> Option<String> {
     let stage = o.stage.present().filter(|stage| stage.approves_by_itself())?;
     let owner = stage.owner.as_ref().map_or("its owner", |owner| owner.username.as_str());
     Some(format!("stage {} approves by itself (spec.approval.by: Automatic), for which {owner} answers", o.request.stage))
 }
 
 /// Who may decide at an open gate, for people.
-pub fn said(o: &Observed, gate: &Gate) -> String {
+pub(crate) fn said(o: &Observed, gate: &Gate) -> String {
     let all: Vec<String> = gate.approver.iter().cloned().chain(gate.approvers.iter().map(ToString::to_string)).collect();
     match all.as_slice() {
         [] => format!("a holder of the verb approve on stage {}", o.request.stage),
@@ -57,7 +57,7 @@ pub fn said(o: &Observed, gate: &Gate) -> String {
 }
 
 /// What a requester must not hold, so that they can't decide in an approver's place: the right to be the approver, or to get their token.
-pub fn rights_to_become(o: &Observed, stage: &StageView) -> Vec<Right> {
+pub(crate) fn rights_to_become(o: &Observed, stage: &StageView) -> Vec<Right> {
     let account = |namespace: &str, name: &str| {
         let right = |verb: &str| Right::on(verb, "", "serviceaccounts", namespace).named(name);
         [right("impersonate"), right("create").of_subresource("token")]
@@ -83,7 +83,7 @@ pub fn rights_to_become(o: &Observed, stage: &StageView) -> Vec<Right> {
 }
 
 /// Everybody who may decide, for people. `delegate` is the word for the delegate.
-pub fn all(stage: &StageView, delegate: impl FnOnce() -> String) -> Vec<String> {
+pub(crate) fn all(stage: &StageView, delegate: impl FnOnce() -> String) -> Vec<String> {
     let delegate = delegate_decides(stage).then(delegate);
     delegate.into_iter().chain(named(stage).iter().map(ToString::to_string)).collect()
 }

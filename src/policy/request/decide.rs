@@ -16,7 +16,7 @@ use super::waiting::{blocked, reached};
 use crate::api::reason::Reason;
 
 /// Decides the next step of the request.
-pub fn decide(o: &Observed, now: Timestamp) -> Step {
+pub(crate) fn decide(o: &Observed, now: Timestamp) -> Step {
     let step = match chain(o, now) {
         Break(step) => step,
         Continue(()) => Step::Claim,

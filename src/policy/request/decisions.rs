@@ -6,7 +6,7 @@ use crate::api::condition::{Condition, find};
 use crate::api::request_status::{DeploymentRequestStatus, condition_types};
 
 /// The decisions, in the order of the gates; `conditions` say when they were seen.
-pub fn of(status: Option<&DeploymentRequestStatus>, conditions: &[Condition]) -> Vec<RecordedDecision> {
+pub(crate) fn of(status: Option<&DeploymentRequestStatus>, conditions: &[Condition]) -> Vec<RecordedDecision> {
     let Some(status) = status else { return Vec::new() };
     let seen = |type_: &str| find(conditions, type_).map(|condition: &Condition| condition.last_transition_time);
     let steps = [
@@ -25,7 +25,7 @@ pub fn of(status: Option<&DeploymentRequestStatus>, conditions: &[Condition]) ->
 }
 
 /// The same in one line; nothing where nobody decided.
-pub fn in_words(decisions: &[RecordedDecision]) -> Option<String> {
+pub(crate) fn in_words(decisions: &[RecordedDecision]) -> Option<String> {
     let each: Vec<String> = decisions
         .iter()
         .map(|d| {

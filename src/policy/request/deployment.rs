@@ -17,7 +17,7 @@ use crate::cluster::errors::first_few;
 use crate::policy::clock;
 
 /// Decides about a request that has started to deploy.
-pub fn run(o: &Observed, now: Timestamp) -> Step {
+pub(crate) fn run(o: &Observed, now: Timestamp) -> Step {
     let started = o.request.start_time.unwrap_or(now);
     let deadline = clock::after(started, timeout(o));
     if o.target.present().is_some_and(|target| target.environment_id.is_empty() && target.claim.is_none()) && now < deadline {
@@ -133,7 +133,7 @@ fn failed(o: &Observed, reason: Reason, message: &str) -> Step {
 }
 
 /// The message of a success.
-pub fn success(o: &Observed) -> String {
+pub(crate) fn success(o: &Observed) -> String {
     let mut runs = format!("{} {} runs in stage {}", o.request.solution, o.request.version, o.request.stage);
     if !o.outcomes.leaving.is_empty() {
         runs = format!(

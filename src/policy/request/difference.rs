@@ -11,7 +11,7 @@ use crate::api::plan::{MAX_TERMS, Plan};
 use crate::api::stage::OnFailure;
 
 /// What a plan's hash covers of a stage beside its identity and its delegate, in words.
-pub fn terms(stage: &StageView, force: bool) -> String {
+pub(crate) fn terms(stage: &StageView, force: bool) -> String {
     let delegation = match stage.delegate {
         DelegateView::ServicePrincipal { .. } => "a service principal",
         DelegateView::StageOwner { .. } => "its owner",
@@ -42,7 +42,7 @@ pub fn terms(stage: &StageView, force: bool) -> String {
 }
 
 /// The digest of the list of objects that a plan's hash covers.
-pub fn marked_digest(marked: &[String]) -> String {
+pub(crate) fn marked_digest(marked: &[String]) -> String {
     let digest = Sha256::digest(marked.join("\n"));
     digest.iter().fold("sha256:".to_owned(), |mut text, byte| {
         // Writing to a String can't fail.
@@ -52,7 +52,7 @@ pub fn marked_digest(marked: &[String]) -> String {
 }
 
 /// What differs. `marked` names the objects that the new plan deletes or creates anew, and those that are cluster-scoped.
-pub fn differences(pinned: &Plan, new: &Plan, marked: &str) -> Vec<String> {
+pub(crate) fn differences(pinned: &Plan, new: &Plan, marked: &str) -> Vec<String> {
     let none = "nothing".to_owned();
     let mut all = Vec::new();
     let mut differs = |what: &str, before: &str, now: &str| {
@@ -88,7 +88,7 @@ pub fn differences(pinned: &Plan, new: &Plan, marked: &str) -> Vec<String> {
 }
 
 /// The differences in one sentence, followed by what the new plan is.
-pub fn told(pinned: &Plan, new: &Plan, marked: &str, summary: &str) -> String {
+pub(crate) fn told(pinned: &Plan, new: &Plan, marked: &str, summary: &str) -> String {
     let differences = differences(pinned, new, marked);
     if differences.is_empty() {
         format!("it is now: {summary}")

@@ -18,7 +18,7 @@ use crate::text;
 
 /// Passes a gate that the stage asks for, or decides what its state means. A gate that has opened must be decided, whatever happened to the
 /// stage since: the people who configure a stage are not the people who decide.
-pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp) -> ControlFlow<Step> {
+pub(crate) fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp) -> ControlFlow<Step> {
     let Some(gate) = opened(o, kind) else {
         if !asked_for(subject.stage, kind) {
             return if kind == GateKind::Approval { approvers::automatic(o, subject.stage) } else { Continue(()) };
@@ -70,7 +70,7 @@ pub fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Timestamp)
 
 /// The approval is not asked for if the requester could decide it in the delegate's place. This does not depend on anything else that the
 /// request waits for. It is checked before people grant other missing rights.
-pub fn could_be_decided_by_requester(o: &Observed) -> ControlFlow<Step> {
+pub(crate) fn could_be_decided_by_requester(o: &Observed) -> ControlFlow<Step> {
     let Some(stage) = o.stage.present() else { return Continue(()) };
     let to_be_opened = asked_for(stage, GateKind::Approval) && opened(o, GateKind::Approval).is_none();
     if stage.allow_self_approval || !to_be_opened || stage.pipeline != o.request.pipeline {
@@ -94,13 +94,13 @@ pub fn could_be_decided_by_requester(o: &Observed) -> ControlFlow<Step> {
 }
 
 /// Whether the approval gate still has to be opened. Only if the requester can't decide there.
-pub fn will_ask_approver(o: &Observed) -> bool {
+pub(crate) fn will_ask_approver(o: &Observed) -> bool {
     let asked = |stage: &StageView| asked_for(stage, GateKind::Approval) && !stage.allow_self_approval;
     o.stage.present().is_some_and(asked) && opened(o, GateKind::Approval).is_none() && o.outcomes.requester_could_approve.is_none()
 }
 
 /// Whether every gate that the stage asks for is decided.
-pub fn are_passed(o: &Observed) -> bool {
+pub(crate) fn are_passed(o: &Observed) -> bool {
     let kinds = [GateKind::PreExportStep, GateKind::Approval, GateKind::PreDeploymentStep];
     o.stage.present().is_some_and(|stage| kinds.into_iter().all(|kind| !asked_for(stage, kind) || is_decided(o, kind)))
 }
@@ -115,7 +115,7 @@ fn is_decided(o: &Observed, kind: GateKind) -> bool {
 }
 
 /// A rejection at any gate ends the request, whatever else it waits for.
-pub fn rejected(o: &Observed) -> ControlFlow<Step> {
+pub(crate) fn rejected(o: &Observed) -> ControlFlow<Step> {
     let request = &o.request;
     let rejections = [
         (
@@ -138,12 +138,12 @@ pub fn rejected(o: &Observed) -> ControlFlow<Step> {
 }
 
 /// The gate that opens first once there is a plan.
-pub fn first_after_plan(stage: &StageView) -> Option<GateKind> {
+pub(crate) fn first_after_plan(stage: &StageView) -> Option<GateKind> {
     [GateKind::Approval, GateKind::PreDeploymentStep].into_iter().find(|kind| asked_for(stage, *kind))
 }
 
 /// The gate as it is opened now. It pins who may decide, so that admission need not look it up.
-pub fn open(o: &Observed, stage: &StageView, kind: GateKind, plan_hash: Option<String>, now: Timestamp) -> Gate {
+pub(crate) fn open(o: &Observed, stage: &StageView, kind: GateKind, plan_hash: Option<String>, now: Timestamp) -> Gate {
     Gate {
         approver: (kind == GateKind::Approval && approvers::delegate_decides(stage)).then(|| approver(o, stage)),
         approver_uid: None,
@@ -155,7 +155,7 @@ pub fn open(o: &Observed, stage: &StageView, kind: GateKind, plan_hash: Option<S
 }
 
 /// The user name of the delegate.
-pub fn approver(o: &Observed, stage: &StageView) -> String {
+pub(crate) fn approver(o: &Observed, stage: &StageView) -> String {
     match &stage.delegate {
         DelegateView::ServicePrincipal { name } => names::service_account_username(&o.request.host, name),
         DelegateView::StageOwner { owner } => owner.username.clone(),
@@ -164,7 +164,7 @@ pub fn approver(o: &Observed, stage: &StageView) -> String {
 }
 
 /// Who deploys, as plans and records name it: the delegate; in another cluster the `ServiceAccount` of the same name there.
-pub fn deployer(o: &Observed, stage: &StageView) -> String {
+pub(crate) fn deployer(o: &Observed, stage: &StageView) -> String {
     match (o.target.present().and_then(|target| target.cluster.as_ref()), &stage.delegate) {
         (Some(cluster), DelegateView::ServicePrincipal { name }) => {
             remote::said(&remote::delegate_username(&cluster.delegate_namespace, name), &cluster.name)
@@ -194,7 +194,7 @@ fn opened(o: &Observed, kind: GateKind) -> Option<&Gate> {
 }
 
 /// The state of a request at that gate.
-pub fn progress(kind: GateKind) -> Progress {
+pub(crate) fn progress(kind: GateKind) -> Progress {
     match kind {
         GateKind::PreExportStep => Progress::PreExportStep,
         GateKind::Approval => Progress::Approval,

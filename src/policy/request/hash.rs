@@ -10,31 +10,28 @@ use crate::api::approvers::{ApprovalBy, Approver};
 use crate::api::stage::OnFailure;
 
 /// What a plan's hash is made of.
-pub struct PlanInputs<'a> {
+pub(crate) struct PlanInputs<'a> {
     /// The request's uid.
-    pub request_uid: &'a str,
+    pub(crate) request_uid: &'a str,
     /// The artifact's digest.
-    pub artifact_digest: &'a str,
-    /// The digest of the settings.
-    pub settings_digest: &'a str,
+    pub(crate) artifact_digest: &'a str,
+    pub(crate) settings_digest: &'a str,
     /// The uid of the target namespace.
-    pub environment_id: &'a str,
-    /// The uid of the Environment.
-    pub environment_uid: &'a str,
+    pub(crate) environment_id: &'a str,
+    pub(crate) environment_uid: &'a str,
     /// The delegate's user name.
-    pub delegate: &'a str,
-    /// The stage.
-    pub stage: &'a StageView,
+    pub(crate) delegate: &'a str,
+    pub(crate) stage: &'a StageView,
     /// Whether fields of other field managers are taken over.
-    pub force: bool,
+    pub(crate) force: bool,
     /// The digest of the artifact that is replaced.
-    pub replaces: Option<&'a str>,
+    pub(crate) replaces: Option<&'a str>,
     /// The objects that are deleted or created anew, or belong to the whole cluster, sorted, each as one line.
-    pub marked: &'a [String],
+    pub(crate) marked: &'a [String],
 }
 
 /// `sha256:` and the hash.
-pub fn plan_hash(inputs: &PlanInputs<'_>) -> String {
+pub(crate) fn plan_hash(inputs: &PlanInputs<'_>) -> String {
     let mut hasher = Sha256::new();
     let mut field = |name: &str, value: &str| {
         // Length-prefixed, so that no two lists of fields are the same bytes.

@@ -1,26 +1,26 @@
 //! Decides the next step of a `DeploymentRequest`, and how its state is reported.
 
-pub mod acceptance;
-pub mod adoption;
-pub mod approvers;
-pub mod decide;
-pub mod decisions;
-pub mod deployment;
-pub mod difference;
-pub mod gates;
-pub mod hash;
-pub mod not_looked_for;
-pub mod observed;
-pub mod report;
-pub mod rights;
-pub mod rollback;
-pub mod sharing;
-pub mod step;
-pub mod timing;
-pub mod told;
-pub mod vanished;
-pub mod waiting;
-pub mod warnings;
+pub(crate) mod acceptance;
+pub(crate) mod adoption;
+pub(crate) mod approvers;
+pub(crate) mod decide;
+pub(crate) mod decisions;
+pub(crate) mod deployment;
+pub(crate) mod difference;
+pub(crate) mod gates;
+pub(crate) mod hash;
+pub(crate) mod not_looked_for;
+pub(crate) mod observed;
+pub(crate) mod report;
+pub(crate) mod rights;
+pub(crate) mod rollback;
+pub(crate) mod sharing;
+pub(crate) mod step;
+pub(crate) mod timing;
+pub(crate) mod told;
+pub(crate) mod vanished;
+pub(crate) mod waiting;
+pub(crate) mod warnings;
 
 #[cfg(test)]
 mod registry_tests;
@@ -31,6 +31,4 @@ mod scenario;
 #[cfg(test)]
 mod tests;
 
-pub use decide::decide;
-pub use observed::Observed;
-pub use step::Step;
+pub(crate) use decide::decide;

@@ -10,7 +10,7 @@ use crate::cluster::errors;
 const NAMED: usize = 3;
 
 /// The first result of a plan.
-pub fn result(solution: &str, artifact: &ArtifactView) -> Option<PlanResult> {
+pub(crate) fn result(solution: &str, artifact: &ArtifactView) -> Option<PlanResult> {
     let kinds = kinds(artifact)?;
     let message = format!(
         "what there is in development of these kinds is not in the version, as the operator may not list them there: {kinds}. Where {solution} has such \
@@ -26,7 +26,7 @@ pub fn result(solution: &str, artifact: &ArtifactView) -> Option<PlanResult> {
 }
 
 /// A message that says it first.
-pub fn before(artifact: Option<&ArtifactView>, message: &str) -> String {
+pub(crate) fn before(artifact: Option<&ArtifactView>, message: &str) -> String {
     let Some(kinds) = artifact.and_then(kinds) else { return message.to_owned() };
     let first = format!("not looked for in development: {kinds}; ");
     if message.starts_with(&first) { message.to_owned() } else { format!("{first}{message}") }

@@ -17,7 +17,7 @@ use crate::policy::stage::TargetCluster;
 
 /// The outcome of a look-up. Nothing terminal is decided from a cached absence.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Lookup<T> {
+pub(crate) enum Lookup<T> {
     /// It was not looked up.
     #[default]
     Unknown,
@@ -29,7 +29,7 @@ pub enum Lookup<T> {
 
 impl<T> Lookup<T> {
     /// What was found.
-    pub fn present(&self) -> Option<&T> {
+    pub(crate) fn present(&self) -> Option<&T> {
         if let Self::Present(value) = self { Some(value) } else { None }
     }
 }
@@ -42,134 +42,127 @@ impl<T> From<Option<T>> for Lookup<T> {
 
 /// The input of a decision about one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Observed {
-    /// The request.
-    pub request: RequestView,
-    /// Its pipeline.
-    pub pipeline: Lookup<PipelineView>,
-    /// Its stage.
-    pub stage: Lookup<StageView>,
+pub(crate) struct Observed {
+    pub(crate) request: RequestView,
+    pub(crate) pipeline: Lookup<PipelineView>,
+    pub(crate) stage: Lookup<StageView>,
     /// The stage's target environment.
-    pub target: Lookup<TargetView>,
+    pub(crate) target: Lookup<TargetView>,
     /// The development environment that it is exported from; only at first stages.
-    pub source: Lookup<SourceView>,
+    pub(crate) source: Lookup<SourceView>,
     /// The Solution in that environment; only at first stages.
-    pub solution: Lookup<SolutionView>,
+    pub(crate) solution: Lookup<SolutionView>,
     /// The artifact of that solution and version.
-    pub artifact: Lookup<ArtifactView>,
+    pub(crate) artifact: Lookup<ArtifactView>,
     /// Other requests for the same solution and environment that have not ended.
-    pub rivals: Vec<Rival>,
+    pub(crate) rivals: Vec<Rival>,
     /// A request for the same solution and version in the previous stage that has not ended.
-    pub previous_in_flight: Option<String>,
+    pub(crate) previous_in_flight: Option<String>,
     /// A request that brings a solution which this one depends on to the same target. It was accepted and has not ended.
-    pub dependency_in_flight: Option<String>,
+    pub(crate) dependency_in_flight: Option<String>,
     /// The development environments of the pipeline that have a Solution of that name; only at first stages.
-    pub developed_in: Vec<String>,
+    pub(crate) developed_in: Vec<String>,
     /// Whether absences and rivals were confirmed by reading them live in this reconciliation.
-    pub confirmed: bool,
+    pub(crate) confirmed: bool,
     /// What the steps of this reconciliation found.
-    pub outcomes: StepOutcomes,
+    pub(crate) outcomes: StepOutcomes,
     /// How long a request waits for what it needs to be accepted.
-    pub accept_timeout: Duration,
+    pub(crate) accept_timeout: Duration,
 }
 
 /// The request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestView {
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
+pub(crate) struct RequestView {
+    pub(crate) name: String,
+    pub(crate) uid: String,
     /// Its namespace: the host.
-    pub host: String,
+    pub(crate) host: String,
     /// When it was created.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// The pipeline it names.
-    pub pipeline: String,
+    pub(crate) pipeline: String,
     /// The stage it names.
-    pub stage: String,
+    pub(crate) stage: String,
     /// The solution it names.
-    pub solution: String,
+    pub(crate) solution: String,
     /// The version it names.
-    pub version: Version,
+    pub(crate) version: Version,
     /// The source environment it names.
-    pub source_environment: Option<String>,
+    pub(crate) source_environment: Option<String>,
     /// The repository that it names, in a registry.
-    pub repository: Option<String>,
+    pub(crate) repository: Option<String>,
     /// The repository and digest that it is about, once they are known.
-    pub registry_source: Option<String>,
+    pub(crate) registry_source: Option<String>,
     /// With whom it asks for what is deployed to be shared.
-    pub share_with: Vec<ShareGrant>,
+    pub(crate) share_with: Vec<ShareGrant>,
     /// Whether it is withdrawn.
-    pub cancel: bool,
+    pub(crate) cancel: bool,
     /// Who asks.
-    pub requester: Option<Identity>,
+    pub(crate) requester: Option<Identity>,
     /// The earliest time to deploy; `Err` with the text where it can't be read.
-    pub scheduled_time: Result<Option<Timestamp>, String>,
+    pub(crate) scheduled_time: Result<Option<Timestamp>, String>,
     /// The digest of the artifact that its status names.
-    pub artifact_digest: Option<String>,
+    pub(crate) artifact_digest: Option<String>,
     /// The hash of the plan that its status holds.
-    pub plan_hash: Option<String>,
+    pub(crate) plan_hash: Option<String>,
     /// The gates that were opened.
-    pub gates: GateStatus,
+    pub(crate) gates: GateStatus,
     /// The decision at gate 1.
-    pub pre_export: Option<Decided<StepOutcome>>,
+    pub(crate) pre_export: Option<Decided<StepOutcome>>,
     /// The decision at gate 2.
-    pub approval: Option<Decided<ApprovalDecision>>,
+    pub(crate) approval: Option<Decided<ApprovalDecision>>,
     /// The decision at gate 3.
-    pub pre_deployment: Option<Decided<StepOutcome>>,
+    pub(crate) pre_deployment: Option<Decided<StepOutcome>>,
     /// When it began to deploy.
-    pub start_time: Option<Timestamp>,
+    pub(crate) start_time: Option<Timestamp>,
     /// What is done when its deployment fails, as its plan says.
-    pub on_failure: OnFailure,
+    pub(crate) on_failure: OnFailure,
     /// The version that its plan replaces.
-    pub replaces: Option<Replaced>,
+    pub(crate) replaces: Option<Replaced>,
     /// The rollback that was started.
-    pub rollback: Option<Rollback>,
+    pub(crate) rollback: Option<Rollback>,
     /// When it ended.
-    pub end_time: Option<Timestamp>,
+    pub(crate) end_time: Option<Timestamp>,
 }
 
 /// The version that a plan replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replaced {
-    /// The version.
-    pub version: String,
+pub(crate) struct Replaced {
+    pub(crate) version: String,
     /// The digest of its artifact.
-    pub digest: String,
+    pub(crate) digest: String,
 }
 
 /// A decision at a gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided<T> {
+pub(crate) struct Decided<T> {
     /// What was decided.
-    pub decision: T,
+    pub(crate) decision: T,
     /// Who decided.
-    pub by: String,
+    pub(crate) by: String,
     /// The comment for the requester.
-    pub comments: Option<String>,
+    pub(crate) comments: Option<String>,
     /// The hash of the plan that was decided on.
-    pub plan_hash: Option<String>,
+    pub(crate) plan_hash: Option<String>,
 }
 
 /// The pipeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PipelineView {
+pub(crate) struct PipelineView {
     /// Why it is not ready; `None` where it is.
-    pub not_ready: Option<String>,
-    /// Its development environments.
-    pub development_environments: Vec<String>,
+    pub(crate) not_ready: Option<String>,
+    pub(crate) development_environments: Vec<String>,
     /// The repositories that artifacts may come from.
-    pub artifact_repositories: Vec<String>,
+    pub(crate) artifact_repositories: Vec<String>,
     /// Whether versions that are not higher may be deployed.
-    pub allow_redeployments: bool,
+    pub(crate) allow_redeployments: bool,
     /// Whether it is stopped.
-    pub suspended: bool,
+    pub(crate) suspended: bool,
 }
 
 /// Who deploys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DelegateView {
+pub(crate) enum DelegateView {
     /// A `ServiceAccount` of the host.
     ServicePrincipal {
         /// Its name.
@@ -180,93 +173,90 @@ pub enum DelegateView {
         /// The owner.
         owner: Identity,
     },
-    /// The requester.
     Requester,
 }
 
 /// The stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StageView {
-    /// Its uid.
-    pub uid: String,
+pub(crate) struct StageView {
+    pub(crate) uid: String,
     /// The pipeline that it is part of.
-    pub pipeline: String,
+    pub(crate) pipeline: String,
     /// Why it is not ready; `None` where it is.
-    pub not_ready: Option<String>,
+    pub(crate) not_ready: Option<String>,
     /// The stage before it.
-    pub previous: Option<PreviousStage>,
+    pub(crate) previous: Option<PreviousStage>,
     /// The name of its target environment.
-    pub target_environment: String,
+    pub(crate) target_environment: String,
     /// Who deploys.
-    pub delegate: DelegateView,
+    pub(crate) delegate: DelegateView,
     /// Who approves.
-    pub approval: StageApproval,
+    pub(crate) approval: StageApproval,
     /// Who answers for it.
-    pub owner: Option<Identity>,
+    pub(crate) owner: Option<Identity>,
     /// Whether gate 1 is asked for.
-    pub pre_export_step: bool,
+    pub(crate) pre_export_step: bool,
     /// Whether gate 3 is asked for.
-    pub pre_deployment_step: bool,
+    pub(crate) pre_deployment_step: bool,
     /// How long a gate stays open.
-    pub gate_timeout: Duration,
+    pub(crate) gate_timeout: Duration,
     /// Whether the requester may decide.
-    pub allow_self_approval: bool,
+    pub(crate) allow_self_approval: bool,
     /// When deployments may start.
-    pub windows: Vec<Window>,
+    pub(crate) windows: Vec<Window>,
     /// The least time since the previous stage succeeded.
-    pub soak: Duration,
+    pub(crate) soak: Duration,
     /// How long a deployment may take to become healthy.
-    pub deployment_timeout: Duration,
+    pub(crate) deployment_timeout: Duration,
     /// What is done when it does not.
-    pub on_failure: OnFailure,
+    pub(crate) on_failure: OnFailure,
     /// What requesters may ask to be shared.
-    pub sharing: Option<SharingPolicy>,
+    pub(crate) sharing: Option<SharingPolicy>,
 }
 
 impl StageView {
     /// Whether gate 2 is asked for.
-    pub fn needs_approval(&self) -> bool {
+    pub(crate) fn needs_approval(&self) -> bool {
         self.delegate != DelegateView::Requester && !self.approves_by_itself()
     }
 
     /// Whether nobody is asked for the approval, because the stage's owner answers for it.
-    pub fn approves_by_itself(&self) -> bool {
+    pub(crate) fn approves_by_itself(&self) -> bool {
         self.delegate != DelegateView::Requester && self.approval.by == ApprovalBy::Automatic
     }
 }
 
 /// The stage before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PreviousStage {
-    /// Its name.
-    pub name: String,
+pub(crate) struct PreviousStage {
+    pub(crate) name: String,
     /// Where it leads; `None` where it or its environment does not exist.
-    pub place: Option<Place>,
+    pub(crate) place: Option<Place>,
 }
 
 /// A stage and its target. A record must match them to count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The stage's uid.
-    pub stage_uid: String,
+    pub(crate) stage_uid: String,
     /// The Environment's uid.
-    pub environment_uid: String,
+    pub(crate) environment_uid: String,
     /// The name of the stage's pipeline.
-    pub pipeline: String,
+    pub(crate) pipeline: String,
     /// The stage's name.
-    pub stage: String,
+    pub(crate) stage: String,
     /// The Environment's name.
-    pub environment: String,
+    pub(crate) environment: String,
     /// The uid of the target namespace; empty before it was validated.
-    pub environment_id: String,
+    pub(crate) environment_id: String,
     /// The cluster that the namespace is in; `None` for the host's own.
-    pub cluster: Option<String>,
+    pub(crate) cluster: Option<String>,
 }
 
 impl Place {
     /// Whether a deployment was to this very stage and Environment; or to one of their names in the same namespace of the same cluster,
     /// where they were deleted and applied again.
-    pub fn saw(&self, deployment: &DeploymentView) -> bool {
+    pub(crate) fn saw(&self, deployment: &DeploymentView) -> bool {
         let same_objects = deployment.stage_uid == self.stage_uid && deployment.environment_uid == self.environment_uid;
         let same_names = deployment.pipeline == self.pipeline && deployment.stage == self.stage;
         let same_namespace =
@@ -275,163 +265,156 @@ impl Place {
     }
 
     /// When something succeeded here for the first time.
-    pub fn first_success(&self, artifact: &ArtifactView) -> Option<Timestamp> {
+    pub(crate) fn first_success(&self, artifact: &ArtifactView) -> Option<Timestamp> {
         artifact.deployments.iter().filter(|d| d.outcome == Outcome::Succeeded && self.saw(d)).map(|d| d.ended_at).min()
     }
 }
 
 /// The target environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetView {
+pub(crate) struct TargetView {
     /// Why it is not ready; `None` where it is.
-    pub not_ready: Option<String>,
+    pub(crate) not_ready: Option<String>,
     /// The uid of its namespace.
-    pub environment_id: String,
+    pub(crate) environment_id: String,
     /// The uid of the Environment.
-    pub uid: String,
+    pub(crate) uid: String,
     /// The cluster that it is in; `None` for the host's own.
-    pub cluster: Option<TargetCluster>,
+    pub(crate) cluster: Option<TargetCluster>,
     /// What runs there of this solution.
-    pub current: Option<CurrentVersion>,
+    pub(crate) current: Option<CurrentVersion>,
     /// The request whose deployment there failed last and was left as it was.
-    pub failed: Option<String>,
+    pub(crate) failed: Option<String>,
     /// Who holds the claim on this solution there.
-    pub claim: Option<ClaimView>,
+    pub(crate) claim: Option<ClaimView>,
     /// Whether the solutions that this one depends on run there; what is missing, in words.
-    pub missing_dependencies: Vec<String>,
+    pub(crate) missing_dependencies: Vec<String>,
 }
 
 /// A version that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CurrentVersion {
-    /// The version.
-    pub version: Version,
+pub(crate) struct CurrentVersion {
+    pub(crate) version: Version,
     /// The artifact's digest.
-    pub digest: String,
+    pub(crate) digest: String,
     /// The request that deployed it.
-    pub request: String,
+    pub(crate) request: String,
 }
 
 /// A claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimView {
+pub(crate) struct ClaimView {
     /// The name of the request that holds it.
-    pub request: String,
-    /// Its uid.
-    pub request_uid: String,
+    pub(crate) request: String,
+    pub(crate) request_uid: String,
 }
 
 /// The development environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceView {
-    /// Its name.
-    pub name: String,
+pub(crate) struct SourceView {
+    pub(crate) name: String,
     /// Why it is not ready; `None` where it is.
-    pub not_ready: Option<String>,
-    /// Its namespace.
-    pub namespace: String,
+    pub(crate) not_ready: Option<String>,
+    pub(crate) namespace: String,
 }
 
 /// The Solution in development.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SolutionView {
+pub(crate) struct SolutionView {
     /// The version in development.
-    pub version: Version,
+    pub(crate) version: Version,
 }
 
 /// The artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArtifactView {
-    /// Its digest.
-    pub digest: String,
+pub(crate) struct ArtifactView {
+    pub(crate) digest: String,
     /// When it was stored, by the API server's clock.
-    pub stored_at: Timestamp,
+    pub(crate) stored_at: Timestamp,
     /// The kinds that its export did not look for: the first of them as they are named to people, and how many there are.
-    pub not_listed: (Vec<String>, usize),
+    pub(crate) not_listed: (Vec<String>, usize),
     /// The development environment that it came from.
-    pub source_environment: Option<String>,
+    pub(crate) source_environment: Option<String>,
     /// The repository and digest that it came from.
-    pub registry_source: Option<String>,
+    pub(crate) registry_source: Option<String>,
     /// Where it was deployed.
-    pub deployments: Vec<DeploymentView>,
+    pub(crate) deployments: Vec<DeploymentView>,
 }
 
 /// A deployment of the artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeploymentView {
+pub(crate) struct DeploymentView {
     /// The request's name.
-    pub request: String,
+    pub(crate) request: String,
     /// The request's uid.
-    pub request_uid: String,
+    pub(crate) request_uid: String,
     /// The pipeline's name.
-    pub pipeline: String,
+    pub(crate) pipeline: String,
     /// The stage's name.
-    pub stage: String,
+    pub(crate) stage: String,
     /// The stage's uid.
-    pub stage_uid: String,
+    pub(crate) stage_uid: String,
     /// The environment's name.
-    pub environment: String,
+    pub(crate) environment: String,
     /// The environment's uid.
-    pub environment_uid: String,
+    pub(crate) environment_uid: String,
     /// The uid of the target namespace.
-    pub environment_id: String,
+    pub(crate) environment_id: String,
     /// The cluster that it was in; `None` for the host's own.
-    pub cluster: Option<String>,
+    pub(crate) cluster: Option<String>,
     /// When it ended.
-    pub ended_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
     /// How it ended.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Why it failed, in one word and in words.
-    pub failure: Option<(Reason, String)>,
+    pub(crate) failure: Option<(Reason, String)>,
     /// The version that was put back in its place.
-    pub restored: Option<String>,
+    pub(crate) restored: Option<String>,
 }
 
 /// Another request for the same solution and environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rival {
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
+pub(crate) struct Rival {
+    pub(crate) name: String,
+    pub(crate) uid: String,
     /// Since when its last gate has been open for it, where it queues for the claim.
-    pub queued_since: Option<Timestamp>,
+    pub(crate) queued_since: Option<Timestamp>,
 }
 
 /// What steps of this reconciliation found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StepOutcomes {
+pub(crate) struct StepOutcomes {
     /// Why a registry did not say what a tag means. What it said is in the status.
-    pub resolve: Option<Blocked>,
+    pub(crate) resolve: Option<Blocked>,
     /// Of the export.
-    pub export: Option<ExportOutcome>,
+    pub(crate) export: Option<ExportOutcome>,
     /// Of the plan.
-    pub plan: Option<PlanOutcome>,
+    pub(crate) plan: Option<PlanOutcome>,
     /// What was deleted and is still there, with who holds it.
-    pub leaving: Vec<String>,
+    pub(crate) leaving: Vec<String>,
     /// What counts as healthy and does nothing yet, or not all.
-    pub told: Vec<String>,
+    pub(crate) told: Vec<String>,
     /// Whether those in whose name it is deployed may still have it so.
-    pub rights: Option<RightsOutcome>,
+    pub(crate) rights: Option<RightsOutcome>,
     /// Whether the requester could become the approver.
-    pub requester_could_approve: Option<bool>,
+    pub(crate) requester_could_approve: Option<bool>,
     /// Of the claim.
-    pub claim: Option<ClaimOutcome>,
+    pub(crate) claim: Option<ClaimOutcome>,
     /// Of the apply.
-    pub apply: Option<ApplyOutcome>,
+    pub(crate) apply: Option<ApplyOutcome>,
     /// Of putting the replaced version back.
-    pub restore: Option<ApplyOutcome>,
+    pub(crate) restore: Option<ApplyOutcome>,
     /// Of the health check.
-    pub health: Option<HealthOutcome>,
+    pub(crate) health: Option<HealthOutcome>,
     /// Of the pruning.
-    pub prune: Option<ApplyOutcome>,
+    pub(crate) prune: Option<ApplyOutcome>,
     /// Of the sharing.
-    pub share: Option<ShareOutcome>,
+    pub(crate) share: Option<ShareOutcome>,
 }
 
 /// Whether the requester may still deploy through the pipeline, and the owner still answers for the stage's delegate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RightsOutcome {
+pub(crate) enum RightsOutcome {
     /// They do.
     Held,
     /// A right was taken away, or what they would have to be asked about can't be read.
@@ -440,7 +423,7 @@ pub enum RightsOutcome {
 
 /// What the export found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ExportOutcome {
+pub(crate) enum ExportOutcome {
     /// The artifact is stored and may be used by this requester.
     Stored {
         /// Its digest.
@@ -452,7 +435,7 @@ pub enum ExportOutcome {
 
 /// What the plan found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlanOutcome {
+pub(crate) enum PlanOutcome {
     /// It can be carried out.
     Ready {
         /// Its hash.
@@ -466,7 +449,7 @@ pub enum PlanOutcome {
 
 /// What became of the claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClaimOutcome {
+pub(crate) enum ClaimOutcome {
     /// It is this request's, and the start is written.
     Won,
     /// Another request has it.
@@ -483,7 +466,7 @@ pub enum ClaimOutcome {
 
 /// What became of the apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ApplyOutcome {
+pub(crate) enum ApplyOutcome {
     /// Everything is as planned.
     Applied,
     /// A right is missing, what it is made from can't be had, or the target refused part of it.
@@ -494,7 +477,7 @@ pub enum ApplyOutcome {
 
 /// What the health check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HealthOutcome {
+pub(crate) enum HealthOutcome {
     /// Everything is healthy.
     Healthy,
     /// Some are not yet.
@@ -507,7 +490,7 @@ pub enum HealthOutcome {
 
 /// What became of what was to be shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ShareOutcome {
+pub(crate) enum ShareOutcome {
     /// It was tried.
     Done {
         /// What is shared, in words.

@@ -12,15 +12,14 @@ use crate::cluster::errors::first_few;
 use crate::text;
 
 /// What is told.
-pub struct Report {
+pub(crate) struct Report {
     /// The phase: one word for people.
-    pub phase: Phase,
-    /// The conditions.
-    pub conditions: Vec<Observation>,
+    pub(crate) phase: Phase,
+    pub(crate) conditions: Vec<Observation>,
 }
 
 /// Tells of a wait.
-pub fn waiting(o: &Observed, wait: &Waiting) -> Report {
+pub(crate) fn waiting(o: &Observed, wait: &Waiting) -> Report {
     let mut conditions = passed(o, wait.at);
     if let Some(type_) = condition_of(wait.at) {
         conditions.push(Observation::new(type_, ConditionStatus::Unknown, wait.reason, &wait.message));
@@ -31,7 +30,7 @@ pub fn waiting(o: &Observed, wait: &Waiting) -> Report {
 }
 
 /// Tells of the end.
-pub fn ended(o: &Observed, ending: &Ending) -> Report {
+pub(crate) fn ended(o: &Observed, ending: &Ending) -> Report {
     let mut conditions = passed(o, ending.at);
     let good = ending.end == End::Succeeded;
     if let Some(type_) = condition_of(ending.at) {

@@ -11,17 +11,17 @@ use crate::policy::stage;
 
 /// What is missing of the rights that a deployment needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lacking {
+pub(crate) struct Lacking {
     /// What the delegate lacks itself.
-    pub delegate: Vec<Right>,
+    pub(crate) delegate: Vec<Right>,
     /// What the operator may not do as the delegate in the target.
-    pub operator: Vec<Right>,
+    pub(crate) operator: Vec<Right>,
     /// What the operator lacks to impersonate the delegate.
-    pub to_become: Vec<Right>,
+    pub(crate) to_become: Vec<Right>,
 }
 
 /// Names everything that is missing, with the grants. The delegate's come first and decide the reason.
-pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking: &Lacking) -> Blocked {
+pub(crate) fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking: &Lacking) -> Blocked {
     let username = delegate.username();
     let place = place(namespace, wanted);
     let mut grants = Vec::new();
@@ -57,7 +57,7 @@ pub fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking:
 }
 
 /// The same for a delegate in another cluster. There it acts with its own token, and nobody impersonates it.
-pub fn obstacle_there(delegate: &Delegate, cluster: &str, namespace: &str, wanted: &[Right], lacking: &[Right]) -> Blocked {
+pub(crate) fn obstacle_there(delegate: &Delegate, cluster: &str, namespace: &str, wanted: &[Right], lacking: &[Right]) -> Blocked {
     let username = delegate.username();
     let place = place(namespace, wanted);
     let message = if lacking.is_empty() {
@@ -85,7 +85,7 @@ fn place(namespace: &str, rights: &[Right]) -> String {
 }
 
 /// The kubeconfig leads to another namespace of that name than the validated one.
-pub fn another_namespace(environment: &str, namespace: &str, cluster: &str) -> Failure {
+pub(crate) fn another_namespace(environment: &str, namespace: &str, cluster: &str) -> Failure {
     Failure {
         reason: Reason::IdentityChanged,
         message: format!(
@@ -96,7 +96,7 @@ pub fn another_namespace(environment: &str, namespace: &str, cluster: &str) -> F
 }
 
 /// In another cluster only a `ServiceAccount` can be the delegate.
-pub fn no_service_principal(stage: &str, cluster: &str) -> Failure {
+pub(crate) fn no_service_principal(stage: &str, cluster: &str) -> Failure {
     Failure {
         reason: Reason::RemoteNeedsServicePrincipal,
         message: format!(
@@ -107,7 +107,7 @@ pub fn no_service_principal(stage: &str, cluster: &str) -> Failure {
 }
 
 /// The delegate's token was rejected: its `ServiceAccount` was deleted, or made anew, or the cluster's keys were exchanged.
-pub fn token_rejected(cluster: &str) -> Failure {
+pub(crate) fn token_rejected(cluster: &str) -> Failure {
     Failure {
         reason: Reason::TokenRejected,
         message: format!(
@@ -118,7 +118,7 @@ pub fn token_rejected(cluster: &str) -> Failure {
 }
 
 /// A requester with whom the pipeline is not shared (any more).
-pub fn unshared(host: &str, pipeline: &str, requester: &Identity) -> Blocked {
+pub(crate) fn unshared(host: &str, pipeline: &str, requester: &Identity) -> Blocked {
     let who = &requester.username;
     Blocked {
         until: Until::Wait(Wait::Right),
@@ -132,14 +132,14 @@ pub fn unshared(host: &str, pipeline: &str, requester: &Identity) -> Blocked {
 }
 
 /// An owner who may not act as the stage's `ServiceAccount` (any more). The stage will say the same at its next check.
-pub fn disowned(stage: &str, host: &str, account: &str, owner: &Identity) -> Blocked {
+pub(crate) fn disowned(stage: &str, host: &str, account: &str, owner: &Identity) -> Blocked {
     let said = stage::not_owner(host, account, owner).err().map(|failure| failure.message).unwrap_or_default();
     Blocked::waits(Wait::Right, Reason::NotOwnerOfServicePrincipal, format!("stage {stage}: {said}"))
 }
 
 /// A requester who wants to store a version of a Solution that others develop. The version would count as theirs, and could not be stored
 /// again.
-pub fn developed_elsewhere(solution: &str, version: &str, environment: &str, requester: &Identity, right: &Right) -> Blocked {
+pub(crate) fn developed_elsewhere(solution: &str, version: &str, environment: &str, requester: &Identity, right: &Right) -> Blocked {
     let (who, namespace) = (&requester.username, right.namespace.as_deref().unwrap_or_default());
     Blocked {
         until: Until::Wait(Wait::Right),
@@ -154,7 +154,7 @@ pub fn developed_elsewhere(solution: &str, version: &str, environment: &str, req
 }
 
 /// Everything that is missing, as one result. The reason is that of the first entry, and all grants can be applied at once.
-pub fn together(missing: Vec<Blocked>) -> Option<Blocked> {
+pub(crate) fn together(missing: Vec<Blocked>) -> Option<Blocked> {
     let reason = missing.first()?.reason;
     Some(Blocked::waits(Wait::Right, reason, grants::together(missing.into_iter().map(|blocked| blocked.message))))
 }

@@ -11,7 +11,7 @@ use crate::api::stage::OnFailure;
 use crate::policy::clock;
 
 /// What follows a failure after the claim.
-pub fn after(o: &Observed, failure: Failure) -> Step {
+pub(crate) fn after(o: &Observed, failure: Failure) -> Step {
     let go_on = match (o.request.on_failure, &o.request.replaces) {
         (OnFailure::Rollback, Some(_)) => return Step::BeginRollback(failure),
         (OnFailure::Rollback, None) => {
@@ -29,7 +29,7 @@ pub fn after(o: &Observed, failure: Failure) -> Step {
 }
 
 /// What is done about a request whose way back was begun.
-pub fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
+pub(crate) fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
     let deadline = clock::after(begun.since, waiting::timeout(o));
     match &o.outcomes.restore {
         None => return Step::Rollback,
@@ -80,7 +80,7 @@ fn healthy(o: &Observed, begun: &Rollback, deadline: Timestamp, now: Timestamp) 
 }
 
 /// The end that the artifact's record tells of, where the operator was interrupted before it could write it to the request.
-pub fn as_recorded(o: &Observed, done: &DeploymentView) -> Step {
+pub(crate) fn as_recorded(o: &Observed, done: &DeploymentView) -> Step {
     let (reason, message) = done.failure.clone().unwrap_or_else(|| {
         let message =
             "the deployment failed, as the artifact's record says: the operator was interrupted before it could write the end here";

@@ -21,7 +21,7 @@ use crate::identity::grants::described;
 const POLL: Duration = Duration::from_secs(2);
 
 /// What is refused, and what would be allowed; nothing where all is allowed.
-pub fn forbidden(stage: &str, view: &StageView, wanted: &[ShareGrant]) -> Option<String> {
+pub(crate) fn forbidden(stage: &str, view: &StageView, wanted: &[ShareGrant]) -> Option<String> {
     let allowed = view.sharing.clone().unwrap_or_default();
     let refused: Vec<String> = wanted
         .iter()
@@ -48,7 +48,7 @@ fn said(allowed: &SharingPolicy) -> String {
 
 /// What a solution's own bindings share that its stage does not let anybody share: what can't be asked for can't be brought either. Nobody
 /// allows a Role by its name, as the solution says what is in it.
-pub fn forbidden_by_binding(stage: &str, allowed: Option<&SharingPolicy>, shared: &[Shared]) -> Vec<PlanResult> {
+pub(crate) fn forbidden_by_binding(stage: &str, allowed: Option<&SharingPolicy>, shared: &[Shared]) -> Vec<PlanResult> {
     let allowed = allowed.cloned().unwrap_or_default();
     let is_allowed = |one: &Shared| {
         one.role_kind == "ClusterRole"
@@ -73,7 +73,7 @@ pub fn forbidden_by_binding(stage: &str, allowed: Option<&SharingPolicy>, shared
 }
 
 /// Shares what was asked for before the request ends well; what can't be shared by the deployment's time-out is given up and listed.
-pub fn share(o: &Observed, deadline: Timestamp, now: Timestamp) -> ControlFlow<Step> {
+pub(crate) fn share(o: &Observed, deadline: Timestamp, now: Timestamp) -> ControlFlow<Step> {
     if o.request.share_with.is_empty() {
         return Continue(());
     }
@@ -91,7 +91,7 @@ pub fn share(o: &Observed, deadline: Timestamp, now: Timestamp) -> ControlFlow<S
 }
 
 /// What is said of the shares of a request that ended well: whether all was shared, the reason in one word, and what was not.
-pub fn told(o: &Observed) -> Option<(bool, Reason, String)> {
+pub(crate) fn told(o: &Observed) -> Option<(bool, Reason, String)> {
     if o.request.share_with.is_empty() {
         return None;
     }

@@ -7,7 +7,7 @@ use crate::api::reason::Reason;
 
 /// How far a request has come. Conditions before this point are true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// It is not accepted.
     Acceptance,
     /// Gate 1.
@@ -30,7 +30,7 @@ pub enum Progress {
 
 /// The gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GateKind {
+pub(crate) enum GateKind {
     /// Gate 1.
     PreExportStep,
     /// Gate 2.
@@ -41,7 +41,7 @@ pub enum GateKind {
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Read live what the caches do not have, before something terminal is decided from it.
     Confirm,
     /// Ask the registry what the request's tag means, and write it down.
@@ -54,7 +54,6 @@ pub enum Step {
     AskRights,
     /// Ask whether the requester could become the approver.
     AskApprover,
-    /// Open a gate.
     OpenGate(GateKind),
     /// Claim the target and write the start.
     Claim,
@@ -72,7 +71,6 @@ pub enum Step {
     Share,
     /// End the request.
     Finish(Ending),
-    /// Wait.
     Wait(Waiting),
     /// Nothing: the request has ended.
     Done,
@@ -80,16 +78,16 @@ pub enum Step {
 
 /// Why a deployment failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Why, in one word.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Why.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// How a request ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// Deployed and healthy.
     Succeeded,
     /// It could not be carried out.
@@ -102,54 +100,54 @@ pub enum End {
 
 /// The end of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub(crate) struct Ending {
     /// How.
-    pub end: End,
+    pub(crate) end: End,
     /// How far it had come.
-    pub at: Progress,
+    pub(crate) at: Progress,
     /// Why, in one word.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Why, and what to do about it.
-    pub message: String,
+    pub(crate) message: String,
     /// Whether all objects of the replaced version are as they were deployed again.
-    pub restored: bool,
+    pub(crate) restored: bool,
 }
 
 /// A wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// How far it has come.
-    pub at: Progress,
+    pub(crate) at: Progress,
     /// What for, in one word.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// What for, on whom, and what to do about it.
-    pub message: String,
+    pub(crate) message: String,
     /// When to look again though nothing happened: a deadline, or a time that was waited for.
-    pub until: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
     /// How often to look, where nothing announces the change (a right that is granted, the health of the target).
-    pub poll: Option<Duration>,
+    pub(crate) poll: Option<Duration>,
 }
 
 impl Waiting {
     /// Waits for something that is announced by a watch.
-    pub fn watched(at: Progress, reason: Reason, message: impl Into<String>, until: Option<Timestamp>) -> Step {
+    pub(crate) fn watched(at: Progress, reason: Reason, message: impl Into<String>, until: Option<Timestamp>) -> Step {
         Step::Wait(Self { at, reason, message: message.into(), until, poll: None })
     }
 
     /// Waits for something that has to be looked for.
-    pub fn polled(at: Progress, reason: Reason, message: impl Into<String>, until: Option<Timestamp>, poll: Duration) -> Step {
+    pub(crate) fn polled(at: Progress, reason: Reason, message: impl Into<String>, until: Option<Timestamp>, poll: Duration) -> Step {
         Step::Wait(Self { at, reason, message: message.into(), until, poll: Some(poll) })
     }
 }
 
 impl Ending {
     /// The end for a reason.
-    pub fn step(end: End, at: Progress, reason: Reason, message: impl Into<String>) -> Step {
+    pub(crate) fn step(end: End, at: Progress, reason: Reason, message: impl Into<String>) -> Step {
         Step::Finish(Self { end, at, reason, message: message.into(), restored: false })
     }
 
     /// The failed end of a request that was to put the replaced version back.
-    pub fn rolled_back(restored: bool, reason: Reason, message: impl Into<String>) -> Step {
+    pub(crate) fn rolled_back(restored: bool, reason: Reason, message: impl Into<String>) -> Step {
         Step::Finish(Self { end: End::Failed, at: Progress::Rollback, reason, message: message.into(), restored })
     }
 }

@@ -12,7 +12,7 @@ use crate::policy::clock;
 use crate::policy::windows::{self, Opening};
 
 /// The scheduled time has come, the soak time is over, and no window forbids the start.
-pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> ControlFlow<Step> {
+pub(crate) fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> ControlFlow<Step> {
     if let Ok(Some(scheduled)) = o.request.scheduled_time
         && now < scheduled
     {
@@ -57,7 +57,7 @@ pub fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> ControlFlow<S
 }
 
 /// A higher version got there first: said, never skipped silently.
-pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> ControlFlow<Step> {
+pub(crate) fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> ControlFlow<Step> {
     if subject.pipeline.allow_redeployments {
         return Continue(());
     }
@@ -83,7 +83,7 @@ pub fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> ControlF
 }
 
 /// One at a time for each solution and environment, in the order in which gates opened the way.
-pub fn turn(o: &Observed, subject: &Subject<'_>) -> ControlFlow<Step> {
+pub(crate) fn turn(o: &Observed, subject: &Subject<'_>) -> ControlFlow<Step> {
     let what = format!("{} in environment {}", o.request.solution, subject.stage.target_environment);
     if let Some(super::observed::ClaimOutcome::NoRoom { message }) = &o.outcomes.claim {
         return Break(Ending::step(End::Failed, Progress::Queue, Reason::EnvironmentFull, message));

@@ -22,7 +22,7 @@ const ALONE: usize = 8;
 ///
 /// # Errors
 /// If something important does not fit.
-pub fn gifts(solution: &str, gifts: &[(Key, Gift)]) -> Result<Vec<PlanResult>, PlanResult> {
+pub(crate) fn gifts(solution: &str, gifts: &[(Key, Gift)]) -> Result<Vec<PlanResult>, PlanResult> {
     let said = |(key, gift): &(Key, Gift)| Told {
         key: key.clone(),
         reason: Reason::GivesRights,
@@ -36,7 +36,7 @@ pub fn gifts(solution: &str, gifts: &[(Key, Gift)]) -> Result<Vec<PlanResult>, P
 ///
 /// # Errors
 /// If it does not fit.
-pub fn exposures(solution: &str, exposures: &[(Key, Exposure)]) -> Result<Vec<PlanResult>, PlanResult> {
+pub(crate) fn exposures(solution: &str, exposures: &[(Key, Exposure)]) -> Result<Vec<PlanResult>, PlanResult> {
     let said = |(key, one): &(Key, Exposure)| Told { key: key.clone(), reason: one.what.reason(), said: one.said.clone(), is_grave: true };
     fit(solution, &exposures.iter().map(said).collect::<Vec<_>>(), EXPOSURES, Reason::Opens)
 }
@@ -45,7 +45,7 @@ pub fn exposures(solution: &str, exposures: &[(Key, Exposure)]) -> Result<Vec<Pl
 ///
 /// # Errors
 /// If no room would be left for the other findings.
-pub fn all(solution: &str, parts: &[Vec<PlanResult>; 3]) -> Result<Vec<PlanResult>, PlanResult> {
+pub(crate) fn all(solution: &str, parts: &[Vec<PlanResult>; 3]) -> Result<Vec<PlanResult>, PlanResult> {
     let all = parts.concat();
     if all.len() > ALL { Err(too_much(solution, all.len())) } else { Ok(all) }
 }

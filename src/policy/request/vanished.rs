@@ -8,7 +8,7 @@ use crate::cluster::errors::{self, first_few};
 use crate::cluster::object::group_of;
 
 /// What is said of such Jobs of the former version's objects, as `is_gone` tells of the new version.
-pub fn jobs(
+pub(crate) fn jobs(
     solution: &str,
     version: &str,
     former_version: &str,

@@ -12,20 +12,20 @@ use crate::cluster::blocked::Blocked;
 use crate::policy::clock;
 
 /// For this long after a request's creation, refusals wait for other objects of the same `kubectl apply`.
-pub const SETTLING: Duration = Duration::from_secs(2);
+pub(crate) const SETTLING: Duration = Duration::from_secs(2);
 /// How often, first and later, the operator checks again for missing things that it can't watch: rights, registries, other clusters.
 const ASKED_AGAIN_AFTER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 /// How long a deployment may take if its stage is gone.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often the health of the target is looked at.
-pub const HEALTH_POLL: Duration = Duration::from_millis(500);
+pub(crate) const HEALTH_POLL: Duration = Duration::from_millis(500);
 /// The message while pruning makes no progress.
-pub const NOT_PRUNED: &str = "not all that it replaces could be taken away";
+pub(crate) const NOT_PRUNED: &str = "not all that it replaces could be taken away";
 /// How often a lost right is checked again.
 const RIGHT_POLL: Duration = Duration::from_secs(2);
 
 /// Waits if the target of a look-up was not looked up at all.
-pub fn known<'a, T>(lookup: &'a Lookup<T>, at: Progress, what: &str) -> ControlFlow<Step, Option<&'a T>> {
+pub(crate) fn known<'a, T>(lookup: &'a Lookup<T>, at: Progress, what: &str) -> ControlFlow<Step, Option<&'a T>> {
     match lookup {
         Lookup::Unknown => Break(Waiting::watched(at, Reason::Unknown, format!("{what} was not looked up yet"), None)),
         Lookup::Absent => Continue(None),
@@ -34,7 +34,7 @@ pub fn known<'a, T>(lookup: &'a Lookup<T>, at: Progress, what: &str) -> ControlF
 }
 
 /// How far a request that has not started has come, by what its status holds.
-pub fn reached(o: &Observed) -> Progress {
+pub(crate) fn reached(o: &Observed) -> Progress {
     let request = &o.request;
     if request.gates.pre_deployment_step.is_some() {
         return if request.pre_deployment.is_some() { Progress::Queue } else { Progress::PreDeploymentStep };
@@ -55,7 +55,7 @@ pub fn reached(o: &Observed) -> Progress {
 }
 
 /// Refuses the request, but only when no object of the same `kubectl apply` can still arrive, and live reads have confirmed the cache.
-pub fn refuse(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
+pub(crate) fn refuse(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
     let settled = clock::after(o.request.created_at, SETTLING);
     if now < settled {
         return Waiting::watched(Progress::Acceptance, reason, message, Some(settled));
@@ -67,7 +67,7 @@ pub fn refuse(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> St
 }
 
 /// Waits until the accept time-out.
-pub fn wait(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
+pub(crate) fn wait(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
     let deadline = deadline(o);
     if now < deadline {
         return Waiting::watched(reached(o), reason, waits(message, deadline), Some(deadline));
@@ -80,7 +80,7 @@ pub fn wait(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step
 
 /// Before acceptance, a missing object is waited for, because everything may have been applied at once. After acceptance it ends the
 /// request.
-pub fn gone_or_awaited(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
+pub(crate) fn gone_or_awaited(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
     if o.request.plan_hash.is_none() {
         return wait(o, reason, message, now);
     }
@@ -92,7 +92,7 @@ pub fn gone_or_awaited(o: &Observed, reason: Reason, message: &str, now: Timesta
 
 /// What can be put right, as a right that may be granted, is asked for until the deadline, the less often the longer it has been missing;
 /// anything else ends the request.
-pub fn blocked(o: &Observed, at: Progress, why: &Blocked, now: Timestamp) -> Step {
+pub(crate) fn blocked(o: &Observed, at: Progress, why: &Blocked, now: Timestamp) -> Step {
     if !why.may_pass() {
         return Ending::step(End::Failed, at, why.reason, &why.message);
     }
@@ -106,12 +106,12 @@ pub fn blocked(o: &Observed, at: Progress, why: &Blocked, now: Timestamp) -> Ste
 }
 
 /// A message that ends with a grant must keep the grant at its end, because people apply it as printed.
-pub fn waits(message: &str, deadline: Timestamp) -> String {
+pub(crate) fn waits(message: &str, deadline: Timestamp) -> String {
     if message.ends_with('\n') { format!("waits until {deadline}: {message}") } else { format!("{message}. Waits until {deadline}") }
 }
 
 /// The same after waiting in vain.
-pub fn waited(message: &str, deadline: Timestamp) -> String {
+pub(crate) fn waited(message: &str, deadline: Timestamp) -> String {
     if message.ends_with('\n') { format!("waited until {deadline}: {message}") } else { format!("{message}. It waited until {deadline}") }
 }
 
@@ -134,24 +134,24 @@ fn deadline(o: &Observed) -> Timestamp {
 }
 
 /// How long a deployment may take. A rollback may take that long again.
-pub fn timeout(o: &Observed) -> Duration {
+pub(crate) fn timeout(o: &Observed) -> Duration {
     o.stage.present().map_or(DEFAULT_TIMEOUT, |s| s.deployment_timeout)
 }
 
 /// Waits for what can be put right, as a right that was taken away.
-pub fn without(at: Progress, why: &Blocked, deadline: Timestamp) -> Step {
+pub(crate) fn without(at: Progress, why: &Blocked, deadline: Timestamp) -> Step {
     let message = waits(&why.message, deadline);
     Waiting::polled(at, why.reason, message, Some(deadline), RIGHT_POLL)
 }
 
 /// Waits for a target that can't be written.
-pub fn unavailable(at: Progress, what: &str, deadline: Timestamp) -> Step {
+pub(crate) fn unavailable(at: Progress, what: &str, deadline: Timestamp) -> Step {
     let message = format!("not all objects could be written yet, which is tried again until {deadline}: {what}");
     Waiting::polled(at, Reason::TargetUnavailable, message, Some(deadline), HEALTH_POLL)
 }
 
 /// Waits for a target from which nothing can be deleted.
-pub fn unpruned(at: Progress, what: &str, deadline: Timestamp) -> Step {
+pub(crate) fn unpruned(at: Progress, what: &str, deadline: Timestamp) -> Step {
     let message = format!("healthy; {NOT_PRUNED} yet, which is tried again until {deadline}: {what}");
     Waiting::polled(at, Reason::TargetUnavailable, message, Some(deadline), HEALTH_POLL)
 }

@@ -13,7 +13,7 @@ const NAMED: usize = 10;
 /// Warnings about a plan: a version that is lower than the one it replaces, and objects that are deleted or created anew. Lost data is
 /// reported before ([`data_lost`](crate::deploy::plan::planned::Planned::data_lost)). `objects` names the first of `deleted` and
 /// `recreated`.
-pub fn of(
+pub(crate) fn of(
     solution: &str,
     version: &Version,
     replaces: Option<&Version>,
@@ -46,7 +46,7 @@ pub fn of(
 }
 
 /// Warns of cluster-scoped objects that an earlier version put there and that the operator may not touch any more.
-pub fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option<PlanResult> {
+pub(crate) fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option<PlanResult> {
     let message = || {
         format!(
             "what earlier versions put into the whole cluster of these kinds stays there, and is neither looked at nor deleted, as Environment {environment} does not list them (any more) in spec.clusterScoped: {}. List them again until a deployment has deleted what is not needed. Kinds that the solution never brought were written into the annotation {} of ConfigMap {} by somebody else: take them out there",
