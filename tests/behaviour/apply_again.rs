@@ -110,7 +110,9 @@ async fn everything_at_once_mixed() {
 async fn kubectl_explains_every_field() {
     let kubectl = World::bare("explain").await.danas_kubectl();
     let said = kubectl.ok(&["explain", "deploymentrequest.spec.scheduledTime"]).unwrap();
-    assert!(said.contains("The earliest time to deploy (RFC 3339). May be changed until the approval is\n    decided."), "{said}");
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let means = "The earliest time to deploy (RFC 3339, without fractions of a second). Left out: at once. Can be changed until the approval is decided";
+    assert!(said.contains(means), "{said}");
     for kind in ["environment", "pipeline", "stage", "deploymentrequest", "artifact", "solution"] {
         let said = kubectl.ok(&["explain", "--recursive", &format!("{kind}.spec")]).unwrap();
         assert!(said.contains("FIELDS:") && !said.contains("<empty>"), "{kind}: {said}");
