@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use super::scope::Scope;
+use super::stop::Stop;
 use crate::api::Environment;
 use crate::api::environment::RemoteCluster;
 use crate::api::reason::Reason;
@@ -35,13 +36,13 @@ pub(super) struct Acting {
 
 /// The stage's delegate; once the request has started, the identity that its status names, whatever became of the stage.
 /// In another cluster, `Err` is why nobody can act there now.
-pub(super) async fn acting(scope: Scope<'_>, observed: &Observed) -> Result<Result<Acting, Blocked>, ReconcileError> {
+pub(super) async fn acting(scope: Scope<'_>, observed: &Observed) -> Result<Acting, Stop> {
     if let Some(target) = &scope.related.target
         && let Some(cluster) = &target.spec.cluster
     {
-        return Ok(acting_there(scope, observed, target, cluster)
+        return acting_there(scope, observed, target, cluster)
             .await
-            .map_err(|failure| Blocked::waits(Wait::Somebody, failure.reason, failure.message)));
+            .map_err(|failure| Stop::Because(Blocked::waits(Wait::Somebody, failure.reason, failure.message)));
     }
     let delegate = match (scope.status().deployed_by, observed.stage.present()) {
         (_, Some(stage)) if observed.request.start_time.is_none() => delegate_of(observed, stage),
@@ -58,16 +59,16 @@ pub(super) async fn acting(scope: Scope<'_>, observed: &Observed) -> Result<Resu
             ),
         },
         (None, Some(stage)) => delegate_of(observed, stage),
-        (None, None) => return Err(ReconcileError::Other(format!("stage {} is gone", observed.request.stage))),
+        (None, None) => return Err(ReconcileError::Other(format!("stage {} is gone", observed.request.stage)).into()),
     };
-    Ok(match scope.cluster.clients.delegate(&delegate) {
+    match scope.cluster.clients.delegate(&delegate) {
         Ok(client) => Ok(Acting { client, remote: None }),
-        Err(error @ (ClientError::EmptyIdentity | ClientError::Unsendable(_))) => Err(Blocked::ends(
+        Err(error @ (ClientError::EmptyIdentity | ClientError::Unsendable(_))) => Err(Stop::Because(Blocked::ends(
             Reason::DelegateNameUnusable,
             format!("nobody can deploy in this name: {error}. Use a stage with a service principal, or another identity"),
-        )),
-        Err(error) => return Err(ReconcileError::Other(error.to_string())),
-    })
+        ))),
+        Err(error) => Err(ReconcileError::Other(error.to_string()).into()),
+    }
 }
 
 /// The same in another cluster: the namespace there is the one that was validated, whatever the kubeconfig's Secret leads to by now,

@@ -7,6 +7,7 @@ use kube::Client;
 use super::acting::Acting;
 use super::planning::Hindrance;
 use super::scope::Scope;
+use super::stop::Stop;
 use crate::api::names::CONNECTION_LABEL;
 use crate::api::plan::{AccessedObject, MAX_ACCESS, PlanResult};
 use crate::api::reason::Reason;
@@ -117,19 +118,12 @@ pub(super) fn forbidden(scope: Scope<'_>, namespace: &str, objects: &[serde_json
 }
 
 /// What an approver is told of what the plan gives and opens. `Err` is for more than can be told.
-pub(super) async fn told(
-    access: &Access,
-    acting: &Acting,
-    planned: &Planned,
-) -> Result<Result<Vec<PlanResult>, PlanResult>, ReconcileError> {
+pub(super) async fn told(access: &Access, acting: &Acting, planned: &Planned) -> Result<Vec<PlanResult>, Stop<PlanResult>> {
     let listed = told::gifts(planned.solution(), &planned.powers())
         .and_then(|gifts| Ok((gifts, told::exposures(planned.solution(), &planned.exposures())?)));
-    let (gifts, exposures) = match listed {
-        Ok(listed) => listed,
-        Err(refused) => return Ok(Err(refused)),
-    };
+    let (gifts, exposures) = listed.map_err(Stop::Because)?;
     let bound = bound_already(access, acting, planned).await?;
-    Ok(told::all(planned.solution(), &[gifts, bound, exposures]))
+    told::all(planned.solution(), &[gifts, bound, exposures]).map_err(Stop::Because)
 }
 
 /// What the target gives already to accounts that are created.

@@ -17,6 +17,7 @@ mod registry;
 mod rollback;
 mod scope;
 mod sharing;
+mod stop;
 mod target;
 mod told;
 mod window;

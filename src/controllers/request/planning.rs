@@ -7,6 +7,7 @@ use super::export::unreadable;
 use super::judging::{self, Judge, awaited, said};
 use super::scope::Scope;
 use super::sharing;
+use super::stop::Stop;
 use super::target::{NOT_APPLIED, WriteFound};
 use super::told;
 use crate::api::environment::DeployedSolution;
@@ -90,9 +91,9 @@ pub(super) async fn plan(scope: Scope<'_>, observed: &Observed) -> Result<PlanFo
     if matches!(stage.delegate, DelegateView::StageOwner { .. }) && !artifact.spec.connection_references.is_empty() {
         return Ok(PlanOutcome::Blocked(not_lent(observed)).into());
     }
-    let acting = match acting(scope, observed).await? {
+    let acting = match acting(scope, observed).await {
         Ok(acting) => acting,
-        Err(obstacle) => return Ok(PlanOutcome::Blocked(obstacle).into()),
+        Err(stop) => return stop.told(|blocked| PlanOutcome::Blocked(blocked).into()),
     };
     match (planned(scope, observed, stage, &acting, target, artifact).await, &acting.remote) {
         // What another cluster does not answer is said, and is no reason to be silent.
@@ -109,9 +110,9 @@ async fn planned(
     target: &Environment,
     artifact: &Artifact,
 ) -> Result<PlanFound, ReconcileError> {
-    let dry = match dry_run(scope, acting, target, artifact).await? {
+    let dry = match dry_run(scope, acting, target, artifact).await {
         Ok(dry) => dry,
-        Err(hindrance) => return Ok(hindered(scope, hindrance)),
+        Err(stop) => return stop.told(|hindrance| hindered(scope, hindrance)),
     };
     let replaces = observed.target.present().and_then(|t| t.current.clone());
     if stage.on_failure == OnFailure::Rollback
@@ -134,9 +135,9 @@ async fn planned(
         replaces: replaces.as_ref().map(|r| r.digest.as_str()),
         marked: &marked,
     });
-    let told = match judging::told(&scope.cluster.access, acting, &dry.planned).await? {
+    let told = match judging::told(&scope.cluster.access, acting, &dry.planned).await {
         Ok(told) => told,
-        Err(refused) => return Ok(hindered(scope, Hindrance::Refused(Reason::TooMuchToTell, vec![refused]))),
+        Err(stop) => return stop.told(|refused| hindered(scope, Hindrance::Refused(Reason::TooMuchToTell, vec![refused]))),
     };
     let report = dry.planned.report();
     let unshared = sharing::preflight(scope, acting, target).await?;
@@ -230,11 +231,11 @@ pub(super) async fn dry_run(
     acting: &Acting,
     target: &Environment,
     artifact: &Artifact,
-) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
+) -> Result<DryRun, Stop<Hindrance>> {
     let bundle = match scope.bundle(artifact).await {
         Ok(bundle) => bundle,
         Err(error) => {
-            return Ok(Err(Hindrance::Blocked(unreadable(&error)?)));
+            return Err(Stop::Because(Hindrance::Blocked(unreadable(&error)?)));
         }
     };
     let wanted = scope.request.spec.deployment_settings.clone().unwrap_or_default();
@@ -244,7 +245,7 @@ pub(super) async fn dry_run(
             let forbidden = judging::forbidden(scope, &target.spec.namespace, &resolved.objects);
             dry_run_resolved(scope, acting, target, artifact, resolved, None, forbidden).await
         }
-        Err(results) => Ok(Err(Hindrance::Refused(Reason::SettingsRefused, results))),
+        Err(results) => Err(Stop::Because(Hindrance::Refused(Reason::SettingsRefused, results))),
     }
 }
 
@@ -257,7 +258,7 @@ pub(super) async fn dry_run_resolved(
     mut resolved: Resolved,
     may_delete: Option<&Created>,
     forbidden: Vec<PlanResult>,
-) -> Result<Result<DryRun, Hindrance>, ReconcileError> {
+) -> Result<DryRun, Stop<Hindrance>> {
     let namespace = &target.spec.namespace;
     let is_beside_development = target.spec.cluster.is_none() && artifact.spec.source.environment.is_some();
     let node_ports =
@@ -289,7 +290,7 @@ pub(super) async fn dry_run_resolved(
     let (planned, mut refused, rights) = match planned {
         Ok(planned) => (Some(planned), Vec::new(), Vec::new()),
         Err(PlanError::Transient(error)) => return Err(error.into()),
-        Err(PlanError::Unreachable(waiting)) => return Ok(Err(Hindrance::Blocked(unreachable(&waiting)))),
+        Err(PlanError::Unreachable(waiting)) => return Err(Stop::Because(Hindrance::Blocked(unreachable(&waiting)))),
         Err(PlanError::MissingRights { rights, results, .. }) => (None, results, rights),
         Err(PlanError::Refused(results)) => (None, results, Vec::new()),
     };
@@ -310,9 +311,9 @@ pub(super) async fn dry_run_resolved(
             let (access, access_omitted, mut told) = found.used(&planned, &resolved.connected);
             told.append(&mut found.warnings);
             told.append(&mut quotas.told);
-            Ok(Ok(DryRun { planned, settings_digest: resolved.digest, access, access_omitted, node_ports, told }))
+            Ok(DryRun { planned, settings_digest: resolved.digest, access, access_omitted, node_ports, told })
         }
-        _ => Ok(Err(judging::hindrance(scope, acting, namespace, found, refused).await?)),
+        _ => Err(Stop::Because(judging::hindrance(scope, acting, namespace, found, refused).await?)),
     }
 }
 

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use super::export::{self, ExportFound};
 use super::scope::Scope;
+use super::stop::Stop;
 use crate::api::Artifact;
 use crate::api::artifact::ArtifactOrigin;
 use crate::api::pipeline::ArtifactRepository;
@@ -35,9 +36,9 @@ pub(super) enum Resolved {
 pub(super) async fn resolve(scope: Scope<'_>) -> Result<Option<Resolved>, ReconcileError> {
     let Some(source) = scope.request.spec.artifact.as_ref().map(|a| a.oci.clone()) else { return Ok(None) };
     let (Some(repository), Some(tag)) = (Repository::parse(&source.url), &source.tag) else { return Ok(None) };
-    let (asker, access) = match way_to(scope, &repository).await? {
+    let (asker, access) = match way_to(scope, &repository).await {
         Ok(way) => way,
-        Err(blocked) => return Ok(Some(Resolved::Not(blocked))),
+        Err(stop) => return stop.told(|blocked| Some(Resolved::Not(blocked))),
     };
     Ok(Some(match scope.cluster.registries.resolve(&asker, &repository, tag, &access).await {
         Ok(digest) => Resolved::Source(format!("{repository}@{digest}")),
@@ -55,9 +56,9 @@ pub(super) async fn fetch(scope: Scope<'_>, observed: &Observed, source: &str) -
         })
         .into());
     };
-    let (asker, access) = match way_to(scope, &repository).await? {
+    let (asker, access) = match way_to(scope, &repository).await {
         Ok(way) => way,
-        Err(blocked) => return Ok(ExportOutcome::Blocked(blocked).into()),
+        Err(stop) => return stop.told(|blocked| ExportOutcome::Blocked(blocked).into()),
     };
     if let Some(full) = export::no_room(scope, None) {
         return Ok(full.into());
@@ -117,10 +118,10 @@ pub(super) fn taken_elsewhere(scope: Scope<'_>, observed: &Observed, artifact: &
 }
 
 /// How the pipeline lets a repository be reached, and for whom.
-async fn way_to(scope: Scope<'_>, wanted: &Repository) -> Result<Result<(Asker, Access), Blocked>, ReconcileError> {
+async fn way_to(scope: Scope<'_>, wanted: &Repository) -> Result<(Asker, Access), Stop> {
     // Where that registry lets everybody in, each host would read what others deploy by way of the operator.
     if let Some(store) = scope.cluster.options.artifact_store.as_ref().filter(|store| store.holds(wanted)) {
-        return Ok(Err(Blocked {
+        return Err(Stop::Because(Blocked {
             until: Until::End,
             reason: Reason::RepositoryNotAllowed,
             message: format!(
@@ -136,29 +137,26 @@ async fn way_to(scope: Scope<'_>, wanted: &Repository) -> Result<Result<(Asker, 
     let listed = pipeline.as_ref().map(|p| p.spec.artifact_repositories.as_slice()).unwrap_or_default();
     let url = repository::covering(listed.iter().map(|r| r.url.as_str()), wanted);
     let Some(entry) = listed.iter().find(|r| Some(r.url.as_str()) == url) else {
-        return Ok(Err(Blocked {
+        return Err(Stop::Because(Blocked {
             until: Until::Wait(Wait::Somebody),
             reason: Reason::RepositoryNotAllowed,
             message: format!("pipeline {} takes no artifacts from {wanted} any more", scope.request.spec.pipeline),
         }));
     };
-    let credentials = match credentials(scope, entry).await? {
-        Ok(credentials) => credentials,
-        Err(blocked) => return Ok(Err(blocked)),
-    };
+    let credentials = credentials(scope, entry).await?;
     let version = pipeline.as_ref().and_then(|p| p.metadata.generation).unwrap_or_default();
     let asker = Asker { host: scope.host(), entry: format!("{}/{}/{version}/{}", scope.host(), scope.request.spec.pipeline, entry.url) };
-    Ok(Ok((
+    Ok((
         asker,
         Access { credentials, authority: entry.certificate_authority.clone(), plain_http: entry.plain_http, origin: Origin::Pipeline },
-    )))
+    ))
 }
 
 /// The credentials of an entry, which an administrator lets the operator get one by one.
-async fn credentials(scope: Scope<'_>, entry: &ArtifactRepository) -> Result<Result<Credentials, Blocked>, ReconcileError> {
-    let Some(reference) = &entry.credentials_secret_ref else { return Ok(Ok(Credentials::default())) };
+async fn credentials(scope: Scope<'_>, entry: &ArtifactRepository) -> Result<Credentials, Stop> {
+    let Some(reference) = &entry.credentials_secret_ref else { return Ok(Credentials::default()) };
     let (host, name) = (scope.host(), &reference.name);
-    let unreadable = |message: String| Ok(Err(Blocked::waits(Wait::Right, Reason::CredentialsUnreadable, message)));
+    let unreadable = |message: String| Err(Stop::Because(Blocked::waits(Wait::Right, Reason::CredentialsUnreadable, message)));
     let secret = format!("Secret {name} in namespace {host}, with the credentials for {}", entry.url);
     let how = || {
         format!(
@@ -173,7 +171,7 @@ async fn credentials(scope: Scope<'_>, entry: &ArtifactRepository) -> Result<Res
         Err(Unreadable::NoKey) => return unreadable(format!("{secret}, has no key {KEY}: {}", how())),
     };
     match Credentials::parse(&value.0) {
-        Ok(credentials) => Ok(Ok(credentials)),
+        Ok(credentials) => Ok(credentials),
         Err(why) => unreadable(format!("the key {KEY} of {secret}, {why}: {}", how())),
     }
 }

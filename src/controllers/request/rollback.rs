@@ -9,6 +9,7 @@ use super::acting::acting;
 use super::export::unreadable;
 use super::planning;
 use super::scope::Scope;
+use super::stop::Stop;
 use super::target::{self, WriteFound, failed};
 use super::{Running, Way};
 use crate::api::condition::whole_seconds;
@@ -63,19 +64,19 @@ pub(super) async fn restore(scope: Scope<'_>, running: &Running, observed: &Obse
         return Ok(failed(Reason::ClaimLost, "the claim on the environment is gone, so that nothing was put back"));
     };
     let record = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == solution).cloned().unwrap_or_default();
-    let (artifact, resolved) = match former(scope, &begun, &record).await? {
+    let (artifact, resolved) = match former(scope, &begun, &record).await {
         Ok(former) => former,
-        Err(refusal) => return Ok(refusal),
+        Err(stop) => return stop.told(|refusal| refusal),
     };
-    let acting = match acting(scope, observed).await? {
+    let acting = match acting(scope, observed).await {
         Ok(acting) => acting,
-        Err(obstacle) => return Ok(ApplyOutcome::Blocked(obstacle).into()),
+        Err(stop) => return stop.told(|blocked| ApplyOutcome::Blocked(blocked).into()),
     };
     let created = created(scope).await?;
     let planned = match planning::dry_run_resolved(scope, &acting, &target, &artifact, resolved, Some(&created), Vec::new()).await {
-        Ok(Ok(dry)) => dry.planned,
-        Ok(Err(hindrance)) => return Ok(planning::hindered_midway(scope, hindrance)),
-        Err(error) => return Ok(ApplyOutcome::Unavailable(acting.said(&error.to_string())).into()),
+        Ok(dry) => dry.planned,
+        Err(Stop::Because(hindrance)) => return Ok(planning::hindered_midway(scope, hindrance)),
+        Err(Stop::Failed(error)) => return Ok(ApplyOutcome::Unavailable(acting.said(&error.to_string())).into()),
     };
     target::carry_out(scope, running, claim, &acting, planned, Way::Back).await
 }
@@ -105,27 +106,23 @@ async fn created(scope: Scope<'_>) -> Result<Created, ReconcileError> {
 }
 
 /// The replaced version, and its objects with the settings that the record says it was deployed with. `Err` is why they can't be had.
-async fn former(
-    scope: Scope<'_>,
-    begun: &Rollback,
-    record: &DeployedSolution,
-) -> Result<Result<(Artifact, Resolved), WriteFound>, ReconcileError> {
+async fn former(scope: Scope<'_>, begun: &Rollback, record: &DeployedSolution) -> Result<(Artifact, Resolved), Stop<WriteFound>> {
     let name = names::artifact_name(&scope.request.spec.solution.name, &begun.version);
     if record.digest.as_deref() != Some(begun.digest.as_str()) {
         let message = "the Environment's record names another artifact than the one that was replaced";
-        return Ok(Err(failed(Reason::RecordChanged, message)));
+        return Err(Stop::Because(failed(Reason::RecordChanged, message)));
     }
     let client = scope.cluster.clients.operator();
     let artifact = Api::<Artifact>::namespaced(client.clone(), &scope.host()).get_opt(&name).await?;
     let Some(artifact) = artifact.filter(|a| a.spec.digest == begun.digest) else {
         let message = format!("Artifact {name} with digest {} does not exist any more", begun.digest);
-        return Ok(Err(failed(Reason::ArtifactGone, &message)));
+        return Err(Stop::Because(failed(Reason::ArtifactGone, &message)));
     };
     let bundle = match scope.bundle(&artifact).await {
         Ok(bundle) => bundle,
         Err(error) => {
             let outcome = unreadable(&error).map_or_else(|error| ApplyOutcome::Unavailable(error.to_string()), ApplyOutcome::Blocked);
-            return Ok(Err(outcome.into()));
+            return Err(Stop::Because(outcome.into()));
         }
     };
     let deployed_by = record.request.clone().unwrap_or_default();
@@ -144,7 +141,7 @@ async fn former(
         let message = format!(
             "the settings that it was deployed with are not known any more: request {deployed_by}, which held them, was deleted, or made anew with others"
         );
-        return Ok(Err(failed(Reason::SettingsGone, &message)));
+        return Err(Stop::Because(failed(Reason::SettingsGone, &message)));
     };
-    Ok(Ok((artifact, resolved)))
+    Ok((artifact, resolved))
 }

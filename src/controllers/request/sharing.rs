@@ -27,9 +27,9 @@ pub(super) async fn share(scope: Scope<'_>, observed: &Observed) -> Result<Share
     let spec = &scope.request.spec;
     let claim = scope.related.target.as_ref().and_then(|t| Claimed::from_environment(t, &spec.solution.name, &scope.uid()));
     let Some(claim) = claim else { return Ok(unreachable("the claim on the environment is gone")) };
-    let acting = match acting(scope, observed).await? {
+    let acting = match acting(scope, observed).await {
         Ok(acting) => acting,
-        Err(obstacle) => return Ok(unreachable(&obstacle.message)),
+        Err(stop) => return stop.told(|blocked| unreachable(&blocked.message)),
     };
     let fence = scope.fence(claim);
     let claim = fence.claim();

@@ -9,6 +9,7 @@ use kube::{Api, ResourceExt};
 use super::acting::{Acting, acting, going};
 use super::planning::{self, Prepared};
 use super::scope::Scope;
+use super::stop::Stop;
 use super::{Running, Way};
 use crate::api::DeploymentRequest;
 use crate::api::reason::Reason;
@@ -73,20 +74,20 @@ pub(super) async fn apply(
     let (Some(target), Some(artifact)) = (&scope.related.target, &scope.related.artifact) else {
         return Ok(failed(Reason::ArtifactGone, "the environment or the artifact is gone"));
     };
-    let acting = match acting(scope, observed).await? {
+    let acting = match acting(scope, observed).await {
         Ok(acting) => acting,
-        Err(obstacle) => return Ok(ApplyOutcome::Blocked(obstacle).into()),
+        Err(stop) => return stop.told(|blocked| ApplyOutcome::Blocked(blocked).into()),
     };
     let planned = match prepared {
         Some(prepared) => prepared.planned,
         // Started by a process that is gone: what it did not write is planned anew, what it wrote is unchanged.
         None => match planning::dry_run(scope, &acting, target, artifact).await {
-            Ok(Ok(dry)) => match beyond_plan(scope, &dry.planned).await? {
+            Ok(dry) => match beyond_plan(scope, &dry.planned).await? {
                 None => dry.planned,
                 Some(obstacle) => return Ok(ApplyOutcome::Blocked(obstacle).into()),
             },
-            Ok(Err(hindrance)) => return Ok(planning::hindered_midway(scope, hindrance)),
-            Err(error) => return Ok(ApplyOutcome::Unavailable(acting.said(&error.to_string())).into()),
+            Err(Stop::Because(hindrance)) => return Ok(planning::hindered_midway(scope, hindrance)),
+            Err(Stop::Failed(error)) => return Ok(ApplyOutcome::Unavailable(acting.said(&error.to_string())).into()),
         },
     };
     let Some(claim) = Claimed::from_environment(target, &scope.request.spec.solution.name, &scope.uid()) else {
@@ -167,9 +168,9 @@ pub(super) async fn prune(
     let (Some(healthy), Some(target)) = (healthy, &scope.related.target) else {
         return nothing_left(ApplyOutcome::Unavailable("what was applied is to be looked at again".into()).into());
     };
-    let acting = match acting(scope, observed).await? {
+    let acting = match acting(scope, observed).await {
         Ok(acting) => acting,
-        Err(obstacle) => return nothing_left(ApplyOutcome::Blocked(obstacle).into()),
+        Err(stop) => return nothing_left(stop.told(|blocked| ApplyOutcome::Blocked(blocked).into())?),
     };
     let Some(claim) = Claimed::from_environment(target, &scope.request.spec.solution.name, &scope.uid()) else {
         return nothing_left(failed(Reason::ClaimLost, "the claim on the environment is gone"));
@@ -187,9 +188,9 @@ pub(super) async fn check(scope: Scope<'_>, running: &Running, observed: &Observ
     let Some(applied) = running.get(&scope.uid(), way) else {
         return Ok(HealthOutcome::Pending("what was applied to be looked at".into()).into());
     };
-    let acting = match acting(scope, observed).await? {
+    let acting = match acting(scope, observed).await {
         Ok(acting) => acting,
-        Err(obstacle) => return Ok(HealthOutcome::Blocked(obstacle).into()),
+        Err(stop) => return stop.told(|blocked| HealthOutcome::Blocked(blocked).into()),
     };
     let client = &acting.client;
     let (report, healthy) = match health::check(client, &acting.reader(scope.cluster), &applied).await {
