@@ -176,7 +176,7 @@ pub(super) async fn prune(
         return nothing_left(failed(Reason::ClaimLost, "the claim on the environment is gone"));
     };
     let fence = scope.fence(claim);
-    match apply::prune(&fence, &acting.client, &healthy, scope.cluster.options.apply_concurrency).await {
+    match apply::prune::prune(&fence, &acting.client, &healthy, scope.cluster.options.apply_concurrency).await {
         Ok(()) => Ok((ApplyOutcome::Applied.into(), health::leaving(&acting.client, &healthy).await)),
         Err(error) => nothing_left(not_carried_out(scope, &acting, fence.claim().namespace(), error, NOT_PRUNED).await?),
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod handover;
 pub(crate) mod order;
+pub(crate) mod prune;
 pub(crate) mod release;
 pub(crate) mod share;
 pub(crate) mod target;
@@ -13,30 +14,22 @@ use std::sync::OnceLock;
 use futures::{StreamExt as _, stream};
 use tokio::time::Instant;
 
+use self::prune::Leaving;
 use self::target::Target;
 use self::write::{AppliedObject, Failure, Pen, Writer};
 use crate::api::reason::Reason;
 use crate::api::reference::GroupKind as Kind;
 use crate::api::request_status::ObjectError;
 use crate::cluster::errors;
-use crate::cluster::object::{Key, Served};
-use crate::deploy::health::Healthy;
+use crate::cluster::object::Key;
 use crate::deploy::plan::applyset::GroupKind;
 use crate::deploy::plan::live_state::config_maps;
 use crate::deploy::plan::members::Set;
-use crate::deploy::plan::planned::{Deletion, ParentPlan, Planned, PlannedItem, Pruning};
+use crate::deploy::plan::planned::{ParentPlan, Planned, PlannedItem, Pruning};
 use crate::identity::access::Right;
 use crate::identity::claimed::Claimed;
 use crate::identity::delegate::{Delegate, DelegateClient};
 use crate::identity::fence::Fence;
-
-/// A deleted object that still exists.
-#[derive(Clone, Debug)]
-pub(crate) struct Leaving {
-    pub(crate) key: Key,
-    pub(crate) served: Served,
-    pub(crate) uid: String,
-}
 
 /// A plan that was carried out except for its pruning. Only [`apply`] makes it.
 #[derive(Clone, Debug)]
@@ -119,51 +112,6 @@ pub(crate) async fn apply(fence: &Fence, delegate: &DelegateClient, planned: Pla
     }
     let (set, since, pruned) = (writer.set.clone(), Instant::now(), OnceLock::new());
     Ok(Applied { namespace, set, objects, since, solution, delegate: as_whom, pruning, parent, pruned, left_in_cluster })
-}
-
-/// Deletes what earlier versions put there and this one, which is healthy, lacks; as the delegate that applied it, under the claim. Adopted
-/// objects are released.
-///
-/// The waves are those of [`apply`] in reverse, and exactly the uids are deleted that the plan named. The parent of the set names the kinds
-/// until all objects are gone. Pruning again does nothing.
-///
-/// # Errors
-/// What failed.
-pub(crate) async fn prune(fence: &Fence, delegate: &DelegateClient, healthy: &Healthy, concurrency: usize) -> Result<(), ApplyError> {
-    let applied = healthy.applied();
-    check_claim(fence.claim(), delegate, (&applied.solution, &applied.namespace, &applied.delegate))?;
-    if applied.pruned.get().is_some() {
-        return Ok(());
-    }
-    let Pruning { deletions, releases } = &applied.pruning;
-    let writer = Writer { pen: Pen { target: Target::new(delegate, &applied.namespace), fence }, set: applied.set.clone(), force: false };
-    let (writer, concurrency) = (&writer, concurrency.max(1));
-
-    let mut waves = order::waves(deletions.iter().map(|d| (d.key.group.as_str(), d.key.kind.as_str())));
-    waves.reverse();
-    let mut leaving = Vec::new();
-    for wave in waves {
-        let outcomes: Vec<Result<Option<Leaving>, Failure>> =
-            stream::iter(wave).map(|index| leave(writer, &deletions[index])).buffer_unordered(concurrency).collect().await;
-        leaving.extend(succeeded(outcomes)?.into_iter().flatten());
-    }
-    let outcomes: Vec<Result<(), Failure>> =
-        stream::iter(0..releases.len()).map(|index| writer.release(&releases[index])).buffer_unordered(concurrency).collect().await;
-    succeeded(outcomes)?;
-
-    if let Some(kinds) = applied.parent.narrowed() {
-        let manifest = writer.set.parent(kinds);
-        writer.write_parent(&config_maps(), &manifest, applied.parent.live.as_ref()).await.map_err(|f| ApplyError::from(vec![f]))?;
-    }
-    // Another process that pruned meanwhile found the same.
-    let _ = applied.pruned.set(leaving);
-    Ok(())
-}
-
-/// Deletes objects of an earlier version, and returns those that still exist.
-async fn leave(writer: &Writer<'_>, deletion: &Deletion) -> Result<Option<Leaving>, Failure> {
-    let left = writer.delete(deletion).await?;
-    Ok(left.map(|_| Leaving { key: deletion.key.clone(), served: deletion.served.clone(), uid: deletion.uid.clone() }))
 }
 
 impl From<Vec<Failure>> for ApplyError {

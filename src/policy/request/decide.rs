@@ -5,6 +5,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 use jiff::Timestamp;
 
 use super::acceptance;
+use super::cancel;
 use super::deployment;
 use super::gates;
 use super::observed::{ExportOutcome, Observed, Place, PlanOutcome, RightsOutcome, StageView, TargetView};
@@ -36,10 +37,11 @@ fn chain(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
         return Break(Step::Done);
     }
     recorded(o, now)?;
+    // From here on a cancel comes too late.
     if o.request.start_time.is_some() {
         return Break(deployment::run(o, now));
     }
-    withdrawn(o)?;
+    cancel::withdrawn(o)?;
     gates::rejected(o)?;
     let subject = acceptance::accept(o, now)?;
     resolved(o, now)?;
@@ -137,14 +139,6 @@ fn place(o: &Observed, stage: &StageView, target: &TargetView) -> Place {
         environment_id: target.environment_id.clone(),
         cluster: target.cluster.as_ref().map(|cluster| cluster.name.clone()),
     }
-}
-
-/// Withdrawn by its requester, or by an administrator.
-fn withdrawn(o: &Observed) -> ControlFlow<Step> {
-    if !o.request.cancel {
-        return Continue(());
-    }
-    Break(Ending::step(End::Canceled, reached(o), Reason::Canceled, "canceled before anything was written to the target"))
 }
 
 /// A tag is resolved once, before anybody is asked. It may move afterwards.

@@ -3,6 +3,7 @@
 pub(crate) mod acceptance;
 pub(crate) mod adoption;
 pub(crate) mod approvers;
+pub(crate) mod cancel;
 pub(crate) mod decide;
 pub(crate) mod decisions;
 pub(crate) mod deployment;
