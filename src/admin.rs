@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-/// What is known of the process.
+/// What is known about the process.
 #[derive(Clone)]
 pub(crate) struct State {
     ready: Arc<AtomicBool>,
@@ -41,7 +41,7 @@ impl State {
     }
 }
 
-/// Serves until `stop`. A process that can't serve works all the same, and says why.
+/// Serves until `stop`. A process that can't serve works all the same, and logs why.
 pub(crate) async fn serve(address: SocketAddr, state: State, stop: CancellationToken) {
     let readiness = state.clone();
     let app = Router::new()

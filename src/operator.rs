@@ -28,7 +28,7 @@ use crate::runtime::stores::WatchHandler;
 use crate::runtime::{Cluster, Options, controller, stores};
 use crate::triggers;
 
-/// How long passes that run may take to finish at a shutdown.
+/// How long running reconciliations may take to finish at a shutdown.
 const GRACE: Duration = Duration::from_secs(25);
 
 /// How the operator runs.
@@ -120,10 +120,10 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let (caches, writers) = stores::empty();
     let cluster = Cluster::new(config, caches.clone(), options)?;
     let (watch_mapping, queues) = WatchMapping::new(caches.clone(), cluster.remotes.clone());
-    let news: Arc<dyn WatchHandler> = watch_mapping;
+    let watch_handler: Arc<dyn WatchHandler> = watch_mapping;
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
-    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), &cluster.stores, writers, &news, &cluster.options.hosts));
+    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), &cluster.stores, writers, &watch_handler, &cluster.options.hosts));
     tokio::select! {
         ready = caches.ready() => ready?,
         () = stop.cancelled() => return Ok(()),
@@ -148,7 +148,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         start.controller(EnvironmentController::new(cluster.clone()), &caches.environments, queues.environments),
         start.controller(PipelineController::new(cluster.clone()), &caches.pipelines, queues.pipelines),
         start.controller(
-            StageController::new(cluster.clone(), Box::new(move |stores| policies.by_caches(stores)), news),
+            StageController::new(cluster.clone(), Box::new(move |stores| policies.by_caches(stores)), watch_handler),
             &caches.stages,
             queues.stages,
         ),
@@ -156,14 +156,14 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         start.controller(SolutionController::new(cluster.clone()), &caches.solutions, queues.solutions),
         tokio::spawn(triggers::run(cluster.clone(), queues.sinks, stop.clone())),
     ];
-    // The Lease is given up only after the last pass has ended.
+    // The Lease is released only after the last reconciliation has ended.
     let finished = CancellationToken::new();
     let drained = {
         let (stop, finished) = (stop.clone(), finished.clone());
         tokio::spawn(async move {
             stop.cancelled().await;
             if tokio::time::timeout(GRACE, futures::future::join_all(controllers)).await.is_err() {
-                tracing::warn!("passes that run did not finish in time; the next leader takes them up");
+                tracing::warn!("running reconciliations did not finish in time; the next leader continues them");
             }
             finished.cancel();
         })

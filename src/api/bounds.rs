@@ -262,8 +262,8 @@ mod tests {
             ("Pipeline.sinks[].cursor.open", By::Code("triggers::progress::Progress::cursor")),
             ("Pipeline.stages", By::Count),
             ("Solution.conditions", By::Nature(1)),
-            ("Solution.deployments", By::Code("policy::window::note")),
-            ("Solution.deployments[].others", By::Code("policy::window::note")),
+            ("Solution.deployments", By::Code("policy::makers_view::note")),
+            ("Solution.deployments[].others", By::Code("policy::makers_view::note")),
             ("Stage.conditions", By::Nature(3)),
         ])
     }

@@ -1,4 +1,4 @@
-//! `kubectl pilotage cancel`: a request is withdrawn, by whichever way its requester has.
+//! `kubectl pilotage cancel`: withdraws a request, in the way that its requester has the right to.
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -7,7 +7,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::ask::is_forbidden;
-use super::ask::window::{self, Window};
+use super::ask::makers_view::{self, MakersView};
 use crate::api::DeploymentRequest;
 use crate::api::phase::Phase;
 
@@ -16,15 +16,15 @@ use crate::api::phase::Phase;
 pub struct CancelArgs {
     /// The request.
     request: String,
-    /// The namespace of the Solution, whose status says what you may not read in the host; left out, that of the current context.
+    /// The namespace of the Solution. Its status shows what you may not read in the host. Default: the namespace of the current context.
     #[arg(long, value_name = "NAMESPACE")]
     from: Option<String>,
 }
 
-/// Withdraws it: by its field where the caller may patch, else by deleting it, which does the same before it deploys.
+/// Withdraws the request: by its field if the caller may patch it, otherwise by deleting it. Before it deploys, both have the same effect.
 ///
 /// # Errors
-/// Where it has started or has ended, or is not the caller's.
+/// If it has started or has ended, or is not the caller's.
 pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) -> anyhow::Result<String> {
     let name = &args.request;
     let host = namespace.as_deref().unwrap_or_else(|| client.default_namespace()).to_owned();
@@ -36,22 +36,22 @@ pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) ->
         Err(kube::Error::Api(status)) => bail!("request {name} of host {host} was not canceled: {}", status.message),
         Err(error) => return Err(error).with_context(|| format!("canceling request {name} of host {host}")),
     }
-    // To delete what has ended would withdraw nothing, and lose it.
+    // Deleting a request that has ended would withdraw nothing, and its record would be lost.
     let unseen = || {
         format!(
             "you may not read request {name} in host {host}: name the host with -n, and the namespace of your Solution, whose status tells of it, with --from"
         )
     };
-    let window = Window::open_all(&client, args.from.as_deref()).await.with_context(unseen)?;
-    let Some(entry) = window.of_request(namespace.as_deref(), name) else {
-        if window.of_request(None, name).is_some() {
-            let hint = window::whereabouts(&client, &host, args.from.as_deref(), |e| e.request == *name).await;
+    let view = MakersView::open_all(&client, args.from.as_deref()).await.with_context(unseen)?;
+    let Some(entry) = view.of_request(namespace.as_deref(), name) else {
+        if view.of_request(None, name).is_some() {
+            let hint = makers_view::whereabouts(&client, &host, args.from.as_deref(), |e| e.request == *name).await;
             bail!("request {name} is not one of host {host}: {hint}");
         }
         bail!(
             "{}. It is not among the newest requests of each stage in namespace {}; what waits still is deleted, which cancels it, with: kubectl delete dr {name} -n {host}",
             unseen(),
-            window.namespace
+            view.namespace
         );
     };
     if Phase::has_ended(&entry.phase) {

@@ -1,4 +1,4 @@
-//! The `kubectl` plugin, one file per verb.
+//! The `kubectl` plugin. Each verb has a file.
 
 pub mod ask;
 pub mod cancel;

@@ -1,4 +1,4 @@
-//! `kubectl pilotage redeploy`: a stored version is asked for again, with the settings of the last deployment to that stage.
+//! `kubectl pilotage redeploy`: asks for a stored version again, with the settings of the last deployment to that stage.
 
 use std::io::Write;
 
@@ -16,8 +16,8 @@ use crate::api::request::{ArtifactSource, DeploymentRequestSpec, OciSource};
 use crate::api::settings::DeploymentSettings;
 use crate::api::{Artifact, DeploymentRequest, names};
 
-/// Ask for a stored version again, as you. Settings are those of the last deployment to that stage, as far as you may read them; flags
-/// change them. A version that is not higher than what runs needs a pipeline that allows redeployments. The namespace (-n) is the host.
+/// Ask for a stored version again, as you. The settings are those of the last deployment to that stage, if you may read them; flags change
+/// them. A version that is not higher than the running one needs a pipeline that allows redeployments. The namespace (-n) is the host.
 #[derive(Args, Debug)]
 pub struct RedeployArgs {
     /// The solution.
@@ -27,10 +27,10 @@ pub struct RedeployArgs {
     /// The stage to deploy it to.
     #[arg(long)]
     stage: String,
-    /// The stage's pipeline, where you may not read the stage.
+    /// The stage's pipeline, if you may not read the stage.
     #[arg(long)]
     pipeline: Option<String>,
-    /// The development Environment that it came from, where the pipeline links several and you may not read the artifact.
+    /// The development Environment that it came from, if the pipeline links several and you may not read the artifact.
     #[arg(long, value_name = "ENVIRONMENT")]
     source_environment: Option<String>,
     #[command(flatten)]
@@ -39,10 +39,10 @@ pub struct RedeployArgs {
     asking: Asking,
 }
 
-/// Makes the request, and says what it will do as far as the caller may know.
+/// Creates the request, and prints what it will do as far as the caller may know.
 ///
 /// # Errors
-/// Where it can't be told where the request goes or with which settings, or the API server refuses it.
+/// If the place or the settings of the request are not known, or if the API server refuses it.
 pub async fn run(client: Client, namespace: Option<String>, args: RedeployArgs, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
     let RedeployArgs { solution, version, stage, pipeline, source_environment, settings, asking } = &args;
     let place = Place::find(&client, namespace.as_deref(), asking.from.as_deref(), solution, stage, pipeline.as_deref()).await?;
@@ -64,7 +64,7 @@ pub async fn run(client: Client, namespace: Option<String>, args: RedeployArgs, 
         writeln!(out, "downgrade: stage {stage} runs {solution} {running}")?;
     }
     let stored_from = artifact.filter(|_| place.is_first).map(|a| a.spec.source);
-    // Where the solution is developed, what is stored from a registry is meant only by its name.
+    // If the solution is developed here, a stored version from a registry is meant only if the request names the registry.
     let stored_in = stored_from.as_ref().filter(|_| source_environment.is_none()).and_then(|source| source.oci.as_deref());
     let stored_in = stored_in.and_then(repository::pinned).map(|(repository, digest)| ArtifactSource {
         oci: OciSource { url: repository.to_string(), tag: None, digest: Some(digest.to_owned()) },
@@ -86,7 +86,7 @@ pub async fn run(client: Client, namespace: Option<String>, args: RedeployArgs, 
     ask::ask(&client, &place.host, spec, asking, out).await
 }
 
-/// The settings of the last deployment to the stage. Not to know them is no reason to deploy with others unasked.
+/// The settings of the last deployment to the stage. If they can't be read, other settings are not used unless the caller asks for it.
 async fn before(
     client: &Client,
     place: &Place,
@@ -119,7 +119,7 @@ async fn before(
     }
 }
 
-/// What of the settings this version has a use for: others are refused, and said here.
+/// The settings that this version has definitions for. Others would be refused. They are dropped here, and that is printed.
 fn fitting(
     mut settings: DeploymentSettings,
     artifact: Option<&Artifact>,

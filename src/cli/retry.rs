@@ -1,4 +1,4 @@
-//! `kubectl pilotage retry`: a request that did not succeed is made again, under a new name.
+//! `kubectl pilotage retry`: creates a request that did not succeed again, under a new name.
 
 use std::io::Write;
 
@@ -6,15 +6,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use kube::{Api, Client};
 
+use super::ask::makers_view::{self, MakersView};
 use super::ask::settings::SettingsArgs;
-use super::ask::window::{self, Window};
 use super::ask::{self, Asking, is_forbidden};
 use crate::api::DeploymentRequest;
 use crate::api::phase::Phase;
 use crate::api::reference::SolutionVersion;
 use crate::api::request::DeploymentRequestSpec;
 
-/// Make a request again that failed, was rejected or canceled: the same, under a new name, as you. The namespace (-n) is the host.
+/// Create a request again that failed, was rejected or canceled: the same, under a new name, as you. The namespace (-n) is the host.
 #[derive(Args, Debug)]
 pub struct RetryArgs {
     /// The request.
@@ -25,10 +25,10 @@ pub struct RetryArgs {
     asking: Asking,
 }
 
-/// Makes the request again.
+/// Creates the request again.
 ///
 /// # Errors
-/// Where it has not ended or has succeeded, where what it asked for can't be told, or the API server refuses it.
+/// If it has not ended or has succeeded, if what it asked for is not known, or if the API server refuses it.
 pub async fn run(client: Client, namespace: Option<String>, args: RetryArgs, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
     let RetryArgs { request: name, settings, asking } = &args;
     let host = namespace.as_deref().unwrap_or_else(|| client.default_namespace()).to_owned();
@@ -43,11 +43,11 @@ pub async fn run(client: Client, namespace: Option<String>, args: RetryArgs, out
             (host, found.spec)
         }
         Ok(None) if namespace.is_some() => {
-            let hint = window::whereabouts(&client, &host, asking.from.as_deref(), |e| e.request == *name).await;
+            let hint = makers_view::whereabouts(&client, &host, asking.from.as_deref(), |e| e.request == *name).await;
             bail!("request {name} does not exist in host {host}: {hint}")
         }
-        Ok(None) => of_window(&client, None, name, settings, asking).await?,
-        Err(error) if is_forbidden(&error) => of_window(&client, namespace.as_deref(), name, settings, asking).await?,
+        Ok(None) => from_makers_view(&client, None, name, settings, asking).await?,
+        Err(error) if is_forbidden(&error) => from_makers_view(&client, namespace.as_deref(), name, settings, asking).await?,
         Err(error) => return Err(error).with_context(|| format!("reading request {name} of host {host}")),
     };
     spec.deployment_settings = settings.over(spec.deployment_settings)?;
@@ -71,8 +71,8 @@ fn may_be_retried(name: &str, host: &str, phase: &str, solution: &SolutionVersio
     Ok(())
 }
 
-/// What the maker's Solution says of a request that they may not read: all but its settings.
-async fn of_window(
+/// What the maker's Solution says about a request that the maker may not read: everything except its settings.
+async fn from_makers_view(
     client: &Client,
     host: Option<&str>,
     name: &str,
@@ -80,16 +80,16 @@ async fn of_window(
     asking: &Asking,
 ) -> anyhow::Result<(String, DeploymentRequestSpec)> {
     let unseen = || format!("you may not read request {name}: name the namespace of your Solution with --from, whose status tells of it");
-    let window = Window::open_all(client, asking.from.as_deref()).await.with_context(unseen)?;
-    if let Some(host) = host.filter(|host| window.of_request(Some(host), name).is_none()) {
-        let hint = window::whereabouts(client, host, asking.from.as_deref(), |e| e.request == name).await;
+    let view = MakersView::open_all(client, asking.from.as_deref()).await.with_context(unseen)?;
+    if let Some(host) = host.filter(|host| view.of_request(Some(host), name).is_none()) {
+        let hint = makers_view::whereabouts(client, host, asking.from.as_deref(), |e| e.request == name).await;
         bail!("you may not read request {name} in host {host}, and your Solutions tell of none there: {hint}");
     }
-    let (Some(entry), Some(solution)) = (window.of_request(host, name), window.solution_of(name)) else {
+    let (Some(entry), Some(solution)) = (view.of_request(host, name), view.solution_of(name)) else {
         bail!(
             "{}. It is not among the newest requests of each stage in namespace {}; what was asked for before is asked for again with kubectl pilotage redeploy",
             unseen(),
-            window.namespace
+            view.namespace
         );
     };
     let wanted = SolutionVersion { name: solution.metadata.name.clone().unwrap_or_default(), version: entry.version.clone() };

@@ -10,10 +10,10 @@ use crate::api::request_status::condition_types::SUCCEEDED;
 use crate::api::{DeploymentRequest, Solution, condition};
 use crate::text;
 
-/// Shows the Solutions of a namespace (a developer's window), or the requests of a host.
+/// Shows the Solutions of a namespace (the maker's view), or the requests of a host.
 ///
 /// # Errors
-/// Where the caller may read neither, or the API server can't be reached.
+/// If the caller may read neither, or the API server can't be reached.
 pub async fn run(client: Client, namespace: Option<String>) -> anyhow::Result<String> {
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let solutions: Api<Solution> = Api::namespaced(client.clone(), &namespace);
@@ -87,7 +87,7 @@ fn of_requests(requests: &[DeploymentRequest]) -> String {
     rows.to_string()
 }
 
-/// Each in one line and without what a terminal obeys, so that a row is a row.
+/// Each value in one line and without control characters, so that each row has one line.
 fn cells<const N: usize>(of: [&str; N]) -> [String; N] {
     of.map(|cell| text::line(cell).into_owned())
 }

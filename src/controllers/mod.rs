@@ -1,4 +1,4 @@
-//! One folder per kind, all alike: observe (reads) → policy (pure) → act (writes) → status.
+//! One folder for each kind, all with the same structure: observe (reads) → policy (pure) → act (writes) → status.
 
 pub(crate) mod environment;
 pub(crate) mod pipeline;
@@ -24,13 +24,13 @@ use crate::policy::check;
 use crate::runtime::controller::{Next, ReconcileError};
 use crate::runtime::{Cluster, status};
 
-/// When to look again at an object whose cache is behind the operator's own last write; usually the watch is sooner.
+/// When to reconcile an object again if the cache is older than the operator's own last write. Usually the watch is faster.
 const BEHIND: Duration = Duration::from_secs(1);
 
 /// When to look again at an object whose reconciliations fail again and again.
 const GIVEN_UP: Duration = Duration::from_mins(1);
 
-/// `Ok` where the condition is `True`; otherwise why it is not, in one word.
+/// `Ok` if the condition is `True`. Otherwise why it is not, in one word.
 fn holds(condition: Option<&Condition>) -> Result<(), String> {
     match condition {
         Some(condition) if condition.status == ConditionStatus::True => Ok(()),
@@ -39,7 +39,8 @@ fn holds(condition: Option<&Condition>) -> Result<(), String> {
     }
 }
 
-/// Says on an object of one controller alone that it can't be judged; `parts` are the observed generation and the conditions of its status.
+/// Writes to an object of one controller that it can't be processed. `parts` returns the observed generation and the conditions of its
+/// status.
 async fn give_up<K>(
     cluster: &Cluster,
     object: &K,

@@ -1,12 +1,12 @@
-//! What was judged last, and until when that holds. Events wake a controller far more often than what it judges changes: every
-//! deployment writes to its Environment, which wakes the stages that deploy there. Rights are asked for again when something that the
-//! judgement is made from has changed, or when the time has come.
+//! What was checked last, and how long that is valid. Events wake a controller far more often than its input changes: every deployment
+//! writes to its Environment, which wakes the stages that deploy there. Rights are checked again when the input of the last check has
+//! changed, or when its time is over.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The last judgement of each object, by uid: what it was made from, and when it is due again.
+/// The last check of each object, by uid: its input, and when it is due again.
 pub(crate) struct Seen<V> {
     last: Mutex<HashMap<String, (V, Instant)>>,
 }
@@ -18,18 +18,18 @@ impl<V> Default for Seen<V> {
 }
 
 impl<V: PartialEq> Seen<V> {
-    /// How long the last judgement still holds; `None` where there is none, it is due, or was made from something else.
+    /// How long the last check is still valid. `None` if there is none, if it is due, or if its input was different.
     pub(crate) fn holds(&self, uid: &str, view: &V) -> Option<Duration> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (before, due) = last.get(uid)?;
         due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero() && before == view)
     }
 
-    /// Remembers a judgement, once it is written.
+    /// Remembers a check after it is written.
     pub(crate) fn note(&self, uid: &str, view: V, due: Duration) {
         let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is long due belongs to objects that are gone.
+        // Entries that are overdue for a long time belong to deleted objects.
         last.retain(|_, (_, due)| now.saturating_duration_since(*due) < Duration::from_mins(1));
         last.insert(uid.to_owned(), (view, now + due));
     }

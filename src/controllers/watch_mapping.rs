@@ -1,4 +1,4 @@
-//! Which change wakes which controller: the one table.
+//! Which change wakes which controller: the only such table.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -29,11 +29,11 @@ pub(crate) struct WatchMapping {
     requests: Enqueuer<DeploymentRequest>,
     solutions: Enqueuer<Solution>,
     sinks: Arc<WakeUps>,
-    /// What mattered of each pipeline when it last changed.
+    /// What mattered about each pipeline when it last changed.
     pipelines_seen: Mutex<HashMap<ObjectRef<Pipeline>, u64>>,
 }
 
-/// What the controllers take from.
+/// The queues that the controllers read from.
 pub(crate) struct Queues {
     /// For the Environment controller.
     pub(crate) environments: Queue<Environment>,
@@ -45,12 +45,12 @@ pub(crate) struct Queues {
     pub(crate) requests: Queue<DeploymentRequest>,
     /// For the Solution controller.
     pub(crate) solutions: Queue<Solution>,
-    /// For what tells sinks.
+    /// For the dispatchers of sinks.
     pub(crate) sinks: Orders,
 }
 
 impl WatchMapping {
-    /// The table over these caches; of clusters whose last Environment goes, nothing is kept.
+    /// The table over these caches. When the last Environment of a remote cluster is deleted, nothing of that cluster is kept.
     pub(crate) fn new(stores: Stores, remotes: Arc<Remotes>) -> (Arc<Self>, Queues) {
         let (environments, environment_queue) = Enqueuer::new();
         let (pipelines, pipeline_queue) = Enqueuer::new();
@@ -81,7 +81,7 @@ impl WatchMapping {
         )
     }
 
-    /// Whether a pipeline has changed in anything but how far its sinks were told, which is written often.
+    /// Whether a pipeline changed in more than how far its sinks have been told. That is written often.
     fn pipeline_matters(&self, object: &Pipeline) -> bool {
         let key = ObjectRef::from_obj(object);
         let gone = self.stores.pipelines.get(&key).is_none();
@@ -117,7 +117,7 @@ impl WatchMapping {
         self.stores.stages.state_filter(which).iter().for_each(|o| self.stages.wake(ObjectRef::from_obj(o.as_ref())));
     }
 
-    /// Forgets the cluster of an Environment that is gone, unless another is in it: nobody would ask for it any more.
+    /// Forgets the cluster of a deleted Environment, unless another Environment is in it. Nobody would use it any more.
     fn forget_cluster_of(&self, object: &Environment) {
         let Some(cluster) = &object.spec.cluster else { return };
         let secret = &cluster.kubeconfig_secret_ref;
@@ -129,19 +129,19 @@ impl WatchMapping {
         }
     }
 
-    /// Requests that have not ended.
+    /// Wakes requests that have not ended.
     fn wake_requests(&self, which: impl Fn(&DeploymentRequest) -> bool) {
         self.stores.open_requests().filter(|o| which(o)).for_each(|o| self.requests.wake(ObjectRef::from_obj(o.as_ref())));
     }
 
-    /// Those for one solution of one host.
+    /// Wakes the requests for one solution of one host.
     fn wake_requests_for(&self, host: Option<&str>, solution: &str, which: impl Fn(&DeploymentRequest) -> bool) {
         let open = self.stores.open_requests_for(host.unwrap_or_default(), solution);
         open.filter(|o| which(o)).for_each(|o| self.requests.wake(ObjectRef::from_obj(o.as_ref())));
     }
 }
 
-/// Whether a request waits for a solution that its own depends on.
+/// Whether a request waits for a solution that its own solution depends on.
 fn waits_for_another_solution(request: &DeploymentRequest) -> bool {
     let conditions = request.status.as_ref().map_or(&[][..], |status| &status.run.conditions);
     condition::find(conditions, SUCCEEDED).is_some_and(|summary| summary.reason == Reason::DependencyMissing)
@@ -194,7 +194,7 @@ impl WatchHandler for WatchMapping {
         });
         self.wake_requests(|r| namespace(r) == host && r.spec.stage == name);
         if self.stores.stages.get(&ObjectRef::from_obj(object)).is_none() {
-            // What is told of it in development.
+            // The Solutions that show it.
             self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(|d| Some(d.host.as_str()) == host && d.stage == name));
         }
     }
@@ -205,7 +205,7 @@ impl WatchHandler for WatchMapping {
         let ended = object.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
         let gone = self.stores.requests.get(&ObjectRef::from_obj(object)).is_none();
         if ended || gone {
-            // Requests that wait for it, in the next stage or for the same target; and a claim that it left behind.
+            // The requests that wait for it, in the next stage or for the same target, and the Environment in which it left a claim.
             let (host, solution) = (namespace(object), &object.spec.solution.name);
             self.wake_requests_for(host, solution, |_| true);
             self.wake_requests(|r| namespace(r) == host && waits_for_another_solution(r));
@@ -214,7 +214,7 @@ impl WatchHandler for WatchMapping {
                 e.status.as_ref().is_some_and(|s| s.solutions.iter().filter_map(|d| d.claim.as_ref()).any(|c| c.request_uid == uid))
             });
             if gone {
-                // What is told of it in development.
+                // The Solutions that show it.
                 let tells = |d: &SolutionDeployment| d.request_uid == uid || d.others.iter().any(|o| o.request_uid == uid);
                 self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(tells));
             }
@@ -242,10 +242,10 @@ impl WatchHandler for WatchMapping {
     fn namespace(&self, object: &PartialObjectMeta<Namespace>) {
         let name = object.name_any();
         self.wake_environments(|e| e.spec.namespace == name || namespace(e) == Some(&name));
-        // A namespace that has just become a host brings all that lies in it.
+        // If a namespace has just become a host, everything in it is reconciled.
         self.wake_pipelines(|p| namespace(p) == Some(&name));
         if !self.stores.is_host(&name) {
-            // What was told of its stages while it was one.
+            // The Solutions that show its stages.
             self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(|d| d.host == name));
         }
         self.stores.pipelines.state_filter(|p| namespace(p) == Some(&name)).iter().for_each(|p| self.sinks.pipeline(p));

@@ -1,5 +1,6 @@
-//! Whether the `ServiceAccounts` of hosts are still the ones that stages were judged with. Each host has a watch of its own, begun when the
-//! first of its stages that delegates to one was found in order: of other namespaces the operator lists none.
+//! Whether the `ServiceAccounts` of hosts are still the ones that stages were validated with. Each host has a watch of its own. It begins
+//! when the first stage of the host that delegates to a `ServiceAccount` was found valid. The operator lists no accounts of other
+//! namespaces.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,63 +15,63 @@ use kube::{Api, Client, ResourceExt};
 
 use super::stores::{Stores, WatchHandler};
 
-/// How often it is looked whether a namespace is a host still. A watch is begun again every few minutes, and must not be where the
-/// operator has no business any more.
+/// How often the operator checks whether a namespace is still a host. A watch is started again every few minutes, and must not be started
+/// where the operator has no business any more.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The accounts of all hosts that are watched.
 pub(crate) struct Accounts {
     client: Client,
     stores: Stores,
-    news: Arc<dyn WatchHandler>,
+    watch_handler: Arc<dyn WatchHandler>,
     hosts: Arc<Mutex<Hosts>>,
 }
 
-/// What is known of hosts.
+/// What is known about the hosts.
 #[derive(Default)]
 struct Hosts {
     /// Those that are watched.
     watched: HashSet<String>,
-    /// How often each account of each was seen to go or to come.
+    /// How often each account of each host was created or deleted.
     changes: HashMap<(String, String), u64>,
 }
 
 impl Accounts {
-    /// Watches nothing yet; `news` is told of each account that goes or comes.
-    pub(crate) fn new(client: Client, stores: Stores, news: Arc<dyn WatchHandler>) -> Self {
-        Self { client, stores, news, hosts: Arc::default() }
+    /// Watches nothing yet. `watch_handler` is told of each account that is created or deleted.
+    pub(crate) fn new(client: Client, stores: Stores, watch_handler: Arc<dyn WatchHandler>) -> Self {
+        Self { client, stores, watch_handler, hosts: Arc::default() }
     }
 
-    /// How often an account has gone or come, as far as anybody looked.
+    /// How often an account was created or deleted, as far as it was watched.
     pub(crate) fn changes(&self, host: &str, account: &str) -> u64 {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.changes.get(&(host.to_owned(), account.to_owned())).copied().unwrap_or_default()
     }
 
-    /// Watches the accounts of a host, unless it does already.
+    /// Watches the accounts of a host, unless they are watched already.
     pub(crate) fn watch(&self, host: &str) {
         if !self.hosts.lock().unwrap_or_else(PoisonError::into_inner).watched.insert(host.to_owned()) {
             return;
         }
-        let (hosts, news, stores, host) = (self.hosts.clone(), self.news.clone(), self.stores.clone(), host.to_owned());
+        let (hosts, watch_handler, stores, host) = (self.hosts.clone(), self.watch_handler.clone(), self.stores.clone(), host.to_owned());
         let accounts = Api::<PartialObjectMeta<ServiceAccount>>::namespaced(self.client.clone(), &host);
         tokio::spawn(async move {
             let changed = |name: &str| {
                 *hosts.lock().unwrap_or_else(PoisonError::into_inner).changes.entry((host.clone(), name.to_owned())).or_default() += 1;
-                news.account(&host, name);
+                watch_handler.account(&host, name);
             };
             let is_host = || {
                 let namespace = stores.namespaces.get(&ObjectRef::new(&host));
                 stores.is_host(&host) && namespace.is_some_and(|n| n.metadata.deletion_timestamp.is_none())
             };
             follow(watcher(accounts, watcher::Config::default()), is_host, changed).await;
-            // Where the right was taken away, or the host is none any more. The next stage that is found in order begins again.
+            // The right was taken away, or the namespace is no host any more. The next stage that is found valid starts the watch again.
             hosts.lock().unwrap_or_else(PoisonError::into_inner).watched.remove(&host);
         });
     }
 }
 
-/// Follows the accounts of one namespace for as long as it is a host and may be watched. What is there at first is no change.
+/// Follows the accounts of one namespace as long as it is a host and may be watched. What exists at the start is no change.
 async fn follow(
     stream: impl futures::Stream<Item = watcher::Result<watcher::Event<PartialObjectMeta<ServiceAccount>>>> + Send,
     is_host: impl Fn() -> bool + Send,
@@ -139,7 +140,7 @@ mod tests {
             Apply(account("bot", "1")),
             Delete(account("bot", "1")),
             Apply(account("bot", "3")),
-            // The watch was interrupted meanwhile.
+            // The watch was interrupted in between.
             Init,
             InitApply(account("bot", "4")),
             InitApply(account("default", "2")),

@@ -1,4 +1,4 @@
-//! Whether Pilotage's admission policies are in force: without them anybody could decide anything, so nothing deploys.
+//! Whether Pilotage's admission policies are in force. Without them anybody could decide anything, so nothing is deployed.
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::stores::Stores;
 
-/// The policies that must be in force, as they are installed. That of namespaces guards against accidents only.
+/// The policies that must be in force, as they are installed. The policy for namespaces is not among them: it only prevents accidents.
 const INSTALLED: &[&str] = &[
     include_str!("../../deploy/admission/environment.yaml"),
     include_str!("../../deploy/admission/operator.yaml"),
@@ -20,7 +20,7 @@ const INSTALLED: &[&str] = &[
     include_str!("../../deploy/admission/stage.yaml"),
 ];
 
-/// The same, read once.
+/// The same, parsed once.
 static EXPECTED: LazyLock<Vec<Expected>> = LazyLock::new(|| {
     INSTALLED
         .iter()
@@ -43,22 +43,22 @@ struct Expected {
 
 /// A policy or a binding as the caches hold it.
 struct Live {
-    /// Its uid and resource version.
+    /// The uid and the resource version.
     version: (String, String),
     spec: Box<dyn Fn() -> Value>,
 }
 
-/// What a verdict was made from: of each that is expected, its uid and version where it exists.
+/// What a verdict was made from: for each expected object its uid and version, if it exists.
 type Grounds = Vec<Option<(String, String)>>;
 
-/// The judge, who reads policies again only where one has changed.
+/// The check. It parses policies again only if one has changed.
 #[derive(Default)]
 pub(crate) struct AdmissionCheck {
     last: Mutex<Option<(Grounds, bool)>>,
 }
 
 impl AdmissionCheck {
-    /// Judges by what the caches hold.
+    /// Checks what the caches hold.
     pub(crate) fn by_caches(&self, stores: &Stores) -> bool {
         let live: Vec<Option<Live>> = EXPECTED.iter().map(|wanted| live(stores, wanted)).collect();
         let grounds: Grounds = live.iter().map(|found| found.as_ref().map(|f| f.version.clone())).collect();
@@ -80,7 +80,8 @@ impl AdmissionCheck {
     }
 }
 
-/// What must be in force and is not there, or is not what was installed: `Kind name`. One spec for each that is expected, in that order.
+/// What must be in force and is missing, or differs from what was installed: `Kind name`. `found` has one spec for each expected object, in
+/// that order.
 fn missing(found: &[Option<Value>]) -> Vec<String> {
     EXPECTED
         .iter()
@@ -112,8 +113,8 @@ where
     })
 }
 
-/// A spec without what the API server fills in where it is left out. All else counts: one more match condition, selector or excluded
-/// rule, and a policy looks the same and judges less.
+/// A spec without the defaults that the API server fills in. Everything else counts: with one more match condition, selector or excluded
+/// rule, a policy looks the same and checks less.
 fn without_defaults(mut spec: Value) -> Value {
     let Some(constraints) = spec.get_mut("matchConstraints").and_then(Value::as_object_mut) else { return spec };
     for selector in ["namespaceSelector", "objectSelector"] {
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// What was installed, as it is read from an API server that fills in its defaults.
+    /// What was installed, as an API server that fills in its defaults returns it.
     fn installed() -> Vec<Option<Value>> {
         let defaulted = |wanted: &Expected| {
             let mut spec = wanted.spec.clone();

@@ -1,4 +1,5 @@
-//! Runs a controller: one object at a time, many objects at once, with a back-off for each, and a guard against panics.
+//! Runs a controller: one reconciliation for each object at a time, many objects at once. Each object has its own back-off. A panic is
+//! caught.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -22,12 +23,12 @@ use crate::cluster::errors::{self, Cause};
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// The longest delay after errors.
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
-/// After how many tries in a row, each of which failed for what does not pass by itself, the object is told of it: about a minute.
+/// After how many failed tries in a row the object's status says so, if the cause does not go away by itself. That takes about a minute.
 const MOST_TRIES: u32 = 10;
-/// The longest that an object is left alone, however far away the time is that it waits for.
+/// The longest time until an object is reconciled again, even if it waits for a later time.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
-/// When to look at an object again if nothing happens before.
+/// When to reconcile an object again if nothing happens before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// When something changes.
@@ -45,34 +46,34 @@ pub(crate) enum ReconcileError {
     /// A record could not be written.
     #[error("{0}")]
     Record(#[from] RecordError),
-    /// The Lease has run out: whoever leads now goes on.
+    /// The Lease has expired. The new leader continues.
     #[error("the Lease has run out; nothing more is done here")]
     LeaseRanOut,
-    /// What it was decided on is no longer so.
+    /// The state that the decision was based on has changed.
     #[error("decided on an older state")]
     Overtaken,
-    /// The API server will never take what is to be written of the object itself.
+    /// The API server will never accept what is to be written to the object itself.
     #[error("the API server refuses its status: {0}")]
     Refused(String),
-    /// Something else that may pass by itself, in words.
+    /// Another cause, in words. It may go away by itself.
     #[error("{0}")]
     Transient(String),
-    /// Something else, in words.
+    /// Another cause, in words.
     #[error("{0}")]
     Other(String),
-    /// The reconciliation panicked: a defect, kept from the other objects.
-    #[error("the pass panicked: {0}")]
+    /// The reconciliation panicked. This is a defect, and does not affect other objects.
+    #[error("the reconciliation panicked: {0}")]
     Panicked(String),
 }
 
 impl ReconcileError {
-    /// Whether the reconciliation was made on an object that has changed since: to be repeated at once, and nothing to report.
+    /// Whether the object has changed since it was read. The reconciliation is repeated at once, and nothing is reported.
     fn is_conflict(&self) -> bool {
         matches!(self, Self::Overtaken) || matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409)
     }
 
-    /// Whether another try will fail in the same way, as far as can be told. What lies in the API server, on the way to it, or between two
-    /// writers passes by itself.
+    /// Whether another try will fail in the same way, as far as is known. Problems of the API server, of the network, or between two
+    /// writers go away by themselves.
     fn is_lasting(&self) -> bool {
         let lasts = |error: &kube::Error| !matches!(errors::classify(error), Cause::Transient | Cause::Stale | Cause::NamespaceTerminating);
         match self {
@@ -86,7 +87,7 @@ impl ReconcileError {
     }
 }
 
-/// What is said of an object whose reconciliations fail again and again.
+/// The message for an object whose reconciliations fail again and again.
 fn given_up(error: &ReconcileError) -> String {
     format!(
         "{MOST_TRIES} tries in a row ended with the same kind of error, which does not pass by itself. The last one: {error}. Correct \
@@ -94,7 +95,7 @@ fn given_up(error: &ReconcileError) -> String {
     )
 }
 
-/// One controller: what is done about one object of its kind.
+/// One controller: how one object of its kind is reconciled.
 pub(crate) trait Reconciler: Send + Sync + 'static {
     /// The kind.
     type Kind: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static;
@@ -102,20 +103,20 @@ pub(crate) trait Reconciler: Send + Sync + 'static {
     /// Reconciles one object.
     fn reconcile(&self, object: Arc<Self::Kind>) -> impl Future<Output = Result<Next, ReconcileError>> + Send;
 
-    /// Says on the object, whose reconciliations have failed again and again, why they do. Asked again after each further one.
+    /// Writes to the object why its reconciliations fail again and again. It is called again after each further failure.
     fn give_up(&self, object: Arc<Self::Kind>, why: String) -> impl Future<Output = Result<Next, ReconcileError>> + Send;
 }
 
-/// What failed of one object since its last good reconciliation.
+/// The failures of one object since its last successful reconciliation.
 #[derive(Clone, Copy, Default)]
 struct Failures {
-    /// All.
+    /// All of them.
     count: u32,
-    /// Those that will not pass by themselves.
+    /// Those that will not go away by themselves.
     lasting: u32,
 }
 
-/// Wakes a controller for one object.
+/// Puts objects into the queue of a controller.
 pub(crate) struct Enqueuer<K: Resource<DynamicType = ()>> {
     sender: mpsc::UnboundedSender<ObjectRef<K>>,
     awake: Arc<AtomicBool>,
@@ -128,17 +129,17 @@ impl<K: Resource<DynamicType = ()> + Clone> Clone for Enqueuer<K> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Enqueuer<K> {
-    /// A waker, and the queue that its controller takes from.
+    /// An enqueuer, and the queue that the controller reads from.
     pub(crate) fn new() -> (Self, Queue<K>) {
         let (sender, receiver) = mpsc::unbounded();
         let awake = Arc::new(AtomicBool::new(false));
         (Self { sender, awake: awake.clone() }, Queue { receiver, awake })
     }
 
-    /// Asks for a reconciliation of that object. A standby takes note of nothing: when it leads, it looks at everything.
+    /// Asks for a reconciliation of that object. A standby ignores this: when it becomes the leader, it reconciles everything.
     pub(crate) fn wake(&self, object: ObjectRef<K>) {
         if self.awake.load(Ordering::Acquire) {
-            // A closed queue belongs to a controller that is shutting down.
+            // A closed queue belongs to a controller that shuts down.
             let _ = self.sender.unbounded_send(object);
         }
     }
@@ -150,7 +151,8 @@ pub(crate) struct Queue<K: Resource<DynamicType = ()>> {
     awake: Arc<AtomicBool>,
 }
 
-/// Runs a controller over all objects of `store`, then over those that are woken, until `stop`; reconciliations that run are finished.
+/// Runs a controller until `stop`: over all objects of `store` first, then over those that are enqueued. Running reconciliations are
+/// finished.
 pub(crate) async fn run<R: Reconciler>(
     reconciler: Arc<R>,
     store: Store<R::Kind>,
@@ -190,11 +192,11 @@ pub(crate) async fn run<R: Reconciler>(
             if tries < MOST_TRIES {
                 return Err(error);
             }
-            tracing::error!(object = %key, %error, tries, "its passes fail again and again, which it is told of");
+            tracing::error!(object = %key, %error, tries, "its reconciliations fail again and again; its status says so");
             match guarded(reconciler.give_up(object, given_up(&error))).await {
                 Ok(next) => Ok(action(next)),
                 Err(also) => {
-                    tracing::error!(object = %key, error = %also, "it can't be told why its passes fail");
+                    tracing::error!(object = %key, error = %also, "its status can't say why its reconciliations fail");
                     Err(error)
                 }
             }
@@ -210,7 +212,7 @@ pub(crate) async fn run<R: Reconciler>(
         if error.is_conflict() {
             tracing::debug!(object = %key, "decided on an older state; decided again");
         } else {
-            tracing::warn!(object = %key, %error, again_in = ?delay, "a pass failed");
+            tracing::warn!(object = %key, %error, again_in = ?delay, "a reconciliation failed");
         }
         Action::requeue(delay)
     };
@@ -219,7 +221,7 @@ pub(crate) async fn run<R: Reconciler>(
         .await;
 }
 
-/// One call to a reconciler, whose panic is an error.
+/// One call to a reconciler. A panic becomes an error.
 async fn guarded(call: impl Future<Output = Result<Next, ReconcileError>> + Send) -> Result<Next, ReconcileError> {
     match AssertUnwindSafe(call).catch_unwind().await {
         Ok(outcome) => outcome,
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_is_not_counted() {
+    fn what_goes_away_by_itself_is_not_counted() {
         for code in [409, 429, 500, 503, 504] {
             assert!(!ReconcileError::Api(api(code, "busy")).is_lasting(), "{code}");
         }
@@ -275,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error_of_its_object_alone() {
         let error = guarded(async { if true { panic!("overflowed") } else { Ok(Next::Done) } }).await.unwrap_err();
-        assert_eq!(error.to_string(), "the pass panicked: overflowed");
+        assert_eq!(error.to_string(), "the reconciliation panicked: overflowed");
     }
 
     #[test]

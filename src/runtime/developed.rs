@@ -1,5 +1,5 @@
-//! Which Solutions are cached: those in namespaces that a validated Environment develops in. Whoever may edit any other namespace may make
-//! as many there as they like, and the operator keeps none of them.
+//! Which Solutions are cached: those in namespaces that a validated development Environment names. Whoever may edit another namespace may
+//! create any number of Solutions there, and the operator caches none of them.
 
 use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
@@ -19,17 +19,17 @@ use crate::api::condition::{self, ConditionStatus, VALIDATED};
 use crate::api::environment::EnvironmentType;
 use crate::api::{Environment, Solution};
 
-/// When a namespace whose Solutions could not be listed is tried again.
+/// When to try again to list the Solutions of a namespace after an error.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// The namespace that the Environment develops in, where it was given to it.
+/// The namespace that the Environment develops in, if it was validated.
 fn namespace(environment: &Environment) -> Option<String> {
     let conditions = environment.status.as_ref().map_or(&[][..], |s| &s.conditions);
     let validated = condition::find(conditions, VALIDATED).is_some_and(|c| c.status == ConditionStatus::True);
     (environment.spec.type_ == EnvironmentType::Development && validated).then(|| environment.spec.namespace.clone())
 }
 
-/// Told of Environments, it tells [`only`] of new namespaces.
+/// Is told of Environments, and reports new namespaces to [`only`].
 #[derive(Clone)]
 pub(crate) struct Developed {
     told: UnboundedSender<String>,
@@ -37,7 +37,7 @@ pub(crate) struct Developed {
 }
 
 impl Developed {
-    /// The telling and the listening end, for these hosts; none: for all.
+    /// The sending and the receiving end, for these hosts. An empty list means all hosts.
     pub(crate) fn new(hosts: &[String]) -> (Self, UnboundedReceiver<String>) {
         let (told, receiver) = unbounded_channel();
         (Self { told, hosts: hosts.into() }, receiver)
@@ -51,11 +51,11 @@ impl Developed {
     }
 
     fn tell(&self, namespace: String) {
-        // Nobody listens any more at a shutdown.
+        // At a shutdown nobody receives any more.
         let _ = self.told.send(namespace);
     }
 
-    /// The namespace that the Environment develops in, where that is of a host that is worked for.
+    /// The namespace that the Environment develops in, if the operator serves the Environment's host.
     fn namespace(&self, environment: &Environment) -> Option<String> {
         let host = environment.namespace().unwrap_or_default();
         let is_worked_for = self.hosts.is_empty() || self.hosts.contains(&host);
@@ -63,9 +63,9 @@ impl Developed {
     }
 }
 
-/// The Environments that are there at the start.
+/// The Environments that exist at the start.
 pub(crate) struct Known {
-    /// Sent when the cache has all.
+    /// Sent when the cache is filled.
     pub(crate) filled: oneshot::Receiver<()>,
     /// The cache.
     pub(crate) environments: Store<Environment>,
@@ -79,11 +79,12 @@ struct State<S> {
     teller: Developed,
     namespaces: HashSet<String>,
     waiting: VecDeque<Event<Solution>>,
-    /// Between the beginning and the end of a list of all: what is put in between would be lost at its end.
+    /// True between the beginning and the end of a complete list. What is inserted in between would be lost at the end.
     listing: bool,
 }
 
-/// Of a watch of all Solutions those of such namespaces. What is in one that comes later is listed then: the watch told of it long ago.
+/// Filters a watch of all Solutions: only those in such namespaces. If a namespace is added later, its Solutions are listed then, because
+/// the watch reported them long ago.
 pub(crate) fn only<S>(
     watched: S,
     client: Client,
@@ -139,7 +140,7 @@ impl<S: Stream<Item = watcher::Result<Event<Solution>>> + Send> State<S> {
         self.namespaces.contains(&namespace)
     }
 
-    /// Lists a namespace that is new. Nothing of the watch is taken meanwhile, so that what it tells later is newer than the list.
+    /// Lists a new namespace. No event of the watch is processed meanwhile, so that all later events are newer than the list.
     async fn take_in(&mut self, namespace: String) {
         if self.namespaces.contains(&namespace) {
             return;

@@ -1,4 +1,4 @@
-//! Kubernetes Events: what happened to an object, as a story. They are told beside the work and never hold it up.
+//! Kubernetes Events: what happened to an object. They are sent in the background and delay nothing.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event as StoredEvent;
@@ -10,24 +10,24 @@ use tokio::sync::mpsc;
 
 use crate::text;
 
-/// How many Events may wait; further ones are dropped and logged, for they are a convenience, not the record.
+/// How many Events may wait. Further ones are dropped and logged: Events are a convenience, not the record.
 const CAPACITY: usize = 4096;
 /// The most characters of an Event's note.
 const MAX_NOTE: usize = 1024;
 
-/// The longest name of an object that a name for its Events can be made of: a dot and a time in hexadecimal digits follow it.
+/// The longest object name from which the name of an Event can be made. A dot and a time in hexadecimal digits follow it.
 const LONGEST_NAME: usize = 253 - 17;
-/// How much of a longer one is left of it.
+/// How much of a longer name is kept.
 const BEGINNING: usize = 40;
 
-/// Tells what happens.
+/// Sends Events.
 #[derive(Clone)]
 pub(crate) struct EventRecorder {
     sender: mpsc::Sender<(ObjectReference, Event)>,
 }
 
 impl EventRecorder {
-    /// Starts the teller; it ends when the last clone of this is dropped.
+    /// Starts the sender. It ends when the last clone of this is dropped.
     pub(crate) fn start(client: Client) -> Self {
         let (sender, mut receiver) = mpsc::channel::<(ObjectReference, Event)>(CAPACITY);
         let events = client.clone();
@@ -47,7 +47,7 @@ impl EventRecorder {
         Self { sender }
     }
 
-    /// Tells that `reason` happened to `object`.
+    /// Records that `reason` happened to `object`.
     pub(crate) fn tell(&self, object: ObjectReference, type_: EventType, reason: &str, note: &str) {
         let note = text::bounded(note, MAX_NOTE);
         let event = Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary: None };
@@ -57,10 +57,10 @@ impl EventRecorder {
     }
 }
 
-/// An Event of an object whose name is too long for the recorder.
+/// Creates an Event for an object whose name is too long for the recorder.
 async fn publish_by_itself(client: &Client, event: &Event, object: ObjectReference) -> kube::Result<()> {
     let name: String = object.name.iter().flat_map(|name| name.chars()).take(BEGINNING).collect();
-    // What follows is its own part of the name: a dot before it would end one with nothing behind.
+    // The API server generates the rest of the name. A dot before the hyphen would make the name invalid.
     let name = format!("{}-", name.trim_end_matches(['.', '-']));
     let namespace = object.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let type_ = match event.type_ {

@@ -1,12 +1,12 @@
-//! Reading one's own writes: a pass over an object that the cache has in an older state than the
-//! operator last wrote would repeat finished steps, so it is skipped; the watch brings the newer one.
+//! Reading one's own writes. If the cache has an object in an older state than the operator last wrote, a reconciliation would repeat
+//! finished steps. So it is skipped, and the watch brings the newer state.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use kube::Resource;
 
-/// What was written last, by uid, until the cache has caught up.
+/// What was last written, by uid, until the cache has caught up.
 #[derive(Default)]
 pub(crate) struct Freshness {
     written: Mutex<HashMap<String, u64>>,
@@ -20,14 +20,14 @@ impl Freshness {
         }
     }
 
-    /// Forgets an object that nobody works on any more.
+    /// Forgets an object that is not reconciled any more.
     pub(crate) fn forget(&self, object: &impl Resource) {
         if let Some(uid) = &object.meta().uid {
             self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         }
     }
 
-    /// Whether the cached object is older than what was last written of it.
+    /// Whether the cached object is older than the operator's last write of it.
     pub(crate) fn is_stale(&self, cached: &impl Resource) -> bool {
         let (Some(uid), Some(seen)) = (&cached.meta().uid, version(cached)) else { return false };
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,7 +42,7 @@ impl Freshness {
     }
 }
 
-/// The resourceVersion as a number. The API server's are ordered within a kind (Kubernetes 1.35 promises it, etcd always did so).
+/// The resourceVersion as a number. Within a kind they are ordered (Kubernetes 1.35 guarantees it, etcd has always done so).
 pub(crate) fn version(object: &impl Resource) -> Option<u64> {
     object.meta().resource_version.as_ref().and_then(|v| v.parse().ok())
 }

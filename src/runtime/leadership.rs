@@ -1,6 +1,6 @@
-//! Leader election by a Lease, in the way of client-go: the holder renews, others watch the clock since they
-//! last saw it change. Every write carries the resourceVersion. A Lease fences nothing by itself, so that every
-//! other write of the operator has a precondition of its own.
+//! Leader election by a Lease, in the way of client-go: the holder renews it, and the others measure the time since they last saw it
+//! change. Every write carries the resourceVersion. A Lease alone prevents no late write, so every other write of the operator has a
+//! precondition of its own.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::OPERATOR_NAMESPACE;
 
-/// Until when this process may act as the leader, by its own clock: a process that was asleep finds out here, before it hears
-/// that another one has taken over.
+/// Until when this process may act as the leader, by its own clock. A process that was suspended learns it here, before it sees that
+/// another process has become the leader.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leadership(Arc<Mutex<Option<Instant>>>);
 
 impl Leadership {
-    /// Whether the Lease, as renewed last, has not run out.
+    /// Whether the Lease, as last renewed, has not expired.
     pub(crate) fn holds(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() < until)
     }
@@ -30,7 +30,7 @@ impl Leadership {
     }
 }
 
-/// An election that this process stands in.
+/// An election in which this process is a candidate.
 pub(crate) struct Election {
     api: Api<Lease>,
     leadership: Leadership,
@@ -40,22 +40,22 @@ pub(crate) struct Election {
 }
 
 impl Election {
-    /// Stands as `identity` for the Lease `name`; a holder that does not renew for `duration` is replaced.
-    /// `leadership` tells others how long that lasts.
+    /// A candidate `identity` for the Lease `name`. A holder that does not renew for `duration` is replaced. `leadership` shows others how
+    /// long the Lease is valid.
     pub(crate) fn new(client: Client, leadership: Leadership, name: String, identity: String, duration: Duration) -> Self {
         Self { api: Api::namespaced(client, OPERATOR_NAMESPACE), leadership, name, identity, duration }
     }
 
-    /// How often a holder renews and a standby looks.
+    /// How often a holder renews the Lease, and how often a standby reads it.
     fn period(&self) -> Duration {
         self.duration / 3
     }
 
-    /// Waits until this process holds the Lease, or `stop`. Returns the Lease held.
+    /// Waits until this process holds the Lease, or `stop`. Returns the Lease.
     pub(crate) async fn acquire(&self, stop: &CancellationToken) -> Option<Lease> {
         let mut seen: Option<(Option<String>, Instant)> = None;
         loop {
-            // Counted from before the call: a standby begins to count after it.
+            // The time is counted from before the call. A standby starts counting after it.
             let asked = Instant::now();
             match self.try_acquire(&mut seen).await {
                 Ok(Some(lease)) => {
@@ -113,7 +113,7 @@ impl Election {
         }
     }
 
-    /// Renews until the Lease is lost, or `stop`; then gives it up so that a standby need not wait.
+    /// Renews the Lease until it is lost, or `stop`. Then releases it, so that a standby need not wait.
     pub(crate) async fn hold(&self, mut lease: Lease, stop: &CancellationToken) {
         let mut renewed = Instant::now();
         loop {
@@ -135,7 +135,7 @@ impl Election {
                     self.leadership.last_until(asked + self.duration);
                 }
                 Err(kube::Error::Api(status)) if status.code == 409 => {
-                    // Somebody took it, or wrote to it; whoever holds it now is in its text.
+                    // Somebody took the Lease, or wrote to it. It says who holds it now.
                     match self.api.get_opt(&self.name).await {
                         Ok(Some(new)) if new.spec.as_ref().and_then(|s| s.holder_identity.as_deref()) == Some(&self.identity) => {
                             lease = new;

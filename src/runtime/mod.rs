@@ -1,5 +1,4 @@
-//! What all controllers share: caches, queues with back-off, the lease, the panic guard, and the one
-//! path by which status is written.
+//! What all controllers share: caches, queues with back-off, the Lease, the panic guard, and the one function that writes status.
 
 pub(crate) mod accounts;
 pub(crate) mod admission_check;
@@ -38,7 +37,7 @@ use stores::Stores;
 /// What the operator was told at its start.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// The hosts it serves; empty: all namespaces that are labelled as one.
+    /// The hosts that it serves. Empty: all namespaces with the label of a host.
     pub(crate) hosts: Vec<String>,
     /// How long a request waits for what it needs to be accepted.
     pub(crate) accept_timeout: Duration,
@@ -46,25 +45,25 @@ pub(crate) struct Options {
     pub(crate) concurrency: u16,
     /// How many calls one deployment makes to its target at once.
     pub(crate) apply_concurrency: usize,
-    /// Where large artifacts go; nowhere else than the cluster where it is left out.
+    /// Where large artifacts are stored. `None`: only in the cluster.
     pub(crate) artifact_store: Option<Place>,
-    /// How many bytes of artifacts are kept in `ConfigMaps`.
+    /// How many bytes of artifacts are stored in `ConfigMaps`.
     pub(crate) stored: Quota,
 }
 
-/// The host's cluster as the operator sees it, and its ways to act on it.
+/// The host's cluster as the operator sees it, and everything that is needed to act on it.
 pub(crate) struct Cluster {
-    /// Clients, the operator's own and the delegates'.
+    /// The clients: the operator's own and those of the delegates.
     pub(crate) clients: Clients,
     /// Access reviews.
     pub(crate) access: Access,
     /// Caches.
     pub(crate) stores: Stores,
-    /// Records that several requests write to.
+    /// The writers of status that several requests change.
     pub(crate) records: StatusWriters,
-    /// The kinds that the cluster knows.
+    /// The kinds that the cluster serves.
     pub(crate) discovery: Arc<Discovery>,
-    /// The other clusters that targets are in.
+    /// The other clusters that have targets.
     pub(crate) remotes: Arc<Remotes>,
     /// Artifacts and their bytes.
     pub(crate) artifacts: ArtifactStore,
@@ -73,32 +72,32 @@ pub(crate) struct Cluster {
     /// Registries that artifacts are fetched from.
     pub(crate) registries: Registries,
     /// Kubernetes Events.
-    pub(crate) story: EventRecorder,
-    /// What the operator wrote last and the caches may not have seen yet.
+    pub(crate) events: EventRecorder,
+    /// What the operator wrote last and the caches may not have yet.
     pub(crate) written: Freshness,
-    /// Whether this process leads still.
+    /// Whether this process is still the leader.
     pub(crate) leadership: Leadership,
     /// What the operator was told at its start.
     pub(crate) options: Options,
 }
 
-/// The one writer of each kind of record.
+/// The one writer for each kind whose status several requests change.
 pub(crate) struct StatusWriters {
     /// Environments: validation, claims, what runs.
     pub(crate) environments: StatusWriter<Environment>,
-    /// Pipelines: how far their sinks were told.
+    /// Pipelines: how far their sinks have been told.
     pub(crate) pipelines: StatusWriter<Pipeline>,
     /// Artifacts: where they were deployed.
     pub(crate) artifacts: StatusWriter<Artifact>,
-    /// Solutions: the developer's window.
+    /// The status of Solutions: the maker's view.
     pub(crate) solutions: StatusWriter<Solution>,
 }
 
 impl Cluster {
-    /// The cluster that `config` names. Caches are empty until [`stores::watch`] fills them.
+    /// The cluster of `config`. The caches are empty until [`stores::watch`] fills them.
     ///
     /// # Errors
-    /// Where the configuration can't be used.
+    /// If the configuration can't be used.
     pub(crate) fn new(config: kube::Config, stores: Stores, options: Options) -> Result<Arc<Self>, ClientError> {
         let loopback = remotes::is_loopback(&config);
         let clients = Clients::new(config)?;
@@ -116,7 +115,7 @@ impl Cluster {
             artifacts: ArtifactStore::new(client.clone()).with(options.artifact_store.clone(), options.concurrency),
             rooms: Rooms::new(stores.clone(), options.stored),
             registries: Registries::new(options.concurrency),
-            story: EventRecorder::start(client),
+            events: EventRecorder::start(client),
             written: Freshness::default(),
             leadership: Leadership::default(),
             clients,

@@ -1,4 +1,4 @@
-//! Which requests have not ended, by what they are for. Ended ones are kept by the thousand, and only these are ever looked for.
+//! Which requests have not ended, by what they are for. Thousands of ended requests are stored, and only open ones are looked up.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{PoisonError, RwLock};
@@ -11,14 +11,14 @@ use crate::api::DeploymentRequest;
 /// A host and the name of a solution.
 type Subject = (String, String);
 
-/// The names of the requests that have not ended. It follows the cache of requests, and is at most as far behind as that.
+/// The names of the requests that have not ended. The index follows the cache of requests and is at most as old as that.
 #[derive(Debug, Default)]
 pub(crate) struct OpenRequests {
     names: RwLock<HashMap<Subject, BTreeSet<String>>>,
 }
 
 impl OpenRequests {
-    /// Takes note of a request as it now is, or as it was last seen before it went.
+    /// Records a request as it is now, or as it was last seen before it was deleted.
     pub(crate) fn note(&self, request: &DeploymentRequest, is_gone: bool) {
         let subject = (request.namespace().unwrap_or_default(), request.spec.solution.name.clone());
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +51,7 @@ pub(crate) fn is_open(request: &DeploymentRequest) -> bool {
     request.status.as_ref().is_none_or(|s| s.run.end_time.is_none())
 }
 
-/// What a cache has of these.
+/// Those of them that are in a cache.
 pub(crate) fn cached(
     store: &Store<DeploymentRequest>,
     keys: Vec<ObjectRef<DeploymentRequest>>,

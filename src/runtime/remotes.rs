@@ -1,9 +1,9 @@
-//! The remote clusters that targets are in: each by the kubeconfig of one Secret of one host, made when it is first needed, made anew
-//! when the Secret says something else, and dropped when nobody asked for it for a while.
+//! The remote clusters that have targets. Each is known by the kubeconfig in one Secret of one host. Its clients are created when they are
+//! first needed, created anew when the Secret has changed, and dropped when nobody has used them for a while.
 //!
-//! The Secret is read by name and not watched: it is read at each validation of an Environment, when it was last read a minute ago and
-//! a deployment needs it, and as soon as the cluster rejects what it said. A watch would be a right more on Secrets and a connection
-//! for each of them, to learn of a change somewhat earlier.
+//! The Secret is read by name and not watched. It is read at each validation of an Environment, when a deployment needs it and the last
+//! read is a minute old, and as soon as the cluster rejects the credentials. A watch would need one more right on Secrets and one
+//! connection for each of them, and would only report a change a little earlier.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,26 +27,26 @@ use crate::identity::remote::{LendError, RemoteCluster};
 use crate::identity::secrets::{self, Unreadable};
 use crate::policy::check::{Failure, Remedy};
 
-/// How long a kubeconfig that was read is used.
+/// How long a kubeconfig is used after it was read.
 const BELIEVED: Duration = Duration::from_mins(1);
-/// How long a cluster that nobody asked for is kept; Environments are validated more often.
+/// How long a cluster that nobody used is kept. Environments are validated more often.
 const KEPT: Duration = Duration::from_mins(15);
-/// How many passes may be at one cluster at once, as a share of all that run at once; a second such share is left to the others.
+/// One remote cluster may take this part of all concurrent reconciliations: a quarter. All remote clusters together may take half.
 const SHARE: usize = 4;
 
-/// The most characters of what a cluster says that are told.
+/// The most characters of a cluster's message that are shown.
 const MOST_SAID: usize = 512;
 
-/// A cluster and what was learned of it.
+/// A cluster and what is known about it.
 pub(crate) struct Remote {
     /// Its clients.
     pub(crate) cluster: RemoteCluster,
-    /// Its kinds, as the kubeconfig's user sees them.
+    /// The kinds that the kubeconfig's user sees there.
     pub(crate) discovery: Arc<Discovery>,
-    passes: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-/// Which Secret a cluster is known by: host, name and key.
+/// How a cluster is identified: host, name and key of the Secret.
 type Place = (String, String, String);
 
 struct Known {
@@ -61,13 +61,13 @@ pub(crate) struct Remotes {
     access: Access,
     loopback: bool,
     share: usize,
-    passes: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     known: Mutex<HashMap<Place, Known>>,
-    /// How often a cluster was forgotten: what was being read then is not remembered.
+    /// How often a cluster was forgotten. A Secret that was being read then is not remembered.
     forgotten: AtomicU64,
 }
 
-/// A pass may be at a remote cluster for as long as this lives.
+/// As long as this lives, a reconciliation may work on a remote cluster.
 pub(crate) struct Admitted {
     _all: OwnedSemaphorePermit,
     _here: Option<OwnedSemaphorePermit>,
@@ -81,7 +81,7 @@ pub(crate) fn is_loopback(config: &Config) -> bool {
 }
 
 impl Remotes {
-    /// Reads Secrets with this client. `loopback` is whether clusters on this machine may be meant, and `concurrency` how many passes
+    /// Reads Secrets with this client. `loopback`: whether clusters on this machine are allowed. `concurrency`: how many reconciliations
     /// run at once.
     pub(crate) fn new(client: Client, loopback: bool, concurrency: u16) -> Self {
         let all = usize::from(concurrency);
@@ -90,13 +90,13 @@ impl Remotes {
             client,
             loopback,
             share: (all / SHARE).max(1),
-            passes: Arc::new(Semaphore::new((all / 2).max(1))),
+            permits: Arc::new(Semaphore::new((all / 2).max(1))),
             known: Mutex::default(),
             forgotten: AtomicU64::new(0),
         }
     }
 
-    /// The cluster that an Environment of `host` names; its kubeconfig is read anew where `anew` says so, or it is older than a minute.
+    /// The cluster that an Environment of `host` names. Its kubeconfig is read again if `anew` is set, or if it is older than a minute.
     ///
     /// # Errors
     /// Why it can't be used, and what to do about it.
@@ -131,7 +131,7 @@ impl Remotes {
                 Arc::new(Remote {
                     discovery: Arc::new(Discovery::new(cluster.client())),
                     cluster,
-                    passes: Arc::new(Semaphore::new(self.share)),
+                    permits: Arc::new(Semaphore::new(self.share)),
                 })
             }
         };
@@ -144,14 +144,14 @@ impl Remotes {
         open(remote)
     }
 
-    /// Lets a pass to a cluster, unless many are there: a cluster that does not answer shall not hold up what is to be done elsewhere.
+    /// Admits a reconciliation to a cluster, unless many work on it: a cluster that does not answer must not delay work elsewhere.
     pub(crate) fn admit(&self, host: &str, spec: &Spec) -> Option<Admitted> {
         let place = place(host, spec);
         let here = {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.get(&place).map(|k| k.remote.passes.clone())
+            known.get(&place).map(|k| k.remote.permits.clone())
         };
-        let all = self.passes.clone().try_acquire_owned().ok()?;
+        let all = self.permits.clone().try_acquire_owned().ok()?;
         let here = match here {
             Some(here) => Some(here.try_acquire_owned().ok()?),
             None => None,
@@ -159,14 +159,15 @@ impl Remotes {
         Some(Admitted { _all: all, _here: here })
     }
 
-    /// Forgets a cluster that no Environment is in any more, with its connections and tokens. Passes that are there end with what they have.
+    /// Forgets a cluster that has no Environment any more, with its connections and tokens. Reconciliations that work on it finish with
+    /// what they have.
     pub(crate) fn forget(&self, host: &str, spec: &Spec) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.remove(&place(host, spec));
         self.forgotten.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Forgets clusters that nobody asked for in a while, with their connections and tokens.
+    /// Forgets clusters that nobody has used for a while, with their connections and tokens.
     pub(crate) fn sweep(&self) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, k| k.used.elapsed() < KEPT);
     }
@@ -209,7 +210,7 @@ fn refused(host: &str, spec: &Spec, why: &str) -> Failure {
     }
 }
 
-/// The cluster, unless it did not answer a moment ago.
+/// The cluster, unless it failed to answer a moment ago.
 fn open(remote: Arc<Remote>) -> Result<Arc<Remote>, Failure> {
     match remote.cluster.away() {
         None => Ok(remote),
@@ -230,13 +231,13 @@ impl Remote {
         }
     }
 
-    /// What an error of a call that the kubeconfig's user made means.
+    /// What an error of a call by the kubeconfig's user means.
     pub(crate) fn failure(&self, error: &Error) -> Failure {
         match error {
             Error::Api(status) if status.code == 401 => self.rejected(),
             Error::Api(status) => Failure {
                 reason: Reason::ClusterRefuses,
-                // It is another cluster's, and may say what it likes.
+                // The message comes from another cluster, which may say anything.
                 message: format!(
                     "cluster {} answers {}: {}",
                     self.cluster.name(),
@@ -260,10 +261,10 @@ impl Remote {
         }
     }
 
-    /// The namespace over there.
+    /// The namespace in the remote cluster.
     ///
     /// # Errors
-    /// Why it can't be known.
+    /// Why it can't be read.
     pub(crate) async fn namespace(&self, namespace: &str) -> Result<Option<Namespace>, Failure> {
         match Api::<Namespace>::all(self.cluster.client()).get_opt(namespace).await {
             Ok(found) => Ok(found),
@@ -284,10 +285,10 @@ impl Remote {
         }
     }
 
-    /// A client that acts as the delegate of that name, over there.
+    /// A client that acts as the delegate of that name in the remote cluster.
     ///
     /// # Errors
-    /// Why there is none, and what to do about it.
+    /// Why there is no such client, and what to do about it.
     pub(crate) async fn lend(&self, delegate_namespace: &str, name: &str) -> Result<DelegateClient, Failure> {
         let cluster = self.cluster.name();
         let failed = |reason, message| Failure { reason, message, remedy: Remedy::Polled };

@@ -1,4 +1,4 @@
-//! How much room there is for artifacts: what the cache knows of, and what this process stored and the cache may not know of yet.
+//! How much room there is for artifacts: what the cache knows, and what this process has stored and the cache may not know yet.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,13 +10,13 @@ use kube::runtime::reflector::ObjectRef;
 use super::stores::Stores;
 use crate::policy::storage::{self, Kept, Quota};
 
-/// How long a cache may take to learn of what was stored, or storing it to fail.
+/// How long it may take until the cache knows what was stored, or until storing it fails.
 const BEHIND: Duration = Duration::from_mins(1);
 
 /// A host and the name of an artifact.
 type Key = (String, String);
 
-/// The development environment that it comes from, its bytes, and since when they are taken.
+/// The development environment that the artifact comes from, its bytes, and when the room was taken.
 type Taken = (Option<String>, u64, Instant);
 
 /// The room that is left in each host.
@@ -27,12 +27,12 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    /// The rooms by these caches.
+    /// The room as these caches show it.
     pub(crate) fn new(stores: Stores, quota: Quota) -> Self {
         Self { stores, quota, taken: Mutex::default() }
     }
 
-    /// Why there is no room for `wanted` bytes of an artifact of that name; `None` where there is: then it is taken.
+    /// Why there is no room for `wanted` bytes of an artifact of that name. `None`: there is room, and it is taken.
     pub(crate) fn take(&self, host: &str, name: &str, environment: Option<&str>, wanted: u64) -> Option<String> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|(host, name), (_, _, at)| {
@@ -53,7 +53,7 @@ impl Rooms {
         full
     }
 
-    /// Why there is no room at all, so that nothing need be read to find that out.
+    /// Why there is no room at all. Then nothing has to be read to find that out.
     pub(crate) fn full(&self, host: &str, environment: Option<&str>) -> Option<String> {
         storage::full(host, environment, 1, &self.kept(host), self.quota)
     }

@@ -1,4 +1,4 @@
-//! The one place that writes status: a merge patch of what changed, bound to the object that was decided on.
+//! The one place that writes status: a merge patch of what changed, bound to the object that the decision was made on.
 
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
@@ -11,12 +11,12 @@ use crate::api::bounds;
 use crate::api::names::FIELD_MANAGER;
 use crate::cluster::errors::{self, Cause};
 
-/// Writes `new` over `old`, the status that `object` has. Returns the object as written, or `None` where nothing changed.
-/// The write carries the object's uid and resourceVersion: a conflict means that the decision was made on something else. Whatever is
-/// longer than its schema allows is cut, and what would make the object larger than is stored becomes smaller.
+/// Writes `new` over `old`, the status of `object`. Returns the object as written, or `None` if nothing changed. The write carries the
+/// object's uid and resourceVersion: a conflict means that the decision was made on another state. Values longer than the schema allows are
+/// cut. A status that would make the object too large is shortened.
 ///
 /// # Errors
-/// Where the API server refuses the write; a stale object is a conflict (409).
+/// If the API server refuses the write. A stale object is a conflict (409).
 pub(crate) async fn write<K, S>(client: &Client, object: &K, old: Option<&S>, new: &S) -> kube::Result<Option<K>>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -44,12 +44,12 @@ where
     api.patch_status(&object.name_any(), &params, &Patch::Merge(patch)).await.map(Some)
 }
 
-/// Whether the API server will never take what was written: it does not fit the schema, or is too large.
+/// Whether the API server will never accept what was written, because it does not fit the schema or is too large.
 pub(crate) fn is_refused(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(_)) && errors::classify(error) == Cause::Invalid
 }
 
-/// The most bytes that an object leaves to its status.
+/// The most bytes that the rest of the object leaves for the status.
 fn room<K: Serialize>(object: &K) -> kube::Result<usize> {
     let mut rest = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
     if let Some(fields) = rest.as_object_mut() {
@@ -58,7 +58,7 @@ fn room<K: Serialize>(object: &K) -> kube::Result<usize> {
     Ok(bounds::MOST_WRITTEN.saturating_sub(bounds::size(&rest)).max(bounds::SURELY_FITS))
 }
 
-/// The JSON merge patch (RFC 7386) that makes `new` of `old`; `None` where they are equal.
+/// The JSON merge patch (RFC 7386) that turns `old` into `new`. `None` if they are equal.
 fn merge_diff(old: &Value, new: &Value) -> Option<Value> {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {

@@ -1,5 +1,5 @@
-//! Records that several requests write to: one writer each in this process, bound to the resourceVersion,
-//! with changes that wait at the same time put into one write.
+//! Status that several requests change. There is one writer for each kind in this process. Writes are bound to the resourceVersion, and
+//! changes that wait at the same time are put into one write.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,19 +14,19 @@ use tokio::sync::oneshot;
 
 use super::{freshness, status};
 
-/// How often a change is tried again on the newest state after a conflict with a writer elsewhere.
+/// How often a change is tried again on the newest state after a conflict with another writer.
 const ATTEMPTS: usize = 8;
 
-/// A record could not be written.
+/// The status could not be written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum RecordError {
-    /// The record does not exist.
+    /// The object does not exist.
     #[error("{0} does not exist")]
     NotFound(String),
     /// The API server refused, or could not be reached.
     #[error("{record} could not be written: {source}")]
     Write {
-        /// The record.
+        /// The object.
         record: String,
         /// What the API server said.
         #[source]
@@ -45,7 +45,7 @@ struct Slot<K: HasStatus> {
     current: tokio::sync::Mutex<Option<Arc<K>>>,
 }
 
-/// The one writer of the status of one kind of record.
+/// The one writer of the status of one kind.
 pub(crate) struct StatusWriter<K: HasStatus + Resource<DynamicType = ()> + Clone + 'static> {
     client: Client,
     store: Store<K>,
@@ -66,16 +66,16 @@ where
         + 'static,
     K::Status: Serialize + Default + Clone + PartialEq + Send + Sync,
 {
-    /// Writes with `client`, starting from what `store` has.
+    /// Writes with `client`, and starts from what `store` has.
     pub(crate) fn new(client: Client, store: Store<K>) -> Self {
         Self { client, store, slots: Mutex::new(HashMap::new()) }
     }
 
-    /// Lets `change` alter the status of a record and writes it where it did. `change` is called again on the
-    /// newest state after a conflict; what it returned last is returned, with the record as it then was.
+    /// Lets `change` alter the status of an object, and writes the status if it changed. After a conflict, `change` is called again on the
+    /// newest state. Returns its last result, with the object as it was then.
     ///
     /// # Errors
-    /// Where the record does not exist or can't be written.
+    /// If the object does not exist or can't be written.
     pub(crate) async fn update<R: Send + 'static>(
         &self,
         namespace: &str,
@@ -104,7 +104,7 @@ where
         Ok((value, object))
     }
 
-    /// The newest known state of a record: the cache's, or the operator's own last write where the cache is behind.
+    /// The newest known state of an object: from the cache, or from the operator's own last write if the cache is older.
     pub(crate) async fn newest(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let key = ObjectRef::new(name).within(namespace);
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -117,7 +117,7 @@ where
 
     fn slot(&self, key: &ObjectRef<K>) -> Arc<Slot<K>> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        // What the cache has caught up with, and nobody waits for, is not kept.
+        // An entry is dropped if the cache has caught up and nobody waits for it.
         slots.retain(|key, slot| {
             Arc::strong_count(slot) > 1
                 || slot.current.try_lock().map_or(true, |own| match (own.as_ref(), self.store.get(key)) {
@@ -138,7 +138,7 @@ where
             answer(&outcome, current, batch);
             return;
         }
-        // What one of them can't have written is no reason for the others.
+        // A change that can't be written does not affect the others.
         for one in batch {
             let mut alone = [one];
             let outcome = self.attempt(key, current, &mut alone).await;
@@ -167,9 +167,9 @@ where
             match status::write(&self.client, object.as_ref(), object.status(), &new).await {
                 Ok(Some(written)) => return Ok(Arc::new(written)),
                 Ok(None) => return Ok(object),
-                // Somebody else wrote, or the cache was behind: decide again on the newest state.
+                // Somebody else wrote, or the cache was stale: decide again on the newest state.
                 Err(kube::Error::Api(status)) if status.code == 409 && attempt < ATTEMPTS => {}
-                // Written on a cached object that is gone.
+                // The write was based on a cached object that was deleted.
                 Err(kube::Error::Api(status)) if status.code == 404 => return Err(RecordError::NotFound(record())),
                 Err(error) => return Err(failed(error)),
             }
@@ -182,7 +182,7 @@ where
     }
 }
 
-/// Remembers what was written, and tells all who waited for it.
+/// Remembers what was written, and answers all who waited for it.
 fn answer<K: HasStatus>(
     outcome: &Result<Arc<K>, RecordError>,
     current: &mut Option<Arc<K>>,
@@ -192,12 +192,12 @@ fn answer<K: HasStatus>(
         *current = Some(object.clone());
     }
     for (_, answer) in batch {
-        // Whoever no longer waits has no use for the answer.
+        // If nobody waits any more, nobody needs the answer.
         let _ = answer.send(outcome.clone());
     }
 }
 
-/// The newer of what this process wrote and what the cache has; the cache's where it is another object.
+/// The newer of what this process wrote and what the cache has. If they are different objects, the cached one.
 fn newer<K: Resource + ResourceExt>(own: Option<Arc<K>>, cached: Option<Arc<K>>) -> Option<Arc<K>> {
     match (own, cached) {
         (Some(own), Some(cached)) => {

@@ -1,4 +1,4 @@
-//! Caches of all that the operator watches, and the news they bring.
+//! Caches of all that the operator watches, and who is told of changes.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -23,7 +23,7 @@ use super::trimmed;
 use crate::api::names::HOST_LABEL;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 
-/// How many objects of a list come at once: a server sends each whole, up to 1.5 MiB of it, whatever is kept of it.
+/// How many objects one page of a list has. A server sends each object whole, up to 1.5 MiB, however little of it is kept.
 pub(crate) const PAGE: u32 = 50;
 
 /// The caches.
@@ -35,17 +35,17 @@ pub(crate) struct Stores {
     pub(crate) pipelines: Store<Pipeline>,
     /// All Stages.
     pub(crate) stages: Store<Stage>,
-    /// All requests; of those that have ended only what others need of them.
+    /// All requests. Of ended ones only what other objects need is kept.
     pub(crate) requests: Store<DeploymentRequest>,
     /// Which of them have not ended.
     pub(crate) open: Arc<OpenRequests>,
-    /// All Artifacts, without the list of their objects but for the Jobs, and without their definitions where these are large.
+    /// All Artifacts. The lists of their objects are dropped except for the Jobs, and so are large definitions.
     pub(crate) artifacts: Store<Artifact>,
-    /// All Solutions of development namespaces, by their versions and windows.
+    /// All Solutions of development namespaces: their versions and their status.
     pub(crate) solutions: Store<Solution>,
-    /// All namespaces, by their metadata.
+    /// The metadata of all namespaces.
     pub(crate) namespaces: Store<PartialObjectMeta<Namespace>>,
-    /// Admission policies, to know that Pilotage's own are in force.
+    /// Admission policies, to check that Pilotage's own are in force.
     pub(crate) validating_policies: Store<ValidatingAdmissionPolicy>,
     /// Their bindings.
     pub(crate) validating_bindings: Store<ValidatingAdmissionPolicyBinding>,
@@ -54,7 +54,7 @@ pub(crate) struct Stores {
     pub(crate) mutating_bindings: Store<MutatingAdmissionPolicyBinding>,
 }
 
-/// The writing ends of the caches.
+/// The write ends of the caches.
 pub(crate) struct Writers {
     environments: Writer<Environment>,
     pipelines: Writer<Pipeline>,
@@ -69,7 +69,7 @@ pub(crate) struct Writers {
     mutating_bindings: Writer<MutatingAdmissionPolicyBinding>,
 }
 
-/// Empty caches and their writing ends.
+/// Empty caches and their write ends.
 pub(crate) fn empty() -> (Stores, Writers) {
     let (environments, environments_writer) = reflector::store();
     let (pipelines, pipelines_writer) = reflector::store();
@@ -127,7 +127,7 @@ impl Stores {
     /// Waits until every cache has been filled once.
     ///
     /// # Errors
-    /// Where a watch has ended, which is a defect.
+    /// If a watch has ended, which is a defect.
     pub(crate) async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
         self.environments.wait_until_ready().await?;
         self.pipelines.wait_until_ready().await?;
@@ -142,13 +142,13 @@ impl Stores {
         self.mutating_bindings.wait_until_ready().await
     }
 
-    /// Whether the namespace is labelled as a host.
+    /// Whether the namespace has the label of a host.
     pub(crate) fn is_host(&self, namespace: &str) -> bool {
         self.namespaces.get(&ObjectRef::new(namespace)).is_some_and(|ns| ns.labels().get(HOST_LABEL).is_some_and(|v| v == "true"))
     }
 }
 
-/// Who is told of changes. An object is given as it now is, or as it was last seen before it went.
+/// Who is told of changes. It gets the object as it is now, or as it was last seen before it was deleted.
 pub(crate) trait WatchHandler: Send + Sync + 'static {
     /// An Environment changed.
     fn environment(&self, object: &Environment);
@@ -166,28 +166,28 @@ pub(crate) trait WatchHandler: Send + Sync + 'static {
     fn namespace(&self, object: &PartialObjectMeta<Namespace>);
     /// An admission policy or binding changed.
     fn policy(&self);
-    /// A `ServiceAccount` of a host went or came.
+    /// A `ServiceAccount` of a host was created or deleted.
     fn account(&self, host: &str, name: &str);
 }
 
-/// Fills the caches for as long as it is polled. Each watch has its own back-off, so that one that fails holds up no other.
+/// Fills the caches as long as it is polled. Each watch has its own back-off, so that a failing watch delays no other.
 ///
-/// `hosts` are those that are worked for; none: all.
+/// `hosts` are those that the operator serves. An empty list means all.
 pub(crate) fn watch(
     client: &Client,
     stores: &Stores,
     writers: Writers,
-    news: &Arc<dyn WatchHandler>,
+    watch_handler: &Arc<dyn WatchHandler>,
     hosts: &[String],
 ) -> impl Future<Output = ()> + Send + use<> {
-    let (open, requests, told) = (stores.open.clone(), stores.requests.clone(), news.clone());
+    let (open, requests, told) = (stores.open.clone(), stores.requests.clone(), watch_handler.clone());
     let request = move |request: &DeploymentRequest| {
         open.note(request, requests.get(&ObjectRef::from_obj(request)).is_none());
         told.request(request);
     };
     let (developed, namespaces) = Developed::new(hosts);
     let environment = {
-        let (developed, told) = (developed.clone(), news.clone());
+        let (developed, told) = (developed.clone(), watch_handler.clone());
         move |environment: &Environment| {
             developed.note(environment);
             told.environment(environment);
@@ -198,16 +198,16 @@ pub(crate) fn watch(
     let solutions = developed::only(whole_watch::<Solution>(client), client.clone(), known, developed, namespaces);
     let all = futures::future::join_all(vec![
         tokio::spawn(follow(whole_watch(client), writers.environments, trimmed::environment, environment, Some(filled))),
-        spawn(client, writers.pipelines, trimmed::pipeline, tell(news, <dyn WatchHandler>::pipeline)),
-        spawn(client, writers.stages, trimmed::stage, tell(news, <dyn WatchHandler>::stage)),
+        spawn(client, writers.pipelines, trimmed::pipeline, tell(watch_handler, <dyn WatchHandler>::pipeline)),
+        spawn(client, writers.stages, trimmed::stage, tell(watch_handler, <dyn WatchHandler>::stage)),
         spawn(client, writers.requests, trimmed::request, request),
-        spawn(client, writers.artifacts, trimmed::artifact, tell(news, <dyn WatchHandler>::artifact)),
-        tokio::spawn(follow(solutions, writers.solutions, trimmed::solution, tell(news, <dyn WatchHandler>::solution), None)),
-        spawn(client, writers.validating_policies, trimmed::validating_policy, tell(news, |n, _| n.policy())),
-        spawn(client, writers.validating_bindings, trimmed::validating_binding, tell(news, |n, _| n.policy())),
-        spawn(client, writers.mutating_policies, trimmed::mutating_policy, tell(news, |n, _| n.policy())),
-        spawn(client, writers.mutating_bindings, trimmed::mutating_binding, tell(news, |n, _| n.policy())),
-        spawn(client, writers.namespaces, trimmed::namespace, tell(news, <dyn WatchHandler>::namespace)),
+        spawn(client, writers.artifacts, trimmed::artifact, tell(watch_handler, <dyn WatchHandler>::artifact)),
+        tokio::spawn(follow(solutions, writers.solutions, trimmed::solution, tell(watch_handler, <dyn WatchHandler>::solution), None)),
+        spawn(client, writers.validating_policies, trimmed::validating_policy, tell(watch_handler, |n, _| n.policy())),
+        spawn(client, writers.validating_bindings, trimmed::validating_binding, tell(watch_handler, |n, _| n.policy())),
+        spawn(client, writers.mutating_policies, trimmed::mutating_policy, tell(watch_handler, |n, _| n.policy())),
+        spawn(client, writers.mutating_bindings, trimmed::mutating_binding, tell(watch_handler, |n, _| n.policy())),
+        spawn(client, writers.namespaces, trimmed::namespace, tell(watch_handler, <dyn WatchHandler>::namespace)),
     ]);
     async move {
         for ended in all.await {
@@ -218,9 +218,9 @@ pub(crate) fn watch(
     }
 }
 
-fn tell<K>(news: &Arc<dyn WatchHandler>, call: impl Fn(&dyn WatchHandler, &K) + Send + 'static) -> impl Fn(&K) + Send + 'static {
-    let news = news.clone();
-    move |object| call(news.as_ref(), object)
+fn tell<K>(watch_handler: &Arc<dyn WatchHandler>, call: impl Fn(&dyn WatchHandler, &K) + Send + 'static) -> impl Fn(&K) + Send + 'static {
+    let watch_handler = watch_handler.clone();
+    move |object| call(watch_handler.as_ref(), object)
 }
 
 fn spawn<K>(client: &Client, writer: Writer<K>, shrink: fn(&mut K), changed: impl Fn(&K) + Send + 'static) -> tokio::task::JoinHandle<()>
@@ -237,7 +237,7 @@ where
     watcher(Api::<K>::all(client.clone()), watcher::Config::default().page_size(PAGE))
 }
 
-/// Follows one watch. Objects that went away while it was interrupted are told of too, and whoever waits for it that all are there.
+/// Follows one watch. Reports objects too that were deleted while the watch was interrupted. Signals `filled` when all objects are there.
 async fn follow<K>(
     stream: impl futures::Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
     mut writer: Writer<K>,
@@ -272,7 +272,7 @@ async fn follow<K>(
                     changed(gone);
                 }
                 if let Some(filled) = filled.take() {
-                    // Nobody waits any more at a shutdown.
+                    // At a shutdown nobody waits any more.
                     let _ = filled.send(());
                 }
             }

@@ -1,5 +1,5 @@
-//! What the caches keep: of each object what decisions are made on, and no more. What only people read, or what is needed at one step of a
-//! request alone, is read live where it is needed. Whoever may write an object decides how large it is, and there is one operator for all.
+//! What the caches keep of each object: only what decisions are made on. What only people read, or what only one step of a request needs,
+//! is read live. Whoever may write an object decides how large it is, and one operator serves all of them.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +17,19 @@ use crate::api::request_status::GateStatus;
 use crate::api::solution::SolutionSpec;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 
-/// The most bytes, as JSON, of what a request wants, or an artifact defines, that are kept. Of a larger one nothing of that is, and whoever
-/// needs it reads it live: that costs one call in each of its passes, and most are far smaller.
+/// The most bytes, as JSON, that are kept of what a request wants, or of what an artifact defines. Anything larger is dropped, and whoever
+/// needs it reads it live. That costs one call in each reconciliation, and most are far smaller.
 pub(crate) const MOST_KEPT: usize = 4096;
 /// The most Jobs of an artifact that are kept.
 const MOST_JOBS: usize = 16;
-/// What a copy in a cache bears that lacks this. It is never written.
+/// The mark of a cached copy that lacks something. It is never written to the API server.
 const SHORTENED: &str = "shortened";
-/// How the names of Pilotage's own policies begin. Of others it only matters that they are others.
+/// The prefix of the names of Pilotage's own policies. Of other policies only their existence matters.
 const OWN_POLICY: &str = "pilotage-";
-/// The annotation in which `kubectl apply` keeps the whole object once more.
+/// The annotation in which `kubectl apply` stores the whole object again.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Whether the copy lacks what is too large to be kept, so that it has to be read live.
+/// Whether the copy lacks what was too large to keep. Then it has to be read live.
 pub(crate) fn is_shortened(object: &impl Resource) -> bool {
     object.meta().annotations.as_ref().is_some_and(|annotations| annotations.contains_key(SHORTENED))
 }
@@ -41,7 +41,7 @@ fn without_managed_fields(object: &mut impl Resource) {
     }
 }
 
-/// Leaves of the metadata what identifies the object and its state.
+/// Keeps only the metadata that identifies the object and its state.
 fn bare(object: &mut impl Resource) {
     let meta = object.meta_mut();
     meta.managed_fields = None;
@@ -59,7 +59,7 @@ fn size(value: &impl Serialize) -> usize {
     serde_json::to_vec(value).map_or(usize::MAX, |bytes| bytes.len())
 }
 
-/// Administrators write them, and a change of their annotations has them looked at again.
+/// Administrators write these objects. A change of their annotations starts a new reconciliation.
 pub(crate) fn environment(object: &mut Environment) {
     without_managed_fields(object);
 }
@@ -74,8 +74,8 @@ pub(crate) fn stage(object: &mut Stage) {
     without_managed_fields(object);
 }
 
-/// Of an ended request others need only what it asked for and that it ended; of any, nobody needs the lists of its plan. Until it ends,
-/// triggers tell its notes.
+/// Of an ended request, others only need what it asked for and that it ended. Nobody needs the lists of its plan. Until it ends, triggers
+/// send its notes.
 pub(crate) fn request(request: &mut DeploymentRequest) {
     bare(request);
     let ended = request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
@@ -117,7 +117,7 @@ pub(crate) fn request(request: &mut DeploymentRequest) {
     }
 }
 
-/// The list of its objects and the texts of its definitions are for people; where its definitions are large, none is kept.
+/// The list of an artifact's objects and the texts of its definitions are for people. If the definitions are large, none is kept.
 pub(crate) fn artifact(artifact: &mut Artifact) {
     bare(artifact);
     // Jobs may have removed themselves before the next version was exported.
@@ -137,7 +137,7 @@ pub(crate) fn artifact(artifact: &mut Artifact) {
     }
 }
 
-/// Its version, and what its status tells: an export reads the rest live.
+/// The version of a Solution, and its status. An export reads the rest live.
 pub(crate) fn solution(solution: &mut Solution) {
     bare(solution);
     let version = std::mem::take(&mut solution.spec.version);
@@ -153,7 +153,7 @@ pub(crate) fn solution(solution: &mut Solution) {
     shorten(solution);
 }
 
-/// The labels that something is decided by.
+/// The labels that decisions are based on.
 pub(crate) fn namespace(namespace: &mut PartialObjectMeta<Namespace>) {
     let labels = namespace.metadata.labels.take();
     bare(namespace);
@@ -164,7 +164,7 @@ pub(crate) fn namespace(namespace: &mut PartialObjectMeta<Namespace>) {
     namespace.metadata.labels = kept;
 }
 
-/// Of the policies of others, that they are there.
+/// Of other policies, only that they exist.
 pub(crate) fn validating_policy(object: &mut ValidatingAdmissionPolicy) {
     bare(object);
     object.status = None;
@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    /// As much as anybody can hang on an object without its schema.
+    /// As much metadata as anybody can put on an object without breaking its schema.
     fn metadata() -> serde_json::Value {
         let much = "x".repeat(200_000);
         json!({"name": "orders", "namespace": "n", "uid": "u", "resourceVersion": "7", "generation": 2,

@@ -1,5 +1,5 @@
-//! Tells the sinks of one pipeline what happens to its requests. One task, so that its state needs no locks; what takes time, sending,
-//! reading and recording, is on its way beside it.
+//! Tells the sinks of one pipeline what happens to its requests. It is one task, so that its state needs no locks. Sending, reading and
+//! recording take time and run beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,27 +27,27 @@ use crate::api::{DeploymentRequest, Pipeline, Solution};
 use crate::runtime::Cluster;
 use crate::runtime::status_writer::RecordError;
 
-/// Changes are looked at together that come within this time.
+/// Changes that come within this time are processed together.
 const TOGETHER: Duration = Duration::from_millis(20);
-/// How long progress waits for more of it before it is recorded: so much may be sent twice after a crash.
+/// How long progress waits for more progress before it is recorded. After a crash, what was sent in this time is sent again.
 const BATCH: Duration = Duration::from_secs(1);
-/// How often what is said of a sink that is down is brought up to date.
+/// How often the status of a failing sink is updated.
 const REPORT: Duration = Duration::from_secs(10);
-/// The soonest that the clock wakes this.
+/// The shortest time after which the dispatcher wakes up by the clock.
 const SOONEST: Duration = Duration::from_millis(5);
-/// When a read that failed is tried again.
+/// After what time a failed read is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// When something that has no time of its own is looked at again.
+/// After what time something without a time of its own is checked again.
 const LATER: Duration = Duration::from_mins(10);
 
-/// What was on its way and has arrived.
+/// A call that ran beside the dispatcher has ended.
 enum Landed {
     Sent { url: String, uid: String, trigger: Trigger, outcome: Result<(), Failure> },
     Read { uid: String, found: kube::Result<Option<Arc<DeploymentRequest>>> },
     Recorded { urls: Vec<String>, outcome: Result<(), RecordError> },
 }
 
-/// The one who tells the sinks of one pipeline.
+/// Tells the sinks of one pipeline.
 pub(crate) struct Dispatcher {
     cluster: Arc<Cluster>,
     sender: Sender,
@@ -59,7 +59,7 @@ pub(crate) struct Dispatcher {
     requests: BTreeMap<String, Tracked>,
     on_their_way: FuturesUnordered<BoxFuture<'static, Landed>>,
     looked: Option<Instant>,
-    /// When something is tried again that has no pause of its own.
+    /// When to try again what has no pause of its own.
     again: Option<Instant>,
     /// Since when there is progress that is not recorded.
     unrecorded: Option<Instant>,
@@ -68,7 +68,7 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A desk for that pipeline.
+    /// A dispatcher for that pipeline.
     pub(crate) fn new(cluster: Arc<Cluster>, sender: Sender, key: ObjectRef<Pipeline>) -> Self {
         let host = key.namespace.clone().unwrap_or_default();
         Self {
@@ -89,7 +89,7 @@ impl Dispatcher {
         }
     }
 
-    /// Works until the pipeline has no sinks any more, or `stop`; what is on its way then is waited for and recorded.
+    /// Works until the pipeline has no sinks any more, or `stop`. Then it waits for running calls and records the progress.
     pub(crate) async fn run(mut self, changes: Arc<Notify>, stop: CancellationToken) {
         let mut look = true;
         loop {
@@ -120,7 +120,7 @@ impl Dispatcher {
             if self.on_their_way.is_empty() {
                 return;
             }
-            // Recorded once more; where that fails, the next leader sends some things again.
+            // The progress is recorded once more. If that fails, the next leader sends some events again.
             if let Some(landed) = self.on_their_way.next().await {
                 self.landed(landed);
                 return;
@@ -128,7 +128,7 @@ impl Dispatcher {
         }
     }
 
-    /// The pipeline is gone, and with it all that its sinks have not been told.
+    /// The pipeline is deleted. What its sinks have not been told is lost.
     fn close(&self) {
         let waiting: BTreeSet<&str> = self.sink_workers.iter().flat_map(|o| self.waiting(o)).collect();
         if !waiting.is_empty() {
@@ -155,7 +155,7 @@ impl Dispatcher {
         wakes.into_iter().min().unwrap_or(now).max(now + SOONEST)
     }
 
-    /// Takes in what is now so. Returns whether this desk is needed still.
+    /// Reads the current state. Returns whether this dispatcher is still needed.
     fn look(&mut self) -> bool {
         self.looked = Some(Instant::now());
         self.again = None;
@@ -169,7 +169,7 @@ impl Dispatcher {
         true
     }
 
-    /// Keeps the outlets of sinks that stay, opens those of new ones, and drops the others.
+    /// Keeps the workers of sinks that stay, starts those of new sinks, and drops the others.
     fn take_sinks(&mut self, pipeline: &Pipeline) {
         let mut before = std::mem::take(&mut self.sink_workers);
         for sink in &pipeline.spec.sinks {
@@ -195,7 +195,7 @@ impl Dispatcher {
         }
     }
 
-    /// The pipeline's requests that were made at `since` or later, or are open.
+    /// The pipeline's requests that were created at `since` or later, or are open.
     fn existing(&self, since: Timestamp) -> Vec<Arc<DeploymentRequest>> {
         let name = &self.key.name;
         self.cluster.stores.requests.state_filter(|r| {
@@ -213,13 +213,13 @@ impl Dispatcher {
         self.existing(since).iter().map(|r| view(r)).collect()
     }
 
-    /// The oldest point from which a sink may have to be told.
+    /// The oldest point in time from which a sink may have to be told.
     fn since(&self) -> Timestamp {
         self.sink_workers.iter().map(|o| o.progress.since()).min().unwrap_or(Timestamp::MAX)
     }
 
-    /// The name of a request that was deleted while nobody looked, as its Solution tells of it; empty where none does.
-    fn name_in_a_window(&self, uid: &str) -> String {
+    /// The name of a request that was deleted while nobody looked, from the status of its Solution. Empty if no Solution has it.
+    fn name_in_solution(&self, uid: &str) -> String {
         let of = |solution: &Solution| {
             let told = solution.status.iter().flat_map(|s| &s.deployments);
             told.into_iter().find(|d| d.request_uid == uid && d.host == self.host).map(|d| d.request.clone())
@@ -256,7 +256,7 @@ impl Dispatcher {
         }
         let now = Timestamp::now();
         for (uid, name) in gone {
-            let name = if name.is_empty() { self.name_in_a_window(&uid) } else { name };
+            let name = if name.is_empty() { self.name_in_solution(&uid) } else { name };
             let tracked = self.requests.entry(uid.clone()).or_insert_with(|| Tracked {
                 view: View { uid, name, created: Timestamp::UNIX_EPOCH, ended: None },
                 full: None,
@@ -281,7 +281,7 @@ impl Dispatcher {
         });
     }
 
-    /// Starts what can be started.
+    /// Starts all calls that can be started.
     fn work(&mut self) {
         // A leader that has lost its Lease sends nothing more.
         if !self.cluster.leadership.holds() {
@@ -325,7 +325,7 @@ impl Dispatcher {
                 }
             }
             Next::Send(happened) => {
-                // It is taken up again when its pause is over.
+                // It is processed again when its pause is over.
                 if sink_worker.health.may_try(&uid, sink_worker.in_flight.len(), Instant::now()) {
                     sink_worker.in_flight.insert(uid.clone());
                     self.send(index, &uid, happened);
@@ -363,7 +363,7 @@ impl Dispatcher {
                         request.full = Some(found);
                         request.read = true;
                     }
-                    // Another one has its name.
+                    // Another request has its name.
                     Ok(_) => {
                         request.gone.get_or_insert(Timestamp::now());
                     }
@@ -390,7 +390,7 @@ impl Dispatcher {
     }
 
     fn sent(&mut self, url: &str, uid: String, trigger: Trigger, outcome: Result<(), Failure>) {
-        // The sink may be gone by now.
+        // The sink may have been removed by now.
         let Some(sink_worker) = self.sink_workers.iter_mut().find(|o| o.sink.url == url) else { return };
         sink_worker.in_flight.remove(&uid);
         match outcome {
@@ -418,13 +418,13 @@ impl Dispatcher {
         self.unrecorded.get_or_insert_with(Instant::now);
     }
 
-    /// The requests that an outlet has not been told all of, as far as anything has happened.
+    /// The requests that a sink has not been told completely, if anything has happened to them.
     fn waiting<'a>(&'a self, sink_worker: &'a SinkWorker) -> impl Iterator<Item = &'a str> {
         let waits = |r: &&Tracked| matches!(sink_worker.next(r), Next::Send(_) | Next::Read);
         self.requests.values().filter(waits).map(|r| r.view.uid.as_str())
     }
 
-    /// Records progress, some time after there is some, or at once where it is the last time or a sink is new.
+    /// Records progress: after a short time, or at once if this is the last time or a sink is new.
     fn record(&mut self, at_once: bool) {
         let stale = self.reported.elapsed() >= REPORT && self.sink_workers.iter().any(|o| o.health.failing_since.is_some());
         let at_once = at_once || self.sink_workers.iter().any(|o| !o.recorded);
@@ -432,7 +432,7 @@ impl Dispatcher {
         if self.recording || !(due || stale) || !self.cluster.leadership.holds() {
             return;
         }
-        // Seen anew, so that the point in time passes nothing that just came.
+        // The state is read again, so that the point in time does not move past a request that was just created.
         if !self.look() {
             return;
         }
@@ -450,7 +450,7 @@ impl Dispatcher {
         self.recording = true;
         let write = async move {
             let change = move |object: &Pipeline, status: &mut crate::api::pipeline::PipelineStatus| {
-                // After a conflict this is asked again, and another leader may know more by now.
+                // After a conflict this is called again, and another leader may know more by then.
                 if object.uid() != uid || !leadership.holds() {
                     return;
                 }

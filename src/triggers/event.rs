@@ -14,17 +14,17 @@ use crate::api::request_status::condition_types;
 use crate::api::stage::DelegateType;
 use crate::api::{DeploymentRequest, Stage};
 
-/// The prefix of the type of every event.
+/// The prefix of the type of each event.
 const TYPE: &str = "dev.pilotage";
 
-/// The id of a delivery: the same for the same trigger of the same request, however often it is sent. Standard Webhooks separates by
-/// full stops, so that it has none.
+/// The id of a delivery. The same trigger of the same request always has the same id, however often it is sent. Standard Webhooks separates
+/// fields by full stops, so the id has none.
 pub(crate) fn id(uid: &str, trigger: Trigger) -> String {
     format!("{uid}-{trigger:?}")
 }
 
-/// The trigger as an event. What it carries of the request is what was so when it happened, and does not change afterwards, so that the
-/// same event sent later is the same event.
+/// The trigger as an event. What it says about the request was true when the trigger happened, and does not change afterwards. So the same
+/// event has the same content when it is sent again later.
 pub(crate) fn of_request(happened: Happened, request: &DeploymentRequest, stage: Option<&Stage>, gone: bool) -> Value {
     let host = request.namespace().unwrap_or_default();
     let spec = &request.spec;
@@ -46,8 +46,7 @@ pub(crate) fn of_request(happened: Happened, request: &DeploymentRequest, stage:
     envelope(happened, &host, &spec.pipeline, &request.name_any(), &uid, &data)
 }
 
-/// What is told of a request that was deleted while nobody looked: nothing is known of it but its uid, and its name where its Solution
-/// still tells of it.
+/// The event for a request that was deleted while nobody looked. Only its uid is known, and its name if its Solution still has it.
 pub(crate) fn of_unknown(at: Timestamp, host: &str, pipeline: &str, name: &str, uid: &str) -> Value {
     let trigger = Trigger::OnDeploymentCompleted;
     let mut data = Map::new();
@@ -80,7 +79,7 @@ fn envelope(happened: Happened, host: &str, pipeline: &str, name: &str, uid: &st
     })
 }
 
-/// The artifact; when a request is made, it may not be there yet.
+/// The artifact. When a request is created, it may not exist yet.
 fn artifact(trigger: Trigger, request: &DeploymentRequest) -> Value {
     let solution = &request.spec.solution;
     let stored = request.status.as_ref().and_then(|s| s.run.artifact.as_ref()).filter(|_| trigger > Trigger::OnDeploymentRequested);
@@ -92,7 +91,7 @@ fn artifact(trigger: Trigger, request: &DeploymentRequest) -> Value {
     })
 }
 
-/// The user that deploys: as planned, and before there is a plan, as the stage says.
+/// The user that deploys: from the plan, or from the stage before there is a plan.
 fn deploy_as(trigger: Trigger, request: &DeploymentRequest, stage: Option<&Stage>) -> Option<String> {
     let run = request.status.as_ref().map(|s| &s.run);
     let planned = run.and_then(|r| r.deployed_by.clone().or_else(|| r.plan.as_ref().map(|p| p.delegate.clone())));
@@ -112,7 +111,7 @@ fn deploy_as(trigger: Trigger, request: &DeploymentRequest, stage: Option<&Stage
     }
 }
 
-/// What this trigger has beyond the others.
+/// The fields that only this trigger has.
 fn details(trigger: Trigger, request: &DeploymentRequest, gone: bool) -> Map<String, Value> {
     let mut more = Map::new();
     let Some(status) = &request.status else { return more };
@@ -168,7 +167,7 @@ fn details(trigger: Trigger, request: &DeploymentRequest, gone: bool) -> Map<Str
     more
 }
 
-/// What an approver looks at first; the whole plan is in the request.
+/// What an approver reads first. The whole plan is in the request.
 fn plan(request: &DeploymentRequest) -> Value {
     let plan = request.status.as_ref().and_then(|s| s.run.plan.as_ref());
     plan.map_or(Value::Null, |p| {

@@ -1,4 +1,4 @@
-//! Which triggers have happened to a request, by its own status.
+//! Which triggers have happened to a request, as its own status says.
 
 use jiff::Timestamp;
 
@@ -17,16 +17,16 @@ pub(crate) struct Happened {
     pub(crate) at: Timestamp,
 }
 
-/// When a request was made, by the API server's clock.
+/// When a request was created, by the API server's clock.
 pub(crate) fn created(request: &DeploymentRequest) -> Timestamp {
     request.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default()
 }
 
-/// What has happened to a request so far, in its order. What has happened once stays so: the fields that this reads are written once.
-pub(crate) fn due(request: &DeploymentRequest) -> Vec<Happened> {
+/// What has happened to a request so far, in order. This never changes later: the fields that it is read from are written once.
+pub(crate) fn of(request: &DeploymentRequest) -> Vec<Happened> {
     let Some(status) = &request.status else { return Vec::new() };
     let run = &status.run;
-    // Before the operator has noticed a request, nothing is told of it, as by its Events.
+    // Nothing is sent about a request before the operator has noticed it. Its Events begin then too.
     if run.phase.is_empty() {
         return Vec::new();
     }
@@ -46,7 +46,7 @@ pub(crate) fn due(request: &DeploymentRequest) -> Vec<Happened> {
     .collect()
 }
 
-/// When a gate was decided: once the operator has acted on it, or the request has ended with the decision made.
+/// When a gate was decided: after the operator has acted on the decision, or the request has ended with it.
 fn decided(run: &RunStatus, type_: &str, made: bool) -> Option<Timestamp> {
     let condition = condition::find(&run.conditions, type_).filter(|c| c.status == ConditionStatus::True || c.reason == Reason::Rejected);
     condition.map(|c| c.last_transition_time).or_else(|| run.end_time.filter(|_| made))
@@ -69,7 +69,7 @@ mod tests {
     }
 
     fn triggers(status: &Value) -> Vec<Trigger> {
-        due(&request(status)).iter().map(|h| h.trigger).collect()
+        of(&request(status)).iter().map(|h| h.trigger).collect()
     }
 
     fn condition(type_: &str, status: &str, reason: &str) -> Value {
@@ -106,7 +106,7 @@ mod tests {
         ];
         assert_eq!(triggers(&status), all);
         assert!(all.is_sorted(), "the order of the enum is the order of a life");
-        let times: Vec<String> = due(&request(&status)).iter().map(|h| h.at.to_string()).collect();
+        let times: Vec<String> = of(&request(&status)).iter().map(|h| h.at.to_string()).collect();
         assert_eq!(times[2], "2026-01-01T00:01:00Z");
         assert_eq!(times[6], "2026-01-01T00:03:00Z");
         status["conditions"] = json!([]);

@@ -1,21 +1,21 @@
-//! When to try a sink again: pauses for each request that has trouble, and for the sink as a whole while nothing arrives.
+//! When to try a sink again. Each request with a failed delivery has a pause of its own. The whole sink pauses while no delivery arrives.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-/// The first pause after a failure; it doubles with each further one.
+/// The first pause after a failure. It doubles with each further failure.
 const FIRST: Duration = Duration::from_millis(250);
-/// The longest pause of a sink at which nothing arrives.
+/// The longest pause of a sink if no delivery arrives.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
-/// The longest pause of one request, where others arrive.
+/// The longest pause of one request if deliveries about others arrive.
 const LONGEST_OF_ONE: Duration = Duration::from_mins(5);
-/// The longest pause while the key can't be used: whoever puts that right looks at the outcome.
+/// The longest pause if the key can't be used: whoever corrects it wants to see the result.
 const LONGEST_OF_KEY: Duration = Duration::from_secs(4);
-/// How many deliveries are on their way to one sink at once.
+/// How many deliveries to one sink run at once.
 const CONCURRENCY: usize = 8;
-/// So many failures in a row are the sink's, and not a request's.
+/// After this many failures in a row the sink is at fault, not a request.
 const DOWN: u32 = 3;
 
 /// Why a delivery did not arrive.
@@ -23,7 +23,7 @@ const DOWN: u32 = 3;
 pub(crate) enum Failure {
     /// There is no key to sign it with.
     Key(String),
-    /// The sink did not take it.
+    /// The sink did not accept it.
     Delivery(String),
 }
 
@@ -41,10 +41,10 @@ struct Trouble {
     next: Instant,
 }
 
-/// How it goes with one sink.
+/// The health of one sink.
 #[derive(Default)]
 pub(crate) struct Health {
-    /// Failures in a row.
+    /// The number of failures in a row.
     streak: u32,
     next: Option<Instant>,
     troubles: HashMap<String, Trouble>,
@@ -55,7 +55,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Whether a delivery about that request may be tried now, with so many on their way.
+    /// Whether a delivery about that request may be tried now, while `in_flight` deliveries run.
     pub(crate) fn may_try(&self, uid: &str, in_flight: usize, now: Instant) -> bool {
         let trouble = self.troubles.get(uid);
         if trouble.is_some_and(|t| t.next > now) {
@@ -63,22 +63,23 @@ impl Health {
         }
         match self.streak {
             0 => in_flight < CONCURRENCY,
-            // While nothing arrives, one at a time. What was not tried yet is tried at once: it may not be the sink's fault.
+            // While no delivery arrives, only one is tried at a time. A delivery that was not tried yet is tried at once: it may not be the
+            // sink's fault.
             _ => in_flight == 0 && (trouble.is_none() || self.next.is_none_or(|next| next <= now)),
         }
     }
 
-    /// Whether any more may be tried with so many on their way.
+    /// Whether no further delivery may start while `in_flight` deliveries run.
     pub(crate) fn is_full(&self, in_flight: usize) -> bool {
         in_flight >= if self.streak == 0 { CONCURRENCY } else { 1 }
     }
 
-    /// How often deliveries about that request have failed since one arrived.
+    /// How often deliveries about that request have failed since the last one that arrived.
     pub(crate) fn failures(&self, uid: &str) -> u32 {
         self.troubles.get(uid).map_or(0, |t| t.count)
     }
 
-    /// A delivery did not arrive. Returns whether that is news.
+    /// A delivery did not arrive. Returns whether this changes what is known.
     pub(crate) fn failed(&mut self, uid: &str, failure: Failure, now: Instant, clock: Timestamp) -> bool {
         let (longest, longest_of_one) = match failure {
             Failure::Key(_) => (LONGEST_OF_KEY, LONGEST_OF_KEY),
@@ -89,14 +90,14 @@ impl Health {
         let trouble = self.troubles.entry(uid.to_owned()).or_insert(Trouble { count: 0, next: now });
         trouble.count = trouble.count.saturating_add(1);
         trouble.next = now + pause(trouble.count, longest_of_one);
-        // What is wrong with a key is said as soon as it is another thing; a sink that is down may answer anything.
-        let news = self.failing_since.is_none() || (matches!(failure, Failure::Key(_)) && self.last.as_ref() != Some(&failure));
+        // A different problem with a key is reported at once. A failing sink may give any answer.
+        let changed = self.failing_since.is_none() || (matches!(failure, Failure::Key(_)) && self.last.as_ref() != Some(&failure));
         self.failing_since.get_or_insert(crate::api::condition::whole_seconds(clock));
         self.last = Some(failure);
-        news
+        changed
     }
 
-    /// A delivery arrived. Returns whether it is news that all is well.
+    /// A delivery arrived. Returns whether the sink has just become healthy.
     pub(crate) fn arrived(&mut self, uid: &str, now: Instant) -> bool {
         if self.streak >= DOWN {
             self.retry_all(now);
@@ -107,12 +108,12 @@ impl Health {
         self.troubles.is_empty() && self.well()
     }
 
-    /// There is nothing more to deliver about a request.
+    /// Nothing more has to be delivered about a request.
     pub(crate) fn forget(&mut self, uid: &str) {
         self.troubles.remove(uid);
     }
 
-    /// Nothing waits. Returns whether it is news that all is well.
+    /// Nothing waits. Returns whether the sink has just become healthy.
     pub(crate) fn well(&mut self) -> bool {
         self.last = None;
         self.failing_since.take().is_some()
@@ -124,7 +125,7 @@ impl Health {
         self.troubles.values_mut().for_each(|t| t.next = now);
     }
 
-    /// When a delivery that pauses may be tried again.
+    /// When the next paused delivery may be tried again.
     pub(crate) fn next_try(&self) -> Option<Instant> {
         let first = self.troubles.values().map(|t| t.next).min()?;
         Some(if self.streak == 0 { first } else { self.next.map_or(first, |next| first.max(next)) })

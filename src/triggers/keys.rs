@@ -1,4 +1,4 @@
-//! Signing keys, read from Secrets that an administrator lets the operator get one by one.
+//! Signing keys. They are read from Secrets that an administrator lets the operator read one by one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,10 +9,10 @@ use crate::api::reference::SecretKeyReference;
 use crate::identity::secrets::{self, Unreadable};
 use crate::runtime::Cluster;
 
-/// How long a key that was read is used. A key that is exchanged, and a right that is taken back, are noticed after so long.
+/// How long a key is used after it was read. After this time the operator notices a changed key, or a right that was taken away.
 const BELIEVED: Duration = Duration::from_mins(1);
 
-/// Reads keys of one host and keeps them for a while.
+/// Reads the keys of one host and keeps them for a while.
 pub(crate) struct KeyRing {
     cluster: Arc<Cluster>,
     host: String,
@@ -25,7 +25,7 @@ impl KeyRing {
         Self { cluster, host, known: Mutex::default() }
     }
 
-    /// The keys that a sink's deliveries are signed with; else what is wrong and what to do about it, without the value.
+    /// The keys that a sink's deliveries are signed with. The error says what is wrong and what to do about it, without the value.
     pub(crate) async fn get(&self, reference: &SecretKeyReference) -> Result<Keys, String> {
         {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

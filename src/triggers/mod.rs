@@ -1,8 +1,8 @@
-//! What happens to requests, told to other systems: `CloudEvents` to a pipeline's sinks, signed, at least once, in order per request.
+//! Tells other systems what happens to requests: signed `CloudEvents` to a pipeline's sinks, at least once, and in order for each request.
 //!
-//! Delivery is level-based. What has happened to a request stands in its own status ([`due`]); how far each sink has been told stands in
-//! the pipeline's ([`progress`]); what is in between is sent ([`dispatcher`]). So nothing is lost with the process, and no deployment waits for
-//! a sink: the controllers know nothing of this.
+//! Delivery is level-based. The request's own status says what has happened to it ([`happened`]). The pipeline's status says how far each
+//! sink has been told ([`progress`]). The difference is sent ([`dispatcher`]). So nothing is lost when the process ends, and no deployment
+//! waits for a sink: the controllers know nothing about sinks.
 
 mod dispatcher;
 mod event;

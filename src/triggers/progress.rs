@@ -1,8 +1,9 @@
-//! How far one sink has been told: pure bookkeeping over what the pipeline's status keeps.
+//! How far one sink has been told. This only calculates, from what the pipeline's status stores.
 //!
-//! It must stay small whatever is stored, lose nothing, and not begin anew after a restart. So it has a point in time: requests made
-//! before it are told whole, but for those that are listed as open; of those made after it, the ones that are told whole are listed as
-//! done. The point follows the newest request that the operator has seen, by the API server's clock and never by its own.
+//! It must stay small whatever is stored, lose nothing, and not start from the beginning after a restart. So it has a point in time.
+//! Requests that were created before it have been told completely, except for those that are listed as open. Of the requests that were
+//! created after it, those that have been told completely are listed as done. The point follows the newest request that the operator has
+//! seen. It uses the API server's clock, never the operator's own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::pipeline::{MAX_REQUESTS, OpenRequest, SinkCursor, Trigger};
 
-/// How far the point stays behind the newest request: API servers' clocks differ, and requests become visible in the order of etcd.
+/// How far the point stays behind the newest request. The clocks of API servers differ, and requests become visible in the order of etcd.
 const SLACK: SignedDuration = SignedDuration::from_secs(15);
 
-/// A request, as far as this is concerned.
+/// The part of a request that matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) uid: String,
@@ -27,16 +28,16 @@ pub(crate) struct View {
 /// How far a sink has been told of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// Of all that it will be told of.
+    /// Everything that will ever be sent about it.
     Whole,
-    /// Up to and with this trigger.
+    /// Everything up to and including this trigger.
     UpTo(Option<Trigger>),
 }
 
-/// A request that is told in part.
+/// A request of which a part has been told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Open {
-    /// Empty where it is not known: what the status keeps has no names.
+    /// Empty if it is not known: the status stores no names.
     name: String,
     last: Option<Trigger>,
 }
@@ -50,13 +51,13 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Where a leader left off.
+    /// Continues where a leader stopped.
     pub(crate) fn resume(cursor: &SinkCursor) -> Self {
         let open = cursor.open.iter().map(|o| (o.uid.clone(), Open { name: String::new(), last: o.last }));
         Self { since: cursor.since, open: open.collect(), done: cursor.done.iter().cloned().collect() }
     }
 
-    /// A new sink: it is told all of the requests that have not ended, and of those that ended just now; other ones are history.
+    /// A new sink. It is told everything about requests that have not ended or ended just now. Older requests are history.
     pub(crate) fn begin(requests: &[View], now: Timestamp) -> Self {
         let mut new = Self { since: Timestamp::UNIX_EPOCH, open: BTreeMap::new(), done: BTreeSet::new() };
         new.done.extend(requests.iter().filter(|r| r.ended.is_some_and(|at| at < now - SLACK)).map(|r| r.uid.clone()));
@@ -64,12 +65,12 @@ impl Progress {
         new
     }
 
-    /// The point in time: older requests matter only where they are open.
+    /// The point in time. Older requests matter only if they are open.
     pub(crate) fn since(&self) -> Timestamp {
         self.since
     }
 
-    /// The requests that are told in part, by uid and name; the name is empty where it is not known.
+    /// The requests of which a part has been told, by uid and name. The name is empty if it is not known.
     pub(crate) fn open(&self) -> impl Iterator<Item = (&str, &str)> {
         self.open.iter().map(|(uid, open)| (uid.as_str(), open.name.as_str()))
     }
@@ -79,7 +80,7 @@ impl Progress {
         self.open.contains_key(uid)
     }
 
-    /// How far it has been told of a request.
+    /// How far the sink has been told about a request.
     pub(crate) fn told(&self, uid: &str, created: Timestamp) -> Told {
         match self.open.get(uid) {
             Some(open) => Told::UpTo(open.last),
@@ -88,20 +89,20 @@ impl Progress {
         }
     }
 
-    /// It was told of a trigger.
+    /// The sink was told of a trigger.
     pub(crate) fn sent(&mut self, uid: &str, name: &str, trigger: Trigger) {
         let open = self.open.entry(uid.to_owned()).or_insert_with(|| Open { name: name.to_owned(), last: None });
         open.last = open.last.max(Some(trigger));
     }
 
-    /// It has been told of all that will ever be to tell of a request.
+    /// The sink was told everything that will ever be sent about a request.
     pub(crate) fn finish(&mut self, uid: &str) {
         self.open.remove(uid);
         self.done.insert(uid.to_owned());
     }
 
-    /// Moves the point as far as it goes, so that the lists are as short as they can be. `requests` are all that exist in the pipeline,
-    /// but for those made before the point that are not open.
+    /// Moves the point as far as possible, so that the lists are as short as possible. `requests` are all requests of the pipeline, except
+    /// for those that were created before the point and are not open.
     pub(crate) fn advance(&mut self, requests: &[View]) {
         let newest = requests.iter().map(|r| r.created).max();
         let mut since = newest.map_or(self.since, |newest| (newest - SLACK).max(self.since));
@@ -114,7 +115,7 @@ impl Progress {
                 continue;
             }
             if room == 0 {
-                // Whoever finds no room in the list holds the point back.
+                // A request that does not fit into the list holds the point back.
                 since = request.created.max(self.since);
                 break;
             }
@@ -126,7 +127,7 @@ impl Progress {
         self.done.retain(|uid| kept.contains(uid.as_str()));
     }
 
-    /// What the pipeline's status keeps. What finds no room is told again by whoever leads next.
+    /// What the pipeline's status stores. What does not fit is sent again by the next leader.
     pub(crate) fn cursor(&self) -> SinkCursor {
         let open = self.open.iter().take(MAX_REQUESTS).map(|(uid, o)| OpenRequest { uid: uid.clone(), last: o.last });
         SinkCursor { since: self.since, open: open.collect(), done: self.done.iter().take(MAX_REQUESTS).cloned().collect() }
@@ -232,7 +233,7 @@ mod tests {
     /// What happens in the model.
     #[derive(Clone, Debug)]
     enum Happens {
-        /// A request is made, so many seconds after the newest one, by an API server whose clock is so much behind.
+        /// A request is created: this many seconds after the newest one, by an API server whose clock is slow by that much.
         Made(i64, i64),
         /// A request ends.
         Ended(usize),
@@ -240,7 +241,7 @@ mod tests {
         Taken(usize),
         /// Progress is recorded.
         Recorded,
-        /// The leader is gone, and another one goes on from what is recorded.
+        /// The leader ends, and another one continues from what is recorded.
         Crashed,
     }
 
@@ -255,14 +256,14 @@ mod tests {
         ]
     }
 
-    /// One sink and its requests: each has two triggers, the second one when it has ended.
+    /// One sink and its requests. Each request has two triggers. The second happens when it ends.
     struct Model {
         progress: Progress,
         recorded: SinkCursor,
         requests: Vec<View>,
         /// How often each trigger of each request was taken.
         taken: Vec<[u32; 2]>,
-        /// Those of which it is recorded that the sink was told whole.
+        /// Those that are recorded as completely told.
         certain: BTreeSet<usize>,
     }
 
@@ -273,7 +274,7 @@ mod tests {
             Self { progress, recorded, requests: Vec::new(), taken: Vec::new(), certain: BTreeSet::new() }
         }
 
-        /// Takes the next trigger of a request, in the way of an outlet. Returns whether there was one.
+        /// Takes the next trigger of a request, as a sink worker does. Returns whether there was one.
         fn take(&mut self, index: usize) -> bool {
             const TRIGGERS: [Trigger; 2] = [Trigger::OnDeploymentRequested, Trigger::OnDeploymentCompleted];
             let request = &self.requests[index];
@@ -307,7 +308,7 @@ mod tests {
                     }
                 }
                 Happens::Recorded => {
-                    // As a desk looks: what lies before the point and is not open is not even seen.
+                    // As a dispatcher reads them: requests that are older than the point and not open are not read.
                     let seen: Vec<View> = self
                         .requests
                         .iter()
@@ -326,10 +327,10 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn whatever_happens_in_whatever_order_every_trigger_is_taken_and_no_history_is_repeated(
-            story in proptest::collection::vec(happens(), 0..120)
+            events in proptest::collection::vec(happens(), 0..120)
         ) {
             let mut model = Model::new();
-            for happens in &story {
+            for happens in &events {
                 let before = model.taken.clone();
                 model.step(happens);
                 for index in &model.certain {

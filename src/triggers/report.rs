@@ -1,4 +1,4 @@
-//! What is said of a pipeline's sinks: how far each has been told, and a condition for people.
+//! What a pipeline's status says about its sinks: how far each has been told, and a condition for people.
 
 use hyper::Uri;
 
@@ -9,15 +9,15 @@ use crate::api::pipeline::{MAX_ERROR, SinkStatus};
 use crate::api::reason::Reason;
 use crate::text;
 
-/// The condition that tells whether the sinks take what is sent to them.
+/// The condition that says whether the sinks accept what is sent to them.
 pub(crate) const SINKS_DELIVERING: &str = "SinksDelivering";
 
-/// What a pipeline's status says of one sink.
+/// What a pipeline's status says about one sink.
 pub(crate) fn status(sink_worker: &SinkWorker, waiting: usize) -> SinkStatus {
     let failing = sink_worker.health.failing_since.is_some();
     SinkStatus {
         url: sink_worker.sink.url.clone(),
-        // Where all is well, what happens to be on its way is no news.
+        // If the sink is healthy, the number of running deliveries does not matter.
         waiting: if failing { i32::try_from(waiting).unwrap_or(i32::MAX) } else { 0 },
         failing_since: sink_worker.health.failing_since,
         last_error: sink_worker.health.last.as_ref().map(|f| text::bounded(f.message(), MAX_ERROR)),
@@ -52,7 +52,7 @@ pub(crate) fn condition<'a>(sink_workers: impl ExactSizeIterator<Item = (&'a Sin
     }
 }
 
-/// The part of a url that names who is meant, without what may be a secret.
+/// The part of a URL that identifies the receiver, without what may be secret.
 pub(crate) fn origin(url: &str) -> String {
     match url.parse::<Uri>() {
         Ok(uri) => format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |a| a.as_str())),

@@ -1,4 +1,4 @@
-//! Posts an event to a sink: one attempt, bounded in time and in what is read of the answer.
+//! Posts an event to a sink: one attempt. Its time is limited, and so is the part of the answer that is read.
 
 use std::time::Duration;
 
@@ -13,32 +13,32 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::egress::{self, Guarded};
 
-/// How long a connection may take to be made.
+/// How long opening a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a sink has for its whole answer.
+/// How long a sink may take for its whole answer.
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
-/// How long the rest of an answer is waited for, once its code is there.
+/// How long to wait for the rest of an answer after its status code.
 const REST: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
-/// How much of an answer is read, to be able to use the connection again. None of it is shown anywhere.
+/// How much of an answer is read, so that the connection can be used again. None of it is shown anywhere.
 const MOST_READ: usize = 4096;
 
 /// An event, ready to be sent.
 pub(crate) struct Delivery {
-    /// Where to.
+    /// The URL of the sink.
     pub(crate) url: String,
-    /// `webhook-id`.
+    /// The header `webhook-id`.
     pub(crate) id: String,
-    /// `webhook-timestamp`.
+    /// The header `webhook-timestamp`.
     pub(crate) timestamp: i64,
-    /// `webhook-signature`.
+    /// The header `webhook-signature`.
     pub(crate) signature: Option<String>,
     /// The event.
     pub(crate) body: Vec<u8>,
 }
 
-/// Sends deliveries. It follows no redirects, uses no proxies, sends no credentials and no cookies.
+/// Sends deliveries. It follows no redirects, uses no proxies, and sends no credentials and no cookies.
 #[derive(Clone)]
 pub(crate) struct Sender {
     client: Client<HttpsConnector<HttpConnector<Guarded>>, Full<Bytes>>,
@@ -67,7 +67,7 @@ impl Sender {
         Self { client }
     }
 
-    /// One attempt. `Err` is why it did not arrive, for people.
+    /// One attempt. `Err` says for people why it did not arrive.
     pub(crate) async fn send(&self, delivery: Delivery) -> Result<(), String> {
         match tokio::time::timeout(ANSWER, self.attempt(delivery)).await {
             Ok(outcome) => outcome,
@@ -89,7 +89,7 @@ impl Sender {
         let request = request.body(Full::from(delivery.body)).map_err(|_| "the url can't be used".to_owned())?;
         let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
-        // What the sink says is for nobody's eyes here: an address inside the cluster could be made to answer.
+        // Nobody is shown what the sink answers: somebody could make an address inside the cluster answer.
         let _ = tokio::time::timeout(REST, Limited::new(response.into_body(), MOST_READ).collect()).await;
         judge(status)
     }

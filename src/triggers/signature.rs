@@ -1,27 +1,27 @@
 //! Standard Webhooks: symmetric keys and signatures.
 //!
-//! Not by standardwebhooks: it takes keys without `whsec_` and of any length, signs no bytes that are not UTF-8, and brings an older base64,
-//! a second HMAC and `time`. The tests let it verify what is signed here.
+//! The crate standardwebhooks is not used here. It accepts keys without `whsec_` and of any length, signs no bytes that are not UTF-8, and
+//! needs an older base64, a second HMAC and `time`. The tests use it to verify these signatures.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// What every key begins with.
+/// The prefix of every key.
 const PREFIX: &str = "whsec_";
-/// The fewest bytes of a key, as Standard Webhooks says.
+/// The fewest bytes of a key, as Standard Webhooks requires.
 const FEWEST: usize = 24;
-/// The most.
+/// The most bytes of a key.
 const MOST: usize = 64;
-/// The most keys in one Secret: while a key is exchanged, there are two.
+/// The most keys in one Secret. While a key is replaced, there are two.
 const MOST_KEYS: usize = 4;
 
-/// The keys that deliveries to one sink are signed with. Has no `Debug`, so that no key comes into a log.
+/// The keys that deliveries to one sink are signed with. It has no `Debug`, so that no key gets into a log.
 #[derive(Clone)]
 pub(crate) struct Keys(Vec<Vec<u8>>);
 
-/// Why the value of a Secret is no signing key. Says nothing of the value itself.
+/// Why the value of a Secret is no signing key. It says nothing about the value itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyError {
     /// It is not text.
@@ -33,16 +33,16 @@ pub(crate) enum KeyError {
     /// Too many keys.
     #[error("holds more than {MOST_KEYS} keys")]
     TooMany,
-    /// Not in the form of Standard Webhooks.
+    /// Not in the form that Standard Webhooks requires.
     #[error("is not {PREFIX} followed by base64")]
     Form,
-    /// Too short or too long to be one.
+    /// Too short or too long for a key.
     #[error("has fewer than {FEWEST} or more than {MOST} bytes")]
     Length,
 }
 
 impl Keys {
-    /// The keys in the value of a Secret: one, or several with white space between them, each `whsec_` and base64.
+    /// The keys in the value of a Secret: one, or several with white space between them. Each is `whsec_` and base64.
     pub(crate) fn parse(value: &[u8]) -> Result<Self, KeyError> {
         let text = std::str::from_utf8(value).map_err(|_| KeyError::NotText)?;
         let keys = text.split_ascii_whitespace().map(key).collect::<Result<Vec<_>, _>>()?;
@@ -53,7 +53,7 @@ impl Keys {
         }
     }
 
-    /// The header `webhook-signature`: one signature for each key, so that a receiver may know either.
+    /// The header `webhook-signature`. It has one signature for each key, so that a receiver may know either key.
     pub(crate) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let signatures: Vec<String> = self.0.iter().filter_map(|key| signature(key, id, timestamp, body)).collect();
         signatures.join(" ")
@@ -66,7 +66,7 @@ fn key(text: &str) -> Result<Vec<u8>, KeyError> {
 }
 
 fn signature(key: &[u8], id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
-    // HMAC takes keys of any length.
+    // HMAC accepts keys of any length.
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
     mac.update(format!("{id}.{timestamp}.").as_bytes());
     mac.update(body);
@@ -77,7 +77,7 @@ fn signature(key: &[u8], id: &str, timestamp: i64, body: &[u8]) -> Option<String
 mod tests {
     use super::*;
 
-    /// The example of the specification.
+    /// The example in the specification.
     const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     #[test]

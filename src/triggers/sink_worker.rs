@@ -1,4 +1,4 @@
-//! One sink: what it is to be told next of a request.
+//! One sink: what to send to it next about a request.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use super::progress::{Progress, Told, View};
 use crate::api::DeploymentRequest;
 use crate::api::pipeline::{Sink, SinkStatus, Trigger};
 
-/// A request of which some sink is not told all.
+/// A request about which some sink has not been told everything.
 pub(crate) struct Tracked {
     pub(crate) view: View,
-    /// The request in full: caches drop most of those that have ended.
+    /// The request in full. Caches drop most of an ended request.
     pub(crate) full: Option<Arc<DeploymentRequest>>,
-    /// Whether `full` is the request as it ended.
+    /// Whether `full` is the request after it ended.
     pub(crate) read: bool,
     /// Whether it is being read.
     pub(crate) reading: bool,
-    /// When it was noticed that the request is gone.
+    /// When the operator noticed that the request was deleted.
     pub(crate) gone: Option<Timestamp>,
 }
 
@@ -31,7 +31,7 @@ impl Tracked {
     }
 
     fn happened(&self) -> Vec<Happened> {
-        let mut all = self.full.as_deref().map(happened::due).unwrap_or_default();
+        let mut all = self.full.as_deref().map(happened::of).unwrap_or_default();
         if let Some(at) = self.gone
             && all.last().is_none_or(|h| h.trigger != Trigger::OnDeploymentCompleted)
         {
@@ -41,7 +41,7 @@ impl Tracked {
     }
 }
 
-/// What is to be done for one sink about one request.
+/// What to do for one sink about one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Nothing, until something happens.
@@ -50,28 +50,28 @@ pub(crate) enum Next {
     Finish,
     /// The request has to be read in full first.
     Read,
-    /// The sink is to be told of this.
+    /// Send this to the sink.
     Send(Happened),
 }
 
 /// A sink of the pipeline.
 pub(crate) struct SinkWorker {
-    /// As the pipeline says.
+    /// The sink as the pipeline defines it.
     pub(crate) sink: Sink,
     /// How far it has been told.
     pub(crate) progress: Progress,
-    /// Whether the pipeline's status has its progress, so that a restart does not make it a new sink again.
+    /// Whether the pipeline's status has its progress, so that it is not a new sink again after a restart.
     pub(crate) recorded: bool,
-    /// How it goes.
+    /// Its health.
     pub(crate) health: Health,
-    /// Requests about which a delivery is on its way.
+    /// Requests about which a delivery is running.
     pub(crate) in_flight: HashSet<String>,
     /// Requests about which there may be something to do.
     pub(crate) ready: VecDeque<String>,
 }
 
 impl SinkWorker {
-    /// A sink as its pipeline's status has it.
+    /// A sink that the pipeline's status has.
     pub(crate) fn resume(sink: Sink, status: &SinkStatus) -> Self {
         let mut sink_worker = Self::with(sink, Progress::resume(&status.cursor), true);
         sink_worker.health.failing_since = status.failing_since;
@@ -92,7 +92,7 @@ impl SinkWorker {
         self.sink.triggers.is_empty() || self.sink.triggers.contains(&trigger)
     }
 
-    /// What is to be done about a request.
+    /// What to do about a request.
     pub(crate) fn next(&self, request: &Tracked) -> Next {
         let Told::UpTo(last) = self.progress.told(&request.view.uid, request.view.created) else { return Next::Nothing };
         let none_left = !self.sink.triggers.is_empty() && self.sink.triggers.iter().all(|t| Some(*t) <= last);

@@ -1,4 +1,4 @@
-//! Opens a desk for each pipeline that has sinks, and another one where a desk breaks down.
+//! Starts a dispatcher for each pipeline that has sinks, and starts it again if it fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::wake_ups::{self, Orders};
 use crate::api::Pipeline;
 use crate::runtime::Cluster;
 
-/// How long a desk that broke down stays closed.
+/// How long to wait before a failed dispatcher is started again.
 const CLOSED: Duration = Duration::from_secs(1);
 
 /// Tells sinks what happens, until `stop`. Only the leader runs this.
@@ -33,7 +33,7 @@ pub(crate) async fn run(cluster: Arc<Cluster>, orders: Orders, stop: Cancellatio
         let (wake_ups, stop) = (wake_ups.clone(), stop.clone());
         dispatchers.spawn(async move {
             tokio::time::sleep(after).await;
-            // In a task of its own, so that a defect in it ends it alone.
+            // It runs in a task of its own, so that a defect ends only this dispatcher.
             if let Err(error) = tokio::spawn(dispatcher.run(changes, stop)).await {
                 tracing::error!(%pipeline, %error, "telling the sinks of a pipeline broke down; begun anew from what is recorded");
             }
@@ -48,7 +48,7 @@ pub(crate) async fn run(cluster: Arc<Cluster>, orders: Orders, stop: Cancellatio
         tokio::select! {
             () = stop.cancelled() => break,
             Some(pipeline) = receiver.recv() => open(&mut dispatchers, pipeline, Duration::ZERO),
-            // It may have got sinks again just when it closed.
+            // The pipeline may have got sinks again while the dispatcher stopped.
             Some(Ok(pipeline)) = dispatchers.join_next() => open(&mut dispatchers, pipeline, CLOSED),
         }
     }

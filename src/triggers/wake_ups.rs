@@ -1,4 +1,4 @@
-//! Wakes the desks of pipelines that have sinks. For all others a change costs one look into an empty table.
+//! Wakes the dispatchers of pipelines that have sinks. For all other pipelines a change costs one look-up in an empty table.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,23 +9,23 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::api::{DeploymentRequest, Pipeline};
 
-/// Tells desks of changes.
+/// Tells dispatchers of changes.
 pub(crate) struct WakeUps {
     dispatchers: Mutex<HashMap<ObjectRef<Pipeline>, Arc<Notify>>>,
     orders: mpsc::UnboundedSender<ObjectRef<Pipeline>>,
     awake: AtomicBool,
 }
 
-/// The pipelines that need a desk.
+/// The pipelines that need a dispatcher.
 pub(crate) struct Orders {
-    /// As they come.
+    /// The pipelines, in the order of their changes.
     pub(super) receiver: mpsc::UnboundedReceiver<ObjectRef<Pipeline>>,
-    /// What wakes the desks.
+    /// What wakes the dispatchers.
     pub(super) wake_ups: Arc<WakeUps>,
 }
 
 impl WakeUps {
-    /// A bell, and what its supervisor takes from.
+    /// The wake-ups, and what the supervisor reads from.
     pub(crate) fn new() -> (Arc<Self>, Orders) {
         let (orders, receiver) = mpsc::unbounded_channel();
         let wake_ups = Arc::new(Self { dispatchers: Mutex::default(), orders, awake: AtomicBool::new(false) });
@@ -35,20 +35,20 @@ impl WakeUps {
     /// A request changed, or is gone.
     pub(crate) fn request(&self, object: &DeploymentRequest) {
         let host = object.metadata.namespace.as_deref().unwrap_or_default();
-        self.ring(&ObjectRef::new(&object.spec.pipeline).within(host));
+        self.notify(&ObjectRef::new(&object.spec.pipeline).within(host));
     }
 
     /// A pipeline changed, or is gone.
     pub(crate) fn pipeline(&self, object: &Pipeline) {
         let pipeline = ObjectRef::from_obj(object);
-        if !self.ring(&pipeline) && needs_dispatcher(object) && self.awake.load(Ordering::Acquire) {
-            // A closed queue belongs to an operator that is shutting down.
+        if !self.notify(&pipeline) && needs_dispatcher(object) && self.awake.load(Ordering::Acquire) {
+            // A closed queue belongs to an operator that shuts down.
             let _ = self.orders.send(pipeline);
         }
     }
 
-    /// Rings at a desk. Returns whether there is one.
-    fn ring(&self, pipeline: &ObjectRef<Pipeline>) -> bool {
+    /// Wakes a dispatcher. Returns whether there is one.
+    fn notify(&self, pipeline: &ObjectRef<Pipeline>) -> bool {
         let dispatchers = self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner);
         dispatchers.get(pipeline).is_some_and(|dispatcher| {
             dispatcher.notify_one();
@@ -56,12 +56,12 @@ impl WakeUps {
         })
     }
 
-    /// From now on orders are taken.
+    /// From now on pipelines are accepted.
     pub(super) fn wake(&self) {
         self.awake.store(true, Ordering::Release);
     }
 
-    /// A desk is opened. `None` where there is one.
+    /// A dispatcher is started. `None` if there is one already.
     pub(super) fn open(&self, pipeline: &ObjectRef<Pipeline>) -> Option<Arc<Notify>> {
         let mut dispatchers = self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner);
         if dispatchers.contains_key(pipeline) {
@@ -72,7 +72,7 @@ impl WakeUps {
         Some(dispatcher)
     }
 
-    /// A desk has closed.
+    /// A dispatcher has stopped.
     pub(super) fn close(&self, pipeline: &ObjectRef<Pipeline>) {
         self.dispatchers.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
     }

@@ -1,8 +1,8 @@
-//! What the verbs share that make requests: their flags, the request's creation as the caller, and waiting for its end.
+//! What all verbs that create requests share: their flags, creating the request as the caller, and waiting for its end.
 
+pub mod makers_view;
 pub mod place;
 pub mod settings;
-pub mod window;
 
 use std::io::Write;
 use std::time::Duration;
@@ -13,25 +13,25 @@ use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::time::Instant;
 
-use self::window::Window;
+use self::makers_view::MakersView;
 use crate::api::phase::Phase;
 use crate::api::request::DeploymentRequestSpec;
 use crate::api::request_status::condition_types::SUCCEEDED;
 use crate::api::{DeploymentRequest, condition, duration};
 
-/// How often a request is looked at that is waited for.
+/// How often the request is read while waiting for it.
 const POLL: Duration = Duration::from_millis(500);
 
-/// How it is asked for.
+/// The flags of verbs that create requests.
 #[derive(Args, Debug)]
 pub struct Asking {
-    /// The namespace of the Solution, whose status says what you may not read in the host; left out, that of the current context.
+    /// The namespace of the Solution. Its status shows what you may not read in the host. Default: the namespace of the current context.
     #[arg(long, value_name = "NAMESPACE")]
     pub from: Option<String>,
     /// Anything the approver should know.
     #[arg(long)]
     pub notes: Option<String>,
-    /// Wait until the request has ended, and fail where it has not succeeded.
+    /// Wait until the request has ended, and fail if it has not succeeded.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, for example 15m.
@@ -39,10 +39,10 @@ pub struct Asking {
     pub timeout: String,
 }
 
-/// Makes the request as the caller, says its name, and waits for its end where that is asked for.
+/// Creates the request as the caller, prints its name, and waits for its end if `--wait` is set.
 ///
 /// # Errors
-/// Where the API server refuses it; and, waiting, where it does not succeed in time.
+/// If the API server refuses the request, or if it does not succeed in time while this waits.
 pub async fn ask(
     client: &Client,
     host: &str,
@@ -50,7 +50,7 @@ pub async fn ask(
     asking: &Asking,
     out: &mut (impl Write + Send),
 ) -> anyhow::Result<()> {
-    // Whatever is wrong with a flag is said before anything is made.
+    // An error in a flag is reported before anything is created.
     let timeout = duration::parse(&asking.timeout)
         .with_context(|| format!("--timeout {} is not a duration such as 15m; no request was made", asking.timeout))?;
     let what = format!("{} {} to stage {} of pipeline {}", spec.solution.name, spec.solution.version, spec.stage, spec.pipeline);
@@ -70,7 +70,7 @@ pub async fn ask(
     wait(client, host, &made, asking, timeout, out).await
 }
 
-/// What is seen of a request.
+/// What the caller may see of a request.
 struct Seen {
     phase: String,
     message: String,
@@ -109,7 +109,7 @@ async fn wait(
     }
 }
 
-/// The request itself, for whom may read it; else what the Solution's status says of it.
+/// The request itself, if the caller may read it. Otherwise what the Solution's status says about it.
 async fn look(client: &Client, host: &str, made: &DeploymentRequest, asking: &Asking) -> anyhow::Result<Option<Seen>> {
     let name = made.name_any();
     match Api::<DeploymentRequest>::namespaced(client.clone(), host).get_opt(&name).await {
@@ -120,10 +120,10 @@ async fn look(client: &Client, host: &str, made: &DeploymentRequest, asking: &As
         }
         Ok(None) => bail!("request {name} was deleted"),
         Err(error) if is_forbidden(&error) => {
-            let window = Window::open(client, asking.from.as_deref(), &made.spec.solution.name).await.with_context(|| {
+            let view = MakersView::open(client, asking.from.as_deref(), &made.spec.solution.name).await.with_context(|| {
                 format!("request {name} was made, but you may not read it in host {host}, nor the Solution that tells of it: name its namespace with --from")
             })?;
-            Ok(window.of_request(Some(host), &name).map(|entry| Seen {
+            Ok(view.of_request(Some(host), &name).map(|entry| Seen {
                 ended: Phase::has_ended(&entry.phase),
                 phase: entry.phase.clone(),
                 message: entry.message.clone().unwrap_or_default(),
@@ -133,7 +133,7 @@ async fn look(client: &Client, host: &str, made: &DeploymentRequest, asking: &As
     }
 }
 
-/// Whether the caller may not.
+/// Whether the caller lacks the right.
 pub fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }

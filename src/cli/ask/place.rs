@@ -1,14 +1,14 @@
-//! Where a request goes: the host, the stage and its pipeline, as far as the caller may see them.
+//! The target of a request: the host, the stage and its pipeline, as far as the caller may see them.
 
 use anyhow::{Context, bail};
 use kube::{Api, Client, ResourceExt};
 
 use super::is_forbidden;
-use super::window::{Window, whereabouts};
+use super::makers_view::{MakersView, whereabouts};
 use crate::api::environment::DeployedSolution;
 use crate::api::{Environment, Stage};
 
-/// Where a request goes.
+/// The target of a request.
 #[derive(Debug)]
 pub struct Place {
     /// The host.
@@ -17,15 +17,15 @@ pub struct Place {
     pub pipeline: String,
     /// Whether the stage is known to be the first of its pipeline.
     pub is_first: bool,
-    /// What runs there of the solution, for whom may read it.
+    /// The version of the solution that runs there, if the caller may read it.
     pub running: Option<DeployedSolution>,
 }
 
 impl Place {
-    /// Finds it by the stage; for whom may not read that, by the status of their Solution, or by what is named.
+    /// Finds the place by the stage. If the caller may not read the stage, by the status of their Solution, or by the flags.
     ///
     /// # Errors
-    /// Where it can't be told; the error says what to name.
+    /// If the place is not known. The error says which flag to use.
     pub async fn find(
         client: &Client,
         namespace: Option<&str>,
@@ -57,13 +57,13 @@ impl Place {
         if let (Some(host), Some(pipeline)) = (namespace, pipeline) {
             return Ok(unseen(host.to_owned(), pipeline));
         }
-        let window = Window::open(client, from, solution).await.with_context(|| cannot_tell(host, stage))?;
-        match window.of_stage(namespace, stage)[..] {
+        let view = MakersView::open(client, from, solution).await.with_context(|| cannot_tell(host, stage))?;
+        match view.of_stage(namespace, stage)[..] {
             [entry] => Ok(unseen(entry.host.clone(), &entry.pipeline)),
-            [] if namespace.is_some() && !window.of_stage(None, stage).is_empty() => {
+            [] if namespace.is_some() && !view.of_stage(None, stage).is_empty() => {
                 bail!("stage {stage} is not one of host {host}: {}", whereabouts(client, host, from, |e| e.stage == stage).await)
             }
-            [] => bail!("{}: Solution {solution} of namespace {} was not asked for there yet", cannot_tell(host, stage), window.namespace),
+            [] => bail!("{}: Solution {solution} of namespace {} was not asked for there yet", cannot_tell(host, stage), view.namespace),
             _ => bail!("Solution {solution} goes to a stage {stage} in several hosts: name the one you mean with -n"),
         }
     }
@@ -75,7 +75,7 @@ fn cannot_tell(host: &str, stage: &str) -> String {
     )
 }
 
-/// What runs in the stage's target. Who may not read Environments does without.
+/// What runs in the stage's target. `None` if the caller may not read Environments.
 async fn running(client: &Client, host: &str, stage: &Stage, solution: &str) -> anyhow::Result<Option<DeployedSolution>> {
     let name = &stage.spec.target_environment;
     match Api::<Environment>::namespaced(client.clone(), host).get_opt(name).await {

@@ -1,11 +1,11 @@
-//! The settings that a request is made with: those of the deployment before, changed by flags.
+//! The settings of a new request: those of the last deployment, changed by flags.
 
 use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::api::settings::{ConnectionReference, DeploymentSettings, VariableValue};
 
-/// Flags that set what differs.
+/// Flags that change settings.
 #[derive(Args, Debug)]
 pub struct SettingsArgs {
     /// The value of an environment variable; may be given several times.
@@ -14,13 +14,13 @@ pub struct SettingsArgs {
     /// The target's Secret for a connection reference; may be given several times.
     #[arg(long = "connect", value_name = "NAME=SECRET")]
     connections: Vec<String>,
-    /// Start from the defaults of the solution's definitions, and not from the settings of before.
+    /// Start from the defaults of the solution's definitions, not from the settings of the last deployment.
     #[arg(long)]
     defaults: bool,
 }
 
 impl SettingsArgs {
-    /// Whether what the settings start from is named.
+    /// Whether flags say what the settings start from.
     pub fn are_given(&self) -> bool {
         self.defaults || !self.variables.is_empty() || !self.connections.is_empty()
     }
@@ -30,10 +30,10 @@ impl SettingsArgs {
         self.defaults
     }
 
-    /// `before` with what the flags say.
+    /// The settings `before`, changed by the flags.
     ///
     /// # Errors
-    /// Where a flag is not of the form `NAME=VALUE`.
+    /// If a flag does not have the form `NAME=VALUE`.
     pub fn over(&self, before: Option<DeploymentSettings>) -> anyhow::Result<Option<DeploymentSettings>> {
         let mut settings = before.filter(|_| !self.defaults).unwrap_or_default();
         for (name, value) in pairs("--set", &self.variables)? {

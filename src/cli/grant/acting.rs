@@ -1,4 +1,4 @@
-//! Who deploys where, and which rights that takes: as a stage, a request, an artifact or a Solution says, or the caller.
+//! Who deploys where, and which rights that needs. It is read from a stage, a request, an artifact or a Solution, or given by flags.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
 use crate::identity::grants;
 
-/// The kinds of ordinary applications, where nothing tells which kinds there are: resource and group.
+/// The kinds of ordinary applications, used if nothing says which kinds there are: resource and group.
 const USUAL: [(&str, &str); 13] = [
     ("configmaps", ""),
     ("persistentvolumeclaims", ""),
@@ -46,44 +46,44 @@ const USUAL: [(&str, &str); 13] = [
 /// Who deploys, where, and what.
 #[derive(Args, Debug)]
 pub(super) struct Acting {
-    /// The stage: it says who deploys, unless that is the requester, and where.
+    /// The stage. It says where to deploy and who deploys, unless that is the requester.
     #[arg(long, required_unless_present = "target")]
     stage: Option<String>,
-    /// The target namespace, where no stage says it.
+    /// The target namespace, if no stage is given.
     #[arg(long)]
     target: Option<String>,
-    /// The delegate, where no stage says it: a service account of the host, or namespace:name for a requester from elsewhere.
+    /// The delegate, if no stage is given: a service account of the host, or namespace:name for a requester from another namespace.
     #[arg(long, conflicts_with_all = ["user", "request"])]
     service_account: Option<String>,
-    /// The person who deploys, where no stage says it: a stage's owner, or a requester.
+    /// The person who deploys, if no stage is given: a stage's owner, or a requester.
     #[arg(long, conflicts_with = "request")]
     user: Option<String>,
-    /// A group that this person is in, but for those of system:*; all of them.
+    /// A group of this person. Give all groups except those that begin with system:.
     #[arg(long, requires = "user")]
     group: Vec<String>,
     /// A request whose requester deploys.
     #[arg(long)]
     request: Option<String>,
-    /// For the kinds that this Artifact of the host holds, and what its objects refer to.
+    /// For the kinds in this Artifact of the host, and what its objects refer to.
     #[arg(long)]
     artifact: Option<String>,
-    /// For the kinds that this Solution has now, and what its objects refer to; --from says in which namespace.
+    /// For the kinds that this Solution has now, and what its objects refer to. --from gives its namespace.
     #[arg(long, requires = "from")]
     solution: Option<String>,
     /// The development namespace of --solution.
     #[arg(long)]
     from: Option<String>,
-    /// For this kind, by its plural name and group: services, deployments.apps. Left out, with no artifact and no solution: the kinds
-    /// of ordinary applications.
+    /// For this kind, by its plural name and group: services, deployments.apps. Without this flag, an artifact or a solution: the kinds of
+    /// ordinary applications.
     #[arg(long = "kind")]
     kinds: Vec<String>,
-    /// For a Secret of the target that is offered to solutions (label pilotage.dev/connection), which is looked at by name.
+    /// For a Secret of the target that is offered to solutions (label pilotage.dev/connection). The delegate reads it by name.
     #[arg(long = "secret")]
     secrets: Vec<String>,
-    /// For sharing this cluster role after a deployment, where the stage lets requesters ask for that.
+    /// For sharing this cluster role after a deployment, if the stage lets requesters ask for that.
     #[arg(long = "share")]
     shares: Vec<String>,
-    /// For nothing but what every deployment needs.
+    /// Only what every deployment needs.
     #[arg(long, conflicts_with_all = ["artifact", "solution", "kinds", "secrets", "shares"])]
     least: bool,
 }
@@ -94,18 +94,18 @@ pub(super) struct Target {
     pub delegate: Delegate,
     /// The target namespace.
     pub namespace: String,
-    /// What it takes beyond what every deployment needs.
+    /// Which rights it needs in addition to those that every deployment needs.
     pub rights: Vec<Right>,
-    /// Whether the delegate decides requests: a requester does not.
+    /// Whether the delegate decides requests. A requester does not.
     pub decides: bool,
-    /// The cluster of the target, where that is another than the host's.
+    /// The cluster of the target, if it is another than the host's.
     pub cluster: Option<RemoteCluster>,
-    /// What could not be found out, and what is not among it.
+    /// What could not be found out, and is missing in the grant.
     pub notes: Vec<String>,
 }
 
 impl Acting {
-    /// Finds out, by what the caller may read.
+    /// Finds it out from what the caller may read.
     pub async fn resolve(&self, client: &Client, host: &str) -> anyhow::Result<Target> {
         let stage = match &self.stage {
             Some(name) => Some(get::<Stage>(client, host, name).await?),
@@ -181,7 +181,7 @@ impl Acting {
             }
         }
         let mut objects: Vec<Value> = Vec::new();
-        // What stands for a Secret of the target under another name.
+        // Names that stand for a Secret of the target with another name.
         let mut stand_ins: BTreeSet<String> = BTreeSet::new();
         if let Some(name) = &self.artifact {
             let artifact = get::<Artifact>(client, host, name).await?;
@@ -209,20 +209,20 @@ impl Acting {
         if resources.is_empty() && self.secrets.is_empty() && self.shares.is_empty() {
             resources.extend(USUAL.map(|(plural, group)| (group.to_owned(), plural.to_owned(), true)));
         }
-        // Every deployment's own; one grant says it.
+        // Every deployment needs it, and another grant covers it.
         resources.remove(&(String::new(), "configmaps".to_owned(), true));
         let right = |(group, plural, namespaced): &Deployed| Right::within("get", group, plural, namespaced.then_some(namespace));
         let mut rights: Vec<Right> = resources.iter().flat_map(|deployed| whole(&right(deployed))).collect();
         if !self.shares.is_empty() {
             rights.extend(share::rights(namespace, &self.shares));
         }
-        // What they refer to is looked at by name, unless that is granted anyway.
+        // The objects that they refer to are read by name, unless that is granted anyway.
         let referred: BTreeSet<Right> =
             [connections::rights(namespace, &objects), prerequisites::rights(namespace, &objects)].concat().into_iter().collect();
         rights.extend(referred.into_iter().filter(|right| {
             let deployed = (right.group.clone(), right.resource.clone(), right.namespace.is_some());
             let is_whole = resources.contains(&deployed) || right.resource == "configmaps";
-            // What a connection reference stands for has another name in the target, and it is not known here.
+            // What a connection reference stands for has another name in the target. That name is not known here.
             let is_said = right.resource == "secrets"
                 && right.name.as_ref().is_some_and(|name| self.secrets.contains(name) || stand_ins.contains(name));
             !is_whole && !is_said
@@ -239,13 +239,13 @@ impl Acting {
     }
 }
 
-/// What a grant lacks where an artifact's bytes can't be read, and what to do.
+/// What a grant lacks if an artifact's bytes can't be read, and what to do about it.
 const WITHOUT: &str = "what its objects refer to (Secrets, service accounts, claims) is not among this. Name Secrets with --secret";
 
-/// A resource: its group, its plural name, and whether it is in namespaces.
+/// A resource: its group, its plural name, and whether it is namespaced.
 type Deployed = (String, String, bool);
 
-/// What deploying a kind takes.
+/// The rights that deploying a kind needs.
 fn whole(right: &Right) -> Vec<Right> {
     grants::DELEGATE_VERBS.iter().map(|verb| Right { verb: (*verb).to_owned(), ..right.clone() }).collect()
 }
@@ -259,7 +259,7 @@ fn of_stage(host: &str, stage: Option<&Stage>, type_: DelegateType, account: Opt
     }
 }
 
-/// The caller may not read the artifact's bytes, in which the references are.
+/// The caller may not read the artifact's bytes, which contain the references.
 fn unread(artifact: &str, host: &str) -> String {
     format!("You may not read the ConfigMaps of artifact {artifact} in namespace {host}: {WITHOUT}, or let who may read them run this")
 }
@@ -280,7 +280,7 @@ async fn of_solution(
     let selector = export::selector_text(&name, &solution.spec)?;
     let kinds = discovery.kinds().await.context("discovering the cluster's kinds")?;
     let mut found = Vec::new();
-    // What the Environment allows is judged at the export and in the plan.
+    // The export and the plan check what the Environment allows.
     let bounds = export::Bounds { environment: namespace, allowed: None };
     for kind in export::chosen(&kinds, &solution.spec.components, &bounds)? {
         let objects: Api<DynamicObject> = if kind.namespaced {
@@ -288,14 +288,14 @@ async fn of_solution(
         } else {
             Api::all_with(client.clone(), &kind.resource)
         };
-        // What the caller may not read is not theirs to ship either.
+        // What the caller may not read, they may not deploy either.
         let listed = match objects.list(&ListParams::default().labels(&selector)).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 403..=405) => continue,
             listed => listed.with_context(|| format!("listing {} of namespace {namespace}", kind.resource.plural))?,
         };
         for object in listed.items {
             let mut live = serde_json::to_value(&object)?;
-            // A list of a core kind does not repeat these for each item.
+            // The items of a list of a core kind do not repeat these fields.
             live["apiVersion"] = kind.resource.api_version.clone().into();
             live["kind"] = kind.resource.kind.clone().into();
             let ApiResource { group, plural, .. } = kind.resource.clone();

@@ -1,4 +1,4 @@
-//! Applies a grant as it is printed, as the caller.
+//! Applies a grant exactly as it is printed, as the caller.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 
-/// Who owns the fields of what was granted.
+/// The field manager of what is granted.
 const FIELD_MANAGER: &str = "kubectl-pilotage";
 
-/// Applies all objects of `text` in their order.
+/// Applies all objects of `text` in order.
 pub(super) async fn all(client: &Client, text: &str) -> anyhow::Result<String> {
     let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(text).context("reading the grant")?;
     let mut done = String::new();
@@ -25,7 +25,8 @@ pub(super) async fn all(client: &Client, text: &str) -> anyhow::Result<String> {
         let name = object.name_any();
         let place = object.metadata.namespace.as_ref().map(|n| format!(" of namespace {n}")).unwrap_or_default();
         let what = format!("{} {name}{place}", types.kind);
-        // By force: who applied what a condition printed did so with kubectl, and a grant of that name is what is printed now.
+        // It is forced: somebody may have applied the grant that a condition printed with kubectl, under another field manager. The printed
+        // grant now counts.
         api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object))
             .await
             .map_err(|error| refused(&done, &what, &error))?;
@@ -34,7 +35,7 @@ pub(super) async fn all(client: &Client, text: &str) -> anyhow::Result<String> {
     Ok(done)
 }
 
-/// What was refused, after what was applied: the rest is applied by running it again, as somebody who may.
+/// The error if something was refused after other objects were applied. Somebody with the right can run the command again.
 fn refused(done: &str, what: &str, error: &kube::Error) -> anyhow::Error {
     let why = match error {
         kube::Error::Api(status) if status.code == 403 && status.message.contains("attempting to grant") => {

@@ -1,5 +1,5 @@
-//! `kubectl pilotage grant`: the Roles and `RoleBindings` that let people, delegates and the operator do their part, printed as
-//! conditions print them where they are missing, or applied as the caller.
+//! `kubectl pilotage grant`: the Roles and `RoleBindings` that people, delegates and the operator need. Conditions print the same ones if
+//! they are missing. The command prints them, or applies them as the caller.
 
 mod acting;
 mod apply;
@@ -14,12 +14,12 @@ use crate::api::reference::{Subject, SubjectKind};
 use crate::identity::grants;
 use crate::policy::environment::opt_in_verb;
 
-/// Print the roles and bindings that let somebody do their part; --apply applies them as you. The namespace (-n) is the host.
+/// Print the roles and bindings that somebody needs; --apply applies them as you. The namespace (-n) is the host.
 #[derive(Args, Debug)]
 pub struct GrantArgs {
     #[command(subcommand)]
     what: What,
-    /// Apply them, as you, in place of printing them. You can hand on only what you hold yourself, or may bind and escalate.
+    /// Apply them as you instead of printing them. You can grant only rights that you hold yourself, or if you may bind and escalate.
     #[arg(long, global = true)]
     apply: bool,
 }
@@ -28,7 +28,7 @@ pub struct GrantArgs {
 enum What {
     /// A namespace becomes a host, in which the operator works.
     Host,
-    /// A namespace gives itself to the host: as a target, or as a development environment that the operator may read.
+    /// A namespace opts in to the host: as a target, or as a development environment that the operator may read.
     Environment {
         /// The namespace.
         #[arg(value_name = "NAMESPACE")]
@@ -39,9 +39,9 @@ enum What {
     },
     /// A delegate (or a requester, where a stage has no delegate) decides its requests and deploys to a target.
     Delegate(Acting),
-    /// The operator acts as that delegate or requester, in that target and for these kinds alone (constrained impersonation).
+    /// The operator acts as that delegate or requester, only in that target and for these kinds (constrained impersonation).
     Operator(Acting),
-    /// Somebody may answer for a service account: own stages that delegate to it, without being able to take its token.
+    /// Somebody may answer for a service account: they may own stages that delegate to it, without access to its token.
     Own {
         /// The service account of the host.
         #[arg(value_name = "SERVICE_ACCOUNT")]
@@ -49,7 +49,7 @@ enum What {
         #[command(flatten)]
         who: Who,
     },
-    /// Somebody asks for deployments through a pipeline. (The pipeline's spec.sharedWith does this too, and takes it back.)
+    /// Somebody asks for deployments through a pipeline. (The pipeline's spec.sharedWith does this too, and undoes it.)
     Deploy {
         /// The pipeline.
         pipeline: String,
@@ -58,7 +58,7 @@ enum What {
     },
     /// Somebody decides the pre-export and the pre-deployment step of one stage, or of all.
     Approve {
-        /// The stage; left out, all stages of the host.
+        /// The stage. Default: all stages of the host.
         stage: Option<String>,
         #[command(flatten)]
         who: Who,
@@ -71,14 +71,14 @@ enum What {
         #[command(flatten)]
         who: Who,
     },
-    /// Somebody may let solutions take objects of the whole cluster along, and bring them (spec.clusterScoped of Environments).
+    /// Somebody may allow cluster-scoped objects in solutions (spec.clusterScoped of Environments), and may deploy them.
     AllowClusterScoped {
         #[command(flatten)]
         who: Who,
     },
     /// Somebody configures the host, or administers the requests of one pipeline.
     Administer {
-        /// The pipeline; left out, the whole host.
+        /// The pipeline. Default: the whole host.
         pipeline: Option<String>,
         #[command(flatten)]
         who: Who,
@@ -94,17 +94,17 @@ enum Kind {
     Development,
 }
 
-/// To whom it is granted.
+/// The subject of the grant.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Who {
-    /// A person, by the name that the API server knows them by.
+    /// A person, by their user name in the API server.
     #[arg(long)]
     user: Option<String>,
     /// A group of people.
     #[arg(long)]
     group: Option<String>,
-    /// A service account: its name, or namespace:name where it is not of the host.
+    /// A service account: its name, or namespace:name if it is not in the host.
     #[arg(long)]
     service_account: Option<String>,
 }
@@ -124,10 +124,10 @@ impl Who {
     }
 }
 
-/// Prints the grant, or applies it and says what was applied.
+/// Prints the grant, or applies it and prints what was applied.
 ///
 /// # Errors
-/// Where something that is named does not exist or can't be read, or the API server refuses to apply it.
+/// If something that is named does not exist or can't be read, or if the API server refuses to apply it.
 pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyhow::Result<String> {
     let host = host.unwrap_or_else(|| client.default_namespace().to_owned());
     let text = match &args.what {
@@ -180,7 +180,7 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
     Ok(said.join("\n"))
 }
 
-/// A grant with what is to be known of it, as a comment.
+/// A grant with notes about it as comments.
 fn noted(notes: &[String], text: &str) -> String {
     notes.iter().map(|note| format!("# {note}")).chain([text.to_owned()]).collect::<Vec<_>>().join("\n")
 }

@@ -1,4 +1,4 @@
-//! The same grants where the target is in another cluster: part of them is applied there, and none by this command.
+//! The same grants for a target in another cluster. Some of them are applied there. This command applies none of them.
 
 use anyhow::bail;
 
@@ -7,16 +7,16 @@ use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
 use crate::identity::grants;
 
-/// The name of the kubeconfig's user, as `deploy/remote` makes it; its namespace is that of the delegates.
+/// The name of the kubeconfig's user, as `deploy/remote` creates it. It is in the namespace of the delegates.
 const USER: &str = "pilotage";
 
-/// What is applied at home, and what over there.
+/// What to apply in the host's cluster, and what in the remote cluster.
 pub(super) struct Parts {
     here: String,
     there: String,
 }
 
-/// A delegate decides at home, and deploys as the `ServiceAccount` of its name over there.
+/// A delegate decides in the host's cluster, and deploys as the `ServiceAccount` of the same name in the remote cluster.
 pub(super) fn delegate(host: &str, delegate: &Delegate, cluster: &RemoteCluster, target: &str, rights: &[Right]) -> Parts {
     let there = grants::service_account(&cluster.delegate_namespace, &delegate.subject().name);
     let mut parts = vec![
@@ -29,7 +29,8 @@ pub(super) fn delegate(host: &str, delegate: &Delegate, cluster: &RemoteCluster,
     Parts { here: grants::delegate_in_host(host, &delegate.subject()), there: parts.join("---\n") }
 }
 
-/// The operator reads the kubeconfig at home; its user sees the target and asks for the delegate's tokens over there.
+/// The operator reads the kubeconfig in the host's cluster. In the remote cluster, its user reads the target and requests the delegate's
+/// tokens.
 pub(super) fn operator(host: &str, delegate: &Delegate, cluster: &RemoteCluster, target: &str) -> Parts {
     let secret = Right::on("get", "", "secrets", host).named(&cluster.kubeconfig_secret_ref.name);
     let user = grants::service_account(&cluster.delegate_namespace, USER);
@@ -37,10 +38,10 @@ pub(super) fn operator(host: &str, delegate: &Delegate, cluster: &RemoteCluster,
     Parts { here: grants::operator_reads(host, &secret), there: there.join("---\n") }
 }
 
-/// Both, each with where it belongs.
+/// Both parts. A comment says where each is applied.
 ///
 /// # Errors
-/// Where they are to be applied: the caller is connected to one cluster.
+/// If they are to be applied: the caller is connected to one cluster only.
 pub(super) fn printed(parts: &Parts, cluster: &RemoteCluster, apply: bool) -> anyhow::Result<String> {
     let name = &cluster.kubeconfig_secret_ref.name;
     if apply {

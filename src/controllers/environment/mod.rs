@@ -1,4 +1,4 @@
-//! Environments: their validation, and the release of claims that nobody holds any more.
+//! Environments: validates them, and releases claims that nobody holds any more.
 
 mod observe;
 mod prerequisites;
@@ -26,10 +26,10 @@ use crate::runtime::status_writer::RecordError;
 
 use observe::ClusterVersion;
 
-/// When a remote cluster is tried again that many reconciliations are at already.
+/// When to try a remote cluster again if too many reconciliations work on it.
 pub(crate) const CROWDED: Duration = Duration::from_millis(250);
 
-/// What a validation is made from. Annotations are part of it so that an administrator can ask for a new one at once.
+/// What a validation is based on. Annotations are part of it, so that an administrator can ask for a new validation at once.
 type Grounds = (Option<i64>, Option<BTreeMap<String, String>>, View);
 
 /// Validates Environments.
@@ -39,14 +39,14 @@ pub(crate) struct EnvironmentController {
     seen: Seen<Grounds>,
 }
 
-/// What is learned of an environment that is valid.
+/// What is known about a valid environment.
 struct Facts {
     environment_id: String,
     region: Option<String>,
     kubernetes_version: String,
 }
 
-/// What a validation found, to be recorded.
+/// What a validation found and records.
 struct Validation {
     outcome: Result<Good, Failure>,
     facts: Option<Facts>,
@@ -127,7 +127,7 @@ impl Reconciler for EnvironmentController {
         let validation = Arc::new(validation);
         let found = validation.clone();
         let written = environments.update(&host, &name, move |current, status| {
-            // Another object of that name, or another specification, has a reconciliation of its own.
+            // If the Environment was replaced or its spec was changed, another reconciliation handles it.
             if current.uid() == uid && current.metadata.generation == generation {
                 if status.environment_id.is_none() && status.solutions.is_empty() {
                     status.solutions.clone_from(&past);
@@ -145,7 +145,7 @@ impl Reconciler for EnvironmentController {
         let conditions = written.status.as_ref().map_or(&[][..], |s| &s.conditions);
         let due = check::again(&validation.outcome, conditions, READY, &key, now);
         if let Some(facts) = &validation.facts {
-            // As the Environment now is.
+            // With what the Environment now says.
             grounds.2.recorded_id = Some(facts.environment_id.clone());
         }
         self.seen.note(&key, grounds, due);
@@ -168,10 +168,10 @@ impl Reconciler for EnvironmentController {
     }
 }
 
-/// Whether the Environment is validated; otherwise why not, in one word.
+/// Whether the Environment is validated. Otherwise why not, in one word.
 ///
 /// # Errors
-/// The reason of its condition `Validated`.
+/// If it is not: the reason of its condition `Validated`.
 pub(crate) fn validated(environment: &Environment) -> Result<(), String> {
     let conditions = environment.status.as_ref().map_or(&[][..], |s| &s.conditions);
     super::holds(condition::find(conditions, VALIDATED))
@@ -196,7 +196,7 @@ fn record(status: &mut EnvironmentStatus, found: &Validation, generation: Option
     }
 }
 
-/// Takes away claims that nobody holds, where they are still the same; a solution that never ran here goes with its claim.
+/// Removes claims that nobody holds, if they are still the same. A solution that never ran here is removed with its claim.
 fn release(status: &mut EnvironmentStatus, orphans: &[(String, String)]) {
     status.solutions.retain_mut(|solution| {
         let orphaned =

@@ -17,10 +17,10 @@ use crate::policy::environment::{ClaimHolder, Holder, Inside, NamespaceView, The
 use crate::runtime::Cluster;
 use crate::runtime::stores::Stores;
 
-/// How long the version of the cluster is believed.
+/// How long the version of the cluster is used before it is read again.
 const VERSION_AGE: Duration = Duration::from_hours(1);
 
-/// The version of the cluster, asked for now and then.
+/// The version of the cluster. It is read from time to time.
 #[derive(Default)]
 pub(crate) struct ClusterVersion {
     known: Mutex<Option<(Instant, String)>>,
@@ -39,11 +39,11 @@ impl ClusterVersion {
     }
 }
 
-/// What can be seen without looking inside the namespace, by the caches alone: who was opted in to by a binding is not known yet.
+/// What is known without looking inside the namespace, from the caches alone. Whether a binding opts in to a host is not known yet.
 pub(crate) fn from_caches(stores: &Stores, environment: &Environment) -> View {
     let host = environment.namespace().unwrap_or_default();
     let namespace = &environment.spec.namespace;
-    // What is in another cluster no cache knows.
+    // The caches know nothing about namespaces in other clusters.
     let remote = environment.spec.cluster.is_some();
     let found = (!remote).then(|| stores.namespaces.get(&ObjectRef::new(namespace))).flatten();
     let rivals = rivals(stores, environment, found.as_ref().and_then(|ns| ns.uid()).as_deref(), |other| {
@@ -69,8 +69,8 @@ pub(crate) fn from_caches(stores: &Stores, environment: &Environment) -> View {
     }
 }
 
-/// The other Environments of the same namespace: of that name where both are of the host's own cluster, or of that uid, as it was
-/// validated, whichever way leads there.
+/// The other Environments of the same namespace. If both are in the host's own cluster, their namespaces have the same name. Otherwise both
+/// were validated with the same namespace uid, whichever kubeconfig leads there.
 pub(crate) fn rivals(stores: &Stores, environment: &Environment, id: Option<&str>, opted_in: impl Fn(&Environment) -> bool) -> Vec<Holder> {
     let local = environment.spec.cluster.is_none();
     let others = stores.environments.state_filter(|other| {
@@ -82,7 +82,7 @@ pub(crate) fn rivals(stores: &Stores, environment: &Environment, id: Option<&str
     let mut rivals: Vec<Holder> = others
         .iter()
         .map(|other| {
-            // Whether one in another cluster had been given its namespace is known by its validation.
+            // For an Environment in another cluster, only its validation says whether the namespace opted in to its host.
             let validated = (!local || other.spec.cluster.is_some()) && super::validated(other).is_ok();
             holder(other, validated || opted_in(other))
         })
@@ -91,7 +91,7 @@ pub(crate) fn rivals(stores: &Stores, environment: &Environment, id: Option<&str
     rivals
 }
 
-/// Whether a label of the namespace gives it to that Environment's host in its role.
+/// Whether a label of the namespace opts in to that Environment's host in its role.
 pub(crate) fn has_label(labels: &BTreeMap<String, String>, environment: &Environment) -> bool {
     labels.get(opt_in_label(environment.spec.type_)) == environment.namespace().as_ref()
 }
@@ -109,7 +109,7 @@ fn holder(environment: &Environment, opted_in: bool) -> Holder {
     }
 }
 
-/// The view with what access reviews say of those that no label opts in to.
+/// The view, completed with access reviews for those that no label opts in to.
 pub(crate) async fn with_bindings(access: &Access, mut view: View) -> kube::Result<View> {
     if view.cluster.is_some() || view.found.is_none() {
         return Ok(view);
@@ -155,7 +155,7 @@ pub(crate) async fn orphans(cluster: &Cluster, environment: &Environment) -> kub
     Ok(try_join_all(checked).await?.into_iter().flatten().collect())
 }
 
-/// Asks the API server where the cache lacks the request.
+/// Asks the API server if the cache does not have the request.
 async fn claim_holder(cluster: &Cluster, host: &str, claim: &Claim) -> kube::Result<ClaimHolder> {
     let cached = cluster.stores.requests.get(&ObjectRef::new(&claim.request).within(host));
     let known = held_by(claim, cached.as_deref(), ClaimHolder::NotCached);

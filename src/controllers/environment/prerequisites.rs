@@ -1,4 +1,5 @@
-//! Reads the prerequisites of an environment, with the operator's own client, or that of a kubeconfig, and what the namespace granted it.
+//! Reads the prerequisites of an environment. It uses the operator's own client, or that of a kubeconfig, with the rights that the
+//! namespace granted.
 
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
@@ -11,7 +12,7 @@ use crate::identity::access::Right;
 use crate::policy::environment::{PrerequisiteState, PrerequisiteView};
 use crate::policy::readiness;
 
-/// Reads one prerequisite. What the API server says about it is its state; only where nothing could be learned it is an error.
+/// Reads one prerequisite. What the API server says about it is its state. It is an error only if nothing could be learned.
 pub(crate) async fn read(
     discovery: &Discovery,
     client: &Client,
@@ -22,7 +23,7 @@ pub(crate) async fn read(
     let state = if !object::is_plain_name(name) {
         PrerequisiteState::Unserved(format!("no object can be called {name:?}: correct spec.prerequisites"))
     } else if api_version == "v1" && kind == "Secret" {
-        // To read one object is to read its content, and the operator shall not hold the Secrets of environments.
+        // Reading an object means reading its content, and the operator must not get the Secrets of environments.
         PrerequisiteState::NotAllowed("the operator does not read Secrets; name the object that makes the Secret".to_owned())
     } else {
         match discovery.resource_for(api_version, kind).await? {

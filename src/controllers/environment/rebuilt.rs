@@ -1,4 +1,4 @@
-//! What an Environment had that was deleted and applied again: read from the artifacts' records, which outlive it.
+//! What ran in an Environment that was deleted and applied again. It is read from the artifacts' records, which outlive the Environment.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::api::{Artifact, DeploymentRequest, Environment};
 use crate::policy::made_again::{self, Target};
 use crate::runtime::Cluster;
 
-/// What runs in the namespace of that uid by the host's records, for an Environment that was never validated before.
+/// What runs in the namespace of that uid, as the host's records say. It is used for an Environment that was never validated before.
 pub(super) async fn past(cluster: &Cluster, environment: &Environment, environment_id: &str) -> Vec<DeployedSolution> {
     let is_new = environment.status.as_ref().is_none_or(|status| status.environment_id.is_none() && status.solutions.is_empty());
     if !is_new || environment.spec.type_ != EnvironmentType::Target {
@@ -18,7 +18,7 @@ pub(super) async fn past(cluster: &Cluster, environment: &Environment, environme
     let host = environment.namespace();
     let mut artifacts: Vec<Arc<Artifact>> = Vec::new();
     for artifact in cluster.stores.artifacts.state_filter(|artifact| artifact.namespace() == host) {
-        // The operator's own last write may be ahead of the cache.
+        // The operator's own last write may be newer than the cache.
         let newest = cluster.records.artifacts.newest(host.as_deref().unwrap_or_default(), &artifact.name_any()).await;
         artifacts.push(newest.unwrap_or(artifact));
     }

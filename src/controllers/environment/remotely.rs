@@ -1,5 +1,5 @@
-//! The validation of an Environment in another cluster: the same checks, with what that cluster says, as its kubeconfig's user. Whatever
-//! goes wrong over there is what the Environment says, and fails no reconciliation.
+//! The validation of an Environment in another cluster. The checks are the same. The kubeconfig's user reads that cluster. Whatever goes
+//! wrong there is written to the Environment's status, and no reconciliation fails.
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Namespace;
@@ -47,7 +47,7 @@ async fn look(cluster: &Cluster, environment: &Environment, spec: &RemoteCluster
 
 fn seen(namespace: &Namespace) -> NamespaceView {
     NamespaceView {
-        // These are another cluster's words: what is kept of them has to fit into a status.
+        // This text comes from another cluster. It is cut so that it fits into a status.
         uid: namespace.uid().unwrap_or_default().chars().take(128).collect(),
         terminating: namespace.metadata.deletion_timestamp.is_some(),
         is_host: namespace.labels().get(HOST_LABEL).is_some_and(|v| v == "true"),
@@ -55,8 +55,8 @@ fn seen(namespace: &Namespace) -> NamespaceView {
     }
 }
 
-/// Whether the namespace gave itself to the kubeconfig's user. One who may do it everywhere was given no namespace in particular: then
-/// the label has to say it.
+/// Whether the namespace opted in to the kubeconfig's user. If the user has that right in all namespaces, no namespace in particular opted
+/// in. Then the label has to say it.
 async fn is_bound(remote: &Remote, environment: &Environment) -> kube::Result<bool> {
     let access = Access::new(remote.cluster.client());
     let here = Right::on(opt_in_verb(environment.spec.type_), GROUP, "environments", &environment.spec.namespace);

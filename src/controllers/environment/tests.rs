@@ -48,7 +48,7 @@ fn a_pass_that_finds_the_same_changes_nothing() {
 
 #[test]
 fn an_orphaned_claim_is_released_and_others_stay() {
-    // Of the whole cluster's objects nobody else knows.
+    // Nobody else knows about the cluster-scoped objects.
     let mut begun = solution("begun", None, Some("gone"));
     begun.may_have(&[GroupKind { group: "scheduling.k8s.io".into(), kind: "PriorityClass".into() }]);
     let mut status = EnvironmentStatus {

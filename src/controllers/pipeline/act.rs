@@ -1,4 +1,4 @@
-//! Writes the Role and `RoleBindings` of a shared pipeline, and takes them back.
+//! Writes the Role and the `RoleBindings` of a shared pipeline, and deletes them.
 
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -14,8 +14,8 @@ use crate::api::reason::Reason;
 use crate::identity::grants;
 use crate::policy::check::{Check, polled};
 
-/// Makes the generated Roles as the pipeline says; what is so already is not written. What the operator lacks the right to do is the
-/// result's failure.
+/// Makes the generated Roles match the pipeline. What matches already is not written. If the operator lacks a right, the returned check
+/// fails.
 pub(crate) async fn share(client: &Client, pipeline: &Pipeline) -> kube::Result<Check> {
     let host = pipeline.namespace().unwrap_or_default();
     let writer = Writer { roles: Api::namespaced(client.clone(), &host), bindings: Api::namespaced(client.clone(), &host), pipeline };
@@ -36,7 +36,7 @@ pub(crate) async fn share(client: &Client, pipeline: &Pipeline) -> kube::Result<
                 grants::operator_in_host(&host)
             ),
         )),
-        // Said on the pipeline, or nobody would learn of it: an admission policy that refuses, for example.
+        // The pipeline's status says it, or nobody would learn of it: for example that an admission policy refuses.
         Err(Stop::Api(Error::Api(status)))
             if status.is_failure() && matches!(status.code, 400..=499) && !matches!(status.code, 409 | 429) =>
         {
@@ -51,7 +51,7 @@ pub(crate) async fn share(client: &Client, pipeline: &Pipeline) -> kube::Result<
 
 /// Why sharing stopped.
 enum Stop {
-    /// An object of that name is somebody else's.
+    /// An object of that name belongs to somebody else.
     NotOurs(String),
     /// The API server refused, or could not be reached.
     Api(Error),
@@ -71,7 +71,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     async fn grant(&self, sharing: &Sharing) -> Result<(), Stop> {
-        // The Role first: a binding to a role that does not exist grants nothing, and says nothing.
+        // The Role is written first: a binding to a Role that does not exist grants nothing and gives no error.
         let live = self.find(&self.roles, &sharing.role).await?;
         if !live.is_some_and(|live| same_metadata(&live.metadata, &sharing.role.metadata) && live.rules == sharing.role.rules) {
             apply(&self.roles, &sharing.role).await?;
@@ -83,7 +83,7 @@ impl Writer<'_> {
     async fn bind(&self, desired: &RoleBinding) -> Result<(), Stop> {
         if let Some(live) = self.find(&self.bindings, desired).await? {
             if live.role_ref != desired.role_ref {
-                // A binding can't be pointed at another role.
+                // The role of a binding can't be changed.
                 delete(&self.bindings, &live).await?;
             } else if same_metadata(&live.metadata, &desired.metadata) && live.subjects == desired.subjects {
                 return Ok(());
@@ -104,7 +104,7 @@ impl Writer<'_> {
     {
         match api.get_opt(name).await? {
             Some(live) if sharing::is_ours(&live, self.pipeline) => Ok(delete(api, &live).await?),
-            // Somebody else's is nobody's business here: there is nothing to be shared.
+            // An object of somebody else is left alone: there is nothing to share.
             Some(_) | None => Ok(()),
         }
     }
@@ -124,7 +124,7 @@ async fn apply<K>(api: &Api<K>, desired: &K) -> kube::Result<()>
 where
     K: Resource + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
 {
-    // By force: what somebody changed in a generated object is put right.
+    // It is forced: what somebody changed in a generated object is corrected.
     api.patch(&desired.name_any(), &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(desired)).await.map(|_| ())
 }
 

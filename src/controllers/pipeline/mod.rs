@@ -21,16 +21,16 @@ use crate::policy::pipeline as policy;
 use crate::runtime::controller::{Next, ReconcileError, Reconciler};
 use crate::runtime::{Cluster, status};
 
-/// The condition that tells whether the pipeline is shared with those it names.
+/// The condition that says whether the pipeline is shared as `sharedWith` says.
 pub(crate) const SHARED: &str = "Shared";
 
-/// How long the generated Roles are believed to be as they were found, while the pipeline is the same.
+/// How long the generated Roles are not read again, while the pipeline is unchanged.
 const BELIEVED: Duration = Duration::from_mins(10);
 
-/// Judges Pipelines and shares them.
+/// Checks Pipelines and shares them.
 pub(crate) struct PipelineController {
     cluster: Arc<Cluster>,
-    /// The generation of each pipeline, by uid, that was found shared as it says, and when.
+    /// The generation of each pipeline, by uid, that was found shared correctly, and when.
     shared: Mutex<HashMap<String, (Option<i64>, Instant)>>,
 }
 
@@ -40,8 +40,8 @@ impl PipelineController {
         Self { cluster, shared: Mutex::default() }
     }
 
-    /// Makes the Roles as the pipeline says. They are not watched, so they are read again when the pipeline changed, or something
-    /// woke it after a while.
+    /// Makes the Roles match the pipeline. They are not watched. So they are read again when the pipeline has changed, or when it is
+    /// reconciled after a while.
     async fn share(&self, pipeline: &Pipeline) -> kube::Result<Check> {
         let (uid, generation) = (pipeline.uid().unwrap_or_default(), pipeline.metadata.generation);
         {
@@ -77,10 +77,10 @@ impl Reconciler for PipelineController {
         new.observed_generation = object.metadata.generation.unwrap_or(new.observed_generation);
         new.summary = policy::in_one_line(&verdict.stages);
         new.stages = verdict.stages;
-        // Counted where the status is written.
+        // This is counted when the status is written.
         new.stages_omitted = 0;
         let never_shared = object.spec.shared_with.is_empty() && condition::find(&new.conditions, SHARED).is_none();
-        // Nothing to share and nothing to take back: that the operator may not look is no fault.
+        // If there is nothing to share and nothing to delete, it does not matter that the operator may not read the Roles.
         let sharing = self.share(&object).await?.or_else(|failure| if never_shared { Ok(()) } else { Err(failure) });
         let now = Timestamp::now();
         let shared = (!never_shared).then(|| shared(&object, &sharing));
@@ -92,7 +92,7 @@ impl Reconciler for PipelineController {
             self.cluster.written.note(&written);
         }
         Ok(match sharing {
-            // All else that a pipeline depends on is watched.
+            // Everything else that a pipeline depends on is watched.
             Ok(()) => Next::Done,
             Err(_) => Next::After(check::again(&sharing, &new.conditions, SHARED, &object.uid().unwrap_or_default(), now)),
         })

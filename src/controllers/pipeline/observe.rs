@@ -1,4 +1,4 @@
-//! What the judgement of a Pipeline reads: caches alone.
+//! What the check of a Pipeline reads: only the caches.
 
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;

@@ -1,4 +1,4 @@
-//! What a pipeline's `sharedWith` becomes: a Role and two `RoleBindings` in the host.
+//! The objects that a pipeline's `sharedWith` generates: a Role and two `RoleBindings` in the host.
 
 use std::collections::BTreeMap;
 
@@ -20,21 +20,21 @@ const MOST_LABEL: usize = 63;
 pub(crate) struct Sharing {
     /// `get` and `deploy` on that pipeline.
     pub(crate) role: Role,
-    /// That role, for those it is shared with.
+    /// The binding of that Role to those that the pipeline is shared with.
     pub(crate) binding: RoleBinding,
     /// What they may do with requests, as the pipeline's visibility says.
     pub(crate) requests: RoleBinding,
 }
 
-/// The names of the Role with its binding, and of the binding for requests. A pipeline's name can't hold a colon, so that no two
-/// pipelines share a name here.
+/// The name of the Role and its binding, and the name of the binding for requests. A pipeline's name can't contain a colon, so two
+/// pipelines never share a name here.
 pub(crate) fn names(pipeline: &Pipeline) -> (String, String) {
     let name = sharing_name(&pipeline.name_any());
     let requests = format!("{name}:requests");
     (name, requests)
 }
 
-/// What is to be there; `None` where the pipeline is shared with nobody.
+/// The objects that should exist. `None` if the pipeline is shared with nobody.
 pub(crate) fn desired(pipeline: &Pipeline) -> Option<Sharing> {
     if pipeline.spec.shared_with.is_empty() {
         return None;
@@ -73,12 +73,12 @@ pub(crate) fn desired(pipeline: &Pipeline) -> Option<Sharing> {
     })
 }
 
-/// Whether the object is one that the operator generated for this pipeline: others are never touched.
+/// Whether the operator generated the object for this pipeline. Other objects are never changed.
 pub(crate) fn is_ours(object: &impl Resource, pipeline: &Pipeline) -> bool {
     labels(pipeline).iter().all(|(key, value)| object.labels().get(key) == Some(value))
 }
 
-/// Whether labels and owner are as they are to be.
+/// Whether labels and owner are as they should be.
 pub(crate) fn same_metadata(live: &ObjectMeta, desired: &ObjectMeta) -> bool {
     let has = |key: &String, value: &String| live.labels.as_ref().and_then(|l| l.get(key)) == Some(value);
     let owned_by = |owner| live.owner_references.iter().flatten().any(|o| o == owner);
@@ -89,7 +89,7 @@ fn labels(pipeline: &Pipeline) -> BTreeMap<String, String> {
     [(MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned()), (PIPELINE_LABEL.to_owned(), label_value(&pipeline.name_any()))].into()
 }
 
-/// A name as a label's value, which is shorter than names may be: the end of a long one becomes a hash.
+/// A name as the value of a label. Names may be longer than label values: the end of a long name is replaced by a hash.
 fn label_value(name: &str) -> String {
     if name.len() <= MOST_LABEL {
         return name.to_owned();

@@ -1,4 +1,4 @@
-//! Who acts in the target, and what that identity lacks.
+//! Who acts in the target, and which rights that identity lacks.
 
 use std::sync::Arc;
 
@@ -28,14 +28,14 @@ use crate::runtime::Cluster;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::remotes::Remote;
 
-/// Who acts in a target, and the target's cluster where that is another than the host's.
+/// Who acts in a target, and the target's cluster if it is another than the host's.
 pub(super) struct Acting {
     pub(super) client: DelegateClient,
     pub(super) remote: Option<Arc<Remote>>,
 }
 
-/// The stage's delegate; once the request has started, the identity that its status names, whatever became of the stage.
-/// In another cluster, `Err` is why nobody can act there now.
+/// The stage's delegate. Once the request has started, it is the identity that its status names, even if the stage has changed. In another
+/// cluster, `Err` says why nobody can act there now.
 pub(super) async fn acting(scope: Scope<'_>, observed: &Observed) -> Result<Acting, Stop> {
     if let Some(target) = &scope.related.target
         && let Some(cluster) = &target.spec.cluster
@@ -71,8 +71,8 @@ pub(super) async fn acting(scope: Scope<'_>, observed: &Observed) -> Result<Acti
     }
 }
 
-/// The same in another cluster: the namespace there is the one that was validated, whatever the kubeconfig's Secret leads to by now,
-/// and the delegate acts with a token of its own.
+/// The same in another cluster. The namespace there must be the one that was validated, wherever the kubeconfig's Secret leads now. The
+/// delegate acts with a token of its own.
 async fn acting_there(scope: Scope<'_>, observed: &Observed, target: &Environment, cluster: &RemoteCluster) -> Result<Acting, Failure> {
     let remote = scope.cluster.remotes.get(&scope.host(), cluster, false).await?;
     let namespace = &target.spec.namespace;
@@ -97,7 +97,7 @@ async fn acting_there(scope: Scope<'_>, observed: &Observed, target: &Environmen
 }
 
 impl Acting {
-    /// What was said by the target's API server, with its cluster where that is another.
+    /// What the target's API server said, with the name of its cluster if it is another one.
     pub(super) fn said(&self, said: &str) -> String {
         match &self.remote {
             Some(remote) => format!("cluster {}: {said}", remote.cluster.name()),
@@ -105,7 +105,7 @@ impl Acting {
         }
     }
 
-    /// Who reads what holds nothing of anybody, as classes: the operator, in another cluster with its kubeconfig.
+    /// Who reads objects that belong to nobody, such as classes: the operator. In another cluster it uses its kubeconfig.
     pub(super) fn reader(&self, cluster: &Cluster) -> Client {
         self.remote.as_ref().map_or_else(|| cluster.clients.operator(), |remote| remote.cluster.client())
     }
@@ -115,7 +115,7 @@ impl Acting {
         self.remote.as_ref().map_or(&cluster.discovery, |remote| &remote.discovery)
     }
 
-    /// Whether a call would be answered: it is asked for before, as what is only of use is not to be refused.
+    /// Whether a call would be allowed. It is checked before the call, because a call that is only useful should not be refused.
     pub(super) async fn may_ask(&self, access: &Access, right: &Right) -> kube::Result<bool> {
         if self.remote.is_some() {
             return self.client.access().i_may(right).await;
@@ -127,14 +127,15 @@ impl Acting {
         Ok(delegate_may && operator_may)
     }
 
-    /// Says whose right is missing, the delegate's or the operator's to act as it, and prints the rule to grant.
+    /// Says whose right is missing, and prints the rule to grant. It is either the delegate's right, or the operator's right to act as the
+    /// delegate.
     pub(super) async fn missing(&self, scope: Scope<'_>, namespace: &str, rights: &[Right]) -> Result<Blocked, ReconcileError> {
         if let Some(going) = going(scope, namespace) {
             return Ok(going);
         }
         let delegate = self.client.delegate();
         if let Some(remote) = &self.remote {
-            // With its own token: what it may do over there nobody else need be allowed to ask.
+            // The delegate asks with its own token, so that nobody else needs a right to ask about it in the remote cluster.
             let access = self.client.access();
             let mut lacking = Vec::new();
             for right in rights {
@@ -177,7 +178,7 @@ fn delegate_of(observed: &Observed, stage: &StageView) -> Delegate {
     }
 }
 
-/// Says that the target namespace is about to go, where it is: then its rights are no matter of granting, nor its objects of waiting.
+/// Says that the target namespace is being deleted, if it is. Then granting rights or waiting for objects does not help.
 pub(super) fn going(scope: Scope<'_>, namespace: &str) -> Option<Blocked> {
     let is_here = scope.related.target.as_ref().is_some_and(|target| target.spec.cluster.is_none());
     let found = scope.cluster.stores.namespaces.get(&ObjectRef::new(namespace))?;
@@ -190,7 +191,7 @@ pub(super) fn going(scope: Scope<'_>, namespace: &str) -> Option<Blocked> {
     })
 }
 
-/// What another cluster did not answer to the delegate, or answered.
+/// What it means that a call of the delegate to another cluster failed.
 pub(super) fn unanswered(remote: &Remote, error: &kube::Error) -> Blocked {
     let failure = match error {
         kube::Error::Api(status) if status.code == 401 => rights::token_rejected(remote.cluster.name()),
@@ -199,11 +200,11 @@ pub(super) fn unanswered(remote: &Remote, error: &kube::Error) -> Blocked {
     Blocked::waits(Wait::Server, failure.reason, failure.message)
 }
 
-/// Whether the requester could decide in an approver's place: as them, or with a token of theirs.
+/// Whether the requester could decide in an approver's place: by impersonation, or with one of the approver's tokens.
 pub(super) async fn requester_could_approve(access: Access, observed: &Observed) -> Result<bool, ReconcileError> {
     let (Some(stage), Some(requester)) = (observed.stage.present(), &observed.request.requester) else { return Ok(false) };
-    // An owner's or an approver's own request is refused at the gate by name. That the requester could not is what opens the gate, and is what
-    // requests that come together need not ask each.
+    // The gate refuses an owner's or an approver's own request by name. The gate opens only if the requester could not act as an approver.
+    // Requests that come together share the answers.
     let rights = approvers::rights_to_become(observed, stage);
     let answers = try_join_all(rights.iter().map(|right| access.lately(requester, right, false, JUST_NOW))).await?;
     Ok(answers.into_iter().any(|held| held))

@@ -1,4 +1,4 @@
-//! Step `Claim`: the target is this request's alone, on the very state that was decided on.
+//! Step `Claim`: this request alone gets the target, in exactly the state that the decision was made on.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,15 +18,15 @@ use crate::policy::request::observed::{ClaimOutcome, Observed};
 use crate::runtime::Cluster;
 use crate::runtime::controller::ReconcileError;
 
-/// The stage as it is, and not as a cache has it. Request and Environment need no reading: both are written before the target is, on the
-/// very state that was decided on, and the API server refuses a write on any other.
+/// The stage as the API server has it, not a cache. Request and Environment need not be read: both are written before the target is, and
+/// the API server refuses these writes if the state has changed since the decision.
 pub(super) struct Live {
     stage: Option<Arc<Stage>>,
     at: Instant,
 }
 
 impl Live {
-    /// Reads it. Borrows nothing, so that it can be done beside something else.
+    /// Reads it. It borrows nothing, so that it can run beside something else.
     pub(super) async fn read(cluster: Arc<Cluster>, request: Arc<DeploymentRequest>) -> Result<Self, ReconcileError> {
         let at = Instant::now();
         let stages: Api<Stage> = Api::namespaced(cluster.clients.operator(), &request.namespace().unwrap_or_default());
@@ -35,14 +35,14 @@ impl Live {
     }
 }
 
-/// What a claim found: what became of it, and stage and environment as they now are. `None` where they are not what the plan was made on:
-/// it is decided again on what is now true, with a plan of its own.
+/// The result of a claim, with stage and environment as they are now. `None` if they differ from what the plan was made on: then the next
+/// decision is made on the new state, with a new plan.
 pub(super) struct ClaimFound {
     pub(super) outcome: Option<ClaimOutcome>,
     pub(super) related: RelatedObjects,
 }
 
-/// Reads the stage live, where that was not just done, and claims the environment where both are what the plan was made on.
+/// Reads the stage live unless that was just done. Claims the environment if both are what the plan was made on.
 pub(super) async fn claim(
     scope: Scope<'_>,
     observed: &Observed,
@@ -95,7 +95,7 @@ pub(super) async fn claim(
                 None => {}
             }
             if planned_on.as_ref() != Some(&now_on) {
-                // Somebody else's deployment ended in between: the plan is made again.
+                // Another deployment ended in between: the plan is made again.
                 status.solutions.retain(DeployedSolution::is_anything);
                 return Claiming::Again;
             }
@@ -118,7 +118,7 @@ pub(super) async fn claim(
     Ok(ClaimFound { outcome, related })
 }
 
-/// Whether the stage is live what this reconciliation decided on; takes over what differs.
+/// Whether the live stage is the one that this reconciliation decided on. If it is not, the new one replaces it in `related`.
 async fn unchanged(scope: Scope<'_>, live: Option<Live>, related: &mut RelatedObjects) -> Result<bool, ReconcileError> {
     let Live { stage, at: _ } = match live.filter(|live| live.at.elapsed() < JUST_NOW) {
         Some(live) => live,
@@ -129,8 +129,8 @@ async fn unchanged(scope: Scope<'_>, live: Option<Live>, related: &mut RelatedOb
     Ok(same)
 }
 
-/// A claim that this request holds already, as its start could not be written, is not written again: then the Environment is read.
-/// Takes over what differs from what this reconciliation decided on.
+/// If this request holds a claim already because its start could not be written, the claim is not written again. Then the Environment is
+/// read. If it differs from what this reconciliation decided on, the new one replaces it.
 async fn still_claimed(scope: Scope<'_>, observed: &Observed, related: &mut RelatedObjects) -> Result<bool, ReconcileError> {
     let (Some(seen), Some(target)) = (observed.target.present(), related.target.clone()) else { return Ok(true) };
     if seen.claim.as_ref().is_none_or(|claim| claim.request_uid != scope.uid()) {
@@ -143,18 +143,18 @@ async fn still_claimed(scope: Scope<'_>, observed: &Observed, related: &mut Rela
     Ok(same)
 }
 
-/// What became of a try to claim a solution in an environment.
+/// The result of a try to claim a solution in an environment.
 enum Claiming {
     Won,
-    /// Somebody else's deployment ended in between.
+    /// Another deployment ended in between.
     Again,
-    /// Another request, of that name, has it.
+    /// The request of that name holds the claim.
     Lost(String),
-    /// The record takes no more, for that reason.
+    /// The record has no room, for that reason.
     NoRoom(String),
 }
 
-/// Whether a record takes more room for a solution than it did: what is there already is never refused.
+/// Whether a record needs more room for a solution than before. What is stored already is never refused.
 fn is_more(before: &EnvironmentStatus, solution: &str, now: &EnvironmentStatus) -> bool {
     let kinds = |status: &EnvironmentStatus| status.solutions.iter().find(|s| s.name == solution).map(|s| s.cluster_scoped.len());
     before.solutions.len() < now.solutions.len() || kinds(before) < kinds(now)

@@ -1,4 +1,4 @@
-//! Whether those in whose name something is deployed may still have it so: the requester, and the owner of the stage.
+//! Whether those in whose name something is deployed still have the rights for it: the requester, and the owner of the stage.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::policy::request::rights;
 use crate::policy::stage;
 use crate::runtime::controller::ReconcileError;
 
-/// Asks for the rights that admission asked for when request and stage were written, and for those on what is deployed. It borrows
-/// nothing of a reconciliation, so that it is asked beside what takes longer. What was answered no longer ago than `age` counts.
+/// Checks the rights that admission checked when request and stage were written, and the rights to what is deployed. It borrows nothing of
+/// a reconciliation, so that it can run beside slower calls. An answer that is at most `age` old counts.
 pub(super) async fn entitled(access: Access, observed: &Observed, origin: Origin, age: Duration) -> Result<RightsOutcome, ReconcileError> {
     if let Some(blocked) = origin.unusable() {
         return Ok(RightsOutcome::Blocked(blocked.clone()));

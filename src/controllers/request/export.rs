@@ -22,7 +22,7 @@ use crate::runtime::Cluster;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::trimmed;
 
-/// What an export found, and what the request is about where that was read anew or stored.
+/// The result of an export, and the related objects if they were read again or stored.
 pub(super) struct ExportFound {
     pub(super) outcome: ExportOutcome,
     pub(super) related: Option<RelatedObjects>,
@@ -35,18 +35,18 @@ impl From<ExportOutcome> for ExportFound {
 }
 
 impl ExportFound {
-    /// What was found on objects that were read live; those that a later read found count.
+    /// The result, if objects were read live before. Objects that a later read found count more.
     pub(super) fn having_read(self, related: RelatedObjects) -> Self {
         Self { related: self.related.or(Some(related)), ..self }
     }
 }
 
-/// Whether a version is about to be exported, and the Solution is known as the cache keeps it.
+/// Whether a version is about to be exported and the Solution is only known from the cache.
 pub(super) fn lacks_solution(related: &RelatedObjects) -> bool {
     related.artifact.is_none() && related.solution.as_deref().is_some_and(trimmed::is_shortened)
 }
 
-/// Reads the Solution live: its version is judged once more on what is then exported.
+/// Reads the Solution live. Its version is checked again, on exactly what is then exported.
 pub(super) async fn read_solution(cluster: &Cluster, mut related: RelatedObjects) -> Result<RelatedObjects, ReconcileError> {
     if let Some(known) = related.solution.take() {
         let namespace = known.namespace().unwrap_or_default();
@@ -55,7 +55,7 @@ pub(super) async fn read_solution(cluster: &Cluster, mut related: RelatedObjects
     Ok(related)
 }
 
-/// Exports, or finds the version stored already.
+/// Exports the version, or finds that it is stored already.
 pub(super) async fn export(scope: Scope<'_>, observed: &Observed) -> Result<ExportFound, ReconcileError> {
     if let Some(refused) = scope.cluster.artifacts.refused(&scope.host(), &scope.request.spec.solution) {
         return unusable(&refused);
@@ -71,7 +71,7 @@ pub(super) async fn export(scope: Scope<'_>, observed: &Observed) -> Result<Expo
             }
             Ok(reuse(scope, observed, artifact).await?.into())
         }
-        // Altered bytes are not exported over: the plan refuses them and says so.
+        // Altered bytes are not exported again: the plan refuses them and says so.
         Err(StoreError::Altered { .. }) => Ok(reuse(scope, observed, artifact).await?.into()),
         Err(missing @ (StoreError::Incomplete { .. } | StoreError::Lost { .. })) => export_again(scope, observed, artifact, &missing).await,
         Err(error) => unusable(&error),
@@ -82,8 +82,8 @@ fn unusable(error: &StoreError) -> Result<ExportFound, ReconcileError> {
     Ok(ExportOutcome::Blocked(unreadable(error)?).into())
 }
 
-/// What is missing of a stored version is exported again from where it came, while that is still at this version: a crash left the
-/// record without its chunks, and nobody was shown its digest, or a registry lost what people may have approved.
+/// If parts of a stored version are missing, it is exported again from where it came, as long as the Solution is still at this version.
+/// A crash may have left the record without its chunks: then nobody has seen its digest. Or a registry may have lost what people approved.
 async fn export_again(
     scope: Scope<'_>,
     observed: &Observed,
@@ -100,7 +100,7 @@ async fn export_again(
     if artifact.spec.source.oci.is_some() {
         return export_anew(scope, observed).await;
     }
-    // Read live: what is stored under a version is what it was raised for.
+    // It is read live, because the version was raised for exactly what is stored under it.
     let related = observe::live(scope.cluster, scope.request).await?;
     let wanted = &scope.request.spec.solution;
     let found = match related.solution.as_ref().filter(|s| s.spec.version != wanted.version) {
@@ -124,7 +124,7 @@ async fn export_again(
     Ok(found.having_read(related))
 }
 
-/// A stored version is used by whoever may read what it was exported from.
+/// A stored version may be used by everybody who may read what it was exported from.
 async fn reuse(scope: Scope<'_>, observed: &Observed, artifact: &Artifact) -> Result<ExportOutcome, ReconcileError> {
     if let Some(origin) = &artifact.spec.source.oci {
         return registry::reuse(scope, observed, artifact, origin).await;
@@ -145,7 +145,7 @@ async fn reuse(scope: Scope<'_>, observed: &Observed, artifact: &Artifact) -> Re
     Ok(ExportOutcome::Stored { digest: artifact.spec.digest.clone() })
 }
 
-/// The development environment that a stored version was exported from, and who asks for it; else why it is not for this request.
+/// The development environment that a stored version was exported from, and the requester. Otherwise why this request can't use it.
 fn source_of(scope: Scope<'_>, observed: &Observed, artifact: &Artifact) -> Result<(Arc<Environment>, Identity), ExportOutcome> {
     let what = format!("{} {}", artifact.spec.solution.name, artifact.spec.solution.version);
     let elsewhere =
@@ -182,7 +182,7 @@ fn source_of(scope: Scope<'_>, observed: &Observed, artifact: &Artifact) -> Resu
     Ok((source, requester))
 }
 
-/// Stores a version, as far as there is room for it.
+/// Stores a version if there is room for it.
 pub(super) async fn save(scope: Scope<'_>, new: NewArtifact) -> Result<Stored, StoreError> {
     let (host, environment) = (scope.host(), new.source.environment.clone());
     let name = observe::artifact_name(scope.request);
@@ -190,7 +190,7 @@ pub(super) async fn save(scope: Scope<'_>, new: NewArtifact) -> Result<Stored, S
     scope.cluster.artifacts.save_within(&full, &host, new, Timestamp::now()).await
 }
 
-/// Why there is no room for anything new, where that is known before it is read. A registry takes what is large.
+/// Why there is no room for anything new, if that is known before the content is read. Large content goes to a registry.
 pub(super) fn no_room(scope: Scope<'_>, environment: Option<&str>) -> Option<ExportOutcome> {
     if scope.related.artifact.is_some() || scope.cluster.options.artifact_store.is_some() {
         return None;
@@ -200,7 +200,7 @@ pub(super) fn no_room(scope: Scope<'_>, environment: Option<&str>) -> Option<Exp
 }
 
 pub(super) async fn export_anew(scope: Scope<'_>, observed: &Observed) -> Result<ExportFound, ReconcileError> {
-    // What is missing of a stored version is fetched again from where it came.
+    // Missing parts of a stored version are fetched again from where they came.
     let left = scope.related.artifact.as_ref().filter(|_| scope.request.spec.source_environment.is_none());
     let left = left.and_then(|artifact| artifact.spec.source.oci.clone());
     if let Some(source) = observed.request.registry_source.clone().or(left) {
@@ -220,7 +220,7 @@ pub(super) async fn export_anew(scope: Scope<'_>, observed: &Observed) -> Result
         return Ok(full.into());
     }
     if trimmed::is_shortened(solution.as_ref()) {
-        // Decided again on the Solution as it is.
+        // The next decision is made on the current Solution.
         return Err(ReconcileError::Overtaken);
     }
     let selector = match export::selector_text(&solution.name_any(), &solution.spec) {
@@ -264,7 +264,7 @@ pub(super) async fn export_anew(scope: Scope<'_>, observed: &Observed) -> Result
     found_stored(scope, observed, stored, &origin, bundle).await
 }
 
-/// What became of storing a bundle that came from there.
+/// The result of storing a bundle that came from `source`.
 pub(super) async fn found_stored(
     scope: Scope<'_>,
     observed: &Observed,
@@ -283,7 +283,7 @@ pub(super) async fn found_stored(
     };
     let digest = artifact.spec.digest.clone();
     if !is_same || artifact.spec.source != *source {
-        // Somebody else stored this version first: what is deployed is theirs, by the rules for what is stored.
+        // Somebody else stored this version first. Then theirs is deployed, by the rules for stored versions.
         let related = observe::live(scope.cluster, scope.request).await?;
         let scope = scope.with(&related);
         let outcome = match &artifact.spec.source.oci {
@@ -297,8 +297,8 @@ pub(super) async fn found_stored(
     Ok(ExportFound { outcome: ExportOutcome::Stored { digest }, related: Some(related) })
 }
 
-/// Why the artifact can't be read or stored: it is waited for where the registry that it is kept in can't be used now. `Err` is what the
-/// reconciliation is repeated for.
+/// Why the artifact can't be read or stored. If its registry can't be used now, the request waits. `Err` is an error after which the
+/// reconciliation is repeated.
 pub(super) fn unreadable(error: &StoreError) -> Result<Blocked, ReconcileError> {
     match (error.until(), error.of_place()) {
         (Until::End, reason) => Ok(Blocked::ends(reason.unwrap_or(Reason::ArtifactAltered), error.to_string())),

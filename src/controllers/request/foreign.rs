@@ -1,5 +1,5 @@
-//! A version that is stored from elsewhere than where the request means: what somebody pushed to a registry is not deployed in the name of
-//! who develops the solution, nor does it keep their version from them.
+//! The requested version is stored, but from another source than the request means. What somebody pushed to a registry is not deployed in
+//! the name of the solution's developers, and it does not block their version.
 
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -17,17 +17,17 @@ use crate::policy::request::observed::{ExportOutcome, Observed};
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::open_requests::is_open;
 
-/// Whether what is meant is a development environment: the one that the request names, or, where it names nothing, one of the
-/// pipeline's that has the Solution.
+/// Whether the request means a development environment: the one that it names, or, if it names none, one of the pipeline's that has the
+/// Solution.
 pub(super) fn means_development(scope: Scope<'_>, observed: &Observed) -> bool {
     let spec = &scope.request.spec;
     spec.artifact.is_none() && (spec.source_environment.is_some() || !observed.developed_in.is_empty())
 }
 
-/// Exports in place of what is stored from a registry, where nothing was ever deployed from that, no request is about it, and whoever
-/// asks may update the Solution: it is theirs. Else it is refused.
+/// Exports over what is stored from a registry, if nothing was ever deployed from that, no request is about it, and the requester may
+/// update the Solution, so that it is theirs. Otherwise the request is refused.
 pub(super) async fn instead_of_foreign(scope: Scope<'_>, observed: &Observed) -> Result<ExportFound, ReconcileError> {
-    // Read live: what is stored is given up on it.
+    // It is read live, because what is stored is dropped on the basis of it.
     let mut related = observe::live(scope.cluster, scope.request).await?;
     let Some(artifact) = related.artifact.clone() else {
         return Ok(export::export_anew(scope.with(&related), observed).await?.having_read(related));
@@ -44,7 +44,7 @@ pub(super) async fn instead_of_foreign(scope: Scope<'_>, observed: &Observed) ->
     Ok(export::export_anew(scope.with(&related), observed).await?.having_read(related))
 }
 
-/// Why what is stored from a registry stays.
+/// Why what is stored from a registry is kept.
 async fn kept(scope: Scope<'_>, observed: &Observed, artifact: &Artifact, origin: &str) -> Result<Option<ExportOutcome>, ReconcileError> {
     if was_deployed(artifact) {
         return Ok(Some(foreign(scope, artifact, origin, "")));
@@ -101,7 +101,7 @@ async fn open_for(client: &Client, request: &DeploymentRequest) -> kube::Result<
     let host = request.namespace().unwrap_or_default();
     let all = Api::<DeploymentRequest>::namespaced(client.clone(), &host).list(&ListParams::default().fields(&selector)).await?;
     let is_about_it = |other: &DeploymentRequest| {
-        // What means a development environment too is about what will be exported, unless it has what is stored already.
+        // A request that means a development environment too is about what will be exported, unless it already uses what is stored.
         let has_it = other.spec.artifact.is_some() || other.status.as_ref().is_some_and(|status| status.run.artifact.is_some());
         other.uid() != request.uid() && is_open(other) && other.spec.solution.version == solution.version && has_it
     };

@@ -1,4 +1,4 @@
-//! What speaks against a plan, found in one round: whoever has to mend it wants to do so once. And what an approver is told of it.
+//! What prevents a plan, found all at once, so that it can be corrected all at once. And what an approver is told about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,33 +26,33 @@ use crate::identity::delegate::DelegateClient;
 use crate::policy::request::{sharing, told};
 use crate::runtime::controller::ReconcileError;
 
-/// How many findings a message tells in full; the others are named.
+/// How many findings a message describes in full. The others are only named.
 const IN_FULL: usize = 5;
-/// The most characters of a list of names in a message, which has a grant after it.
+/// The most characters of a list of names in a message. A grant may follow it.
 const MAX_NAMES: usize = 8_000;
 
 /// Looks for what objects use and need.
 pub(super) struct Judge<'a> {
     pub(super) client: &'a DelegateClient,
-    /// Who sees classes, which hold nothing of anybody.
+    /// Reads classes, which belong to nobody.
     pub(super) reader: &'a Client,
     pub(super) namespace: &'a str,
 }
 
-/// What was found of it.
+/// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     offers: Offers,
-    /// What is not there.
+    /// What does not exist.
     missing: Vec<PlanResult>,
-    /// What is told and holds nothing up: classes of ingresses, claims of the target that are mounted.
+    /// What is told but prevents nothing: classes of ingresses that do not exist, claims of the target that are mounted.
     pub(super) warnings: Vec<PlanResult>,
-    /// What the delegate would need.
+    /// The rights that the delegate needs.
     pub(super) rights: BTreeSet<Right>,
 }
 
 impl Judge<'_> {
-    /// Looks for all of it at once.
+    /// Looks for everything at once.
     pub(super) async fn look(&self, uses: &Uses, needed: &Needed) -> Result<Found, kube::Error> {
         let (offers, missing) = futures::join!(
             connections::check(self.client, self.namespace, uses),
@@ -64,15 +64,15 @@ impl Judge<'_> {
         Ok(Found { offers, missing: results, warnings, rights })
     }
 
-    /// What the target makes of the objects counts as what they say themselves. It is known after the dry run, so that only what was not
-    /// looked at before is looked at then.
+    /// What the target makes of the objects counts like what they say themselves. It is known after the dry run. So only what was not
+    /// looked for before is looked for then.
     pub(super) async fn beyond(&self, planned: &Planned, uses: &Uses, needed: &Needed) -> Result<Found, kube::Error> {
         self.look(&planned.uses().beyond(uses), &prerequisites::beyond(planned.needs(), needed)).await
     }
 }
 
 impl Found {
-    /// Adds what another look found.
+    /// Adds what another search found.
     pub(super) fn merge(&mut self, others: Self) {
         self.offers.merge(others.offers);
         self.missing.extend(others.missing);
@@ -80,12 +80,12 @@ impl Found {
         self.rights.extend(others.rights);
     }
 
-    /// Whether nothing speaks against it.
+    /// Whether nothing prevents the plan.
     pub(super) fn is_fine(&self) -> bool {
         self.offers.refused.is_empty() && self.missing.is_empty() && self.rights.is_empty()
     }
 
-    /// What is used that was not used before, how much of it is not listed, and what is to be told of it.
+    /// What is used and was not used before, how much of it is not listed, and what to tell about it.
     pub(super) fn used(&mut self, planned: &Planned, connected: &BTreeMap<String, String>) -> (Vec<AccessedObject>, i32, Vec<PlanResult>) {
         let before = planned.used_before();
         let is_new = |one: &AccessedObject| !before.has(&one.kind, &one.name);
@@ -111,13 +111,13 @@ impl Found {
     }
 }
 
-/// What the solution's own bindings share and the stage does not let anybody share. Once the request has started, it was judged before.
+/// What the solution's own bindings share although the stage does not allow it. Once the request has started, this was checked before.
 pub(super) fn forbidden(scope: Scope<'_>, namespace: &str, objects: &[serde_json::Value]) -> Vec<PlanResult> {
     let Some(stage) = scope.related.stage.as_ref().filter(|_| scope.status().start_time.is_none()) else { return Vec::new() };
     sharing::forbidden_by_binding(&scope.request.spec.stage, stage.spec.sharing.as_ref(), &rbac_changes::shared(objects, namespace))
 }
 
-/// What an approver is told of what the plan gives and opens. `Err` is for more than can be told.
+/// What an approver is told about what the plan grants and exposes. `Err` means that it is more than can be told.
 pub(super) async fn told(access: &Access, acting: &Acting, planned: &Planned) -> Result<Vec<PlanResult>, Stop<PlanResult>> {
     let listed = told::gifts(planned.solution(), &planned.powers())
         .and_then(|gifts| Ok((gifts, told::exposures(planned.solution(), &planned.exposures())?)));
@@ -126,7 +126,7 @@ pub(super) async fn told(access: &Access, acting: &Acting, planned: &Planned) ->
     told::all(planned.solution(), &[gifts, bound, exposures]).map_err(Stop::Because)
 }
 
-/// What the target gives already to accounts that are created.
+/// What the target already grants to accounts that the plan creates.
 async fn bound_already(access: &Access, acting: &Acting, planned: &Planned) -> Result<Vec<PlanResult>, ReconcileError> {
     let accounts = planned.new_accounts();
     if accounts.is_empty() {
@@ -137,7 +137,7 @@ async fn bound_already(access: &Access, acting: &Acting, planned: &Planned) -> R
     Ok(dangling_bindings::look(&acting.client, planned.namespace(), &accounts, [here, everywhere], |key| planned.brings(key)).await?)
 }
 
-/// Why a plan can't be carried out: what is waited for, where somebody else can put right all of it, or what ends the request.
+/// Why a plan can't be carried out: the request waits if others can correct everything, or it ends.
 pub(super) async fn hindrance(
     scope: Scope<'_>,
     acting: &Acting,
@@ -152,7 +152,7 @@ pub(super) async fn hindrance(
         let rights: Vec<Right> = rights.into_iter().collect();
         let mut obstacle = acting.missing(scope, namespace, &rights).await?;
         if !results.is_empty() {
-            // The message goes on to end with what is to be granted.
+            // What is to be granted follows at the end of the message.
             obstacle.message = format!("{}. Besides, {}", said(&results, scope.target_namespace()), obstacle.message);
         }
         return Ok(Hindrance::Blocked(obstacle));
@@ -163,20 +163,20 @@ pub(super) async fn hindrance(
     })
 }
 
-/// What is waited for, with all that was found.
+/// What the request waits for, with everything that was found.
 pub(super) fn awaited(namespace: &str, reason: Reason, results: &[PlanResult]) -> Blocked {
     Blocked::waits(Wait::Somebody, reason, format!("nothing was written; {}", said(results, namespace)))
 }
 
-/// The reason in one word: `Ok` where all of it is waited for, `Err` where the request ends by it.
+/// The reason. `Ok`: the request waits for everything that was found. `Err`: the request ends.
 fn reason(unoffered: &[PlanResult], missing: &[PlanResult], refused: &[PlanResult]) -> Result<Reason, Reason> {
     let is = |results: &[PlanResult], reason: Reason| results.iter().any(|one| one.reason == reason);
-    let passes = [Reason::NotOffered, Reason::ClusterScoped, Cause::Escalation.reason(), Cause::Quota.reason()];
-    let stays = |one: &PlanResult| !passes.iter().any(|passes| one.reason == *passes);
+    let waits = [Reason::NotOffered, Reason::ClusterScoped, Cause::Escalation.reason(), Cause::Quota.reason()];
+    let ends = |one: &PlanResult| !waits.iter().any(|waits| one.reason == *waits);
     if is(refused, Reason::SharingNotAllowed) {
         return Err(Reason::SharingNotAllowed);
     }
-    if unoffered.iter().chain(refused).any(stays) {
+    if unoffered.iter().chain(refused).any(ends) {
         return Err(Reason::DryRunRefused);
     }
     if is(unoffered, Reason::NotOffered) || is(refused, Reason::NotOffered) {
@@ -188,7 +188,7 @@ fn reason(unoffered: &[PlanResult], missing: &[PlanResult], refused: &[PlanResul
     Ok(refused.first().map_or_else(|| Reason::DryRunRefused, |one| Reason::of(&one.reason).unwrap_or(Reason::DryRunRefused)))
 }
 
-/// The first few findings in full, and the others by name: nothing of what is to be put right is kept for another round.
+/// The first findings in full, and the others by name, so that everything can be corrected in one round.
 pub(super) fn said(results: &[PlanResult], namespace: &str) -> String {
     let (first, rest) = results.split_at(results.len().min(IN_FULL));
     let full: Vec<String> = first.iter().map(|r| format!("{} {}: {}: {}", r.kind, r.name, r.reason, r.message)).collect();
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(reason(&secret, &map, &of("Invalid")), Err(Reason::DryRunRefused));
         assert_eq!(reason(&[result("Secret", "..", "InvalidName")], &[], &[]), Err(Reason::DryRunRefused));
         assert_eq!(reason(&secret, &[], &of("SharingNotAllowed")), Err(Reason::SharingNotAllowed));
-        // A kind that the target does not serve is not what it lacks.
+        // A kind that the target does not serve is not what the target lacks.
         assert_eq!(reason(&[], &[], &of("NotFound")), Err(Reason::DryRunRefused));
     }
 

@@ -1,4 +1,5 @@
-//! The controller of requests: observes, lets `policy::request` decide, takes the step, folds in what it found, and repeats until it must wait.
+//! The controller of requests. It observes, lets `policy::request` decide, takes the step, folds in what it found, and repeats this until
+//! the request must wait.
 
 mod acting;
 mod claim;
@@ -6,6 +7,7 @@ mod entitled;
 mod export;
 mod foreign;
 mod judging;
+mod makers_view;
 mod observe;
 mod origin;
 mod outcome;
@@ -20,7 +22,6 @@ mod sharing;
 mod stop;
 mod target;
 mod told;
-mod window;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,17 +36,17 @@ use crate::runtime::Cluster;
 use crate::runtime::controller::{Next, ReconcileError, Reconciler};
 use crate::runtime::{open_requests, trimmed};
 
+use makers_view::Readers;
 use reconciliation::Reconciliation;
-use window::Readers;
 
-/// Works on requests.
+/// Reconciles requests.
 pub(crate) struct RequestController {
     cluster: Arc<Cluster>,
     running: Running,
 }
 
-/// What a reconciliation remembers for the next ones: what was applied by requests that wait for health, by their uid and whether it is the
-/// version that was put back. Lost with the process, and then found again by a plan that has nothing to change.
+/// What a reconciliation remembers for the next ones: what was applied by requests that wait for health, by their uid and by whether it is
+/// the version that was restored. It is lost with the process. Then a plan without changes finds it again.
 #[derive(Clone, Default)]
 pub(crate) struct Running {
     applied: Arc<Mutex<HashMap<String, Kept>>>,
@@ -57,9 +58,9 @@ type Kept = (Way, Arc<Applied>);
 /// Which version is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// The one that the request is for.
+    /// The version that the request is for.
     Forth,
-    /// The one that it replaced.
+    /// The version that it replaced.
     Back,
 }
 
@@ -84,7 +85,7 @@ impl Running {
 }
 
 impl RequestController {
-    /// Works on the requests of `cluster`.
+    /// Reconciles the requests of `cluster`.
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster, running: Running::default() }
     }
@@ -110,14 +111,14 @@ impl Reconciler for RequestController {
         } else {
             Some(request)
         };
-        // It is gone, or has ended meanwhile: the watch brings that.
+        // It was deleted, or has ended meanwhile. The watch reports that.
         let Some(request) = request.filter(|request| open_requests::is_open(request)) else { return Ok(Next::Done) };
         let reconciliation = Reconciliation::new(self.cluster.clone(), self.running.clone(), request).await?;
         let admitted = reconciliation.remote().map(|remote| self.cluster.remotes.admit(&host, remote));
         if matches!(admitted, Some(None)) {
             return Ok(Next::After(CROWDED));
         }
-        // It holds the states of all steps, of which most reconciliations take few.
+        // The future holds the states of all steps, but most reconciliations take few of them. So it is boxed.
         Box::pin(reconciliation.run()).await
     }
 

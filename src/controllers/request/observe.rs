@@ -1,4 +1,4 @@
-//! What a decision is made on, gathered from the caches, or live where something terminal hangs on it.
+//! What a decision is based on. It is read from the caches, or live if the decision would end the request.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::runtime::controller::ReconcileError;
 use crate::runtime::status_writer::StatusWriter;
 use crate::runtime::trimmed;
 
-/// The objects that a request is about. What it does not name, or what was not found, is `None`.
+/// The objects that a request is about. `None`: the request does not name it, or it was not found.
 #[derive(Clone, Default)]
 pub(crate) struct RelatedObjects {
     pub(crate) pipeline: Option<Arc<Pipeline>>,
@@ -45,17 +45,17 @@ pub(crate) struct RelatedObjects {
     /// The Solution in development.
     pub(crate) solution: Option<Arc<Solution>>,
     pub(crate) artifact: Option<Arc<Artifact>>,
-    /// All requests for the same solution that have not ended, with the environment that each goes to.
+    /// All requests for the same solution that have not ended, with the environment of each.
     pub(crate) others: Vec<(Arc<DeploymentRequest>, Option<String>)>,
-    /// The development environments of the pipeline that have a Solution of that name; heads only.
+    /// The development environments of the pipeline that have a Solution of that name. Only the metadata of the Solutions is read.
     pub(crate) developed_in: Vec<Arc<Environment>>,
-    /// A request that brings a solution which this one depends on to the same target, and was accepted.
+    /// A request that brings a solution which this one depends on to the same target, and that was accepted.
     pub(crate) dependency: Option<Arc<DeploymentRequest>>,
     /// Whether all this was read live.
     pub(crate) confirmed: bool,
 }
 
-/// Gathers it from the caches.
+/// Reads them from the caches.
 pub(crate) async fn cached(cluster: &Cluster, request: &DeploymentRequest) -> Result<RelatedObjects, ReconcileError> {
     Ok(gather(Reader { cluster, is_live: false }, request).await?)
 }
@@ -133,7 +133,7 @@ impl Reader<'_> {
         }
     }
 
-    /// An object whose status the operator keeps records in, as the cache or the operator's own last write has it.
+    /// An object with records of the operator in its status: from the cache, or from the operator's own last write.
     async fn recorded<K>(self, records: &StatusWriter<K>, namespace: &str, name: Option<&str>) -> kube::Result<Option<Arc<K>>>
     where
         K: HasStatus
@@ -154,7 +154,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The requests for a solution; of the cached ones those that have not ended.
+    /// The requests for a solution. From the cache only those that have not ended.
     async fn requests(self, host: &str, solution: &str) -> kube::Result<Vec<Arc<DeploymentRequest>>> {
         if !self.is_live {
             return Ok(self.cluster.stores.open_requests_for(host, solution).collect());
@@ -187,8 +187,8 @@ fn competes(request: &DeploymentRequest, other: &DeploymentRequest) -> bool {
         && other.metadata.deletion_timestamp.is_none()
 }
 
-/// The development environment: the one that the request names, or that the artifact came from, or the pipeline's only one. What comes from a
-/// registry comes from none, and is not meant where the solution is developed and nothing is named.
+/// The development environment: the one that the request names, the one that the artifact came from, or the pipeline's only one. An
+/// artifact from a registry came from none. It is not meant if the solution is developed and the request names nothing.
 fn source_name(
     request: &DeploymentRequest,
     pipeline: Option<&Pipeline>,
@@ -432,7 +432,7 @@ fn rival(other: &DeploymentRequest) -> Rival {
     Rival { name: other.name_any(), uid: other.uid().unwrap_or_default(), queued_since: opened.filter(|_| queued) }
 }
 
-/// Why an object is not ready, by its `Ready` condition; `None` where it is.
+/// Why an object is not ready, by its `Ready` condition. `None` if it is.
 fn not_ready(generation: Option<i64>, status: Option<(i64, &[Condition])>) -> Option<String> {
     match status {
         Some((observed, conditions)) if generation.is_none_or(|g| g == observed) => match condition::find(conditions, READY) {
@@ -448,7 +448,7 @@ fn version(text: &str) -> Result<Version, ReconcileError> {
     Version::parse(text).map_err(|e| ReconcileError::Other(format!("version {text} is not semver: {e}")))
 }
 
-/// The reason of a record. One that another version of the operator wrote may not be known here: its message says it still.
+/// The reason of a record. If another version of the operator wrote it, it may not be known here. The message of the record still says it.
 fn recorded(reason: &str) -> Reason {
     Reason::of(reason).unwrap_or(Reason::DeploymentFailed)
 }

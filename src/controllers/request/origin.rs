@@ -1,4 +1,4 @@
-//! Where what a request deploys comes from: who develops it, and what the requester may read of that.
+//! Where the content of a request comes from: who develops it, and whether the requester may read that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::policy::request::rights;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::stores::Stores;
 
-/// A stage and the Environment that it leads to, as records are compared with them.
+/// A stage and its Environment, in the form in which records are compared with them.
 pub(super) fn place(stage: &Stage, environment: &Environment) -> Place {
     Place {
         stage_uid: stage.uid().unwrap_or_default(),
@@ -34,13 +34,13 @@ pub(super) fn place(stage: &Stage, environment: &Environment) -> Place {
     }
 }
 
-/// The development environments to look into: those of the pipeline, where a first stage is asked for.
+/// The development environments to look into: those of the pipeline, if the request is for a first stage.
 pub(super) fn candidates<'a>(pipeline: Option<&'a Pipeline>, stage: Option<&Stage>) -> &'a [String] {
     let is_first = stage.is_some_and(|stage| stage.spec.previous_stage.is_none());
     pipeline.filter(|_| is_first).map(|pipeline| pipeline.spec.development_environments.as_slice()).unwrap_or_default()
 }
 
-/// A request that brings a solution which this artifact depends on to the same target, and was accepted: it ends by itself.
+/// A request that brings a solution which this artifact depends on to the same target, and that was accepted. It ends by itself.
 pub(super) fn dependency(
     stores: &Stores,
     host: &str,
@@ -60,13 +60,13 @@ pub(super) fn dependency(
         .find_map(|dependency| stores.open_requests_for(host, &dependency.name).find(|other| leads_there(other) && accepted(other)))
 }
 
-/// What the requester is asked about before anything is deployed for them.
+/// Which rights of the requester are checked before anything is deployed for them.
 #[derive(Default)]
 pub(super) struct Origin {
     discovery: Option<Arc<Discovery>>,
     /// What was exported, and the namespace that it was exported from.
     exported: Option<(String, Arc<Bundle>)>,
-    /// The namespaces with a Solution of that name whose version this request would have stored from elsewhere.
+    /// The namespaces with a Solution of that name whose version this request would store from another source.
     developed: Vec<(String, String)>,
     solution: String,
     version: String,
@@ -75,7 +75,7 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// What the requester lacks; `Err` is why it could not be found out.
+    /// What the requester lacks. `Err` says why it could not be found out.
     pub(super) async fn lacking(&self, access: &Access, requester: &Identity, age: Duration) -> Result<Vec<Blocked>, ReconcileError> {
         let mut lacking = Vec::new();
         for (environment, namespace) in &self.developed {
@@ -97,14 +97,14 @@ impl Origin {
         Ok(lacking)
     }
 
-    /// Why there is nothing to ask about, and whether that is waited for.
+    /// Why there is nothing to check, and whether the request waits for that.
     pub(super) fn unusable(&self) -> Option<&Blocked> {
         self.unusable.as_ref()
     }
 }
 
-/// What the requester is asked about: what was exported where it was exported from, at every stage alike; and whether they may take
-/// the next version of what others develop.
+/// Which rights of the requester are checked: to what was exported, in the namespace that it was exported from, at every stage alike. And
+/// whether they may take the next version of what others develop.
 pub(super) async fn origin(scope: Scope<'_>, observed: &Observed) -> Result<Origin, ReconcileError> {
     let wanted = &scope.request.spec.solution;
     let mut origin = Origin { solution: wanted.name.clone(), version: wanted.version.clone(), ..Origin::default() };
@@ -113,7 +113,7 @@ pub(super) async fn origin(scope: Scope<'_>, observed: &Observed) -> Result<Orig
     if observed.request.repository.is_some() && never_deployed {
         origin.developed = scope.related.developed_in.iter().map(|e| (e.name_any(), e.spec.namespace.clone())).collect();
     }
-    // The export of this very reconciliation has just asked.
+    // The export of this reconciliation has just checked it.
     let asked = matches!(observed.outcomes.export, Some(ExportOutcome::Stored { .. }));
     let Some(artifact) = artifact.filter(|_| !asked) else { return Ok(origin) };
     let Some(namespace) = exported_from(scope, &artifact).await? else { return Ok(origin) };
@@ -127,9 +127,9 @@ pub(super) async fn origin(scope: Scope<'_>, observed: &Observed) -> Result<Orig
     Ok(origin)
 }
 
-/// The namespace that a stored version was exported from: that of its Environment, or the very namespace where the Environment is
-/// gone. Where that is gone too nobody can read it any more, and what came from a registry was in none: then it is with whom the
-/// pipeline is shared that decides.
+/// The namespace that a stored version was exported from: that of its Environment, or the same namespace if the Environment is gone. If
+/// that is gone too, nobody can read it any more. An artifact from a registry was in no namespace. Then the pipeline's `sharedWith`
+/// decides.
 async fn exported_from(scope: Scope<'_>, artifact: &Artifact) -> Result<Option<String>, ReconcileError> {
     let source = &artifact.spec.source;
     let Some(name) = source.environment.as_deref() else { return Ok(None) };
@@ -147,7 +147,7 @@ async fn exported_from(scope: Scope<'_>, artifact: &Artifact) -> Result<Option<S
     Ok(scope.cluster.stores.namespaces.find(is_it).map(|namespace| namespace.name_any()))
 }
 
-/// Whether an artifact has ever been on its way into a target.
+/// Whether the deployment of an artifact to a target has ever begun.
 pub(super) fn was_deployed(artifact: &Artifact) -> bool {
     artifact.status.as_ref().is_some_and(|status| !status.deployments.is_empty())
 }

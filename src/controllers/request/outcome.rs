@@ -1,12 +1,12 @@
-//! The end of a request and the records it leaves: artifact, environment, solution, and its own end last.
+//! The end of a request and the records that it leaves: artifact, environment, solution, and last the request's own status.
 
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
 
+use super::makers_view::record_in_solution;
 use super::own_status::OwnStatus;
 use super::scope::Scope;
-use super::window::record_in_solution;
 use super::{Running, Way, reduced};
 use crate::api::artifact::{self, DeploymentRecord, Outcome};
 use crate::api::bounds;
@@ -25,7 +25,7 @@ use crate::runtime::controller::ReconcileError;
 use crate::runtime::status;
 use crate::runtime::status_writer::RecordError;
 
-/// What failed of single objects in this reconciliation, and what speaks against its plan: the status lists it.
+/// What failed for single objects in this reconciliation, and what prevents its plan. The status lists it.
 #[derive(Default)]
 pub(super) struct Findings {
     pub(super) errors: Vec<ObjectError>,
@@ -33,7 +33,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Adds to a status what failed and is not there yet, as far as the status takes it.
+    /// Adds to a status the failures that it does not have yet, as far as there is room.
     pub(super) fn keep_errors(&self, status: &mut RunStatus) {
         let mut left_out = 0;
         for error in self.errors.iter().filter(|error| !status.errors.contains(error)).collect::<Vec<_>>() {
@@ -43,12 +43,12 @@ impl Findings {
                 left_out += 1;
             }
         }
-        // The same are found again by the next reconciliation.
+        // The next reconciliation finds the same failures again.
         status.errors_omitted = status.errors_omitted.max(left_out);
     }
 }
 
-/// Ends the request as `report` tells.
+/// Ends the request as `report` says.
 pub(super) async fn end(
     scope: Scope<'_>,
     own: &mut OwnStatus,
@@ -63,7 +63,7 @@ pub(super) async fn end(
     let started = new.start_time;
     let good = ending.end == End::Succeeded;
     if started.is_some() && !findings.errors.is_empty() {
-        // What failed is known to this process alone: it is written before the records say that it is over.
+        // Only this process knows what failed. It is written before the records say that the deployment is over.
         findings.keep_errors(&mut new);
         match own.write(&new).await {
             Err(ReconcileError::Refused(_)) => {}
@@ -86,7 +86,7 @@ pub(super) async fn end(
         if let Some(why) = refused(in_artifact)? {
             tracing::error!(request = %scope.request.name_any(), host = %scope.host(), why, "the record of a deployment was refused");
             if good {
-                // Nothing succeeds without a record of it, and no claim stays for the lack of one.
+                // Nothing succeeds without a record of it, and no claim is kept because a record is missing.
                 let message = format!(
                     "deployed and healthy, but the Artifact's record of it was refused, without which no later stage takes it: {why}. Raise the solution's version"
                 );
@@ -94,7 +94,7 @@ pub(super) async fn end(
                 return Box::pin(end(scope, own, running, findings, &reduced::report(&ending), &ending, now)).await;
             }
         }
-        // The claim goes only when the artifact's record, the proof of it all, is there.
+        // The claim is released only after the artifact's record exists, which proves everything.
         if holds_claim {
             record_or_release(scope, running, &new, ended_at, ending).await?;
         }
@@ -109,21 +109,21 @@ pub(super) async fn end(
     let type_ = if good { EventType::Normal } else { EventType::Warning };
     own.event(Trigger::OnDeploymentCompleted, type_, &format!("{}: {}", new.phase, ending.message));
     if started.is_none() && holds_claim {
-        // A start that was not seen yet may hold it, and of start and end only one can be written on the same state: so that the claim
-        // goes after the end here. Where this is not reached, the environment's controller releases it.
+        // A start that this process has not seen may hold the claim. Start and end can't both be written on the same state. So here the
+        // claim is released after the end. If this code is not reached, the environment's controller releases it.
         record_or_release(scope, running, &new, ended_at, ending).await?;
     }
     Ok(())
 }
 
-/// Whether the claim on the target is this request's.
+/// Whether this request holds the claim on the target.
 fn holds_claim(scope: Scope<'_>) -> bool {
     let solutions = scope.related.target.iter().flat_map(|target| &target.status).flat_map(|status| &status.solutions);
     let claim = solutions.into_iter().find(|s| s.name == scope.request.spec.solution.name).and_then(|s| s.claim.as_ref());
     claim.is_some_and(|claim| claim.request_uid == scope.uid())
 }
 
-/// Records what became of the target and releases the claim on it; the claim alone where the record is refused.
+/// Records what happened to the target and releases the claim on it. If the record is refused, only the claim is released.
 async fn record_or_release(
     scope: Scope<'_>,
     running: &Running,
@@ -138,7 +138,7 @@ async fn record_or_release(
     let released = scope.cluster.records.environments.update(&host, &name, move |_, status| {
         status.solutions.iter_mut().filter(|s| s.claim.as_ref().is_some_and(|c| c.request_uid == uid)).for_each(|s| s.claim = None);
     });
-    // Where this is refused too, the environment's controller releases it once the request has ended.
+    // If this is refused too, the environment's controller releases the claim after the request has ended.
     refused(gone_is_fine(released.await.map(|_| ()))).map(|_| ())
 }
 
@@ -181,7 +181,7 @@ async fn record_in_artifact(
         .records
         .artifacts
         .update(&scope.host(), &artifact.name, move |artifact, status| {
-            // The proof of a deployment belongs to what was deployed, and to nothing else of that name.
+            // The proof of a deployment belongs to exactly what was deployed, and to nothing else of that name.
             if artifact.spec.digest != digest {
                 return None;
             }
@@ -196,7 +196,7 @@ async fn record_in_artifact(
         })
         .await;
     match recorded {
-        // Whoever records first decides: the end is decided again, on that record.
+        // The first record decides: the end is decided again on the basis of that record.
         Ok((Some(outcome), _)) if (outcome == Outcome::Succeeded) != good => Err(ReconcileError::Overtaken),
         // Nothing succeeds without a record of it.
         Ok((None, _)) if good => Err(ReconcileError::Overtaken),
@@ -245,7 +245,7 @@ async fn record_in_environment(
             if existing.claim.as_ref().is_none_or(|c| c.request_uid != uid) {
                 return;
             }
-            // What this process does not know (any more) stays said: the next success finds that there is nothing.
+            // What this process does not know any more stays recorded. The next success finds that nothing is left.
             let cluster_scoped = left.clone().unwrap_or_else(|| std::mem::take(&mut existing.cluster_scoped));
             if deployed {
                 *existing = entry.clone();
@@ -258,14 +258,14 @@ async fn record_in_environment(
                 }
             }
             existing.cluster_scoped = cluster_scoped;
-            // A claim that led to nothing leaves nothing.
+            // A claim that led to nothing leaves no entry.
             status.solutions.retain(DeployedSolution::is_anything);
         })
         .await;
     gone_is_fine(written.map(|_| ()))
 }
 
-/// What the API server said where it will never take a record.
+/// What the API server said if it will never accept a record.
 fn refused(written: Result<(), ReconcileError>) -> Result<Option<String>, ReconcileError> {
     match written {
         Err(ReconcileError::Record(RecordError::Write { source, .. })) if status::is_refused(&source) => Ok(Some(errors::message(&source))),
@@ -273,7 +273,7 @@ fn refused(written: Result<(), ReconcileError>) -> Result<Option<String>, Reconc
     }
 }
 
-/// A record whose object was deleted needs no entry.
+/// If the object of a record was deleted, no entry is needed.
 fn gone_is_fine(written: Result<(), RecordError>) -> Result<(), ReconcileError> {
     match written {
         Err(RecordError::NotFound(_)) | Ok(()) => Ok(()),
@@ -281,7 +281,7 @@ fn gone_is_fine(written: Result<(), RecordError>) -> Result<(), ReconcileError> 
     }
 }
 
-/// The stages that an artifact succeeded in, each once, in the order of their first success.
+/// The stages that an artifact succeeded in: each once, in the order of the first success.
 fn succeeded_in(records: &[DeploymentRecord]) -> String {
     let mut stages: Vec<&str> = Vec::new();
     for record in records.iter().filter(|r| r.outcome == Outcome::Succeeded) {

@@ -1,4 +1,4 @@
-//! The one place that writes the status of a request, and tells in Events what each write shows.
+//! The one place that writes the status of a request, and sends Events about each write.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::policy::request::report::Report;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::{Cluster, status};
 
-/// A request as it was read or written last.
+/// A request as it was last read or written.
 pub(super) struct OwnStatus {
     cluster: Arc<Cluster>,
     request: Arc<DeploymentRequest>,
@@ -33,12 +33,12 @@ impl OwnStatus {
         &self.request
     }
 
-    /// The operator's part of the status, as it is.
+    /// The operator's part of the current status.
     pub(super) fn run(&self) -> RunStatus {
         run_of(&self.request)
     }
 
-    /// Writes the operator's part of the status, where it changed. What the API server never takes is written without what it only lists.
+    /// Writes the operator's part of the status if it changed. If the API server will never accept it, it is written without its lists.
     pub(super) async fn write(&mut self, new: &RunStatus) -> Result<bool, ReconcileError> {
         let refused = |error: &ReconcileError| matches!(error, ReconcileError::Api(error) if status::is_refused(error));
         match self.write_as_it_is(new).await {
@@ -54,10 +54,10 @@ impl OwnStatus {
         }
     }
 
-    /// The same where nothing is left out.
+    /// The same without leaving anything out.
     pub(super) async fn write_as_it_is(&mut self, new: &RunStatus) -> Result<bool, ReconcileError> {
         let old = self.request.status.as_ref().map(|s| &s.run);
-        let told = story(old, new);
+        let told = events_of(old, new);
         let Some(written) = status::write(&self.cluster.clients.operator(), self.request.as_ref(), old, new).await? else {
             return Ok(false);
         };
@@ -69,7 +69,7 @@ impl OwnStatus {
         Ok(true)
     }
 
-    /// Sets what `report` tells in a status.
+    /// Puts what `report` says into a status.
     pub(super) fn tell(&self, status: &mut RunStatus, report: &Report, now: Timestamp) {
         let generation = self.request.metadata.generation;
         status.observed_generation = generation.unwrap_or(-1);
@@ -82,34 +82,34 @@ impl OwnStatus {
         status.approved_by = approved_by(&self.request, status);
     }
 
-    /// Tells of the request in an Event that starts triggers.
+    /// Sends an Event about the request that starts triggers.
     pub(super) fn event(&self, trigger: Trigger, type_: EventType, message: &str) {
         let spec = &self.request.spec;
         let requester = spec.requested_by.as_ref().map(|r| r.username.as_str()).unwrap_or_default();
         let note = format!("{} {} to stage {} for {requester}: {message}", spec.solution.name, spec.solution.version, spec.stage);
-        self.cluster.story.tell(self.request.object_ref(&()), type_, &format!("{trigger:?}"), &note);
+        self.cluster.events.tell(self.request.object_ref(&()), type_, &format!("{trigger:?}"), &note);
     }
 
-    /// Tells of the request in an Event that starts no trigger.
+    /// Sends an Event about the request that starts no trigger.
     pub(super) fn warn(&self, reason: Reason, message: &str) {
-        self.cluster.story.tell(self.request.object_ref(&()), EventType::Warning, reason.as_str(), message);
+        self.cluster.events.tell(self.request.object_ref(&()), EventType::Warning, reason.as_str(), message);
     }
 }
 
-/// The operator's part of a request's status, as it is.
+/// The operator's part of a request's current status.
 pub(super) fn run_of(request: &DeploymentRequest) -> RunStatus {
     request.status.as_ref().map(|s| s.run.clone()).unwrap_or_default()
 }
 
-/// Everybody who decided, with what the operator is about to write.
+/// Everybody who decided, including what the operator is about to write.
 pub(super) fn approved_by(request: &DeploymentRequest, run: &RunStatus) -> Option<String> {
     decisions::in_words(&decisions::of(request.status.as_ref(), &run.conditions))
 }
 
-/// What a write of the status tells that no step tells by itself: the request was noticed, and gates were decided. Once each, and in
-/// this order, whichever step the write belongs to. It is noticed with its first phase: what is written down before that, as the digest
-/// of a tag, is nothing that anybody could decide on.
-fn story(old: Option<&RunStatus>, new: &RunStatus) -> Vec<(Trigger, EventType, String)> {
+/// The Events that belong to a write of the status and to no step: the request was noticed, and gates were decided. Each is sent once and
+/// in this order, whichever step writes the status. The request is noticed when it gets its first phase. What is written before that, for
+/// example the digest of a tag, gives nobody anything to decide on.
+fn events_of(old: Option<&RunStatus>, new: &RunStatus) -> Vec<(Trigger, EventType, String)> {
     let mut told = Vec::new();
     if old.is_none_or(|s| s.phase.is_empty()) && !new.phase.is_empty() {
         let summary = condition::find(&new.conditions, condition_types::SUCCEEDED);
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_request_is_noticed_once_and_with_its_first_phase() {
-        let triggers = |old: Option<&RunStatus>, new: &RunStatus| story(old, new).into_iter().map(|(t, _, _)| t).collect::<Vec<_>>();
+        let triggers = |old: Option<&RunStatus>, new: &RunStatus| events_of(old, new).into_iter().map(|(t, _, _)| t).collect::<Vec<_>>();
         let pinned = RunStatus { source: Some("registry.test/orders@sha256:0".into()), ..RunStatus::default() };
         let exporting = RunStatus { phase: "Exporting".into(), ..pinned.clone() };
         assert_eq!(triggers(None, &pinned), []);

@@ -36,36 +36,37 @@ use crate::runtime::controller::ReconcileError;
 
 /// A plan that can be carried out in this reconciliation.
 pub(super) struct Prepared {
-    /// As the status shows it.
+    /// The plan as the status shows it.
     pub(super) plan: Plan,
-    /// As it is applied.
+    /// The plan as it is applied.
     pub(super) planned: Planned,
 }
 
-/// What a dry run found.
+/// The result of a dry run.
 pub(super) struct DryRun {
-    /// As it is applied.
+    /// What is applied.
     pub(super) planned: Planned,
     settings_digest: String,
     access: Vec<AccessedObject>,
     access_omitted: i32,
     node_ports: Vec<NodePort>,
-    /// What an approver is to know of what is used, claims that are mounted, ingresses of classes that are not there, and what quotas leave
-    /// open.
+    /// What an approver should know: about what is used, claims that are mounted, ingresses with classes that do not exist, and what quotas
+    /// leave open.
     told: Vec<PlanResult>,
 }
 
 /// Why a dry run can't be carried out.
 pub(super) enum Hindrance {
-    /// A right is missing, what the target asks before it writes can't be reached, or the artifact can't be used.
+    /// A right is missing, a webhook of the target can't be reached, or the artifact can't be used.
     Blocked(Blocked),
-    /// Somebody else can put it right, what the target does not offer, or lacks: it is waited for before anything is written.
+    /// Others can correct it: the target does not offer something, or lacks it. The request waits before anything is written.
     Awaited(Reason, Vec<PlanResult>),
-    /// The target refuses it, or the settings don't fit: one word for all, and one finding an object.
+    /// The target refuses it, or the settings don't fit: one reason, and one finding for each object.
     Refused(Reason, Vec<PlanResult>),
 }
 
-/// What a plan found: whether it can be carried out, and with what; and all that speaks against it, for the status.
+/// The result of planning: whether the plan can be carried out, and what is needed for that. And everything that prevents it, for the
+/// status.
 pub(super) struct PlanFound {
     pub(super) outcome: PlanOutcome,
     pub(super) prepared: Option<Box<Prepared>>,
@@ -96,7 +97,7 @@ pub(super) async fn plan(scope: Scope<'_>, observed: &Observed) -> Result<PlanFo
         Err(stop) => return stop.told(|blocked| PlanOutcome::Blocked(blocked).into()),
     };
     match (planned(scope, observed, stage, &acting, target, artifact).await, &acting.remote) {
-        // What another cluster does not answer is said, and is no reason to be silent.
+        // If another cluster does not answer, the status says so.
         (Err(ReconcileError::Api(error)), Some(remote)) => Ok(PlanOutcome::Blocked(acting::unanswered(remote, &error)).into()),
         (outcome, _) => outcome,
     }
@@ -176,7 +177,7 @@ async fn planned(
         access: dry.access,
         results,
         access_omitted: dry.access_omitted,
-        // Counted where the status is written.
+        // This is counted when the status is written.
         results_omitted: 0,
     };
     let summary = match scope.status().plan.filter(|pinned| pinned.hash != hash) {
@@ -187,7 +188,7 @@ async fn planned(
     Ok(PlanFound { outcome: PlanOutcome::Ready { hash, summary }, prepared: Some(prepared), results: Vec::new() })
 }
 
-/// What an approver is to know, in the order in which it is told.
+/// What an approver should know, in the order in which it is told.
 async fn results(
     scope: Scope<'_>,
     observed: &Observed,
@@ -212,7 +213,7 @@ async fn results(
         .collect()
 }
 
-/// Why what is replaced could not be put back, as the plan promises: the registry that it is kept in doesn't have it.
+/// Why the replaced version could not be restored as the plan promises: its registry doesn't have it.
 async fn no_way_back(scope: Scope<'_>, stage: &str, replaced: &CurrentVersion) -> Result<Option<Blocked>, ReconcileError> {
     let name = names::artifact_name(&scope.request.spec.solution.name, &replaced.version.to_string());
     let Some(artifact) = scope.cluster.records.artifacts.newest(&scope.host(), &name).await else { return Ok(None) };
@@ -225,7 +226,7 @@ async fn no_way_back(scope: Scope<'_>, stage: &str, replaced: &CurrentVersion) -
     Ok(Some(Blocked::waits(Wait::Somebody, blocked.reason, message)))
 }
 
-/// Settings, what the target offers, and the dry run, as whoever acts. `Err` is why it can't be carried out.
+/// Settings, what the target offers, and the dry run, as whoever acts. `Err` says why it can't be carried out.
 pub(super) async fn dry_run(
     scope: Scope<'_>,
     acting: &Acting,
@@ -249,7 +250,7 @@ pub(super) async fn dry_run(
     }
 }
 
-/// The same of objects that have their settings, where `forbidden` says what speaks against them anyway.
+/// The same for objects that have their settings. `forbidden` is what prevents the plan in any case.
 pub(super) async fn dry_run_resolved(
     scope: Scope<'_>,
     acting: &Acting,
@@ -281,7 +282,7 @@ pub(super) async fn dry_run_resolved(
         exported: artifact.spec.source.environment.as_ref().map(|_| artifact.spec.cluster_scoped.as_slice()),
     };
     input.is_first = recorded.is_none_or(|solution| solution.version.is_none() && solution.cluster_scoped.is_empty());
-    // All that speaks against it is found out at once: whoever has to mend it wants to do so once.
+    // Everything that prevents the plan is found at once, so that it can be corrected at once.
     let (reader, discovery) = (acting.reader(scope.cluster), acting.discovery(scope.cluster));
     let judge = Judge { client: &acting.client, reader: &reader, namespace };
     let (uses, needed) = (Uses::of(namespace, &resolved.objects).connected(&resolved.connected), prerequisites::of(&resolved.objects));
@@ -297,7 +298,7 @@ pub(super) async fn dry_run_resolved(
     let mut quotas = quota::Verdict::default();
     if let Some(planned) = &planned {
         found.merge(judge.beyond(planned, &uses, &needed).await?);
-        // On the way back the version that was there before takes the place of what did not fit.
+        // In a rollback, the earlier version replaces what did not fit.
         if may_delete.is_none() {
             quotas = quota::check(&reader, planned, scope.status().plan.is_some()).await?;
         }
@@ -317,12 +318,12 @@ pub(super) async fn dry_run_resolved(
     }
 }
 
-/// Whether fields of other field managers are taken over.
+/// Whether to take over fields of other field managers.
 fn force(scope: Scope<'_>) -> bool {
     scope.related.stage.as_ref().is_some_and(|s| s.spec.deployment.force)
 }
 
-/// All findings for the status, and the first few by name.
+/// All findings for the status, and the first few for the message.
 fn hindered(scope: Scope<'_>, hindrance: Hindrance) -> PlanFound {
     let namespace = scope.target_namespace();
     match hindrance {
@@ -335,11 +336,11 @@ fn hindered(scope: Scope<'_>, hindrance: Hindrance) -> PlanFound {
     }
 }
 
-/// The same for what is planned anew midway, when part of it may have been written: told as if the write had been refused.
+/// The same for a plan that is made again midway, when a part may already be written. It is reported as if the write had been refused.
 pub(super) fn hindered_midway(scope: Scope<'_>, hindrance: Hindrance) -> WriteFound {
     match hindrance {
         Hindrance::Blocked(obstacle) => ApplyOutcome::Blocked(obstacle).into(),
-        // Whoever asks may have applied the Environment that lists the kinds a moment later.
+        // The requester may have just applied the Environment that lists the kinds.
         Hindrance::Awaited(reason, results) if reason == Reason::ClusterScoped => {
             ApplyOutcome::Blocked(awaited(scope.target_namespace(), reason, &results)).into()
         }
@@ -349,13 +350,13 @@ pub(super) fn hindered_midway(scope: Scope<'_>, hindrance: Hindrance) -> WriteFo
     }
 }
 
-/// What could not be applied, for the status, and the first few by name.
+/// What could not be applied, for the status, and the first few for the message.
 pub(super) fn not_applied(errors: Vec<ObjectError>, what: &str) -> WriteFound {
     let message = format!("{what}: {}", first_few(errors.iter().map(named)));
     WriteFound { outcome: ApplyOutcome::Blocked(Blocked { until: Until::End, reason: Reason::ApplyFailed, message }), errors }
 }
 
-/// A person's rights are not lent to a solution's connections.
+/// A solution's connections never use a person's rights.
 fn not_lent(observed: &Observed) -> Blocked {
     Blocked::ends(
         Reason::ConnectionReferencesNeedServicePrincipal,
@@ -366,7 +367,7 @@ fn not_lent(observed: &Observed) -> Blocked {
     )
 }
 
-/// What the dry run found, in one line.
+/// The result of the dry run in one line.
 fn summary(delegate: &str, report: &PlanSummary, unshared: usize, warnings: &[PlanResult]) -> String {
     let refused = if unshared > 0 { format!(", {unshared} of the shares refused") } else { String::new() };
     let downgrade = warnings.iter().find(|w| w.reason == Reason::Downgrade).map(|w| format!("; {}", w.message)).unwrap_or_default();
@@ -381,7 +382,7 @@ fn summary(delegate: &str, report: &PlanSummary, unshared: usize, warnings: &[Pl
     )
 }
 
-/// What is waited for where webhooks of the target can't be reached.
+/// What to wait for if webhooks of the target can't be reached.
 fn unreachable(waiting: &[PlanResult]) -> Blocked {
     let said = first_few(waiting.iter().map(|r| r.message.clone()));
     Blocked::waits(Wait::Server, Reason::TargetUnavailable, format!("the target can't be asked: {said}"))

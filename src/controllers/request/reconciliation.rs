@@ -1,4 +1,4 @@
-//! One reconciliation of one request: decide, take the step, fold in what it found, decide again, until there is nothing to do but wait.
+//! One reconciliation of one request: decide, take the step, fold in what it found, and decide again, until the request must wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use super::acting;
 use super::claim::{self, ClaimFound, Live};
 use super::entitled::entitled;
 use super::export::{self, ExportFound};
+use super::makers_view::record_in_solution;
 use super::observe::{self, RelatedObjects};
 use super::origin::{self, Origin};
 use super::outcome::{self, Findings};
@@ -21,7 +22,6 @@ use super::rollback;
 use super::scope::{Bundles, Scope};
 use super::sharing::{self, ShareFound};
 use super::target::{self, CheckFound, WriteFound};
-use super::window::record_in_solution;
 use super::{Running, reduced};
 use crate::api::DeploymentRequest;
 use crate::api::condition::whole_seconds;
@@ -38,18 +38,18 @@ use crate::policy::request::{decide, gates};
 use crate::runtime::Cluster;
 use crate::runtime::controller::{Next, ReconcileError};
 
-/// More steps than any request can need in one reconciliation; beyond it something turns in circles.
+/// More steps than any request needs in one reconciliation. With more, something is repeated endlessly.
 const MOST_STEPS: usize = 48;
-/// The soonest that a reconciliation is repeated by the clock.
+/// The shortest time after which the clock starts another reconciliation.
 const SOONEST: Duration = Duration::from_millis(50);
 
 /// What a step found.
 enum Found {
-    /// What the request is about, as it is.
+    /// The related objects as they are.
     Related(RelatedObjects),
     Export(ExportFound),
     Plan(PlanFound),
-    /// The stage, read beside the plan.
+    /// The stage, read at the same time as the plan was made.
     Live(Live),
     Rights(RightsOutcome),
     RequesterCouldApprove(bool),
@@ -57,12 +57,12 @@ enum Found {
     Apply(WriteFound),
     Restore(WriteFound),
     Check(CheckFound),
-    /// And what was deleted and is still there.
+    /// The result, and the objects that were deleted and still exist.
     Prune(WriteFound, Vec<String>),
     Share(ShareFound),
 }
 
-/// A reconciliation and what its steps have found so far. Nothing of it is seen by other files: a step gets what it needs, and returns what it
+/// A reconciliation and what its steps have found so far. Other files do not see its fields: a step gets what it needs, and returns what it
 /// found.
 pub(super) struct Reconciliation {
     cluster: Arc<Cluster>,
@@ -94,21 +94,21 @@ impl Reconciliation {
         })
     }
 
-    /// The cluster of the target, where that is another.
+    /// The cluster of the target, if it is a remote cluster.
     pub(super) fn remote(&self) -> Option<&RemoteCluster> {
         self.related.target.as_ref().and_then(|target| target.spec.cluster.as_ref())
     }
 
     pub(super) async fn run(mut self) -> Result<Next, ReconcileError> {
-        // It holds the states of all steps, of which most reconciliations take few.
+        // The future holds the states of all steps, but most reconciliations take few of them. So it is boxed.
         match Box::pin(self.steps()).await {
-            // Nothing would ever be written of it any more, and its claim never released.
+            // Otherwise nothing could ever be written to the request, and its claim would never be released.
             Err(error @ ReconcileError::Refused(_)) => self.give_up(Reason::StatusRefused, &error.to_string()).await,
             outcome => outcome,
         }
     }
 
-    /// Ends the request, whatever it is that keeps it from being decided on, once it had its time to get on by itself.
+    /// Ends a request that can't be decided on, whatever the cause is, after its time to recover by itself is over.
     pub(super) async fn give_up(&mut self, reason: Reason, why: &str) -> Result<Next, ReconcileError> {
         let (now, run) = (Timestamp::now(), self.own.run());
         if let Some(left) = reduced::time_left(&run, self.related.stage.as_deref(), reason, now) {
@@ -136,7 +136,7 @@ impl Reconciliation {
                     self.end(&report::ended(&observed, &ending), &ending, now).await?;
                     return Ok(Next::Done);
                 }
-                // What is found by these is written down before it counts.
+                // What these steps find is written to the status before it counts.
                 Step::Resolve => self.resolve().await?,
                 Step::OpenGate(kind) => self.open_gate(&observed, kind, now).await?,
                 Step::Claim => self.claim(&observed, now).await?,
@@ -149,7 +149,7 @@ impl Reconciliation {
 
     /// Takes a step that writes nothing to the request, and returns what it found.
     async fn take(&mut self, step: &Step, observed: &Observed) -> Result<Vec<Found>, ReconcileError> {
-        // What can be carried out once is handed over.
+        // What can be carried out only once is taken out.
         let prepared = if *step == Step::Apply { self.prepared.take() } else { None };
         let healthy = if *step == Step::Prune { self.healthy.take() } else { None };
         let (scope, running, access) = (self.scope(), &self.running, self.cluster.access.clone());
@@ -160,19 +160,19 @@ impl Reconciliation {
             }
             Step::Export if self.outcomes.rights.is_some() => vec![Found::Export(export::export(scope, observed).await?)],
             Step::Export => {
-                // What may be read of it the export asks itself.
+                // The export itself checks the right to read what it exports.
                 let asking = entitled(access, observed, Origin::default(), RECENT);
                 let (export, rights) = tokio::try_join!(export::export(scope, observed), asking)?;
                 vec![Found::Export(export), Found::Rights(rights)]
             }
             Step::Plan if gates::will_ask_approver(observed) => {
-                // What the next step would ask for does not depend on the plan.
+                // What the next step would ask does not depend on the plan.
                 let asking = acting::requester_could_approve(access, observed);
                 let (plan, could_approve) = tokio::try_join!(planning::plan(scope, observed), asking)?;
                 vec![Found::Plan(plan), Found::RequesterCouldApprove(could_approve)]
             }
             Step::Plan if gates::are_passed(observed) => {
-                // The claim is next: what it reads live is read meanwhile.
+                // The claim is next. What it reads live is read at the same time.
                 let reading = Live::read(scope.cluster.clone(), scope.request.clone());
                 let deployed = origin::origin(scope, observed).await?;
                 let asking = entitled(access, observed, deployed, JUST_NOW);
@@ -182,7 +182,7 @@ impl Reconciliation {
             Step::Plan => vec![Found::Plan(planning::plan(scope, observed).await?)],
             Step::AskRights => {
                 let origin = origin::origin(scope, observed).await?;
-                // Those who are asked to decide are asked beforehand; what leads to a write is asked for now.
+                // Before somebody is asked to decide, an older answer is enough. Before a write, the answer must be new.
                 let age = if observed.request.artifact_digest.is_none() { RECENT } else { JUST_NOW };
                 vec![Found::Rights(entitled(access, observed, origin, age).await?)]
             }
@@ -195,12 +195,12 @@ impl Reconciliation {
                 vec![Found::Prune(found, leaving)]
             }
             Step::Share => vec![Found::Share(sharing::share(scope, observed).await?)],
-            // What is left writes the status.
+            // The remaining steps write the status.
             _ => Vec::new(),
         })
     }
 
-    /// Folds in what a step found: the next is decided on it.
+    /// Folds in what a step found. The next decision is based on it.
     fn fold(&mut self, found: Found) {
         let outcomes = &mut self.outcomes;
         match found {
@@ -253,8 +253,8 @@ impl Reconciliation {
         Scope { cluster: &self.cluster, request: self.own.request(), related: &self.related, bundles: &self.bundles }
     }
 
-    /// Tells the developer's window of the request, whose status is now `run`.
-    fn window(&self, run: &RunStatus, message: &str, now: Timestamp) -> impl Future<Output = ()> + Send + use<> {
+    /// Shows the request, whose status is now `run`, in the maker's view.
+    fn update_makers_view(&self, run: &RunStatus, message: &str, now: Timestamp) -> impl Future<Output = ()> + Send + use<> {
         record_in_solution(self.scope(), self.running.readers(), run, message, now)
     }
 
@@ -264,7 +264,7 @@ impl Reconciliation {
         outcome::end(scope, &mut self.own, &self.running, &self.findings, report, ending, now).await
     }
 
-    /// Writes down what the request's tag means.
+    /// Writes the digest of the request's tag to the status.
     async fn resolve(&mut self) -> Result<(), ReconcileError> {
         match registry::resolve(self.scope()).await? {
             Some(Resolved::Source(source)) => {
@@ -288,7 +288,7 @@ impl Reconciliation {
             GateKind::PreDeploymentStep => &mut new.gates.pre_deployment_step,
         };
         *slot = Some(gate);
-        // What it now waits for is what the decision says of a request whose gate is open.
+        // What it waits for now: the decision about the same request with an open gate says it.
         let mut opened = observed.clone();
         opened.request.gates = new.gates.clone();
         opened.request.plan_hash = new.plan.as_ref().map(|p| p.hash.clone());
@@ -298,13 +298,13 @@ impl Reconciliation {
             _ => Waiting { at, reason: Reason::GateOpened, message: "the gate is open".into(), until: None, poll: None },
         };
         self.own.tell(&mut new, &report::waiting(observed, &wait), now);
-        let window = self.window(&new, &wait.message, now);
-        let (opened, ()) = futures::join!(self.own.write(&new), window);
+        let makers_view = self.update_makers_view(&new, &wait.message, now);
+        let (opened, ()) = futures::join!(self.own.write(&new), makers_view);
         opened?;
         match kind {
             GateKind::Approval => self.own.event(Trigger::OnApprovalStarted, EventType::Normal, &wait.message),
             GateKind::PreDeploymentStep => self.own.event(Trigger::OnPreDeploymentStarted, EventType::Normal, &wait.message),
-            // It has no trigger of its own: OnDeploymentRequested starts what decides it.
+            // It has no trigger of its own: whoever decides it is started by OnDeploymentRequested.
             GateKind::PreExportStep => {}
         }
         Ok(())
@@ -318,7 +318,7 @@ impl Reconciliation {
         if self.outcomes.claim == Some(ClaimOutcome::Won) { self.start(observed, now).await } else { Ok(()) }
     }
 
-    /// Writes the start of a request that holds its claim, on the request that the claim was made for.
+    /// Writes that the request has started. The request holds its claim, and has not changed since the claim was made.
     async fn start(&mut self, observed: &Observed, now: Timestamp) -> Result<(), ReconcileError> {
         let Some(stage) = observed.stage.present() else { return Ok(()) };
         let deployer = gates::deployer(observed, stage);
@@ -334,21 +334,21 @@ impl Reconciliation {
         new.start_time = Some(whole_seconds(now));
         new.deployed_by = Some(deployer);
         self.own.tell(&mut new, &report::waiting(observed, &wait), now);
-        // The developer's window shows it when it takes longer than this reconciliation.
+        // The maker's view shows the start only if the deployment takes longer than this reconciliation.
         self.own.write(&new).await?;
         self.own.event(Trigger::OnDeploymentStarted, EventType::Normal, &wait.message);
         Ok(())
     }
 
-    /// Writes down that there is no way but back: what was found of the version that failed counts no more.
+    /// Writes that the only way is back. What was found about the failed version no longer counts.
     async fn begin_rollback(&mut self, observed: &Observed, failure: Failure, now: Timestamp) -> Result<(), ReconcileError> {
         let Some(replaced) = &observed.request.replaces else { return Ok(()) };
         let (rollback, wait) = rollback::begun(replaced, &failure, now);
         let mut new = RunStatus { rollback: Some(rollback), ..self.own.run() };
         self.findings.keep_errors(&mut new);
         self.own.tell(&mut new, &report::waiting(observed, &wait), now);
-        let window = self.window(&new, &wait.message, now);
-        let (begun, ()) = futures::join!(self.own.write(&new), window);
+        let makers_view = self.update_makers_view(&new, &wait.message, now);
+        let (begun, ()) = futures::join!(self.own.write(&new), makers_view);
         begun?;
         self.running.forget(&self.scope().uid());
         (self.prepared, self.healthy) = (None, None);
@@ -374,8 +374,8 @@ impl Reconciliation {
         let before = new.phase.clone();
         self.own.tell(&mut new, &report::waiting(observed, wait), now);
         let said = self.own.write(&new).await? && (before != new.phase || wait.reason != Reason::WaitingForHealth);
-        if said || self.window_lags(&new.phase) {
-            self.window(&new, &wait.message, now).await;
+        if said || self.makers_view_lags(&new.phase) {
+            self.update_makers_view(&new, &wait.message, now).await;
         }
         let until = wait.until.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         Ok(match until.into_iter().chain(wait.poll).min() {
@@ -384,11 +384,11 @@ impl Reconciliation {
         })
     }
 
-    /// Whether the developer's window does not say that the request deploys: the start is not written there.
-    fn window_lags(&self, phase: &str) -> bool {
+    /// Whether the maker's view does not show yet that the request deploys: the start is not written there.
+    fn makers_view_lags(&self, phase: &str) -> bool {
         let uid = self.scope().uid();
-        let window = self.related.solution.as_ref().and_then(|solution| solution.status.as_ref());
-        let entry = window.and_then(|window| window.deployments.iter().find(|d| d.request_uid == uid));
+        let makers_view = self.related.solution.as_ref().and_then(|solution| solution.status.as_ref());
+        let entry = makers_view.and_then(|status| status.deployments.iter().find(|d| d.request_uid == uid));
         self.own.run().start_time.is_some() && entry.is_some_and(|entry| entry.phase != phase)
     }
 }

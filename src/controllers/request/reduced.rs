@@ -1,4 +1,4 @@
-//! A request that can't be carried on: its end is written in few words, which surely fit, and what it holds is released.
+//! A request that can't be continued: its end is written in a few words that certainly fit, and what it holds is released.
 
 use std::time::Duration;
 
@@ -15,18 +15,17 @@ use crate::policy::request::report::Report;
 use crate::policy::request::step::{End, Ending, Progress};
 use crate::policy::request::waiting::DEFAULT_TIMEOUT;
 
-/// The most characters of a message that surely fits.
+/// The most characters of a message that certainly fits.
 const FEW: usize = 1024;
 
-/// How long a request that can't be decided on keeps its time to get on by itself: one that has started, unless nothing could be written of
-/// that either.
+/// How long a request that can't be decided on may still recover by itself. It may if it has started, unless its status can't be written.
 pub(super) fn time_left(run: &RunStatus, stage: Option<&Stage>, reason: Reason, now: Timestamp) -> Option<Duration> {
     let asked = stage.and_then(|stage| duration::parse(&stage.spec.deployment.timeout));
     let deadline = clock::after(run.start_time?, asked.unwrap_or(DEFAULT_TIMEOUT));
     (reason == Reason::InternalError && now < deadline).then(|| deadline.duration_since(now).try_into().unwrap_or_default())
 }
 
-/// The end of a request, whatever it is that keeps it from being decided on.
+/// The end of a request that can't be decided on, whatever the cause is.
 pub(super) fn given_up(run: &RunStatus, reason: Reason, why: &str) -> Ending {
     let mut message = bounds::text(why, FEW);
     message.push_str(match run.start_time {
@@ -36,7 +35,7 @@ pub(super) fn given_up(run: &RunStatus, reason: Reason, why: &str) -> Ending {
     Ending { end: End::Failed, at: Progress::Acceptance, reason, message, restored: false }
 }
 
-/// Tells of such an end: how far the request had come is not known.
+/// The report of such an end. How far the request had come is not known.
 pub(super) fn report(ending: &Ending) -> Report {
     let Ending { reason, message, .. } = ending;
     Report {
@@ -49,7 +48,7 @@ pub(super) fn report(ending: &Ending) -> Report {
     }
 }
 
-/// A status without what it only lists; how much that was is counted.
+/// A status without its lists. The omitted entries are counted.
 pub(super) fn without_lists(status: &RunStatus) -> RunStatus {
     let mut new = status.clone();
     if let Some(plan) = new.plan.as_mut() {
@@ -62,7 +61,7 @@ pub(super) fn without_lists(status: &RunStatus) -> RunStatus {
     new
 }
 
-/// The end alone, on top of a status that was taken before.
+/// Only the end, on top of a status that was accepted before.
 pub(super) fn end_alone(before: &RunStatus, ended: &RunStatus) -> RunStatus {
     let mut new = without_lists(before);
     new.phase.clone_from(&ended.phase);

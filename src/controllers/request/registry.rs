@@ -1,4 +1,4 @@
-//! Steps `Resolve` and `Export` of what another system pushed to a registry.
+//! Steps `Resolve` and `Export` for what another system pushed to a registry.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::identity::secrets::{self, Unreadable};
 use crate::policy::request::observed::{ExportOutcome, Observed};
 use crate::runtime::controller::ReconcileError;
 
-/// What a registry said of a tag.
+/// What a registry said about a tag.
 pub(super) enum Resolved {
-    /// The repository and digest that it means.
+    /// The repository and digest of the tag.
     Source(String),
-    /// What is in the way.
+    /// What prevents the answer.
     Not(Blocked),
 }
 
-/// Asks what the request's tag means; `None` where it has none.
+/// Asks for the digest of the request's tag. `None` if it has no tag.
 pub(super) async fn resolve(scope: Scope<'_>) -> Result<Option<Resolved>, ReconcileError> {
     let Some(source) = scope.request.spec.artifact.as_ref().map(|a| a.oci.clone()) else { return Ok(None) };
     let (Some(repository), Some(tag)) = (Repository::parse(&source.url), &source.tag) else { return Ok(None) };
@@ -89,7 +89,7 @@ pub(super) async fn fetch(scope: Scope<'_>, observed: &Observed, source: &str) -
     export::found_stored(scope, observed, stored, &origin, bundle).await
 }
 
-/// A stored version that came from a registry is used by whoever may deploy through a pipeline that takes artifacts from there.
+/// A stored version from a registry may be used by everybody who may deploy through a pipeline that allows that repository.
 pub(super) async fn reuse(
     scope: Scope<'_>,
     observed: &Observed,
@@ -105,7 +105,7 @@ pub(super) async fn reuse(
     }
 }
 
-/// Why a stored version that came from a registry is not what this request is about.
+/// Why a stored version from a registry is not the one that this request is about.
 pub(super) fn taken_elsewhere(scope: Scope<'_>, observed: &Observed, artifact: &Artifact, origin: &str) -> Option<ExportOutcome> {
     let wanted = match (&scope.request.spec.source_environment, &observed.request.registry_source) {
         (Some(environment), _) => environment,
@@ -117,9 +117,9 @@ pub(super) fn taken_elsewhere(scope: Scope<'_>, observed: &Observed, artifact: &
     Some(ExportOutcome::Blocked(Blocked { until: Until::End, reason: Reason::ExportedElsewhere, message }))
 }
 
-/// How the pipeline lets a repository be reached, and for whom.
+/// How the pipeline lets the operator reach a repository, and on whose behalf.
 async fn way_to(scope: Scope<'_>, wanted: &Repository) -> Result<(Asker, Access), Stop> {
-    // Where that registry lets everybody in, each host would read what others deploy by way of the operator.
+    // If that registry lets everybody in, each host could use the operator to read what other hosts deploy.
     if let Some(store) = scope.cluster.options.artifact_store.as_ref().filter(|store| store.holds(wanted)) {
         return Err(Stop::Because(Blocked {
             until: Until::End,
@@ -152,7 +152,7 @@ async fn way_to(scope: Scope<'_>, wanted: &Repository) -> Result<(Asker, Access)
     ))
 }
 
-/// The credentials of an entry, which an administrator lets the operator get one by one.
+/// The credentials of an entry. An administrator lets the operator read their Secrets one by one.
 async fn credentials(scope: Scope<'_>, entry: &ArtifactRepository) -> Result<Credentials, Stop> {
     let Some(reference) = &entry.credentials_secret_ref else { return Ok(Credentials::default()) };
     let (host, name) = (scope.host(), &reference.name);
@@ -176,8 +176,8 @@ async fn credentials(scope: Scope<'_>, entry: &ArtifactRepository) -> Result<Cre
     }
 }
 
-/// What is known to belong to the whole cluster, and may not in this target, is refused before the version is taken by it. Kinds that
-/// only the target has are judged there.
+/// Objects that are known to be cluster-scoped and are not allowed in this target are refused before their version is stored. Kinds that
+/// only the target knows are checked there.
 async fn cluster_scoped(scope: Scope<'_>, source: &str, written: &Written) -> Result<Option<ExportOutcome>, ReconcileError> {
     let Some(target) = scope.related.target.clone() else { return Ok(None) };
     for held in written.bundle.objects() {

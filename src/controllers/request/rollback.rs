@@ -1,4 +1,4 @@
-//! Steps `BeginRollback` and `Rollback`: the version that was replaced is put back with the settings that it was deployed with.
+//! Steps `BeginRollback` and `Rollback`: the version that was replaced is restored with the settings that it was deployed with.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ use crate::policy::request::observed::{ApplyOutcome, Observed, Replaced};
 use crate::policy::request::step::{Failure, Progress, Waiting};
 use crate::runtime::controller::ReconcileError;
 
-/// That there is no way but back, and why, as it is written down: whoever goes on after a crash goes on from here.
+/// What is written to the status when a rollback begins: that it begins, and why. After a crash, the next leader continues from here.
 pub(super) fn begun(replaced: &Replaced, failure: &Failure, now: Timestamp) -> (Rollback, Waiting) {
     let wait = Waiting {
         at: Progress::Rollback,
@@ -47,7 +47,7 @@ pub(super) fn begun(replaced: &Replaced, failure: &Failure, now: Timestamp) -> (
     (rollback, wait)
 }
 
-/// Puts the replaced version back, as the delegate that deployed the one that failed.
+/// Restores the replaced version, as the delegate that deployed the failed one.
 pub(super) async fn restore(scope: Scope<'_>, running: &Running, observed: &Observed) -> Result<WriteFound, ReconcileError> {
     if running.get(&scope.uid(), Way::Back).is_some() {
         return Ok(ApplyOutcome::Applied.into());
@@ -55,7 +55,7 @@ pub(super) async fn restore(scope: Scope<'_>, running: &Running, observed: &Obse
     let (Some(begun), Some(target)) = (scope.status().rollback, &scope.related.target) else {
         return Ok(failed(Reason::EnvironmentGone, "the Environment is gone"));
     };
-    // Read live: what is decided on it is to write to the target once more.
+    // It is read live, because another write to the target depends on it.
     let environments: Api<Environment> = Api::namespaced(scope.cluster.clients.operator(), &scope.host());
     let solution = scope.request.spec.solution.name.clone();
     let target = environments.get_opt(&target.name_any()).await?;
@@ -81,13 +81,13 @@ pub(super) async fn restore(scope: Scope<'_>, running: &Running, observed: &Obse
     target::carry_out(scope, running, claim, &acting, planned, Way::Back).await
 }
 
-/// What this run created, by the plan that was approved. Nothing else is deleted on the way back: what was there before, or what
-/// somebody else made the solution's meanwhile, no plan has shown to anybody as what goes.
+/// What this run created, by the approved plan. A rollback deletes nothing else: no plan has announced the deletion of objects that existed
+/// before, or that somebody else has added to the solution meanwhile.
 async fn created(scope: Scope<'_>) -> Result<Created, ReconcileError> {
     let status = scope.status();
     let mut created =
         Created { planned: BTreeSet::new(), unlisted: BTreeSet::new(), since: status.start_time.unwrap_or_else(Timestamp::now) };
-    // Read live: the caches do not keep what a plan and an artifact list.
+    // It is read live: the caches do not keep the lists of a plan and an artifact.
     let requests = Api::<DeploymentRequest>::namespaced(scope.cluster.clients.operator(), &scope.host());
     let request = requests.get_opt(&scope.request.name_any()).await?.filter(|request| request.uid() == scope.request.uid());
     let Some(plan) = request.and_then(|request| request.status?.run.plan) else { return Ok(created) };
@@ -105,7 +105,7 @@ async fn created(scope: Scope<'_>) -> Result<Created, ReconcileError> {
     Ok(created)
 }
 
-/// The replaced version, and its objects with the settings that the record says it was deployed with. `Err` is why they can't be had.
+/// The replaced version, and its objects with the settings of its record. `Err` says why they are not available.
 async fn former(scope: Scope<'_>, begun: &Rollback, record: &DeployedSolution) -> Result<(Artifact, Resolved), Stop<WriteFound>> {
     let name = names::artifact_name(&scope.request.spec.solution.name, &begun.version);
     if record.digest.as_deref() != Some(begun.digest.as_str()) {
@@ -130,8 +130,8 @@ async fn former(scope: Scope<'_>, begun: &Rollback, record: &DeployedSolution) -
         "" => None,
         name => Api::<DeploymentRequest>::namespaced(client, &scope.host()).get_opt(name).await?,
     };
-    // The record holds their digest, by which they are known wherever they are found: in the request that deployed them, in this one
-    // where nothing was changed, or in the defaults.
+    // The record has the digest of the settings. They are recognized by it wherever they are found: in the request that deployed them, in
+    // this request if nothing was changed, or in the defaults.
     let candidates = [former.and_then(|r| r.spec.deployment_settings), scope.request.spec.deployment_settings.clone(), None];
     let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
     let resolve =

@@ -14,7 +14,7 @@ use crate::identity::claimed::Claimed;
 use crate::identity::fence::Fence;
 use crate::runtime::Cluster;
 
-/// The request, what it is about, and the cluster that both are in. No step changes any of it: each returns what it found.
+/// The request, its related objects, and their cluster. No step changes any of it: each returns what it found.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     pub(super) cluster: &'a Arc<Cluster>,
@@ -24,7 +24,7 @@ pub(super) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    /// The same with what it is about as it was found since.
+    /// The same with related objects that were read since.
     pub(super) fn with<'b>(self, related: &'b RelatedObjects) -> Scope<'b>
     where
         'a: 'b,
@@ -40,17 +40,17 @@ impl<'a> Scope<'a> {
         self.request.uid().unwrap_or_default()
     }
 
-    /// The operator's part of the status, as it is.
+    /// The operator's part of the current status.
     pub(super) fn status(&self) -> RunStatus {
         own_status::run_of(self.request)
     }
 
-    /// The target's namespace; empty where there is no target.
+    /// The target's namespace. Empty if there is no target.
     pub(super) fn target_namespace(&self) -> &'a str {
         self.related.target.as_ref().map(|target| target.spec.namespace.as_str()).unwrap_or_default()
     }
 
-    /// The artifact's objects: read from the store once in a reconciliation, and verified there.
+    /// The artifact's objects. They are read from the store once in a reconciliation, and verified there.
     pub(super) async fn bundle(&self, artifact: &Artifact) -> Result<Arc<Bundle>, StoreError> {
         if let Some(bundle) = self.bundles.get(&artifact.spec.digest) {
             return Ok(bundle);
@@ -60,7 +60,7 @@ impl<'a> Scope<'a> {
         Ok(bundle)
     }
 
-    /// What is held while something is written to the target.
+    /// The fence for writes to the target.
     pub(super) fn fence(&self, claim: Claimed) -> Fence {
         let environment = self.related.target.as_ref().map(|t| t.name_any()).unwrap_or_default();
         let leadership = self.cluster.leadership.clone();
@@ -68,7 +68,7 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The bundle that was read from the store last, with its digest.
+/// The bundle that was last read from the store, with its digest.
 #[derive(Default)]
 pub(super) struct Bundles(Mutex<Option<(String, Arc<Bundle>)>>);
 
@@ -78,7 +78,7 @@ impl Bundles {
         last.as_ref().filter(|(of, _)| of == digest).map(|(_, bundle)| bundle.clone())
     }
 
-    /// Keeps one that need not be read, as it was just stored.
+    /// Keeps a bundle that was just stored, so that it need not be read.
     pub(super) fn keep(&self, digest: &str, bundle: Arc<Bundle>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((digest.to_owned(), bundle));
     }

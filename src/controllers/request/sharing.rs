@@ -1,4 +1,4 @@
-//! Step `Share`: what the request asks to be shared, made in the target by the delegate.
+//! Step `Share`: the delegate creates in the target what the request asks to share.
 
 use super::acting::{Acting, acting};
 use super::scope::Scope;
@@ -10,19 +10,19 @@ use crate::identity::claimed::Claimed;
 use crate::policy::request::observed::{Observed, ShareOutcome};
 use crate::runtime::controller::ReconcileError;
 
-/// What became of what was to be shared, and what was refused of it.
+/// The result of sharing, and what was refused.
 pub(super) struct ShareFound {
     pub(super) outcome: ShareOutcome,
     pub(super) errors: Vec<ObjectError>,
 }
 
-/// What would not be shared, for those who are asked before; asked only where something is to be shared.
+/// What could not be shared, for those who decide before. It is checked only if there is something to share.
 pub(super) async fn preflight(scope: Scope<'_>, acting: &Acting, target: &Environment) -> Result<Vec<PlanResult>, ReconcileError> {
     let spec = &scope.request.spec;
     Ok(share::preflight(&acting.client, &target.spec.namespace, &spec.solution.name, &spec.share_with).await?)
 }
 
-/// Shares, and tells what was refused with what would grant it. Nothing of it fails the deployment.
+/// Shares, and reports what was refused, with the grant that would allow it. None of it fails the deployment.
 pub(super) async fn share(scope: Scope<'_>, observed: &Observed) -> Result<ShareFound, ReconcileError> {
     let spec = &scope.request.spec;
     let claim = scope.related.target.as_ref().and_then(|t| Claimed::from_environment(t, &spec.solution.name, &scope.uid()));

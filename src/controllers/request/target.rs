@@ -1,4 +1,4 @@
-//! Steps `Apply`, `Check` and `Prune`: with `Rollback` and `Share` the only ones that write to a target, all as the delegate.
+//! Steps `Apply`, `Check` and `Prune`. Only these steps, `Rollback` and `Share` write to a target, and all of them act as the delegate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +24,16 @@ use crate::policy::clock;
 use crate::policy::request::observed::{ApplyOutcome, HealthOutcome, Observed};
 use crate::runtime::controller::ReconcileError;
 
-/// How long before the end of its time an object that is not healthy is asked why: a look takes a while.
+/// How long before the deadline the cause is looked up for objects that are not healthy. The calls take a while.
 const JUST_BEFORE: Duration = Duration::from_secs(1);
-/// What is said of objects that were refused.
+/// The message for objects that were refused.
 pub(super) const NOT_APPLIED: &str = "not all objects could be applied";
-/// The same of what is taken away.
+/// The same for objects that are deleted.
 const NOT_PRUNED: &str = "deployed and healthy, but not all that earlier versions put there could be taken away";
-/// The most characters that a message says of one of them; the status has the whole.
+/// The most characters of a message about one object. The status has the whole text.
 const MAX_REASON: usize = 512;
 
-/// What became of writes to a target, and what was refused of them.
+/// The result of writes to a target, and what was refused.
 pub(super) struct WriteFound {
     pub(super) outcome: ApplyOutcome,
     pub(super) errors: Vec<ObjectError>,
@@ -45,12 +45,12 @@ impl From<ApplyOutcome> for WriteFound {
     }
 }
 
-/// What was found of the health of what was applied.
+/// The health of what was applied.
 pub(super) struct CheckFound {
     pub(super) outcome: HealthOutcome,
-    /// What counts as healthy and does nothing yet, or not all.
+    /// What counts as healthy but does nothing yet, or not everything.
     pub(super) told: Vec<String>,
-    /// What was applied, where all of it is healthy.
+    /// What was applied, if all of it is healthy.
     pub(super) healthy: Option<Healthy>,
     pub(super) errors: Vec<ObjectError>,
 }
@@ -61,7 +61,7 @@ impl From<HealthOutcome> for CheckFound {
     }
 }
 
-/// Applies what was planned, as the delegate.
+/// Applies the plan, as the delegate.
 pub(super) async fn apply(
     scope: Scope<'_>,
     running: &Running,
@@ -80,7 +80,7 @@ pub(super) async fn apply(
     };
     let planned = match prepared {
         Some(prepared) => prepared.planned,
-        // Started by a process that is gone: what it did not write is planned anew, what it wrote is unchanged.
+        // Another process started it and has ended. What it did not write is planned again. What it wrote is unchanged.
         None => match planning::dry_run(scope, &acting, target, artifact).await {
             Ok(dry) => match beyond_plan(scope, &dry.planned).await? {
                 None => dry.planned,
@@ -96,17 +96,17 @@ pub(super) async fn apply(
     carry_out(scope, running, claim, &acting, planned, Way::Forth).await
 }
 
-/// That nothing is written, nor tried again.
+/// The result if nothing is written and no further try is made.
 pub(super) fn failed(reason: Reason, message: &str) -> WriteFound {
     ApplyOutcome::Blocked(Blocked { until: Until::End, reason, message: message.into() }).into()
 }
 
-/// Why what is planned anew midway is not carried out: nobody was asked for all that it would take away.
+/// Why a plan that was made again midway is not carried out: it would delete more than what was approved.
 async fn beyond_plan(scope: Scope<'_>, planned: &Planned) -> Result<Option<Blocked>, ReconcileError> {
     if !planned.must_be_asked_for() {
         return Ok(None);
     }
-    // Read live: the cache does not keep what a plan lists.
+    // It is read live: the cache does not keep the lists of a plan.
     let requests = Api::<DeploymentRequest>::namespaced(scope.cluster.clients.operator(), &scope.host());
     let request = requests.get_opt(&scope.request.name_any()).await?.filter(|request| request.uid() == scope.request.uid());
     let Some(pinned) = request.and_then(|request| request.status?.run.plan) else { return Ok(None) };
@@ -121,7 +121,7 @@ async fn beyond_plan(scope: Scope<'_>, planned: &Planned) -> Result<Option<Block
     }))
 }
 
-/// Carries a plan out, and keeps what was applied until it is healthy.
+/// Carries out a plan, and keeps what was applied until it is healthy.
 pub(super) async fn carry_out(
     scope: Scope<'_>,
     running: &Running,
@@ -158,7 +158,7 @@ async fn not_carried_out(
     }
 }
 
-/// Takes away what the version that is healthy now replaces; and tells of what was deleted and is still there.
+/// Deletes what the healthy version replaces, and reports what was deleted and still exists.
 pub(super) async fn prune(
     scope: Scope<'_>,
     observed: &Observed,
@@ -182,7 +182,7 @@ pub(super) async fn prune(
     }
 }
 
-/// Looks at the health of what was applied.
+/// Checks the health of what was applied.
 pub(super) async fn check(scope: Scope<'_>, running: &Running, observed: &Observed) -> Result<CheckFound, ReconcileError> {
     let way = if scope.status().rollback.is_some() { Way::Back } else { Way::Forth };
     let Some(applied) = running.get(&scope.uid(), way) else {
@@ -223,7 +223,7 @@ pub(super) async fn check(scope: Scope<'_>, running: &Running, observed: &Observ
     Ok(CheckFound { errors: reasons, ..pending.into() })
 }
 
-/// Whether the time for getting healthy is as good as over: then it is time to find out why it was not used.
+/// Whether the deadline for health is near. Then it is time to find out the cause.
 fn is_late(observed: &Observed) -> bool {
     let way_back = observed.request.rollback.as_ref().map(|begun| begun.since);
     let Some((start, stage)) = way_back.or(observed.request.start_time).zip(observed.stage.present()) else { return false };

@@ -1,4 +1,4 @@
-//! What an approver is told of a plan beside what it does: what counts most first, and what else may surprise last.
+//! What an approver is told about a plan besides its changes: the most important first, and other surprises last.
 
 use super::scope::Scope;
 use crate::api::artifact::ArtifactObject;
@@ -14,7 +14,7 @@ pub(super) fn first(observed: &Observed, planned: &Planned) -> Vec<PlanResult> {
     missing.into_iter().chain(planned.data_lost()).collect()
 }
 
-/// What the target's server warns of, what is held back, and Jobs of the replaced version that the new one lacks.
+/// Warnings of the target's API server, what is held back, and Jobs of the replaced version that the new one lacks.
 pub(super) async fn last(scope: Scope<'_>, observed: &Observed, planned: &Planned) -> Vec<PlanResult> {
     let mut told = planned.warnings();
     told.extend(planned.held_back());

@@ -1,5 +1,5 @@
-//! Solutions: what their status tells of requests that were deleted before they ended, of stages that are gone, and, where a Solution was
-//! deleted and made again, of what runs: all that no request writes any more.
+//! Solutions: their status says what happened to requests. This controller updates what no request writes any more: requests that were
+//! deleted before they ended, stages that are gone, and what runs if a Solution was deleted and created again.
 
 mod recorded;
 
@@ -18,15 +18,15 @@ use crate::api::solution::SolutionDeployment;
 use crate::api::{DeploymentRequest, Solution, Stage};
 use crate::controllers::GIVEN_UP;
 use crate::policy::check::{self, READY};
-use crate::policy::window;
+use crate::policy::makers_view;
 use crate::runtime::Cluster;
 use crate::runtime::controller::{Next, ReconcileError, Reconciler};
 use crate::runtime::status_writer::RecordError;
 
-/// Keeps the window of makers true where no request does.
+/// Keeps the maker's view true when no request does.
 pub(crate) struct SolutionController {
     cluster: Arc<Cluster>,
-    /// Those, by uid, whose stages were compared with the records since the operator began.
+    /// Solutions, by uid, whose stages were compared with the records since the operator started.
     compared: Mutex<HashSet<String>>,
 }
 
@@ -43,9 +43,9 @@ struct Changes {
     ended: HashMap<String, Told>,
     /// Host and name of stages that are gone.
     gone: HashSet<(String, String)>,
-    /// What the records say of stages.
+    /// What the records say about stages.
     recorded: Vec<SolutionDeployment>,
-    /// Whether its reconciliations failed before, which is over.
+    /// Whether its reconciliations failed before and succeed again.
     mended: bool,
 }
 
@@ -61,8 +61,8 @@ impl SolutionController {
         Self { cluster, compared: Mutex::default() }
     }
 
-    /// How a request that an entry tells of as open has ended: it was deleted, or what was told of its end was not written. A cache that
-    /// lacks it proves nothing.
+    /// How a request has ended that an entry shows as open: it was deleted, or its end was not written to the Solution. A cache without the
+    /// request proves nothing.
     async fn end_of(&self, host: &str, phase: &str, request: &str, uid: &str) -> kube::Result<Option<Told>> {
         let is_it = |found: &DeploymentRequest| found.metadata.uid.as_deref() == Some(uid);
         let has_ended = |request: &DeploymentRequest| request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
@@ -82,11 +82,11 @@ impl SolutionController {
         }))
     }
 
-    /// Whether there is no such stage any more: it was deleted, or its host is none.
+    /// Whether the stage does not exist any more: it was deleted, or its host is no host any more.
     async fn has_no_stage(&self, entry: &SolutionDeployment) -> kube::Result<bool> {
         let stores = &self.cluster.stores;
         if !self.cluster.serves(&entry.host) {
-            // What another operator serves is its own to tell of.
+            // If another operator serves the host, that operator reports it.
             return Ok(self.cluster.options.hosts.is_empty() && !stores.is_host(&entry.host));
         }
         let of_pipeline = |stage: &Stage| stage.spec.pipeline == entry.pipeline;
@@ -128,7 +128,7 @@ impl SolutionController {
         Ok(changes)
     }
 
-    /// Remembers that a Solution tells what the records say; of those that are gone nothing is kept.
+    /// Remembers that a Solution shows what the records say. Deleted Solutions are dropped.
     fn note_compared(&self, object: &Solution) {
         let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
         if compared.insert(object.uid().unwrap_or_default()) && compared.len() > 2 * self.cluster.stores.solutions.len() + 16 {
@@ -172,7 +172,7 @@ impl Reconciler for SolutionController {
                 }
                 for recorded in &changes.recorded {
                     match status.deployments.iter_mut().find(|d| d.host == recorded.host && d.stage == recorded.stage) {
-                        // A request has told of itself meanwhile.
+                        // A request has written its own entry meanwhile.
                         Some(told) => told.runs = told.runs.take().or_else(|| recorded.runs.clone()),
                         None => status.deployments.push(recorded.clone()),
                     }
@@ -181,7 +181,7 @@ impl Reconciler for SolutionController {
                     status.conditions.retain(|c| c.type_ != READY);
                 }
                 status.observed_generation = solution.metadata.generation.unwrap_or(status.observed_generation);
-                window::bound(status);
+                makers_view::bound(status);
             })
             .await;
         match written {
@@ -211,7 +211,7 @@ impl Reconciler for SolutionController {
     }
 }
 
-/// How a request ended that was deleted. Admission lets one go that deploys only where its whole host goes.
+/// How a request ended that was deleted. Admission allows the deletion of a request that deploys only if its whole host is deleted.
 fn ending(phase: &str) -> (Phase, &'static str) {
     if matches!(Phase::of(phase), Some(Phase::Deploying | Phase::RollingBack)) {
         (Phase::Failed, "the request was deleted while it deployed: what it had written stays")

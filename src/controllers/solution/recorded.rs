@@ -1,5 +1,5 @@
-//! What the records of hosts say of a Solution's stages: it may have been deleted and made again, and its window with it, while what was
-//! deployed runs on.
+//! What the records of hosts say about a Solution's stages. The Solution may have been deleted and created again, and its status with it,
+//! while what was deployed still runs.
 
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -13,8 +13,8 @@ use crate::api::{Environment, Solution, Stage};
 use crate::controllers::environment::validated;
 use crate::runtime::Cluster;
 
-/// The stages in which it runs, by what the Environments and the Artifact say: of the pipelines of valid development environments that are
-/// this Solution's namespace, and of what came from there.
+/// The stages in which the solution runs, by what the Environments and the Artifact say. Only the pipelines of valid development
+/// environments in this Solution's namespace count, and only artifacts that came from there.
 pub(crate) fn stages(cluster: &Cluster, solution: &Solution) -> Vec<SolutionDeployment> {
     let (namespace, name) = (solution.namespace().unwrap_or_default(), solution.name_any());
     let stores = &cluster.stores;
@@ -42,7 +42,7 @@ pub(crate) fn stages(cluster: &Cluster, solution: &Solution) -> Vec<SolutionDepl
     found
 }
 
-/// What is told of a stage in which the solution runs, where it came from that development environment.
+/// What to show about a stage in which the solution runs, if it came from that development environment.
 fn entry(cluster: &Cluster, source: &str, stage: &Stage, target: &Environment, runs: &DeployedSolution) -> Option<SolutionDeployment> {
     let (host, version) = (stage.namespace().unwrap_or_default(), runs.version.clone()?);
     let artifact = cluster.stores.artifacts.get(&ObjectRef::new(&names::artifact_name(&runs.name, &version)).within(&host))?;

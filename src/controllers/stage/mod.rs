@@ -23,14 +23,14 @@ use crate::runtime::controller::{Next, ReconcileError, Reconciler};
 use crate::runtime::stores::{Stores, WatchHandler};
 use crate::runtime::{Cluster, status};
 
-/// Says whether Pilotage's admission policies are in force, by what the caches hold.
+/// Whether Pilotage's admission policies are in force, as the caches show.
 pub(crate) type PoliciesInForce = Box<dyn Fn(&Stores) -> bool + Send + Sync>;
 
-/// What a judgement is made from. Annotations are part of it so that an administrator can ask for a new one at once, and how often the
-/// delegate's `ServiceAccount` went or came.
+/// What a check is based on. Annotations are part of it, so that an administrator can ask for a new check at once. So is how often the
+/// delegate's `ServiceAccount` was created or deleted.
 type Grounds = (Option<BTreeMap<String, String>>, policy::View, u64);
 
-/// Judges Stages.
+/// Checks Stages.
 pub(crate) struct StageController {
     cluster: Arc<Cluster>,
     policies_in_force: PoliciesInForce,
@@ -39,9 +39,9 @@ pub(crate) struct StageController {
 }
 
 impl StageController {
-    /// A controller for the Stages of that cluster; `news` is told of `ServiceAccounts` that go or come.
-    pub(crate) fn new(cluster: Arc<Cluster>, policies_in_force: PoliciesInForce, news: Arc<dyn WatchHandler>) -> Self {
-        let accounts = Accounts::new(cluster.clients.watch(), cluster.stores.clone(), news);
+    /// A controller for the Stages of that cluster. `watch_handler` is told of `ServiceAccounts` that are created or deleted.
+    pub(crate) fn new(cluster: Arc<Cluster>, policies_in_force: PoliciesInForce, watch_handler: Arc<dyn WatchHandler>) -> Self {
+        let accounts = Accounts::new(cluster.clients.watch(), cluster.stores.clone(), watch_handler);
         Self { cluster, policies_in_force, seen: Seen::default(), accounts }
     }
 }
@@ -98,7 +98,7 @@ impl Reconciler for StageController {
             self.cluster.written.note(&written);
         }
         let due = check::again(&outcome, &new.conditions, READY, &uid, now);
-        // As the stage now is, with the target that was just pinned.
+        // With what the stage now says, and the target that was just pinned.
         grounds.1.pinned = new.pinned;
         self.seen.note(&uid, grounds, due);
         Ok(Next::After(due))

@@ -1,4 +1,4 @@
-//! What the judgement of a Stage reads.
+//! What the check of a Stage reads.
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -16,7 +16,7 @@ use crate::policy::windows;
 use crate::runtime::Cluster;
 use crate::runtime::stores::Stores;
 
-/// The stage and what it refers to, by the caches alone.
+/// The stage and what it refers to, from the caches alone.
 pub(crate) fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
     let host = stage.namespace().unwrap_or_default();
     let spec = &stage.spec;
@@ -55,14 +55,14 @@ fn target(environment: &Environment) -> Target {
 fn delegate(delegation: &DelegatedDeployment) -> DelegateView {
     match delegation.type_ {
         DelegateType::StageOwner => DelegateView::StageOwner,
-        // The schema requires the name of this type; an empty one exists nowhere.
+        // The schema requires a name for this type. An empty name exists nowhere.
         DelegateType::ServicePrincipal => {
             DelegateView::ServicePrincipal { name: delegation.service_account_name.clone().unwrap_or_default(), account: Account::Unknown }
         }
     }
 }
 
-/// The view with what the API server says of the `ServiceAccount`.
+/// The view, completed with what the API server says about the `ServiceAccount`.
 pub(crate) async fn with_account(cluster: &Cluster, mut view: View) -> kube::Result<View> {
     if let DelegateView::ServicePrincipal { name, account } = &mut view.delegate {
         let accounts: Api<ServiceAccount> = Api::namespaced(cluster.clients.operator(), &view.host);
@@ -76,7 +76,7 @@ pub(crate) async fn with_account(cluster: &Cluster, mut view: View) -> kube::Res
     Ok(view)
 }
 
-/// Asks for all rights at once; and in another cluster as the delegate itself, or says why there is none.
+/// Checks all rights at once. In another cluster the delegate itself asks, or the answer says why there is no such delegate.
 pub(crate) async fn answers(
     cluster: &Cluster,
     view: &View,

@@ -1,5 +1,5 @@
-//! The maker's window: what the Solution's status tells of a request, in the namespace of those who may not read the host. It is a
-//! convenience and holds nothing up: what can't be written is logged, and tried again a few times.
+//! The maker's view: what the Solution's status says about a request, in the namespace of people who may not read the host. It is a
+//! convenience and delays nothing: if it can't be written, that is logged, and tried again a few times.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,23 +20,23 @@ use crate::api::solution::{MAX_MESSAGE, RunningVersion, SolutionDeployment};
 use crate::api::{GROUP, bounds};
 use crate::controllers::environment::validated;
 use crate::identity::access::{self, Access, Right};
+use crate::policy::makers_view::{self, Runs};
 use crate::policy::request::not_looked_for;
-use crate::policy::window::{self, Runs};
 use crate::runtime::Cluster;
 use crate::runtime::status;
 use crate::runtime::status_writer::RecordError;
 use crate::text;
 
-/// After how long each further try is made.
+/// The pauses before further tries.
 const TRIES: [Duration; 4] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_mins(1), Duration::from_mins(5)];
-/// How long it is believed that somebody may read a Solution, and that they may not.
+/// How long the answer is used that somebody may read a Solution, and that they may not.
 const BELIEVED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2));
 
-/// Who may read which Solution, as it was answered last.
+/// Who may read which Solution, by the last answer.
 #[derive(Clone, Default)]
 pub(super) struct Readers(Arc<Mutex<Answers>>);
 
-/// By who asks, the namespace and the name: the answer, and when it was given.
+/// By requester, namespace and name: the answer, and when it was given.
 type Answers = HashMap<(Identity, String, String), (bool, Instant)>;
 
 impl Readers {
@@ -57,15 +57,15 @@ impl Readers {
     }
 }
 
-/// A Solution of whose stages is told.
+/// A Solution whose status shows the request.
 #[derive(Clone)]
 struct Place {
     namespace: String,
     solution: String,
 }
 
-/// Tells of this request, whose status is now `run`. It borrows nothing, so that it can be written beside the request's own status; to
-/// be awaited to its end, as others may have put their changes into the same write.
+/// Writes this request, whose status is now `run`, to the Solution. It borrows nothing, so that it can be written at the same time as the
+/// request's own status. It must be awaited to its end, because others may have put their changes into the same write.
 pub(super) fn record_in_solution(
     scope: Scope<'_>,
     readers: Readers,
@@ -77,7 +77,7 @@ pub(super) fn record_in_solution(
     let (cluster, requester) = (scope.cluster.clone(), scope.request.spec.requested_by.clone());
     async move {
         let (Some((place, entry, runs)), Some(requester)) = (told, requester) else { return };
-        // Whoever may not read it has nothing to say in it either.
+        // A requester who may not read the Solution must not write anything to it either.
         match readers.may_read(&cluster.access, &requester, &place.namespace, &place.solution).await {
             Ok(true) => {}
             Ok(false) => return,
@@ -94,8 +94,8 @@ pub(super) fn record_in_solution(
     }
 }
 
-/// Where it is told: only of a stage of the pipeline that the request names, and only in the namespace of a development environment that
-/// the host may use. Everything else somebody could name at will.
+/// Where the request is shown: only if its stage is in the pipeline that the request names, and only in the namespace of a development
+/// environment that the host may use. The requester could name anything else at will.
 fn place(scope: Scope<'_>) -> Option<Place> {
     let (stage, source, solution) = (scope.related.stage.as_ref()?, scope.related.source.as_ref()?, scope.related.solution.as_ref()?);
     let is_development = source.spec.type_ == EnvironmentType::Development && validated(source).is_ok();
@@ -103,11 +103,11 @@ fn place(scope: Scope<'_>) -> Option<Place> {
     is_there.then(|| Place { namespace: source.spec.namespace.clone(), solution: solution.name_any() })
 }
 
-/// What is told of this request.
+/// What is shown of this request.
 fn entry(scope: Scope<'_>, run: &RunStatus, message: &str, now: Timestamp) -> SolutionDeployment {
     let spec = &scope.request.spec;
     let status = scope.request.status.as_ref();
-    // Of what was not deployed nothing is missing.
+    // If nothing was deployed, nothing can be missing from it.
     let artifact = scope
         .related
         .artifact
@@ -150,7 +150,7 @@ async fn write(cluster: &Cluster, place: &Place, entry: &SolutionDeployment, run
     let (entry, runs) = (entry.clone(), runs.clone());
     let written = cluster.records.solutions.update(&place.namespace, &place.solution, move |solution, status| {
         status.observed_generation = solution.metadata.generation.unwrap_or(-1);
-        window::note(status, &entry, runs.clone());
+        makers_view::note(status, &entry, runs.clone());
     });
     let written = written.await.map(|_| ());
     if let Err(error) = &written
@@ -174,7 +174,7 @@ async fn try_again(cluster: Arc<Cluster>, place: Place, entry: SolutionDeploymen
     for pause in TRIES {
         tokio::time::sleep(pause).await;
         if !cluster.leadership.holds() {
-            // Whoever leads now tells the rest.
+            // The new leader writes the rest.
             return;
         }
         if write(&cluster, &place, &entry, &runs).await.is_ok() {

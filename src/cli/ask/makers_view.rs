@@ -1,4 +1,4 @@
-//! The maker's window: what the status of a Solution, in their own namespace, says of requests that they may not read.
+//! The maker's view: what the status of a Solution, in the maker's own namespace, says about requests that the maker may not read.
 
 use anyhow::Context;
 use kube::api::ListParams;
@@ -9,17 +9,17 @@ use crate::api::solution::SolutionDeployment;
 
 /// The Solutions of a namespace.
 #[derive(Debug)]
-pub struct Window {
+pub struct MakersView {
     /// The namespace.
     pub namespace: String,
     solutions: Vec<Solution>,
 }
 
-impl Window {
-    /// The window on one Solution.
+impl MakersView {
+    /// The view of one Solution.
     ///
     /// # Errors
-    /// Where the caller may not read it, or it does not exist.
+    /// If the caller may not read it, or it does not exist.
     pub async fn open(client: &Client, namespace: Option<&str>, solution: &str) -> anyhow::Result<Self> {
         let namespace = namespace.unwrap_or_else(|| client.default_namespace()).to_owned();
         let found = Api::<Solution>::namespaced(client.clone(), &namespace).get(solution).await;
@@ -27,10 +27,10 @@ impl Window {
         Ok(Self { namespace, solutions: vec![found] })
     }
 
-    /// The window on all Solutions of a namespace.
+    /// The view of all Solutions of a namespace.
     ///
     /// # Errors
-    /// Where the caller may not read them.
+    /// If the caller may not read them.
     pub async fn open_all(client: &Client, namespace: Option<&str>) -> anyhow::Result<Self> {
         let namespace = namespace.unwrap_or_else(|| client.default_namespace()).to_owned();
         let found = Api::<Solution>::namespaced(client.clone(), &namespace).list(&ListParams::default()).await;
@@ -38,7 +38,7 @@ impl Window {
         Ok(Self { namespace, solutions: found.items })
     }
 
-    /// What it says of a request.
+    /// What it says about a request.
     pub fn of_request(&self, host: Option<&str>, name: &str) -> Option<&SolutionDeployment> {
         self.with_solutions().map(|(_, entry)| entry).find(|entry| entry.request == name && host.is_none_or(|host| entry.host == host))
     }
@@ -48,7 +48,7 @@ impl Window {
         self.with_solutions().find(|(_, entry)| entry.request == request).map(|(solution, _)| solution)
     }
 
-    /// What it says of a stage, in any host where none is named.
+    /// What it says about a stage. `None` as the host means any host.
     pub fn of_stage(&self, host: Option<&str>, stage: &str) -> Vec<&SolutionDeployment> {
         let entries = self.with_solutions().map(|(_, entry)| entry);
         entries.filter(|entry| entry.stage == stage && host.is_none_or(|host| entry.host == host)).collect()
@@ -59,14 +59,13 @@ impl Window {
     }
 }
 
-/// What is said of something that is not in the namespace that was named as the host: where it is, as far as the Solutions that the
-/// caller may read tell of it.
+/// The hint for something that is not in the named host: where it is, if a Solution that the caller may read says it.
 pub async fn whereabouts(client: &Client, named: &str, from: Option<&str>, is_it: impl Fn(&SolutionDeployment) -> bool) -> String {
     let own = from.unwrap_or_else(|| client.default_namespace());
     for namespace in [own, named] {
-        // Whoever may not look there is told nothing of it.
-        let Ok(window) = Window::open_all(client, Some(namespace)).await else { continue };
-        if let Some((_, entry)) = window.with_solutions().find(|(_, entry)| entry.host != named && is_it(entry)) {
+        // A caller who may not read there is told nothing about it.
+        let Ok(view) = MakersView::open_all(client, Some(namespace)).await else { continue };
+        if let Some((_, entry)) = view.with_solutions().find(|(_, entry)| entry.host != named && is_it(entry)) {
             return format!("it is in host {}: name that with -n {} (and --from {namespace} for the Solution)", entry.host, entry.host);
         }
     }
