@@ -347,7 +347,7 @@ words! {
         UnknownComponent => "Correct `components`, or install what serves it",
         /// A component's kind is not in namespaces
         NotNamespaced => "Take it out of `components`",
-        /// The object belongs to the whole cluster, and its kind may not be exported from there, or is not listed for the target
+        /// The object is cluster-scoped, and its kind may not be exported from there, or is not listed for the target
         ClusterScoped => "Leave it out, or have the kind added to `spec.clusterScoped` of the Environment",
         /// The Solution's selector can't be read
         InvalidSelector => "Correct it",
@@ -507,7 +507,7 @@ words! {
         DeletesKinds => "Approve only if they may go",
         /// Kinds of the whole cluster that earlier versions brought and the Environment doesn't list any more stay there
         LeftAlone => "List them again until a deployment has deleted what is not needed",
-        /// Objects are created or changed that belong to the whole cluster
+        /// Cluster-scoped objects are created or changed
         InWholeCluster => "",
         /// Node ports are left out that development has in the same cluster; the API server chooses others
         NodePortsLeft => "For a certain one set it by a setting",

@@ -37,7 +37,7 @@ pub(crate) fn judge(object: &Value, environment: &str, allowed: &[ClusterScopedK
     let never = |why: &str| Some(Unwelcome { reason: Reason::NeverDeployed, message: format!("{key} {why}") });
     if cluster_scoped::is_never_allowed(&key.group, &key.kind) {
         return never(
-            "belongs to the whole cluster and not to a namespace, and is of a kind that no solution ever brings: have the target cluster's administrator install it, and leave it out of the solution",
+            "is cluster-scoped, and is of a kind that no solution ever brings: have the target cluster's administrator install it, and leave it out of the solution",
         );
     }
     let field = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
@@ -65,7 +65,7 @@ pub(crate) fn judge(object: &Value, environment: &str, allowed: &[ClusterScopedK
     (!cluster_scoped::allows(allowed, &key.group, &key.kind)).then(|| Unwelcome {
         reason: Reason::ClusterScoped,
         message: format!(
-            "{key} belongs to the whole cluster and not to a namespace, and Environment {environment} does not allow its kind: have the target cluster's administrator install it, and leave it out of the solution; or have somebody who holds {} on environments.{GROUP} in the whole cluster add {} to spec.clusterScoped of Environment {environment}",
+            "{key} is cluster-scoped, and Environment {environment} does not allow its kind: have the target cluster's administrator install it, and leave it out of the solution; or have somebody who holds {} on environments.{GROUP} in the whole cluster add {} to spec.clusterScoped of Environment {environment}",
             names::ALLOW_CLUSTER_SCOPED,
             entry(&key.group, &key.kind),
         ),

@@ -22,7 +22,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What an error means for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Cause {
-    /// It may pass: overload, time-outs, lost connections, lost replies. A write may have been applied.
+    /// Another try may succeed: overload, time-outs, lost connections, lost replies. A write may have been applied.
     Transient,
     /// The caller lacks a right, or the operator lacks the right to act as the caller.
     Unauthorized,
@@ -44,7 +44,7 @@ pub(crate) enum Cause {
     Invalid,
     /// The namespace, or the resource, does not exist.
     NotFound,
-    /// Anything else that does not pass by itself.
+    /// Any other error that does not go away by itself.
     Other,
 }
 
@@ -213,7 +213,7 @@ pub(crate) fn object_error(key: &Key, error: &kube::Error) -> ObjectError {
     failure(key, cause.reason(), &explain(key, error, cause))
 }
 
-/// Whether a webhook of the target can't be reached. That may pass, but somebody has to be told.
+/// Whether a webhook of the target can't be reached. It may become reachable, but somebody has to be told.
 pub(crate) fn is_webhook_failure(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.message.contains(WEBHOOK_FAILED))
 }

@@ -1,4 +1,5 @@
-//! What runs in a target, from the artifacts' records. For an Environment that was deleted and applied again for the same namespace.
+//! What runs in a target, as the artifacts' records say. It is used for an Environment that was deleted and applied again for the same
+//! namespace.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use crate::api::artifact::{DeploymentRecord, Outcome};
 use crate::api::environment::{Claim, DeployedSolution, FailedDeployment, MAX_SOLUTIONS};
 use crate::api::{Artifact, DeploymentRequest};
 
-/// A target: the namespace, and not the Environment that leads there.
+/// A target: the namespace, not the Environment that names it.
 pub(crate) struct Target<'a> {
     /// The uid of its namespace.
     pub(crate) environment_id: &'a str,

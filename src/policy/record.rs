@@ -7,12 +7,12 @@ use crate::api::environment::{EnvironmentStatus, MAX_CLUSTER_KINDS, MAX_SOLUTION
 
 /// The number of latest records that an artifact keeps in addition to the latest success of each stage and environment.
 const LATEST_RECORDS: usize = 50;
-/// The most bytes of all of them: the artifact itself has as many again.
+/// The most bytes of all these records. The rest of the artifact may have as many again.
 pub(crate) const MOST_RECORD_BYTES: usize = bounds::MOST_WRITTEN / 2;
-/// From how many bytes of its status on an environment takes no further solution.
+/// If the status of an environment has this many bytes, it takes no further solution.
 const FULL_BYTES: usize = bounds::MOST_WRITTEN / 4 * 3;
 
-/// Keeps the latest success of each stage and environment, and the last records of all, within the record's bounds. The newest stay.
+/// Keeps the latest success of each stage and environment, and the latest records of all, within the record's bounds.
 pub(crate) fn bound(records: &mut Vec<DeploymentRecord>) {
     let total = records.len();
     let mut index = 0;
@@ -22,7 +22,7 @@ pub(crate) fn bound(records: &mut Vec<DeploymentRecord>) {
         keep.get(index - 1).copied().unwrap_or(true)
     });
     while records.len() > 1 && (records.len() > MAX_DEPLOYMENTS || bytes(records) > MOST_RECORD_BYTES) {
-        // What proves nothing goes first, then the oldest proof; never what was added last.
+        // Records that prove nothing are dropped first, then the oldest proof. The record that was added last is never dropped.
         let oldest = (0..records.len() - 1).find(|index| !is_latest_success(records, *index)).unwrap_or(0);
         records.remove(oldest);
     }
@@ -34,7 +34,7 @@ fn is_latest_success(records: &[DeploymentRecord], index: usize) -> bool {
     record.outcome == Outcome::Succeeded && !records[index + 1..].iter().any(is_later)
 }
 
-/// Whether two deployments were to the same stage and target. One that was deleted and applied again under its name is the same.
+/// Whether two deployments were to the same stage and target. A target that was deleted and applied again under its name is the same.
 fn is_of_same_place(one: &DeploymentRecord, other: &DeploymentRecord) -> bool {
     one.pipeline == other.pipeline && one.stage == other.stage && one.environment_id == other.environment_id && one.cluster == other.cluster
 }
@@ -43,7 +43,7 @@ fn bytes(records: &[DeploymentRecord]) -> usize {
     serde_json::to_vec(records).map_or(usize::MAX, |bytes| bytes.len())
 }
 
-/// Why an environment has no room for a further solution, given its status with that solution.
+/// Why an environment has no room for another solution. `status` already contains that solution.
 pub(crate) fn no_room(environment: &str, solution: &str, status: &EnvironmentStatus) -> Option<String> {
     let kinds = status.solutions.iter().find(|s| s.name == solution).map_or(0, |s| s.cluster_scoped.len());
     let why = if status.solutions.len() > MAX_SOLUTIONS {

@@ -1,5 +1,5 @@
-//! Attacks on what belongs to the whole cluster, by a solution that was to stay in its namespace: through what Environments list, through
-//! rights that hold in a namespace alone, through names that others have, and through kinds that change their scope.
+//! Attacks on cluster-scoped objects by a solution that should stay in its namespace: through the lists of Environments, through rights in
+//! one namespace, through names of other people's objects, and through kinds that change their scope.
 
 use std::fmt::Write as _;
 
@@ -21,7 +21,7 @@ use crate::scoped::{
 use crate::shipped::{config, folder, request, takes_from};
 use crate::world::{World, outcome, phase};
 
-/// Versions of solution `orders` that are pushed to a registry and deployed to stage `qa` by requests that are named after them.
+/// Versions of solution `orders`. Each is pushed to a registry and deployed to stage `qa` by a request with the version's name.
 struct Shipping<'w> {
     world: &'w World,
     registry: Registry,
@@ -62,7 +62,7 @@ impl<'w> Shipping<'w> {
     }
 }
 
-/// Has an object of the solution be one of a namespace of the same name that is gone. Its fields stay the delegate's.
+/// Changes the object so that it belongs to the solution of a deleted namespace with the same name. The delegate still owns its fields.
 async fn is_of_another_namespace(world: &World, class: &str) {
     let classes: Api<PriorityClass> = Api::all(world.admin.clone());
     let mut object = classes.get(class).await.unwrap();
@@ -75,7 +75,7 @@ async fn is_of_another_namespace(world: &World, class: &str) {
     classes.patch(class, &PatchParams::apply(applied.manager.as_ref().unwrap()).force(), &Patch::Apply(&object)).await.unwrap();
 }
 
-/// What an Environment says that lists one kind.
+/// The spec of an Environment that lists one kind.
 fn listing(world: &World, environment: &str, type_: &str, namespace: &str, group: &str, kind: &str) -> Value {
     let entry = json!({"group": group, "kind": kind});
     world.host_object("Environment", environment, json!({"type": type_, "namespace": namespace, "clusterScoped": [entry]}))
@@ -94,7 +94,7 @@ async fn who_runs_a_host_does_not_open_the_cluster() {
         let attempt = listing(&world, environment, type_, namespace, CLASS.0, CLASS.1);
         refused(148, what, world.apply_as(&olga, &attempt), 403, &words).await;
     }
-    // Beside what somebody else listed too, and for another namespace than it was listed for.
+    // In addition to what somebody else listed, and for another namespace than it was listed for.
     let other = Patch::Merge(json!({"spec": {"environmentId": "5f0c0000-0000-0000-0000-000000000000"}}));
     let environments: Api<Environment> = Api::namespaced(olga.clone(), &world.host);
     allow(&world, "qa", &[CLASS, BINDING]).await;
@@ -105,7 +105,7 @@ async fn who_runs_a_host_does_not_open_the_cluster() {
     let params = PatchParams::default();
     let attempt = environments.patch("qa", &params, &other);
     refused(148, "a host's administrator has the list hold for another namespace", attempt, 403, &words).await;
-    // To narrow the list, and to apply it again, takes nothing; nor does another namespace that nothing is listed for.
+    // Shortening the list and applying it again need no right. Nor does another namespace if nothing is listed.
     for _ in 0..2 {
         world.apply_as(&olga, &narrower).await.unwrap();
     }
@@ -142,7 +142,7 @@ async fn rights_in_a_namespace_read_nothing_of_the_cluster() {
     allow(&world, "dev", &[(&group, "Berth")]).await;
     let rules = json!([{"apiGroups": [group], "resources": ["berths"], "verbs": ["get", "list"]}]);
     grant(&world, "export", rules.clone(), &operator()).await;
-    // All that a namespace can give.
+    // All rights that a namespace can give.
     let dana = json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "dana"}]);
     world.apply(&crate::world::role(&world.dev, "berths", &rules, &dana)).await;
     world.ask(&world.request("spies", "qa", "spy", "1.0.0")).await;
@@ -154,14 +154,14 @@ async fn rights_in_a_namespace_read_nothing_of_the_cluster() {
         &["dana, who asks", "kind: ClusterRoleBinding", "\"get\", \"list\""],
     );
     ignored(150, "the name of what dana may not see", !message.contains("secret-berth"), &message);
-    // A selector can ask for any label: whether something carries it must not show.
+    // A selector can name any label. Whether something has that label must not become visible.
     let mut asks = world.solution("asks", "1.0.0");
     asks["spec"]["components"] = json!([{"group": group, "kind": "Berth"}]);
     asks["spec"]["selector"] = json!({"matchLabels": {"owner": "nobody-at-all"}});
     world.apply(&[asks]).await;
     world.ask(&world.request("asks", "qa", "asks", "1.0.0")).await;
     let nothing = world.waits_for("asks", "RequesterMayNotRead").await;
-    // But for until when they wait.
+    // The messages are the same, except for the time until which they wait.
     let said = |message: &str| message.split_once("dana, who asks").map(|(_, said)| said.to_owned());
     let is_same = said(&nothing).is_some() && said(&nothing) == said(&message);
     ignored(150, "whether anything in the cluster carries a label", is_same, &(nothing, message));
@@ -176,14 +176,9 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     shipping.push("1.0.0", &[class(&name, 7)]);
     shipping.ask("1.0.0").await;
     let message = world.waits_for("1-0-0", "ClusterScoped").await;
-    told(
-        151,
-        "an artifact of a registry brings what belongs to the cluster",
-        &message,
-        &[&name, "belongs to the whole cluster", "Environment qa"],
-    );
+    told(151, "an artifact of a registry brings what belongs to the cluster", &message, &[&name, "is cluster-scoped", "Environment qa"]);
 
-    // The delegate may do everything that is tried from here on.
+    // From here on, the delegate may do everything that is tried.
     world.plane.kubectl().ok(&["delete", "deploymentrequest", "1-0-0", "-n", &world.host]).unwrap();
     allow(&world, "qa", &[CLASS, ROLE, BINDING, ("apiextensions.k8s.io", "CustomResourceDefinition")]).await;
     may_be_deployed(&world, "qa").await;
@@ -205,7 +200,7 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     told(152, "a solution empties a role that a person has", &message, &["ExistsAlready", &format!("ClusterRole {foreign}")]);
     ignored(152, "the objects of a person", versions(&world, "foreign").await == before, &before);
 
-    // A binding that was without effect, as its role is gone.
+    // A binding without effect, because its role is gone.
     world.apply(&[cluster_binding(&foreign, &world.host)]).await;
     let kubectl = world.plane.kubectl();
     kubectl.ok(&["delete", "clusterrole", &foreign]).unwrap();
@@ -217,7 +212,7 @@ async fn nothing_of_the_cluster_that_is_somebody_elses_is_touched() {
     ignored(152, "the role that a person's binding names", role.is_none(), &role);
     world.apply(&[cluster_role(&foreign)]).await;
 
-    // The solution's own, once somebody else's namespace has them.
+    // The solution's own object, after it was given to another namespace.
     shipping.push("1.2.0", &[class(&name, 7)]);
     shipping.deploys("1.2.0").await;
     is_of_another_namespace(&world, &name).await;
@@ -262,7 +257,7 @@ async fn a_record_of_kinds_leads_to_nothing_that_others_have() {
     kubectl.ok(&["label", "clusterrole", &foreign, &format!("applyset.kubernetes.io/part-of={label}")]).unwrap();
     is_of_another_namespace(&world, &name).await;
     let before = (versions(&world, "foreign").await, versions(&world, "orders").await);
-    // Who writes ConfigMaps in the target names kinds in the record, for the delegate to prune.
+    // Somebody who writes ConfigMaps in the target adds kinds to the record, so that the delegate prunes them.
     let kinds = "ClusterRole.rbac.authorization.k8s.io,ConfigMap,Namespace,Node,PriorityClass.scheduling.k8s.io";
     let patch = Patch::Merge(json!({"metadata": {"annotations": {"applyset.kubernetes.io/contains-group-kinds": kinds}}}));
     let maps: Api<ConfigMap> = Api::namespaced(world.admin.clone(), &world.qa);
@@ -304,7 +299,7 @@ async fn who_has_the_namespace_does_not_keep_what_a_solution_had_in_the_cluster(
         } else {
             maps.delete(record, &DeleteParams::default()).await.unwrap();
         }
-        // Rights in the whole cluster are withdrawn.
+        // Rights in the whole cluster are taken away.
         shipping.push(&format!("{round}.2.0"), &all[..1]);
         shipping.deploys(&format!("{round}.2.0")).await;
         let [class, role, binding] = versions(&world, "orders").await;
@@ -363,12 +358,12 @@ async fn what_was_in_a_namespace_stays_in_one_and_the_other_way_round() {
         let solution = if namespace.is_some() { "up" } else { "down" };
         redefine(before).await;
         develop(solution, namespace).await;
-        // Exported before the kind changes; in the one cluster what belongs to the whole of it is development's own.
+        // It is exported before the kind changes. There is only one cluster, so cluster-scoped objects in it are those of development.
         world.ask(&world.request(solution, "qa", solution, "1.0.0")).await;
         let exported = world.until_request(solution, |r| phase(r) == "AwaitingApproval" || phase(r) == "Failed").await;
         assert!(phase(&exported) != "Failed" || outcome(&exported).1.contains("ExistsAlready"), "{:?}", outcome(&exported));
         redefine(after).await;
-        // Whoever exports has the cluster asked for its kinds anew.
+        // An export makes the operator discover the cluster's kinds again.
         world
             .apply(&[
                 world.solution(&format!("{solution}-ask"), "1.0.0"),

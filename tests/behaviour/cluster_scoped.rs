@@ -1,5 +1,5 @@
-//! What belongs to the whole cluster goes along where both Environments list its kind and the delegate may; it is its solution's own, like
-//! all that this one brings, and nobody else's is touched.
+//! Cluster-scoped objects are deployed if both Environments list their kind and the delegate has the rights. They belong to their solution
+//! like all its objects, and nobody else's objects are touched.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -19,7 +19,7 @@ use crate::scoped::{
 use crate::shipped::{config, folder, request, takes_from};
 use crate::world::{World, ended, outcome, phase};
 
-/// How many grants it may take until nothing is missing: a right is asked for when it is needed.
+/// How many grants may be needed until nothing is missing: a right is requested when it is needed.
 const MOST_GRANTS: usize = 6;
 
 fn plan(request: &DeploymentRequest) -> Plan {
@@ -30,14 +30,14 @@ fn succeeded(request: &DeploymentRequest) {
     assert_eq!(phase(request), "Succeeded", "{:?} {:?}", outcome(request), request.status.as_ref().map(|s| &s.run.errors));
 }
 
-/// Applies what a message ends with.
+/// Applies the grant at the end of a message.
 fn apply_printed(world: &World, message: &str) {
     let printed = &message[message.find("apiVersion:").unwrap_or_else(|| panic!("no grant: {message}"))..];
     let applied = world.plane.kubectl().run_with(&["apply", "-f", "-"], printed).unwrap();
     assert!(applied.ok, "{}: {printed}", applied.stderr);
 }
 
-/// Applies every grant that a request prints until it wants none any more.
+/// Applies every grant that a request prints, until it asks for no more.
 async fn grant_what_is_printed(world: &World, name: &str) -> (DeploymentRequest, Vec<String>) {
     let mut printed: Vec<String> = Vec::new();
     loop {
@@ -80,15 +80,13 @@ async fn it_goes_along_where_both_environments_list_it_and_the_delegate_may() {
     // Development does not list it.
     world.ask(&world.request("closed", "qa", "orders", "1.0.0")).await;
     let message = world.waits_for("closed", "ClusterScoped").await;
-    for words in [
-        "PriorityClass.scheduling.k8s.io",
-        "belongs to the whole cluster",
-        "add {group: scheduling.k8s.io, kind: PriorityClass}",
-        "Environment dev",
-    ] {
+    for words in
+        ["PriorityClass.scheduling.k8s.io", "is cluster-scoped", "add {group: scheduling.k8s.io, kind: PriorityClass}", "Environment dev"]
+    {
         assert!(message.contains(words), "{words}: {message}");
     }
-    // The target does not list it: one finding an object, before anybody is asked. Who asked first gets on by themselves.
+    // The target does not list it: there is one finding for each object, before anybody is asked. The request that was made first continues
+    // by itself.
     allow(&world, "dev", &all).await;
     let shut = world.until_request("closed", |r| ended(r) || outcome(r).1.contains("Environment qa")).await;
     let (reason, message) = outcome(&shut);
@@ -106,7 +104,8 @@ async fn it_goes_along_where_both_environments_list_it_and_the_delegate_may() {
     let kinds: Vec<&str> = stored.spec.cluster_scoped.iter().map(|k| k.kind.as_str()).collect();
     assert_eq!((stored.spec.object_count, kinds), (4, vec!["ClusterRole", "ClusterRoleBinding", "PriorityClass"]));
 
-    // Rights in the whole cluster are printed, and who applies them gets on. In the same cluster development has those names.
+    // The missing rights in the whole cluster are printed, and the request continues after somebody has applied them. There is one cluster,
+    // so development holds those names.
     allow(&world, "qa", &all).await;
     let (refused, printed) = grant_what_is_printed(&world, "closed").await;
     assert!(printed[0].contains("in the whole cluster, as not all objects belong to"), "{}", printed[0]);
@@ -121,7 +120,7 @@ async fn it_goes_along_where_both_environments_list_it_and_the_delegate_may() {
         assert!(message.contains(words), "{words}: {message}");
     }
 
-    // The plugin prints such grants too, by what was exported and by what is developed.
+    // The plugin prints such grants too, from what was exported and from what is developed.
     let of_artifact = plugin_grant(&world, &["delegate", "--stage", "qa", "--artifact", "orders-1.0.0"]);
     assert_eq!(of_artifact, plugin_grant(&world, &["delegate", "--stage", "qa", "--solution", "orders", "--from", &world.dev]));
     let everywhere = &of_artifact[of_artifact.find("kind: ClusterRole\n").unwrap_or_else(|| panic!("{of_artifact}"))..];
@@ -129,7 +128,7 @@ async fn it_goes_along_where_both_environments_list_it_and_the_delegate_may() {
         assert!(everywhere.contains(words), "{words}: {of_artifact}");
     }
 
-    // The name is free once development is somewhere else.
+    // The names are free when development is somewhere else.
     for object in &of_cluster {
         let kind = object["kind"].as_str().unwrap();
         world.plane.kubectl().ok(&["delete", kind, &name]).unwrap();
@@ -151,7 +150,7 @@ async fn it_goes_along_where_both_environments_list_it_and_the_delegate_may() {
     assert_eq!(binding.subjects.unwrap()[0].namespace.as_ref(), Some(&world.qa), "the account of where it went, not of where it came from");
 }
 
-/// Versions that are pushed to a registry, and asked for from there.
+/// Versions that are pushed to a registry, and requested from there.
 struct Pushed<'a> {
     world: &'a World,
     registry: Registry,
@@ -195,7 +194,7 @@ async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
     let name = named(&world, "orders");
     let all = [class(&name, 7), cluster_role(&name), cluster_binding(&name, &world.qa)];
 
-    // What the target does not allow does not take the version.
+    // If the target does not allow it, the version is not taken.
     pushed.push("1.0.0", &all);
     pushed.ask("shut", "1.0.0").await;
     let message = world.waits_for("shut", "ClusterScoped").await;
@@ -208,24 +207,24 @@ async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
     let written = versions(&world, "orders").await;
     assert!(written.iter().all(Option::is_some), "{written:?}");
 
-    // The same again writes nothing.
+    // Deploying the same again writes nothing.
     let same = pushed.deploy("same", "1.0.0").await;
     succeeded(&same);
     assert_eq!((plan(&same).create, plan(&same).update, plan(&same).unchanged), (0, 0, 4));
     assert_eq!(versions(&world, "orders").await, written);
 
-    // A second target in the cluster does not get what the first one has.
+    // A second target in the cluster can't get what the first one has.
     allow(&world, "prod", &[CLASS, ROLE, BINDING]).await;
     may_be_deployed(&world, "prod").await;
     world.ask(&world.request("to-prod", "prod", "orders", "1.0.0")).await;
-    // Nor may a binding that comes along share more than the stage lets.
+    // Nor may a binding in the solution share more than the stage allows.
     let message = world.fails("to-prod", "SharingNotAllowed").await;
     for words in ["OwnedByAnotherSet", &format!("belongs to solution orders of namespace {}", world.qa)] {
         assert!(message.contains(words), "{words}: {message}");
     }
     assert_eq!(versions(&world, "orders").await, written);
 
-    // What a failed version changed is put back.
+    // What a failed version changed is restored.
     let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
     stage["spec"]["deployment"] = json!({"timeout": "5s", "onFailure": "Rollback"});
     world.apply_as(&world.olga().await, &stage).await.unwrap();
@@ -241,7 +240,7 @@ async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
     assert!(class_now == written[0] && role.is_some() && binding.is_some(), "the role and its binding are there again");
     assert_eq!(versions(&world, "other").await[0], None, "what the failed version brought is gone");
 
-    // What the next version has no more goes, what it changes is changed, what it keeps is not written.
+    // What the next version no longer has is deleted, what it changes is changed, and what it keeps is not written.
     let mut changed = cluster_role(&name);
     changed["metadata"]["labels"]["tier"] = "gold".into();
     pushed.push("1.2.0", &[class(&name, 7), changed]);
@@ -255,7 +254,7 @@ async fn it_is_its_solutions_own_until_a_later_version_has_it_no_more() {
     let [class_now, role_now, binding] = versions(&world, "orders").await;
     assert!(class_now == written[0] && role_now != role && binding.is_none());
 
-    // What the Environment does not list any more is not touched, and that is said.
+    // What the Environment does not list any more is not touched, and the plan says so.
     allow(&world, "qa", &[ROLE]).await;
     pushed.push("1.3.0", &[cluster_role(&name)]);
     let narrowed = pushed.deploy("narrowed", "1.3.0").await;
@@ -285,7 +284,7 @@ async fn what_a_person_has_in_the_whole_cluster_stays_theirs_until_they_hand_it_
     let message = world.fails("foreign", "DryRunRefused").await;
     assert!(message.contains("ExistsAlready") && message.contains(&format!("PriorityClass {foreign} exists")), "{message}");
     assert_eq!(versions(&world, "foreign").await, before);
-    // Unless its owner hands it over, in the words of the message.
+    // Unless its owner hands it over with the command in the message.
     let hand_over = message.split("hand it over with: kubectl ").nth(1).unwrap().split(" Waits").next().unwrap();
     let words: Vec<&str> = hand_over.split_whitespace().map(|word| word.trim_end_matches([';', '.'])).collect();
     world.plane.kubectl().ok(&words).unwrap();
@@ -317,8 +316,8 @@ async fn what_it_takes_to_export_it_is_printed_and_granted_in_the_whole_cluster(
     assert!(message.contains("berths") && message.contains("kind: ClusterRoleBinding"), "{message}");
     apply_printed(&world, &message);
     let message = world.waits_for("to-qa", "ClusterScoped").await;
-    assert!(message.contains("Berth one belongs to the whole cluster"), "{message}");
-    // The operator's grant is named after what it grants, and not after this world.
+    assert!(message.contains("Berth one is cluster-scoped"), "{message}");
+    // The operator's grant has the name of what it grants, not of this world.
     let roles: Api<ClusterRole> = Api::all(world.admin.clone());
     let granted = roles.list(&kube::api::ListParams::default()).await.unwrap().into_iter().find(|r| {
         r.rules.iter().flatten().any(|rule| rule.resources.iter().flatten().any(|r| r == "berths"))
@@ -373,7 +372,7 @@ async fn a_definition_comes_before_its_objects_and_the_plan_says_so() {
         )),
         "{message}"
     );
-    // By these words, and no other: what ran goes on.
+    // Only with these words. What ran continues.
     push("1.1.0", &[&app, &definition]);
     world.ask(&request(&world, "kind", "1.1.0", &url, &json!({"tag": "1.1.0"}))).await;
     succeeded(&world.approved("kind", "qa").await);
@@ -381,7 +380,7 @@ async fn a_definition_comes_before_its_objects_and_the_plan_says_so() {
     world.ask(&request(&world, "objects", "1.2.0", &url, &json!({"tag": "1.2.0"}))).await;
     succeeded(&world.approved("objects", "qa").await);
     assert_eq!(maps.get("orders").await.unwrap().metadata.uid, before.metadata.uid, "nothing was taken away on the way");
-    // The definition goes with all that it defines, in every namespace: the approver is warned.
+    // The definition is deleted with all its objects in every namespace: the approver is warned.
     push("1.3.0", &[&app]);
     world.ask(&request(&world, "without", "1.3.0", &url, &json!({"tag": "1.3.0"}))).await;
     let waiting = world.until_request("without", |r| phase(r) == "AwaitingApproval" || ended(r)).await;

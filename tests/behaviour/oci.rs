@@ -1,4 +1,4 @@
-//! An artifact that another system pushed to a registry is what arrives: a real registry, pushed to by the push of Flux and by ORAS.
+//! An artifact that another system pushed to a registry is deployed unchanged. The registry is real; Flux and ORAS push to it.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -45,7 +45,7 @@ async fn what_flux_pushed_goes_to_qa_and_production_wherever_its_tag_moves() {
     assert_eq!((stored.spec.object_count, stored.spec.exported_by.username.as_str()), (2, "dana"));
     assert_eq!(stored.spec.environment_variables[0].name, "GREETING");
 
-    // Somebody moves the tag while the approver looks at the plan.
+    // Somebody moves the tag while the approver reads the plan.
     let evil = registry.push_flux("team/orders:1.4.0", &folder(&world, &[("app.yaml", &config("orders", "evil"))])).unwrap();
     assert_ne!(evil, first);
     succeeded(&world.approved("to-qa", "qa").await);
@@ -80,7 +80,7 @@ async fn what_oras_pushed_goes_to_qa_and_production_by_its_digest() {
         assert_eq!(greeting(&world, namespace, "listed").await.as_deref(), Some("json"));
     }
     assert_eq!(artifact(&world, "orders-1.4.0").await.spec.source.oci, Some(format!("{}@{digest}", registry.url("team/orders"))));
-    // ORAS calls a file that it is told nothing about an archive, and names it.
+    // ORAS calls a file without a given type an archive, and names it.
     let untold = registry.push_oras("team/orders:untold", &dir, &["app.yaml"]).unwrap();
     world.ask(&request(&world, "untold", "1.5.0", &registry.url("team/orders"), &json!({"digest": untold}))).await;
     succeeded(&world.approved("untold", "qa").await);
@@ -95,7 +95,7 @@ async fn a_private_registry_is_read_with_the_credentials_that_the_administrator_
     let authority = registry.authority().unwrap();
     let ask = |name: &str| request(&world, name, "1.4.0", &url, &json!({"tag": "1.4.0"}));
 
-    // Its certificate is not one that the operator's machine trusts.
+    // The operator's machine does not trust its certificate.
     takes_from(&world, json!([{"url": url}])).await;
     world.ask(&ask("to-qa")).await;
     let message = world.waits_for("to-qa", "RegistryUnreachable").await;
@@ -107,7 +107,7 @@ async fn a_private_registry_is_read_with_the_credentials_that_the_administrator_
         [format!("registry {} does not let anybody without credentials read {url} (401)", registry.host()), "credentialsSecretRef".into()];
     assert!(words.iter().all(|word| message.contains(word)), "{message}");
 
-    // Neither is the Secret there, nor may the operator read it.
+    // The Secret does not exist, and the operator may not read it.
     let entry = json!({"url": url, "certificateAuthority": authority, "credentialsSecretRef": {"name": "pull"}});
     takes_from(&world, json!([entry])).await;
     let message = world.waits_for("to-qa", "CredentialsUnreadable").await;
@@ -207,7 +207,7 @@ async fn a_version_has_one_source_for_ever_and_is_deployed_again_without_the_reg
     pipelines.patch("standard", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(patch)).await.unwrap();
     world.ready::<pilotage::api::Pipeline>("standard").await;
 
-    // From elsewhere, be it the same bytes; from development; and the other way round.
+    // From another registry, even with the same bytes; from development; and the other way round.
     world.ask(&request(&world, "elsewhere", "1.4.0", &other, &tag)).await;
     let message = world.fails("elsewhere", "ExportedElsewhere").await;
     assert!(
@@ -237,8 +237,8 @@ async fn a_version_has_one_source_for_ever_and_is_deployed_again_without_the_reg
         "{message}"
     );
 
-    // A moved tag is another source too. Without a source what is developed is meant, and where it is not developed the stored version,
-    // which needs the list, not the registry.
+    // A moved tag is another source too. A request without a source means what is developed. Where nothing is developed, it means the
+    // stored version. That needs the pipeline's list, but not the registry.
     registry.push_flux("team/orders:1.4.0", &folder(&world, &[("app.yaml", &config("orders", "moved"))])).unwrap();
     world.ask(&request(&world, "moved", "1.4.0", &url, &tag)).await;
     assert!(world.fails("moved", "ExportedElsewhere").await.contains("a version has one source for ever"));
@@ -266,7 +266,7 @@ async fn a_later_stage_takes_nothing_from_a_registry() {
     assert!(message.contains("stage prod comes after qa") && message.contains("make a new request without artifact"), "{message}");
 }
 
-/// What is pushed, and what comes of asking for it.
+/// What is pushed, and what happens when it is requested.
 struct Refusal {
     name: &'static str,
     reason: &'static str,
@@ -309,7 +309,7 @@ async fn what_can_not_be_deployed_is_refused_with_what_to_do_and_takes_no_versio
     let bomb = archive("bomb.yaml", tar::EntryType::Regular, &zeros);
     assert!(bomb.len() < 1024 * 1024, "small on its way: {}", bomb.len());
     push_layer(&world, &registry, "team/orders:bomb", &bomb);
-    // Bytes that don't compress.
+    // Bytes that can't be compressed.
     let mut state = 1_u64;
     let noise: Vec<u8> = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -328,7 +328,7 @@ async fn what_can_not_be_deployed_is_refused_with_what_to_do_and_takes_no_versio
         Refusal {
             name: "cluster",
             reason: "NeverDeployed",
-            words: &["CSINode everything belongs to the whole cluster", "no solution ever brings", "leave it out"],
+            words: &["CSINode everything is cluster-scoped", "no solution ever brings", "leave it out"],
         },
         Refusal { name: "stage", reason: "NeverDeployed", words: &["s.yaml is Stage prod of pilotage.dev/v1alpha1", "leave it out"] },
         Refusal {

@@ -150,7 +150,7 @@ pub(crate) enum ExportError {
     },
     /// The kind of a component is cluster-scoped, and the Environment does not list it.
     #[error(
-        "the Solution's components name {}, which belongs to the whole cluster and not to a namespace: a solution is what is in its namespace, unless its \
+        "the Solution's components name {}, which is cluster-scoped: a solution is what is in its namespace, unless its \
          Environment allows more. Take it out of the components, or have somebody who holds {ALLOW_CLUSTER_SCOPED} on environments.{GROUP} in the whole \
          cluster add {} to spec.clusterScoped of Environment {environment}",
         component,

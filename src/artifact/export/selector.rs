@@ -40,7 +40,7 @@ fn text(selector: &LabelSelector) -> Result<String, String> {
     Ok(Selector::from_iter(terms).to_string())
 }
 
-/// A text with `,` or `=` in a key or value would select something else than what was written.
+/// A key or value with `,` or `=` would select something other than what was written.
 fn check_key(key: &str) -> Result<(), String> {
     let (domain, name) = key.split_once('/').map_or((None, key), |(domain, name)| (Some(domain), name));
     let is_domain = |d: &str| {

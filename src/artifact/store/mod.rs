@@ -109,7 +109,7 @@ impl Packed<'_> {
         }
     }
 
-    /// Whether the bytes are those that the record names. Another version of a compressor may compress the same objects to other bytes.
+    /// Whether the bytes are those that the record names. Another version of a compressor may produce other bytes from the same objects.
     fn fits(&self, artifact: &Artifact, sealed: Option<&UploadManifest>) -> bool {
         let spec = &artifact.spec;
         spec.digest == self.digest
@@ -137,7 +137,7 @@ impl ArtifactStore {
         Self { client, registry_store: None, remembered: Mutex::new(Remembered::default()) }
     }
 
-    /// The same, with a place for large artifacts, if one is configured, in an operator with so many concurrent reconciliations.
+    /// The same, with a place for large artifacts if one is configured. `concurrency` is how many reconciliations run at once.
     #[must_use]
     pub(crate) fn with(mut self, place: Option<Place>, concurrency: u16) -> Self {
         self.registry_store = place.map(|place| RegistryStore::new(place, concurrency));
@@ -198,7 +198,7 @@ impl ArtifactStore {
                     Err(other) => return Err(other),
                 }
             };
-            // A process that paused between two writes may have lost the record to another one that found it incomplete.
+            // Another process may have found the record incomplete and deleted it, if this process paused between the two writes.
             let still = artifacts.get_metadata_opt(&name).await.map_err(failed("reading"))?;
             if still.is_some_and(|m| m.metadata.uid == artifact.metadata.uid && m.metadata.deletion_timestamp.is_none()) {
                 return Ok(Stored { artifact, is_same: true });
@@ -310,7 +310,7 @@ impl ArtifactStore {
             self.remembered().keep(payload_digest, expected, bundle.clone(), size);
             return Ok(bundle);
         };
-        // Unpacked before the next one is fetched.
+        // Each layer is unpacked before the next one is fetched.
         let read = async |layer_digest: String, layer: Vec<u8>| {
             if let Some(bundle) = self.remembered().find(&layer_digest, &expected) {
                 return Ok(bundle);
@@ -466,7 +466,7 @@ fn listed_first(kinds: &BTreeSet<GroupKind>) -> Vec<GroupKind> {
     giving.into_iter().rev().chain(others).take(MAX_KINDS_NOT_LISTED).cloned().collect()
 }
 
-/// The record, made small enough that its status has room: fewer objects are listed. Fields that a deployment needs can't be left out.
+/// The record, small enough that its status has room: fewer objects are listed. Fields that a deployment needs are never left out.
 fn fitting(mut draft: Artifact) -> Result<Artifact, Box<StoreError>> {
     let size = |draft: &Artifact| serde_json::to_vec(&draft.spec).map_or(usize::MAX, |bytes| bytes.len());
     while size(&draft) > MAX_RECORD && !draft.spec.objects.is_empty() {

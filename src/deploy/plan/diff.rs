@@ -15,9 +15,9 @@ pub(crate) struct Change {
     pub(crate) new: Value,
 }
 
-/// Fields of the metadata that the API server keeps.
+/// Fields of the metadata that the API server maintains.
 const SERVER_METADATA: [&str; 5] = ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"];
-/// An annotation that the deployment controller keeps.
+/// An annotation that the deployment controller maintains.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// The fields that differ between the object as it is and as a dry run would leave it, as JSON pointers.
@@ -36,7 +36,7 @@ pub(crate) fn changes(live: &Value, dry_run: &Value) -> Vec<Change> {
     for key in keys(live, dry_run) {
         let (before, after) = (live.get(&key).unwrap_or(&empty), dry_run.get(&key).unwrap_or(&empty));
         match key.as_str() {
-            // Items of a list carry neither.
+            // Items of a list have neither.
             "status" | "apiVersion" | "kind" => {}
             "metadata" => metadata(before, after, &mut found),
             _ => compare(&child("", &key), before, after, &mut found),

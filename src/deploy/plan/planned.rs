@@ -110,8 +110,8 @@ impl ParentPlan {
     }
 }
 
-/// What was found out by dry run: the first of `Planned`, [`Applied`](crate::deploy::apply::Applied) and
-/// [`Healthy`](crate::deploy::health::Healthy), after which what it replaces is pruned.
+/// What a dry run found. It is the first of `Planned`, [`Applied`](crate::deploy::apply::Applied) and
+/// [`Healthy`](crate::deploy::health::Healthy). Only after the last one is what it replaces pruned.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
     pub(crate) namespace: String,
@@ -224,8 +224,8 @@ impl Planned {
         !self.pruning.is_empty() || self.items.iter().any(|i| is_asked_for(i.action))
     }
 
-    /// What it deletes, creates anew, adopts or releases and the approved plan `pinned` does not. After a part was carried out, the rest is
-    /// never more. If `pinned` lists only such objects and had to omit some, nobody can tell.
+    /// What it deletes, creates anew, adopts or releases although the approved plan `pinned` does not. After a part was carried out, what
+    /// remains is never more. If `pinned` lists only such objects and had to omit some, it is not possible to know.
     pub(crate) fn beyond(&self, pinned: &Plan) -> Vec<Key> {
         if pinned.objects_omitted > 0 && pinned.objects.iter().all(|o| is_asked_for(o.action)) {
             return Vec::new();
@@ -240,7 +240,7 @@ impl Planned {
         deleted.chain(released).chain(written).filter(|(key, action)| !is_pinned(key, *action)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// What it adopts and releases, and what was adopted, is no longer wanted and can't be released.
+    /// What it adopts, what it releases, and adopted objects that are no longer wanted and can't be released.
     pub(crate) fn adoptions(&self) -> [Vec<Key>; 3] {
         let adopted = self.items.iter().filter(|i| i.action == PlannedAction::Adopts).map(|i| i.item.key.clone());
         let released = self.pruning.releases.iter().map(|r| r.key.clone());
@@ -257,7 +257,7 @@ impl Planned {
         }))
     }
 
-    /// Cluster-scoped kinds of which an earlier version had objects and that the Environment no longer lists: these objects stay.
+    /// Cluster-scoped kinds that the Environment no longer lists, although an earlier version had objects of them. These objects stay.
     pub(crate) fn left_alone(&self) -> Vec<String> {
         self.left_alone.iter().map(ToString::to_string).collect()
     }
@@ -300,7 +300,7 @@ impl Planned {
     }
 }
 
-/// Whether an action is part of what is approved: it deletes something, or touches what belonged to somebody else.
+/// Whether an action needs approval by name: it deletes something, or touches what belonged to somebody else.
 fn is_asked_for(action: PlannedAction) -> bool {
     matches!(action, PlannedAction::Delete | PlannedAction::Recreate | PlannedAction::Adopts | PlannedAction::Releases)
 }

@@ -137,7 +137,7 @@ pub(crate) fn success(o: &Observed) -> String {
     let mut runs = format!("{} {} runs in stage {}", o.request.solution, o.request.version, o.request.stage);
     if !o.outcomes.leaving.is_empty() {
         runs = format!(
-            "{runs}; what it has no more is deleted and not gone: {}: whoever set these finalizers has to finish, which nothing waits for",
+            "{runs}; these objects of earlier versions are being deleted and still exist: {}: whoever set these finalizers has to remove them, and nothing waits for that",
             o.outcomes.leaving.join(", ")
         );
     }

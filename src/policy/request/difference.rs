@@ -1,4 +1,4 @@
-//! What differs between the plan that was shown for approval and the one that would be carried out, part by part.
+//! The differences, part by part, between the plan that was shown for approval and the plan that would be carried out.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::api::approvers::ApprovalBy;
 use crate::api::plan::{MAX_TERMS, Plan};
 use crate::api::stage::OnFailure;
 
-/// What a plan's hash covers of a stage beside its identity and its delegate, in words.
+/// What a plan's hash covers of a stage, in words, except for its identity and its delegate.
 pub(crate) fn terms(stage: &StageView, force: bool) -> String {
     let delegation = match stage.delegate {
         DelegateView::ServicePrincipal { .. } => "a service principal",
@@ -82,7 +82,7 @@ pub(crate) fn differences(pinned: &Plan, new: &Plan, marked: &str) -> Vec<String
     }
     if !pinned.marked_digest.is_empty() && pinned.marked_digest != new.marked_digest {
         let marked = if marked.is_empty() { "none" } else { marked };
-        all.push(format!("the objects that are deleted, made anew or belong to the whole cluster, which are now: {marked}"));
+        all.push(format!("the objects that are deleted, created anew or cluster-scoped, which are now: {marked}"));
     }
     all
 }

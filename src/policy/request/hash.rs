@@ -26,7 +26,7 @@ pub(crate) struct PlanInputs<'a> {
     pub(crate) force: bool,
     /// The digest of the artifact that is replaced.
     pub(crate) replaces: Option<&'a str>,
-    /// The objects that are deleted or created anew, or belong to the whole cluster, sorted, each as one line.
+    /// The objects that are deleted or created anew, or are cluster-scoped, sorted, each as one line.
     pub(crate) marked: &'a [String],
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn of(
     warnings.extend(named(&anew, recreated, Reason::Recreates, "deletes and creates anew what can't be changed"));
     let of_cluster = |o: &PlannedObject| o.cluster_scoped && matches!(o.action, PlannedAction::Create | PlannedAction::Update);
     let count = objects.iter().filter(|o| of_cluster(o)).count();
-    warnings.extend(named(&of_cluster, count, Reason::InWholeCluster, "creates or changes what belongs to the whole cluster"));
+    warnings.extend(named(&of_cluster, count, Reason::InWholeCluster, "creates or changes cluster-scoped objects"));
     warnings
 }
 
@@ -130,6 +130,6 @@ mod tests {
         objects[0].cluster_scoped = true;
         let told = of("orders", &Version::new(1, 0, 0), None, [0, 0], &objects);
         let told: Vec<(&str, &str)> = told.iter().map(|w| (w.reason.as_str(), w.message.as_str())).collect();
-        assert_eq!(told, [("InWholeCluster", "creates or changes what belongs to the whole cluster: PriorityClass orders")]);
+        assert_eq!(told, [("InWholeCluster", "creates or changes cluster-scoped objects: PriorityClass orders")]);
     }
 }
