@@ -1,4 +1,4 @@
-//! A client that makes the calls of a burst and decides nothing: what the API server itself allows.
+//! A client that makes the calls of a burst and decides nothing: this is what the API server itself allows.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::fleet::{self, PIPELINES, Place, SOLUTIONS};
 use crate::stand::{Scene, Stand, approve, request};
 use crate::stock::{self, CONCURRENCY};
 
-/// What the calls are made with, and on.
+/// The clients that make the calls, and the objects that they are made on.
 struct Bare {
     operator: Client,
     delegate: Client,
@@ -37,7 +37,7 @@ struct Bare {
     reads: Vec<(bool, String)>,
 }
 
-/// Makes the calls of that burst again, on objects of its own, and tells how many requests a second that would be.
+/// Makes the calls of that burst again, on objects of its own. Returns how many requests per second that would be.
 pub async fn run(stand: &Stand, scene: &Scene, burst: &[Call], version: &str) -> Result<f64> {
     let bare = Bare::new(stand, scene, burst, version).await?;
     bare.prepare().await?;
@@ -84,7 +84,7 @@ impl Bare {
         })
     }
 
-    /// Objects of its own, so that nothing that is true is changed. The operator does not run.
+    /// It uses its own objects, so that no real object is changed. The operator does not run.
     async fn prepare(&self) -> Result<()> {
         let named = |model: &Value, name: String| {
             let mut object = model.clone();
@@ -94,11 +94,11 @@ impl Bare {
         };
         stock::apply(&self.admin, (0..PIPELINES).map(|p| named(&self.environment, format!("bare-{p}"))).collect()).await?;
         stock::apply(&self.admin, (0..SOLUTIONS).map(|s| named(&self.solution, format!("bare-{s}"))).collect()).await?;
-        // The operator may create artifacts, and not change them.
+        // The operator may create artifacts, but not change them.
         for number in 0..SOLUTIONS {
             let artifact: Artifact = serde_json::from_value(named(&self.artifact, format!("bare-{number}")))?;
             match Api::namespaced(self.operator.clone(), &self.host).create(&PostParams::default(), &artifact).await {
-                // From the round before.
+                // It exists from the round before.
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 other => {
                     other.context("creating an artifact")?;
@@ -108,7 +108,7 @@ impl Bare {
         Ok(())
     }
 
-    /// Environments for namespaces that others have would be judged, which is not what is measured next.
+    /// Deletes Environments for namespaces that others have. They would be validated, and that is not measured next.
     async fn tidy(&self) -> Result<()> {
         let environments: Api<Environment> = Api::namespaced(self.admin.clone(), &self.host);
         for number in 0..PIPELINES {
@@ -117,7 +117,7 @@ impl Bare {
         Ok(())
     }
 
-    /// Which part of `count` things falls to this request.
+    /// The part of `count` calls that belongs to this request.
     fn share(count: usize, number: usize) -> std::ops::Range<usize> {
         count * number / SOLUTIONS..count * (number + 1) / SOLUTIONS
     }
@@ -158,13 +158,13 @@ impl Bare {
         self.events(&name, number).await
     }
 
-    /// The same reads, word for word.
+    /// Exactly the same reads.
     async fn read(&self, reads: &[(bool, String)]) -> Result<()> {
         for (as_delegate, uri) in reads {
             let client = if *as_delegate { &self.delegate } else { &self.operator };
             let request = axum::http::Request::get(uri).body(Vec::new())?;
             match client.request_text(request).await {
-                // What was not there then need not be now.
+                // What did not exist then need not exist now.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 other => {
                     other?;
@@ -217,7 +217,7 @@ impl Bare {
         Ok(())
     }
 
-    /// Writes to a record as a whole, with something new in it each time.
+    /// Writes a record as a whole, with something new in it each time.
     async fn records<K>(&self, namespace: &str, model: &Value, object: usize, number: usize, times: usize) -> Result<()>
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
@@ -258,12 +258,12 @@ impl Bare {
     }
 }
 
-/// Events are told apart from all else; what is done as the delegate has resources of its own.
+/// Events have a key of their own. Calls as the delegate have resources of their own.
 fn key(call: &Call) -> String {
     calls::kind(call)
 }
 
-/// An object without what the API server gave it.
+/// An object without the fields that the API server set.
 fn bare_copy(mut object: Value) -> Value {
     let namespace = object["metadata"]["namespace"].clone();
     object["metadata"] = json!({"namespace": namespace});

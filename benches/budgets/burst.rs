@@ -1,4 +1,4 @@
-//! Two hundred requests at once, and beside it a bare client that makes the same calls.
+//! Two hundred requests at once, and a bare client that makes the same calls.
 
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ struct Burst {
     calls: Vec<Call>,
 }
 
-/// Bursts to the heads and to the later stages, twice, and after each a bare client's.
+/// Bursts to the heads and to the later stages, twice. A bare client's burst follows each.
 pub async fn measure(stand: &mut Stand, scene: &mut Scene, figures: &mut Figures) -> Result<String> {
     println!("  setting up {PIPELINES} pipelines with {} targets", 2 * PIPELINES);
     fleet::build(scene).await?;
@@ -76,7 +76,7 @@ pub fn request_name(place: Place, number: usize, version: &str) -> String {
     format!("{}-{}-{}", fleet::solution(number), place.stage(number % PIPELINES), version.replace('.', "-"))
 }
 
-/// All solutions at once to their heads or their later stages, with a delegate that approves at once.
+/// Deploys all solutions at once to their heads or their later stages. The delegate approves at once.
 async fn run(stand: &Stand, scene: &mut Scene, place: Place, version: &str) -> Result<Burst> {
     scene.observer.skip_opened();
     let (mark, cpu, start) = (Mark::now(&stand.plane), stand.cpu_ms()?, Instant::now());

@@ -24,7 +24,7 @@ impl Mark {
         Self { log, offset }
     }
 
-    /// The calls that ended since, in the order in which they came in.
+    /// The calls that ended since the mark, in the order in which they were received.
     pub fn since(&self) -> Result<Vec<Call>> {
         let mut calls = audit::since(&self.log, self.offset)?.0;
         calls.sort_by(|a, b| a.at.total_cmp(&b.at));
@@ -32,7 +32,7 @@ impl Mark {
     }
 }
 
-/// What is asked of a call, in a word or two.
+/// The kind of a call, in a word or two.
 pub fn kind(call: &Call) -> String {
     let subresource = if call.subresource.is_empty() { String::new() } else { format!("/{}", call.subresource) };
     let dry_run = if call.dry_run { " (dry run)" } else { "" };
@@ -55,12 +55,12 @@ pub fn is_host_write(call: &Call) -> bool {
     call.user == OPERATOR && call.impersonated_user.is_none() && stores(call) && !is_aside(call)
 }
 
-/// A write that the operator made as a delegate.
+/// A write by the operator as a delegate.
 pub fn is_target_write(call: &Call) -> bool {
     call.user == OPERATOR && call.impersonated_user.is_some() && stores(call)
 }
 
-/// How many there are of each kind.
+/// How many calls there are of each kind.
 pub fn by_kind<'a>(calls: impl IntoIterator<Item = &'a Call>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for call in calls {
@@ -82,7 +82,7 @@ pub fn span<'a>(calls: impl Iterator<Item = &'a Call> + Clone) -> Option<f64> {
     Some(end - start)
 }
 
-/// All calls with their times, for whoever asks where the time goes.
+/// All calls with their times, to find out where the time goes.
 pub fn trace(title: &str, calls: &[Call]) -> String {
     let start = calls.first().map_or(0.0, |c| c.at);
     let mut text = format!("# {title}: received, took, who, what\n");

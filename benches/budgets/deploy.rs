@@ -1,4 +1,4 @@
-//! How long a large application takes to be written, beside a bare client that writes the same.
+//! How long it takes to write a large application, compared with a bare client that writes the same.
 
 use std::time::Instant;
 
@@ -150,7 +150,7 @@ fn after_approval(run: &[Call]) -> Result<f64> {
     Ok(last.context("the deployment's calls")? - approval.at - approval.took)
 }
 
-/// The same objects again, from the decision to the last call in the target; and how many calls were made there.
+/// Deploys the same objects again. Returns the time from the decision to the last call in the target, and how many calls were made there.
 async fn unchanged(plane: &ControlPlane, scene: &mut Scene, size: usize) -> Result<(f64, f64)> {
     let (mut times, mut counts) = (Vec::new(), Vec::new());
     for number in 0..3 {

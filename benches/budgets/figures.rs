@@ -1,11 +1,11 @@
-//! The figures: what was measured, beside what was promised.
+//! The figures: what was measured, and what was promised.
 
 use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
 
-/// How much of a reason is in the table, in characters; all of it is printed before.
+/// How many characters of a reason the table shows. The whole reason is printed before.
 const MOST_SAID: usize = 100;
 
 /// What a figure should be.
@@ -37,7 +37,7 @@ impl Figures {
         self.0.push(Figure { name, measured: Ok(measured), budget });
     }
 
-    /// Takes note that figures could not be measured, and why.
+    /// Notes that figures could not be measured, and why.
     pub fn missed(&mut self, figures: &[(&'static str, Budget)], error: &anyhow::Error) {
         println!("  not measured: {error:#}");
         for (name, budget) in figures {
@@ -68,7 +68,7 @@ impl Figures {
         println!("{table}");
     }
 
-    /// Writes them as one flat object; what was not measured is null.
+    /// Writes them as one flat object. A figure that was not measured is null.
     pub fn write(&self, path: &Path) -> anyhow::Result<()> {
         let all: Map<String, Value> =
             self.0.iter().map(|f| (f.name.to_owned(), f.measured.as_ref().map_or(Value::Null, |v| rounded(*v).into()))).collect();

@@ -12,7 +12,7 @@ use crate::world::PATIENCE;
 
 /// How many pipelines there are, each with a head and a later stage.
 pub const PIPELINES: usize = 20;
-/// How many solutions there are, as many on each pipeline.
+/// How many solutions there are. Each pipeline has the same number.
 pub const SOLUTIONS: usize = 200;
 
 /// A stage of the fleet.
@@ -40,7 +40,7 @@ pub fn pipeline(number: usize) -> String {
     format!("fleet{number:02}")
 }
 
-/// A solution's name; its pipeline is the number modulo [`PIPELINES`].
+/// A solution's name. Its pipeline is the number modulo [`PIPELINES`].
 pub fn solution(number: usize) -> String {
     format!("s{number:03}")
 }
@@ -50,7 +50,7 @@ pub fn namespace(scene: &Scene, stage: &str) -> String {
     format!("{}-{stage}", scene.world.qa)
 }
 
-/// Sets it up and waits until all of it is ready.
+/// Creates all of it and waits until it is ready.
 pub async fn build(scene: &Scene) -> Result<()> {
     let stages: Vec<String> = (0..PIPELINES).flat_map(|p| [Place::Head.stage(p), Place::Later.stage(p)]).collect();
     let admin = &scene.world.admin;
@@ -80,7 +80,7 @@ pub async fn build(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Gives the solutions a version, with another content.
+/// Gives the solutions a new version with other content.
 pub async fn release(scene: &Scene, version: &str) -> Result<()> {
     let objects = (0..SOLUTIONS).flat_map(|number| {
         let name = solution(number);

@@ -1,5 +1,5 @@
-//! How many writes a request costs at each kind of stage: with and without a delegate, hence an approval, and with and without each
-//! step of people. Two of them are in [`crate::writes`].
+//! How many writes a request costs at each kind of stage: with and without a delegate, and therefore an approval, and with and without each
+//! step that people decide. Two of the kinds are in [`crate::writes`].
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::stand::Scene;
 use crate::world::{PATIENCE, ended, outcome, phase};
 use crate::{stand, stock, writes};
 
-/// What is measured here: a budget is that of the place, 2 more for a gate, and 3 for the one before the export.
+/// What is measured here. A budget is that of the place, plus 2 for each gate, or 3 for the gate before the export.
 pub const FIGURES: [(&str, Budget); 10] = [
     ("host_writes_head_no_gate", Budget::AtMost(10.0)),
     ("host_writes_head_pre_export", Budget::AtMost(13.0)),
@@ -30,14 +30,14 @@ pub const FIGURES: [(&str, Budget); 10] = [
     ("host_writes_later_approval_pre_deployment", Budget::AtMost(12.0)),
 ];
 
-/// A pipeline whose stages have these gates; only its head can have the first.
+/// A pipeline whose stages have these gates. Only its head can have the first gate.
 struct Gates {
     pipeline: &'static str,
     pre_export: bool,
     approval: bool,
     pre_deployment: bool,
     head: usize,
-    /// A pipeline without a step before the export has a later stage too.
+    /// A pipeline without a step before the export also has a later stage.
     later: Option<usize>,
 }
 
@@ -45,7 +45,7 @@ const fn gates(pipeline: &'static str, [pre_export, approval, pre_deployment]: [
     Gates { pipeline, pre_export, approval, pre_deployment, head, later }
 }
 
-/// Which figure is whose, by its place in [`FIGURES`].
+/// The pipelines, and their figures by place in [`FIGURES`].
 const KINDS: [Gates; 7] = [
     gates("gates-none", [false, false, false], 0, Some(7)),
     gates("gates-e", [true, false, false], 1, None),
@@ -71,7 +71,7 @@ pub async fn measure(plane: &ControlPlane, scene: &Scene, figures: &mut Figures)
             let Some(figure) = figure else { continue };
             let stage = format!("{}-{place}", kind.pipeline);
             scene.askable(kind.pipeline, &stage).await?;
-            // The first request to a target brings what is written once, and asks for the rights that are missing.
+            // The first request to a target causes writes that happen only once, and asks for missing rights.
             carry(plane, scene, kind, &stage, &format!("warm-{}", kind.pipeline)).await?;
             scene.settle().await;
             let mark = Mark::now(plane);
@@ -87,7 +87,7 @@ pub async fn measure(plane: &ControlPlane, scene: &Scene, figures: &mut Figures)
     Ok(())
 }
 
-/// Asks for a deployment, opens its gates as they come up, grants what it says that it lacks, and waits for its success.
+/// Asks for a deployment, opens its gates as they come, grants what it says is missing, and waits for its success.
 async fn carry(plane: &ControlPlane, scene: &Scene, kind: &Gates, stage: &str, solution: &str) -> Result<()> {
     let (world, name) = (&scene.world, format!("{stage}-{solution}"));
     scene.ask(&name, kind.pipeline, stage, solution, "1.0.0").await?;

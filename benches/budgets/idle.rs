@@ -1,4 +1,4 @@
-//! What the operator does and holds when there is nothing to do.
+//! The calls and the memory of an operator that has nothing to do.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use pilotage_harness::audit::Call;
 use crate::calls::{self, Mark, OPERATOR};
 use crate::figures::{Budget, Figures};
 
-/// What is measured here. A Lease of 15 s is renewed every 5 s or so, and each of eleven watches about every 5 min.
+/// What is measured here. A Lease of 15 s is renewed about every 5 s, and each of eleven watches about every 5 min.
 pub const FIGURES: [(&str, Budget); 2] = [("idle_calls_per_minute", Budget::None), ("idle_calls_aside_per_minute", Budget::AtMost(0.0))];
 
-/// Calls in a minute, all of them, and those that are no renewal of the Lease or of a watch.
+/// Counts the calls in a minute: all of them, and those that renew neither the Lease nor a watch.
 pub async fn measure(plane: &ControlPlane, figures: &mut Figures) -> Result<()> {
-    // What the last deployment left to be told.
+    // The last deployment may still have something to report.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let mark = Mark::now(plane);
     tokio::time::sleep(Duration::from_mins(1)).await;

@@ -1,4 +1,4 @@
-//! The largest artifact: what it takes of memory and time.
+//! The largest artifact: the memory and the time that it needs.
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,10 +23,11 @@ pub const FIGURES: [(&str, Budget); 5] = [
 ];
 
 const SOLUTION: &str = "largest";
-/// How many bytes of text one object has: a `ConfigMap` takes a mebibyte.
+/// How many bytes of text one object has. A `ConfigMap` can hold one mebibyte.
 const TEXT: usize = 1000 * 1024;
 
-/// Deploys as much as is ever exported, of which nothing can be compressed, and tells how much memory the operator had at most, and how much it kept.
+/// Deploys as much as can be exported at most, with content that can't be compressed. Returns the operator's peak memory, and the memory
+/// that it kept.
 pub async fn measure(stand: &Stand, scene: &mut Scene, figures: &mut Figures) -> Result<()> {
     let mut objects: Vec<Value> = (0..export::MAX_BYTES / (TEXT + 1024)).map(|index| object(&scene.world.dev, index)).collect();
     objects.push(scene.world.solution(SOLUTION, "1.0.0"));

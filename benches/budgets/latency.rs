@@ -1,4 +1,4 @@
-//! How long one request takes when nothing else happens.
+//! How long one request takes if nothing else happens.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,15 @@ pub const FIGURES: [(&str, Budget); 5] = [
     ("latency_one_object_p50_ms", Budget::AtMost(46.0)),
     ("latency_one_object_p90_ms", Budget::None),
     ("bare_write_p50_ms", Budget::None),
-    // The budget of 46 ms was set where a bare write took 3.5 ms.
+    // When the budget of 46 ms was set, a bare write took 3.5 ms.
     ("latency_in_bare_writes", Budget::AtMost(46.0 / 3.5)),
 ];
 
 /// How many requests are measured at each stage.
 const RUNS: usize = 25;
 
-/// One-object solutions, one after the other, to the head and to the later stage: creation to Succeeded, less the decision.
+/// Solutions of one object, one after the other, to the head and to the later stage. The time is from creation to Succeeded, without the
+/// decision.
 pub async fn measure(scene: &mut Scene, figures: &mut Figures) -> Result<()> {
     let (mut head, mut later, mut bare) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..RUNS {

@@ -1,9 +1,9 @@
-//! Measures Pilotage against its budgets (see the README), on a real control plane of its own: the operator as it is released, under
-//! the rights that `deploy/` gives it. Run by `make bench`, and best on a machine that does nothing else. Ratios are to a bare client
+//! Measures Pilotage against its budgets (see the README), on a real control plane of its own. It runs the release build of the operator
+//! with the rights in `deploy/`. Run it with `make bench`, best on a machine that does nothing else. Ratios are relative to a bare client
 //! that is measured in the same run.
 //!
-//! Writes `target/bench.json`, and `target/bench-calls.txt` with every call of single requests and of a burst, for whoever asks where
-//! the time goes.
+//! Writes `target/bench.json`, and `target/bench-calls.txt` with every call of single requests and of a burst, to find out where the time
+//! goes.
 
 mod bare;
 mod burst;
@@ -42,7 +42,7 @@ const RSS_IDLE: (&str, Budget) = ("rss_idle_mib", Budget::AtMost(30.0));
 const BINARY: (&str, Budget) = ("binary_mb", Budget::AtMost(25.0));
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` runs benches too, without this.
+    // `cargo test --all-targets` runs benches too, but without this argument.
     if !std::env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
@@ -115,7 +115,7 @@ async fn everything(start: Instant, stand: &mut Stand, figures: &mut Figures) ->
             }
         }
     }
-    // After what the burst says of memory: an allocator gives little of a peak back.
+    // It runs after the burst was measured: an allocator returns little memory after a peak.
     if wanted("largest") {
         step(start, "the largest artifact");
         if let Err(error) = largest::measure(stand, &mut scene, figures).await {

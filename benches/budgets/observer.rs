@@ -1,4 +1,4 @@
-//! Sees what happens to requests as their users do: by a watch, with the time at which each thing was seen.
+//! Observes requests as their users do: by a watch, with the time at which each change was seen.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,19 +12,19 @@ use pilotage::api::{DeploymentRequest, condition};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// How long anything may take before the figure is given up.
+/// How long anything may take before the figure is skipped.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// When what was seen of a request.
+/// What was seen of a request, and when.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// The approval's gate was open.
     pub opened: Option<Instant>,
     /// The request had ended.
     pub ended: Option<Instant>,
-    /// How it had.
+    /// Its last phase.
     pub phase: String,
-    /// In words.
+    /// Its last message.
     pub message: String,
 }
 
@@ -37,7 +37,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Starts to watch, and returns when it sees.
+    /// Starts to watch. Returns when the watch has begun.
     pub async fn start(client: Client, host: &str) -> Result<Self> {
         let seen: Arc<Mutex<HashMap<String, Seen>>> = Arc::default();
         let (notify, mut changed) = watch::channel(0);
@@ -79,7 +79,7 @@ impl Observer {
         }
     }
 
-    /// Waits until a request has ended well.
+    /// Waits until a request has succeeded.
     pub async fn success(&mut self, name: &str) -> Result<Instant> {
         let at = self.until(name, |seen| seen.ended).await?;
         let seen = self.seen(name);
@@ -87,7 +87,7 @@ impl Observer {
         Ok(at)
     }
 
-    /// The next request whose gate opens, in their order.
+    /// The next request whose gate opens, in order.
     pub async fn next_opened(&mut self) -> Result<String> {
         tokio::time::timeout(PATIENCE, self.opened.recv()).await.context("no gate opened in time")?.context("the watch has ended")
     }
@@ -111,7 +111,7 @@ fn note(seen: &Mutex<HashMap<String, Seen>>, gates: &mpsc::UnboundedSender<Strin
     if status.run.gates.approval.is_some() && seen.opened.is_none() {
         seen.opened = Some(now);
         if status.approval.is_none() {
-            // Nobody may want to know any more.
+            // Perhaps nobody waits any more.
             let _ = gates.send(request.name_any());
         }
     }

@@ -1,4 +1,4 @@
-//! What the admission policies cost: the creation of a request in a host with a thousand stages, with them and without.
+//! What the admission policies cost: creating a request in a host with a thousand stages, with and without them.
 
 use std::time::{Duration, Instant};
 
@@ -31,10 +31,10 @@ const STAGES_OF_ONE: usize = 5;
 const REQUESTS: usize = 100;
 /// How many rounds there are of each.
 const ROUNDS: usize = 3;
-/// How long the API server may take to notice that the policies went, or came back.
+/// How long the API server may take to notice that the policies were deleted or restored.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Creates requests one after the other, in turns with the policies and without, while no operator runs.
+/// Creates requests one after the other, alternately with and without the policies. No operator runs.
 pub async fn measure(scene: &Scene, figures: &mut Figures) -> Result<()> {
     fill(scene).await?;
     let admin = &scene.world.admin;
@@ -59,7 +59,7 @@ pub async fn measure(scene: &Scene, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// Brings the host to a thousand stages.
+/// Adds stages until the host has a thousand.
 async fn fill(scene: &Scene) -> Result<()> {
     let world = &scene.world;
     let pipeline = |number: usize| format!("many{number:03}");
@@ -88,8 +88,8 @@ async fn create(scene: &Scene, prefix: &str, took: &mut Vec<f64>) -> Result<()> 
     Ok(())
 }
 
-/// Waits until a request in somebody else's name is accepted, as it is without the policies, or refused, as it is with them. With them all
-/// one that names nobody is accepted, and filled in.
+/// Waits until a request in somebody else's name is accepted, as without the policies, or refused, as with them. With all policies, a
+/// request that names nobody is accepted and filled in.
 async fn until_forgery_passes(scene: &Scene, wanted: bool) -> Result<()> {
     let api: Api<DeploymentRequest> = Api::namespaced(scene.dana.clone(), &scene.world.host);
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
@@ -101,7 +101,7 @@ async fn until_forgery_passes(scene: &Scene, wanted: bool) -> Result<()> {
         ensure!(start.elapsed() < PATIENCE, "the API server has not noticed the change of the policies in {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // Others of them may be noticed a moment later.
+    // The API server may notice the other policies a moment later.
     scene.settle().await;
     Ok(())
 }

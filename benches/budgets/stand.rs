@@ -15,22 +15,22 @@ use crate::observer::Observer;
 use crate::world::World;
 use crate::{process, stock};
 
-/// The operator's program, where `PILOTAGE_BENCH_OPERATOR` names no other.
+/// The operator's program, unless `PILOTAGE_BENCH_OPERATOR` names another.
 const PROGRAM: &str = "target/release/pilotage";
 
 /// Everything that runs.
 pub struct Stand {
-    /// What is measured.
+    /// The operator that is measured.
     operator: Option<Operator>,
     /// Its program.
     pub program: PathBuf,
-    /// The control plane; ended last.
+    /// The control plane. It is ended last.
     pub plane: ControlPlane,
 }
 
 impl Stand {
-    /// Starts a control plane, installs Pilotage and starts its operator. The budgets are those of an etcd that does not wait for the
-    /// disk, as what they were set against was measured on one; with `PILOTAGE_BENCH_DURABLE=1` it does.
+    /// Starts a control plane, installs Pilotage and starts its operator. etcd does not wait for the disk, because the budgets were
+    /// measured that way. With `PILOTAGE_BENCH_DURABLE=1` it does.
     pub fn start() -> Result<Self> {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let program = std::env::var_os("PILOTAGE_BENCH_OPERATOR").map_or_else(|| root.join(PROGRAM), PathBuf::from);
@@ -46,12 +46,12 @@ impl Stand {
         process::rss_mib(self.operator.as_ref().context("the operator does not run")?.pid())
     }
 
-    /// The most memory that it has had since [`Self::forget_peak`].
+    /// The peak memory since [`Self::forget_peak`].
     pub fn peak_mib(&self) -> Result<f64> {
         process::peak_mib(self.operator.as_ref().context("the operator does not run")?.pid())
     }
 
-    /// Begins to look for the most memory anew.
+    /// Resets the peak memory.
     pub fn forget_peak(&self) -> Result<()> {
         process::forget_peak(self.operator.as_ref().context("the operator does not run")?.pid())
     }
@@ -75,7 +75,7 @@ impl Stand {
     }
 }
 
-/// The people of a world, and the eye on its requests.
+/// The people of a world, and an observer of its requests.
 pub struct Scene {
     /// The world.
     pub world: World,
@@ -91,9 +91,9 @@ pub struct Scene {
     pub observer: Observer,
 }
 
-/// How long a request took, but for its approver.
+/// How long a request took, without the time of its approver.
 pub struct Run {
-    /// From creation to success, less the decision.
+    /// From creation to success, without the decision.
     pub took: Duration,
 }
 
@@ -134,7 +134,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Brings a solution to a stage of the pipeline `standard`, approving at once.
+    /// Deploys a solution to a stage of the pipeline `standard`, and approves at once.
     pub async fn deploy(&mut self, name: &str, stage: &str, solution: &str, version: &str) -> Result<Run> {
         let asked = Instant::now();
         self.ask(name, "standard", stage, solution, version).await?;
@@ -145,7 +145,7 @@ impl Scene {
         Ok(Run { took: (opened - asked) + ended.saturating_duration_since(decided) })
     }
 
-    /// Waits until nothing of what was done is under way any more: the records that follow an end, and Events.
+    /// Waits until nothing runs any more: neither the records that follow an end, nor Events.
     pub async fn settle(&self) {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

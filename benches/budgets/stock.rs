@@ -1,4 +1,4 @@
-//! Objects in numbers: applied side by side, without asking the API server what it knows for each.
+//! Large numbers of objects. They are applied in parallel, without asking the API server about the kind of each.
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -7,10 +7,10 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-/// How many calls are under way at once.
+/// How many calls run at once.
 pub const CONCURRENCY: usize = 16;
 
-/// Applies objects, side by side.
+/// Applies objects in parallel.
 pub async fn apply(client: &Client, objects: Vec<Value>) -> Result<()> {
     stream::iter(objects)
         .map(|object| {
@@ -45,7 +45,7 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The objects of an application: of five, three `ConfigMaps`, a Service and a Deployment without replicas.
+/// The objects of an application. Of five objects, three are `ConfigMaps`, one is a Service and one a Deployment without replicas.
 pub fn application(namespace: &str, solution: &str, size: usize) -> Vec<Value> {
     (0..size).map(|index| object(namespace, solution, index)).collect()
 }
