@@ -1,4 +1,4 @@
-//! Attacks on what a target's owner has there: a maker gives an object the name of somebody else's, and has it merged, or deleted.
+//! Attacks on what a target's owner has there: a maker uses the name of somebody else's object, so that it is merged or deleted.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
@@ -49,7 +49,7 @@ fn policy(name: &str) -> Value {
     })
 }
 
-/// The objects of QA that the owner made, by kind/name: without their versions, to be compared.
+/// The objects of QA that the owner made, by kind/name, without their versions, so that they can be compared.
 fn seen(world: &World, objects: &[&str]) -> Vec<Value> {
     let kubectl = world.plane.kubectl();
     let get = |object: &&str| {
@@ -68,7 +68,7 @@ fn label(world: &World, object: &str, label: &str) {
     world.plane.kubectl().ok(&["label", "--overwrite", object, "-n", &world.qa, label]).unwrap();
 }
 
-/// Asks for a version in QA; the message of its refusal.
+/// Asks for a version in QA. Returns the message of the refusal.
 async fn refused(world: &World, name: &str, solution: &str, version: &str) -> String {
     world.ask(&world.request(name, "qa", solution, version)).await;
     world.fails(name, "DryRunRefused").await
@@ -101,7 +101,7 @@ async fn what_a_solution_did_not_put_there_stays_as_it_is() {
     let sidecar = json!({"containers": [{"name": "sidecar", "image": "evil.example.test/thief:1",
         "volumeMounts": [{"name": "vault", "mountPath": "/stolen"}]}]});
     let mut thief = deployment("backup", &sidecar);
-    // In development there is a volume of that name, and the target's owner has another.
+    // In development there is a volume of that name. The target's owner has another one.
     thief["spec"]["template"]["spec"]["volumes"] = json!([{"name": "vault", "emptyDir": {}}]);
     for (name, object, kind, plural) in [
         ("settings", config("settings", json!({"mine": "too"})), "ConfigMap settings", "configmaps settings"),
@@ -115,7 +115,7 @@ async fn what_a_solution_did_not_put_there_stays_as_it_is() {
         told(160, &format!("a version has a {kind}, as the target's owner does"), &message, &words);
     }
 
-    // Marks that are for others, or for something else; and the maker's own, in development.
+    // Marks for other solutions or of another kind, and the maker's own mark, in development.
     for (number, mark) in ["pilotage.dev/adopt=backup", "pilotage.dev/connection=true", "pilotage.dev/adopted=settings"].iter().enumerate()
     {
         label(&world, "configmap/settings", mark);
@@ -134,7 +134,7 @@ async fn what_a_solution_did_not_put_there_stays_as_it_is() {
         label(&world, "configmap/settings", &format!("{key}-"));
     }
 
-    // What a controller makes is not even its owner's to give.
+    // Even its owner can't hand over what a controller makes.
     let uid = before[0]["metadata"]["uid"].as_str().unwrap();
     let mut made = config("made", json!({"of": "a controller"}));
     made["metadata"]["labels"] = json!({"pilotage.dev/adopt": "made", "applyset.kubernetes.io/part-of": applyset::id("made", &world.qa)});
@@ -194,7 +194,7 @@ async fn what_was_adopted_is_never_deleted() {
     let data = async |name: &str| serde_json::to_value(maps.get(name).await.unwrap().data).unwrap();
     assert_eq!(data("shared").await, json!({"theirs": "1", "mine": "1"}));
 
-    // The mark has done its work; whether it stays is the owner's.
+    // The mark has had its effect. The owner decides whether it stays.
     label(&world, "configmap/shared", "pilotage.dev/adopt-");
     world.plane.kubectl().ok(&["delete", "configmap/shared", "-n", &world.dev]).unwrap();
     ships(&world, "orders", "1.1.0", vec![]).await;
@@ -237,7 +237,7 @@ async fn a_way_back_deletes_what_the_run_created_and_nothing_else() {
     for object in ["configmap/owners", "networkpolicy/default-deny"] {
         label(&world, object, "pilotage.dev/adopt=orders");
     }
-    // And one that is the solution's by all its labels, and was there before.
+    // And an object that existed before and has all labels of the solution.
     owned(&world, config("handed", json!({"precious": "yes"}))).await;
     label(&world, "configmap/handed", &format!("applyset.kubernetes.io/part-of={}", applyset::id("orders", &world.qa)));
     let all = ["configmap/owners", "networkpolicy/default-deny", "configmap/handed"];
@@ -276,7 +276,7 @@ async fn what_another_hosts_solution_of_that_name_put_there_is_not_taken_over() 
     ships(&world, "orders", "1.0.0", vec![config("orders", json!({"v": "1.0.0"}))]).await;
     let first = world.deploy("first", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
-    // As it is where the namespace was another host's before, and its solution of that name still has its objects there.
+    // This is the state if the namespace belonged to another host before, and its solution of that name still has objects there.
     let kubectl = world.plane.kubectl();
     let from = format!("pilotage.dev/deployed-from={}", world.host);
     let parent = kubectl.json(&["get", "configmap", "pilotage-orders", "-n", &world.qa]).unwrap();
@@ -289,7 +289,7 @@ async fn what_another_hosts_solution_of_that_name_put_there_is_not_taken_over() 
     let words = ["ConfigMap pilotage-orders", "ParentTaken", "a solution of that name of host others", "nothing was written"];
     told(167, "a solution of another host has the name", &message, &words);
     ignored(167, "its objects", seen(&world, &["configmap/orders"]) == before, &before);
-    // Whose the namespace is may say that it is the same one.
+    // The owner of the namespace may say that it is the same solution.
     kubectl.ok(&["annotate", "--overwrite", "configmap/pilotage-orders", "-n", &world.qa, &from]).unwrap();
     assert_eq!(planned(&world, "third", "orders", "1.1.0").await.delete, 1);
 }

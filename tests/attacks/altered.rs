@@ -1,4 +1,4 @@
-//! Bytes of an artifact that were altered are not deployed. On a control plane of its own: admission has to be taken out of force.
+//! Altered bytes of an artifact are not deployed. The test has a control plane of its own, because admission has to be disabled.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ async fn altered_bytes_are_found_out_before_anything_is_written() {
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({"greeting": "hello"}))]).await;
     assert_eq!(phase(&world.deploy("to-qa", "qa", "orders", "1.0.0").await), "Succeeded");
 
-    // With everything in force not even a cluster administrator alters them.
+    // While everything is in force, not even a cluster administrator can alter them.
     let chunks = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.host);
     let mut chunk = chunks.list(&ListParams::default().labels("pilotage.dev/artifact")).await.unwrap().items.pop().unwrap();
     let name = chunk.metadata.name.clone().unwrap();
@@ -43,7 +43,7 @@ async fn altered_bytes_are_found_out_before_anything_is_written() {
     let message = world.waits_for("to-prod", "StageNotReady").await;
     assert!(message.contains("PoliciesMissing"), "{message}");
 
-    // Somebody alters the bytes so that they can still be read.
+    // Somebody alters the bytes in a way that they can still be read.
     world.until("the policy is out of force", async || chunks.delete(&name, &DeleteParams::default()).await.ok().map(|_| ())).await;
     chunk.metadata.resource_version = None;
     chunk.metadata.uid = None;
@@ -54,7 +54,7 @@ async fn altered_bytes_are_found_out_before_anything_is_written() {
     *payload = zstd::stream::encode_all(altered.as_bytes(), 3).unwrap();
     chunks.create(&PostParams::default(), &chunk).await.unwrap();
 
-    // Everything is in force again, and the request goes on.
+    // Everything is in force again, and the request continues.
     install(&world.plane.kubectl(), Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
     world.ready::<Stage>("prod").await;
     let message = world.fails("to-prod", "ArtifactAltered").await;

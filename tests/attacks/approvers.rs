@@ -1,4 +1,4 @@
-//! Attacks on stages whose approval people hold, while the delegate's identity does the work.
+//! Attacks on stages with people as approvers, where the delegate's identity deploys.
 
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -9,7 +9,7 @@ use crate::attempt::{ignored, refused};
 use crate::scene::{account, acting_as, administrator, bind, delegate, operator, orders, person, user};
 use crate::world::{World, client, ended, outcome, phase};
 
-/// Stage `qa` as olga sets it, once it is ready as it was written.
+/// Changes stage `qa` as olga. Waits until it is ready with the change.
 async fn approved_by(world: &World, approval: Value) {
     let stages: Api<Stage> = Api::namespaced(world.olga().await, &world.host);
     let patch = Patch::Merge(json!({"spec": {"approval": approval}}));
@@ -82,7 +82,7 @@ async fn people_approve_and_the_delegate_deploys() {
     )
     .await;
 
-    // Whoever the stage names later was not asked for this plan.
+    // An approver that is named later was not asked about this plan.
     approved_by(&world, json!({"by": "Approvers", "approvers": [{"kind": "User", "name": "mallory"}]})).await;
     let mallory = person(&world, "mallory", &[]).await;
     refused(237, "an approver who was named after the gate opened", decides(mallory), 403, &["the gate is not open yet or is not yours"])
@@ -150,7 +150,7 @@ async fn a_stage_that_approves_by_itself_does_so_for_others_than_its_owner() {
     let world = World::new("itself").await;
     orders(&world).await;
     approved_by(&world, json!({"by": "Automatic"})).await;
-    // The owner of a stage may ask like anybody else whom the pipeline is shared with.
+    // The owner of a stage may ask for deployments, like everybody else that the pipeline is shared with.
     let binding = json!({"spec": {"sharedWith": [{"kind": "Group", "name": "makers"}, {"kind": "User", "name": "olga"}]}});
     let pipelines: Api<pilotage::api::Pipeline> = Api::namespaced(world.olga().await, &world.host);
     pipelines.patch("standard", &PatchParams::default(), &Patch::Merge(binding)).await.unwrap();
@@ -177,7 +177,7 @@ async fn a_stage_that_approves_by_itself_does_so_for_others_than_its_owner() {
     assert!(approved.message.contains("for which olga answers"), "{}", approved.message);
 }
 
-/// Lets olga read development, as whoever asks for what is exported from there has to.
+/// Lets olga read development. Everybody who asks for something that is exported from there needs this.
 async fn bind_reader(world: &World) {
     let reads = crate::world::binding(&world.dev, "olga-reads", "ClusterRole", "edit", &json!([user("olga")]));
     world.apply(&[reads]).await;

@@ -1,4 +1,4 @@
-//! An attack and what has to come of it. `make attacks` counts the lines that are printed here.
+//! An attack, and the required result. `make attacks` counts the lines that are printed here.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -7,7 +7,7 @@ use kube::Error;
 
 use crate::proof;
 
-/// The API server refuses, with this code, and says all of these words.
+/// The API server refuses with this code and a message with all of these words.
 pub async fn refused<T: Debug>(attack: u8, what: &str, attempt: impl Future<Output = kube::Result<T>>, code: u16, words: &[&str]) {
     println!("attack {attack} attempted: {what}");
     match attempt.await {
@@ -24,14 +24,14 @@ pub async fn refused<T: Debug>(attack: u8, what: &str, attempt: impl Future<Outp
     println!("attack {attack} refused: {what}");
 }
 
-/// Whatever was tried, nothing has come of it.
+/// Whatever was tried had no effect.
 pub fn ignored(attack: u8, what: &str, harmless: bool, seen: &dyn Debug) {
     println!("attack {attack} attempted: {what}");
     assert!(harmless, "attack {attack} ({what}) had an effect: {seen:?}");
     println!("attack {attack} refused: {what}");
 }
 
-/// The operator says no, in all of these words, where it says anything.
+/// The operator refuses, with a message with all of these words.
 pub fn told(attack: u8, what: &str, message: &str, words: &[&str]) {
     println!("attack {attack} attempted: {what}");
     for word in words {

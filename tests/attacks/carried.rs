@@ -1,4 +1,4 @@
-//! Attacks by what a version carries: a maker writes what they like in development, and asks for it to be deployed.
+//! Attacks by the content of a version: a maker writes anything in development and asks for its deployment.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -10,13 +10,13 @@ use crate::attempt::{ignored, refused, told};
 use crate::scene::{orders, requests};
 use crate::world::{World, phase};
 
-/// Nothing was written to QA by the operator, as whomever.
+/// The operator wrote nothing to QA, under any identity.
 fn untouched(world: &World) {
     let writes = world.operator_writes(&world.qa, false);
     assert!(writes.is_empty(), "{writes:?}");
 }
 
-/// A Deployment of a solution in development whose pods are as given.
+/// A Deployment of a solution in development with these pods.
 fn deployment(world: &World, solution: &str, pod: &Value) -> Value {
     let mut spec = json!({"containers": [{"name": "app", "image": "registry.example.test/app:1"}]});
     spec.as_object_mut().unwrap().extend(pod.as_object().unwrap().clone());
@@ -34,13 +34,13 @@ fn solution(world: &World, name: &str, spec: &Value) -> Value {
     solution
 }
 
-/// Asks for 1.0.0 of a solution in QA; the message of the failure.
+/// Asks for 1.0.0 of a solution in QA. Returns the message of the failure.
 async fn fails(world: &World, solution: &str, reason: &str) -> String {
     world.ask(&world.request(solution, "qa", solution, "1.0.0")).await;
     world.fails(solution, reason).await
 }
 
-/// Asks for 1.0.0 of a solution in QA, which waits for what is not offered; the message.
+/// Asks for 1.0.0 of a solution in QA. It waits for what is not offered. Returns the message.
 async fn waits(world: &World, solution: &str) -> String {
     world.ask(&world.request(solution, "qa", solution, "1.0.0")).await;
     let message = world.waits_for(solution, "NotOffered").await;
@@ -62,7 +62,7 @@ async fn nothing_uses_what_the_target_does_not_offer() {
     let message = waits(&world, "mounts").await;
     told(47, "a workload mounts a Secret of the target", &message, &["Deployment mounts uses Secret vault", "not offered", &offer]);
 
-    // The name that the request gives for a connection is the maker's too.
+    // The maker also chooses the name that the request gives for a connection.
     let connection = json!({"connectionReferences": [{"name": "db", "secretName": "dev-db"}]});
     let env =
         json!({"containers": [{"name": "app", "image": "registry.example.test/app:1", "envFrom": [{"secretRef": {"name": "dev-db"}}]}]});
@@ -86,7 +86,7 @@ async fn nothing_uses_what_the_target_does_not_offer() {
     let message = waits(&world, "set").await;
     told(47, "a setting makes a workload run as a ServiceAccount of the target", &message, &["uses ServiceAccount root", &offer]);
 
-    // To bring one of that name along does not make the target's one the maker's.
+    // Shipping an object of that name does not make the target's object the maker's.
     let brought = json!({"apiVersion": "v1", "kind": "ServiceAccount",
         "metadata": {"name": "root", "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "brings"}}});
     world.apply(&[world.solution("brings", "1.0.0"), brought, deployment(&world, "brings", &json!({"serviceAccountName": "root"}))]).await;
@@ -118,7 +118,7 @@ async fn a_version_stays_in_its_namespace_and_in_its_set() {
         (102, "a setting marks an object as Pilotage's own", "/metadata/labels/pilotage.dev~1connection", "written by the deployment"),
     ] {
         let name = format!("aims{}", path.to_lowercase().replace(['/', '.', '~'], "-"));
-        // A version is stored once, so that each has its own.
+        // A version is stored only once, so each attempt has its own.
         let version = format!("1.0.{}", path.len());
         let mut aims = solution(&world, "aims", &at(path));
         aims["spec"]["version"] = version.clone().into();
@@ -136,7 +136,7 @@ async fn a_version_stays_in_its_namespace_and_in_its_set() {
 
     // Another solution's objects, and its record.
     world.apply(&[world.solution("takes", "1.0.0"), world.config("takes", "orders", json!({"greeting": "taken"}))]).await;
-    // In development the object is now part of the other solution.
+    // In development, the object is now part of the other solution.
     let message = fails(&world, "takes", "DryRunRefused").await;
     told(104, "a solution takes over another one's object", &message, &["ConfigMap orders", "OwnedByAnotherSet", "nothing was written"]);
     world.apply(&[world.solution("record", "1.0.0"), world.config("record", "pilotage-orders", json!({"a": "b"}))]).await;
@@ -152,7 +152,7 @@ async fn a_version_stays_in_its_namespace_and_in_its_set() {
     );
     assert_eq!(world.operator_writes(&world.qa, false).len(), before, "all that was refused wrote nothing");
 
-    // A set's label that an object carries in development is not taken along: another set would prune it.
+    // The label of another set on an object in development is not deployed: the other set would prune the object.
     let maps: Api<ConfigMap> = Api::namespaced(world.admin.clone(), &world.qa);
     let theirs = maps.get("orders").await.unwrap().metadata.labels.unwrap()["applyset.kubernetes.io/part-of"].clone();
     let mut joined = world.config("joins", "joins", json!({}));
@@ -162,7 +162,7 @@ async fn a_version_stays_in_its_namespace_and_in_its_set() {
     let labels = maps.get("joins").await.unwrap().metadata.labels.unwrap();
     ignored(104, "an object that carries another set's label", labels["applyset.kubernetes.io/part-of"] != theirs, &labels);
 
-    // The bytes of artifacts are the host's; nowhere else can a ConfigMap pass for them either.
+    // The bytes of artifacts are only in the host. In no other place does a ConfigMap count as such bytes.
     let mut bytes = world.config("bytes", "bytes", json!({}));
     bytes["metadata"]["labels"]["pilotage.dev/artifact"] = "orders-9.9.9".into();
     let words = ["hold the bytes of artifacts", "leave that label out"];
@@ -204,12 +204,12 @@ async fn no_secret_leaves_development_or_gets_into_what_others_read() {
     let message = fails(&world, "broken", "DryRunRefused").await;
     told(37, "a secret value in an invalid manifest", &message, &["Service broken", "spec.type", "nothing was written"]);
     let request = requests(&world, world.admin.clone()).get("broken").await.unwrap();
-    let window = Api::<Solution>::namespaced(world.admin.clone(), &world.dev).get("broken").await.unwrap();
+    let broken = Api::<Solution>::namespaced(world.admin.clone(), &world.dev).get("broken").await.unwrap();
     let events =
         ["events", "events.events.k8s.io"].map(|kind| world.plane.kubectl().ok(&["get", kind, "--all-namespaces", "-o", "json"]).unwrap());
     let log = std::fs::read_to_string(world.plane.dir().join("operator.log")).unwrap();
     assert!(log.contains("admission policies"), "this is the operator's log");
-    let seen = [serde_json::to_string(&request.status).unwrap(), serde_json::to_string(&window.status).unwrap(), events.concat(), log];
+    let seen = [serde_json::to_string(&request.status).unwrap(), serde_json::to_string(&broken.status).unwrap(), events.concat(), log];
     assert!(seen.iter().take(2).all(|text| text.contains("spec.type")), "the refusal is told there");
     for (place, text) in ["the request's status", "the Solution's status", "an Event", "the operator's log"].iter().zip(&seen) {
         let line = text.lines().find(|line| line.contains(CANARY));
@@ -242,7 +242,7 @@ async fn too_much_is_refused_and_many_are_bearable() {
     odd.metadata.annotations = Some([("example.test/note".to_owned(), "\u{0}\u{7f}{{{ \u{202e} not: [yaml".to_owned())].into());
     api.create(&PostParams::default(), &odd).await.unwrap();
 
-    // Hundreds that wait for what will never come hold nobody up.
+    // Hundreds of requests that wait for something that will never come delay nobody.
     let names: Vec<String> = (0..300).map(|n| format!("junk-{n}")).collect();
     for part in names.chunks(30) {
         let made = part.iter().map(|name| {

@@ -1,4 +1,4 @@
-//! Attacks by changing something between the question and the deployment: stages, requests, delegates, gates, versions.
+//! Attacks by a change between the approval and the deployment: of stages, requests, delegates, gates, versions.
 
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::Api;
@@ -10,7 +10,7 @@ use crate::attempt::{ignored, refused, told};
 use crate::scene::{at_the_gate, bind, orders, patch, patch_status, requests, until_may, user, with_a_step};
 use crate::world::{World, ended, outcome, phase};
 
-/// Merges into the spec of a stage, as olga, who owns it.
+/// Changes the spec of a stage as olga, who owns it.
 async fn restage(world: &World, name: &str, spec: Value) -> Stage {
     let stages: Api<Stage> = Api::namespaced(world.olga().await, &world.host);
     stages.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap()
@@ -24,7 +24,7 @@ async fn approved(world: &World, name: &str) {
     world.until_request(name, |r| phase(r) == "AwaitingPreDeploymentStep").await;
 }
 
-/// Eve lets a request pass its pre-deployment step.
+/// Eve approves the pre-deployment step of a request.
 async fn complete(world: &World, name: &str) -> kube::Result<DeploymentRequest> {
     patch_status(world, world.eve().await, name, json!({"status": {"preDeploymentStep": {"decision": "Completed"}}})).await
 }
@@ -76,7 +76,7 @@ async fn a_gate_that_opened_is_not_gone_around() {
     bind(&world, "dana-approves", "ClusterRole", "pilotage-approver", &user("dana")).await;
     until_may(&world, "dana", &["makers"], "approve", "stages.pilotage.dev").await;
     approved(&world, "orders").await;
-    // Whoever configures the stage is not who decides.
+    // Whoever configures the stage does not decide.
     restage(&world, "qa", json!({"gates": {"allowSelfApproval": true}})).await;
     world.ready::<Stage>("qa").await;
     let words = ["the requester does not decide their own request", "somebody else has to"];
@@ -85,7 +85,7 @@ async fn a_gate_that_opened_is_not_gone_around() {
     refused(112, "self-approval is allowed once the gate is open", attempt, 403, &words).await;
     let changed = restage(&world, "qa", json!({"preDeploymentStepRequired": false, "gates": null})).await;
     world.ready::<Stage>("qa").await;
-    // A request that is decided on after the change has been seen is one that came later.
+    // Once a later request has been decided on, the change has been seen.
     world.apply(&[world.solution("later", "1.0.0"), world.config("later", "later", json!({}))]).await;
     let later = world.deploy("later", "qa", "later", "1.0.0").await;
     assert_eq!(phase(&later), "Succeeded", "the stage asks for no step any more: {:?} {:?}", outcome(&later), changed.spec);
@@ -137,7 +137,7 @@ async fn a_namesake_inherits_nothing() {
         })
         .await;
     world.ready::<Stage>("qa").await;
-    // It ends as soon as it is looked at in between, and at its gate otherwise.
+    // It ends when it is reconciled in between. Otherwise it ends at its gate.
     let _ = complete(&world, "orders").await;
     let end = world.end("orders").await;
     let (reason, message) = outcome(&end);
@@ -164,7 +164,7 @@ async fn no_stage_is_skipped() {
     restage(&world, "prod", json!({"previousStage": "qa"})).await;
     world.ready::<Pipeline>("standard").await;
 
-    // The same version with other content after QA has seen it.
+    // The same version with other content, after QA has seen it.
     assert_eq!(phase(&world.deploy("to-qa", "qa", "orders", "1.0.0").await), "Succeeded");
     world.apply(&[world.config("orders", "orders", json!({"greeting": "never seen in QA"}))]).await;
     assert_eq!(phase(&world.deploy("to-prod", "prod", "orders", "1.0.0").await), "Succeeded");
@@ -182,7 +182,7 @@ async fn what_is_frozen_is_not_moved() {
     let sooner = json!({"spec": {"scheduledTime": "2020-01-01T00:00:00Z"}});
     refused(114, "another time after the approval", patch(&world, world.olga().await, "orders", sooner), 422, &words).await;
 
-    // An approver's write of the status touches nothing but the status.
+    // When an approver writes the status, only the status changes.
     let hold = json!({"metadata": {"finalizers": ["example.test/hold"], "labels": {"pilotage.dev/mark": "x"}}, "spec": {"cancel": true},
         "status": {"preDeploymentStep": {"decision": "Completed"}}});
     let done = patch_status(&world, world.eve().await, "orders", hold).await.unwrap();
@@ -219,7 +219,7 @@ async fn a_token_of_a_delegate_that_is_gone_is_worth_nothing() {
     let accounts: Api<ServiceAccount> = Api::namespaced(world.admin.clone(), &world.host);
     accounts.delete("bot-qa", &DeleteParams::default()).await.unwrap();
     world.apply(&[json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "bot-qa", "namespace": world.host}})]).await;
-    // The API server believes a token that it has seen for some seconds more.
+    // The API server accepts a token that it has seen for some more seconds.
     let api = requests(&world, old.clone());
     world.until("the old token is not believed any more", async || api.get("orders").await.err()).await;
     refused(
@@ -230,7 +230,7 @@ async fn a_token_of_a_delegate_that_is_gone_is_worth_nothing() {
         &["Unauthorized"],
     )
     .await;
-    // Its successor is the delegate of that name, by its own token.
+    // The successor is the delegate of that name, with its own token.
     world.decide("qa", "orders", "Approved").await.unwrap();
     assert_eq!(phase(&world.end("orders").await), "Succeeded");
 }

@@ -1,4 +1,5 @@
-//! Attacks by who configures a host: stages on other people's delegates, environments that they may not use, Secrets that they can't read.
+//! Attacks by somebody who configures a host: stages with other people's delegates, environments that they may not use, Secrets that they
+//! can't read.
 
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -39,7 +40,7 @@ async fn a_stage_is_pointed_only_at_whom_and_what_its_writer_may_use() {
     )
     .await;
 
-    // A second administrator, who may use the environments and not act as the delegates.
+    // A second administrator, who may use the environments but not act as the delegates.
     bind(&world, "ann", "ClusterRole", "pilotage-administrator", &user("ann")).await;
     grant(&world, "ann-use", json!([{"apiGroups": ["pilotage.dev"], "resources": ["environments"], "verbs": ["use"]}]), &user("ann")).await;
     until_may(&world, "ann", &[], "use", "environments.pilotage.dev").await;
@@ -107,7 +108,7 @@ async fn configuration_refers_only_to_what_its_writer_may_use_and_read() {
     )
     .await;
 
-    // One that was granted does not open the others.
+    // A right to one of them gives no right to the others.
     let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["environments"], "resourceNames": ["dev"], "verbs": ["use"]}]);
     grant(&world, "ann-dev", rules, &user("ann")).await;
     until_may(&world, "ann", &[], "use", "environments.pilotage.dev/dev").await;

@@ -1,4 +1,4 @@
-//! Attacks on gates: who decides, when, on what, and once.
+//! Attacks on gates: who decides, when, about what, and that it is decided once.
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Error};
@@ -70,7 +70,7 @@ async fn only_the_delegate_decides_its_gate_and_only_by_its_own_token() {
 
     let seen = requests(&world, world.admin.clone()).get("orders").await.unwrap();
     assert!(seen.status.as_ref().unwrap().approval.is_none() && phase(&seen) == "AwaitingApproval", "{:?}", seen.status);
-    // After all that the delegate's own token still does.
+    // After all that, the delegate's own token still decides.
     world.decide("qa", "orders", "Approved").await.unwrap();
     let end = world.end("orders").await;
     assert_eq!(phase(&end), "Succeeded");
@@ -183,7 +183,7 @@ async fn a_field_managers_name_gives_nothing() {
         &["one decision and nothing else"],
     )
     .await;
-    // One decision is a decision however it is sent.
+    // It is a decision, whatever kind of request carries it.
     api.patch_status("orders", &forced, &body(json!({"approval": {"decision": "Approved"}}))).await.unwrap();
     assert_eq!(phase(&world.end("orders").await), "Succeeded");
 }
@@ -219,7 +219,7 @@ async fn the_requester_does_not_decide_their_own_request() {
     let world = World::new("self").await;
     with_a_step(&world).await;
     orders(&world).await;
-    // What they ask for they have to be able to read.
+    // They must be able to read what they ask for.
     let read = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "eve", "namespace": world.dev},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}, "subjects": [user("eve")]});
     world.apply(&[read]).await;
@@ -236,7 +236,7 @@ async fn the_requester_does_not_decide_their_own_request() {
     let step = json!({"status": {"preDeploymentStep": {"decision": "Completed"}}});
     let words = ["the requester does not decide their own request", "spec.gates.allowSelfApproval"];
     refused(5, "the requester, who is an approver too", patch_status(&world, world.eve().await, "orders", step.clone()), 403, &words).await;
-    // Somebody else may.
+    // Somebody else may decide.
     bind(&world, "approver-ann", "ClusterRole", "pilotage-approver", &user("ann")).await;
     until_may(&world, "ann", &[], "approve", "stages.pilotage.dev").await;
     patch_status(&world, person(&world, "ann", &[]).await, "orders", step).await.unwrap();
@@ -291,7 +291,7 @@ async fn of_two_decisions_at_once_one_wins() {
             both => panic!("{name}: {both:?}"),
         };
         match winner.1 {
-            // The loser saw the other's write, or the end that followed.
+            // The loser saw the other's write, or the end that followed it.
             Error::Api(status) => assert!(status.code == 422 || status.code == 409, "{name}: {status:?}"),
             error => panic!("{name}: {error:?}"),
         }

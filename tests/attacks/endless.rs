@@ -1,4 +1,4 @@
-//! Requests that would never end, or never say anything: each is refused, or ends with what is wrong.
+//! Requests that would never end, or never report anything: each is refused, or ends and says what is wrong.
 
 use kube::api::{Api, ListParams, PostParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};

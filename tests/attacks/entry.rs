@@ -1,4 +1,5 @@
-//! Attacks by asking: for what one may not read, in the name of those who develop it, and about namespaces that are nobody's.
+//! Attacks by requests: for something that the requester may not read, in the name of its developers, and about namespaces that belong to
+//! nobody.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -27,7 +28,7 @@ async fn ask(world: &World, who: &Client, request: &DeploymentRequest) {
     requests(world, who.clone()).create(&PostParams::default(), request).await.unwrap();
 }
 
-/// Lets sam see what is developed.
+/// Lets sam read what is developed.
 async fn let_sam_view(world: &World) {
     let rbac = "rbac.authorization.k8s.io";
     world
@@ -36,7 +37,7 @@ async fn let_sam_view(world: &World) {
         .await;
 }
 
-/// Applies what a message prints: all of it, from its second line on.
+/// Applies everything that a message prints from its second line on.
 fn apply_printed(world: &World, message: &str) {
     let (_, printed) = message.split_once('\n').unwrap_or_else(|| panic!("nothing to apply in: {message}"));
     world.plane.kubectl().apply(printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
@@ -90,7 +91,7 @@ async fn a_development_environment_that_is_gone_lets_nobody_read_its_namespace()
     orders(&world).await;
     assert_eq!(phase(&world.deploy("to-qa", "qa", "orders", "1.0.0").await), "Succeeded");
     let sam = sam(&world).await;
-    // The pipeline goes on with another one.
+    // The pipeline continues with another one.
     let second = format!("{}-second", world.dev);
     world
         .apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": second, "labels": {"pilotage.dev/developed-in": world.host}}})])
@@ -115,7 +116,7 @@ async fn a_development_environment_that_is_gone_lets_nobody_read_its_namespace()
     Api::<k8s_openapi::api::core::v1::Namespace>::all(world.admin.clone()).delete(&second, &DeleteParams::default()).await.unwrap();
 }
 
-/// A world whose pipeline takes artifacts from a registry that sam has pushed `orders` to, and whose dana is yet to develop `orders`.
+/// A world whose pipeline accepts artifacts from a registry to which sam has pushed `orders`. Dana has not developed `orders` yet.
 async fn squatted(name: &str) -> (World, Registry, String, Client) {
     let world = World::new(name).await;
     let registry = Registry::start(&world.plane).unwrap();
@@ -160,7 +161,7 @@ async fn a_version_that_is_asked_for_from_a_registry_is_told_to_its_development(
     let words =
         ["as sam asked", &url, "environment dev", "Request of-sam is about it", "Raise the Solution's version", "spec.artifact.oci"];
     told(211, "what is stored by a request that has not ended", &message, &words);
-    // Whoever may read the Solution and not change it takes no version either.
+    // Somebody who may read the Solution but not change it can't take the version either.
     let_sam_view(&world).await;
     requests(&world, sam.clone()).delete("of-sam", &DeleteParams::default()).await.unwrap();
     ask(&world, &sam, &world.request("again", "qa", "orders", "5.0.0")).await;
@@ -177,7 +178,7 @@ async fn nobody_takes_a_version_of_what_others_develop() {
     let message = world.waits_for("of-sam", "SolutionIsDevelopedElsewhere").await;
     let words = ["solution orders is developed in environment dev", "sam, who asks for orders 5.0.1", "verbs: [\"update\"]"];
     told(212, "the next version of what others develop, from a registry", &message, &words);
-    // A digest needs no look at the registry first.
+    // For a digest, the registry need not be asked first.
     let digest = registry.push_flux("team/app:w", &folder(&world, &[("app.yaml", &config("orders", "from sam, too"))])).unwrap();
     ask(&world, &sam, &request(&world, "pinned", "5.0.2", &url, &json!({"digest": digest}))).await;
     let message = world.waits_for("pinned", "SolutionIsDevelopedElsewhere").await;

@@ -1,4 +1,4 @@
-//! Attacks from elsewhere: other hosts, target namespaces and their administrators, and environments that are moved.
+//! Attacks from other places: other hosts, target namespaces and their administrators, and environments that are moved.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
@@ -35,12 +35,12 @@ async fn a_host_gets_no_namespace_that_did_not_give_itself_to_it() {
     let (other, theirs) = (format!("{}-other", world.host), format!("{}-theirs", world.qa));
     world
         .apply(&[
-            // It gave itself away, so that it is told what it is.
+            // It has opted in, so it is told what it is.
             namespace(&other, &json!({"pilotage.dev/host": "true", "pilotage.dev/managed-by": world.host})),
             namespace(&theirs, &json!({"pilotage.dev/managed-by": other})),
         ])
         .await;
-    // The other host wants this host's namespace, and was first.
+    // The other host wants this host's namespace, and came first.
     let mut blocks = environment(&world, "blocks", "Target", &world.qa);
     blocks["metadata"]["namespace"] = other.clone().into();
     world.apply(&[blocks]).await;
@@ -69,7 +69,7 @@ async fn a_host_gets_no_namespace_that_did_not_give_itself_to_it() {
         let message = world.until_condition::<Environment>(name, "Ready", reason).await;
         told(attack, what, &message, &[&format!("namespace {of} "), word]);
     }
-    // One that develops here is no target, and the other way round.
+    // A development namespace can't become a target, and the other way round.
     world.apply_as(&olga, &environment(&world, "dev-as-target", "Target", &world.dev)).await.unwrap();
     let message = world.until_condition::<Environment>("dev-as-target", "Ready", "NamespaceTaken").await;
     told(107, "a development environment as a target", &message, &["belongs to Environment dev (Development)"]);
@@ -99,7 +99,7 @@ async fn an_environment_stays_what_its_stages_were_written_for() {
     let flipped = Patch::Merge(json!({"spec": {"type": "Development"}}));
     refused(54, "a target is made a development environment", environments.patch("qa", &plain, &flipped), 422, &words).await;
 
-    // To delete it and make it again is in ann's hands; to have somebody's delegate deploy there is not.
+    // Ann may delete it and create it again, but may not make somebody's delegate deploy there.
     for name in ["qa", "prod"] {
         environments.delete(name, &DeleteParams::default()).await.unwrap();
     }
@@ -140,7 +140,7 @@ async fn a_targets_administrator_gets_nothing_out_of_the_host() {
     let maps: Api<ConfigMap> = Api::namespaced(as_bot, &world.qa);
     refused(109, "a target's administrator acts as the delegate", maps.list(&kube::api::ListParams::default()), 403, &words).await;
 
-    // What the delegate's record says is a target's administrator's to write. It gets no deployment to do what it was not granted.
+    // A target's administrator may write the delegate's record. This makes no deployment do what was not granted.
     let squatted = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "pilotage-orders", "namespace": world.qa,
         "annotations": {"applyset.kubernetes.io/tooling": "somebody/v1", "applyset.kubernetes.io/contains-group-kinds": "Secret"}}});
     world.apply_as(&tom, &squatted).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_host_is_not_deleted_by_accident_or_in_passing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_hands_on_what_they_do_not_have() {
     let world = World::new("escalation").await;
-    // Who manages roles in the host for everybody else's convenience.
+    // Somebody who manages the roles in the host for everybody.
     let rules = json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": ["create", "get", "patch", "update"]}]);
     grant(&world, "rita", rules, &user("rita")).await;
     until_may(&world, "rita", &[], "create", "roles.rbac.authorization.k8s.io").await;

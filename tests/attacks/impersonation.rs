@@ -1,4 +1,5 @@
-//! Attacks on what is lent: delegates that lent nothing, requesters who are nearly delegates, approvers of something else, forged tokens.
+//! Attacks on impersonation: delegates that granted nothing, requesters with almost the name of a delegate, approvers of something else,
+//! forged tokens.
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -39,7 +40,7 @@ async fn a_delegate_that_lent_nothing_deploys_nothing() {
         &["the operator may not act as", ":unlent", "apply", rule],
     );
 
-    // It holds no more in the target than it did, whatever the stage says.
+    // It has no more rights in the target than before, whatever the stage says.
     orders(&world).await;
     assert_eq!(phase(&world.deploy("orders", "qa", "orders", "1.0.0").await), "Succeeded");
     let before = world.operator_writes(&world.prod, true).len();
@@ -106,12 +107,12 @@ async fn nobody_passes_for_a_delegates_token() {
     let world = World::new("passes").await;
     at_the_gate(&world, "orders").await;
     let bot = delegate(&world, "qa");
-    // A certificate in the ServiceAccount's name, from a careless authority.
+    // A certificate with the ServiceAccount's name, from a careless authority.
     let certified = person(&world, &bot, &["system:serviceaccounts", &format!("system:serviceaccounts:{}", world.host)]).await;
     let words = ["decides with a token of its own", "kubectl create token"];
     refused(120, "a certificate with the delegate's name", world.approve_as(certified, "orders", "Approved"), 403, &words).await;
 
-    // Impersonation that brings the mark of a token along.
+    // Impersonation that also sets the mark of a token.
     let rules = json!([{"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["impersonate"]}]);
     grant(&world, "impersonator", rules, &user("olga")).await;
     until_may(&world, "olga", &[], "impersonate", "serviceaccounts").await;
@@ -131,7 +132,7 @@ async fn nobody_passes_for_a_delegates_token() {
     )
     .await;
 
-    // A delegate's own token is for deciding, and for its target.
+    // A delegate's own token is only for decisions and for its target.
     let bot = world.bot("qa").await;
     let words = ["bot-qa", "cannot create"];
     let mut asks = serde_json::to_value(world.request("own", "qa", "orders", "1.0.0")).unwrap();
@@ -152,7 +153,7 @@ async fn nobody_passes_for_a_delegates_token() {
 async fn names_are_names() {
     let world = World::new("names").await;
     let olga = world.olga().await;
-    // Somebody who may lend every ServiceAccount: only the schema knows what a name is.
+    // Somebody may act as every ServiceAccount. Only the schema knows what a name is.
     let rules = json!([{"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["delegate"]}]);
     grant(&world, "lends-all", rules, &user("olga")).await;
     until_may(&world, "olga", &[], "delegate", "serviceaccounts").await;

@@ -1,5 +1,5 @@
-//! Attack 35: kubeconfigs that would run a program, read a file, or send traffic elsewhere. Each is refused by the name of its field, before
-//! anything of the kind happens, and nothing of its values is told.
+//! Attack 35: kubeconfigs that would run a program, read a file, or send traffic to another place. Each is refused before that happens. The
+//! message names the field, and none of its values.
 
 use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -13,9 +13,9 @@ use crate::scene::{grant, user};
 use crate::tcp_proxy::TcpProxy;
 use crate::world::World;
 
-/// A value that must be told nowhere.
+/// A value that must not appear anywhere.
 const CANARY: &str = "canary-35-d41c";
-/// The kubeconfig's Secret. What it leads to is this very cluster, by a proxy that counts who comes.
+/// The kubeconfig's Secret. The kubeconfig leads to this cluster itself, through a proxy that counts connections.
 const CLUSTER: &str = "eu";
 
 /// Puts a kubeconfig into the Secret.
@@ -25,13 +25,13 @@ async fn remember(world: &World, kubeconfig: &Value) {
     world.apply(&[secret]).await;
 }
 
-/// Asks for a new look at the Environment, as an administrator would.
+/// Asks for a new validation of the Environment, as an administrator would.
 async fn look_again(world: &World, number: usize) {
     let patch = Patch::Merge(json!({"metadata": {"annotations": {"example.com/look": number.to_string()}}}));
     Api::<Environment>::namespaced(world.admin.clone(), &world.host).patch("far", &PatchParams::default(), &patch).await.unwrap();
 }
 
-/// A kubeconfig whose user sees the namespace of production and nothing else.
+/// A kubeconfig whose user sees only the namespace of production.
 async fn good(world: &World, proxy: &TcpProxy) -> Value {
     let see = format!("see-{}", world.prod);
     let rbac = "rbac.authorization.k8s.io";
@@ -69,7 +69,7 @@ async fn kubeconfigs_that_do_more_than_name_a_server_are_refused_and_nothing_hap
     let script = folder.join("script");
     std::fs::write(&script, format!("#!/bin/sh\ntouch {}\necho {CANARY}\n", ran.display())).unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    // A pipe: whoever opens it to read waits for a writer, and is seen by it.
+    // A pipe: whoever opens it to read waits for a writer, and the writer notices.
     let pipe = folder.join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let (script, pipe) = (script.to_str().unwrap().to_owned(), pipe.to_str().unwrap().to_owned());
@@ -98,7 +98,7 @@ async fn kubeconfigs_that_do_more_than_name_a_server_are_refused_and_nothing_hap
         server("user name or password", &proxy.url().replace("https://", &format!("https://dana:{CANARY}@"))),
         server("query", &format!("{}/?{CANARY}", proxy.url())),
         server("metadata service", "https://169.254.169.254"),
-        // Between the two, as each waits until the Environment says so.
+        // In between, each attempt waits until the Environment reports it.
         server("unusual spelling", "https://2852039166"),
         server("metadata service", "https://metadata.google.internal"),
     ];
@@ -141,7 +141,7 @@ async fn kubeconfigs_that_do_more_than_name_a_server_are_refused_and_nothing_hap
     ignored(35, "a file is read by a kubeconfig", reader.is_err(), &reader);
     ignored(35, "a value of a kubeconfig is told", !told.contains(CANARY), &told);
 
-    // What is behind it all was in order.
+    // Apart from these kubeconfigs, everything was correct.
     remember(&world, &good).await;
     look_again(&world, attacks.len()).await;
     world.until_condition::<Environment>("far", "Ready", "Validated").await;
@@ -152,7 +152,7 @@ async fn kubeconfigs_that_do_more_than_name_a_server_are_refused_and_nothing_hap
     let log = std::fs::read_to_string(world.plane.dir().join("operator.log")).unwrap();
     ignored(35, "a token is in a status", !serde_json::to_string(&far).unwrap().contains(token), &far);
     ignored(35, "a token or a value is in the log", !log.contains(token) && !log.contains(CANARY), &"the log");
-    // While there is somebody who may.
+    // While somebody still may do it.
     environments.delete("far", &DeleteParams::default()).await.unwrap();
     let kubectl = world.plane.kubectl();
     kubectl.ok(&["delete", "clusterrole,clusterrolebinding", &format!("see-{}", world.prod)]).unwrap();

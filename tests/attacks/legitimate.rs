@@ -1,4 +1,4 @@
-//! What all the refusals must leave possible.
+//! What must stay possible in spite of all refusals.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
@@ -28,7 +28,7 @@ async fn the_same_file_is_applied_again_and_labelled_and_canceled() {
     let diff = dana.run_with(&["diff", "--server-side", "--force-conflicts", "-f", "-"], &file).unwrap();
     assert!(diff.ok, "the second apply would still change something: {}{}", diff.stdout, diff.stderr);
     apply(&["--server-side", "--force-conflicts"]);
-    // Argo CD and Flux put their own names on what they own.
+    // Argo CD and Flux put their own names on what they manage.
     let marks = json!({"metadata": {
         "labels": {"app.kubernetes.io/instance": "makers", "kustomize.toolkit.fluxcd.io/name": "makers"},
         "annotations": {"argocd.argoproj.io/tracking-id": "makers:pilotage.dev/DeploymentRequest:host/orders"},
@@ -39,7 +39,7 @@ async fn the_same_file_is_applied_again_and_labelled_and_canceled() {
     patch(&world, world.dana().await, "orders", json!({"spec": {"scheduledTime": "2040-01-01T00:00:00Z"}})).await.unwrap();
     patch(&world, world.dana().await, "orders", json!({"spec": {"cancel": true}})).await.unwrap();
     assert_eq!(phase(&world.end("orders").await), "Canceled");
-    // What has ended may go, whichever way.
+    // What has ended may be deleted, in any way.
     let foreground = DeleteParams::foreground();
     requests(&world, world.dana().await).delete("orders", &foreground).await.unwrap();
     world
@@ -55,7 +55,7 @@ async fn an_administrator_cancels_what_somebody_else_asked_for() {
     at_the_gate(&world, "orders").await;
     patch(&world, world.olga().await, "orders", json!({"spec": {"cancel": true}})).await.unwrap();
     assert_eq!(phase(&world.end("orders").await), "Canceled");
-    // With visibility Private makers withdraw by deleting.
+    // With visibility Private, makers withdraw a request by deleting it.
     at_the_gate(&world, "second").await;
     requests(&world, world.dana().await).delete("second", &DeleteParams::default()).await.unwrap();
     world

@@ -1,5 +1,5 @@
-//! Attacks on the record, the gates and the delegates, each tried against the real API server by somebody who can authenticate: with a
-//! client certificate, or with a `ServiceAccount`'s token. Run by `make attacks`, which counts them.
+//! Attacks on the record, the gates and the delegates. Each is tried against the real API server by somebody who can authenticate: with a
+//! client certificate, or with a `ServiceAccount`'s token. `make attacks` runs and counts them.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails, also in what tests share")]
 
@@ -19,7 +19,7 @@ mod shipped;
 #[expect(dead_code, reason = "the fixture is shared with tests that need other parts of it")]
 mod scoped;
 #[path = "../faults/tcp_proxy.rs"]
-#[expect(dead_code, reason = "the gate is shared with tests that shut it")]
+#[expect(dead_code, reason = "the proxy is shared with tests that stop it")]
 mod tcp_proxy;
 
 mod adopted;
@@ -37,6 +37,7 @@ mod hosts;
 mod impersonation;
 mod kubeconfigs;
 mod legitimate;
+mod makers_view;
 mod meant;
 mod operator;
 mod operator_token;
@@ -55,5 +56,4 @@ mod split_brain;
 mod stored;
 mod taken;
 mod tokens;
-mod window;
 mod words;

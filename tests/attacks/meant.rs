@@ -1,11 +1,11 @@
-//! Attacks by what is left over: a former version's power that a new one doesn't name, and what plans show of values.
+//! Attacks by leftovers: a right of an earlier version that a new one does not name, and values that plans show.
 
 use serde_json::{Value, json};
 
 use crate::attempt::ignored;
 use crate::world::{World, outcome, phase};
 
-/// A version of `app` in development: a Deployment that runs as an account, or as none, and a `ConfigMap`.
+/// A version of `app` in development: a Deployment with or without an account, and a `ConfigMap`.
 async fn develop(world: &World, version: &str, account: Option<&str>, data: Value) {
     let labels = json!({"app.kubernetes.io/part-of": "app"});
     let mut pod = json!({"containers": [{"name": "app", "image": format!("registry.example.test/app:{version}")}]});
@@ -31,7 +31,7 @@ async fn what_a_version_does_not_name_any_more_it_does_not_keep_and_values_give_
     let first = world.deploy("first", "qa", "app", "1.0.0").await;
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
 
-    // It is offered no more, and the next version does not name it, so that nothing asks whether it is.
+    // It is no longer offered. The next version does not name it, so nothing checks whether it is offered.
     world.plane.kubectl().ok(&["label", "serviceaccount", "powerful", "-n", &world.qa, "pilotage.dev/connection-"]).unwrap();
     develop(&world, "2.0.0", None, json!({"password": "canary", "motd": "hello\u{1b}[2Jcanary"})).await;
     let second = world.deploy("second", "qa", "app", "2.0.0").await;

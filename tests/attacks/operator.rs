@@ -1,4 +1,4 @@
-//! Attacks with the operator's own token: what somebody has who has taken it over.
+//! Attacks with the operator's own token: what somebody can do who has taken over the operator.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::rbac::v1::Role;
@@ -14,7 +14,7 @@ use crate::world::{World, client};
 async fn the_operator_is_a_delegate_only_as_far_as_the_target_lets_it() {
     let world = World::new("puppet").await;
     let bot = delegate(&world, "qa");
-    // The delegate itself may read Secrets; the target never let the operator do that in its name.
+    // The delegate itself may read Secrets. The target never let the operator do that as the delegate.
     let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "patch", "create"]}]);
     let names = json!({"name": "secrets", "namespace": world.qa});
     world
@@ -36,7 +36,7 @@ async fn the_operator_is_a_delegate_only_as_far_as_the_target_lets_it() {
     refused(27, "a Secret written as the delegate", secrets.patch("made", &PatchParams::apply("pilotage"), &secret), 403, &words).await;
     let elsewhere: Api<ConfigMap> = Api::namespaced(puppet.clone(), &world.prod);
     refused(27, "another target written as the delegate", elsewhere.list(&ListParams::default()), 403, &["configmaps"]).await;
-    // What it may: the control that shows that the others fail for the right reason.
+    // What it may do. This shows that the other attempts fail for the right reason.
     Api::<ConfigMap>::namespaced(puppet, &world.qa).list(&ListParams::default()).await.unwrap();
 
     for group in ["system:masters", "makers"] {
@@ -64,7 +64,7 @@ async fn the_operator_asks_for_nothing_and_takes_nothing() {
     let request = serde_json::to_value(world.request("forged", "qa", "orders", "1.0.0")).unwrap();
     refused(57, "the operator makes a request", create(&world, own.clone(), &request), 403, &["pilotage-system:pilotage", "cannot create"])
         .await;
-    // Not even with a role that would let it.
+    // Not even with a role that would allow it.
     let account = json!({"kind": "ServiceAccount", "namespace": "pilotage-system", "name": "pilotage"});
     bind(&world, "too-much", "ClusterRole", "pilotage-user", &account).await;
     until_may(&world, "system:serviceaccount:pilotage-system:pilotage", &[], "create", "deploymentrequests.pilotage.dev").await;
@@ -93,7 +93,7 @@ async fn the_operator_asks_for_nothing_and_takes_nothing() {
     let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "made"}})).unwrap();
     let words = ["ConfigMaps with the label pilotage.dev/artifact"];
     refused(57, "the operator makes a ConfigMap that holds no artifact", maps.create(&PostParams::default(), &map), 403, &words).await;
-    // Not even with a role that would let it.
+    // Not even with a role that would allow it.
     let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["delete"]}]);
     crate::scene::grant(&world, "maps", rules, &account).await;
     until_may(&world, "system:serviceaccount:pilotage-system:pilotage", &[], "delete", "configmaps").await;

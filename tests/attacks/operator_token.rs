@@ -1,4 +1,4 @@
-//! Attacks with the operator's own token, on what is not in its hands: decisions, rights, targets, policies, the past.
+//! Attacks with the operator's own token on what it must not control: decisions, rights, targets, policies, the past.
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
@@ -44,7 +44,7 @@ async fn it_hands_on_no_rights_but_those_of_makers() {
         )
         .await;
     }
-    // What it holds itself it could hand on, as far as RBAC goes.
+    // RBAC would let it grant what it holds itself.
     let words = ["the operator binds nothing but pilotage-user, pilotage-user-shared and the Role that it made"];
     for (kind, role) in [("ClusterRole", "pilotage-host"), ("Role", "pilotage-delegates")] {
         let attempt = to(kind, role);
@@ -141,7 +141,7 @@ async fn it_changes_no_policy_no_configuration_and_no_past() {
     at_the_gate(&world, "orders").await;
     let attempt = patch(&world, own.clone(), "orders", json!({"spec": {"cancel": true}}));
     refused(130, "the operator cancels somebody's request", attempt, 403, &[me, "cannot patch"]).await;
-    // The right to delete is not the operator's before something of it removes old requests; not even with it do others go.
+    // The operator may only delete once something in it removes old requests. Even with that right, it can't delete other requests.
     let account = json!({"kind": "ServiceAccount", "namespace": "pilotage-system", "name": "pilotage"});
     let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["deploymentrequests"], "verbs": ["delete"]}]);
     crate::scene::grant(&world, "retention", rules, &account).await;
@@ -161,7 +161,7 @@ async fn it_changes_no_policy_no_configuration_and_no_past() {
     ] {
         refused(131, what, set(change), 422, &frozen).await;
     }
-    // What has ended may go: retention.
+    // What has ended may be deleted: retention.
     requests(&world, own.clone()).delete("orders", &DeleteParams::default()).await.unwrap();
 
     running(&world, "stuck").await;
@@ -171,7 +171,7 @@ async fn it_changes_no_policy_no_configuration_and_no_past() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_forges_what_makers_see() {
-    let world = World::new("window").await;
+    let world = World::new("view-forged").await;
     crate::scene::orders(&world).await;
     let forged = Patch::Merge(json!({"status": {"deployments": []}}));
     let api = |who: kube::Client| Api::<pilotage::api::Solution>::namespaced(who, &world.dev);

@@ -1,4 +1,4 @@
-//! The policies themselves are taken away, on a control plane of the test's own.
+//! The policies themselves are removed, on a control plane of the test's own.
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -46,7 +46,7 @@ async fn without_its_policies_nothing_deploys() {
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.admin.clone());
     bindings.delete("pilotage-request-status", &DeleteParams::default()).await.unwrap();
     until_missing(&world).await;
-    // An approval changes nothing as long as anybody could have given it.
+    // An approval has no effect as long as anybody could have given it.
     world.decide("qa", "orders", "Approved").await.unwrap();
     let held = world.until_request("orders", |r: &DeploymentRequest| outcome(r).1.contains("PoliciesMissing")).await;
     let arrived = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa).get_opt("orders").await.unwrap();
@@ -58,7 +58,7 @@ async fn without_its_policies_nothing_deploys() {
     let end = world.end("orders").await;
     assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
 
-    // A policy that is there and judges nothing is missing too.
+    // A policy that exists but checks nothing counts as missing.
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.admin.clone());
     let never = Patch::Merge(json!({"spec": {"matchConditions": [{"name": "never", "expression": "false"}]}}));
     policies.patch("pilotage-request-status", &PatchParams::default(), &never).await.unwrap();
@@ -69,7 +69,7 @@ async fn without_its_policies_nothing_deploys() {
     tokio::task::spawn_blocking(|| operator.stop()).await.unwrap().unwrap();
 }
 
-/// As an administrator does who reads what the stage says. What somebody added is taken out again.
+/// An administrator does this after reading what the stage says. What somebody added is removed.
 fn reinstall(world: &World) {
     let admission = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/admission");
     world.plane.kubectl().ok(&["replace", "--force", "-f", admission.to_str().unwrap()]).unwrap();

@@ -17,25 +17,25 @@ use serde_json::{Value, json};
 
 use crate::world::{client, recorder};
 
-/// How long the API server may take to notice that a guard went, or came back.
+/// How long the API server may take to notice that a guard was removed or restored.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More guards than any attack has.
 const MOST: usize = 6;
 
-/// What refused.
+/// What refused the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Guard {
     /// A right that the caller lacks.
     Right { user: String, verb: String, resource: String, group: String },
-    /// Nobody hands on rights that they do not have.
+    /// Nobody can grant rights that they do not have.
     Escalation { user: String },
     /// One validation of a policy.
     Validation { policy: String, index: usize, says: String },
-    /// What a schema says of one field: its length, its pattern.
+    /// What a schema says about one field: its length, its pattern.
     Field { kind: String, path: String },
     /// A rule of a schema.
     Rule { kind: String, says: String },
-    /// Something that is not Pilotage's.
+    /// A guard that does not belong to Pilotage.
     BuiltIn(String),
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Guard {
     }
 }
 
-/// What was taken away, to be put back.
+/// What was removed and has to be restored.
 enum Taken {
     Grant(String),
     Policy(Box<ValidatingAdmissionPolicy>),
@@ -63,7 +63,7 @@ enum Taken {
     Schema(Box<CustomResourceDefinition>),
 }
 
-/// Proves the refusal of the last call, where proofs are asked for.
+/// Proves the refusal of the last call, if proofs are requested.
 pub async fn prove(attack: u8, what: &str) {
     let Some(mode) = recorder::MODE.as_deref() else { return };
     let call = recorder::last().expect("a call that was recorded");
@@ -107,8 +107,8 @@ pub async fn prove(attack: u8, what: &str) {
     known(mode, &line);
 }
 
-/// Proves, where proofs are asked for, that the last call would be answered with what is hidden, were it not for a mutating policy that
-/// undoes what a stranger wrote.
+/// Proves, if proofs are requested, that the last call would be answered with the hidden text if there were no mutating policy that undoes
+/// what a stranger wrote.
 pub async fn undone(attack: u8, what: &str, policy: &str, hidden: &str) {
     let Some(mode) = recorder::MODE.as_deref() else { return };
     let call = recorder::last().expect("a call that was recorded");
@@ -123,7 +123,7 @@ pub async fn undone(attack: u8, what: &str, policy: &str, hidden: &str) {
     known(mode, &format!("{attack} | {what} | mutating policy {policy}, without which the answer shows it"));
 }
 
-/// A line of the proof is written, or has to be known.
+/// Writes a line of the proof, or checks that it is known.
 fn known(mode: &str, line: &str) {
     println!("proof: {line}");
     if mode == "write" {
@@ -136,7 +136,7 @@ fn known(mode: &str, line: &str) {
     assert!(known, "not in tests/attacks/guards.txt: {line}");
 }
 
-/// What guards, as it is installed.
+/// The guards, as they are installed.
 struct Installed {
     policies: Vec<ValidatingAdmissionPolicy>,
     kinds: Vec<CustomResourceDefinition>,
@@ -149,7 +149,7 @@ impl Installed {
     }
 }
 
-/// Which guard speaks.
+/// Which guard refused.
 fn recognize(installed: &Installed, error: &Error) -> Guard {
     let Error::Api(status) = error else { panic!("the call did not reach the API server: {error:?}") };
     let message = &status.message;
@@ -182,7 +182,7 @@ fn recognize(installed: &Installed, error: &Error) -> Guard {
             return Guard::Rule { kind: kind.clone(), says };
         }
         let path = between(message, "is invalid: ", ": ").unwrap_or_default().trim_start_matches('[');
-        // That a list is a set is part of how it is merged, which the API server lets nobody change.
+        // That a list is a set is part of how it is merged. The API server lets nobody change that.
         if message.contains("Duplicate value") {
             return Guard::BuiltIn(format!("{path} is there already"));
         }
@@ -194,7 +194,7 @@ fn recognize(installed: &Installed, error: &Error) -> Guard {
     Guard::BuiltIn(message.chars().take(60).collect())
 }
 
-/// What a rule of a schema says, up to what it puts in.
+/// The message of a schema's rule, up to the first value that it inserts.
 fn says(rule: &Value) -> Option<String> {
     if let Some(fixed) = rule["message"].as_str() {
         return Some(fixed.to_owned());
@@ -203,7 +203,7 @@ fn says(rule: &Value) -> Option<String> {
     Some(text.split(':').next().unwrap_or_default().to_owned())
 }
 
-/// The validation whose message this is: by its fixed text, or by a text in its expression.
+/// The validation with this message: found by its fixed text, or by a text in its expression.
 fn validation(policy: &ValidatingAdmissionPolicy, message: &str) -> Option<Guard> {
     let validations = policy.spec.as_ref()?.validations.as_ref()?;
     let texts = |expression: &str| -> Vec<String> {
@@ -217,7 +217,7 @@ fn validation(policy: &ValidatingAdmissionPolicy, message: &str) -> Option<Guard
     Some(Guard::Validation { policy: policy.name_any(), index, says: says.split(':').next().unwrap_or_default().to_owned() })
 }
 
-/// Takes a guard away; `None` where that is not possible, for it is part of Kubernetes.
+/// Removes a guard. `None` if that is not possible, because the guard is part of Kubernetes.
 async fn take_away(admin: &Client, kubectl: &Kubectl, guard: &Guard, number: usize) -> Option<Taken> {
     match guard {
         Guard::Right { user, verb, resource, group } => {
@@ -259,7 +259,7 @@ async fn take_away(admin: &Client, kubectl: &Kubectl, guard: &Guard, number: usi
             let mut spec = serde_json::to_value(&was.spec).unwrap();
             unbound(&mut spec, path);
             let without = CustomResourceDefinition { spec: serde_json::from_value(spec).unwrap(), ..was.clone() };
-            // Where rules are about the field, what bounds it bounds their cost too: the API server keeps it.
+            // If rules are about the field, its bounds also bound their cost: the API server keeps the bounds.
             let replaced = api.replace(&was.name_any(), &PostParams::default(), &without).await;
             replaced.ok().map(|_| Taken::Schema(Box::new(was)))
         }
@@ -267,7 +267,7 @@ async fn take_away(admin: &Client, kubectl: &Kubectl, guard: &Guard, number: usi
     }
 }
 
-/// Gives a right in the whole cluster.
+/// Grants a right in the whole cluster.
 fn grant(kubectl: &Kubectl, user: &str, number: usize, rules: &Value) -> Taken {
     let name = format!("proof-{number}");
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules});
@@ -303,7 +303,7 @@ async fn put_back(admin: &Client, was: Taken) {
     }
 }
 
-/// Takes away what a schema says of one field, but for its type.
+/// Removes what a schema says about one field, except for its type.
 fn unbound(spec: &mut Value, path: &str) {
     let mut node = spec.pointer_mut("/versions/0/schema/openAPIV3Schema").expect("a schema");
     for part in path.split('.') {
@@ -317,7 +317,7 @@ fn unbound(spec: &mut Value, path: &str) {
     map.retain(|key, _| !["minLength", "maxLength", "pattern", "maxItems", "enum"].contains(&key.as_str()));
 }
 
-/// Shows each rule of a schema, wherever it is.
+/// Calls `show` with each rule of a schema.
 fn visit_rules(schema: &mut Value, show: &mut dyn FnMut(&mut Value)) {
     match schema {
         Value::Object(map) => {

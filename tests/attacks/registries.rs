@@ -1,4 +1,4 @@
-//! Attacks by way of registries: what the operator fetches and with whose credentials, and what a registry or whoever fills it may do.
+//! Attacks through registries: what the operator fetches and with whose credentials, and what a registry or its writers may do.
 
 use std::net::TcpListener;
 
@@ -66,7 +66,7 @@ async fn a_layer_that_was_altered_in_the_registrys_storage_is_found_out() {
         assert!(text.contains(from), "{text}");
         std::fs::write(&path, text.replace(from, to)).unwrap();
     };
-    // Each is what its own manifest says, so that only the digest tells.
+    // Each is what its own manifest says, so only the digest shows the difference.
     for (number, what, from, to) in
         [(1, "layer", "hello-1", "jello-1"), (2, "config", "{\"a\":1}", "{\"a\":2}"), (3, "manifest", "created\":\"20", "created\":\"21")]
     {

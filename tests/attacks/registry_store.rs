@@ -1,5 +1,5 @@
-//! Attacks on what the operator keeps in a registry of its own: whoever writes to that registry deploys nothing, and nobody reads it by way
-//! of the operator. On a control plane of its own, whose operator has a registry.
+//! Attacks on what the operator stores in a registry of its own: writing to that registry deploys nothing, and nobody can read it through
+//! the operator. The control plane is the test's own, and its operator has a registry.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::attempt::{ignored, told};
 use crate::shipped::{request, takes_from};
 use crate::world::{World, ended, outcome, phase};
 
-/// An operator that keeps all artifacts in a registry, reached with these flags.
+/// An operator that stores all artifacts in a registry, with these flags.
 fn operate(plane: &ControlPlane, registry: &Registry, flags: &[(&str, &str)]) -> Operator {
     install(&plane.kubectl(), Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
     let token = plane.service_account_token("pilotage-system", "pilotage").unwrap();
@@ -60,7 +60,7 @@ async fn who_writes_to_the_registry_deploys_nothing_and_nobody_reads_it_by_way_o
     let (_, other_manifest, other_layer) = develop("1.3.0").await;
     let (stored_in, manifest, layer) = develop("1.4.0").await;
 
-    // Each of the others is whole, and from the same repository.
+    // Each of the others is complete, and from the same repository.
     for (what, blob, other) in [("layer", &layer, &other_layer), ("manifest", &manifest, &other_manifest)] {
         let path = registry.blob(blob);
         let right = std::fs::read(&path).unwrap();
@@ -78,7 +78,7 @@ async fn who_writes_to_the_registry_deploys_nothing_and_nobody_reads_it_by_way_o
     assert!(world.operator_writes(&world.prod, true).is_empty(), "not even a dry run");
     assert_eq!(phase(&world.deploy("mended", "prod", "orders", "1.4.0").await), "Succeeded");
 
-    // An administrator of a host names the registry, which is no secret, by another name, and has no credentials for it.
+    // An administrator of a host knows the registry, which is no secret, and gives it another name. They have no credentials for it.
     let host = registry.host().replace("127.0.0.1", "localhost");
     let url = stored_in.split_once('@').unwrap().0.replace(&registry.host(), &host);
     takes_from(&world, json!([{"url": url, "certificateAuthority": registry.authority().unwrap()}])).await;
@@ -136,7 +136,7 @@ async fn what_other_hosts_keep_in_a_registry_for_everybody_is_the_source_of_no_p
     operator.stop().unwrap();
 }
 
-/// How often the operator read something in the registry.
+/// How often the operator read something from the registry.
 fn reads(registry: &Registry) -> usize {
     let log = std::fs::read_to_string(registry.log()).unwrap();
     log.lines().filter(|line| line.contains("\"pilotage/") && line.contains("\"GET ")).count()

@@ -1,6 +1,6 @@
-//! The proof that what the operator's code refuses would succeed without: the checks of `removals.yaml` are made removable in a copy of
-//! the source tree, which is built once, and each attack is repeated on a control plane of its own, with an operator that lacks one
-//! of them. Its test has to fail, and to show what the attacker got. By `make attacks-proof`.
+//! The proof that attacks would succeed without the checks in the operator's code. The checks of `removals.yaml` are made removable in a
+//! copy of the source tree, which is built once. Each attack is repeated on a control plane of its own, with an operator that lacks one of
+//! the checks. The attack's test has to fail, and its output has to show what the attacker got. Run it with `make attacks-proof`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,33 +12,33 @@ use serde::Deserialize;
 
 use crate::tokens::{Place, Sources, Wanted};
 
-/// How many control planes there are at once.
+/// How many control planes run at once.
 const SIDE_BY_SIDE: usize = 2;
 
 /// A check, and the attack that it refuses.
 #[derive(Deserialize)]
 struct Removal {
-    /// The attack's number, and a word where there are several.
+    /// The attack's number, with a word if there are several.
     id: String,
     /// The test that tries it.
     test: String,
-    /// How the check is made removable: `REMOVED` stands for the condition that it is removed.
+    /// How to make the check removable: `REMOVED` stands for the condition that it is removed.
     edits: Vec<Edit>,
-    /// What the failing test says when the attack has succeeded.
+    /// What the failing test says after the attack has succeeded.
     shows: String,
 }
 
 #[derive(Deserialize)]
 struct Edit {
-    /// The code that is replaced. It is found by its tokens, wherever in `src` it stands.
+    /// The code that is replaced. It is found by its tokens, anywhere in `src`.
     find: String,
-    /// The last segments of its module's path, where the code stands in several modules.
+    /// The last segments of its module's path, if the code is in several modules.
     #[serde(rename = "in")]
     module: Option<String>,
     replace: String,
 }
 
-/// What is written in place of what, file by file.
+/// What is replaced by what, file by file.
 type Edits = BTreeMap<PathBuf, Vec<(Place, String)>>;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +112,7 @@ fn an_entry_that_finds_nothing_is_named() {
     );
 }
 
-/// A test fails, for the attack has succeeded.
+/// The test must fail, because the attack has succeeded.
 fn judge((removal, output): (Removal, Output)) -> Result<(), String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && text.contains(&removal.shows) {
@@ -127,7 +127,7 @@ fn judge((removal, output): (Removal, Output)) -> Result<(), String> {
     Err(format!("without its check attack {} {why}; wanted {:?}:\n{end}", removal.id, removal.shows))
 }
 
-/// Copies what builds, and makes the edits. Files that are as they were keep their times, so that little is built again.
+/// Copies what is needed for the build, and makes the edits. Unchanged files keep their times, so that little is built again.
 fn make_removable(source: &Path, tree: &Path, removals: &[Removal]) {
     let listed = Command::new("git").current_dir(source).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).output();
     let listed = String::from_utf8(listed.expect("git").stdout).unwrap();
@@ -154,15 +154,15 @@ fn make_removable(source: &Path, tree: &Path, removals: &[Removal]) {
     }
 }
 
-/// All files below a folder, where there is one.
+/// All files below a folder, if it exists.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Whether a check is taken away, for `src/lib.rs` of the copy.
+/// Whether a check is removed, for `src/lib.rs` of the copy.
 const IS_REMOVED: &str = r#"
-/// Whether a check is taken away.
+/// Whether a check is removed.
 pub fn is_removed(check: &str) -> bool {
     std::env::var("PILOTAGE_REMOVED").is_ok_and(|removed| removed == check)
 }
@@ -176,7 +176,7 @@ fn sources(root: &Path) -> Sources {
     sources
 }
 
-/// What is waited for in vain in the copy is the refusal: so its tests wait less.
+/// In the copy, tests wait for refusals that never come. So they wait for a shorter time.
 fn patience(root: &Path) -> (Place, String) {
     let path = Path::new("tests/world/mod.rs");
     let mut sources = Sources::default();
@@ -185,7 +185,7 @@ fn patience(root: &Path) -> (Place, String) {
     (place.unwrap_or_else(|error| panic!("PATIENCE: {error}")), "PATIENCE: Duration = Duration::from_secs(20)".to_owned())
 }
 
-/// Where each check stands and what takes its place; or which are not where they are looked for.
+/// Where each check is and what replaces it. Otherwise which checks were not found.
 fn edits(removals: &[Removal], sources: &Sources) -> Result<Edits, Vec<String>> {
     let (mut edits, mut lost) = (Edits::new(), Vec::new());
     let mut taken: Vec<(&str, Place)> = Vec::new();
@@ -219,7 +219,7 @@ fn edited(text: &str, edits: &[(Place, String)]) -> String {
     text
 }
 
-/// What was built of the copy.
+/// What was built from the copy.
 #[derive(Clone)]
 struct Built {
     tests: PathBuf,

@@ -1,4 +1,4 @@
-//! Attacks on requests before they run: who asks, what a request carries, and who sees and changes it.
+//! Attacks on requests before they run: who asks, what a request contains, and who reads and changes it.
 
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ async fn nobody_asks_in_somebody_elses_name() {
     let stranger = person(&world, "stranger", &[]).await;
     refused(1, "somebody without a role asks", create(&world, stranger, &wanted(&world, "strange")), 403, &["stranger", "cannot create"])
         .await;
-    // With a role from elsewhere the pipeline's own list decides still.
+    // Even with a role from elsewhere, the pipeline's own list decides.
     let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["deploymentrequests"], "verbs": ["create"]}]);
     grant(&world, "outsider", rules, &user("outsider")).await;
     until_may(&world, "outsider", &[], "create", "deploymentrequests.pilotage.dev").await;
@@ -73,7 +73,7 @@ async fn a_request_starts_empty_and_stays_as_it_was_asked() {
     born_approved["status"] =
         json!({"approval": {"decision": "Approved", "by": "olga"}, "phase": "Succeeded", "endTime": "2026-01-01T00:00:00Z"});
     let made = create(&world, dana.clone(), &born_approved).await.unwrap();
-    // What the definition says of an object that nobody has looked at.
+    // What the schema says about an object that nobody has reconciled.
     let untouched =
         made["status"]["observedGeneration"] == -1 && made["status"].get("approval").is_none() && made["status"].get("phase").is_none();
     ignored(2, "a status in the body of a creation", untouched && made["status"].get("endTime").is_none(), &made);
@@ -148,7 +148,7 @@ async fn patching_does_not_read_somebody_elses_request() {
     let mut secret = wanted(&world, "orders");
     secret["spec"]["notes"] = "canary-in-notes".into();
     create(&world, world.dana().await, &secret).await.unwrap();
-    // Who may patch and not get: a maker with a Role of a careless administrator.
+    // Somebody may patch but not get: a maker with a Role from a careless administrator.
     let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["deploymentrequests", "deploymentrequests/status"], "verbs": ["create", "patch"]}]);
     grant(&world, "peeper", rules, &user("dan")).await;
     until_may(&world, "dan", &["makers"], "patch", "deploymentrequests.pilotage.dev").await;

@@ -1,4 +1,4 @@
-//! Where attacks take place: more people, requests at a gate, and requests that run.
+//! The scene of attacks: more people, requests at a gate, and requests that run.
 
 use std::path::PathBuf;
 
@@ -15,12 +15,12 @@ pub fn operator(world: &World) -> PathBuf {
     world.plane.service_account_kubeconfig("pilotage-system", "pilotage").unwrap()
 }
 
-/// Somebody by a certificate.
+/// A person with a certificate.
 pub async fn person(world: &World, name: &str, groups: &[&str]) -> Client {
     client(world.plane.user_kubeconfig(name, groups).unwrap()).await
 }
 
-/// Whoever the kubeconfig is of, acting as somebody else.
+/// The user of the kubeconfig, acting as somebody else.
 pub async fn acting_as(kubeconfig: PathBuf, user: &str, groups: &[&str]) -> Client {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
@@ -49,10 +49,10 @@ pub async fn patch_status(world: &World, who: Client, name: &str, patch: Value) 
     requests(world, who).patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await
 }
 
-/// Makes a request from fields of its spec and its metadata.
+/// Creates a request from fields of its spec and its metadata.
 pub async fn create(world: &World, who: Client, request: &Value) -> kube::Result<Value> {
     let api: Api<DeploymentRequest> = requests(world, who);
-    // Untyped, so that the body is as it was written.
+    // Untyped, so that the body stays as it was written.
     let body = serde_json::to_vec(request).map_err(kube::Error::SerdeError)?;
     let call = kube::core::Request::new(api.resource_url()).create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
     api.into_client().request(call).await
@@ -75,7 +75,7 @@ pub async fn bind(world: &World, name: &str, kind: &str, role: &str, subject: &V
         .await;
 }
 
-/// Somebody who administers the pipelines of the host and may use its development environment, and nothing else.
+/// Somebody who administers the pipelines of the host and may use its development environment, but nothing else.
 pub async fn administrator(world: &World, name: &str) -> Client {
     bind(world, name, "ClusterRole", "pilotage-administrator", &user(name)).await;
     let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["environments"], "resourceNames": ["dev"], "verbs": ["use"]}]);
@@ -120,14 +120,14 @@ pub async fn orders(world: &World) {
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({"greeting": "hello"}))]).await;
 }
 
-/// A request of dana's to `qa` that waits for its approval.
+/// A request by dana to `qa` that waits for its approval.
 pub async fn at_the_gate(world: &World, name: &str) -> DeploymentRequest {
     orders(world).await;
     world.ask(&world.request(name, "qa", "orders", "1.0.0")).await;
     world.until_request(name, |r| phase(r) == "AwaitingApproval").await
 }
 
-/// Makes stage `qa` ask for a pre-deployment step, so that an approved request stays undeployed.
+/// Makes stage `qa` ask for a pre-deployment step, so that an approved request is not deployed yet.
 pub async fn with_a_step(world: &World) {
     let stages: Api<Stage> = Api::namespaced(world.olga().await, &world.host);
     let patch = Patch::Merge(json!({"spec": {"preDeploymentStepRequired": true}}));
@@ -142,7 +142,7 @@ pub async fn with_a_step(world: &World) {
         .await;
 }
 
-/// A request of dana's that has claimed its target and stays there: its pods fit on no node.
+/// A request by dana that has claimed its target and stays in that state: its pods fit on no node.
 pub async fn running(world: &World, name: &str) -> DeploymentRequest {
     let labels = json!({"app.kubernetes.io/part-of": "stuck"});
     let deployment = json!({

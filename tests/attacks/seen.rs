@@ -1,4 +1,4 @@
-//! Attacks on what is looked at: a version uses, gives away or opens what nobody was shown.
+//! Attacks on what approvers see: a version uses, grants or exposes something that nobody was shown.
 
 use pilotage::api::DeploymentRequest;
 use pilotage::api::plan::{Plan, PlanResult};
@@ -27,7 +27,7 @@ fn deployment(world: &World, solution: &str, pod: &Value) -> Value {
     part(world, solution, "apps/v1", "Deployment", solution, spec)
 }
 
-/// Asks for 1.0.0 of a solution in QA, and waits for the approval.
+/// Asks for 1.0.0 of a solution in QA, and waits until its approval is asked for.
 async fn planned(world: &World, solution: &str) -> Plan {
     world.ask(&world.request(solution, "qa", solution, "1.0.0")).await;
     let waiting: DeploymentRequest = world.until_request(solution, |r| phase(r) == "AwaitingApproval" || ended(r)).await;
@@ -40,14 +40,13 @@ fn said(plan: &Plan, reason: &str) -> Vec<String> {
     plan.results.iter().filter(|r| r.reason == reason).map(|r| r.message.clone()).collect()
 }
 
-/// Nothing was written to QA by the operator, as whomever.
+/// The operator wrote nothing to QA, under any identity.
 fn untouched(world: &World) {
     let writes = world.operator_writes(&world.qa, false);
     assert!(writes.is_empty(), "{writes:?}");
 }
 
-/// Lets QA's delegate, and the operator as it, do what deploying takes with these resources; and makers and the operator read them in
-/// development.
+/// Lets QA's delegate, and the operator as the delegate, deploy these resources. Lets makers and the operator read them in development.
 async fn may_be_deployed(world: &World, group: &str, resources: &[&str]) {
     let rules = |verbs: &[String]| json!([{"apiGroups": [group], "resources": resources, "verbs": verbs}]);
     let verbs = |prefix: &str, verbs: &[&str]| verbs.iter().map(|verb| format!("{prefix}{verb}")).collect::<Vec<_>>();
@@ -61,7 +60,7 @@ async fn may_be_deployed(world: &World, group: &str, resources: &[&str]) {
     world.apply(&role(&world.dev, &format!("reads-{name}"), &makes, &readers)).await;
 }
 
-/// A kind that somebody defined, with whatever fields; its group.
+/// Defines a kind with any fields. Returns its group.
 async fn define(world: &World, word: &str, kind: &str) -> String {
     let group = format!("{}.example.test", named(world, word));
     let plural = format!("{}s", kind.to_lowercase());
@@ -76,7 +75,7 @@ async fn define(world: &World, word: &str, kind: &str) -> String {
     group
 }
 
-/// A Secret and a `ServiceAccount` of QA that nobody offered, which the delegate may look at.
+/// A Secret and a `ServiceAccount` of QA that nobody offered, and that the delegate may read.
 async fn valuables(world: &World) {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vault", "namespace": world.qa}, "stringData": {"key": "canary"}});
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "root", "namespace": world.qa}});
@@ -169,7 +168,7 @@ async fn references_are_seen_wherever_they_are() {
         let message = world.waits_for(name, "NotOffered").await;
         told(172, what, &message, &["uses Secret vault", "not offered"]);
     }
-    // What only looks like a reference is told.
+    // What only looks like a reference is reported.
     world
         .apply(&[
             world.solution("looks", "1.0.0"),
@@ -186,7 +185,7 @@ async fn references_are_seen_wherever_they_are() {
     untouched(&world);
 }
 
-/// Bindings may be deployed to QA, and everything be bound.
+/// Bindings may be deployed to QA, and all roles may be bound.
 async fn may_bind(world: &World) {
     may_be_deployed(world, RBAC, &["roles", "rolebindings"]).await;
     let everything = json!([{"apiGroups": [RBAC], "resources": ["roles", "clusterroles"], "verbs": ["bind", "escalate"]}]);
@@ -203,7 +202,7 @@ fn binding(world: &World, solution: &str, name: &str, role: &str, subjects: Valu
     object
 }
 
-/// What QA's stage lets share.
+/// What QA's stage allows to share.
 async fn allows(world: &World, sharing: Value) {
     let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
     stage["spec"]["sharing"] = sharing;

@@ -1,4 +1,4 @@
-//! Attacks by way of sinks: other people's keys, addresses that answer more than they should, receivers that answer too much.
+//! Attacks through sinks: other people's keys, addresses that answer more than they should, receivers that answer too much.
 
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -40,7 +40,7 @@ async fn nobody_signs_with_a_key_that_they_can_not_read() {
         let words = words(index);
         refused(49, what, set(&world, &ann, json!({"sinks": sinks})), 403, &words.each_ref().map(String::as_str)).await;
     }
-    // What stays as it is needs no right: an emergency stop is not refused for it.
+    // What stays the same needs no right: an emergency stop is not refused because of it.
     let stopped = set(&world, &ann, json!({"suspend": true})).await.unwrap();
     assert!(stopped.spec.suspend && stopped.spec.sinks.len() == 2);
     let forged = json!({"status": {"sinks": [{"url": theirs, "waiting": 0, "cursor": {"since": "2099-01-01T00:00:00Z"}}]}});

@@ -1,4 +1,4 @@
-//! Two operators that both believe to lead, on a control plane of their own.
+//! Two operators that both believe that they lead, on a control plane of their own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +24,7 @@ async fn of_two_operators_that_are_awake_one_deploys_what_one_claimed() {
     let (plane, first, second) = tokio::task::spawn_blocking(move || {
         let plane = ControlPlane::start(&Options::default()).unwrap();
         let first = dev::operate(&plane, program).unwrap();
-        // Its own Lease: it leads too.
+        // It has a Lease of its own, so it leads too.
         let kubeconfig = plane.service_account_kubeconfig("pilotage-system", "pilotage").unwrap();
         let env = [("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0"), ("PILOTAGE_LEASE_NAME", "twin")];
         let second = Operator::start(program, &kubeconfig, &plane.dir().join("twin.log"), &env).unwrap();
@@ -40,7 +40,7 @@ async fn of_two_operators_that_are_awake_one_deploys_what_one_claimed() {
     for name in &names {
         world.apply(&[world.solution(name, "1.0.0"), world.config(name, name, json!({"of": name}))]).await;
     }
-    // Of each solution two, for one target: only one of them may change it at a time, whichever of the operators carries it out.
+    // Two requests for each solution, for one target. Only one of them may change the target at a time, whichever operator carries it out.
     let requests: Vec<_> = names.iter().flat_map(|name| [(name, format!("{name}-a")), (name, format!("{name}-b"))]).collect();
     let environments: Api<Environment> = Api::namespaced(world.admin.clone(), &world.host);
     let since = environments.list(&kube::api::ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
@@ -56,7 +56,7 @@ async fn of_two_operators_that_are_awake_one_deploys_what_one_claimed() {
     match future::select(ends.as_mut(), pin!(robbed)).await {
         future::Either::Left((ends, _)) => {
             ignored(52, "two operators claim one environment for two requests", true, &"");
-            // Whichever comes second finds done what it was to do.
+            // The second one finds its work done.
             for pair in ends.chunks(2) {
                 let mut outcomes: Vec<_> = pair.iter().map(|end| (phase(end), outcome(end).0)).collect();
                 outcomes.sort();
@@ -91,7 +91,7 @@ async fn of_two_operators_that_are_awake_one_deploys_what_one_claimed() {
     tokio::task::spawn_blocking(move || (first.stop().unwrap(), second.stop().unwrap())).await.unwrap();
 }
 
-/// Approves a request each time that it asks.
+/// Approves a request each time it asks.
 async fn approved_until_its_end(world: &World, name: &str) -> DeploymentRequest {
     let bot = world.bot("qa").await;
     loop {
@@ -99,7 +99,7 @@ async fn approved_until_its_end(world: &World, name: &str) -> DeploymentRequest 
         if ended(&request) {
             return request;
         }
-        // Its plan may change in between, which another round sees.
+        // Its plan may change in between. Another round sees that.
         let _ = world.approve_as(bot.clone(), name, "Approved").await;
     }
 }

@@ -1,4 +1,4 @@
-//! What makers could fill: the operator's memory, and the cluster's store. And what they write, on the terminals of others.
+//! What makers could fill up: the operator's memory, and the cluster's storage. And text that they write to other people's terminals.
 
 use std::process::Command;
 
@@ -59,7 +59,7 @@ async fn only_what_was_never_deployed_and_nobody_is_about_to_deploy_is_deleted()
     let of_it = ListParams::default().labels(&format!("pilotage.dev/artifact={uid}"));
     world.until("its bytes go with it", async || bytes.list(&of_it).await.unwrap().items.is_empty().then_some(())).await;
 
-    // It is exported again, and stays once it was deployed.
+    // It is exported again, and stays after it was deployed.
     assert_eq!(phase(&world.deploy("again", "qa", "orders", "1.0.0").await), "Succeeded");
     let words = ["an artifact that was deployed is the proof of it and stays"];
     refused(217, "an artifact that was deployed is deleted", artifacts.delete("orders-1.0.0", &delete), 403, &words).await;
@@ -75,7 +75,7 @@ async fn what_makers_write_controls_no_terminal_and_no_log() {
     request["spec"]["deploymentSettings"] = json!({"environmentVariables": [{"name": hostile, "value": "x"}]});
     world.ask(&serde_json::from_value(request).unwrap()).await;
     let end = world.until_request("esc", ended).await;
-    // Said here anew: the attack is repeated without the escaping of the operator's own.
+    // This is defined here again: the attack is repeated without the operator's own escaping.
     let steers = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let harmless = |text: &str| text.lines().all(|line| !line.contains(steers));
     let run = end.status.unwrap().run;

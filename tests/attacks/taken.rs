@@ -1,4 +1,4 @@
-//! Attacks on data: what is deleted with something else is part of what was approved, or it is not deleted.
+//! Attacks on data: what is deleted together with something else is part of what was approved, or it is not deleted.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;

@@ -1,4 +1,4 @@
-//! Finds code by its tokens. Comments, layout, a comma before a closing bracket and the file that holds the code do not count.
+//! Finds code by its tokens. Comments, layout, a comma before a closing bracket, and the file of the code do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 
-/// What is looked for.
+/// The code to find.
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
-    /// Any run of tokens; its brackets need not be closed.
+    /// Any sequence of tokens. Its brackets need not be balanced.
     pub code: &'a str,
-    /// The last segments of a module's path, where the code stands in several.
+    /// The last segments of a module's path, if the code is in several.
     pub module: Option<&'a str>,
 }
 
-/// Where it stands.
+/// Where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub file: PathBuf,
@@ -25,7 +25,7 @@ pub struct Place {
     line: usize,
 }
 
-/// Why there is no one place.
+/// Why it is not in exactly one place.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NotFound {
     NoCode,
@@ -55,12 +55,12 @@ impl Sources {
         self.0.insert(path.to_owned(), Source { module: module_of(path), code });
     }
 
-    /// The one place of some code.
+    /// The only place of some code.
     pub fn find(&self, wanted: Wanted<'_>) -> Result<Place, NotFound> {
         let fragment = Fragment::read(wanted.code).ok_or(NotFound::NoCode)?;
         let in_scope = || self.0.iter().filter(|(_, source)| wanted.module.is_none_or(|module| is_end(module, &source.module)));
         let word = fragment.tokens.iter().max_by_key(|token| token.len()).unwrap();
-        // Most files are known by one word not to hold it.
+        // Most files are ruled out quickly, because they lack one of the words.
         let places = in_scope().filter(|(_, source)| source.code.text.contains(word)).flat_map(|(path, Source { code, .. })| {
             let starts = (0..code.compared.len()).filter(|at| code.holds(*at, &fragment));
             starts.map(|at| code.place(path, at, &fragment))
@@ -93,7 +93,7 @@ impl Code {
         Some(&self.text[self.tokens.get(at)?.clone()])
     }
 
-    /// How many tokens from here on are as they are wanted.
+    /// How many tokens from here on match.
     fn agree(&self, at: usize, fragment: &Fragment) -> usize {
         zip(&self.compared[at..], &fragment.tokens).take_while(|(here, wanted)| self.token(**here) == Some(wanted)).count()
     }
@@ -102,13 +102,13 @@ impl Code {
         self.agree(at, fragment) == fragment.tokens.len() && self.goes_on_as(at + fragment.tokens.len(), fragment)
     }
 
-    /// Whether what follows is what a comma at the end of a fragment asks for.
+    /// Whether the next token may follow a comma at the end of a fragment.
     fn goes_on_as(&self, at: usize, fragment: &Fragment) -> bool {
         let next = self.compared.get(at).and_then(|next| self.token(*next));
         !fragment.ends_in_comma || next.is_none_or(|next| next == "," || closes(next))
     }
 
-    /// Where most of the tokens are as they are wanted from the first one on, and how many.
+    /// The place where most tokens match from the first one on, and how many.
     fn closest(&self, path: &Path, fragment: &Fragment) -> Option<(usize, Place)> {
         let (agree, at) = (0..self.compared.len()).map(|at| (self.agree(at, fragment), at)).max_by_key(|(agree, _)| *agree)?;
         let begin = Fragment { tokens: fragment.tokens[..agree].to_vec(), ends_in_comma: false };
@@ -127,7 +127,7 @@ impl Code {
 
 struct Fragment {
     tokens: Vec<String>,
-    /// A comma at the end, which is not among the tokens.
+    /// A comma at the end. It is not among the tokens.
     ends_in_comma: bool,
 }
 
@@ -135,7 +135,7 @@ impl Fragment {
     /// How many brackets a fragment may lack.
     const MOST_LACKING: usize = 5;
 
-    /// Brackets that a fragment opens and does not close, or closes and did not open, are added for reading, and left out again.
+    /// Brackets that a fragment opens but does not close, or closes but did not open, are added for parsing, and removed again.
     fn read(code: &str) -> Option<Self> {
         let mut added = BTreeSet::from([(String::new(), String::new())]);
         for _ in 0..=Self::MOST_LACKING {
@@ -171,7 +171,7 @@ fn closes(token: &str) -> bool {
 fn flatten(stream: TokenStream, text: &str, tokens: &mut Vec<Range<usize>>) {
     let push = |span: Span, tokens: &mut Vec<Range<usize>>| tokens.push(span.byte_range());
     for tree in stream {
-        // A comment for rustdoc is read as an attribute.
+        // A comment for rustdoc is parsed as an attribute.
         let start = &text[tree.span().byte_range().start..];
         if start.starts_with("//") || start.starts_with("/*") {
             continue;
@@ -187,7 +187,7 @@ fn flatten(stream: TokenStream, text: &str, tokens: &mut Vec<Range<usize>>) {
     }
 }
 
-/// `src/policy/request/mod.rs` is `policy::request`.
+/// `src/policy/request/mod.rs` becomes `policy::request`.
 fn module_of(path: &Path) -> String {
     let path = path.with_extension("");
     let path = if path.ends_with("mod") { path.parent().unwrap() } else { &path };

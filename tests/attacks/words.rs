@@ -1,4 +1,4 @@
-//! What refusals say, and to whom: one clean sentence, nothing that is hidden, and of a decision that it was made already.
+//! What refusals say, and to whom: one clear sentence, nothing that is hidden, and for a decision that it was already made.
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::proof;
 use crate::scene::{at_the_gate, delegate, grant, patch_status, person, requests, until_may, user, with_a_step};
 use crate::world::{World, phase};
 
-/// Nothing of the machinery stands before the sentence that is meant.
+/// No technical text comes before the message itself.
 fn is_clean(message: &str) {
     for trick in ["expression", "no such key", "JSONPatch", "resulted in error"] {
         assert!(!message.contains(trick), "{trick:?} is said: {message}");

@@ -1,4 +1,5 @@
-//! What a target has of its own: the first deployment onto it names each object with how its owner marks it, and takes on what is marked.
+//! Objects that a target already has: the first deployment to it names each of them and says how its owner can mark it. Marked objects are
+//! adopted.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase};
 
-/// The application as somebody made it by hand, in a namespace.
+/// The application as somebody created it by hand, in a namespace.
 fn application(namespace: &str, greeting: &str) -> Vec<Value> {
     let labels = json!({"app": "orders"});
     let metadata = |name: &str| json!({"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/part-of": "orders"}});
@@ -33,7 +34,7 @@ async fn what_is_there_is_named_with_how_to_mark_it_and_then_adopted() {
     reasons.sort_unstable();
     assert_eq!(reasons, [("ConfigMap", "ExistsAlready"), ("Deployment", "ExistsAlready"), ("Service", "ExistsAlready")], "{message}");
 
-    // What is printed is what is done.
+    // Exactly what is printed is done.
     for result in &results {
         let (_, command) = result.message.split_once("with: kubectl ").unwrap();
         world.plane.kubectl().ok(&command.split(' ').collect::<Vec<_>>()).unwrap();
@@ -49,7 +50,7 @@ async fn what_is_there_is_named_with_how_to_mark_it_and_then_adopted() {
     assert_eq!(serde_json::to_value(&map.data).unwrap(), json!({"byhand": "byhand", "shipped": "shipped"}), "what its owner set stays");
     assert_eq!(map.labels().get("pilotage.dev/adopted").map(String::as_str), Some("orders"));
 
-    // From then on it is written where it changes, and not otherwise.
+    // From then on it is written only if it changes.
     let before = world.operator_writes(&world.qa, false).len();
     world.apply(&[world.solution("orders", "1.1.0")]).await;
     let next = world.deploy("next", "qa", "orders", "1.1.0").await;
@@ -100,7 +101,7 @@ async fn what_was_taken_from_its_owner_by_force_stays_as_it_is_where_it_would_no
     stage["spec"]["deployment"] = json!({"timeout": "2m", "force": true});
     world.apply_as(&world.olga().await, &stage).await.unwrap();
     world.ready::<pilotage::api::Stage>("qa").await;
-    // Its image becomes the solution's; of the other nothing does.
+    // Its image becomes that of the solution. Nothing of the other container does.
     let mut theirs = application(&world.qa, "theirs");
     for object in &mut theirs {
         object["metadata"]["labels"] = json!({"pilotage.dev/adopt": "orders"});

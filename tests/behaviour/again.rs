@@ -1,4 +1,4 @@
-//! `kubectl pilotage redeploy`, `retry` and `cancel`: in one command, as whoever runs it, with their own rights.
+//! `kubectl pilotage redeploy`, `retry` and `cancel`: one command each, run by different people with their own rights.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::grant::plugin;
 use crate::world::{World, outcome, phase};
 
-/// Orders with a greeting that each request sets, or not.
+/// Orders with a greeting that each request may set.
 async fn develop(world: &World, version: &str, definitions: &[&str]) {
     let mut solution = world.solution("orders", version);
     let variable = |name: &&str| json!({"name": name, "default": "none", "target": {"kind": "ConfigMap", "name": "orders", "path": format!("/data/{name}")}});
@@ -40,7 +40,7 @@ async fn in_qa(world: &World) -> Value {
     serde_json::to_value(orders.data).unwrap()
 }
 
-/// The name of the request in what a verb said.
+/// The name of the request in a verb's output.
 fn made(said: &str) -> String {
     let name = said.split("request ").filter_map(|rest| rest.split_once(" made in host ")).map(|(name, _)| name).next();
     name.unwrap_or_else(|| panic!("no request was made: {said}")).to_owned()
@@ -50,7 +50,7 @@ fn dana(world: &World) -> PathBuf {
     world.plane.user_kubeconfig("dana", &["makers"]).unwrap()
 }
 
-/// Dana also looks at the host, as an administrator lets her.
+/// Dana may also read the host, because an administrator lets her.
 async fn dana_sees_the_host(world: &World) {
     let args = ["create", "rolebinding", "dana-views", "--clusterrole=pilotage-viewer", "--user=dana", "-n", &world.host];
     world.plane.kubectl().ok(&args).unwrap();
@@ -72,7 +72,7 @@ async fn a_stored_version_is_deployed_again_with_the_settings_of_the_last_deploy
     assert_eq!(phase(&second), "Succeeded", "{:?}", outcome(&second));
     dana_sees_the_host(&world).await;
 
-    // The pipeline does not allow it: said by the request.
+    // The pipeline does not allow it. The request says so.
     let said = plugin(&world, &dana(&world), &["redeploy", "orders", "1.0.0", "--stage", "qa", "--wait"]).unwrap_err();
     assert!(said.contains("ended Failed"), "{said}");
     pipeline(&world, json!({"allowRedeployments": true})).await;
@@ -92,7 +92,7 @@ async fn a_stored_version_is_deployed_again_with_the_settings_of_the_last_deploy
     let waiting = world.until_request(&name, |r| phase(r) == "AwaitingApproval").await;
     assert_eq!(waiting.spec.requested_by.as_ref().unwrap().username, "dana");
     assert_eq!(waiting.spec.notes.as_deref(), Some("back"));
-    // What the approver is to know is in the plan.
+    // What the approver should know is in the plan.
     let plan = waiting.status.unwrap().run.plan.unwrap();
     let warnings = plan.results.iter().filter(|w| w.reason != "NotLookedFor");
     let warnings: Vec<(&str, &str)> = warnings.map(|w| (w.reason.as_str(), w.message.as_str())).collect();
@@ -151,7 +151,7 @@ async fn makers_who_see_nothing_of_the_host_have_the_solution_tell_what_to_do() 
     develop(&world, "1.0.0", &["A"]).await;
     world.ask(&world.request("first", "qa", "orders", "1.0.0")).await;
     world.until_request("first", |r| phase(r) == "AwaitingApproval").await;
-    let window = async |phase: &str| {
+    let view = async |phase: &str| {
         world
             .until(&format!("the Solution says {phase}"), async || {
                 let solution = world.danas_kubectl().json(&["get", "solution", "orders", "-n", &world.dev]).unwrap();
@@ -159,13 +159,13 @@ async fn makers_who_see_nothing_of_the_host_have_the_solution_tell_what_to_do() 
             })
             .await;
     };
-    window("AwaitingApproval").await;
-    // Without the window nothing is guessed.
+    view("AwaitingApproval").await;
+    // Without the namespace of the Solution nothing is guessed.
     let said = plugin(&world, &dana(&world), &["cancel", "first"]).unwrap_err();
     assert!(said.contains("you may not read request first") && said.contains("with --from"), "{said}");
     let said = plugin(&world, &dana(&world), &["cancel", "first", "--from", &world.dev]).unwrap();
     assert_eq!(said, format!("request first of host {} is deleted, which withdraws it\n", world.host));
-    window("Canceled").await;
+    view("Canceled").await;
     let said = plugin(&world, &dana(&world), &["cancel", "first", "--from", &world.dev]).unwrap_err();
     assert!(said.contains("has ended, Canceled: there is nothing to cancel"), "{said}");
 
@@ -185,7 +185,7 @@ async fn makers_who_see_nothing_of_the_host_have_the_solution_tell_what_to_do() 
     let output = retry.await.unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
-    // She has seen its way in her own Solution.
+    // Her own Solution has shown her what happened to it.
     assert!(said.starts_with("request orders-1.0.0-qa-") && said.ends_with("; orders 1.0.0 runs in stage qa\n"), "{said}");
     assert_eq!(in_qa(&world).await, json!({"A": "mine"}));
 

@@ -1,4 +1,4 @@
-//! Everything may be applied at once, in any order and again: what `GitOps` tools and people with a folder of files do.
+//! Everything may be applied at once, in any order and repeatedly, as `GitOps` tools and people with a folder of files do.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase};
 
-/// A world in which olga may apply all that there is: beside the pipeline also solutions and requests.
+/// A world in which olga may apply everything: the pipeline, and also solutions and requests.
 async fn world(name: &str) -> World {
     let world = World::bare(name).await;
     let olga = json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "olga"}]);
@@ -29,7 +29,7 @@ async fn world(name: &str) -> World {
     world
 }
 
-/// All that there is: the pipeline, a solution, and requests for both stages.
+/// Everything: the pipeline, a solution, and requests for both stages.
 fn everything(world: &World) -> Vec<Value> {
     let mut all = world.pipeline();
     all.push(world.solution("orders", "1.0.0"));
@@ -42,7 +42,7 @@ fn everything(world: &World) -> Vec<Value> {
     all
 }
 
-/// What is stored of the objects, but for what is written all the time.
+/// The stored objects, without what is written all the time.
 fn stored(kubectl: &Kubectl, list: &str) -> BTreeMap<String, Value> {
     let output = kubectl.run_with(&["get", "-f", "-", "-o", "json"], list).unwrap();
     assert!(output.ok, "{}", output.stderr);
@@ -76,7 +76,7 @@ async fn applied_at_once_it_works_and_applied_again_it_changes_nothing(name: &st
     assert_eq!(stored(&olga, &list), before, "client-side");
     assert_eq!(run(&["diff", "-f", "-"]), "");
 
-    // The first one notes its field manager; what is asked for is the same.
+    // The first one records its field manager. The content is the same.
     run(&["apply", "--server-side", "-f", "-"]);
     let before = stored(&olga, &list);
     run(&["apply", "--server-side", "-f", "-"]);
@@ -98,7 +98,7 @@ async fn everything_at_once_in_the_opposite_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_at_once_mixed() {
-    // The same order in every run: what is dependent comes before and after what it depends on.
+    // The order is the same in every run. Dependent objects come before and after those that they depend on.
     let mixed = |all: &mut Vec<Value>| {
         let (even, odd): (Vec<_>, Vec<_>) = std::mem::take(all).into_iter().enumerate().partition(|(index, _)| index % 2 == 0);
         all.extend(odd.into_iter().rev().chain(even).map(|(_, object)| object));

@@ -1,4 +1,4 @@
-//! `examples/approval-controller`: a process of its own decides approvals, with the service principal's token and nothing else.
+//! `examples/approval-controller`: a separate process decides approvals with the service principal's token and nothing else.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::receiver::KEY;
 use crate::world::{World, outcome, phase};
 
-/// The program as it runs. It ends with this value.
+/// The running program. It ends with this value.
 struct Controller {
     process: Child,
     url: String,
@@ -31,7 +31,7 @@ fn go(args: &[&str]) {
 }
 
 impl Controller {
-    /// Builds it and starts it with three files: the API server's authority, the token, and the signing key.
+    /// Builds the program and starts it with three files: the API server's authority, the token, and the signing key.
     fn start(world: &World, stage: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("approval-{}", world.host));
         std::fs::create_dir_all(&folder).unwrap();
@@ -52,7 +52,7 @@ impl Controller {
             .arg(file("token", &token))
             .arg("-signing-key-file")
             .arg(file("key", KEY))
-            // Nothing else of this process, a kubeconfig for example.
+            // Nothing else from this process, for example no kubeconfig.
             .env_clear()
             .stderr(Stdio::piped())
             .spawn()
@@ -62,7 +62,7 @@ impl Controller {
         let address = first.split("listening on ").nth(1).unwrap().split(',').next().unwrap();
         let url = format!("http://{address}/");
         assert!(first.ends_with(&format!("deciding as system:serviceaccount:{}:bot-{stage}", world.host)), "{first}");
-        // What it says further is read, or it would stop at a full pipe.
+        // Its further output is read. Otherwise the program would stop when the pipe is full.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("{line}")));
         Self { process, url, folder }
     }
@@ -72,7 +72,7 @@ impl Controller {
 async fn a_separate_program_approves_and_rejects_as_the_service_principal() {
     let world = World::new("controller").await;
     let controller = Controller::start(&world, "qa");
-    // Its manifests are ones that the API server takes.
+    // The API server accepts its manifests.
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/approval-controller/deploy.yaml");
     let manifests = std::fs::read_to_string(manifests).unwrap().replace("contoso-host", &world.host);
     world.plane.kubectl().run_with(&["apply", "--dry-run=server", "-f", "-"], &manifests).map(|o| assert!(o.ok, "{}", o.stderr)).unwrap();
@@ -116,7 +116,7 @@ async fn a_separate_program_approves_and_rejects_as_the_service_principal() {
     assert_eq!(decision.by.as_deref(), Some(bot.as_str()));
     assert!(decision.comments.unwrap().contains("versions have to match"));
 
-    // Everything that it did was done as the service principal.
+    // It made all its calls as the service principal.
     let calls = pilotage_harness::audit::read(&world.plane.audit_log()).unwrap();
     let its: Vec<_> = calls.iter().filter(|c| c.user_agent == "approval-controller" && c.namespace == world.host).collect();
     assert!(!its.is_empty() && its.iter().all(|c| c.user == bot && c.impersonated_user.is_none()), "{its:?}");

@@ -1,4 +1,4 @@
-//! Whether what arrived is what left: the same objects, but for what a namespace and its controllers give each of their own.
+//! Whether the deployed objects are the exported ones, except for what a namespace and its controllers give each object.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -25,7 +25,7 @@ pub fn labelled(yaml: &str, solution: &str) -> Vec<Value> {
     objects
 }
 
-/// What a person would call the same: without what a namespace and its controllers give an object.
+/// What a person would call the same: an object without what a namespace and its controllers give it.
 pub fn essence(mut object: Value) -> Value {
     fn remove(object: &mut Value, path: &str, keys: &[&str]) {
         if let Some(map) = object.pointer_mut(path).and_then(Value::as_object_mut) {
@@ -84,7 +84,8 @@ pub fn essence(mut object: Value) -> Value {
     object
 }
 
-/// What a namespace now has of a solution, of the kinds that it is made of: by kind and name. What controllers made of it is left out.
+/// The objects that a namespace now has of a solution, of the solution's kinds: by kind and name. Objects that controllers created are left
+/// out.
 pub async fn live(world: &World, namespace: &str, solution: &str, kinds: &HashSet<GroupVersionKind>) -> BTreeMap<String, Value> {
     let of_solution = ListParams::default().labels(&format!("app.kubernetes.io/part-of={solution}"));
     let mut found = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! A request is withdrawn at whichever point before its claim, and nothing of it is in the target.
+//! A request can be withdrawn at any point before its claim, and nothing of it is in the target.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::grant::plugin;
 use crate::world::{World, client, outcome, phase};
 
-/// A world in which everything is asked for at the stages, and carl, who may read nothing in development, asks too.
+/// A world in which the stages have all gates. Carl, who may read nothing in development, also makes requests.
 async fn world(name: &str) -> World {
     let world = World::new(name).await;
     let olga = world.olga().await;
@@ -38,7 +38,7 @@ async fn ask(world: &World, name: &str) {
     world.ask(&world.request(name, "qa", name, "1.0.0")).await;
 }
 
-/// What eve decides.
+/// Eve's decision.
 async fn step(world: &World, name: &str, step: &str) {
     let completed = Patch::Merge(json!({"status": {(step): {"decision": "Completed"}}}));
     let eve = Api::<DeploymentRequest>::namespaced(world.eve().await, &world.host);
@@ -49,7 +49,7 @@ async fn is_in(world: &World, name: &str, wanted: &str) {
     world.until_request(name, |r| phase(r) == wanted).await;
 }
 
-/// Passes gates until the request is in that phase.
+/// Decides gates until the request is in that phase.
 async fn up_to(world: &World, name: &str, wanted: &str) {
     for phase in ["AwaitingPreExportStep", "AwaitingApproval", "AwaitingPreDeploymentStep"] {
         is_in(world, name, phase).await;
@@ -75,7 +75,7 @@ fn olga(world: &World) -> PathBuf {
     world.plane.user_kubeconfig("olga", &[]).unwrap()
 }
 
-/// Cancels it as an administrator does; it ends so, and had written nothing.
+/// Cancels it as an administrator does. It ends in this way, and has written nothing.
 async fn cancels(world: &World, name: &str, reason: &str) {
     let (waits, message) = outcome(&world.until_request(name, |r| outcome(r).0 == reason).await);
     assert_eq!(waits, reason, "{message}");
@@ -124,7 +124,7 @@ async fn before_and_at_each_gate() {
     up_to(&world, "gate-3", "AwaitingPreDeploymentStep").await;
     cancels(&world, "gate-3", "AwaitingPreDeploymentStep").await;
     nothing_in_qa_of(&world, &["ghost", "gate-1", "export", "gate-2", "gate-3"]).await;
-    // What has ended stays as it ended.
+    // A request that has ended stays as it is.
     let said = plugin(&world, &olga(&world), &["cancel", "gate-1"]).unwrap();
     assert!(said.contains("is withdrawn"), "to withdraw it twice changes nothing: {said}");
     let canceled = world.end("gate-1").await;
@@ -160,7 +160,7 @@ async fn while_it_waits_for_its_time_and_its_turn() {
     patch_stage(&world, "qa", json!({"windows": []})).await;
     nothing_in_qa_of(&world, &["later", "held", "outside"]).await;
 
-    // Behind one that deploys and does not come up.
+    // It waits behind one that deploys and does not become healthy.
     let labels = json!({"app.kubernetes.io/part-of": "stuck"});
     let template = json!({
         "metadata": {"labels": {"app": "stuck"}},
@@ -180,7 +180,7 @@ async fn while_it_waits_for_its_time_and_its_turn() {
     let message = outcome(&world.until_request("behind", |r| outcome(r).0 == "Queued").await).1;
     assert_eq!(message, "waits for request first, which deploys stuck in environment qa");
     cancels(&world, "behind", "Queued").await;
-    // The one that deploys is past it.
+    // The one that deploys can't be canceled any more.
     let said = plugin(&world, &olga(&world), &["cancel", "first"]).unwrap_err();
     assert!(said.contains("the deployment has started: it can't be canceled any more"), "{said}");
     assert_eq!(phase(&world.until_request("first", |_| true).await), "Deploying");
@@ -202,7 +202,7 @@ async fn while_it_soaks_and_what_soaks_goes_on_when_its_time_has_come() {
     cancels(&world, "to-prod", "Soaking").await;
     assert!(world.operator_writes(&world.prod, false).is_empty());
 
-    // A time that is about to come: the next success in QA is a minute of waiting away from no test.
+    // A time that will come soon. A success in QA is never a minute ago in a test.
     patch_stage(&world, "prod", json!({"soak": "4s"})).await;
     world.apply(&[world.solution("orders", "1.1.0")]).await;
     let qa = world.deploy("again", "qa", "orders", "1.1.0").await;

@@ -1,4 +1,4 @@
-//! The definitions that are installed are those of the code.
+//! The installed definitions are those of the code.
 
 use std::collections::BTreeSet;
 use std::path::Path;

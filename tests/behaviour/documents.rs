@@ -1,4 +1,4 @@
-//! What the pages promise is what there is: fields, their bounds, and the reasons of conditions.
+//! The pages say what is true: fields, their bounds, and the reasons of conditions.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ fn field<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
     })
 }
 
-/// The number that a cell begins with: `1,024 characters`, `the first 20`; of `1 to 128 characters` the higher one.
+/// The number at the beginning of a cell: `1,024 characters`, `the first 20`. Of `1 to 128 characters` the higher one.
 fn number(cell: &str) -> Option<u64> {
     let cell = cell.trim_start_matches("the first ");
     let first: String = cell.chars().take_while(|c| c.is_ascii_digit() || *c == ',').collect();
@@ -46,7 +46,7 @@ fn number(cell: &str) -> Option<u64> {
     }
 }
 
-/// The rows of the tables of a section: the fields that each is about, and its cells.
+/// The rows of the tables of a section: the fields of each row, and its cells.
 fn rows<'a>(page: &'a str, section: &str) -> Vec<(Vec<String>, Vec<&'a str>)> {
     let Some((_, rest)) = page.split_once(&format!("\n## {section}\n")) else { return Vec::new() };
     let end = if section == "Status" { "\n##" } else { "\n## " };
@@ -54,7 +54,7 @@ fn rows<'a>(page: &'a str, section: &str) -> Vec<(Vec<String>, Vec<&'a str>)> {
     let row = |line: &'a str| {
         let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
         let named = quoted(cells[0]);
-        // `solutions[].version`, `digest`: the later ones are beside the first.
+        // `solutions[].version`, `digest`: the later fields are in the same object as the first.
         let before = named.first()?.rsplit_once('.').map(|(before, _)| before.to_owned());
         let full = |(at, name): (usize, &&str)| match &before {
             Some(before) if at > 0 && !name.contains('.') => format!("{before}.{name}"),
@@ -116,7 +116,7 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// Where a word that is also a reason or a phase is one of Kubernetes, or the type of a condition.
+/// Where a word that is also a reason or a phase comes from Kubernetes, or is the type of a condition.
 const OTHER_WORDS: [(&str, &[&str]); 11] = [
     ("api/condition.rs", &["Ready", "Validated"]),
     ("api/request_status.rs", &["Accepted", "Validated", "Approved", "Shared", "Succeeded"]),

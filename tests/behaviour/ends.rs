@@ -1,4 +1,4 @@
-//! How requests end without a deployment, and who learns of it.
+//! How requests end without a deployment, and who is told.
 
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase};
 
-/// A world with a solution that may be asked for.
+/// A world with a solution that can be requested.
 async fn world(name: &str) -> World {
     let world = World::new(name).await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
@@ -20,8 +20,8 @@ fn object(world: &World, kind: &str, name: &str) -> Value {
     world.pipeline().into_iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name).unwrap()
 }
 
-/// What dana reads in her own namespace of what became of a request.
-async fn danas_window(world: &World, phase: &str) -> SolutionDeployment {
+/// What dana reads about a request in her own namespace.
+async fn danas_view(world: &World, phase: &str) -> SolutionDeployment {
     let solutions = Api::<Solution>::namespaced(world.dana().await, &world.dev);
     world
         .until(&format!("the Solution says {phase}"), async || {
@@ -31,7 +31,7 @@ async fn danas_window(world: &World, phase: &str) -> SolutionDeployment {
         .await
 }
 
-/// What the environment of QA says of the solution.
+/// What the environment of QA says about the solution.
 async fn in_qa(world: &World) -> Option<pilotage::api::environment::DeployedSolution> {
     let qa = Api::<Environment>::namespaced(world.admin.clone(), &world.host).get("qa").await.unwrap();
     qa.status.unwrap().solutions.into_iter().find(|s| s.name == "orders")
@@ -46,7 +46,7 @@ async fn a_rejection_is_told_to_the_maker_with_the_approvers_comment() {
     let ended = world.end("to-qa").await;
     let message = format!("approval rejected by system:serviceaccount:{}:bot-qa with the comment: as tested", world.host);
     assert_eq!((phase(&ended).as_str(), outcome(&ended)), ("Rejected", ("Rejected".to_owned(), message.clone())));
-    let told = danas_window(&world, "Rejected").await;
+    let told = danas_view(&world, "Rejected").await;
     assert_eq!((told.message, told.approval_comments.as_deref()), (Some(message), Some("as tested")));
     assert!(world.operator_writes(&world.qa, false).is_empty());
     assert!(!world.operator_writes(&world.qa, true).is_empty(), "it was planned before it was rejected");
@@ -62,12 +62,12 @@ async fn who_may_see_their_requests_cancels_them() {
     world.until_request("to-qa", |r| phase(r) == "AwaitingApproval").await;
     let dana = world.danas_kubectl();
     let cancel = ["patch", "dr", "to-qa", "-n", &world.host, "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#];
-    // The binding that lets her patch is made by the operator, a moment after the pipeline was changed.
+    // The operator creates the binding that lets her patch, a moment after the pipeline was changed.
     world.until("dana may patch", async || dana.run(&cancel).unwrap().ok.then_some(())).await;
     let ended = world.end("to-qa").await;
     let message = "canceled before anything was written to the target".to_owned();
     assert_eq!((phase(&ended).as_str(), outcome(&ended)), ("Canceled", ("Canceled".to_owned(), message.clone())));
-    assert_eq!(danas_window(&world, "Canceled").await.message, Some(message));
+    assert_eq!(danas_view(&world, "Canceled").await.message, Some(message));
     let refused = world.decide("qa", "to-qa", "Approved").await.unwrap_err().to_string();
     assert!(refused.contains("ended"), "a decision after the end: {refused}");
     assert!(world.operator_writes(&world.qa, false).is_empty());
@@ -78,15 +78,15 @@ async fn who_may_not_see_their_requests_cancels_them_by_deleting_them() {
     let world = world("deleted").await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
     world.until_request("to-qa", |r| phase(r) == "AwaitingApproval").await;
-    danas_window(&world, "AwaitingApproval").await;
+    danas_view(&world, "AwaitingApproval").await;
     let requests = Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host);
     requests.delete("to-qa", &DeleteParams::default()).await.unwrap();
-    let told = danas_window(&world, "Canceled").await;
+    let told = danas_view(&world, "Canceled").await;
     assert_eq!(told.message.as_deref(), Some("the request was deleted before anything was written to the target"));
     assert_eq!(in_qa(&world).await, None, "no claim is left");
-    // Nothing stands in the way of the next one.
+    // Nothing blocks the next one.
     assert_eq!(phase(&world.deploy("again", "qa", "orders", "1.0.0").await), "Succeeded");
-    assert_eq!(danas_window(&world, "Succeeded").await.request, "again");
+    assert_eq!(danas_view(&world, "Succeeded").await.request, "again");
     assert!(in_qa(&world).await.unwrap().claim.is_none());
 }
 

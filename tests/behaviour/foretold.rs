@@ -1,5 +1,5 @@
-//! What would go wrong after the approval is in the plan before it: what the server warns of, quotas that are too small for all of it, data
-//! that goes with something else.
+//! The plan shows before the approval what would go wrong after it: warnings of the server, quotas that are too small, data that is deleted
+//! with something else.
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, ResourceQuota, Service};
 use kube::Api;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, ended, outcome, phase};
 
-/// What an approver is told, but for what could not be looked for in development.
+/// What an approver is told, without what could not be looked for in development.
 fn results(request: &DeploymentRequest) -> Vec<PlanResult> {
     let results = request.status.as_ref().unwrap().run.plan.clone().unwrap().results;
     results.into_iter().filter(|result| result.reason != "NotLookedFor").collect()
@@ -79,11 +79,11 @@ async fn all_that_is_created_is_held_against_the_quotas_before_anybody_is_asked(
     let services = Api::<Service>::namespaced(world.admin.clone(), &world.qa);
     assert!(services.list(&ListParams::default()).await.unwrap().items.is_empty());
 
-    // With room for all it goes on by itself.
+    // When there is room for everything, it continues by itself.
     world.apply(&[quota(json!({"services": "3", "requests.cpu": "3"}))]).await;
     let end = world.approved("to-qa", "qa").await;
     assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
-    // What is there is not asked for again, and only what grows is.
+    // What exists does not need room again. Only growth does.
     world.apply(&[world.solution("orders", "1.1.0"), deployment(&world, "web", 4, &cpu)]).await;
     let second = world.deploy("again", "qa", "orders", "1.1.0").await;
     assert_eq!(phase(&second), "Succeeded", "{:?}", outcome(&second));

@@ -1,4 +1,4 @@
-//! `kubectl pilotage grant`: what it prints is what conditions print, and who applies it gets on.
+//! `kubectl pilotage grant`: it prints what conditions print, and after somebody has applied it the request continues.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, client, outcome, phase};
 
-/// The plugin, as whoever the kubeconfig is of: what it printed; its complaint where it failed.
+/// Runs the plugin as the user of the kubeconfig. Returns its output, or its error.
 pub fn plugin(world: &World, kubeconfig: &Path, args: &[&str]) -> Result<String, String> {
     let output = Command::new(env!("CARGO_BIN_EXE_kubectl-pilotage"))
         .args(["-n", &world.host])
@@ -22,12 +22,12 @@ pub fn plugin(world: &World, kubeconfig: &Path, args: &[&str]) -> Result<String,
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-/// The same as the cluster's administrator, which must succeed.
+/// The same as the cluster's administrator. It must succeed.
 pub fn grant(world: &World, args: &[&str]) -> String {
     plugin(world, &world.plane.admin_kubeconfig(), &[&["grant"], args].concat()).unwrap()
 }
 
-/// Takes all away that the world granted for the delegate of QA.
+/// Removes all grants of the world for the delegate of QA.
 pub fn without_grants(world: &World) {
     let kubectl = world.plane.kubectl();
     for (namespace, binding) in
@@ -37,7 +37,7 @@ pub fn without_grants(world: &World) {
     }
 }
 
-/// The world's pipeline and its stage `qa`, as olga writes them, changed by `change`.
+/// The world's pipeline and its stage `qa`, written by olga and changed by `change`.
 pub async fn configure(world: &World, change: impl Fn(&mut Value)) {
     let olga = world.olga().await;
     for mut object in world.pipeline() {
@@ -49,7 +49,7 @@ pub async fn configure(world: &World, change: impl Fn(&mut Value)) {
     }
 }
 
-/// Asks for a judgement now: rights are not watched.
+/// Asks for a check now: rights are not watched.
 pub async fn look_again(world: &World, stage: &str, word: &str) {
     let patch = Patch::Merge(json!({"metadata": {"annotations": {"example.test/look-again": word}}}));
     Api::<Stage>::namespaced(world.admin.clone(), &world.host).patch(stage, &PatchParams::default(), &patch).await.unwrap();
@@ -74,7 +74,7 @@ async fn what_a_stage_misses_is_what_grant_prints_and_who_applies_it_makes_the_s
         assert!(message.contains(who) && message.contains(what), "{message}");
     }
 
-    // Naming everything does what naming the stage does.
+    // Naming everything has the same effect as naming the stage.
     let named = grant(&world, &["operator", "--service-account", "bot-qa", "--target", &world.qa, "--least"]);
     assert_eq!(named, operator);
     for what in ["delegate", "operator"] {
@@ -109,7 +109,7 @@ async fn with_what_a_solution_needs_it_deploys_and_what_a_request_misses_is_what
     world.until("the pipeline is shared", async || requests.create(&PostParams::default(), &request).await.ok()).await;
     let message = world.waits_for("to-qa", "DelegateLacksTargetAccess").await;
 
-    // By the solution as it is developed, by its artifact, and by the kinds themselves.
+    // From the solution in development, from its artifact, and from the kinds themselves.
     let of_solution = ["delegate", "--stage", "qa", "--solution", "orders", "--from", &world.dev];
     let printed = grant(&world, &of_solution);
     assert_eq!(printed, grant(&world, &["delegate", "--stage", "qa", "--artifact", "orders-1.0.0"]));
@@ -161,7 +161,7 @@ async fn an_environment_is_given_to_the_host_by_what_its_condition_prints() {
     world.ready::<Stage>("qa").await;
 }
 
-/// Somebody with a certificate.
+/// A person with a certificate.
 async fn person(world: &World, name: &str) -> Client {
     client(world.plane.user_kubeconfig(name, &[]).unwrap()).await
 }
@@ -179,7 +179,7 @@ async fn people_get_what_they_are_granted_and_no_more() {
         object["spec"]["preDeploymentStepRequired"] = true.into();
         object
     };
-    // An administrator of the host, who may not use its environments nor lend its delegates before it is granted.
+    // An administrator of the host. Before the grants, they may neither use its environments nor act as its delegates.
     let pat = person(&world, "pat").await;
     let refused = |error: kube::Error| error.to_string();
     let error = refused(world.apply_as(&pat, &stage("second")).await.unwrap_err());
@@ -202,7 +202,7 @@ async fn people_get_what_they_are_granted_and_no_more() {
     world.until("pat uses the environment", async || world.apply_as(&pat, &stage("second")).await.ok()).await;
     world.ready::<Stage>("second").await;
 
-    // Carl asks through that pipeline, and decides nothing; fred decides the step of that stage, and of no other.
+    // Carl makes requests through that pipeline, and decides nothing. Fred decides the step of that stage, and of no other.
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
     let carl = person(&world, "carl").await;
     let requests = Api::<DeploymentRequest>::namespaced(carl.clone(), &world.host);
@@ -233,7 +233,7 @@ async fn people_get_what_they_are_granted_and_no_more() {
     let end = world.end("to-second").await;
     assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
 
-    // Ada administers the requests of the pipeline: she cancels what others asked for.
+    // Ada administers the requests of the pipeline: she cancels other people's requests.
     let mut second = world.request("canceled", "second", "orders", "2.0.0");
     second.spec.scheduled_time = Some("2999-01-01T00:00:00Z".into());
     requests.create(&PostParams::default(), &second).await.unwrap();
@@ -252,7 +252,7 @@ async fn who_may_not_hand_it_on_is_told_what_was_refused_and_why() {
     let text = plugin(&world, &olga, &["grant", "operator", "--stage", "qa", "--apply"]).unwrap_err();
     assert!(text.contains(&format!("Role pilotage-as-{}-bot-qa of namespace {} was refused", world.host, world.host)), "{text}");
     assert!(text.contains("you may not write it: ") && text.contains("cannot patch resource \"roles\""), "{text}");
-    // Who writes Roles there still hands on only what they hold.
+    // Somebody who writes Roles there can still only grant the rights that they hold.
     let admin = ["create", "rolebinding", "olga-admin", "--clusterrole=admin", "--user=olga", "-n", &world.qa];
     world.plane.kubectl().ok(&admin).unwrap();
     let name = format!("system:serviceaccount:{}:bot-qa", world.host);
@@ -265,7 +265,7 @@ async fn who_may_not_hand_it_on_is_told_what_was_refused_and_why() {
     assert!(text.contains(&format!("reading Stage nowhere of namespace {}", world.host)), "{text}");
 }
 
-/// A suspended `CronJob` that names whatever a target can have: it is healthy at once, and needs it all to be there.
+/// A suspended `CronJob` that refers to everything that a target can have: it is healthy at once, and needs all of that to exist.
 fn refers(world: &World, class: &str) -> Value {
     json!({
         "apiVersion": "batch/v1", "kind": "CronJob",
@@ -319,7 +319,7 @@ async fn what_grant_prints_is_all_that_a_delegate_without_any_right_needs_also_w
     let requests = Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host);
     let request = world.request("to-qa", "qa", "orders", "1.0.0");
     world.until("the pipeline is shared", async || requests.create(&PostParams::default(), &request).await.ok()).await;
-    // Nothing is missing: it asks for approval, and what it asked the target was refused nowhere, as the reader of the trail sees.
+    // Nothing is missing: it asks for approval. None of its calls to the target was refused, as the audit check sees.
     let waiting = world.until_request("to-qa", |r| phase(r) == "AwaitingApproval" || outcome(r).0 == "DelegateLacksTargetAccess").await;
     assert_eq!(phase(&waiting), "AwaitingApproval", "{:?}", outcome(&waiting));
     let end = world.approved("to-qa", "qa").await;
@@ -330,20 +330,20 @@ async fn what_grant_prints_is_all_that_a_delegate_without_any_right_needs_also_w
         "the artifact refers to the same"
     );
 
-    // What a connection reference stands for is called otherwise in the target.
+    // A connection reference stands for something with another name in the target.
     let mut connected = world.solution("orders", "1.1.0");
     connected["spec"]["connectionReferences"] = json!([{"name": "database", "secretName": "db"}]);
     world.apply(&[connected]).await;
     let printed = grant(&world, &[&["delegate"], &of_solution[..], &["--secret", "qa-db"]].concat());
     assert!(printed.contains("# Secrets that connection references put in the place of db are not among this"), "{printed}");
     assert!(printed.contains("\"qa-db\"") && printed.contains("\"registry\"") && !printed.contains("\"db\""), "{printed}");
-    // A kind is granted with all that deploying it takes, or is none.
+    // A kind is granted with all rights that deploying it needs, or not at all.
     let printed = grant(&world, &["delegate", "--stage", "qa", "--kind", "roles.rbac.authorization.k8s.io"]);
     assert!(["get", "list", "patch", "create", "delete"].iter().all(|verb| printed.contains(&format!("\"{verb}\""))), "{printed}");
     let refused = plugin(&world, &world.plane.admin_kubeconfig(), &["grant", "delegate", "--stage", "qa", "--kind", "deployment.apps"]);
     assert!(refused.as_ref().is_err_and(|text| text.contains("does not serve deployment.apps: write its plural name")), "{refused:?}");
 
-    // Who may read the artifact and not its bytes is told what they don't see.
+    // Somebody who may read the artifact but not its bytes is told what they don't see.
     let olga = world.plane.user_kubeconfig("olga", &[]).unwrap();
     let printed = plugin(&world, &olga, &["grant", "delegate", "--stage", "qa", "--artifact", "orders-1.0.0"]).unwrap();
     assert!(printed.starts_with("# You may not read the ConfigMaps of artifact orders-1.0.0") && printed.contains("--secret"), "{printed}");

@@ -1,4 +1,5 @@
-//! What is as its spec asks for and does nothing by now counts as current and is told; what is held back and must come says by what.
+//! An object that does what its spec asks for and currently does nothing counts as current, and this is told. If an object is held back and
+//! must come, the message says what holds it back.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Api;

@@ -1,5 +1,5 @@
-//! The identities that a stage may deploy as: a service principal (see `solutions`), the stage's owner, and the requester where there
-//! is no delegate. Each holds what it holds by itself, by its groups and as a `ServiceAccount`; nobody else writes to the target.
+//! The identities that a stage may deploy as: a service principal (see `solutions`), the stage's owner, and, without a delegate, the
+//! requester. Each uses its own rights, those of its groups, or those of a `ServiceAccount`. Nobody else writes to the target.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::grant::{configure, grant};
 use crate::solutions::applications;
 use crate::world::{World, client, outcome, phase};
 
-/// Makes QA's stage one that deploys as `type_` says, or as the requester.
+/// Makes QA's stage deploy as `type_` says, or as the requester.
 fn delegation(type_: Option<&'static str>) -> impl Fn(&mut Value) {
     move |object| {
         if object["kind"] == "Stage" {
@@ -25,7 +25,7 @@ fn delegation(type_: Option<&'static str>) -> impl Fn(&mut Value) {
     }
 }
 
-/// Every write to QA was made by this identity, by the operator in its place.
+/// Every write to QA was made as this identity, by the operator.
 fn written_by(world: &World, who: &str) {
     let writes = world.operator_writes(&world.qa, false);
     assert!(!writes.is_empty(), "nothing was written");
@@ -44,7 +44,7 @@ async fn develop(world: &World, file: &Path) -> String {
     solution.to_owned()
 }
 
-/// Asks as somebody, as soon as the pipeline is shared with them.
+/// Creates a request as somebody, as soon as the pipeline is shared with them.
 async fn ask_as(world: &World, who: Client, request: &DeploymentRequest) {
     let requests = Api::<DeploymentRequest>::namespaced(who, &world.host);
     world.until("the pipeline is shared", async || requests.create(&PostParams::default(), request).await.ok()).await;
@@ -55,7 +55,7 @@ async fn as_the_stage_owner(file: &Path) {
     let solution = develop(&world, file).await;
     configure(&world, delegation(Some("StageOwner"))).await;
     let message = world.until_condition::<Stage>("qa", "Ready", "OperatorMayNotActAsDelegate").await;
-    // Who may become olga is the whole cluster's, and may be granted by another test already.
+    // Whether the operator may act as olga is granted in the whole cluster. Another test may have granted it already.
     assert!(message.contains("the operator may not act as olga") && message.contains("impersonate-on:user-info:patch"), "{message}");
     for what in ["delegate", "operator"] {
         grant(&world, &[what, "--stage", "qa", "--solution", &solution, "--from", &world.dev, "--apply"]);
@@ -64,7 +64,7 @@ async fn as_the_stage_owner(file: &Path) {
     ask_as(&world, world.dana().await, &world.request("to-qa", "qa", &solution, "1.0.0")).await;
     let waiting = world.until_request("to-qa", |r| phase(r) == "AwaitingApproval").await;
     assert!(outcome(&waiting).1.contains("for the approval by olga"), "{:?}", outcome(&waiting));
-    // The same identity approves that deploys.
+    // The identity that deploys also approves.
     let other = world.approve_as(world.bot("qa").await, "to-qa", "Approved").await.unwrap_err().to_string();
     assert!(other.contains("is not yours: a request is decided by the delegate"), "{other}");
     world.approve_as(world.olga().await, "to-qa", "Approved").await.unwrap();
@@ -113,11 +113,11 @@ async fn as_the_requester(file: &Path) {
     let solution = develop(&world, file).await;
     configure(&world, delegation(None)).await;
     world.ready::<Stage>("qa").await;
-    // What lets the operator act as a person holds in the whole cluster: this one is of this world alone.
+    // The right to act as a person holds in the whole cluster. This person exists only in this world.
     let (maker, group) = (format!("maker-{}", world.host), "makers");
     let who = client(world.plane.user_kubeconfig(&maker, &[group]).unwrap()).await;
     ask_as(&world, who, &world.request("to-qa", "qa", &solution, "1.0.0")).await;
-    // Refused with the exact grant: the requester's own rights in the target, and the operator's to act as them with their groups.
+    // It waits with the exact grant: the requester's own rights in the target, and the operator's right to act as them with their groups.
     let message = world.waits_for("to-qa", "DelegateLacksTargetAccess").await;
     let lead =
         format!("{maker}, who deploys, lacks rights in namespace {}, and the operator may not act as {maker} there. Grant:\n", world.qa);
@@ -143,7 +143,8 @@ async fn published_applications_are_deployed_by_their_requester_once_that_is_gra
     futures::future::join_all(applications.iter().map(|file| as_the_requester(file))).await;
 }
 
-/// A world with a stage without a delegate, and a solution of one `ConfigMap`, shared with all that `shared_with` names too.
+/// A world with a stage without a delegate, and a solution of one `ConfigMap`. The pipeline is also shared with the subjects of
+/// `shared_with`.
 async fn undelegated(name: &str, shared_with: impl Fn(&World) -> Value) -> World {
     let world = World::bare(name).await.provokes_refusals().await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
@@ -163,7 +164,7 @@ async fn undelegated(name: &str, shared_with: impl Fn(&World) -> Value) -> World
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_that_come_through_groups_deploy() {
     let world = undelegated("through-groups", |_| json!({"kind": "Group", "name": "leads"})).await;
-    // Of the two groups one lets her ask, the other deploy; she herself holds nothing.
+    // One of the two groups lets her make requests, the other deploy. She herself has no rights.
     let gina = client(world.plane.user_kubeconfig("gina", &["leads", "deployers"]).unwrap()).await;
     let bind = |namespace: &str, role: &str, group: &str| {
         let role = format!("--clusterrole={role}");
@@ -179,7 +180,7 @@ async fn rights_that_come_through_groups_deploy() {
         printed.contains("resources: [groups], resourceNames: [\"leads\"]") && printed.contains("resourceNames: [\"deployers\"]"),
         "{printed}"
     );
-    // One group alone is not enough: the request is sent with all of them, or it would be less than gina.
+    // One group is not enough: the call is sent with all her groups. With fewer groups it would not be made as gina.
     let some = printed.lines().filter(|line| !line.contains("[\"deployers\"]")).collect::<Vec<_>>().join("\n");
     world.plane.kubectl().apply(&some).unwrap();
     let message = world
@@ -205,7 +206,7 @@ async fn a_service_account_asks_and_deploys_as_itself() {
     ask_as(&world, ci, &world.request("to-qa", "qa", "orders", "1.0.0")).await;
     let message = world.waits_for("to-qa", "DelegateLacksTargetAccess").await;
     assert!(message.contains(&format!("{name}, who deploys, lacks rights in namespace {}", world.qa)), "{message}");
-    // As a ServiceAccount, where it lives; not as a user, which the API server would refuse.
+    // As a ServiceAccount, in its own namespace, not as a user: the API server would refuse that.
     assert!(
         message.contains("resources: [serviceaccounts], resourceNames: [\"ci\"], verbs: [\"impersonate:serviceaccount\"]"),
         "{message}"

@@ -1,5 +1,4 @@
-//! What `docs/install.md` says, done as it is printed there, on a control plane of its own: its commands run and its manifests apply, and
-//! a host is ready at the end.
+//! Follows `docs/install.md` exactly, on a control plane of its own: its commands run, its manifests apply, and a host is ready at the end.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +23,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
     found
 }
 
-/// The one block that has these words.
+/// The only block with these words.
 fn with<'a>(blocks: &'a [String], words: &str) -> &'a str {
     let mut found = blocks.iter().filter(|block| block.contains(words));
     let block = found.next().unwrap_or_else(|| panic!("no block with {words:?}"));
@@ -46,7 +45,7 @@ fn run(plane: &ControlPlane, commands: &str) -> Result<String, String> {
     if output.status.success() { Ok(out) } else { Err(format!("{commands}\n{out}{err}")) }
 }
 
-/// Applies again where the API server says what the page quotes, and nothing else.
+/// Applies again if the API server answers what the page quotes, and only then.
 fn apply_again_while_kinds_are_new(plane: &ControlPlane, commands: &str) {
     let is_applied = || match run(plane, commands) {
         Ok(_) => true,
@@ -75,7 +74,7 @@ fn the_page_on_installing_does_what_it_says() {
     let plane = ControlPlane::start(&Options::default()).unwrap();
     let kubectl = plane.kubectl();
     run(&plane, with(&commands, "rollout status")).unwrap();
-    // The pods of the Deployment are on nodes that only say that they run them.
+    // The Deployment's pods are on nodes that only pretend to run them.
     let kubeconfig = plane.service_account_kubeconfig("pilotage-system", "pilotage").unwrap();
     let log = plane.dir().join("operator.log");
     let operator =
@@ -98,7 +97,7 @@ fn the_page_on_installing_does_what_it_says() {
     kubectl.ok(&["create", "secret", "generic", "qa-orders-db", "-n", "contoso-qa", "--from-literal=password=canary"]).unwrap();
     run(&plane, with(&commands, "kubectl label secret")).unwrap();
 
-    // With what was done by hand QA is ready; production comes with the example.
+    // After what was done by hand, QA is ready. The example creates production.
     let ready = |kind: &str, name: &str| {
         let wait = format!("--timeout={}s", PATIENCE.as_secs());
         kubectl.ok(&["wait", &format!("{kind}/{name}"), "-n", "contoso-host", "--for=condition=Ready", &wait]).unwrap()
@@ -112,14 +111,14 @@ fn the_page_on_installing_does_what_it_says() {
     ready("stage", "standard-prod");
     ready("pipeline", "contoso-standard");
 
-    // An administrator by system:masters answers for nothing.
+    // An administrator with system:masters does not count as the owner of anything.
     let root = plane.kubectl_as(&plane.user_kubeconfig("root", &["system:masters"]).unwrap());
     kubectl.ok(&["delete", "stage", "standard-prod", "-n", "contoso-host"]).unwrap();
     root.ok(&["apply", "--server-side", "--force-conflicts", "-f", "examples/contoso/pipeline.yaml"]).unwrap();
     let reason = "--for=jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=NotOwnerOfServicePrincipal";
     kubectl.ok(&["wait", "stage/standard-prod", "-n", "contoso-host", reason, "--timeout=60s"]).unwrap();
 
-    // A registry for large artifacts, with its credentials mounted; which an upgrade leaves in place.
+    // A registry for large artifacts, with its credentials mounted. An upgrade keeps this.
     let folder = plane.dir().join("artifact-store");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("artifact-store.yaml"), with(&manifests, "# artifact-store.yaml")).unwrap();
@@ -134,7 +133,7 @@ fn the_page_on_installing_does_what_it_says() {
     assert!(flags.contains("oci://registry.contoso.test/pilotage") && flags.contains("PILOTAGE_ADMIN_ADDRESS"), "{flags}");
     assert!(mounts.contains("/var/run/artifact-store") && pod["volumes"].to_string().contains("pilotage-artifact-store"), "{pod}");
 
-    // A policy that somebody changed, and one that is gone, are put back as the page says; then the same is applied as ever.
+    // A policy that somebody changed, and one that was deleted, are restored as the page says. Then the same is applied as usual.
     let change = r#"[{"op": "add", "path": "/spec/matchConditions/-", "value": {"name": "never", "expression": "false"}}]"#;
     kubectl.ok(&["patch", "validatingadmissionpolicy", "pilotage-stage", "--type=json", "-p", change]).unwrap();
     kubectl.ok(&["delete", "validatingadmissionpolicybinding", "pilotage-status"]).unwrap();
@@ -143,15 +142,15 @@ fn the_page_on_installing_does_what_it_says() {
     run(&plane, with(&commands, "kubectl replace -f deploy/admission/")).unwrap();
     ready("stage", "standard-qa");
     run(&plane, "kubectl apply --server-side -f deploy/admission/").unwrap();
-    // Whoever went further than the page is not stuck either.
+    // Somebody who did more than the page says is not stuck either.
     run(&plane, "kubectl replace --force -f deploy/admission/").unwrap();
     run(&plane, "kubectl apply --server-side -f deploy/admission/").unwrap();
 
-    // A cluster with Pilotage can be a remote one too: what that needs takes nothing of it away.
+    // A cluster with Pilotage can also be a remote cluster. What that needs removes nothing.
     run(&plane, "kubectl apply --server-side -f deploy/remote/").unwrap();
     let offers = kubectl.json(&["get", "clusterrole", "pilotage-aggregate-to-admin"]).unwrap()["rules"].to_string();
     assert!(offers.contains("develop") && offers.contains("manage"), "{offers}");
-    // Its token goes with the account.
+    // Its token is deleted with the account.
     kubectl.ok(&["delete", "--ignore-not-found", "-f", "deploy/remote/"]).unwrap();
 
     let end = with(&commands, "confirm-delete");
@@ -159,7 +158,7 @@ fn the_page_on_installing_does_what_it_says() {
     assert!(run(&plane, unconfirmed).unwrap_err().contains("holds pipeline contoso-standard"));
     run(&plane, end).unwrap();
 
-    // Removed while there is a host with all that belongs to it.
+    // It is removed while there is a host with everything in it.
     kubectl.ok(&["apply", "--server-side", "-f", "examples/contoso/platform.yaml"]).unwrap();
     run(&plane, pipeline).unwrap();
     ready("pipeline", "contoso-standard");

@@ -1,4 +1,4 @@
-//! What a crash left behind half done is done anew.
+//! What a crash left half done is done again.
 
 use kube::Api;
 use kube::api::PostParams;
@@ -11,7 +11,7 @@ use crate::world::{World, client, outcome, phase};
 async fn a_record_without_its_bytes_is_removed_and_the_version_exported_anew() {
     let world = World::new("left-behind").await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({"greeting": "hello"}))]).await;
-    // As an operator leaves it that ends between the two writes.
+    // This is the state if an operator ends between the two writes.
     let operator = client(world.plane.service_account_kubeconfig("pilotage-system", "pilotage").unwrap()).await;
     let artifacts = Api::<Artifact>::namespaced(operator, &world.host);
     let digest = format!("sha256:{}", "0".repeat(64));

@@ -1,4 +1,5 @@
-//! What a `GitOps` tool deletes and applies again is what it was: the same target by its namespace, with the record of what succeeded there.
+//! What a `GitOps` tool deletes and applies again is what it was before: the same target by its namespace, with the record of what
+//! succeeded there.
 
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
@@ -13,7 +14,7 @@ async fn in_qa(world: &World) -> Vec<DeployedSolution> {
     qa.status.map(|status| status.solutions).unwrap_or_default()
 }
 
-/// Deletes what is of the world's pipeline and of these kinds, and applies it again.
+/// Deletes the world's pipeline objects of these kinds, and applies them again.
 async fn again(world: &World, kinds: &[&str]) {
     let olga = world.olga().await;
     let objects: Vec<Value> = world.pipeline().into_iter().filter(|object| kinds.contains(&object["kind"].as_str().unwrap())).collect();
@@ -33,10 +34,10 @@ async fn again(world: &World, kinds: &[&str]) {
     world.ready::<Pipeline>("standard").await;
 }
 
-/// Deletes a request and makes it again under its name, as dana.
+/// Deletes a request and creates it again with the same name, as dana.
 async fn ask_again(world: &World, name: &str, version: &str) -> DeploymentRequest {
     let requests = Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host);
-    // What shares a pipeline that was applied again takes effect a moment later.
+    // A pipeline that was applied again is shared a moment later.
     world.until("dana may delete her request", async || requests.delete(name, &DeleteParams::default()).await.ok()).await;
     let wanted = world.request(name, "qa", "orders", version);
     let made = world.until("the request is made again", async || requests.create(&PostParams::default(), &wanted).await.ok()).await;
@@ -62,7 +63,7 @@ async fn what_is_applied_again_takes_up_what_it_was_without_an_edit_or_a_way_bac
     let qa = Api::<Environment>::namespaced(world.admin.clone(), &world.host).get("qa").await.unwrap();
     assert_ne!(qa.meta().uid, uid);
     assert_eq!(in_qa(&world).await, before, "what runs is on record again");
-    // Not twice, not back to QA, and on to production.
+    // It can't be deployed twice or back to QA, but it can go on to production.
     let done = ask_again(&world, "to-qa", "1.0.0").await;
     assert_eq!((phase(&done).as_str(), outcome(&done).0.as_str()), ("Succeeded", "AlreadyDeployed"), "{:?}", outcome(&done));
     world.ask(&world.request("twice", "qa", "orders", "1.0.0")).await;
@@ -82,7 +83,7 @@ async fn environments_that_are_applied_again_leave_their_stages_ready() {
     let generation = stages.get("qa").await.unwrap().metadata.generation;
     again(&world, &["Environment"]).await;
     assert_eq!(stages.get("qa").await.unwrap().metadata.generation, generation, "nobody wrote the stage");
-    // What was asked for before is another plan, or was not looked at meanwhile; it says so and is made again.
+    // The earlier request has another plan now, or was not reconciled in between. It says so and is made again.
     let earlier = world.until_request("to-qa", |r| phase(r) == "AwaitingApproval" || ended(r)).await;
     if !ended(&earlier) {
         world.decide("qa", "to-qa", "Approved").await.unwrap();
@@ -107,8 +108,8 @@ async fn a_request_whose_name_is_done_says_what_runs_after_a_downgrade() {
     let (reason, message) = outcome(&done);
     assert_eq!((phase(&done).as_str(), reason.as_str()), ("Succeeded", "AlreadyDeployed"), "{message}");
     assert!(message.contains("Stage qa runs orders 1.0.0 by now (request back)"), "{message}");
-    let window = Api::<Solution>::namespaced(world.dana().await, &world.dev).get("orders").await.unwrap().status.unwrap().deployments;
-    let [qa] = window.as_slice() else { panic!("{window:?}") };
+    let view = Api::<Solution>::namespaced(world.dana().await, &world.dev).get("orders").await.unwrap().status.unwrap().deployments;
+    let [qa] = view.as_slice() else { panic!("{view:?}") };
     assert_eq!(qa.runs.as_ref().map(|runs| runs.version.as_str()), Some("1.0.0"), "{qa:?}");
     assert!(qa.message.as_ref().is_some_and(|said| said.contains("Stage qa runs orders 1.0.0 by now")), "{qa:?}");
 }

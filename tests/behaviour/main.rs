@@ -1,4 +1,5 @@
-//! What Pilotage does, on a real control plane with the operator under its own rights: one module a behaviour. Run by `make test`.
+//! What Pilotage does, on a real control plane, with an operator that has its own rights. There is one module for each behaviour. Run it
+//! with `make test`.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails, also in what tests share")]
 

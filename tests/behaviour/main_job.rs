@@ -1,4 +1,4 @@
-//! The main job: development to QA to production, with the right people and nobody else.
+//! The main job: from development to QA to production, by the right people and nobody else.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -12,7 +12,7 @@ async fn a_version_goes_from_development_over_qa_to_production_as_the_delegates(
     world.apply(&[world.solution("orders", "1.4.0"), world.config("orders", "orders", json!({"greeting": "hello"}))]).await;
     let qa = world.deploy("orders-qa", "qa", "orders", "1.4.0").await;
     assert_eq!(phase(&qa), "Succeeded", "{:?}", outcome(&qa));
-    // Development moves on; production gets what QA got.
+    // Development changes. Production gets what QA got.
     world.apply(&[world.config("orders", "orders", json!({"greeting": "changed"}))]).await;
     let prod = world.deploy("orders-prod", "prod", "orders", "1.4.0").await;
     assert_eq!(phase(&prod), "Succeeded", "{:?}", outcome(&prod));

@@ -1,5 +1,5 @@
-//! What the target does to a deployment while it is under way: quotas that run out, webhooks that are gone or slow, policies that rewrite,
-//! fields that are somebody else's. Each ends with the old version, the new one, or a list of what is missing and a way on.
+//! What can happen in the target during a deployment: quotas run out, webhooks are missing or slow, policies rewrite objects, others own
+//! fields. Each deployment ends with the old version, the new one, or a list of what is missing and how to continue.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase};
 
-/// Stage `qa` with what else is said of its deployments.
+/// Stage `qa` with these deployment settings.
 async fn stage(world: &World, deployment: Value) {
     let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
     stage["spec"]["deployment"] = deployment;
@@ -25,7 +25,7 @@ async fn stage(world: &World, deployment: Value) {
     world.ready::<Stage>("qa").await;
 }
 
-/// A version in development with these `ConfigMaps`, each of which holds the version.
+/// A version in development with these `ConfigMaps`. Each contains the version.
 async fn develop(world: &World, version: &str, maps: &[&str]) {
     world.apply(&[world.solution("orders", version)]).await;
     for name in maps {
@@ -41,7 +41,7 @@ async fn deployed(name: &str) -> World {
     world
 }
 
-/// The versions that the `ConfigMaps` in QA hold, by name: the solution's alone, or all.
+/// The versions in the `ConfigMaps` of QA, by name: only those of the solution.
 async fn versions(world: &World) -> BTreeMap<String, String> {
     let maps = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa);
     let all = maps.list(&ListParams::default().labels("app.kubernetes.io/part-of=orders")).await.unwrap();
@@ -52,8 +52,8 @@ fn same_version(version: &str, names: &[&str]) -> BTreeMap<String, String> {
     names.iter().map(|name| ((*name).to_owned(), version.to_owned())).collect()
 }
 
-/// The quota runs out between a plan and its writes: whoever else writes then is too quick for a test, so that a policy says what the quota
-/// would say, and not in a dry run. There is room for all but these.
+/// The quota runs out between a plan and its writes. A test can't rely on another writer being that fast. So a policy refuses in place of
+/// the quota, except in a dry run. There is room for everything but these.
 async fn no_room_for(world: &World, names: &[&str]) {
     let name = format!("{}-few", world.qa);
     let metadata = json!({"name": name});
@@ -91,7 +91,7 @@ async fn no_room_for(world: &World, names: &[&str]) {
     world.until("there is no room", probe).await;
 }
 
-/// There is room again, for `first` too, which is not there.
+/// There is room again, also for `first`, which does not exist.
 async fn room(world: &World, first: &str) {
     let name = format!("{}-few", world.qa);
     world.plane.kubectl().ok(&["delete", "validatingadmissionpolicybinding,validatingadmissionpolicy", &name]).unwrap();
@@ -102,7 +102,7 @@ async fn room(world: &World, first: &str) {
     maps.delete(first, &DeleteParams::default()).await.unwrap();
 }
 
-/// The object of somebody else in QA, which nobody may touch.
+/// Somebody else's object in QA, which nobody may touch.
 async fn foreign(world: &World) -> Option<String> {
     Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa).get("foreign").await.unwrap().resource_version()
 }
@@ -159,7 +159,7 @@ async fn a_quota_that_runs_out_midway_ends_with_the_version_before_where_the_sta
     room(&world, "orders-b").await;
 }
 
-/// A webhook for `ConfigMaps` in QA that is called at this port of this machine.
+/// A webhook for `ConfigMaps` in QA on this port of this machine.
 async fn webhook(world: &World, port: u16, condition: &str, side_effects: &str) {
     let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}]);
     world
@@ -185,7 +185,7 @@ async fn no_webhook(world: &World) {
     webhooks.delete(&world.qa, &DeleteParams::default()).await.unwrap();
 }
 
-/// A port that nobody listens at.
+/// A port that nobody listens on.
 fn closed() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
@@ -234,7 +234,7 @@ async fn a_webhook_that_stays_away_ends_the_deployment_when_its_time_is_over() {
 async fn a_webhook_that_does_not_answer_is_waited_for_before_anybody_is_asked_to_approve() {
     let world = deployed("webhook-mute").await;
     develop(&world, "2.0.0", &["orders"]).await;
-    // Connections are taken, and never answered.
+    // Connections are accepted and never answered.
     let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     webhook(&world, mute.local_addr().unwrap().port(), "object.metadata.name == 'orders'", "None").await;
     world.ask(&world.request("second", "qa", "orders", "2.0.0")).await;
@@ -254,7 +254,8 @@ async fn a_webhook_that_does_not_answer_is_waited_for_before_anybody_is_asked_to
 async fn a_webhook_that_can_not_be_asked_for_a_dry_run_is_named() {
     let world = World::new("webhook-effects").await.provokes_refusals().await;
     develop(&world, "1.0.0", &["orders"]).await;
-    // The API server takes new configurations with such webhooks in its old version alone; what refuses a dry run is said the same way.
+    // The API server accepts new configurations with such webhooks only in the old API version. A refusal of a dry run has the same
+    // message.
     let name = world.qa.clone();
     let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}]);
     let condition = "!(request.dryRun && object.metadata.name in ['orders', 'probe'])";
@@ -330,7 +331,7 @@ async fn what_the_target_rewrites_is_planned_as_it_will_be_and_not_written_again
     let arrived = deployments.get("orders").await.unwrap();
     assert_eq!((arrived.labels()["team"].as_str(), arrived.spec.as_ref().unwrap().replicas), ("payments", Some(replicas)));
 
-    // The next version changes nothing of the Deployment: what the policy made of it stays, and is not written.
+    // The next version does not change the Deployment: what the policy made of it stays, and it is not written.
     develop(&world, "2.0.0", &["orders"]).await;
     let second = world.deploy("second", "qa", "orders", "2.0.0").await;
     assert_eq!(phase(&second), "Succeeded", "{:?}", outcome(&second));
@@ -339,7 +340,7 @@ async fn what_the_target_rewrites_is_planned_as_it_will_be_and_not_written_again
     assert_eq!((plan.objects[0].kind.as_str(), plan.objects[0].action), ("ConfigMap", PlannedAction::Update));
     assert_eq!(deployments.get("orders").await.unwrap().metadata.generation, arrived.metadata.generation);
 
-    // And the one after it changes what the policy leaves alone, of which the plan says just that.
+    // The version after that changes fields that the policy leaves alone. The plan says exactly that.
     develop(&world, "3.0.0", &[]).await;
     world.apply(&[deployment("registry.example/orders:3.0.0")]).await;
     let third = world.deploy("third", "qa", "orders", "3.0.0").await;

@@ -1,4 +1,5 @@
-//! A node port that somebody chose in development is the whole cluster's: a target beside it gets another one, or the one that its request says.
+//! A node port that somebody chose in development is used in the whole cluster. A target in the same cluster gets another one, or the one
+//! that its request sets.
 
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
@@ -52,7 +53,7 @@ async fn a_target_beside_development_gets_node_ports_of_its_own_or_those_of_its_
         "{message}"
     );
 
-    // It is in the artifact as it was written: a port that nobody may have twice is refused by its name.
+    // The artifact has it as it was written. The refusal names the port that can't be used twice.
     world.ask(&asked("second", "prod", "30013")).await;
     let second = world.end("second").await;
     assert!(outcome(&second).1.contains("provided port is already allocated"), "{:?}", outcome(&second));

@@ -1,4 +1,4 @@
-//! An export says of which kinds it looked for no objects, so that what is missing in a version is noticed.
+//! An export says of which kinds it did not look for objects, so that people notice what is missing in a version.
 
 use kube::Api;
 use pilotage::api::{Artifact, DeploymentRequest, Solution, condition};
@@ -15,7 +15,7 @@ fn exported(request: &DeploymentRequest) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn kinds_that_were_not_looked_for_are_named_and_with_the_right_they_come_along() {
     let world = World::new("not-listed").await;
-    // `view`, which the operator has in development, does not hold pod templates.
+    // `view`, which the operator has in development, has no rights on pod templates.
     let template = json!({
         "apiVersion": "v1", "kind": "PodTemplate",
         "metadata": {"name": "orders", "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}},
@@ -29,7 +29,7 @@ async fn kinds_that_were_not_looked_for_are_named_and_with_the_right_they_come_a
         message.split_once("; objects of these kinds were not looked for, as the operator may not list them in development: ").unwrap();
     assert!(said.contains("PodTemplate") && said.contains("; Role.rbac.authorization.k8s.io"), "{message}");
     assert!(said.ends_with(". Where the solution has such objects, let its administrator bind the operator a role that lists them there, and raise the version"), "{message}");
-    // It is what an approver reads first, and the maker, and whoever looks at the end.
+    // The approver reads it first, and so do the maker and whoever reads the result.
     let run = request.status.as_ref().unwrap().run.clone();
     let first = &run.plan.unwrap().results[0];
     assert!(first.reason == "NotLookedFor" && first.message.contains("PodTemplate") && first.message.contains("Role.rbac"), "{first:?}");
@@ -44,7 +44,7 @@ async fn kinds_that_were_not_looked_for_are_named_and_with_the_right_they_come_a
     let kinds: Vec<String> = artifact.spec.kinds_not_listed.iter().map(ToString::to_string).collect();
     assert!(kinds.iter().any(|kind| kind == "PodTemplate") && artifact.spec.object_count == 1, "{kinds:?}");
 
-    // With the right, on both sides, the next version has it.
+    // With the right in both namespaces, the next version has it.
     let rules = |verbs: Value| json!([{"apiGroups": [""], "resources": ["podtemplates"], "verbs": verbs}]);
     let operator = json!([{"kind": "ServiceAccount", "name": "pilotage", "namespace": "pilotage-system"}]);
     let bot = json!([{"kind": "ServiceAccount", "name": "bot-qa", "namespace": world.host}]);
@@ -61,7 +61,7 @@ async fn kinds_that_were_not_looked_for_are_named_and_with_the_right_they_come_a
     assert!(!message.contains("PodTemplate") && message.contains("Role.rbac.authorization.k8s.io"), "{message}");
     assert!(world.plane.kubectl().run(&["get", "podtemplate", "orders", "-n", &world.qa]).unwrap().ok);
 
-    // Whoever names the kinds has said which are meant.
+    // Somebody who names the kinds has said which ones are meant.
     let mut solution = world.solution("orders", "1.2.0");
     solution["spec"]["components"] = json!([{"kind": "ConfigMap"}, {"kind": "PodTemplate"}]);
     world.apply(&[solution]).await;
@@ -86,7 +86,7 @@ async fn a_solution_that_works_by_roles_that_were_not_looked_for_waits_until_the
     let world = World::new("needs-roles").await;
     let labels = json!({"app.kubernetes.io/part-of": "orders"});
     let account = |name: &str| json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": world.dev, "labels": labels}});
-    // An account that nothing is given to needs nothing.
+    // An account without rights needs nothing.
     world.apply(&[account("idle"), running_as(&world, "idle"), world.solution("orders", "1.0.0")]).await;
     let first = world.deploy("first", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
@@ -121,7 +121,7 @@ async fn a_solution_that_works_by_roles_that_were_not_looked_for_waits_until_the
     let may = ["auth", "can-i", "get", "configmaps", "-n", &world.qa, &format!("--as=system:serviceaccount:{}:reader", world.qa)];
     assert!(world.plane.kubectl().run(&may).unwrap().ok, "it arrived with what it works by");
 
-    // Or its maker says what it consists of.
+    // Or its maker names the kinds.
     world.plane.kubectl().ok(&["delete", "rolebinding", "roles", "-n", &world.dev]).unwrap();
     world.apply(&[world.solution("orders", "1.2.0")]).await;
     world.ask(&world.request("third", "qa", "orders", "1.2.0")).await;

@@ -1,5 +1,5 @@
-//! What holds on an API server that lacks what Kubernetes 1.36 brought: without constrained impersonation the operator can't act as
-//! anybody, and says so; without mutating policies the validating ones stand alone, and nothing deploys.
+//! What holds on an API server without the features of Kubernetes 1.36. Without constrained impersonation, the operator can't act as
+//! anybody, and says so. Without mutating policies, only the validating ones are in force, and nothing is deployed.
 
 use kube::Api;
 use kube::api::PostParams;
@@ -22,7 +22,7 @@ async fn without_constrained_impersonation_or_mutating_policies_nothing_deploys_
     let world = World::on(plane, "older").await.with_pipeline().await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", serde_json::json!({}))]).await;
 
-    // The grants are there, and mean nothing to this API server: the operator may impersonate nobody the old way.
+    // The grants exist, but mean nothing to this API server. The operator may impersonate nobody in the old way.
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
     let message = world.waits_for("to-qa", "DelegateLacksTargetAccess").await;
     let who = format!("refused system:serviceaccount:{}:bot-qa in namespace {}, though reviews say", world.host, world.qa);
@@ -31,7 +31,7 @@ async fn without_constrained_impersonation_or_mutating_policies_nothing_deploys_
     let calls = [world.operator_writes(&world.qa, false), world.operator_writes(&world.qa, true)].concat();
     assert!(!calls.is_empty() && calls.iter().all(|call| call.code == 403), "it tried, and not as itself: {calls:?}");
 
-    // Without the policies that fill in who asks, the others refuse what is not filled in, or forged.
+    // Without the policies that fill in the requester, the others refuse a missing or forged requester.
     let kubectl = world.plane.kubectl();
     kubectl.ok(&["delete", "mutatingadmissionpolicybindings,mutatingadmissionpolicies", "--all"]).unwrap();
     world.until_condition::<Stage>("qa", "Ready", "PoliciesMissing").await;
@@ -53,7 +53,7 @@ async fn without_constrained_impersonation_or_mutating_policies_nothing_deploys_
         let error = requests.create(&PostParams::default(), &forged).await.unwrap_err();
         assert!(error.to_string().contains("spec.requestedBy is not you (dana)"), "{error}");
     }
-    // Who fills in their own name asks; that nothing deploys is for the operator to see to.
+    // Somebody who fills in their own name may ask. The operator makes sure that nothing is deployed.
     requests.create(&PostParams::default(), &ask("honest", Some("dana"), &[])).await.unwrap();
     let held = world.until_request("honest", |r| outcome(r).1.contains("PoliciesMissing")).await;
     assert!(held.status.unwrap().run.start_time.is_none());

@@ -1,4 +1,4 @@
-//! The order of stages: nothing gets past one, and nobody has to wait beside it.
+//! The order of stages: nothing skips a stage, and nobody has to wait for an unrelated stage.
 
 use kube::Api;
 use kube::api::DeleteParams;
@@ -118,7 +118,7 @@ async fn the_success_of_a_stage_that_is_gone_is_not_that_of_its_namesake_for_ano
     let refused = world.until_request("to-prod", ended).await;
     let (reason, message) = outcome(&refused);
     assert_eq!(reason, "PreviousStageNotSucceeded", "{message}");
-    // It did succeed in a stage of that name, which is no puzzle.
+    // It did succeed in a stage of that name. The message makes this clear.
     assert!(
         message.starts_with("orders 1.0.0 succeeded in stage qa when that led to environment qa, a namespace with the uid "),
         "{message}"

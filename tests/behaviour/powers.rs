@@ -1,11 +1,11 @@
-//! An approver sees who gets which rights by a version.
+//! An approver sees who gets which rights from a version.
 
 use pilotage::api::DeploymentRequest;
 use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase, role};
 
-/// What the plan says of rights.
+/// What the plan says about rights.
 fn gifts(request: &DeploymentRequest) -> Vec<String> {
     let results = request.status.as_ref().unwrap().run.plan.as_ref().unwrap().results.iter();
     results.filter(|r| r.reason == "GivesRights").map(|r| r.message.clone()).collect()
@@ -27,7 +27,7 @@ async fn a_plan_tells_who_gets_what_by_roles_and_bindings_that_change_and_is_sil
     world.apply(&role(&world.qa, "roles", &rules(json!(["get", "list", "patch", "create", "delete"])), &bot)).await;
     let view = json!([{"apiGroups": [rbac], "resources": ["clusterroles"], "resourceNames": ["view"], "verbs": ["bind"]}]);
     world.apply(&role(&world.qa, "binds", &view, &bot)).await;
-    // What a solution shares with people its stage must let it share.
+    // The stage must allow what a solution shares with people.
     let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
     stage["spec"]["sharing"] = json!({"clusterRoles": ["view"], "subjectKinds": ["User"]});
     world.apply_as(&world.olga().await, &stage).await.unwrap();
@@ -65,12 +65,12 @@ async fn a_plan_tells_who_gets_what_by_roles_and_bindings_that_change_and_is_sil
         "people first"
     );
 
-    // Who is added is told by the next plan, which leaves the Role as it is.
+    // The next plan says who was added. It leaves the Role unchanged.
     world.apply(&[with(&["mallory", "trent"]), world.solution("orders", "1.1.0")]).await;
     let second = world.deploy("second", "qa", "orders", "1.1.0").await;
     assert_eq!(gifts(&second), [format!("RoleBinding readers gives ClusterRole view to User mallory; User trent; {account}")]);
 
-    // And nothing of what stays.
+    // And nothing about what stays.
     world.apply(&[world.solution("orders", "1.2.0"), world.config("orders", "orders", json!({"a": "b"}))]).await;
     let third = world.deploy("third", "qa", "orders", "1.2.0").await;
     assert_eq!((phase(&third), gifts(&third)), ("Succeeded".into(), Vec::new()));

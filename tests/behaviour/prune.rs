@@ -1,4 +1,4 @@
-//! What a version replaces goes when the version is healthy, and not before; and where it never is, it stays.
+//! What a version replaces is deleted when the version is healthy, not before. If it never becomes healthy, nothing is deleted.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
@@ -25,7 +25,7 @@ async fn develop(world: &World, version: &str, map: &str, pods: &Value) {
     world.apply(&[world.solution("orders", version), world.config("orders", map, json!({"a": "1"})), deployment]).await;
 }
 
-/// Stage `qa` with how long it waits, and what it does then.
+/// Stage `qa` with this time-out, and what happens after it.
 async fn stage(world: &World, deployment: Value) {
     let stages = Api::<Stage>::namespaced(world.olga().await, &world.host);
     stages.patch("qa", &PatchParams::default(), &Patch::Merge(json!({"spec": {"deployment": deployment}}))).await.unwrap();

@@ -1,4 +1,4 @@
-//! What is on record after a deployment: who, what, where, when and approved by whom; and that only one at a time deploys.
+//! What is recorded after a deployment: who, what, where, when and who approved it. And only one deployment runs at a time.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
@@ -55,8 +55,8 @@ async fn a_deployment_is_on_record_with_who_what_where_and_approved_by_whom() {
     assert!(message.starts_with("not looked for in development: ") && message.ends_with("; orders 1.4.0 runs in stage qa"), "{message}");
 }
 
-/// The Events of a request in their order, once the last one is there.
-async fn story(world: &World, request: &DeploymentRequest) -> Vec<Event> {
+/// The Events of a request in order, after the last one exists.
+async fn events_of(world: &World, request: &DeploymentRequest) -> Vec<Event> {
     let events = Api::<Event>::namespaced(world.admin.clone(), &world.host);
     world
         .until("the last Event is there", async || {
@@ -68,13 +68,13 @@ async fn story(world: &World, request: &DeploymentRequest) -> Vec<Event> {
         .await
 }
 
-fn reasons(story: &[Event]) -> Vec<&str> {
-    story.iter().filter_map(|e| e.reason.as_deref()).collect()
+fn reasons(events: &[Event]) -> Vec<&str> {
+    events.iter().filter_map(|e| e.reason.as_deref()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_tell_the_story_in_its_order() {
-    let world = World::new("story").await;
+async fn events_tell_what_happened_in_order() {
+    let world = World::new("events").await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
     let mut careful = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
     careful["spec"]["preDeploymentStepRequired"] = true.into();
@@ -89,7 +89,7 @@ async fn events_tell_the_story_in_its_order() {
     let as_eve = Api::<DeploymentRequest>::namespaced(world.eve().await, &world.host);
     as_eve.patch_status("to-qa", &PatchParams::default(), &completed).await.unwrap();
 
-    let told = story(&world, &world.end("to-qa").await).await;
+    let told = events_of(&world, &world.end("to-qa").await).await;
     assert_eq!(
         reasons(&told),
         [
@@ -121,18 +121,18 @@ async fn events_tell_the_story_in_its_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_tell_of_a_rejection_and_of_a_refusal() {
-    let world = World::new("no-story").await;
+    let world = World::new("no-events").await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
     world.ask(&world.request("rejected", "qa", "orders", "1.0.0")).await;
     world.until_request("rejected", |r| phase(r) == "AwaitingApproval").await;
     world.decide("qa", "rejected", "Rejected").await.unwrap();
-    let told = story(&world, &world.end("rejected").await).await;
+    let told = events_of(&world, &world.end("rejected").await).await;
     assert_eq!(reasons(&told), ["OnDeploymentRequested", "OnApprovalStarted", "OnApprovalCompleted", "OnDeploymentCompleted"]);
     let types: Vec<&str> = told.iter().filter_map(|e| e.type_.as_deref()).collect();
     assert_eq!(types, ["Normal", "Normal", "Warning", "Warning"]);
 
     world.ask(&world.request("refused", "prod", "orders", "1.0.0")).await;
-    let told = story(&world, &world.end("refused").await).await;
+    let told = events_of(&world, &world.end("refused").await).await;
     assert_eq!(reasons(&told), ["OnDeploymentRequested", "OnDeploymentCompleted"]);
     assert!(told[1].note.as_deref().unwrap().contains("orders 1.0.0 has not succeeded in stage qa"), "{:?}", told[1].note);
 }
@@ -151,7 +151,7 @@ async fn of_two_that_are_approved_at_once_for_one_target_one_deploys_and_the_oth
     let (lower, higher) = (world.end("to-1.0.0").await, world.end("to-1.1.0").await);
     let ended = (phase(&lower), outcome(&lower).0, phase(&higher), outcome(&higher).0);
     let ended = (ended.0.as_str(), ended.1.as_str(), ended.2.as_str(), ended.3.as_str());
-    // The later one was approved as what replaces nothing.
+    // The later one was approved with a plan that replaces nothing.
     let first_won = ended == ("Succeeded", "Succeeded", "Failed", "PlanChanged");
     let second_won = ended == ("Failed", "Superseded", "Succeeded", "Succeeded");
     assert!(first_won || second_won, "{ended:?}: {:?} {:?}", outcome(&lower), outcome(&higher));
@@ -175,7 +175,7 @@ async fn what_a_version_has_no_more_is_deleted_and_what_others_own_stays() {
             world.config("orders", "stays", json!({})),
             world.config("orders", "goes", json!({})),
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "unowned", "namespace": world.qa}}),
-            // The labels of the solution do not make it the solution's.
+            // The solution's labels do not make it the solution's object.
             json!({
                 "apiVersion": "v1", "kind": "ConfigMap",
                 "metadata": {"name": "labelled", "namespace": world.qa, "labels": {"app.kubernetes.io/part-of": "orders"}},
@@ -195,7 +195,7 @@ async fn what_a_version_has_no_more_is_deleted_and_what_others_own_stays() {
         assert_eq!(there.iter().any(|n| n == name), expected, "{name} of {there:?}");
     }
     let deleted: Vec<_> = world.operator_writes(&world.qa, false).into_iter().filter(|c| c.verb.starts_with("delete")).collect();
-    // Dry runs of deletions are among them: the audit log does not tell those apart.
+    // Dry runs of deletions are among them: the audit log does not distinguish those.
     assert!(!deleted.is_empty() && deleted.iter().all(|c| c.name == "goes"), "{:?}", deleted.iter().map(|c| &c.uri).collect::<Vec<_>>());
     assert_eq!(deleted[0].acting_user(), format!("system:serviceaccount:{}:bot-qa", world.host));
 }

@@ -1,5 +1,5 @@
-//! What can't be changed on an object that exists is said before anybody is asked; where its maker wants that, the object is deleted and
-//! created anew, which is part of what is approved.
+//! Changes to immutable fields are reported before anybody is asked. If the maker wants it, the object is deleted and created anew, and
+//! this is part of what is approved.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase};
 
-/// The objects of a version: in fields that can't be changed, each version has its own.
+/// The objects of a version. Each version has its own values in immutable fields.
 fn objects(world: &World, version: &str, headless: bool, annotations: &Value) -> Vec<Value> {
     let metadata = |name: &str| json!({"name": name, "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}, "annotations": annotations});
     let pod = json!({"containers": [{"name": "app", "image": format!("registry.example.test/app:{version}")}]});
@@ -30,7 +30,7 @@ fn objects(world: &World, version: &str, headless: bool, annotations: &Value) ->
     ]
 }
 
-/// Puts a version into development in place of the one that is there.
+/// Replaces the version in development.
 async fn develop(world: &World, version: &str, objects: &[Value]) {
     let of_orders = "app.kubernetes.io/part-of=orders";
     world

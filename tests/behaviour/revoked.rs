@@ -1,5 +1,6 @@
-//! Rights that are taken away while a request is on its way, in each of its phases: the request waits and prints what grants them
-//! again, nothing more is written, and it goes on when that is applied. What has claimed its target and lacks nothing there, finishes.
+//! Rights that are taken away while a request is in progress, in each of its phases. The request waits and prints what grants them again,
+//! nothing more is written, and it continues when the grant is applied. A request that has claimed its target and lacks nothing there
+//! finishes.
 
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -11,18 +12,18 @@ use crate::world::{World, client, ended, outcome, phase};
 
 /// Somebody loses a right.
 struct Loss {
-    /// What is done.
+    /// How the right is taken away.
     take: Take,
-    /// What the request then says, beside the rule.
+    /// What the request then says, in addition to the rule.
     says: fn(&World) -> Vec<String>,
-    /// Whether it is the stage that says it, which looks at rights now and then.
+    /// Whether the stage says it. It checks rights from time to time.
     by_stage: bool,
-    /// Whether a deployment that has begun is held up.
+    /// Whether it stops a deployment that has begun.
     stops_deploying: bool,
 }
 
 enum Take {
-    /// A binding is deleted: in which namespace, and which.
+    /// A binding is deleted: its namespace and name.
     Binding(fn(&World) -> (String, &'static str)),
     /// The pipeline is no longer shared with the makers.
     Share,
@@ -50,7 +51,7 @@ async fn world(name: &str) -> World {
     world
 }
 
-/// The pipeline as the cluster's administrator sets it, who loses nothing here; waits until that is in force.
+/// The pipeline, written by the cluster's administrator, who loses no rights here. Waits until it is in force.
 async fn pipeline(world: &World, spec: Value) {
     let pipelines = Api::<Pipeline>::namespaced(world.admin.clone(), &world.host);
     pipelines.patch("standard", &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await.unwrap();
@@ -60,7 +61,7 @@ async fn pipeline(world: &World, spec: Value) {
 async fn ask(world: &World, name: &str) {
     let labels = json!({"app.kubernetes.io/part-of": name});
     let template = json!({"metadata": {"labels": {"app": name}}, "spec": {
-        // Of this request alone: the node is labelled when it may come up.
+        // Only for this request: the node gets the label when its pods may start.
         "nodeSelector": {(format!("{}-{name}", world.host)): "yes"}, "containers": [{"name": "app", "image": "registry.example.test/app:1"}],
     }});
     let deployment = json!({
@@ -73,7 +74,7 @@ async fn ask(world: &World, name: &str) {
     world.until("dana may ask", async || requests.create(&kube::api::PostParams::default(), &request).await.ok()).await;
 }
 
-/// Lets the pods of a request come up.
+/// Lets the pods of a request start.
 fn release(world: &World, name: &str) {
     let label = format!("{}-{name}=yes", world.host);
     world.plane.kubectl().ok(&["label", "nodes", "--all", "--overwrite", &label]).unwrap();
@@ -83,7 +84,7 @@ async fn now(world: &World, name: &str) -> DeploymentRequest {
     Api::<DeploymentRequest>::namespaced(world.admin.clone(), &world.host).get(name).await.unwrap()
 }
 
-/// Whoever is asked now says yes, as far as they may.
+/// Whoever is asked now approves, if they may.
 async fn decide(world: &World, request: &DeploymentRequest) {
     let name = request.metadata.name.clone().unwrap();
     let status = request.status.clone().unwrap_or_default();
@@ -97,7 +98,7 @@ async fn decide(world: &World, request: &DeploymentRequest) {
     }
 }
 
-/// Goes on with a request until it is as wanted.
+/// Continues a request until it is as wanted.
 async fn until(world: &World, name: &str, what: &str, wanted: impl Fn(&DeploymentRequest) -> bool) -> DeploymentRequest {
     world
         .until(&format!("request {name} {what}"), async || {
@@ -148,15 +149,15 @@ impl Loss {
         }
     }
 
-    /// The request waits, says what it lacks, and writes nothing; its message.
+    /// The request waits, says what it lacks, and writes nothing. Returns its message.
     async fn holds_up(&self, world: &World, name: &str) {
         let words = (self.says)(world);
         let held = until(world, name, &format!("says {words:?}"), |r| words.iter().all(|word| outcome(r).1.contains(word))).await;
         assert!(!ended(&held), "{:?}", outcome(&held));
     }
 
-    /// The request ends well once it is given back: the maker's share by who took it, all else by applying what is printed, as often as
-    /// something is.
+    /// The request succeeds after the right is given back. The maker's share is restored by whoever took it away, and everything else by
+    /// applying what is printed, as often as something is printed.
     async fn ends_well(&self, world: &World, name: &str) {
         release(world, name);
         if matches!(self.take, Take::Share) {

@@ -1,4 +1,4 @@
-//! What the roles that come with Pilotage allow, and what they don't: asked of the API server for somebody who holds one of them.
+//! What Pilotage's roles allow, and what they don't: the API server is asked about somebody who holds one of them.
 
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -17,7 +17,7 @@ fn person(name: &str, groups: &[&str]) -> Identity {
     as_authenticated(&Identity { username: name.into(), uid: None, groups: groups.iter().map(|&g| g.into()).collect() })
 }
 
-/// Whether they hold each of the rights, which must be the same for all.
+/// Whether they hold each of the rights. The answer must be the same for all.
 async fn hold(access: &Access, who: &Identity, rights: Vec<Right>, wanted: bool) {
     for right in rights {
         assert_eq!(access.may(who, &right).await.unwrap(), wanted, "{}: {right:?}", who.username);
@@ -28,7 +28,7 @@ fn on(host: &str, verbs: &[&str], resources: &[&str]) -> Vec<Right> {
     resources.iter().flat_map(|resource| verbs.iter().map(|verb| Right::on(verb, GROUP, resource, host))).collect()
 }
 
-/// All else that lives in a namespace and would make its holder more than what the role is for.
+/// Everything else in a namespace that would give somebody more than the role is for.
 fn others(host: &str) -> Vec<Right> {
     let mut rights = Vec::new();
     for (group, resource) in [
@@ -59,13 +59,13 @@ async fn each_role_holds_what_it_is_for_and_nothing_else() {
     }
     let status = |verb: &str| Right::on(verb, GROUP, "deploymentrequests", host).of_subresource("status");
 
-    // An administrator has all pipeline configuration of the host, and nothing else there: no environment and no delegate by itself.
+    // An administrator may configure all pipelines of the host, and nothing else there: the role includes no environment and no delegate.
     let ada = person("ada", &[]);
     let configuration = ["environments", "pipelines", "stages"];
     hold(&access, &ada, on(host, &["create", "update", "patch", "delete", "get", "list", "watch"], &configuration), true).await;
     hold(&access, &ada, on(host, &READ, &OURS), true).await;
     hold(&access, &ada, on(host, &["administer"], &["pipelines"]), true).await;
-    // What was never deployed may be deleted, which admission sees to.
+    // What was never deployed may be deleted. Admission enforces this.
     hold(&access, &ada, on(host, &["delete"], &["artifacts"]), true).await;
     let writes: Vec<&str> = WRITE.into_iter().filter(|verb| *verb != "delete").collect();
     hold(&access, &ada, on(host, &writes, &["artifacts"]), false).await;
@@ -83,7 +83,7 @@ async fn each_role_holds_what_it_is_for_and_nothing_else() {
     hold(&access, &amy, [on(host, &READ, &OURS), vec![status("patch"), Right::on("approve", GROUP, "stages", host)]].concat(), true).await;
     hold(&access, &amy, [on(host, &WRITE, &OURS), on(host, &["deploy", "administer"], &["pipelines"]), others(host)].concat(), false).await;
 
-    // A maker runs what is shared with them. They create, edit and delete no pipeline, and see nothing of a private one's host.
+    // A maker uses what is shared with them. They create, edit and delete no pipeline, and see nothing of a private pipeline's host.
     let dana = person("dana", &["makers"]);
     let shared = |verb: &str, name: &str| Right::on(verb, GROUP, "pipelines", host).named(name);
     hold(&access, &dana, vec![shared("get", "standard"), shared("deploy", "standard")], true).await;
@@ -109,7 +109,7 @@ async fn unsharing_takes_effect_at_once_and_visibility_goes_with_the_pipeline() 
     patch(json!({"visibility": "Shared"})).await;
     world.until("makers see requests", async || access.may(&dana, &reads).await.unwrap().then_some(())).await;
     patch(json!({"sharedWith": []})).await;
-    // Once the pipeline is ready as it is now written, they are out.
+    // When the pipeline is ready with the new list, they have lost access.
     let requests = Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host);
     let error = requests.create(&PostParams::default(), &world.request("late", "qa", "orders", "1.0.0")).await.unwrap_err().to_string();
     assert!(error.contains("cannot create resource \"deploymentrequests\""), "{error}");
@@ -155,16 +155,16 @@ async fn requesters_cancel_and_reschedule_their_own_and_administrators_any_and_m
         let end = world.end(name).await;
         assert_eq!(phase(&end), "Canceled", "{:?}", outcome(&end));
     }
-    // Her window is the Solution of her own namespace: what became of it, and nothing of the host.
-    let window = Api::<Solution>::namespaced(world.dana().await, &world.dev);
+    // Her view is the status of the Solution in her own namespace. It says what became of the request, and nothing about the host.
+    let view = Api::<Solution>::namespaced(world.dana().await, &world.dev);
     let seen = world
-        .until("the window tells", async || {
-            let status = window.get("orders").await.unwrap().status?;
+        .until("the view tells", async || {
+            let status = view.get("orders").await.unwrap().status?;
             status.deployments.into_iter().find(|d| d.phase == "Canceled")
         })
         .await;
     assert_eq!((seen.stage.as_str(), seen.requester.as_str(), seen.pipeline.as_str()), ("qa", "dana", "standard"));
     assert!(seen.message.is_some_and(|m| m.contains("canceled before anything was written")));
     let elsewhere = Api::<Solution>::namespaced(client(world.plane.user_kubeconfig("carl", &[]).unwrap()).await, &world.dev);
-    assert!(elsewhere.get("orders").await.is_err(), "carl has no window there");
+    assert!(elsewhere.get("orders").await.is_err(), "carl has no view there");
 }

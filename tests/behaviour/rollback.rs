@@ -1,4 +1,4 @@
-//! What is done when a deployment fails after its first write: the version that it replaced is put back, or what was applied is left.
+//! What happens when a deployment fails after its first write: the replaced version is restored, or what was applied stays.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, ended, outcome, phase};
 
-/// Stage `qa` with what is done when a deployment fails.
+/// Stage `qa` with this time-out and this reaction to a failed deployment.
 async fn stage(world: &World, timeout: &str, on_failure: &str) {
     let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
     stage["spec"]["deployment"] = json!({"timeout": timeout, "onFailure": on_failure});
@@ -36,7 +36,7 @@ async fn develop(world: &World, version: &str, pods: Value) {
     world.apply(&[solution, world.config("orders", "orders", json!({"greeting": "dev", "version": version})), deployment]).await;
 }
 
-/// Pods that no node takes.
+/// Pods that no node accepts.
 fn stuck() -> Value {
     json!({"nodeSelector": {"there": "is-none"}})
 }
@@ -82,7 +82,7 @@ async fn objects(world: &World) -> (Vec<String>, Value, String) {
     (names, serde_json::to_value(orders.data).unwrap(), image)
 }
 
-/// All that was deployed with `first`, and nothing else, is in QA and on record.
+/// Exactly what was deployed with `first` is in QA and on record.
 async fn first_is_back(world: &World, failed: &str) {
     let (names, data, image) = objects(world).await;
     assert_eq!(names, ["only-first"], "what the failed version brought is gone, what it took is back");
@@ -122,9 +122,9 @@ async fn an_upgrade_that_does_not_become_healthy_is_taken_back_with_the_settings
     assert_eq!((rollback.version.as_str(), rollback.reason.as_str()), ("1.0.0", "DeploymentTimedOut"));
     first_is_back(&world, "second").await;
     let solution = Api::<Solution>::namespaced(world.dana().await, &world.dev).get("orders").await.unwrap();
-    let [window] = &solution.status.unwrap().deployments[..] else { panic!("one stage") };
-    assert_eq!((window.phase.as_str(), window.message.as_deref()), ("Failed", Some(message.as_str())));
-    // What is corrected goes on from there.
+    let [view] = &solution.status.unwrap().deployments[..] else { panic!("one stage") };
+    assert_eq!((view.phase.as_str(), view.message.as_deref()), ("Failed", Some(message.as_str())));
+    // A corrected version continues from there.
     develop(&world, "2.0.1", json!({})).await;
     let third = world.deploy("third", "qa", "orders", "2.0.1").await;
     assert_eq!(phase(&third), "Succeeded", "{:?}", outcome(&third));
@@ -152,7 +152,7 @@ async fn what_somebody_labels_as_the_solutions_meanwhile_is_not_deleted_on_the_w
     assert_eq!(outcome(&second).0, "RolledBack", "{:?}", outcome(&second));
     first_is_back(&world, "second").await;
     assert_eq!(maps.get("theirs").await.unwrap().metadata.uid, theirs.metadata.uid);
-    // It is shown to whoever decides on the next version.
+    // Whoever decides on the next version sees it.
     develop(&world, "2.0.1", json!({})).await;
     world.ask(&world.request("third", "qa", "orders", "2.0.1")).await;
     let third = world.until_request("third", |r| phase(r) == "AwaitingApproval").await;
@@ -220,7 +220,7 @@ async fn where_it_is_kept_the_message_says_how_to_go_on_and_the_version_before_m
     assert_eq!(objects(&world).await.0, ["only-first", "only-second"], "what it would have replaced is not taken away");
     let record = in_qa(&world).await;
     assert_eq!((record.version.as_deref(), record.failed.map(|f| f.version)), (Some("1.0.0"), Some("2.0.0".to_owned())));
-    // Though the pipeline allows no redeployments: what is on record does not run any more.
+    // The pipeline allows no redeployments. This one is allowed, because what is on record does not run any more.
     stage(&world, "1m", "Keep").await;
     world.ask(&greeting(&world, "back", "1.0.0", "hello")).await;
     let back = world.approved("back", "qa").await;
@@ -257,7 +257,7 @@ async fn where_the_delegate_has_lost_its_rights_nothing_is_put_back_and_the_gran
     assert_eq!((record.version.as_deref(), record.claim), (Some("1.0.0"), None));
     assert_eq!(record.failed.map(|f| f.request), Some("second".to_owned()));
     assert_eq!(records(&world, "2.0.0").await[0].restored, None);
-    // What it says leads out of it.
+    // The message says how to get out of this state.
     world.apply(&world.grants()).await;
     stage(&world, "1m", "Rollback").await;
     world.ask(&greeting(&world, "back", "1.0.0", "hello")).await;
@@ -278,7 +278,7 @@ async fn settings_that_are_known_no_more_are_not_guessed() {
     let why = "the settings that it was deployed with are not known any more: request first, which held them, was deleted, or made anew with others";
     assert!(message.contains(why), "{message}");
     assert_eq!(objects(&world).await.1["greeting"], "good morning", "nothing was put back");
-    // A request that gives the same holds them too.
+    // A request with the same settings has them too.
     develop(&world, "2.0.1", stuck()).await;
     stage(&world, "5s", "Rollback").await;
     world.ask(&greeting(&world, "third", "2.0.1", "hello")).await;

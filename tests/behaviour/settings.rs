@@ -1,4 +1,4 @@
-//! What a request sets arrives where the solution says, as what the target has; what it must not or can't set is said.
+//! What a request sets is deployed where the solution says, with the target's values. What it must not or can't set is reported.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase};
 
-/// A solution with objects that settings go to, and with references to three Secrets of development.
+/// A solution with objects that take settings, and with references to three Secrets of development.
 async fn world(name: &str) -> World {
     let world = World::new(name).await;
     let metadata = |name: &str| json!({"name": name, "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}});
@@ -174,7 +174,7 @@ async fn secrets_that_the_target_does_not_offer_or_have_are_named_wherever_they_
     let there = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa).get_opt("orders").await.unwrap();
     assert!(there.is_none());
 
-    // Once all of it is there and offered, the request goes on by itself.
+    // Once everything exists and is offered, the request continues by itself.
     secrets(&world, &["qa-pull", "qa-tls"], true).await;
     let end = world.approved("to-qa", "qa").await;
     assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));

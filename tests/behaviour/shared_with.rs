@@ -1,5 +1,5 @@
-//! Sharing after the deployment: the delegate binds in the target what the request asked for, as far as its stage allows and its own
-//! rights reach; what is refused is listed, and the deployment stands.
+//! Sharing after the deployment: the delegate binds in the target what the request asked for, if its stage allows it and its own rights
+//! suffice. What is refused is listed, and the deployment still succeeds.
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -22,7 +22,7 @@ async fn world(name: &str) -> World {
     world
 }
 
-/// A request that asks for these shares.
+/// A request with these shares.
 fn sharing(world: &World, name: &str, version: &str, with: &Value) -> DeploymentRequest {
     let mut request = serde_json::to_value(world.request(name, "qa", "orders", version)).unwrap();
     request["spec"]["shareWith"] = with.clone();
@@ -40,13 +40,13 @@ fn told(request: &DeploymentRequest, type_: &str) -> (condition::ConditionStatus
     (found.status, found.reason.clone(), found.message.clone())
 }
 
-/// What an approver is told, but for what could not be looked for in development.
+/// What an approver is told, without what could not be looked for in development.
 fn results(request: &DeploymentRequest) -> Vec<PlanResult> {
     let results = request.status.as_ref().unwrap().run.plan.clone().unwrap().results;
     results.into_iter().filter(|result| result.reason != "NotLookedFor").collect()
 }
 
-/// Whether whoever it is may read the deployed `ConfigMap`.
+/// Whether this user may read the deployed `ConfigMap`.
 fn may_read(world: &World, who: &[&str]) -> bool {
     let args = [&["auth", "can-i", "get", "configmaps/orders", "-n", &world.qa], who].concat();
     world.plane.kubectl().run(&args).unwrap().ok
@@ -79,7 +79,7 @@ async fn what_was_asked_for_is_bound_by_the_delegate_at_the_end_and_stays() {
     );
     assert_eq!(bindings(&world).await.len(), 2);
     assert!(may_read(&world, &team));
-    // By the delegate, and by nobody else.
+    // Created by the delegate, and by nobody else.
     let bot = format!("system:serviceaccount:{}:bot-qa", world.host);
     let made: Vec<_> = world.operator_writes(&world.qa, false).into_iter().filter(|c| c.resource == "rolebindings").collect();
     assert_eq!(made.len(), 2);
@@ -128,7 +128,7 @@ async fn what_the_delegate_may_not_share_is_shown_before_and_listed_after_and_th
     let bound: Vec<String> = bindings(&world).await.iter().map(|b| b.role_ref.name.clone()).collect();
     assert_eq!(bound, ["view"]);
 
-    // Once it is granted as printed, the next deployment shares it.
+    // After the printed grant is applied, the next deployment shares it.
     world.plane.kubectl().apply(&message[message.find("apiVersion:").unwrap()..]).unwrap();
     world.apply(&[world.solution("orders", "1.1.0")]).await;
     world.ask(&sharing(&world, "again", "1.1.0", &with)).await;
@@ -150,7 +150,7 @@ async fn what_the_stage_does_not_allow_is_refused_at_once_with_what_it_allows() 
         assert!(message.contains("it allows ClusterRoles view, edit with subjects of kind Group, ServiceAccount"), "{message}");
     }
     assert!(world.operator_writes(&world.qa, false).is_empty());
-    // A ServiceAccount without its namespace is nobody.
+    // A ServiceAccount without its namespace does not exist.
     let nobody = sharing(&world, "nobody", "1.0.0", &json!([{"kind": "ServiceAccount", "name": "ci", "clusterRole": "view"}]));
     let requests = Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host);
     let error = requests.create(&kube::api::PostParams::default(), &nobody).await.unwrap_err().to_string();
@@ -167,7 +167,7 @@ async fn a_binding_of_somebody_else_is_left_alone_and_what_the_stage_allows_is_p
     world.ask(&sharing(&world, "first", "1.0.0", &with)).await;
     let end = world.approved("first", "qa").await;
     assert_eq!(told(&end, "Shared").1, "Shared", "{:?}", told(&end, "Shared"));
-    // Somebody takes the binding over.
+    // Somebody takes over the binding.
     let mut theirs = bindings(&world).await.remove(0);
     let roles = Api::<RoleBinding>::namespaced(world.admin.clone(), &world.qa);
     theirs.labels_mut().clear();
@@ -179,7 +179,7 @@ async fn a_binding_of_somebody_else_is_left_alone_and_what_the_stage_allows_is_p
     let results = results(&waiting);
     assert!(results.len() == 1 && results[0].reason == "NameTaken" && results[0].message.contains("left alone"), "{results:?}");
 
-    // The stage allows more than when it was planned: what was to be approved is not what would be done.
+    // The stage now allows more than when it was planned: what would be done is not what was to be approved.
     let more = json!({"spec": {"sharing": {"clusterRoles": ["view", "edit", "admin"], "subjectKinds": ["Group"]}}});
     let stages = Api::<Stage>::namespaced(world.olga().await, &world.host);
     stages.patch("qa", &PatchParams::default(), &Patch::Merge(more)).await.unwrap();

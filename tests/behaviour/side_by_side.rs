@@ -1,4 +1,4 @@
-//! Several solutions in one target, and one solution in several: each has its own record, its own claim and its own objects.
+//! Several solutions in one target, and one solution in several targets: each has its own record, its own claim and its own objects.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase};
 
-/// A Deployment of a solution, whose pods no node takes.
+/// A Deployment of a solution. No node accepts its pods.
 fn stuck(world: &World, solution: &str) -> Value {
     let labels = json!({"app.kubernetes.io/part-of": solution});
     let template = json!({
@@ -43,7 +43,7 @@ async fn two_solutions_in_one_target_neither_wait_for_nor_touch_each_other() {
     world.until_request("orders", |r| phase(r) == "AwaitingApproval").await;
     world.decide("qa", "orders", "Approved").await.unwrap();
     world.until_request("orders", |r| outcome(r).0 == "WaitingForHealth").await;
-    // While orders holds its claim, billing comes, and loses an object with its next version.
+    // While orders holds its claim, billing is deployed, and loses an object with its next version.
     let billing = world.deploy("billing", "qa", "billing", "1.0.0").await;
     assert_eq!(phase(&billing), "Succeeded", "{:?}", outcome(&billing));
     Api::<ConfigMap>::namespaced(world.admin.clone(), &world.dev).delete("of-billing-too", &DeleteParams::default()).await.unwrap();
@@ -55,7 +55,7 @@ async fn two_solutions_in_one_target_neither_wait_for_nor_touch_each_other() {
     let billing = record(&world, "qa", "billing").await;
     assert_eq!((billing.version.as_deref(), billing.claim), (Some("2.0.0"), None));
 
-    // What is of the one is not taken by the other.
+    // An object of one solution is not taken by the other.
     let kubectl = world.plane.kubectl();
     let relabel = ["label", "configmap", "of-orders", "--overwrite", "app.kubernetes.io/part-of=billing", "-n", &world.dev];
     kubectl.ok(&relabel).unwrap();

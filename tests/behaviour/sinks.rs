@@ -1,4 +1,4 @@
-//! What happens to requests is told to the sinks of their pipeline: signed, in order, at least once, and without holding anything up.
+//! The sinks of a pipeline are told what happens to its requests: signed, in order, at least once, and without delaying anything.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const ALL: [&str; 7] = [
 const DELEGATED: [&str; 5] =
     ["OnDeploymentRequested", "OnApprovalStarted", "OnApprovalCompleted", "OnDeploymentStarted", "OnDeploymentCompleted"];
 
-/// A world whose solution `orders` 1.0.0 is ready to be asked for.
+/// A world with solution `orders` 1.0.0, ready to be requested.
 async fn world(name: &str) -> World {
     let world = World::new(name).await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({"greeting": "hello"}))]).await;
@@ -50,7 +50,7 @@ pub async fn key(world: &World) {
         .await;
 }
 
-/// Gives the pipeline its sinks, and waits until they are told of what happens.
+/// Gives the pipeline its sinks, and waits until the dispatcher has noticed them.
 pub async fn with_sinks(world: &World, sinks: Value) {
     let count = sinks.as_array().unwrap().len();
     let pipelines: Api<Pipeline> = Api::namespaced(world.admin.clone(), &world.host);
@@ -64,8 +64,8 @@ pub async fn with_sinks(world: &World, sinks: Value) {
 
 async fn told(world: &World, sink: &Receiver, request: &str, triggers: &[&str]) {
     let what = format!("the sink is told {triggers:?} of {request}");
-    world.until(&what, async || (sink.story(request).len() >= triggers.len()).then_some(())).await;
-    assert_eq!(sink.story(request), triggers);
+    world.until(&what, async || (sink.triggers(request).len() >= triggers.len()).then_some(())).await;
+    assert_eq!(sink.triggers(request), triggers);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +85,7 @@ async fn every_trigger_arrives_once_in_its_order_and_signed() {
     asked.spec.scheduled_time = Some("2026-01-01T00:00:00Z".into());
     let asked = world.ask(&asked).await;
     let waiting = world.until_request("to-qa", |r| phase(r) == "AwaitingApproval").await;
-    // A person takes a while; the operator need not.
+    // A person takes a while. The operator doesn't need to.
     told(&world, &sink, "to-qa", &ALL[..2]).await;
     world.decide("qa", "to-qa", "Approved").await.unwrap();
     world.until_request("to-qa", |r| phase(r) == "AwaitingPreDeploymentStep").await;
@@ -131,7 +131,7 @@ async fn every_trigger_arrives_once_in_its_order_and_signed() {
     assert_eq!(taken[4].event["data"]["decision"]["by"], "eve");
     assert_eq!(taken[6].event["data"]["outcome"], json!({"phase": "Succeeded", "reason": "Succeeded", "message": outcome(&ended).1}));
 
-    // Nothing of the key is to be found in what people can read.
+    // Nothing that people can read contains the key.
     let pipeline = world.plane.kubectl().ok(&["get", "pipelines,deploymentrequests,events", "-n", &world.host, "-o", "yaml"]).unwrap();
     assert!(!pipeline.contains(KEY.trim_start_matches("whsec_")) && !pipeline.contains("canary-canary"));
     let (reason, message) = world.condition::<Pipeline>("standard", "SinksDelivering").await.unwrap();
@@ -179,7 +179,7 @@ async fn what_is_answered_with_500_or_never_is_sent_again_under_the_same_id() {
     let world = world("sink-ill").await;
     let sink = Receiver::start().await;
     let mut seen = BTreeSet::new();
-    // The first attempt at everything fails, one of them by silence.
+    // The first attempt at every delivery fails. One of them gets no answer.
     sink.answer(move |d| match seen.insert(d.event["id"].as_str().unwrap().to_owned()) {
         true if d.trigger() == "OnApprovalStarted" => Answer::Never,
         true => Answer::Body(500, "canary".into()),
@@ -283,7 +283,7 @@ async fn without_sinks_nothing_is_written_and_with_them_one_write_records_many_t
 async fn a_sink_is_told_what_it_asks_for_and_of_the_end_of_deleted_requests() {
     let world = world("sink-some").await;
     let (all, some) = (Receiver::start().await, Receiver::start().await);
-    // Made before there was a sink, and under way still: a new sink is told of it.
+    // It was created before there was a sink, and has not ended: a new sink is told about it.
     world.ask(&world.request("early", "qa", "orders", "1.0.0")).await;
     world.until_request("early", |r| phase(r) == "AwaitingApproval").await;
     let chosen = ["OnApprovalStarted", "OnDeploymentCompleted"];
@@ -310,7 +310,7 @@ async fn a_sink_is_told_what_it_asks_for_and_of_the_end_of_deleted_requests() {
         (&json!("Rejected"), &json!("as tested"))
     );
 
-    // Without sinks nothing is left of them.
+    // Without sinks, nothing of them is left.
     with_sinks(&world, json!([])).await;
     world
         .until("the condition is gone", async || world.condition::<Pipeline>("standard", "SinksDelivering").await.is_none().then_some(()))

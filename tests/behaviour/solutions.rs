@@ -1,4 +1,4 @@
-//! Whole applications, as their authors publish them, go from development to production and arrive as they were.
+//! Whole applications, as their authors publish them, are deployed from development to production unchanged.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::arrival::{essences, kind_of, live, objects};
 use crate::world::{PATIENCE, World, outcome, phase};
 
-/// Applications of others, from the folder that `PILOTAGE_SOLUTIONS` names; where they are not there, there is nothing to show.
+/// Applications of other authors, from the folder in `PILOTAGE_SOLUTIONS`. Without it there are none.
 pub fn applications() -> Vec<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/solutions");
     let folder = std::env::var_os("PILOTAGE_SOLUTIONS").map_or_else(beside, PathBuf::from);
@@ -23,7 +23,7 @@ pub fn applications() -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect()
 }
 
-/// Whether it has, if it is a Deployment, the replicas that it should have.
+/// Whether it has the replicas that it should have, if it is a Deployment.
 fn is_available(object: &Value) -> bool {
     let available = |conditions: &Vec<Value>| conditions.iter().any(|c| c["type"] == "Available" && c["status"] == "True");
     object["kind"] != "Deployment" || object["status"]["conditions"].as_array().is_some_and(available)
@@ -52,7 +52,7 @@ async fn goes_to_production_and_changes_nothing_the_second_time(file: &Path) -> 
             assert_eq!(there.len(), objects.len(), "{solution}: {:?}", there.keys());
             let unavailable: Vec<&String> = there.iter().filter(|(_, o)| !is_available(o)).map(|(name, _)| name).collect();
             let (here, there) = (essences(&here), essences(&there));
-            // An autoscaler that has not looked yet, here or there, sets the replicas some seconds later.
+            // An autoscaler that has not run yet, in either place, sets the replicas some seconds later.
             if (here == there && unavailable.is_empty()) || start.elapsed() > PATIENCE {
                 assert_json_diff::assert_json_eq!(there, here);
                 assert!(unavailable.is_empty(), "not available: {unavailable:?}");
@@ -62,7 +62,7 @@ async fn goes_to_production_and_changes_nothing_the_second_time(file: &Path) -> 
         }
     }
 
-    // The same again: looked at, and nothing written.
+    // The same again: it is compared, and nothing is written.
     let mut pipeline = world.pipeline().into_iter().find(|o| o["kind"] == "Pipeline").unwrap();
     pipeline["spec"]["allowRedeployments"] = true.into();
     world.apply_as(&world.olga().await, &pipeline).await.unwrap();

@@ -1,4 +1,4 @@
-//! What does not come up in time is reported with its cause, from the objects themselves.
+//! If something does not become healthy in time, the message gives the cause, from the objects themselves.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, ended, outcome, phase};
 
-/// A Deployment of the solution in development that asks for so much of a processor, and for nodes with such a label.
+/// A Deployment of the solution in development that requests this much CPU, on nodes with this label.
 fn deployment(world: &World, name: &str, cpu: &str, nodes: &Value) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
@@ -19,7 +19,7 @@ fn deployment(world: &World, name: &str, cpu: &str, nodes: &Value) -> Value {
     })
 }
 
-/// Reports on a pod of QA what a kubelet would.
+/// Writes the status of a pod of QA as a kubelet would.
 async fn reported(world: &World, app: &str, container: Value) {
     let pods = Api::<Pod>::namespaced(world.admin.clone(), &world.qa);
     let pod = world
@@ -49,7 +49,7 @@ async fn a_time_out_names_images_crashes_nodes_and_quotas() {
             deployment(&world, "crashes", "10m", &nowhere),
             deployment(&world, "greedy", "2", &json!({})),
             deployment(&world, "fine", "10m", &json!({})),
-            // Which pods are in a scope is known when they come: a plan does not tell.
+            // Which pods are in a scope is only known when they are created. A plan does not show it.
             json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small", "namespace": world.qa}, "spec": {"hard": {"requests.cpu": "1"}, "scopes": ["NotTerminating"]}}),
         ])
         .await;
@@ -86,7 +86,7 @@ async fn a_job_that_the_cluster_removes_when_it_has_finished_is_not_missed_while
     let of_orders = |name: &str| json!({"name": name, "namespace": world.dev, "labels": {"app.kubernetes.io/part-of": "orders"}});
     let claim = json!({"storageClassName": "", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
     let pod = json!({"restartPolicy": "Never", "containers": [{"name": "app", "image": "registry.example.test/app:1"}]});
-    // In development it stays, to be exported.
+    // In development it stays, so that it can be exported.
     let mut solution = world.solution("orders", "1.0.0");
     solution["spec"]["environmentVariables"] = json!([{"name": "TTL", "type": "Number", "default": "0",
         "target": {"apiVersion": "batch/v1", "kind": "Job", "name": "migrate", "path": "/spec/ttlSecondsAfterFinished"}}]);
@@ -100,7 +100,7 @@ async fn a_job_that_the_cluster_removes_when_it_has_finished_is_not_missed_while
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
     world.until_request("to-qa", |r| phase(r) == "AwaitingApproval").await;
     world.decide("qa", "to-qa", "Approved").await.unwrap();
-    // The Job has gone, and only the claim is waited for.
+    // The Job is gone, and only the claim is waited for.
     world.until_request("to-qa", |r| ended(r) || outcome(r).1.contains("for 1 of its objects: PersistentVolumeClaim data")).await;
     let jobs = Api::<k8s_openapi::api::batch::v1::Job>::namespaced(world.admin.clone(), &world.qa);
     world.until("the Job has removed itself", async || jobs.get_opt("migrate").await.unwrap().is_none().then_some(())).await;

@@ -1,4 +1,4 @@
-//! What people are told: nothing is silent outside of a host, nothing impossible is found late, and a line is a line.
+//! What people are told: something is said outside of a host too, something impossible is reported early, and a line is one line.
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::Api;
@@ -45,7 +45,7 @@ async fn what_is_written_outside_of_a_host_is_warned_of_and_not_current() {
         assert!(answer.stderr.contains(&format!("kubectl label namespace {aside} pilotage.dev/host=true")), "{answer:?}");
         let name = object["metadata"]["name"].as_str().unwrap();
         let stored = kubectl.json(&["get", kind, name, "-n", &aside]).unwrap();
-        // kstatus: what was observed is not what is there.
+        // kstatus: what was observed is not the current state.
         assert_eq!(stored["status"]["observedGeneration"], -1, "{stored}");
         assert_eq!(stored["status"]["conditions"][0]["reason"], "NotLookedAt", "{stored}");
         assert_eq!(stored["status"]["conditions"][0]["status"], "Unknown", "{stored}");
@@ -55,8 +55,7 @@ async fn what_is_written_outside_of_a_host_is_warned_of_and_not_current() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("it looks only into hosts, which carry the label pilotage.dev/host=true"), "{said}");
 
-    // The label may come later, and then nothing more is said.
-    // Nobody has let the operator share a pipeline there.
+    // The label may come later, and then nothing more is said. Nobody has let the operator share a pipeline there.
     label(&world, &aside, json!({"pilotage.dev/host": "true", (pilotage_harness::watch_recorder::PROVOKES): "true"})).await;
     world
         .until("the operator looks", async || {
@@ -122,7 +121,7 @@ async fn an_impossible_window_is_found_before_anybody_approves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delegate_that_is_gone_is_noticed_at_once() {
     let world = World::new("gone").await;
-    // What was judged good is looked at again after ten minutes, and nothing else has changed.
+    // What was found valid is checked again after ten minutes. Nothing else has changed.
     let accounts = Api::<ServiceAccount>::namespaced(world.admin.clone(), &world.host);
     accounts.delete("bot-qa", &DeleteParams::default()).await.unwrap();
     world.until_condition::<Stage>("qa", "Ready", "ServicePrincipalNotFound").await;
@@ -154,7 +153,7 @@ async fn a_pipeline_shows_that_it_is_suspended_and_that_a_sink_fails_and_no_name
     let world = World::new("columns").await;
     orders(&world).await;
     let sink = Receiver::start().await;
-    // What is told of it in part is kept in the pipeline's status.
+    // The pipeline's status stores what was partly told.
     sink.answer(|delivery| Answer::Code(if delivery.trigger() == "OnDeploymentRequested" { 200 } else { 500 }));
     let pipelines = Api::<Pipeline>::namespaced(world.olga().await, &world.host);
     let spec = json!({"spec": {"sinks": [{"url": sink.url()}]}});
@@ -170,7 +169,7 @@ async fn a_pipeline_shows_that_it_is_suspended_and_that_a_sink_fails_and_no_name
     };
     world.until("both are shown", row).await;
 
-    // Makers read their pipeline, and not what others ask for.
+    // Makers read their pipeline, but not other people's requests.
     let read = world.danas_kubectl().json(&["get", "pl", "standard", "-n", &world.host]).unwrap();
     let open = world
         .until("the cursor tells of the request", async || {
@@ -215,7 +214,7 @@ async fn a_wrong_flag_makes_no_request_and_a_wrong_namespace_is_told() {
             assert_eq!(requests.list(&kube::api::ListParams::default()).await.unwrap().items.len(), 1, "{verb:?} {flags:?}: {said}");
         }
     }
-    // In place of the host the namespace of the Solution: the later -n counts.
+    // The namespace of the Solution instead of the host: the later -n counts.
     let wrong = |verb: &[&str]| plugin(&world, &dana, &[verb, &["--from", &world.dev]].concat()).unwrap_err();
     let there = format!("it is in host {}: name that with -n {}", world.host, world.host);
     for verb in [
@@ -228,7 +227,7 @@ async fn a_wrong_flag_makes_no_request_and_a_wrong_namespace_is_told() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && said.contains(&there), "{verb:?}: {said}");
     }
-    // Who sees nothing of it there is told nothing of it.
+    // Somebody who sees nothing of it there is told nothing about it.
     let said = wrong(&["retry", "another"]);
     assert!(!said.contains("it is in host"), "{said}");
 }

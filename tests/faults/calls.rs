@@ -9,9 +9,9 @@ use serde_json::json;
 
 use crate::world::{World, ended, phase};
 
-/// The most calls of a request to a later stage with one gate, of one object and the record of its set: Events, Leases and watches apart. On
-/// a machine that is slow the answers of a moment ago are none any more, and two rights and the artifact's bytes are asked for twice: with
-/// none of that there are 21.
+/// The most calls of a request to a later stage with one gate, for one object and the record of its set. Events, Leases and watches do not
+/// count. On a slow machine, recent answers are too old by then: two rights and the artifact's bytes are read twice. Without that there are
+/// 21.
 const MOST: usize = 23;
 const OPERATOR: &str = "system:serviceaccount:pilotage-system:pilotage";
 
@@ -51,7 +51,7 @@ async fn a_later_request_of_one_object_costs_few_calls_and_none_of_its_proofs() 
     let decided = world.decide("prod", "to-prod", "Approved").await.unwrap();
     assert!(!ended(&decided));
     assert_eq!(phase(&world.end("to-prod").await), "Succeeded");
-    // Starting, opening the gate, and ending.
+    // The start, opening the gate, and the end.
     let of_request = |c: &Call| c.resource == "deploymentrequests" && c.subresource == "status" && c.name == "to-prod";
     let all = world.until("the log has the last write", async || {
         let calls = calls().await;
@@ -75,10 +75,10 @@ async fn a_later_request_of_one_object_costs_few_calls_and_none_of_its_proofs() 
     ];
     assert_eq!(writes, expected.into_iter().collect(), "{list:?}");
     assert_eq!(count(&|c| c.namespace == world.prod && is_write(c)), 2, "the object and the record of its set: {list:?}");
-    // But for the quotas, which few delegates may read.
+    // Except for the quotas, which few delegates may read.
     let in_target = |c: &&Call| c.namespace == world.prod && c.resource != "resourcequotas";
     assert!(all.iter().filter(in_target).all(|c| c.impersonated_user.is_some()), "as the delegate alone: {list:?}");
-    // What may have changed while people decided is asked again before anything is claimed.
+    // What may have changed while people decided is read again before anything is claimed.
     let claimed = all.iter().filter(|c| c.resource == "environments" && is_write(c)).map(|c| c.at).fold(f64::MAX, f64::min);
     let between = |c: &Call| c.at > opened && c.at < claimed;
     assert!(count(&|c| between(c) && c.resource == "subjectaccessreviews") >= 2, "the requester's right and the owner's: {list:?}");

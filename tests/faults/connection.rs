@@ -1,5 +1,5 @@
-//! Faults between the operator and an API server that is well: replies are lost, calls are refused, watches break or lag,
-//! somebody else writes to the same records.
+//! Faults between the operator and a healthy API server: replies are lost, calls are refused, watches break or lag, somebody else writes to
+//! the same records.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::life::{self, Application};
 use crate::proxy::{Action, Call};
 use crate::world::World;
 
-/// Meddles every so often, for as long as it is polled.
+/// Interferes again and again, as long as it is polled.
 async fn every(pause: Duration, mut meddle: impl AsyncFnMut()) {
     loop {
         meddle().await;
@@ -24,7 +24,7 @@ async fn every(pause: Duration, mut meddle: impl AsyncFnMut()) {
     }
 }
 
-/// Lives a life by a script, and compares its end.
+/// Lives a life with a script, and compares its end.
 async fn live_by(name: &str, script: impl FnOnce(&World) -> Box<dyn FnMut(&Call) -> Action + Send>) -> (World, Fixture) {
     let world = fixture::world(fixture::shared(), name).await;
     let mut fixture = Fixture::start(&world, |proxy| proxy.follow(script(&world))).await;
@@ -33,7 +33,7 @@ async fn live_by(name: &str, script: impl FnOnce(&World) -> Box<dyn FnMut(&Call)
     (world, fixture)
 }
 
-/// The reply to the first write of each record and object is lost. All of them are carried out.
+/// The reply to the first write of each record and object is lost. All of these writes are carried out.
 fn first_replies_lost(action: Action) -> Box<dyn FnMut(&Call) -> Action + Send> {
     let mut seen = HashSet::new();
     Box::new(move |call| if call.write.is_some() && seen.insert(call.line.clone()) { action } else { Action::Forward })
@@ -70,7 +70,7 @@ async fn a_server_that_is_too_busy_for_a_while_delays_and_changes_nothing() {
     })
     .await;
     assert_eq!(refused.load(Ordering::Acquire), REFUSALS);
-    // What was refused was not carried out, and so is made once.
+    // What was refused was not carried out, so it is created once.
     life::written_once(&world, &Application::small(), &fixture.proxy.writes()).unwrap();
 }
 
@@ -97,7 +97,7 @@ async fn caches_that_lag_behind_repeat_nothing() {
     tokio::select! {
         () = fixture.tending(life::live(&world, &application)) => {}
         () = every(Duration::from_millis(20), async || {
-            // Let go for a moment only, so that what the operator sees is mostly old.
+            // The watches continue only for a moment, so that what the operator sees is mostly old.
             proxy.hold_watches(true);
             tokio::time::sleep(Duration::from_millis(400)).await;
             proxy.hold_watches(false);
@@ -116,7 +116,7 @@ async fn a_second_writer_of_the_environments_is_outlasted() {
     let environments: Api<Environment> = Api::namespaced(world.admin.clone(), &world.host);
     let note =
         |number: Option<u32>| Patch::Merge(json!({"metadata": {"annotations": {"example.com/storm": number.map(|n| n.to_string())}}}));
-    // The first write of the operator is sure to be overtaken: it is on its way until the other has written once more. The others may be.
+    // The first write of the operator is certainly overtaken: it is held until the other has written once more. The other writes may be.
     let on_its_way = Arc::new(AtomicBool::new(false));
     let overtaken = on_its_way.clone();
     fixture.proxy.follow(move |call| {

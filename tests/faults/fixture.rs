@@ -1,5 +1,5 @@
-//! Where faults are made: one control plane for the tests whose faults happen in proxies, and operators that are started again
-//! when a fault has killed them.
+//! The fixture for faults: one control plane for the tests whose faults happen in proxies, and operators that are started again after a
+//! fault has killed them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use pilotage_harness::{ControlPlane, Options};
 use crate::proxy::Proxy;
 use crate::world::World;
 
-/// The operator that is tested.
+/// The operator under test.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pilotage");
-/// No call for this long, and the operator has done all that it had to: its back-off after a first error is shorter.
+/// If it makes no call for this long, the operator has done all its work. Its back-off after a first error is shorter.
 pub const LULL: Duration = Duration::from_millis(250);
 
-/// Longer than any fault that an operator must outlive: a predecessor's Lease is never waited for, see [`Fixture::tend`].
+/// Longer than any fault that an operator must survive. Nobody waits for a predecessor's Lease, see [`Fixture::tend`].
 pub const LEASE_SECONDS: &str = "60";
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -30,13 +30,13 @@ pub fn plane() -> ControlPlane {
     plane
 }
 
-/// The control plane for faults that the API server has no part in. It ends with this process.
+/// The control plane for faults that do not involve the API server. It ends with this process.
 pub fn shared() -> &'static ControlPlane {
     static SHARED: OnceLock<ControlPlane> = OnceLock::new();
     SHARED.get_or_init(plane)
 }
 
-/// A bare world on a control plane that others use too. It is left as it is: the control plane goes as a whole.
+/// A bare world on a control plane that others use too. It is not cleaned up: the whole control plane is removed.
 pub async fn world(plane: &ControlPlane, name: &str) -> World {
     let mut world = World::on(ControlPlane::attach(plane.dir()).unwrap(), name).await;
     world.keep = true;
@@ -45,7 +45,7 @@ pub async fn world(plane: &ControlPlane, name: &str) -> World {
 
 /// An operator for one world behind a proxy of its own, with a Lease of its own.
 pub struct Fixture {
-    /// What stands between it and the API server.
+    /// The proxy between it and the API server.
     pub proxy: Arc<Proxy>,
     others: Vec<Arc<Proxy>>,
     operator: Operator,
@@ -57,7 +57,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// Starts the operator of a world. What is to go wrong is scripted before, or later.
+    /// Starts the operator of a world. What shall fail is scripted before, or later.
     pub async fn start(world: &World, prepare: impl FnOnce(&Proxy)) -> Self {
         let plane = &world.plane;
         let proxy = Arc::new(Proxy::start(plane).await);
@@ -71,17 +71,17 @@ impl Fixture {
         Self { proxy, others: Vec::new(), operator, kubeconfig, log, host: world.host.clone(), lease, again: 0 }
     }
 
-    /// Lets a proxy before another cluster kill it too.
+    /// Lets a proxy to another cluster kill it too.
     pub fn also_behind(&mut self, proxy: Arc<Proxy>) {
         proxy.crashes(self.operator.pid());
         self.others.push(proxy);
     }
 
-    /// Does what a test does, and starts the operator again whenever a fault has killed it.
+    /// Runs a test's work, and starts the operator again whenever a fault has killed it.
     pub async fn tending<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
-            // First: work may be shorter than the pause.
+            // First, because the work may be shorter than the pause.
             self.tend();
             tokio::select! {
                 done = &mut work => return done,
@@ -90,12 +90,12 @@ impl Fixture {
         }
     }
 
-    /// Waits until the operator, started again where it was killed, has nothing to do any more.
+    /// Waits until the operator has nothing to do any more. If it was killed, it is started again.
     pub async fn settle(&mut self, world: &World) {
         world
             .until("the operator has nothing to do", async || {
                 self.tend();
-                // A standby is quiet too, so that the leader is asked for.
+                // A standby is quiet too, so this checks that it leads.
                 (self.leads(world).await && self.proxy.is_quiet(LULL)).then_some(())
             })
             .await;
@@ -113,7 +113,8 @@ impl Fixture {
         }
         let was_killed = self.proxy.has_crashed() || self.others.iter().any(|proxy| proxy.has_crashed());
         assert!(was_killed, "the operator ended by itself:\n{}", self.tail());
-        // The dead hold no Lease for long, and a sweep need not wait for that each time: the next stands for one of its own.
+        // A dead operator holds its Lease for a while. A sweep need not wait for that each time, because the next operator uses a Lease of
+        // its own.
         self.again += 1;
         self.operator = start(&self.kubeconfig, &self.log, &self.host, &format!("{}-{}", self.lease, self.again), LEASE_SECONDS);
         self.proxy.crashes(self.operator.pid());
@@ -151,7 +152,7 @@ pub fn start(kubeconfig: &std::path::Path, log: &std::path::Path, host: &str, le
     start_with(kubeconfig, log, host, lease, lease_seconds, &[])
 }
 
-/// The same with more in its environment.
+/// The same with additional environment variables.
 pub fn start_with(
     kubeconfig: &std::path::Path,
     log: &std::path::Path,

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use crate::fixture::{self, Fixture};
 use crate::life::{self, Application};
 
-/// How long it is watched. That nothing happens has no condition to wait for; this is longer than a round of Lease renewals and than
-/// any back-off that the run before may have left.
-const WINDOW: Duration = Duration::from_secs(10);
+/// How long it is watched. There is no condition to wait for when nothing happens. This is longer than a round of Lease renewals and than
+/// any back-off that may be left from before.
+const MEASURED: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_all_requests_ended_it_calls_for_nothing_but_leases_and_watches() {
@@ -18,12 +18,12 @@ async fn with_all_requests_ended_it_calls_for_nothing_but_leases_and_watches() {
     let before = fixture.proxy.calls();
     assert!(before.len() > 40, "its calls are seen: {before:?}");
     let start = Instant::now();
-    // Others work on the same control plane meanwhile, which is no reason for it to do anything either.
+    // Others work on the same control plane at the same time. That is no reason for it to do anything.
     world
-        .until("the window is over", async || {
+        .until("the time is over", async || {
             let calls = fixture.proxy.calls();
             assert_eq!(calls[before.len()..], [] as [String; 0], "it was idle, and called");
-            (start.elapsed() > WINDOW).then_some(())
+            (start.elapsed() > MEASURED).then_some(())
         })
         .await;
 }

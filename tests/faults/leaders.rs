@@ -1,5 +1,5 @@
-//! Two operators are awake: one leads; the other takes over when the first sleeps, and nothing that the first still does when it
-//! wakes up makes a difference.
+//! Two operators run: one leads. The other takes over when the first is suspended. What the first still does when it resumes makes no
+//! difference.
 
 use pilotage_harness::install::Operator;
 use pilotage_harness::process::Signal;
@@ -10,7 +10,7 @@ use crate::proxy::{Action, Proxy};
 use crate::state;
 use crate::world::{World, phase};
 
-/// Short, because the test waits until it has run out.
+/// Short, because the test waits until it has expired.
 const LEASE_SECONDS: &str = "3";
 
 async fn operator(world: &World, name: &str, lease: &str) -> (Proxy, Operator) {
@@ -29,7 +29,7 @@ async fn a_leader_that_slept_past_its_lease_wakes_up_to_no_effect() {
     let (first_proxy, mut first) = operator(&world, "first", &lease).await;
     world.configure().await;
     let (second_proxy, mut second) = operator(&world, "second", &lease).await;
-    // Its first write to QA is under way for very long.
+    // Its first write to QA takes very long.
     let target = format!("/namespaces/{}/", world.qa);
     first_proxy.follow(move |call| if call.write.is_some() && call.line.contains(&target) { Action::Hold } else { Action::Forward });
 
@@ -43,12 +43,12 @@ async fn a_leader_that_slept_past_its_lease_wakes_up_to_no_effect() {
         .await;
     first.signal(Signal::STOP).unwrap();
 
-    // The standby goes on from there, and does all of it.
+    // The standby continues from there, and does everything.
     life::end(&world, "orders-qa", "qa").await;
     life::deploy_to(&world, &application, "prod").await;
     life::created_once(&world, &application, &second_proxy.writes()).unwrap();
 
-    // The first one's write arrives now, and it wakes up, a leader in its own belief.
+    // The first one's write arrives now, and the first one resumes. It still believes that it leads.
     let before = first_proxy.writes().len();
     first_proxy.release();
     first.signal(Signal::CONT).unwrap();

@@ -1,4 +1,4 @@
-//! A whole life: a pipeline is made, and a version goes from development over QA to production.
+//! A whole life: a pipeline is created, and a version goes from development through QA to production.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -74,19 +74,19 @@ impl Application {
         objects
     }
 
-    /// How many objects arrive in each target.
+    /// How many objects are deployed to each target.
     pub fn size(&self) -> usize {
         self.manifests.len()
     }
 }
 
-/// Lives it in a bare world, with approvers who decide as soon as they are asked.
+/// Lives it in a bare world. The approvers decide as soon as they are asked.
 pub async fn live(world: &World, application: &Application) {
     world.configure().await;
     deploy(world, application).await;
 }
 
-/// Raises the version in QA: an object changed, one is new, one is gone, one is as before.
+/// Raises the version in QA: one object is changed, one is new, one is gone, one is the same.
 pub async fn upgrade(world: &World, application: &Application) {
     let config = |name: &str, greeting: &str| world.config(&application.name, name, json!({"greeting": greeting}));
     world.apply(&[config("orders", "good morning"), config("orders-more", "good night"), world.solution(&application.name, "1.5.0")]).await;
@@ -95,7 +95,7 @@ pub async fn upgrade(world: &World, application: &Application) {
     end(world, "orders-qa-2", "qa").await;
 }
 
-/// Lets QA put back what it replaces when a deployment fails, and refuse the next version midway.
+/// Makes QA restore the replaced version if a deployment fails, and makes it refuse the next version midway.
 pub async fn will_fail(world: &World) {
     let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
     stage["spec"]["deployment"] = json!({"timeout": "2m", "onFailure": "Rollback"});
@@ -104,7 +104,7 @@ pub async fn will_fail(world: &World) {
     world.refuses_image(":1.5.0").await;
 }
 
-/// The same as [`upgrade`], of which the Deployment is refused when the others are written: the version before is put back.
+/// The same as [`upgrade`], but the Deployment is refused when the others are written: the previous version is restored.
 pub async fn upgrade_in_vain(world: &World, application: &Application) {
     let mut deployment = application.objects(world).into_iter().find(|o| o["kind"] == "Deployment").unwrap();
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example/orders:1.5.0");
@@ -117,7 +117,7 @@ pub async fn upgrade_in_vain(world: &World, application: &Application) {
     assert_eq!((phase(&request).as_str(), outcome(&request).0.as_str()), ("Failed", "RolledBack"), "{:?}", outcome(&request));
 }
 
-/// The part of it that begins when everything is ready.
+/// The part that begins when everything is ready.
 pub async fn deploy(world: &World, application: &Application) {
     world.apply(&application.objects(world)).await;
     for stage in ["qa", "prod"] {
@@ -148,7 +148,7 @@ async fn decided(world: &World, name: &str, stage: &str) -> DeploymentRequest {
     world.end(name).await
 }
 
-/// What the API server answered to the writes of each object of a target that it carried out.
+/// The API server's answers to the writes of each target object that were carried out.
 fn effective<'a>(world: &World, writes: &'a [Write]) -> BTreeMap<&'a str, Vec<u16>> {
     let mut effective: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
     for write in writes.iter().filter(|write| is_to_target(world, &write.line)) {
@@ -162,7 +162,7 @@ fn effective<'a>(world: &World, writes: &'a [Write]) -> BTreeMap<&'a str, Vec<u1
 /// Whether each object of the application was created once in each target.
 pub fn created_once(world: &World, application: &Application, writes: &[Write]) -> Result<(), String> {
     let effective = effective(world, writes);
-    // Of each target its objects, and the parent of the set.
+    // For each target its objects, and the parent of the set.
     let expected = 2 * (application.size() + 1);
     if effective.len() != expected {
         return Err(format!("{} objects were created, not {expected}: {:?}", effective.len(), effective.keys()));
@@ -182,8 +182,8 @@ pub fn carried_out(world: &World, writes: &[Write]) -> Vec<String> {
     all
 }
 
-/// What may be there once more, in the same form: a repetition of what was under way when its operator was killed, and what the next one
-/// could not see yet.
+/// Writes that may occur once more, in the same form: repetitions of writes that were running when their operator was killed, and that the
+/// next operator could not see yet.
 pub fn repeatable(world: &World, writes: &[Write]) -> Vec<String> {
     writes.iter().filter(|write| write.orphan).map(|write| format!("{}: 200", anywhere(world, &write.line))).collect()
 }
@@ -192,14 +192,14 @@ fn anywhere(world: &World, line: &str) -> String {
     line.replace(&world.qa, "QA").replace(&world.prod, "PROD")
 }
 
-/// Whether each was created once, and written no second time.
+/// Whether each was created once, and not written again.
 pub fn written_once(world: &World, application: &Application, writes: &[Write]) -> Result<(), String> {
     created_once(world, application, writes)?;
     let wrong = effective(world, writes).into_iter().find(|(_, codes)| codes.len() != 1);
     wrong.map_or(Ok(()), |(line, codes)| Err(format!("written more than once: {line}: {codes:?}")))
 }
 
-/// Checks that each object that came to QA was written there once.
+/// Checks that each object of QA was written there once.
 pub fn written_once_in_qa(world: &World, writes: &[Write]) {
     let effective = effective(world, writes);
     assert!(effective.len() > 1, "something came to QA");
@@ -225,9 +225,9 @@ pub async fn reference() -> &'static Value {
 pub async fn check(world: &World, fixture: &mut Fixture) {
     fixture.settle(world).await;
     let differences = state::differences(reference().await, &state::of(world).await);
-    assert!(differences.is_empty(), "it ended otherwise than undisturbed:\n  {}\n{}", differences.join("\n  "), story(fixture));
+    assert!(differences.is_empty(), "it ended otherwise than undisturbed:\n  {}\n{}", differences.join("\n  "), writes_and_log(fixture));
     let writes = fixture.proxy.writes();
-    created_once(world, &Application::small(), &writes).unwrap_or_else(|why| panic!("{why}\n{}", story(fixture)));
+    created_once(world, &Application::small(), &writes).unwrap_or_else(|why| panic!("{why}\n{}", writes_and_log(fixture)));
 }
 
 /// Whether a write is one to a target.
@@ -235,8 +235,8 @@ pub fn is_to_target(world: &World, line: &str) -> bool {
     [&world.qa, &world.prod].iter().any(|target| line.contains(&format!("/namespaces/{target}/")))
 }
 
-/// What is said of a run that went wrong.
-pub fn story(fixture: &Fixture) -> String {
+/// The details of a run that failed.
+pub fn writes_and_log(fixture: &Fixture) -> String {
     let writes: Vec<String> =
         fixture.proxy.writes().iter().enumerate().map(|(i, w)| format!("{:3} {} {:?}", i + 1, w.line, w.code)).collect();
     format!("the operator's writes:\n{}\nits log ends:\n{}", writes.join("\n"), fixture.tail())

@@ -1,5 +1,5 @@
-//! What Pilotage does when its parts fail: the operator is killed around each of its writes, replies are lost, the API server
-//! hangs or dies, several operators are awake. Every run ends as an undisturbed one. Run by `make test`; `make crash-sweep` runs more.
+//! What Pilotage does when its parts fail: the operator is killed around each of its writes, replies are lost, the API server hangs or
+//! dies, several operators run. Every run ends like an undisturbed one. Run them with `make test`; `make crash-sweep` runs more.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends where it finds something wrong")]
 

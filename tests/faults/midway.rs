@@ -1,4 +1,4 @@
-//! What is taken away, or taken over, between two objects of one deployment: an object is under way to the target when it happens.
+//! What is deleted or taken over between two objects of one deployment, while a write of an object to the target is held.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -11,7 +11,7 @@ use crate::life::{self, Application};
 use crate::proxy::Action;
 use crate::world::{World, ended, outcome, phase};
 
-/// A world in which the small application is asked to be deployed to QA, where somebody else has an object.
+/// A world with a request to deploy the small application to QA, where somebody else has an object.
 async fn asked(name: &str) -> (World, Fixture) {
     let world = fixture::world(fixture::shared(), name).await;
     let mut fixture = Fixture::start(&world, |_| {}).await;
@@ -29,7 +29,7 @@ async fn asked(name: &str) -> (World, Fixture) {
     (world, fixture)
 }
 
-/// The same on its way, up to the first write to an object whose address has that part.
+/// The same while it deploys, up to the first write to an object whose path contains `part`.
 async fn held_at(name: &str, part: &str) -> (World, Fixture) {
     let (world, mut fixture) = asked(name).await;
     let proxy = fixture.proxy.clone();
@@ -91,7 +91,7 @@ async fn a_right_that_is_taken_away_between_two_objects_is_printed_and_the_rest_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_somebody_else_creates_in_between_is_left_to_them_and_named() {
     let (world, mut fixture) = held_at("taken", "configmaps/orders").await;
-    // Without a field that the solution sets, which would be named as a conflict.
+    // Without a field that the solution sets, because that would be reported as a conflict.
     let theirs =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders", "namespace": world.qa}, "data": {"of": "theirs"}});
     world.apply(&[theirs]).await;
@@ -180,7 +180,7 @@ async fn what_is_labelled_as_the_solutions_midway_is_not_deleted_as_nobody_was_a
     }
     assert_eq!(maps.get("foreign").await.unwrap().data.unwrap()["of"], "somebody else");
 
-    // Whoever asks again is asked for it: the plan says that it goes.
+    // If it is requested again, it needs approval: the plan says that it is deleted.
     let again = fixture
         .tending(async {
             world.ask(&world.request("again", "qa", "orders", "1.4.0")).await;

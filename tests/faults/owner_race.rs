@@ -1,4 +1,4 @@
-//! An object of the whole cluster is handed on to somebody else by its labels while a deployment is about to write it: it stays theirs.
+//! The labels of a cluster-scoped object give it to another owner while a deployment is about to write it: it stays theirs.
 
 use std::fmt::Write as _;
 
@@ -14,15 +14,15 @@ use crate::scoped::{CLASS, Swept, allow, class, may_be_deployed, named};
 use crate::shipped::{config, folder, request, takes_from};
 use crate::world::{World, ended, outcome, phase};
 
-/// A class that says something that can be changed.
+/// A class with a description that can be changed.
 fn described(world: &World, name: &str, description: &str) -> Value {
     let mut class = class(&named(world, name), 7);
     class["description"] = description.into();
     class
 }
 
-/// Version 1.0.0 has two classes; 1.1.0 has one of them no more, and the other says something else. The class with that name is handed on
-/// while `verb` is under way to it.
+/// Version 1.0.0 has two classes. 1.1.0 no longer has one of them, and changes the other. The class with that name gets another owner while
+/// a call with `verb` to it is held.
 async fn handed_on(world_name: &str, verb: &str, class_name: &str) {
     let world = fixture::world(fixture::shared(), world_name).await;
     let _swept = Swept::after(&world);
@@ -61,7 +61,7 @@ async fn handed_on(world_name: &str, verb: &str, class_name: &str) {
             world.decide("qa", "second", "Approved").await.unwrap();
             let under_way = async || proxy.writes().iter().any(|w| w.line == line && w.code.is_none()).then_some(());
             world.until("the write is on its way", under_way).await;
-            // A label less: nothing that a generation counts, and nothing that an apply would conflict with.
+            // One label less: this changes no generation, and does not conflict with an apply.
             let theirs = json!({"metadata": {"labels": {"pilotage.dev/target-uid": null}}});
             classes.patch(&name, &PatchParams::default(), &Patch::Merge(theirs)).await.unwrap();
             proxy.release();

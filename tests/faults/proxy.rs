@@ -1,6 +1,5 @@
-//! A proxy between an operator and the API server that makes faults: plain HTTP with the operator's token in, TLS out; or
-//! TLS on both sides, where it stands before another cluster.
-//! What happens to a call is decided by a script; without one, everything passes.
+//! A proxy that makes faults between an operator and the API server. It takes plain HTTP with the operator's token and sends TLS. In front
+//! of another cluster it uses TLS on both sides. A script decides what happens to each call. Without one, all calls are forwarded.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,14 +27,14 @@ use tokio_rustls::TlsAcceptor;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// How long a killed process may take to be gone.
+/// How long it may take until a killed process is gone.
 const DEATH: Duration = Duration::from_secs(10);
 
 /// A call of the operator, before it is forwarded.
 pub struct Call {
     /// `PATCH /apis/…`, without the query.
     pub line: String,
-    /// Its number, from 1, among the writes that count: not dry runs, reviews, Leases and Events.
+    /// Its number among the writes that count, starting at 1. Dry runs, reviews, Leases and Events do not count.
     pub write: Option<usize>,
     /// Whether it is a watch.
     pub watch: bool,
@@ -44,21 +43,21 @@ pub struct Call {
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It passes.
+    /// It is forwarded.
     Forward,
-    /// The operator is killed; the call never reaches the API server.
+    /// The operator is killed. The call never reaches the API server.
     CrashBefore,
-    /// The API server carries the call out; the operator is killed before it learns of it.
+    /// The API server carries out the call. The operator is killed before it gets the answer.
     CrashAfter,
-    /// The API server carries the call out; the answer is this code instead of its own.
+    /// The API server carries out the call. The answer is this code instead of its own.
     LoseReply(u16),
-    /// The API server carries the call out; the connection breaks.
+    /// The API server carries out the call. The connection breaks.
     Reset,
-    /// It is under way until [`Proxy::release`], and passes then, even where nobody waits for it any more.
+    /// It is held until [`Proxy::release`] and then forwarded, even if nobody waits for it any more.
     Hold,
-    /// The operator is killed; the call is under way until [`Proxy::release`], and passes then.
+    /// The operator is killed. The call is held until [`Proxy::release`] and then forwarded.
     Outlive,
-    /// The API server never sees the call; the answer is this code, with `Retry-After: 1`.
+    /// The API server never sees the call. The answer is this code, with `Retry-After: 1`.
     Refuse(u16),
 }
 
@@ -70,9 +69,9 @@ pub type Script = Box<dyn FnMut(&Call) -> Action + Send>;
 pub struct Write {
     /// `PATCH /apis/…`, without the query.
     pub line: String,
-    /// What the API server answered; `None` where it never saw it.
+    /// What the API server answered. `None` if it never saw the call.
     pub code: Option<u16>,
-    /// Whether its operator was killed while it was under way: what was started after may not have seen it yet.
+    /// Whether its operator was killed while it was running. The next operator may not have seen it yet.
     pub orphan: bool,
 }
 
@@ -107,12 +106,12 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// Listens on a port of its own before the API server of `plane`.
+    /// Listens on a port of its own, in front of the API server of `plane`.
     pub async fn start(plane: &ControlPlane) -> Self {
         Self::listen(plane, None).await
     }
 
-    /// The same for callers that insist on TLS, with a certificate of the authority of `plane`.
+    /// The same for callers that need TLS, with a certificate from the authority of `plane`.
     pub async fn with_tls(plane: &ControlPlane) -> Self {
         Self::listen(plane, Some(crate::tls::acceptor(plane))).await
     }
@@ -120,7 +119,7 @@ impl Proxy {
     async fn listen(plane: &ControlPlane, tls: Option<TlsAcceptor>) -> Self {
         let kubeconfig = Kubeconfig::read_from(plane.admin_kubeconfig()).unwrap();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        // Nothing of its own: the caller's token and impersonation headers pass through.
+        // It adds nothing of its own: the caller's token and impersonation headers are forwarded.
         config.auth_info = AuthInfo::default();
         config.default_retry = false;
         let shared = Arc::new(Shared {
@@ -149,13 +148,13 @@ impl Proxy {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// Which process a crash kills. The connections that follow are its own.
+    /// Which process a crash kills. The connections from now on are its own.
     pub fn crashes(&self, operator: Pid) {
         self.shared.started.fetch_add(1, Ordering::AcqRel);
         *self.shared.operator.lock().unwrap() = Some(operator);
     }
 
-    /// Decides from now on by `script`.
+    /// From now on `script` decides.
     pub fn follow(&self, script: impl FnMut(&Call) -> Action + Send + 'static) {
         *self.shared.script.lock().unwrap() = Box::new(script);
     }
@@ -165,7 +164,7 @@ impl Proxy {
         self.shared.crashes.load(Ordering::Acquire) > 0
     }
 
-    /// The writes that counted, in the order in which they came.
+    /// The writes that counted, in the order in which they arrived.
     pub fn writes(&self) -> Vec<Write> {
         self.shared.writes.lock().unwrap().clone()
     }
@@ -175,12 +174,12 @@ impl Proxy {
         self.shared.calls.lock().unwrap().clone()
     }
 
-    /// How many calls, other than watches, Leases and Events, are not answered yet.
+    /// How many calls have no answer yet. Watches, Leases and Events do not count.
     pub fn under_way(&self) -> usize {
         self.shared.under_way.load(Ordering::Acquire)
     }
 
-    /// Lets held calls pass.
+    /// Forwards the held calls.
     pub fn release(&self) {
         self.shared.released.send_replace(true);
     }
@@ -190,12 +189,12 @@ impl Proxy {
         self.shared.cut.send_modify(|times| *times += 1);
     }
 
-    /// Keeps what watches bring from the operator, until they are let go on.
+    /// Holds the events of watches back, or lets them continue.
     pub fn hold_watches(&self, held: bool) {
         self.shared.held.send_replace(held);
     }
 
-    /// Whether no call but watches and Leases was made for that long.
+    /// Whether no call except watches and Leases was made for that long.
     pub fn is_quiet(&self, lull: Duration) -> bool {
         self.under_way() == 0 && self.shared.last.lock().unwrap().elapsed() >= lull
     }
@@ -210,7 +209,7 @@ async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shar
 }
 
 async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
-    // Whose connection it is: a request may be read from it when its sender is dead already.
+    // Which operator's connection it is: a request may be read after its sender has died.
     let life = shared.started.load(Ordering::Acquire);
     match tls {
         None => speak(stream, life, shared).await,
@@ -225,10 +224,10 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Sha
 async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, life: usize, shared: Arc<Shared>) {
     let service = service_fn(move |request| {
         let shared = shared.clone();
-        // In a task of its own: what has begun is carried out, whatever becomes of the caller.
+        // In a task of its own: a call that has begun is carried out even if the caller is gone.
         async move { tokio::spawn(answer(request, life, shared)).await.map_err(io::Error::other)? }
     });
-    // A connection that breaks is what this is about.
+    // A broken connection is expected here.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -299,7 +298,7 @@ async fn carry_out(
     }
 }
 
-/// Passes a call on, as it is, and its answer back. A watch is passed on event by event.
+/// Forwards a call unchanged, and its answer back. A watch is forwarded event by event.
 async fn forward(request: Request<Bytes>, shared: &Arc<Shared>) -> io::Result<Response<Body>> {
     let watched = is_watch(request.uri());
     let (parts, body) = request.into_parts();
@@ -323,7 +322,7 @@ async fn forward(request: Request<Bytes>, shared: &Arc<Shared>) -> io::Result<Re
     Ok(Response::from_parts(parts, body))
 }
 
-/// The events of a watch, until it is cut; none while they are held.
+/// The events of a watch until it is cut. While they are held, none.
 fn stream(body: kube::client::Body, mut cut: watch::Receiver<u64>, held: watch::Receiver<bool>) -> Body {
     cut.mark_unchanged();
     let events = Box::pin(body.into_data_stream());
@@ -361,7 +360,7 @@ fn refusal(code: u16) -> Response<Body> {
 
 fn kill(shared: &Shared) {
     let Some(pid) = shared.operator.lock().unwrap().take() else { return };
-    // Said before it is done: whoever finds the operator dead asks whether that was meant.
+    // This is counted before the kill: whoever finds the operator dead checks whether that was intended.
     shared.crashes.fetch_add(1, Ordering::AcqRel);
     process::signal(pid, Signal::KILL).unwrap();
     process::wait_until("the operator is dead", DEATH, || !process::exists(pid)).unwrap();
@@ -375,7 +374,7 @@ fn counts(request: &Request<Bytes>) -> bool {
     let (method, path) = (request.method(), request.uri().path());
     let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method);
     let dry = request.uri().query().is_some_and(|query| query.split('&').any(|part| part == "dryRun=All"));
-    // Deletions say it in their body.
+    // Deletions have it in their body.
     let options = || serde_json::from_slice::<Value>(request.body()).unwrap_or_default();
     let dry = dry || (method == Method::DELETE && options()["dryRun"] == json!(["All"]));
     let asks = path.starts_with("/apis/authorization.k8s.io/") || path.starts_with("/apis/authentication.k8s.io/");

@@ -1,4 +1,4 @@
-//! Two store one version at the same time: it is one artifact, and what is deployed is that one.
+//! Two operators store one version at the same time: there is one artifact, and that one is deployed.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use crate::proxy::Action;
 use crate::shipped::greeting;
 use crate::world::{World, client, outcome, phase};
 
-/// Who the operator is, to do what only it may.
+/// The operator's client, for what only the operator may do.
 async fn operator(world: &World) -> Client {
     client(world.plane.token_kubeconfig(&fixture::token(&world.plane), None).unwrap()).await
 }
 
-/// Another run of the operator stores a version, with what development held a moment before.
+/// Another run of the operator stores a version with the content that development had a moment before.
 async fn stored_first(world: &World) -> Artifact {
     let dev = Api::<Namespace>::all(world.admin.clone()).get(&world.dev).await.unwrap();
     let first = json!({"apiVersion": "v1", "kind": "ConfigMap",
@@ -63,7 +63,7 @@ async fn what_is_deployed_is_what_is_stored_and_not_what_came_too_late() {
 
         let stored = Box::pin(stored_first(&world)).await;
         proxy.release();
-        // What is shown to the approver is what is deployed.
+        // What the approver is shown is what is deployed.
         let asks = world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
         let plan = serde_json::to_string(&asks.status.unwrap().run.plan).unwrap();
         assert!(plan.contains(&stored.spec.digest) && !plan.contains("late-only"), "{plan}");
@@ -126,7 +126,7 @@ async fn a_record_that_a_crash_left_is_not_completed_with_another_version() {
             world.apply(&[world.solution("orders", "1.5.0"), world.config("orders", "orders", json!({"greeting": "1.5.0"}))]).await;
             world.ask(&world.request("next", "qa", "orders", "1.5.0")).await;
             world.until_request("next", |r| phase(r) == "AwaitingApproval").await;
-            // As it is when an operator is killed before it wrote the first chunk.
+            // This is the state if an operator is killed before it has written the first chunk.
             let artifacts: Api<Artifact> = Api::namespaced(operator(&world).await, &world.host);
             let mut left = Artifact::new("orders-1.4.0", artifacts.get("orders-1.5.0").await.unwrap().spec);
             left.spec.solution.version = "1.4.0".into();

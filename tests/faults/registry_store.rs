@@ -1,4 +1,4 @@
-//! Large artifacts are kept in a registry of the operator's own: a real one, and operators with its flags.
+//! Large artifacts are stored in a registry of the operator's own. The tests use a real registry, and operators with its flags.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,14 +17,14 @@ use crate::world::{World, client, outcome, phase};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// From so many compressed bytes on, artifacts of most tests go to the registry.
+/// In most tests, artifacts with at least this many compressed bytes go to the registry.
 pub const FROM: usize = 20_000;
 
-/// A world, its registry, and an operator that keeps large artifacts there.
+/// A world, its registry, and an operator that stores large artifacts there.
 pub struct Kept {
     pub world: World,
     pub registry: Registry,
-    /// Taken away where it is to run no more.
+    /// `None` after the test has ended it.
     pub operator: Option<Operator>,
     /// The flags, as environment variables.
     pub flags: Vec<(&'static str, String)>,
@@ -51,13 +51,13 @@ impl Kept {
         kept
     }
 
-    /// Starts an operator with the flags, in place of the one that runs, which is killed.
+    /// Starts an operator with the flags. It replaces the running one, which is killed.
     pub fn start(&mut self) {
         self.operator = None;
         let (plane, number) = (&self.world.plane, NUMBER.fetch_add(1, Ordering::Relaxed));
         let kubeconfig = plane.token_kubeconfig(&fixture::token(plane), None).unwrap();
         let flags: Vec<(&str, &str)> = self.flags.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        // A Lease of its own: that of a dead one is held for a while.
+        // It has a Lease of its own, because a dead operator holds its Lease for a while.
         let lease = format!("kept-{number}");
         let log = plane.dir().join(format!("{lease}.log"));
         self.operator = Some(fixture::start_with(&kubeconfig, &log, &self.world.host, &lease, fixture::LEASE_SECONDS, &flags));
@@ -68,12 +68,12 @@ impl Kept {
         self.registry.url(&format!("kept/{}/{solution}", self.world.host))
     }
 
-    /// A version of orders in development that has so many bytes, which can be made half as many by compression.
+    /// A version of orders in development with this many bytes. Compression halves them.
     pub async fn develop(&self, version: &str, bytes: usize) {
         self.develop_as("orders", version, bytes).await;
     }
 
-    /// The same of any solution.
+    /// The same for any solution.
     pub async fn develop_as(&self, solution: &str, version: &str, bytes: usize) {
         let data = json!({"greeting": version, "bytes": noise(version, bytes)});
         self.world.apply(&[self.world.solution(solution, version), self.world.config(solution, solution, data)]).await;
@@ -90,7 +90,7 @@ impl Kept {
         maps.list(&ListParams::default().labels(&label)).await.unwrap().items.len()
     }
 
-    /// How often the operator wrote something to the registry, and how often it asked for anything.
+    /// How many writes the operator sent to the registry, and how many calls in total.
     fn calls(&self) -> (usize, usize) {
         let log = std::fs::read_to_string(self.registry.log()).unwrap();
         let ours: Vec<&str> = log.lines().filter(|line| line.contains("\"pilotage/")).collect();
@@ -98,7 +98,7 @@ impl Kept {
         (writes, ours.len())
     }
 
-    /// What a `ConfigMap` in a namespace says.
+    /// The greeting in a `ConfigMap` of a namespace.
     pub async fn greeting(&self, namespace: &str, name: &str) -> Option<String> {
         crate::shipped::greeting(&self.world, namespace, name).await
     }
@@ -111,7 +111,7 @@ impl Kept {
     }
 }
 
-/// Hexadecimal digits without a pattern, others for each version.
+/// Hexadecimal digits without a pattern. They differ for each version.
 pub fn noise(seed: &str, bytes: usize) -> String {
     let mut state = seed.bytes().fold(1_u64, |state, byte| state.wrapping_mul(31).wrapping_add(u64::from(byte)));
     let digits = std::iter::repeat_with(|| {
@@ -144,7 +144,7 @@ async fn what_does_not_fit_one_chunk_is_kept_in_the_registry_and_deployed_from_i
     assert_eq!((large.spec.chunks, kept.chunks(&large).await), (0, 0));
     assert_eq!((small.spec.chunks, kept.chunks(&small).await, small.spec.stored_in.clone()), (1, 1, None));
 
-    // A record says one of both, and nothing that leads elsewhere.
+    // A record names one of the two, and nothing that leads to another place.
     let artifacts: Api<Artifact> =
         Api::namespaced(client(world.plane.token_kubeconfig(&fixture::token(&world.plane), None).unwrap()).await, &world.host);
     let whole = format!("@sha256:{}", "a".repeat(64));
@@ -161,7 +161,7 @@ async fn what_does_not_fit_one_chunk_is_kept_in_the_registry_and_deployed_from_i
         assert!(error.contains(words), "{error}");
     }
 
-    // From there it goes on, and is there once.
+    // It continues from there, and is stored once.
     let (writes, calls) = kept.calls();
     assert!(writes >= 5, "two blobs and a manifest: {writes}");
     succeeded(&world.deploy("to-prod", "prod", "orders", "1.4.0").await);
@@ -182,7 +182,7 @@ async fn what_is_kept_is_what_flux_and_oras_pull_and_stays_the_same_bytes_when_i
     let kept = Kept::new("kept-pulled").await;
     let world = &kept.world;
     kept.develop("1.4.0", 100_000).await;
-    // Characters that YAML does not take as they are.
+    // Characters that YAML does not accept unescaped.
     let odd = json!({"greeting": "a\u{7f}\u{85}\u{2028}\u{feff}é😀\n"});
     let odd = serde_json::from_value(world.config("orders", "odd", odd)).unwrap();
     Api::<ConfigMap>::namespaced(world.admin.clone(), &world.dev).create(&PostParams::default(), &odd).await.unwrap();
@@ -196,7 +196,7 @@ async fn what_is_kept_is_what_flux_and_oras_pull_and_stays_the_same_bytes_when_i
     assert_eq!(revision, format!("1.4.0@{}", artifact.spec.digest));
     kept.registry.pull_oras(&reference(format!("@{digest}")), &folders[1]).unwrap();
     for folder in &folders {
-        // Whoever has nothing but the registry puts it back by hand.
+        // Somebody who has only the registry can restore it by hand.
         let namespace = format!("{}-{}", world.host, folder.to_str().unwrap().rsplit('-').next().unwrap());
         let kubectl = world.plane.kubectl();
         kubectl.ok(&["create", "namespace", &namespace]).unwrap();
@@ -206,7 +206,7 @@ async fn what_is_kept_is_what_flux_and_oras_pull_and_stays_the_same_bytes_when_i
             assert!(by_hand.is_some() && by_hand == deployed, "{by_hand:?} {deployed:?}");
         }
     }
-    // The same objects are the same bytes, whichever way they come.
+    // The same objects give the same bytes, whichever way they come.
     let again = kept.registry.url("team/taken");
     kept.registry.push_flux("team/taken:2.0.0", &folders[0].join("orders-1.4.0")).unwrap();
     takes_from(world, json!([{"url": again, "plainHttp": true}])).await;
@@ -262,7 +262,7 @@ async fn credentials_come_from_a_file_that_may_change_and_go_to_that_registry_al
     succeeded(&done);
     succeeded(&world.deploy("to-prod", "prod", "orders", "1.4.0").await);
 
-    // A registry that a pipeline names is another matter, be it asked by the same operator.
+    // A registry that a pipeline names is different, even if the same operator calls it.
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("oci://{}/team", other.local_addr().unwrap());
     takes_from(world, json!([{"url": url, "plainHttp": true}])).await;
@@ -306,7 +306,7 @@ async fn a_version_that_is_kept_in_the_registry_is_put_back_when_the_next_one_fa
     let manifest = format!("_manifests/revisions/sha256/{}", manifest.rsplit(':').next().unwrap());
     let lose = || std::fs::rename(repository.join(&manifest), &away).unwrap();
     let find = || std::fs::rename(&away, repository.join(&manifest)).unwrap();
-    // That there is a way back is seen to before it is needed.
+    // Whether a rollback is possible is checked before it is needed.
     lose();
     world.ask(&world.request("second", "qa", "orders", "2.0.0")).await;
     let message = world.waits_for("second", "RegistryLacksArtifact").await;
@@ -322,7 +322,7 @@ async fn a_version_that_is_kept_in_the_registry_is_put_back_when_the_next_one_fa
     world.until_request("second", |r| phase(r) == "AwaitingApproval").await;
     world.decide("qa", "second", "Approved").await.unwrap();
     world.until_request("second", |r| outcome(r).0 == "WaitingForHealth").await;
-    // A registry that is another one while it puts it back is waited for.
+    // If another registry answers during the rollback, the rollback waits.
     lose();
     world.waits_for("second", "RegistryLacksArtifact").await;
     find();

@@ -1,4 +1,4 @@
-//! A registry that keeps large artifacts and fails: it is down, hangs, lost something, or is not the operator's any more.
+//! A registry for large artifacts that fails: it is down, hangs, lost something, or belongs to somebody else now.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -35,7 +35,7 @@ async fn a_registry_that_is_down_is_waited_for_by_what_needs_it_and_by_nothing_e
     kept.registry.resume().unwrap();
     succeeded(&kept.world.approved("to-qa", "qa").await);
 
-    // The same where it is read.
+    // The same when it is read.
     kept.registry.stop();
     kept.world.ask(&kept.world.request("to-prod", "prod", "orders", "1.4.0")).await;
     kept.world.waits_for("to-prod", "RegistryUnreachable").await;
@@ -73,7 +73,7 @@ async fn a_registry_that_hangs_holds_up_nothing_that_does_not_need_it() {
         (hangs, asked)
     });
     let held = asked.await.unwrap();
-    // What had to wait for them would take ten seconds more, which a registry has to answer.
+    // A request that had to wait for them would take ten seconds longer, which is the time that a registry has to answer.
     let beside = deployed("beside").await;
     assert!(beside < before + Duration::from_secs(7), "{beside:?}, and {before:?} without the others");
     let message = world.waits_for("large-0", "RegistryUnreachable").await;
@@ -81,7 +81,7 @@ async fn a_registry_that_hangs_holds_up_nothing_that_does_not_need_it() {
     drop(held);
 }
 
-/// A registry that has nothing and takes nothing, and when it was offered something.
+/// A registry that has nothing and accepts nothing. Returns when something was offered to it.
 fn full() -> (String, Arc<Mutex<Vec<Instant>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
@@ -122,7 +122,7 @@ async fn what_a_registry_refuses_is_exported_again_ever_more_rarely() {
     {
         assert!(message.contains(part), "{part:?} is not said: {message}");
     }
-    // What is small needs no registry.
+    // Small artifacts need no registry.
     succeeded(&world.deploy("small", "qa", "web", "1.0.0").await);
     world.until("it was offered three times", async || (offers.lock().unwrap().len() >= 3).then_some(())).await;
     let offers = offers.lock().unwrap().clone();
@@ -131,7 +131,7 @@ async fn what_a_registry_refuses_is_exported_again_ever_more_rarely() {
     assert_eq!(world.waits_for("to-qa", "RegistryFull").await, message, "it says the same all the time");
 }
 
-/// The record of orders 1.4.0, where there is one.
+/// The record of orders 1.4.0, if it exists.
 async fn record(kept: &Kept) -> Option<Artifact> {
     Api::namespaced(kept.world.admin.clone(), &kept.world.host).get_opt("orders-1.4.0").await.unwrap()
 }
@@ -150,7 +150,7 @@ async fn what_could_not_be_sent_has_no_record_and_is_sent_by_the_next_operator()
     kept.start();
     succeeded(&kept.world.approved("to-qa", "qa").await);
     assert_eq!(kept.greeting(&kept.world.qa, "orders").await.as_deref(), Some("1.4.0"));
-    // The tag comes last, and is made up for where an operator was killed before it.
+    // The tag is written last. If an operator was killed before that, it is written later.
     let tag = repository(&kept).join("_manifests/tags/1.4.0");
     std::fs::remove_dir_all(&tag).unwrap();
     kept.allow_redeployments().await;
@@ -200,7 +200,7 @@ async fn what_the_registry_lost_is_waited_for_and_sent_again_where_it_is_the_sam
     let artifact = kept.artifact("orders-1.4.0").await;
     let layer = layer_of(&kept, &artifact);
     let lose = || {
-        // As when somebody cleans it up: the repository, and what is in it.
+        // As if somebody cleaned up: the repository and everything in it is deleted.
         std::fs::remove_dir_all(repository(&kept)).unwrap();
         std::fs::remove_dir_all(kept.registry.blob(&layer).parent().unwrap()).unwrap();
     };
@@ -218,10 +218,10 @@ async fn what_the_registry_lost_is_waited_for_and_sent_again_where_it_is_the_sam
         assert!(message.contains(part), "{part:?} is not said: {message}");
     }
     succeeded(&world.deploy("again", "qa", "orders", "1.4.0").await);
-    // It goes on by itself.
+    // It continues by itself.
     succeeded(&world.approved("to-prod", "prod").await);
 
-    // A registry that is another one for a moment ends nothing either.
+    // Nor does it end anything if another registry answers for a moment.
     let away = repository(&kept).with_extension("away");
     std::fs::rename(repository(&kept), &away).unwrap();
     world.ask(&world.request("for-a-moment", "prod", "orders", "1.4.0")).await;
@@ -240,7 +240,7 @@ async fn what_people_approve_is_not_replaced_when_the_registry_lost_it() {
     let approved = kept.artifact("orders-1.4.0").await;
     std::fs::remove_dir_all(repository(&kept)).unwrap();
 
-    // Neither by what development has under the same version now, nor by what it has under the next one.
+    // It is replaced neither by what development now has under the same version, nor by the next version.
     world.apply(&[world.config("orders", "orders", json!({"greeting": "other", "bytes": noise("other", 100_000)}))]).await;
     world.ask(&world.request("other", "qa", "orders", "1.4.0")).await;
     let message = world.waits_for("other", "RegistryLacksArtifact").await;

@@ -1,5 +1,5 @@
-//! Production in another cluster: what goes there, as whom, and what becomes of it when that cluster, its credentials or the operator
-//! fail on the way.
+//! Production in another cluster: what is deployed there, as whom, and what happens if that cluster, its credentials or the operator fail
+//! in between.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::scoped::{self, Swept};
 use crate::tcp_proxy::Way;
 use crate::world::{outcome, phase};
 
-/// What a dead cluster must not make others wait for: far less than one call to it may take.
+/// Nobody else must have to wait for a dead cluster: this is much less than one call to it may take.
 const SOON: Duration = Duration::from_secs(10);
 
 /// How many calls a deployment makes to its target at once.
@@ -47,7 +47,7 @@ async fn a_version_goes_from_development_over_qa_to_another_cluster_and_back_out
     let made = remote.writes().len();
     assert!(remote.writes().iter().any(|(_, what)| what == "patch deployments orders/"), "{:?}", remote.writes());
 
-    // What changed arrives, what went is pruned, what stayed is not written.
+    // Changes are deployed, removed objects are pruned, and unchanged objects are not written.
     let world = &remote.world;
     let config = |name: &str, greeting: &str| world.config("orders", name, json!({"greeting": greeting}));
     world.apply(&[config("orders", "good morning"), config("orders-more", "good night"), world.solution("orders", "1.5.0")]).await;
@@ -64,7 +64,7 @@ async fn a_version_goes_from_development_over_qa_to_another_cluster_and_back_out
     changes.sort_unstable();
     assert_eq!(changes, ["delete services orders/", "patch configmaps orders-more/", "patch configmaps orders/"]);
 
-    // The same once more: allowed, and nothing to write.
+    // The same again: it is allowed, and there is nothing to write.
     let made = writes.len();
     let mut pipeline = remote.pipeline().into_iter().find(|o| o["kind"] == "Pipeline").unwrap();
     pipeline["spec"]["allowRedeployments"] = json!(true);
@@ -86,7 +86,7 @@ async fn a_version_goes_from_development_over_qa_to_another_cluster_and_back_out
         .await;
     assert_eq!(remote.writes().len(), made, "unchanged is not written, and the token is still good: {:?}", &remote.writes()[made..]);
 
-    // Nothing is asked over there when there is nothing to do.
+    // When there is nothing to do, no call goes to the other cluster.
     let world = &remote.world;
     remote.fixture.settle(world).await;
     let calls = remote.calls().len();
@@ -124,7 +124,7 @@ async fn a_cluster_that_breaks_off_midway_is_waited_for_and_others_go_on() {
     let all = written.len();
     written.sort_unstable();
     written.dedup();
-    // What was under way when the line broke may be in the log as a failure, and is found done.
+    // A call that was running when the connection broke may be in the log as a failure, and is found done.
     assert!(written.len() >= 80 - UNDER_WAY, "objects came from somewhere else: {written:?}");
     assert!(all <= 80 + UNDER_WAY, "repeated is at most what was under way: {all}");
     remote.check_writers();
@@ -179,7 +179,7 @@ async fn an_api_server_that_is_killed_over_there_and_comes_back_is_waited_for() 
     assert_eq!(remote.arrived("orders").await.len(), 80);
     remote.check_writers();
 
-    // One that hangs is the same to whoever waits for it.
+    // For the caller, a cluster that hangs is the same.
     remote.develop("orders", "1.1.0", 3).await;
     remote.deploy("qa", "orders", "1.1.0").await;
     plane.signal("kube-apiserver", Signal::STOP).unwrap();
@@ -198,7 +198,7 @@ async fn a_delegate_that_is_deleted_over_there_is_asked_for_and_made_anew_is_ano
     let mut remote = RemoteFixture::ready("gone").await;
     remote.develop("orders", "1.0.0", 2).await;
     let request = remote.ask("orders", "1.0.0").await;
-    // Between approval and deployment: the token that the plan was made with is rejected, and there is no other.
+    // Between approval and deployment, the token that the plan was made with is rejected, and there is no other.
     remote.revoke("bot-prod").await;
     remote.world.decide("prod", &request, "Approved").await.unwrap();
     let message = remote.waits_for(&request, "DelegateMissingInCluster").await;
@@ -231,7 +231,7 @@ async fn rights_that_are_missing_over_there_are_printed_for_that_cluster_and_suf
         remote.world.apply_as(&olga, &object).await.unwrap();
     }
 
-    // Each in its turn, applied as it is printed.
+    // One after the other, each applied exactly as it is printed.
     let user = format!("name: \"pilotage\", namespace: {delegates}}}");
     let message = remote.environment_says("NamespaceNotReadable").await;
     assert!(message.contains(&user) && message.contains(&format!("in cluster {CLUSTER}")), "{message}");
@@ -252,7 +252,7 @@ async fn rights_that_are_missing_over_there_are_printed_for_that_cluster_and_suf
     grant(&message);
     remote.stage_says("Ready").await;
 
-    // What a version needs beyond that is found out before anybody is asked.
+    // If a version needs more than that, it is found out before anybody is asked.
     let services = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": remote.world.dev,
         "labels": {"app.kubernetes.io/part-of": "web"}}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
     remote.world.apply(&[services, remote.world.solution("web", "1.0.0")]).await;
@@ -268,7 +268,7 @@ async fn rights_that_are_missing_over_there_are_printed_for_that_cluster_and_suf
     assert_eq!(outcome(&ended).0, "Succeeded", "{:?}", outcome(&ended));
     remote.check_writers();
 
-    // A kubeconfig whose user may manage everything was given no namespace in particular.
+    // If a kubeconfig's user may manage all namespaces, no namespace in particular opted in.
     let everything = json!([{"kind": "ServiceAccount", "name": "pilotage", "namespace": delegates}]);
     let name = format!("all-{prod}");
     remote
@@ -279,7 +279,7 @@ async fn rights_that_are_missing_over_there_are_printed_for_that_cluster_and_suf
     cluster.delete(&name, &DeleteParams::default()).await.unwrap();
     remote.environment_says("Validated").await;
 
-    // At home the operator needs one thing: that Secret.
+    // In the host's cluster the operator needs only that Secret.
     let home = Api::<k8s_openapi::api::rbac::v1::RoleBinding>::namespaced(remote.world.admin.clone(), &remote.world.host);
     home.delete("kubeconfig", &DeleteParams::default()).await.unwrap();
     let message = remote.environment_says("KubeconfigNotReadable").await;
@@ -308,7 +308,7 @@ async fn a_kubeconfig_that_was_revoked_is_said_and_a_new_one_is_taken_up() {
     let mut remote = RemoteFixture::ready("rotated").await;
     remote.develop("orders", "1.0.0", 2).await;
     let request = remote.ask("orders", "1.0.0").await;
-    // All tokens of the kubeconfig's user are void, and so is the delegate's: both accounts are made anew.
+    // All tokens of the kubeconfig's user and of the delegate become invalid: both accounts are created again.
     for account in ["pilotage", "bot-prod"] {
         remote.revoke(account).await;
         remote.make_account(account).await;
@@ -323,7 +323,7 @@ async fn a_kubeconfig_that_was_revoked_is_said_and_a_new_one_is_taken_up() {
     assert_eq!(remote.arrived("orders").await.len(), 2);
     remote.check_writers();
 
-    // Another user with a certificate in place of a token takes over when that one is gone too.
+    // When that account is gone too, another user with a certificate instead of a token takes over.
     let administrators = std::fs::read_to_string(remote_fixture::plane().admin_kubeconfig()).unwrap();
     let mut certified: serde_json::Value = serde_saphyr::from_str(&administrators).unwrap();
     certified["clusters"][0]["cluster"]["server"] = json!(remote.proxy.url());
@@ -342,7 +342,7 @@ async fn a_kubeconfig_that_leads_to_another_namespace_of_that_name_changes_nothi
     let mut remote = RemoteFixture::ready("astray").await;
     remote.develop("orders", "1.0.0", 2).await;
     let request = remote.ask("orders", "1.0.0").await;
-    // The namespace is deleted and made anew: by name it is the same.
+    // The namespace is deleted and created again, with the same name.
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(remote.admin.clone());
     namespaces.delete(&remote.world.prod, &DeleteParams::default()).await.unwrap();
     let world = &remote.world;
@@ -363,7 +363,7 @@ async fn an_operator_that_dies_midway_over_there_reaches_the_same_end() {
     let mut remote = RemoteFixture::ready("crash").await;
     remote.develop("orders", "1.0.0", 40).await;
     let request = remote.ask("orders", "1.0.0").await;
-    // Right after the claim is written, and again when the record of the artifact is.
+    // Right after the claim is written, and again when the artifact's record is written.
     for (line, action) in [("/environments/prod/status", Action::CrashAfter), ("/artifacts/", Action::CrashBefore)] {
         let mut done = false;
         remote.fixture.proxy.follow(move |call| {
@@ -420,7 +420,7 @@ async fn what_belongs_to_a_whole_cluster_has_its_name_in_each_of_them() {
     let _turn = TURNS.read().await;
     let mut remote = RemoteFixture::new("classes").await;
     let _swept = [Swept::after(&remote.world), Swept::of(remote_fixture::plane().kubectl(), &remote.world)];
-    // Straight to the other cluster: in that of development the name is taken.
+    // Directly to the other cluster: in the cluster of development the name is taken.
     let mut pipeline = remote.pipeline();
     for object in pipeline.iter_mut().filter(|o| o["kind"] == "Stage") {
         let is_qa = object["metadata"]["name"] == "qa";

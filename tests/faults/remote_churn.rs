@@ -1,4 +1,4 @@
-//! Clusters that come and go while the operator runs: what is known of one that went is forgotten, with its connections.
+//! Clusters that come and go while the operator runs: what is known about a cluster that is gone is forgotten, with its connections.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,15 @@ use crate::remote_fixture::{RemoteFixture, TURNS};
 use crate::tcp_proxy::TcpProxy;
 use crate::world::role;
 
-/// What the cluster is called that comes and goes.
+/// The name of the cluster that comes and goes.
 const GUEST: &str = "us";
 
-/// Sooner than connections end by themselves that nobody uses.
+/// Less than the time after which unused connections end by themselves.
 const UNUSED: Duration = Duration::from_secs(7);
 
 impl RemoteFixture {
-    /// Whatever a second target takes, by a kubeconfig of its own that leads through `proxy`: its namespace, and who may read what.
+    /// Everything that a second target needs, with a kubeconfig of its own that leads through `proxy`: its namespace, and who may read
+    /// what.
     async fn invite(&self, proxy: &TcpProxy) {
         let (world, namespace) = (&self.world, format!("{}-two", self.world.prod));
         let labels = json!({"pilotage.dev/managed-by": world.host});
@@ -47,7 +48,7 @@ impl RemoteFixture {
         world.apply(&[json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"kubeconfig": kubeconfig}})]).await;
     }
 
-    /// The guest is a target, with a stage after QA.
+    /// Makes the guest a target, with a stage after QA.
     async fn welcome(&mut self) {
         let world = &self.world;
         let mut both = self.pipeline();
@@ -83,7 +84,7 @@ async fn of_a_cluster_that_went_no_connection_is_left_and_the_others_go_on() {
         remote.welcome().await;
         remote.develop("orders", version, 3).await;
         remote.deploy("qa", "orders", version).await;
-        // Its own name, as the stage has another one than what is deployed through.
+        // Its own name, because the stage's name differs from that of the solution.
         let (world, name) = (&remote.world, format!("guest-{round}"));
         let request = world.request(&name, "guest", "orders", version);
         let ended = remote
@@ -99,7 +100,7 @@ async fn of_a_cluster_that_went_no_connection_is_left_and_the_others_go_on() {
         let gone = Instant::now();
         remote.wait("no connection is left", |_| (proxy.open() == 0).then_some(())).await;
         assert!(gone.elapsed() < UNUSED, "they were closed because the cluster is forgotten, and not because nobody used them");
-        // Nobody comes back to it, and the cluster that stays is deployed to as before.
+        // Nothing connects to it any more, and the other cluster is deployed to as before.
         let taken = proxy.taken();
         remote.deploy("prod", "orders", version).await;
         assert!(remote.proxy.open() > 0);

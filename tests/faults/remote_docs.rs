@@ -1,4 +1,4 @@
-//! What `docs/remote-clusters.md` says, done as it is printed there: its blocks are marked with the side that they are for.
+//! Follows `docs/remote-clusters.md` exactly: its blocks are marked with the cluster that they are for.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,12 +10,12 @@ use serde_json::json;
 use crate::fixture::{self, Fixture};
 use crate::remote_fixture::{self, TURNS};
 
-/// The blocks of the page: what they are marked with, and what is in them.
+/// The blocks of the page: their marks and their content.
 fn blocks(page: &str) -> Vec<(&str, &str)> {
     page.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n')).collect()
 }
 
-/// Does a block on a control plane: runs commands, or applies manifests.
+/// Runs the commands of a block on a control plane, or applies its manifests.
 fn done(plane: &ControlPlane, folder: &Path, kind: &str, text: &str) {
     let path = format!("{}:{}", plane.bin().display(), std::env::var("PATH").unwrap());
     let commands = if kind == "yaml" { "kubectl apply -f block.yaml" } else { text };

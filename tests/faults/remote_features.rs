@@ -1,5 +1,5 @@
-//! What a deployment is at home it is in another cluster: taken back, made older, shared, connected, bound to what its environment has to
-//! have, and carried on by whoever comes after an operator that died.
+//! Whatever a deployment can do in the host's cluster, it can do in another: be rolled back, be replaced by an older version, be shared,
+//! have connections, require prerequisites, and be continued after an operator died.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::remote::grant;
 use crate::remote_fixture::{CLUSTER, RemoteFixture, TURNS};
 use crate::world::{ended, outcome, phase};
 
-/// How many writes the first deployment of three objects makes: theirs, and the one of the set's parent.
+/// How many writes the first deployment of three objects makes: those of the objects, and that of the set's parent.
 const WRITES: usize = 4;
 
 impl RemoteFixture {
@@ -27,7 +27,7 @@ impl RemoteFixture {
         self.fixture.tending(world.ready::<Stage>("prod")).await;
     }
 
-    /// Deploys to production whatever becomes of it.
+    /// Deploys to production, and returns the request whatever its result is.
     async fn try_in_prod(&mut self, request: &DeploymentRequest) -> DeploymentRequest {
         let (world, name) = (&self.world, request.metadata.name.clone().unwrap());
         self.fixture
@@ -38,7 +38,7 @@ impl RemoteFixture {
             .await
     }
 
-    /// Lets the other cluster refuse `ConfigMaps` of that version when they are written, and not when they are only tried.
+    /// Makes the other cluster refuse `ConfigMaps` of that version when they are written, but not in a dry run.
     async fn refuses(&self, version: &str) {
         let name = self.world.prod.clone();
         let expression = format!("(request.dryRun && object.metadata.name != 'probe') || object.?data.?version.orValue('') != '{version}'");
@@ -58,14 +58,14 @@ impl RemoteFixture {
         self.world.until("the policy over there is in force", denied).await;
     }
 
-    /// What is in production, by name, as it says its version.
+    /// Checks the names of what is in production, and its version.
     async fn all_are(&self, solution: &str, version: &str, count: usize) {
         let arrived = self.arrived(solution).await;
         assert_eq!(arrived.len(), count, "{arrived:?}");
         assert!(arrived.iter().all(|(_, held)| held == version), "{arrived:?}");
     }
 
-    /// Who deployed what runs in production, and which version that is.
+    /// Who deployed what runs in production, and which version it is.
     async fn on_record(&self, solution: &str) -> (String, String) {
         let environment = Api::<Environment>::namespaced(self.world.admin.clone(), &self.world.host).get("prod").await.unwrap();
         let held = environment.status.unwrap().solutions.into_iter().find(|s| s.name == solution).unwrap();
@@ -93,7 +93,7 @@ async fn a_deployment_that_fails_over_there_is_taken_back_there_as_the_delegate(
     remote.deploy("qa", "orders", "1.0.0").await;
     remote.deploy("prod", "orders", "1.0.0").await;
     remote.refuses("2.0.0").await;
-    // The one more does not say its version, and is let pass: there is something to take back.
+    // The additional object does not name its version and is accepted. So there is something to roll back.
     remote.develop("orders", "2.0.0", 3).await;
     remote.world.apply(&[remote.world.config("orders", "orders-more", json!({}))]).await;
     remote.deploy("qa", "orders", "2.0.0").await;
@@ -122,7 +122,7 @@ async fn an_older_version_is_deployed_again_over_there_and_what_it_does_not_have
         remote.deploy("prod", "orders", version).await;
     }
     remote.all_are("orders", "2.0.0", 4).await;
-    // One that the older version lacks is somebody else's by now: it stays.
+    // An object that the older version lacks belongs to somebody else by now: it stays.
     let theirs =
         json!({"metadata": {"labels": {"applyset.kubernetes.io/part-of": "applyset-theirs-v1", "app.kubernetes.io/part-of": "theirs"}}});
     let maps = Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(remote.admin.clone(), &remote.world.prod);
@@ -182,7 +182,7 @@ async fn what_is_shared_over_there_is_bound_there_by_the_delegate_where_it_may()
     remote.check_writers();
 }
 
-/// A suspended `CronJob` that mounts a Secret: healthy at once, wherever it is.
+/// A suspended `CronJob` that mounts a Secret. It is healthy at once, in any cluster.
 fn connected(remote: &RemoteFixture) -> Value {
     json!({
         "apiVersion": "batch/v1", "kind": "CronJob",
@@ -205,7 +205,7 @@ async fn a_connection_is_made_to_a_secret_over_there_which_the_delegate_looks_at
     let (qa, prod) = (remote.world.qa.clone(), remote.world.prod.clone());
     let mut solution = remote.world.solution("orders", "1.0.0");
     solution["spec"]["connectionReferences"] = json!([{"name": "db", "secretName": "db"}]);
-    // At home there is a Secret of that name in a namespace of that name, offered: it is not the one.
+    // In the host's cluster there is a Secret of that name in a namespace of that name, and it is offered. It is not the one that is meant.
     remote.world.apply(&[connected(&remote), solution, secret(&qa, "qa-db", true), secret(&prod, "prod-db", true)]).await;
     remote.world.may_look_at(&["qa-db"]).await;
     let asks = |remote: &RemoteFixture, name: &str, stage: &str| -> DeploymentRequest {
@@ -281,7 +281,7 @@ async fn what_an_environment_over_there_has_to_have_is_looked_for_there_as_the_k
     grant(&message);
     let message = remote.environment_says("PrerequisiteNotFound").await;
     assert!(message.contains(&format!("does not exist in namespace {namespace} of cluster {CLUSTER}: create it there")), "{message}");
-    // Pods that no node takes: it is there, and not available.
+    // Pods that no node accepts: the object exists, but is not available.
     let database = |nodes: Value| {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "db", "namespace": namespace}, "spec": {
             "selector": {"matchLabels": {"app": "db"}}, "template": {"metadata": {"labels": {"app": "db"}},
@@ -321,7 +321,7 @@ async fn from_a_crash_around_any_write_over_there_the_same_end_is_reached() {
         for write in proxy.writes().into_iter().skip(before).filter(|w| w.code.is_some_and(|c| c < 300) && w.line.contains("configmaps/")) {
             let counted = carried_out.entry(write.line).or_default();
             counted.0 += usize::from(write.code == Some(201));
-            // Those whose maker died may be repeated by who comes after.
+            // A write whose operator died may be repeated by the next operator.
             counted.1 += usize::from(!write.orphan);
         }
         assert_eq!(carried_out.len(), WRITES, "{carried_out:?}");
@@ -365,7 +365,7 @@ async fn a_token_that_is_void_in_the_midst_of_a_deployment_is_replaced_and_it_go
     remote.develop("orders", "1.0.0", 30).await;
     let request = remote.ask("orders", "1.0.0").await;
     let target = format!("/namespaces/{}/configmaps/orders-", remote.world.prod);
-    // What writes objects is held until the token that it has is void; what is asked besides passes.
+    // Calls that write objects are held until their token is invalid. Other calls are forwarded.
     proxy.follow(move |call| if call.write.is_some() && call.line.contains(&target) { Action::Hold } else { Action::Forward });
     let tokens =
         |remote: &RemoteFixture| remote.writes().iter().filter(|(_, what)| what == "create serviceaccounts bot-prod/token").count();

@@ -1,4 +1,4 @@
-//! A second control plane, on which nothing of Pilotage is installed, and worlds whose production is in it.
+//! A second control plane without Pilotage, and worlds with production in it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -16,10 +16,10 @@ use crate::proxy::Proxy;
 use crate::tcp_proxy::TcpProxy;
 use crate::world::{World, client, outcome, role, target_rules};
 
-/// What the second cluster is called in the host.
+/// The name of the second cluster in the host.
 pub const CLUSTER: &str = "eu";
 
-/// The second control plane. It ends with this process. Whoever kills its API server has it to themselves.
+/// The second control plane. It ends with this process. A test that kills its API server has it alone.
 pub fn plane() -> &'static ControlPlane {
     static SECOND: OnceLock<ControlPlane> = OnceLock::new();
     SECOND.get_or_init(|| {
@@ -30,26 +30,26 @@ pub fn plane() -> &'static ControlPlane {
     })
 }
 
-/// Many take turns on the second control plane, or one has it alone.
+/// Many tests share the second control plane, or one has it alone.
 pub static TURNS: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
-/// A world whose stage `prod` deploys to the second cluster, by a proxy; its stage `qa` deploys at home.
+/// A world whose stage `prod` deploys to the second cluster through a proxy. Its stage `qa` deploys in the host's cluster.
 pub struct RemoteFixture {
     /// Its host, development and QA.
     pub world: World,
     /// Its operator.
     pub fixture: Fixture,
-    /// What stands before the second cluster.
+    /// The proxy to the second cluster.
     pub proxy: TcpProxy,
-    /// An administrator over there.
+    /// An administrator of the second cluster.
     pub admin: Client,
-    /// The namespace over there with the kubeconfig's user, `pilotage`, and the delegate, `bot-prod`.
+    /// The namespace in the second cluster with the kubeconfig's user, `pilotage`, and the delegate, `bot-prod`.
     pub delegates: String,
     since: u64,
 }
 
 impl RemoteFixture {
-    /// Everything is granted on both sides, nothing is configured, and the operator runs.
+    /// Everything is granted in both clusters, nothing is configured, and the operator runs.
     pub async fn new(name: &str) -> Self {
         let world = fixture::world(fixture::shared(), name).await;
         let there = tokio::task::block_in_place(plane);
@@ -74,7 +74,7 @@ impl RemoteFixture {
         remote
     }
 
-    /// The same with a proxy before the second cluster, which may kill the operator around what it does there.
+    /// The same with a proxy to the second cluster that can kill the operator around its calls there.
     pub async fn behind_proxy(name: &str) -> (Self, Arc<Proxy>) {
         let mut remote = Self::new(name).await;
         let proxy = Arc::new(Proxy::with_tls(plane()).await);
@@ -84,13 +84,13 @@ impl RemoteFixture {
         (remote, proxy)
     }
 
-    /// Makes the pipeline and waits until everything is ready.
+    /// Creates the pipeline and waits until everything is ready.
     pub async fn configure(&mut self) {
         let pipeline = self.pipeline();
         self.fixture.tending(self.world.configure_with(pipeline)).await;
     }
 
-    /// The pipeline of any world, but for production.
+    /// The pipeline of every world, except for production.
     pub fn pipeline(&self) -> Vec<Value> {
         let mut all = self.world.pipeline();
         let prod = all.iter_mut().find(|o| o["kind"] == "Environment" && o["metadata"]["name"] == "prod").unwrap();
@@ -99,7 +99,7 @@ impl RemoteFixture {
         all
     }
 
-    /// What administrators grant over there.
+    /// What administrators of the second cluster grant.
     fn grants(&self) -> Vec<Value> {
         let namespace =
             |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
@@ -124,7 +124,7 @@ impl RemoteFixture {
         all
     }
 
-    /// Who may read the kubeconfig at home: the operator, and who makes the Environment.
+    /// Who may read the kubeconfig in the host's cluster: the operator, and whoever creates the Environment.
     async fn home(&self) {
         let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [CLUSTER], "verbs": ["get"]}]);
         let subjects = json!([
@@ -134,7 +134,7 @@ impl RemoteFixture {
         self.world.apply(&role(&self.world.host, "kubeconfig", &rules, &subjects)).await;
     }
 
-    /// A kubeconfig of the user over there, with a new token.
+    /// A kubeconfig of the user in the second cluster, with a new token.
     pub fn kubeconfig(&self, server: &str) -> Value {
         let token = tokio::task::block_in_place(|| plane().service_account_token(&self.delegates, "pilotage").unwrap());
         let authority = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, plane().ca_pem().unwrap());
@@ -146,14 +146,14 @@ impl RemoteFixture {
         })
     }
 
-    /// Makes what is missing over there anew.
+    /// Creates again what is missing in the second cluster.
     pub async fn grant_again(&self) {
         for object in self.grants() {
             self.apply(&object).await;
         }
     }
 
-    /// Puts a kubeconfig into the Secret at home.
+    /// Writes a kubeconfig to the Secret in the host's cluster.
     pub async fn remember(&self, kubeconfig: &Value) {
         let metadata = json!({"name": CLUSTER, "namespace": self.world.host});
         let secret =
@@ -161,12 +161,12 @@ impl RemoteFixture {
         self.world.apply(&[secret]).await;
     }
 
-    /// Applies an object over there as its administrator.
+    /// Applies an object in the second cluster as its administrator.
     pub async fn apply(&self, object: &Value) {
         self.world.apply_as(&self.admin, object).await.unwrap_or_else(|error| panic!("{error}: {object}"));
     }
 
-    /// Asks for a new look at an object of the host, as an administrator would.
+    /// Asks for a new check of an object of the host, as an administrator would.
     pub async fn look_again<K>(&self, name: &str)
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
@@ -179,17 +179,17 @@ impl RemoteFixture {
         Api::<K>::namespaced(self.world.admin.clone(), &self.world.host).patch(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Looks at the Environment again until it says so, and gives the message.
+    /// Has the Environment checked until it reports that reason. Returns the message.
     pub async fn environment_says(&mut self, reason: &str) -> String {
         self.says::<Environment>(reason).await
     }
 
-    /// Looks at the stage again until it says so, and gives the message.
+    /// Has the stage checked until it reports that reason. Returns the message.
     pub async fn stage_says(&mut self, reason: &str) -> String {
         self.says::<Stage>(reason).await
     }
 
-    /// A grant takes a moment to be in force, and what is good is looked at again after minutes: it is asked for again and again.
+    /// A grant takes effect after a moment, and a valid object is checked again after minutes. So the check is asked for again and again.
     async fn says<K>(&mut self, reason: &str) -> String
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
@@ -212,7 +212,7 @@ impl RemoteFixture {
         }
     }
 
-    /// A solution of so many `ConfigMaps` in development.
+    /// A solution with this many `ConfigMaps` in development.
     pub async fn develop(&self, solution: &str, version: &str, size: usize) {
         let mut objects: Vec<Value> =
             (0..size).map(|n| self.world.config(solution, &format!("{solution}-{n}"), json!({"version": version}))).collect();
@@ -220,7 +220,7 @@ impl RemoteFixture {
         self.world.apply(&objects).await;
     }
 
-    /// Deploys to a stage, approved, and gives the request as it ended.
+    /// Deploys to a stage with approval. Returns the request after it has ended.
     pub async fn deploy(&mut self, stage: &str, solution: &str, version: &str) -> DeploymentRequest {
         let name = format!("{solution}-{stage}-{}", version.replace('.', "-"));
         let world = &self.world;
@@ -229,7 +229,7 @@ impl RemoteFixture {
         request
     }
 
-    /// Asks for a deployment to production that passed QA, and waits for its proxy.
+    /// Asks for a deployment to production of a version that succeeded in QA, and waits for its approval gate.
     pub async fn ask(&mut self, solution: &str, version: &str) -> String {
         self.deploy("qa", solution, version).await;
         let name = format!("{solution}-prod");
@@ -243,13 +243,13 @@ impl RemoteFixture {
         name
     }
 
-    /// Waits until a request of production waits for something, and gives the message.
+    /// Waits until a request for production waits with that reason. Returns the message.
     pub async fn waits_for(&mut self, request: &str, reason: &str) -> String {
         let world = &self.world;
         self.fixture.tending(world.waits_for(request, reason)).await
     }
 
-    /// Waits until a request of production succeeds.
+    /// Waits until a request for production succeeds.
     pub async fn succeeds(&mut self, request: &str) -> DeploymentRequest {
         let world = &self.world;
         let ended = self.fixture.tending(world.end(request)).await;
@@ -257,14 +257,14 @@ impl RemoteFixture {
         ended
     }
 
-    /// The `ConfigMaps` of a solution in production, by name, with the version that they say.
+    /// The `ConfigMaps` of a solution in production, by name, with the version in them.
     pub async fn arrived(&self, solution: &str) -> Vec<(String, String)> {
         let maps: Api<ConfigMap> = Api::namespaced(self.admin.clone(), &self.world.prod);
         let listed = maps.list(&ListParams::default().labels(&format!("app.kubernetes.io/part-of={solution}"))).await.unwrap();
         listed.items.into_iter().map(|map| (map.name_any(), map.data.unwrap_or_default().remove("version").unwrap_or_default())).collect()
     }
 
-    /// All calls over there since the world was made, of whom it brought.
+    /// All calls in the second cluster since the world was created, by the accounts that it created.
     pub fn calls(&self) -> Vec<audit::Call> {
         let (mut calls, _) = audit::since(&plane().audit_log(), self.since).unwrap();
         let accounts = format!("system:serviceaccount:{}:", self.delegates);
@@ -272,7 +272,7 @@ impl RemoteFixture {
         calls
     }
 
-    /// The writes over there that were carried out, by whom, what and where; reviews store nothing.
+    /// The writes in the second cluster that were carried out: by whom, what and where. Reviews store nothing.
     pub fn writes(&self) -> Vec<(String, String)> {
         let carried_out = |call: &audit::Call| call.is_write() && !call.dry_run && call.code < 300 && !call.resource.ends_with("reviews");
         let name = |user: &str| user.rsplit(':').next().unwrap_or_default().to_owned();
@@ -281,7 +281,7 @@ impl RemoteFixture {
         written.map(|c| (name(&c.user), format!("{} {} {}/{}", c.verb, c.resource, c.name, c.subresource))).collect()
     }
 
-    /// The writes to objects by the delegate, apart from the set's parent.
+    /// The writes to objects by the delegate, without those of the set's parent.
     pub fn applied(&self, solution: &str) -> Vec<String> {
         let mine = format!(" {solution}-");
         self.writes()
@@ -291,12 +291,12 @@ impl RemoteFixture {
             .collect()
     }
 
-    /// Waits until some but not all of the objects have been written over there.
+    /// Waits until some but not all of the objects have been written in the second cluster.
     pub async fn midway(&mut self, solution: &str) -> usize {
         self.wait("objects arrive", |remote| Some(remote.applied(solution).len()).filter(|count| *count > 0)).await
     }
 
-    /// Waits for something over there.
+    /// Waits for something in the second cluster.
     pub async fn wait<T>(&mut self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
         let start = std::time::Instant::now();
         loop {
@@ -308,7 +308,7 @@ impl RemoteFixture {
         }
     }
 
-    /// Takes away an account over there, and waits until its tokens are rejected: API servers remember them for a while.
+    /// Deletes an account in the second cluster, and waits until its tokens are rejected: API servers remember them for a while.
     pub async fn revoke(&self, name: &str) {
         let kubeconfig = tokio::task::block_in_place(|| {
             let token = plane().service_account_token(&self.delegates, name).unwrap();
@@ -320,7 +320,7 @@ impl RemoteFixture {
         self.world.until("its tokens are rejected", async || bearer.apiserver_version().await.err()).await;
     }
 
-    /// Makes it anew.
+    /// Creates it again.
     pub async fn make_account(&self, name: &str) {
         self.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": self.delegates}})).await;
     }
@@ -331,7 +331,7 @@ impl RemoteFixture {
         Api::<Namespace>::all(self.admin.clone()).patch(&self.world.prod, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// Whoever wrote over there: nobody but the delegate, and the kubeconfig's user for tokens.
+    /// Checks who wrote in the second cluster: only the delegate, and the kubeconfig's user for tokens.
     pub fn check_writers(&self) {
         let writes = self.writes();
         let who: BTreeSet<&str> = writes.iter().map(|(who, _)| who.as_str()).collect();

@@ -1,4 +1,4 @@
-//! There is only so much room for artifacts: who asks for more waits, and is told what could go.
+//! The room for artifacts is limited. A request that needs more waits, and says what could be deleted.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::world::{World, ended, phase};
 
-/// Text of so many bytes that compresses to half of it.
+/// Text with this many bytes. Compression halves it.
 fn noise(seed: u32, bytes: usize) -> String {
     let blocks = (0u32..).flat_map(|block| Sha256::digest([seed.to_le_bytes(), block.to_le_bytes()].concat()).to_vec());
     blocks.take(bytes / 2).fold(String::with_capacity(bytes), |mut text, byte| {
@@ -47,7 +47,7 @@ async fn a_version_that_there_is_no_room_for_waits_until_what_was_never_deployed
     }
     assert_eq!(stored().await, 2, "nothing more is stored");
 
-    // Its requester gives one up: then it can be deleted, as it is said.
+    // Its requester gives one up. Then it can be deleted, as the message says.
     let requests: Api<DeploymentRequest> = Api::namespaced(world.dana().await, &world.host);
     requests.delete("one", &DeleteParams::default()).await.unwrap();
     let said = world.until_request("three", |r| {

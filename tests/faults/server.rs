@@ -1,4 +1,4 @@
-//! The API server itself hangs, or dies, in the midst of a deployment.
+//! The API server itself hangs, or dies, in the middle of a deployment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +12,12 @@ use crate::life::{self, Application};
 use crate::proxy::Action;
 use crate::world::{World, phase};
 
-/// How long the API server hangs: long enough that calls which wait for it are seen to wait.
+/// How long the API server hangs: long enough to see that calls wait for it.
 const HANG: Duration = Duration::from_secs(4);
 
-/// Lives a life in which the API server gets a signal when the first write to QA is on its way; `then` brings it back.
+/// Lives a life in which the API server gets a signal while the first write to QA is running. `then` brings it back.
 async fn live_through(plane: &ControlPlane, name: &str, signal: Signal, then: impl AsyncFnOnce(&World, &Fixture)) {
-    // The undisturbed life is lived beforehand, elsewhere.
+    // The undisturbed life is lived before, on another control plane.
     life::reference().await;
     let world = fixture::world(plane, name).await;
     let server = plane.pid("kube-apiserver").unwrap();
@@ -59,7 +59,7 @@ async fn an_api_server_that_hangs_or_dies_in_the_midst_of_a_deployment_is_waited
     let plane = fixture::plane();
     live_through(&plane, "hang", Signal::STOP, async |world, fixture| {
         let start = Instant::now();
-        // The fault is a stretch of time; nothing else can end it.
+        // The fault lasts for a time, and nothing else can end it.
         world.until("the API server has hung for long enough", async || (start.elapsed() > HANG).then_some(())).await;
         assert!(fixture.proxy.under_way() > 0, "the operator waits for an answer");
         plane.signal("kube-apiserver", Signal::CONT).unwrap();

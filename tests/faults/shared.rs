@@ -1,4 +1,4 @@
-//! A share that is under way while others go on: what a target's owner took away meanwhile does not come back.
+//! A share that runs while other things happen: what a target's owner took away meanwhile does not come back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,7 @@ async fn shared(world: &World) -> Option<RoleBinding> {
     all.items.into_iter().next()
 }
 
-/// What its owner did to the binding of the first version: the next one puts that right.
+/// What its owner did to the binding of the first version. The next version corrects that.
 async fn altered(world: &World) -> String {
     let binding = shared(world).await.expect("the first version was shared");
     let name = binding.metadata.name.unwrap();
@@ -97,7 +97,7 @@ async fn a_share_that_arrives_late_does_not_bring_back_what_its_owner_took_away(
     assert!(shared(&world).await.is_none(), "who took it away meant it");
 }
 
-/// Short, because the test waits until it has run out.
+/// Short, because the test waits until it has expired.
 const LEASE_SECONDS: &str = "3";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +114,7 @@ async fn who_slept_between_reading_and_sharing_shares_nothing() {
     world.configure().await;
     may_share(&world).await;
     let (_second_proxy, second) = operator("second").await;
-    // The readings of the plan have passed when the first object is written.
+    // The plan has read it before the first object is written.
     let (reading, object) = (format!("/namespaces/{}/rolebindings/", world.qa), format!("/namespaces/{}/configmaps/orders", world.qa));
     let (mut is_written, reads) = (false, Arc::new(AtomicBool::new(false)));
     let seen = reads.clone();
@@ -130,7 +130,7 @@ async fn who_slept_between_reading_and_sharing_shares_nothing() {
     world.until("it reads what is there", async || reads.load(Ordering::Acquire).then_some(())).await;
     sleeper.signal(Signal::STOP).unwrap();
 
-    // The standby shares it and ends the request, and the owner takes it away.
+    // The standby shares it and ends the request, and the owner deletes the binding.
     let first = world.end("first").await;
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
     let binding = shared(&world).await.expect("it was shared");

@@ -1,5 +1,5 @@
-//! Sinks when both sides fail: the receiver is down, slow and wrong, the operator is killed while it sends and while it records. Every
-//! trigger arrives, in order, under the same id each time.
+//! Sinks when both sides fail: the receiver is down, slow and wrong, and the operator is killed while it sends and while it records. Every
+//! trigger arrives, in order, with the same id each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -58,7 +58,7 @@ async fn until_recorded(world: &World) {
 async fn whatever_fails_on_either_side_every_trigger_arrives_in_order_under_one_id() {
     let world = fixture::world(fixture::shared(), "sinks").await;
     let mut sink = Receiver::start().await;
-    // The operator is killed before and after writes of its progress, in turn.
+    // The operator is killed before and after writes of its progress, alternately.
     let mut writes = 0;
     let mut fixture = Fixture::start(&world, |proxy| {
         proxy.follow(Box::new(move |call: &Call| {
@@ -82,9 +82,9 @@ async fn whatever_fails_on_either_side_every_trigger_arrives_in_order_under_one_
             with_sink(&world, &sink).await;
             for (round, name) in solutions.iter().enumerate() {
                 match round {
-                    // Down.
+                    // The receiver is down.
                     0 => sink.stop(),
-                    // Wrong two times of three, and slow.
+                    // It gives a wrong answer two times out of three, and is slow.
                     1 => {
                         sink.resume().await;
                         let mut count = 0;
@@ -93,7 +93,7 @@ async fn whatever_fails_on_either_side_every_trigger_arrives_in_order_under_one_
                             if count % 3 == 0 { Answer::Late(200, Duration::from_millis(200)) } else { Answer::Code(500) }
                         });
                     }
-                    // Silent about each trigger of this one once: what it may have taken comes again.
+                    // It does not answer the first delivery of each trigger of this request. What it may have accepted comes again.
                     2 => {
                         let mut seen = BTreeSet::new();
                         sink.answer(move |d| {
@@ -113,15 +113,15 @@ async fn whatever_fails_on_either_side_every_trigger_arrives_in_order_under_one_
             }
             for request in &requests {
                 let what = format!("the sink is told all of {request}");
-                world.until(&what, async || (sink.story(request).len() >= DELEGATED.len()).then_some(())).await;
+                world.until(&what, async || (sink.triggers(request).len() >= DELEGATED.len()).then_some(())).await;
             }
             until_recorded(&world).await;
         })
         .await;
-    assert!(fixture.restarts() >= 2, "{} restarts\n{}", fixture.restarts(), life::story(&fixture));
+    assert!(fixture.restarts() >= 2, "{} restarts\n{}", fixture.restarts(), life::writes_and_log(&fixture));
 
     for request in &requests {
-        assert_eq!(sink.story(request), DELEGATED, "the order of {request}");
+        assert_eq!(sink.triggers(request), DELEGATED, "the order of {request}");
     }
     sink.check_ids();
     let mut came: BTreeMap<String, usize> = BTreeMap::new();
@@ -147,7 +147,7 @@ async fn who_leads_next_repeats_no_history_and_does_not_pass_over_what_was_delet
     with_sink(&world, &sink).await;
     let application = Application::small();
     life::deploy(&world, &application).await;
-    world.until("all is told", async || (sink.story("orders-prod").len() == DELEGATED.len()).then_some(())).await;
+    world.until("all is told", async || (sink.triggers("orders-prod").len() == DELEGATED.len()).then_some(())).await;
     until_recorded(&world).await;
     world.apply(&[world.solution("orders", "1.5.0")]).await;
     let waiting = world.ask(&world.request("waits", "qa", "orders", "1.5.0")).await;
@@ -166,7 +166,7 @@ async fn who_leads_next_repeats_no_history_and_does_not_pass_over_what_was_delet
     first.kill();
     Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host).delete("waits", &DeleteParams::default()).await.unwrap();
     let second = operator(2);
-    world.until("its end is told", async || (sink.story("waits").len() == 3).then_some(())).await;
+    world.until("its end is told", async || (sink.triggers("waits").len() == 3).then_some(())).await;
     until_recorded(&world).await;
     let came = sink.came();
     assert_eq!(came.len(), told + 1, "and nothing else: {:?}", came[told..].iter().map(|d| &d.event["id"]).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Two operators lead at once, and what one of them sees is behind what the other has done.
+//! Two operators lead at once, and one of them has an old view of what the other has done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use crate::fixture;
 use crate::proxy::{Action, Proxy};
 use crate::world::{World, outcome, phase};
 
-/// An operator that leads by a Lease of its own.
+/// An operator that leads with a Lease of its own.
 async fn operator(world: &World, name: &str, prepare: impl FnOnce(&Proxy)) -> (Proxy, Operator) {
     let proxy = Proxy::start(&world.plane).await;
     prepare(&proxy);
@@ -21,7 +21,7 @@ async fn operator(world: &World, name: &str, prepare: impl FnOnce(&Proxy)) -> (P
     (proxy, operator)
 }
 
-/// What the Environment says that runs there, and the request that holds it.
+/// What runs there according to the Environment, and the request that holds the claim.
 async fn in_qa(world: &World) -> Vec<(Option<String>, Option<String>)> {
     let environments: kube::Api<Environment> = kube::Api::namespaced(world.admin.clone(), &world.host);
     let status = environments.get("qa").await.unwrap().status.unwrap_or_default();
@@ -37,7 +37,7 @@ async fn an_end_decided_before_the_start_was_seen_takes_no_claim_away() {
     world.ask(&world.request("orders-qa", "qa", "orders", "1.0.0")).await;
     world.until_request("orders-qa", |r| phase(r) == "AwaitingApproval").await;
 
-    // The first claims, and its start is under way.
+    // The first claims, and the write of its start is held.
     let host = world.host.clone();
     let status = move |plural: &str, name: &str| format!("PATCH /apis/pilotage.dev/v1alpha1/namespaces/{host}/{plural}/{name}/status");
     let (of_request, of_environment) = (status("deploymentrequests", "orders-qa"), status("environments", "qa"));
@@ -51,8 +51,8 @@ async fn an_end_decided_before_the_start_was_seen_takes_no_claim_away() {
     let unanswered = |proxy: &Proxy, line: &str| proxy.writes().iter().any(|w| w.line == line && w.code.is_none());
     world.until("the start is under way", async || unanswered(&ahead, &of_request).then_some(())).await;
 
-    // The second sees the claim, and will see what becomes of the artifact, but of requests never more than what is there now. It can't
-    // plan, so that it does not start by itself.
+    // The second sees the claim, and will see what happens to the artifact. Of requests it sees only what exists now. It can't plan, so it
+    // does not start by itself.
     let target = format!("/namespaces/{}/", world.qa);
     let (behind, second) = operator(&world, "behind", |proxy| {
         proxy.follow(move |call| match call {
@@ -66,14 +66,14 @@ async fn an_end_decided_before_the_start_was_seen_takes_no_claim_away() {
     let plans = async || behind.calls().iter().any(|line| line.starts_with("PATCH ") && line.contains(&target)).then_some(());
     world.until("the second is about to plan", plans).await;
 
-    // The first deploys and records it with the artifact, and can't write to the Environment.
+    // The first deploys and records it in the artifact, but can't write to the Environment.
     let is_away = Arc::new(AtomicBool::new(true));
     let (away, record) = (is_away.clone(), of_environment.clone());
     ahead.follow(move |call| if call.line == record && away.load(Ordering::Acquire) { Action::Refuse(503) } else { Action::Forward });
     ahead.release();
     world.until("the first has recorded the deployment", async || unanswered(&ahead, &of_environment).then_some(())).await;
 
-    // The second finds it recorded, by a request that to its knowledge has not started.
+    // The second finds it recorded, by a request that has not started as far as it knows.
     let refused = async || behind.writes().iter().any(|w| w.line == of_request && w.code == Some(409)).then_some(());
     world.until("the second ends the request as it knows it", refused).await;
     assert_eq!(in_qa(&world).await, [(None, Some("orders-qa".to_owned()))], "the claim stays");

@@ -1,14 +1,14 @@
-//! What a run left behind, in a form in which two runs can be compared: everything in the world's namespaces that Pilotage or its
-//! delegates write, without uids, times and the names of the world.
+//! What a run left, in a form in which two runs can be compared: everything in the world's namespaces that Pilotage or its delegates write,
+//! without uids, times and the names of the world.
 
 use kube::Client;
 use serde_json::{Map, Value, json};
 
 use crate::world::World;
 
-/// Where the records are.
+/// The kinds of the records.
 const RECORDS: [&str; 5] = ["deploymentrequests", "artifacts", "environments", "stages", "pipelines"];
-/// What applications consist of.
+/// The kinds of applications' objects.
 const COMPONENTS: [&str; 13] = [
     "api/v1/configmaps",
     "api/v1/services",
@@ -24,9 +24,9 @@ const COMPONENTS: [&str; 13] = [
     "apis/networking.k8s.io/v1/ingresses",
     "apis/networking.k8s.io/v1/networkpolicies",
 ];
-/// What Kubernetes puts into every namespace.
+/// What Kubernetes creates in every namespace.
 const EVERYWHERE: [&str; 2] = ["kube-root-ca.crt", "default"];
-/// Fields that differ from run to run, beside times and uids: versions, allotted addresses, hashes over uids, and who wrote when.
+/// Fields that differ from run to run, in addition to times and uids: versions, assigned addresses, hashes over uids, and who wrote when.
 const RANDOM: [&str; 10] = [
     "resourceVersion",
     "managedFields",
@@ -57,7 +57,7 @@ pub async fn of(world: &World) -> Value {
             let (version, plural) = kind.rsplit_once('/').unwrap();
             let mut objects = list(&world.admin, version, plural, namespace).await;
             for object in objects.as_array_mut().unwrap() {
-                // What became of it is the cluster's.
+                // The cluster decides what its status is.
                 object.as_object_mut().unwrap().remove("status");
                 if scaled.contains(&(plural.to_owned(), object["metadata"]["name"].clone())) {
                     object["spec"].as_object_mut().unwrap().remove("replicas");
@@ -75,7 +75,7 @@ pub async fn of(world: &World) -> Value {
     all
 }
 
-/// Whose replicas an autoscaler sets, when it gets to it: the kind's plural and the name.
+/// Workloads whose replicas an autoscaler sets at some time: the kind's plural and the name.
 async fn scaled(client: &Client, namespace: &str) -> Vec<(String, Value)> {
     let autoscalers = list(client, "apis/autoscaling/v2", "horizontalpodautoscalers", namespace).await;
     let targets = autoscalers.as_array().unwrap().iter().map(|autoscaler| &autoscaler["spec"]["scaleTargetRef"]);
@@ -91,7 +91,7 @@ async fn list(client: &Client, version: &str, plural: &str, namespace: &str) -> 
         if let Some(conditions) = object.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
             conditions.sort_by_key(|condition| condition["type"].to_string());
         }
-        // Bytes are compared by their digest, and where they are is a name with a uid in it.
+        // Bytes are compared by their digest. The name of their place contains a uid.
         if plural == "configmaps" && object["binaryData"].is_object() {
             object["metadata"]["name"] = json!("CHUNK");
         }
@@ -136,7 +136,7 @@ fn is_uid(word: &str) -> bool {
     parts == [8, 4, 4, 4, 12] && word.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
-/// Where two states differ: paths with both values.
+/// The paths at which two states differ, with both values.
 pub fn differences(expected: &Value, found: &Value) -> Vec<String> {
     let mut all = Vec::new();
     compare("", expected, found, &mut all);

@@ -1,4 +1,4 @@
-//! The operator is killed before and after each of its writes, and every run ends as the undisturbed one.
+//! The operator is killed before and after each of its writes, and every run ends like the undisturbed one.
 
 use std::time::Instant;
 
@@ -10,24 +10,24 @@ use crate::life::{self, Application};
 use crate::proxy::{Action, Call};
 use crate::state;
 
-/// How many lives are lived side by side.
+/// How many lives run in parallel.
 const SIDE_BY_SIDE: usize = 4;
 
-/// The objects of so few may stay until the control plane goes as a whole.
+/// If there are fewer objects than this, they may stay until the whole control plane is removed.
 const FEW: usize = 5;
 
 /// What is lived, and when crashes begin.
 #[derive(Clone, Copy, Debug)]
 enum Life {
-    /// From the pipeline's creation to the end in production, with crashes from the beginning.
+    /// From the pipeline's creation to the end in production. Crashes happen from the beginning.
     Whole,
-    /// A new version in QA, with crashes from its making.
+    /// A new version in QA. Crashes happen after it was created.
     Upgrade,
-    /// The same, which fails midway and is taken back.
+    /// The same, but it fails midway and is rolled back.
     Rollback,
 }
 
-/// What a life came to.
+/// The result of a life.
 struct Outcome {
     state: Value,
     writes: Vec<String>,
@@ -36,7 +36,7 @@ struct Outcome {
     crashed: bool,
 }
 
-/// Does `action` at the write of that number, counted from 1, and nothing else.
+/// Does `action` at the write with that number, starting at 1, and nothing else.
 fn at(crash: Option<(usize, Action)>) -> impl FnMut(&Call) -> Action + Send + 'static {
     let mut writes = 0;
     move |call| {
@@ -48,10 +48,10 @@ fn at(crash: Option<(usize, Action)>) -> impl FnMut(&Call) -> Action + Send + 's
     }
 }
 
-/// Lives a life in a world of its own. `Err` tells what went wrong in it.
+/// Lives a life in a world of its own. `Err` says what went wrong.
 async fn run(life: Life, application: &Application, crash: Option<(usize, Action)>) -> Result<Outcome, String> {
     let mut world = fixture::world(fixture::shared(), "sweep").await;
-    // Hundreds of lives of large applications would leave more pods behind than the control plane keeps up with.
+    // Hundreds of lives of large applications would leave more pods than the control plane can manage.
     world.keep = application.size() < FEW;
     let mut fixture = Fixture::start(&world, |_| {}).await;
     let before = match life {
@@ -81,7 +81,7 @@ async fn run(life: Life, application: &Application, crash: Option<(usize, Action
     };
     if let Err(panic) = std::panic::AssertUnwindSafe(fixture.tending(lived)).catch_unwind().await {
         let why = panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a check failed".into());
-        return Err(format!("{why}\n{}", life::story(&fixture)));
+        return Err(format!("{why}\n{}", life::writes_and_log(&fixture)));
     }
     fixture.settle(&world).await;
     if let Life::Rollback = life {
@@ -144,12 +144,12 @@ async fn sweep(life: Life, application: &Application) {
         start.elapsed().as_secs_f64()
     );
     assert!(wrong.is_empty(), "{} of {} lives ended otherwise:\n\n{}", wrong.len(), lives.len(), wrong.join("\n\n"));
-    // Writes that meet are put into one, so that a life may be over before the number at which it should have been killed: no crash is
+    // Writes that come together are put into one. So a life may be over before the number at which it should have been killed. No crash is
     // missing then, as long as these are the last numbers.
     assert!(crashed * 4 >= lives.len() * 3, "only {crashed} of {} crashes happened", lives.len());
 }
 
-/// What was written to targets in this life and not in the undisturbed one, and the other way round.
+/// What was written to targets in this life but not in the undisturbed one, and the other way round.
 fn written_otherwise(reference: &[String], outcome: &Outcome) -> Option<String> {
     let without = |all: &[String], some: &[String]| {
         let mut rest = all.to_vec();
@@ -165,7 +165,7 @@ fn written_otherwise(reference: &[String], outcome: &Outcome) -> Option<String> 
     (!more.is_empty() || !missing.is_empty()).then(|| format!("targets were written otherwise: {more:?} more, {missing:?} missing"))
 }
 
-/// Whether there is to be a crash at that write: at all, or where `PILOTAGE_SWEEP_AT` says, as `7` or `31-43`.
+/// Whether to crash at that write: always, or only where `PILOTAGE_SWEEP_AT` says so, for example `7` or `31-43`.
 fn at_hand(number: usize) -> bool {
     let Ok(wanted) = std::env::var("PILOTAGE_SWEEP_AT") else { return true };
     let (first, last) = wanted.split_once('-').unwrap_or((&wanted, &wanted));
@@ -203,7 +203,7 @@ async fn from_any_crash_with_a_large_application_the_same_end_is_reached() {
 async fn an_operator_that_dies_again_and_again_gets_there() {
     let world = fixture::world(fixture::shared(), "again").await;
     let mut fixture = Fixture::start(&world, |_| {}).await;
-    // What the write before was spared is repeated as an odd one, and passes.
+    // If the previous write was refused, its repetition has an odd number and is forwarded.
     fixture.proxy.follow(|call| match call.write {
         Some(number) if number % 4 == 2 => Action::CrashBefore,
         Some(number) if number % 4 == 0 => Action::CrashAfter,

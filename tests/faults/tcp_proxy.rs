@@ -1,5 +1,5 @@
-//! A gate in the network before an API server: bytes pass, are held back, or are refused, whatever is in them. Behind it TLS is the
-//! caller's and the server's own.
+//! A TCP proxy in front of an API server: it forwards bytes, holds them back, or refuses connections, whatever they contain. TLS is between
+//! the caller and the server.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What becomes of connections.
+/// What happens to connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// They pass.
+    /// They are forwarded.
     Open,
-    /// They pass, each reading of what the caller sends so much later.
+    /// They are forwarded, with this delay for each read of what the caller sends.
     Slow(Duration),
-    /// They are taken and nobody answers.
+    /// They are accepted, and nobody answers.
     Silent,
     /// They break, and new ones are closed at once.
     Shut,
@@ -29,7 +29,7 @@ impl Way {
     }
 }
 
-/// A gate.
+/// A proxy.
 pub struct TcpProxy {
     port: u16,
     way: watch::Sender<Way>,
@@ -37,7 +37,7 @@ pub struct TcpProxy {
     open: Arc<AtomicUsize>,
 }
 
-/// A connection that is there, counted.
+/// A counted connection.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
@@ -54,7 +54,7 @@ impl Drop for Counted {
 }
 
 impl TcpProxy {
-    /// An open gate before a server, `https://127.0.0.1:port`.
+    /// An open proxy in front of a server, `https://127.0.0.1:port`.
     pub async fn before(server: &str) -> Self {
         let address = server.strip_prefix("https://").unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,12 +82,12 @@ impl TcpProxy {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// What becomes of connections from now on.
+    /// What happens to connections from now on.
     pub fn set(&self, way: Way) {
         self.way.send_replace(way);
     }
 
-    /// How many connections there are now.
+    /// How many connections are open now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Acquire)
     }
@@ -112,7 +112,7 @@ async fn lead(caller: TcpStream, address: String, mut way: watch::Receiver<Way>)
             _ = pass(&answers, &back, || Duration::ZERO) => return,
             _ = way.wait_for(|way| !way.passes()) => {}
         }
-        // What was taken is held for as long as nobody answers, and breaks then.
+        // An accepted connection is held as long as nobody answers, and then breaks.
         let _ = way.wait_for(|way| *way != Way::Silent).await;
     } else {
         let _ = way.wait_for(|way| *way != Way::Silent).await;
@@ -120,7 +120,7 @@ async fn lead(caller: TcpStream, address: String, mut way: watch::Receiver<Way>)
     }
 }
 
-/// Passes what is sent one way, until the connection ends.
+/// Forwards what is sent in one direction, until the connection ends.
 async fn pass(from: &OwnedReadHalf, to: &OwnedWriteHalf, lag: impl Fn() -> Duration) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {

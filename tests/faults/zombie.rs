@@ -1,5 +1,4 @@
-//! A write of a dead process arrives after others have gone on: it finds another version than the one that it was made for, and changes
-//! nothing.
+//! A write of a dead process arrives after others have continued: it finds another version than it was made for, and changes nothing.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams};
@@ -13,7 +12,7 @@ use crate::life::{self, Application};
 use crate::proxy::{Action, Proxy};
 use crate::world::{World, ended, outcome, phase};
 
-/// Kills the operator at its next write of `method` to the `ConfigMap` in QA, and keeps the write under way.
+/// Kills the operator at its next write with `method` to the `ConfigMap` in QA, and holds the write.
 fn outlived_by(proxy: &Proxy, world: &World, method: &str, name: &str) {
     let line = line(world, method, name);
     let mut is_held = false;
@@ -30,7 +29,7 @@ fn line(world: &World, method: &str, name: &str) -> String {
     format!("{method} /api/v1/namespaces/{}/configmaps/{name}", world.qa)
 }
 
-/// Lets the write arrive, and gives what the API server answered to it.
+/// Lets the write arrive. Returns what the API server answered to it.
 async fn arrives(proxy: &Proxy, world: &World, method: &str, name: &str) -> u16 {
     let line = line(world, method, name);
     let held = proxy.writes().iter().position(|w| w.line == line && w.code.is_none()).expect("a write that is under way");
@@ -38,12 +37,12 @@ async fn arrives(proxy: &Proxy, world: &World, method: &str, name: &str) -> u16 
     world.until("the late write has arrived", async || proxy.writes()[held].code).await
 }
 
-/// A version in development of which the `ConfigMap` orders says so.
+/// A version in development. The `ConfigMap` orders contains it.
 async fn develop(world: &World, version: &str) {
     world.apply(&[world.solution("orders", version), world.config("orders", "orders", json!({"version": version}))]).await;
 }
 
-/// Deploys a version to QA and gives the request as it ended.
+/// Deploys a version to QA. Returns the request after it has ended.
 async fn deploy(world: &World, name: &str, version: &str) -> pilotage::api::DeploymentRequest {
     world.ask(&world.request(name, "qa", "orders", version)).await;
     let waiting = world.until_request(name, |r| phase(r) == "AwaitingApproval" || ended(r)).await;
@@ -174,7 +173,7 @@ async fn what_arrives_late_and_is_of_no_version_any_more_is_removed_by_the_next(
             develop(&world, "2.0.0").await;
             succeeds(&world, "second", "2.0.0").await;
             assert_eq!(in_qa(&world).await, only("2.0.0"));
-            // Nothing can refuse to create what is not there.
+            // Nothing can refuse to create something that does not exist.
             assert_eq!(arrives(&proxy, &world, "PATCH", "orders-extra").await, 201);
             develop(&world, "3.0.0").await;
             let third = deploy(&world, "third", "3.0.0").await;
@@ -186,7 +185,7 @@ async fn what_arrives_late_and_is_of_no_version_any_more_is_removed_by_the_next(
     assert_eq!(in_qa(&world).await, only("3.0.0"));
 }
 
-/// Short, because the test waits until it has run out.
+/// Short, because the test waits until it has expired.
 const LEASE_SECONDS: &str = "3";
 
 #[tokio::test(flavor = "multi_thread")]

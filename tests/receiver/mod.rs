@@ -158,14 +158,14 @@ impl Receiver {
     }
 
     /// The triggers of a request that it took, each once, in the order of its first coming.
-    pub fn story(&self, request: &str) -> Vec<String> {
-        let mut story: Vec<String> = Vec::new();
+    pub fn triggers(&self, request: &str) -> Vec<String> {
+        let mut triggers: Vec<String> = Vec::new();
         for delivery in self.taken().iter().filter(|d| d.request() == request) {
-            if !story.iter().any(|t| t == delivery.trigger()) {
-                story.push(delivery.trigger().to_owned());
+            if !triggers.iter().any(|t| t == delivery.trigger()) {
+                triggers.push(delivery.trigger().to_owned());
             }
         }
-        story
+        triggers
     }
 
     /// Whether deliveries with the same id are of the same trigger of the same request, and others are not.

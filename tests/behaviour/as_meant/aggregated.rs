@@ -1,4 +1,4 @@
-//! The rules of a role that is aggregated from others are its controller's.
+//! The rules of an aggregated role belong to its controller.
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::Api;
@@ -15,7 +15,7 @@ async fn an_aggregated_role_arrives_without_the_rules_that_others_gave_it() {
     let _swept = Swept::after(&world);
     may_be_exported(&world).await;
     may_be_deployed(&world, "qa").await;
-    // Whoever aggregates gives what they can't know, which the API server allows to those who may escalate.
+    // Somebody who aggregates roles grants rights that they can't know. The API server allows this only with the right to escalate.
     let escalates = json!([{"apiGroups": [RBAC], "resources": ["clusterroles"], "verbs": ["escalate"]}]);
     grant(&world, "escalates", escalates, &bot(&world, "qa")).await;
     for environment in ["dev", "qa"] {
@@ -25,7 +25,7 @@ async fn an_aggregated_role_arrives_without_the_rules_that_others_gave_it() {
     let mut aggregated = cluster_role(&all);
     aggregated.as_object_mut().unwrap().remove("rules");
     aggregated["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {(label.as_str()): "true"}}]});
-    // Another team's, which the solution does not bring.
+    // Another team's role, which the solution does not bring.
     let mut theirs = cluster_role(&named(&world, "theirs"));
     theirs["metadata"]["labels"] = json!({(label.as_str()): "true"});
     let mut solution = world.solution("orders", "1.0.0");
@@ -35,7 +35,7 @@ async fn an_aggregated_role_arrives_without_the_rules_that_others_gave_it() {
     let filled = || async { roles.get(&all).await.ok()?.rules.filter(|rules| !rules.is_empty()) };
     world.until("the role is aggregated", async || filled().await).await;
 
-    // It is exported; in the same cluster its name is free only then.
+    // It is exported. Only after that is its name free in the same cluster.
     world.ask(&world.request("taken", "qa", "orders", "1.0.0")).await;
     world.fails("taken", "DryRunRefused").await;
     roles.delete(&all, &DeleteParams::default()).await.unwrap();

@@ -39,7 +39,7 @@ async fn a_port_that_was_changed_by_hand_is_named_and_mended_where_the_stage_tak
     stage(&world, json!({"timeout": "2m", "force": true})).await;
     deployed(&world, "2.1.0", &[service(8081)]).await;
     assert_eq!(ports(), [(json!(80), json!(8081))]);
-    // And nothing of it is left that would stand in the way of the next one.
+    // And nothing of it is left that would block the next one.
     stage(&world, json!({"timeout": "2m"})).await;
     deployed(&world, "3.0.0", &[service(8082)]).await;
     assert_eq!(ports(), [(json!(80), json!(8082))]);

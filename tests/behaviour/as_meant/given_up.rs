@@ -1,4 +1,4 @@
-//! What a version doesn't say any more is gone, although a default or a twin of it would bring it back.
+//! What a version doesn't say any more is gone, even if a default or an equivalent field would bring it back.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ async fn an_account_that_a_version_gives_up_is_gone_and_on_the_way_back_too() {
     deployed(&world, "1.0.0", &[with()]).await;
     assert_eq!(account(&world).0, "powerful");
 
-    // Nothing else changes, and the server would fill the account in again from its older name.
+    // Nothing else changes. The server would fill in the account again from its older name.
     let second = deployed(&world, "2.0.0", &[web(&world, "1", json!({}), json!({}))]).await;
     assert_eq!(account(&world), (Value::Null, Value::Null));
     assert!(planned(&second, "Deployment").changes.contains(&change(ACCOUNT, Some("powerful"), None)), "{:?}", second.objects);
@@ -103,7 +103,7 @@ async fn what_is_said_by_an_empty_map_or_list_arrives() {
         Some(json!({"podSelector": {}, "ingress": [], "policyTypes": ["Ingress"]})),
     );
     develop(&world, "1.0.0", &[]).await;
-    // Created and not applied: what the server filled in can't be told from what was written, but by what it means.
+    // Created and not applied: what the server filled in can only be told from what was written by its meaning.
     for object in [policy, web(&world, "1", json!({}), pod)] {
         let created = world.plane.kubectl().run_with(&["create", "-f", "-"], &object.to_string()).unwrap();
         assert!(created.ok, "{}", created.stderr);

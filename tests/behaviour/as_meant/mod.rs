@@ -1,4 +1,4 @@
-//! What arrives is what was meant: an object that changes becomes what it would be if it were created anew, but for what others own.
+//! What is deployed is what was meant: a changed object becomes what it would be if it were created anew, except for what others own.
 
 mod aggregated;
 mod drifted;
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase};
 
-/// The kinds that a version in development is cleared of.
+/// The kinds that are deleted in development before a new version.
 const KINDS: &str = "deployments,services,networkpolicies,horizontalpodautoscalers,serviceaccounts,configmaps";
 
-/// Puts a version of solution `app` into development in place of the one that is there, and no trace of that.
+/// Replaces the version of solution `app` in development, and leaves nothing of the old one.
 async fn develop(world: &World, version: &str, objects: &[Value]) {
     world.plane.kubectl().ok(&["delete", KINDS, "-n", &world.dev, "-l", "app.kubernetes.io/part-of=app", "--wait=true"]).unwrap();
     world.apply(objects).await;
@@ -49,7 +49,7 @@ fn object(world: &World, api_version: &str, kind: &str, name: &str, spec: Option
     object
 }
 
-/// A Deployment of one container, with what else its specification and that of its pods have.
+/// A Deployment of one container, with further fields of its spec and of its pods' spec.
 fn web(world: &World, image: &str, spec: Value, pod: Value) -> Value {
     let mut pods = json!({"containers": [{"name": "web", "image": format!("registry.example.test/web:{image}")}]});
     extend(&mut pods, pod);
@@ -64,7 +64,7 @@ fn extend(object: &mut Value, more: Value) {
     }
 }
 
-/// What there is in QA.
+/// An object in QA.
 fn in_qa(world: &World, kind: &str, name: &str) -> Value {
     world.plane.kubectl().json(&["get", kind, name, "-n", &world.qa, "--show-managed-fields"]).unwrap()
 }
@@ -73,7 +73,7 @@ fn deployments(world: &World) -> Api<Deployment> {
     Api::namespaced(world.admin.clone(), &world.qa)
 }
 
-/// Stage `qa` with what it says of deployments.
+/// Stage `qa` with these deployment settings.
 async fn stage(world: &World, deployment: Value) {
     let mut stage = world.pipeline().into_iter().find(|o| o["kind"] == "Stage" && o["metadata"]["name"] == "qa").unwrap();
     stage["spec"]["deployment"] = deployment;
@@ -81,7 +81,7 @@ async fn stage(world: &World, deployment: Value) {
     world.ready::<Stage>("qa").await;
 }
 
-/// Pods that no node takes.
+/// Pods that no node accepts.
 fn stuck() -> Value {
     json!({"nodeSelector": {"there": "is-none"}})
 }

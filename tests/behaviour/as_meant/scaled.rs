@@ -1,4 +1,4 @@
-//! How many replicas there are is decided by whoever scales.
+//! Whoever scales decides how many replicas there are.
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Whatever is wrong with a request or with what it needs: it is said what, on which object and what to do, and nothing is written to the
-//! target.
+//! If anything is wrong with a request or with what it needs, the request says what, on which object, and what to do. Nothing is written to
+//! the target.
 
 mod references;
 mod required;
@@ -14,14 +14,14 @@ use serde_json::json;
 
 use crate::world::World;
 
-/// A world with a solution that may be asked for.
+/// A world with a solution that can be requested.
 async fn world(name: &str) -> World {
     let world = World::new(name).await;
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
     world
 }
 
-/// Neither the operator nor anybody in its place wrote to QA, and nothing of the solution is there.
+/// Neither the operator nor anybody that it acts as wrote to QA, and nothing of the solution is there.
 async fn nothing_was_written(world: &World) {
     let written = world.operator_writes(&world.qa, false);
     assert!(written.is_empty(), "{:?}", written.iter().map(|c| (&c.verb, &c.uri, c.code)).collect::<Vec<_>>());
@@ -30,7 +30,7 @@ async fn nothing_was_written(world: &World) {
     assert!(there.items.is_empty());
 }
 
-/// The part of a message that is to be applied as it stands.
+/// The part of a message that can be applied as it is.
 fn grant(message: &str) -> &str {
     &message[message.find("apiVersion:").unwrap_or_else(|| panic!("no grant is printed: {message}"))..]
 }

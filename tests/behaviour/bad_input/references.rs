@@ -1,4 +1,4 @@
-//! Requests, stages and environments that name what is not there or not theirs.
+//! Requests, stages and environments that name something that does not exist or is not theirs.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{grant, nothing_was_written, world};
 use crate::world::World;
 
-/// A request whose specification differs in one field.
+/// A request whose spec differs in one field.
 fn request(world: &World, name: &str, field: &str, value: Value) -> DeploymentRequest {
     let mut request = serde_json::to_value(world.request(name, "qa", "orders", "1.0.0")).unwrap();
     request["spec"][field] = value;

@@ -1,4 +1,4 @@
-//! What a version needs of its target and does not bring is found before anybody is asked to approve.
+//! What a version needs in its target and does not bring is found before anybody is asked to approve.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{nothing_was_written, world};
 use crate::world::{World, outcome, phase};
 
-/// A Deployment of the solution in development whose pods are as given.
+/// A Deployment of the solution in development with these pods.
 fn deployment(world: &World, name: &str, pod: &Value) -> Value {
     let mut spec = json!({"containers": [{"name": "app", "image": "registry.example.test/app:1"}]});
     spec.as_object_mut().unwrap().extend(pod.as_object().unwrap().clone());
@@ -19,7 +19,7 @@ fn deployment(world: &World, name: &str, pod: &Value) -> Value {
     })
 }
 
-/// What speaks against a request that has ended, and nobody was asked to approve.
+/// The findings of a request that has ended without asking anybody for approval.
 async fn against(world: &World, request: &str) -> BTreeSet<String> {
     let run = world.end(request).await.status.unwrap().run;
     assert!(run.gates.approval.is_none(), "nobody is asked to approve what can't run");
@@ -44,7 +44,7 @@ async fn config_maps_and_claims_that_are_nowhere_are_named_one_each_until_they_a
             {"name": "data", "persistentVolumeClaim": {"claimName": "absent-claim"}},
             {"name": "keys", "secret": {"secretName": "maybe", "optional": true}}],
     });
-    // The delegate looks whether there is a Secret that the pods can do without.
+    // The delegate checks whether an optional Secret of the pods exists.
     world.may_look_at(&["maybe"]).await;
     world.apply(&[deployment(&world, "orders", &pod)]).await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
@@ -68,7 +68,7 @@ async fn config_maps_and_claims_that_are_nowhere_are_named_one_each_until_they_a
             json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "absent-claim", "namespace": world.qa}, "spec": claim}),
         ])
         .await;
-    // It goes on by itself.
+    // It continues by itself.
     let waiting = world.until_request("to-qa", |r| phase(r) == "AwaitingApproval" || crate::world::ended(r)).await;
     assert_eq!(phase(&waiting), "AwaitingApproval", "{:?}", outcome(&waiting));
 }
@@ -78,7 +78,7 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
     let world = world("nowhere").await;
     let of_orders = json!({"app.kubernetes.io/part-of": "orders"});
     let claim = json!({"storageClassName": "no-storage", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
-    // What its template says of this volume is replaced by the claims that it makes: nothing is missing.
+    // The StatefulSet's claims replace this volume of its template: nothing is missing.
     let mut shadowed =
         deployment(&world, "store", &json!({"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-here"}}]}));
     shadowed["kind"] = "StatefulSet".into();
@@ -93,13 +93,13 @@ async fn classes_secrets_accounts_and_what_the_dry_run_refuses_are_said_at_once(
             json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": claim,
                 "metadata": {"name": "data", "namespace": world.dev, "labels": of_orders}}),
             shadowed,
-            // Somebody else's, of the name of an object of the solution.
+            // Somebody else's object with the name of an object of the solution.
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "orders", "namespace": world.qa,
                 "labels": {"applyset.kubernetes.io/part-of": "another"}}}),
         ])
         .await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
-    // One of them needs another version: nothing is waited for.
+    // One of them needs another version: waiting would not help.
     world.fails("to-qa", "DryRunRefused").await;
     let results = world.end("to-qa").await.status.unwrap().run.plan.unwrap().results;
     let class = results.iter().find(|result| result.kind == "StorageClass").map(|result| result.message.as_str());
@@ -127,7 +127,7 @@ async fn all_that_others_can_put_right_is_printed_in_one_round_and_awaited() {
         "containers": [{"name": "app", "image": "registry.example.test/app:1", "envFrom": [
             {"secretRef": {"name": "one"}}, {"secretRef": {"name": "two"}}, {"secretRef": {"name": "three"}}, {"secretRef": {"name": "four"}},
             {"configMapRef": {"name": "absent"}}, {"secretRef": {"name": "unseen"}}]}]});
-    // Of all these but one the delegate may see whether they are there.
+    // The delegate may read whether these exist, except for one.
     world.may_look_at(&["pull", "one", "two", "three", "four"]).await;
     world.apply(&[deployment(&world, "orders", &pod)]).await;
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
@@ -140,7 +140,7 @@ async fn all_that_others_can_put_right_is_printed_in_one_round_and_awaited() {
         assert!(message.contains(part), "{part:?} is not said: {message}");
     }
     nothing_was_written(&world).await;
-    // What is printed is done, by whoever may, once each.
+    // What is printed is done once each, by somebody who may.
     let kubectl = world.plane.kubectl();
     kubectl.apply(super::grant(&message)).unwrap();
     let waits = world.waits_for("to-qa", "NotOffered").await;
@@ -157,7 +157,7 @@ async fn all_that_others_can_put_right_is_printed_in_one_round_and_awaited() {
     assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
     assert_eq!(end.status.unwrap().run.plan.unwrap().access.len(), 7);
 
-    // The next version uses nothing that is new.
+    // The next version uses nothing new.
     world.apply(&[world.solution("orders", "1.1.0"), world.config("orders", "orders", json!({"a": "b"}))]).await;
     world.ask(&world.request("next", "qa", "orders", "1.1.0")).await;
     let next = world.until_request("next", |r| phase(r) == "AwaitingApproval" || crate::world::ended(r)).await;

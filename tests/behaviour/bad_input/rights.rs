@@ -1,4 +1,5 @@
-//! Rights that are missing: it is said whose, where, and what grants them; who applies that, as it stands, lets the request go on.
+//! Missing rights: the message says whose rights are missing, where, and what grants them. After somebody has applied that unchanged, the
+//! request continues.
 
 use kube::Api;
 use kube::api::PostParams;
@@ -18,7 +19,7 @@ async fn service(world: &World) {
     world.apply(&[service]).await;
 }
 
-/// Takes Services out of what a Role in QA allows.
+/// Removes Services from the rules of a Role in QA.
 fn no_services(world: &World, role: &str) {
     let kubectl = world.plane.kubectl();
     let mut found = kubectl.json(&["get", "role", "-n", &world.qa, role]).unwrap();
@@ -29,7 +30,7 @@ fn no_services(world: &World, role: &str) {
     assert!(replaced.ok, "{}", replaced.stderr);
 }
 
-/// The request waits with this reason, writes nothing, and goes on when what it prints is granted.
+/// The request waits with this reason, writes nothing, and continues when the printed grant is applied.
 async fn waits_and_goes_on_when_granted(world: &World, reason: &str, who: &str, rule: &str) {
     world.ask(&world.request("to-qa", "qa", "orders", "1.0.0")).await;
     let message = world.waits_for("to-qa", reason).await;
@@ -122,7 +123,7 @@ async fn nobody_gets_exported_what_they_may_not_read() {
     assert!(world.operator_writes(&world.qa, true).is_empty(), "not even a dry run");
     let artifacts = world.plane.kubectl().json(&["get", "artifacts", "-n", &world.host]).unwrap();
     assert_eq!(artifacts["items"], json!([]), "nothing was stored");
-    // Dana may read it all.
+    // Dana may read everything.
     let dana = world.deploy("as-dana", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&dana), "Succeeded", "{:?}", outcome(&dana));
 }

@@ -1,4 +1,4 @@
-//! What the target refuses surfaces in the dry run, before anybody is asked to approve it.
+//! What the target refuses is found in the dry run, before anybody is asked to approve it.
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -100,7 +100,7 @@ async fn a_quota_that_is_used_up_is_said_with_its_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_does_not_fit_the_schema_is_said_with_the_field() {
     let world = World::new("schema").await;
-    // Development is fine; the value for QA is not.
+    // Development is correct. The value for QA is not.
     let mut solution = world.solution("orders", "1.0.0");
     solution["spec"]["environmentVariables"] = json!([{
         "name": "REPLICAS", "type": "Number",
@@ -118,7 +118,7 @@ async fn a_manifest_that_does_not_fit_the_schema_is_said_with_the_field() {
     let mut request = serde_json::to_value(world.request("to-qa", "qa", "orders", "1.0.0")).unwrap();
     request["spec"]["deploymentSettings"] = json!({"environmentVariables": [{"name": "REPLICAS", "value": "-1"}]});
     world.ask(&serde_json::from_value(request).unwrap()).await;
-    // Not the manifest is to be corrected.
+    // The manifest need not be corrected.
     let setting =
         "(environment variable REPLICAS of the request wrote this field: make a new request with another value in deploymentSettings";
     is_refused(&world, &["Deployment orders: Invalid: ", "spec.replicas", setting]).await;

@@ -1,4 +1,4 @@
-//! Versions that can't be asked for.
+//! Versions that can't be requested.
 
 use kube::Api;
 use kube::api::PostParams;

@@ -1,4 +1,4 @@
-//! An application that uses every kind of object that people write goes from development to QA as its maker wrote it, whichever tool put
+//! An application with every kind of object that people write is deployed from development to QA as its maker wrote it, whichever tool put
 //! it into development.
 
 mod tool;
@@ -19,12 +19,12 @@ use crate::arrival::{essences, kind_of, labelled, live};
 use crate::world::{PATIENCE, World, client, outcome, phase};
 
 const SOLUTION: &str = "harbour";
-/// What no Secret of development may let go of.
+/// A value in Secrets of development that must not appear anywhere else.
 const CANARY: &str = "canary-in-development";
 /// The Secrets that the application uses.
 const SECRETS: [&str; 3] = ["database", "registry", "tls"];
 
-/// The objects as their maker keeps them.
+/// The objects as their maker stores them.
 fn written(world: &World) -> Vec<Value> {
     let text = include_str!("application.yaml").replace("SOLUTION", SOLUTION).replace("DEVELOPMENT", &world.dev);
     labelled(&text, SOLUTION)
@@ -35,10 +35,10 @@ fn by_name(objects: &[Value]) -> Value {
     objects.iter().map(|o| (format!("{} {}", o["kind"].as_str().unwrap(), o["metadata"]["name"].as_str().unwrap()), o.clone())).collect()
 }
 
-/// What of the written objects is to travel: all, but for the name of the namespace that they are in.
+/// The part of the written objects that is deployed: everything except the name of their namespace.
 fn expected(written: &[Value]) -> Value {
     let mut objects = written.to_vec();
-    // The API server itself does not keep that an empty value was written.
+    // The API server itself does not store that an empty value was written.
     let variables = find(&mut objects, "Deployment", "api").pointer_mut("/spec/template/spec/containers/0/env").unwrap();
     variables.as_array_mut().unwrap().last_mut().unwrap().as_object_mut().unwrap().remove("value");
     for binding in objects.iter_mut().filter(|o| o["kind"] == "RoleBinding") {
@@ -74,7 +74,7 @@ async fn world(name: &str) -> World {
         if prefix.is_empty() {
             verbs.push("create".into());
         }
-        // Also the one that the application can do without: whether it is there, and offered, is looked at.
+        // Also the one that the application does not need: it is checked whether it exists and is offered.
         let looked_at = [SECRETS.as_slice(), &["extra"]].concat();
         let rules = json!([
             {"apiGroups": [""], "resources": ["limitranges", "resourcequotas"], "verbs": verbs},
@@ -104,7 +104,7 @@ async fn world(name: &str) -> World {
         }));
     }
     world.apply(&grants).await;
-    // Parts of the solution, as careless makers label them: client-side, so that their values are in an annotation too.
+    // Parts of the solution, labelled by careless makers: they are applied client-side, so that their values are in an annotation too.
     let secrets: Vec<Value> = SECRETS
         .iter()
         .map(|secret| {
@@ -156,7 +156,7 @@ fn bytes(applied: &[Value]) -> usize {
     applied.iter().map(|object| canonical(object).len() + 1).sum()
 }
 
-/// QA has what development has; an autoscaler that has not looked yet sets its replicas some seconds later.
+/// QA has what development has. An autoscaler that has not run yet sets its replicas some seconds later.
 async fn arrived(world: &World, tool: Tool, objects: &[Value]) {
     let kinds: HashSet<GroupVersionKind> = objects.iter().map(kind_of).collect();
     let start = Instant::now();
@@ -176,7 +176,7 @@ async fn arrived(world: &World, tool: Tool, objects: &[Value]) {
     }
 }
 
-/// The same version again: looked at, and nothing written.
+/// The same version again: it is compared, and nothing is written.
 async fn again_nothing_is_written(world: &World, tool: Tool) {
     let mut pipeline = world.pipeline().into_iter().find(|o| o["kind"] == "Pipeline").unwrap();
     pipeline["spec"]["allowRedeployments"] = true.into();
@@ -192,7 +192,7 @@ async fn again_nothing_is_written(world: &World, tool: Tool) {
 /// How often each object of QA was written since.
 fn writes(world: &World, before: usize) -> BTreeMap<String, usize> {
     let mut writes = BTreeMap::new();
-    // A write that comes between a controller's and its watch event is refused as stale, and decided anew.
+    // A write between a controller's write and its watch event is refused as stale, and decided again.
     for call in world.operator_writes(&world.qa, false).split_off(before).into_iter().filter(|call| call.code != 409) {
         assert!(call.code < 300, "{} {}: {}", call.verb, call.uri, call.message);
         *writes.entry(format!("{} {} {}", call.verb, call.resource, call.name)).or_default() += 1;
@@ -254,7 +254,7 @@ async fn an_upgrade_makes_its_changes_and_no_others(world: &World, tool: Tool, m
         "delete services outside",
         "patch berths north",
         "patch configmaps added",
-        // The record of the set, which names fewer kinds now.
+        // The record of the set, which now names fewer kinds.
         "patch configmaps pilotage-harbour",
         "patch configmaps settings",
         "patch cronjobs report",
@@ -267,7 +267,7 @@ async fn an_upgrade_makes_its_changes_and_no_others(world: &World, tool: Tool, m
     arrived(world, tool, &[objects, removed].concat()).await;
 }
 
-/// What was applied arrives; `changed` is done to it in development before, and to what is expected.
+/// What was applied is deployed. Before, `changed` is applied to development and to what is expected.
 async fn arrives(tool: Tool, changed: fn(&World, &mut Vec<Value>)) -> (World, Vec<Value>) {
     let world = world(tool.name()).await;
     let mut written = written(&world);
@@ -276,7 +276,7 @@ async fn arrives(tool: Tool, changed: fn(&World, &mut Vec<Value>)) -> (World, Ve
     changed(&world, &mut written);
     let first = deploy(&world, "first", "1.0.0").await;
     let (bundle, size) = stored(&world, "1.0.0").await;
-    // What a plain create wrote can't be told from what the server filled in of other kinds than the core ones.
+    // After a plain create, what was written can't be told from the server's defaults for kinds outside the core API.
     if tool.tells_what_was_written() {
         assert_json_diff::assert_json_eq!(by_name(&bundle), expected(&written));
         let most = bytes(&written);
@@ -289,7 +289,7 @@ async fn arrives(tool: Tool, changed: fn(&World, &mut Vec<Value>)) -> (World, Ve
     (world, written)
 }
 
-/// Changes by hand, over what a tool applied.
+/// Changes by hand after a tool has applied the objects.
 fn edit(world: &World, written: &mut Vec<Value>) {
     let kubectl = world.plane.kubectl();
     let run = |args: &[&str]| kubectl.ok(&[args, &["-n", &world.dev]].concat()).unwrap();
@@ -324,7 +324,7 @@ fn edit(world: &World, written: &mut Vec<Value>) {
         r#"{"spec":{"depth":12,"cranes":[{"name":"big"},{"name":"small","lifts":5}]}}"#,
     ]);
 
-    // Argo CD took this label over when it came.
+    // Argo CD took over this label.
     find(written, "Deployment", "api")["metadata"]["labels"].as_object_mut().unwrap().remove("app.kubernetes.io/instance");
     let worker = find(written, "Deployment", "worker");
     worker["spec"]["replicas"] = 3.into();
@@ -344,7 +344,7 @@ fn edit(world: &World, written: &mut Vec<Value>) {
     written.retain(|o| o["kind"] != "NetworkPolicy" || o["metadata"]["name"] != "nobody");
 }
 
-/// Puts the cluster's part there, and takes it away again.
+/// Creates the cluster's part, or deletes it.
 async fn in_the_cluster(world: &World, present: bool) {
     let text = include_str!("cluster.yaml");
     let objects: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
@@ -386,7 +386,7 @@ async fn arrives_and_is_upgraded(tool: Tool) -> World {
 async fn an_application_of_every_kind_arrives_as_it_was_written_whichever_tool_installed_it() {
     let cluster = World::bare("every-kind").await;
     in_the_cluster(&cluster, true).await;
-    // Each on a thread of its own: what they run blocks.
+    // Each has a thread of its own, because what they run blocks.
     let here = tokio::runtime::Handle::current();
     let runs = [Tool::Kubectl, Tool::Flux, Tool::Helm, Tool::ArgoCd].map(|tool| {
         let here = here.clone();

@@ -1,4 +1,4 @@
-//! The tools that people install applications with, by what they leave on the objects.
+//! The tools that people install applications with, and what they leave on the objects.
 
 use serde_json::{Value, json};
 
@@ -27,12 +27,12 @@ impl Tool {
         }
     }
 
-    /// Whether what it applied can be told from the server's defaults, so that just this travels.
+    /// Whether what it applied can be told from the server's defaults, so that only this is deployed.
     pub fn tells_what_was_written(self) -> bool {
         self != Self::Helm
     }
 
-    /// What it writes to own an object: labels and annotations.
+    /// The labels and annotations with which it marks its objects.
     fn marks(self, release: &str) -> (Value, Value) {
         match self {
             Self::Kubectl => (json!({}), json!({})),
@@ -59,7 +59,7 @@ impl Tool {
         object
     }
 
-    /// Takes what the tool wrote, and what a restart left, off an object.
+    /// Removes from an object what the tool wrote, and what a restart left.
     pub fn unmark(self, object: &mut Value) {
         let (labels, annotations) = self.marks("");
         for (map, marks) in [("labels", labels), ("annotations", annotations)] {

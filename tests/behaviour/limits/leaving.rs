@@ -1,4 +1,4 @@
-//! What is about to go: objects, and the namespaces that they are in.
+//! Objects that are being deleted, and their namespaces.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -69,7 +69,7 @@ async fn a_deletion_that_finalizers_hold_up_is_said_with_who_holds_it_and_waited
     assert!(message.contains(&format!("ConfigMap held (held by {HOLD})")) && message.contains("whoever set these finalizers"), "{message}");
     assert!(qa.get("held").await.unwrap().metadata.deletion_timestamp.is_some());
 
-    // The next version has the name again, and can't have it before its holder lets go.
+    // The next version has the name again. It can't have it before the finalizers are removed.
     world.apply(&[world.config("orders", "held", json!({"a": "3"})), world.solution("orders", "3.0.0")]).await;
     world.ask(&world.request("third", "qa", "orders", "3.0.0")).await;
     world.until_request("third", |r| phase(r) == "AwaitingApproval").await;
@@ -78,7 +78,7 @@ async fn a_deletion_that_finalizers_hold_up_is_said_with_who_holds_it_and_waited
     for part in ["ConfigMap held is being deleted in the target and waits for its finalizers", HOLD, "tried again until"] {
         assert!(message.contains(part), "{part:?} is not said: {message}");
     }
-    // What the first try wrote into it is there by now, and goes with it: the next tries don't take that for done.
+    // What the first try wrote exists by now, and is deleted with the namespace. The next tries must not take it for done.
     let tries = || world.operator_writes(&world.qa, true).iter().filter(|c| c.name == "held").count();
     let before = tries();
     world.until("it was tried twice more", async || (tries() >= before + 2).then_some(())).await;
@@ -88,7 +88,7 @@ async fn a_deletion_that_finalizers_hold_up_is_said_with_who_holds_it_and_waited
     assert_eq!(serde_json::to_value(qa.get("held").await.unwrap().data).unwrap(), json!({"a": "3"}));
 }
 
-/// Begins to delete a namespace that something in it holds.
+/// Begins to delete a namespace that a finalizer in it holds.
 async fn ends(world: &World, namespace: &str) {
     let mut held = world.config("held", "held", json!({}));
     held["metadata"]["namespace"] = namespace.into();
@@ -163,7 +163,7 @@ async fn a_host_that_is_being_deleted_goes_whatever_it_holds() {
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
     let first = world.deploy("first", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
-    // One that has claimed nothing yet.
+    // A request that has not claimed anything yet.
     world.ask(&world.request("on", "prod", "orders", "1.0.0")).await;
     world.until_request("on", |r| phase(r) == "AwaitingApproval").await;
     ends(&world, &world.host).await;

@@ -1,11 +1,11 @@
-//! Limits are said and not hit: what is large, long, many, odd or half gone arrives whole, or is refused with a sentence before anything is
-//! written.
+//! Limits are announced before they are reached: large, long, many, odd or half deleted objects are deployed completely, or refused with a
+//! message before anything is written.
 
 mod leaving;
+mod makers_view;
 mod names;
 mod sizes;
 mod texts;
-mod window;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;

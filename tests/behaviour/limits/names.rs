@@ -1,4 +1,4 @@
-//! Names as long as Kubernetes takes them: what is made of them must not become too long.
+//! Names with the maximum length in Kubernetes: names that are derived from them must not become too long.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::events::v1::Event;
@@ -53,13 +53,13 @@ async fn everything_may_have_the_longest_name() {
     assert_eq!(serde_json::to_value(arrived.data).unwrap(), json!({"a": "b"}));
     let artifact = Api::<Artifact>::namespaced(world.admin.clone(), &world.host).get(&format!("{solution}-{version}")).await.unwrap();
     assert_eq!(artifact.status.unwrap().deployments.len(), 1, "its record tells of it");
-    let window = Api::<Solution>::namespaced(world.admin.clone(), &world.dev).get(&solution).await.unwrap();
-    assert_eq!(window.status.unwrap().deployments[0].request, name);
+    let view = Api::<Solution>::namespaced(world.admin.clone(), &world.dev).get(&solution).await.unwrap();
+    assert_eq!(view.status.unwrap().deployments[0].request, name);
     let told = async || {
         let events = Api::<Event>::namespaced(world.admin.clone(), &world.host).list(&ListParams::default()).await.unwrap();
         let of_request = events.items.iter().filter(|e| e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(&name));
         let reasons: Vec<_> = of_request.filter_map(|e| e.reason.as_deref()).collect();
         reasons.contains(&"OnDeploymentCompleted").then_some(())
     };
-    world.until("its story is told in Events", told).await;
+    world.until("Events tell what happened to it", told).await;
 }

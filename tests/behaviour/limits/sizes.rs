@@ -1,4 +1,4 @@
-//! How much fits: objects in a solution, bytes in an object, bytes in an artifact.
+//! How much is accepted: objects in a solution, bytes in an object, bytes in an artifact.
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,7 +16,7 @@ use crate::world::{World, outcome, phase};
 const THOUSAND: usize = 1000;
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// Text that does not become smaller: sixteen characters a number, in which nothing repeats.
+/// Text that can't be compressed: sixteen characters for each number, and nothing repeats.
 fn noise(seed: u64, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 16);
     let mut number = 0u64;
@@ -107,7 +107,7 @@ async fn more_than_an_artifact_holds_is_refused_at_export_and_the_largest_is_nam
     assert!(artifact(&world, "1.0.0").await.is_none(), "nothing is stored");
     assert_eq!(writes(&world), 0);
 
-    // What it says to do helps.
+    // What the message says to do helps.
     let api = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.dev);
     for i in 2..18 {
         api.delete(&format!("orders-{i}"), &DeleteParams::default()).await.unwrap();

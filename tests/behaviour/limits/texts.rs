@@ -1,4 +1,4 @@
-//! Texts of every kind, and kinds without a schema, arrive as they are.
+//! Texts of every kind, and kinds without a schema, are deployed unchanged.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{maps, writes};
 use crate::world::{World, outcome, phase};
 
-/// What YAML readers of one age or another take for something else than text, and texts that are hard to carry.
+/// Values that old or new YAML readers do not take for text, and texts that are difficult to transport.
 fn traps() -> Value {
     json!({
         "on": "on", "off": "off", "yes": "y", "no": "no", "norway": "NO", "true": "true", "null": "null", "tilde": "~", "empty": "",
@@ -41,7 +41,7 @@ async fn texts_that_look_like_something_else_stay_texts() {
     config["metadata"]["annotations"] = json!({"example.test/note": "loď 🚢: \"on\"\n- no"});
     config["binaryData"] = json!({"bytes": "AP/+gA=="});
     world.apply(&[solution]).await;
-    // Not applied: the test's own client would have YAML readers change it.
+    // It is created, not applied: when the test's own client applies, YAML readers change it.
     let created: ConfigMap = serde_json::from_value(config.clone()).unwrap();
     Api::namespaced(world.admin.clone(), &world.dev).create(&kube::api::PostParams::default(), &created).await.unwrap();
     let mut request = serde_json::to_value(world.request("first", "qa", "orders", "1.0.0")).unwrap();
@@ -71,16 +71,16 @@ async fn texts_that_look_like_something_else_stay_texts() {
     assert_eq!(serde_json::to_value(&arrived.data).unwrap(), expected);
     assert_eq!(serde_json::to_value(&arrived.binary_data).unwrap(), config["binaryData"]);
     assert_eq!(arrived.annotations()["example.test/note"], "loď 🚢: \"on\"\n- no");
-    let window = Api::<Solution>::namespaced(world.dana().await, &world.dev).get("orders").await.unwrap().status.unwrap();
+    let view = Api::<Solution>::namespaced(world.dana().await, &world.dev).get("orders").await.unwrap().status.unwrap();
     let shown = "schváleno ✔ \"on\"\\u{202e}";
     assert_eq!(
-        window.deployments[0].approval_comments.as_deref(),
+        view.deployments[0].approval_comments.as_deref(),
         Some(shown),
         "the maker reads what the approver wrote, and nothing turns it"
     );
 }
 
-/// A kind of which nothing is known but that it is there.
+/// A kind of which only its existence is known.
 fn kind_without_schema(group: &str) -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": format!("blobs.{group}")},
@@ -147,7 +147,7 @@ async fn kinds_without_a_schema_arrive_with_every_field() {
     let same = world.deploy("same", "qa", "orders", "1.0.1").await;
     assert_eq!((phase(&same).as_str(), writes(&world)), ("Succeeded", before), "nothing is written again");
 
-    // What is taken out in development goes in the target.
+    // What is removed in development is removed in the target.
     blob["spec"].as_object_mut().unwrap().remove("x-y");
     blob["spec"]["none"] = json!(["one"]);
     world.apply(&[blob.clone(), world.solution("orders", "2.0.0")]).await;

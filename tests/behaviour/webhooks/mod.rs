@@ -1,4 +1,4 @@
-//! Webhooks of the target that are there and answer: by changing what is written, by refusing it midway, or too late.
+//! Webhooks of the target that exist and answer: they change what is written, refuse it midway, or answer too late.
 
 mod server;
 
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use self::server::{Verdict, Webhook};
 use crate::world::{World, outcome, phase};
 
-/// What the webhooks are called.
+/// The name of the webhooks.
 const NAME: &str = "judge.example.test";
 
-/// A version in development: a Deployment, and `ConfigMaps` that hold the version.
+/// A version in development: a Deployment, and `ConfigMaps` that contain the version.
 async fn develop(world: &World, version: &str, image: &str, maps: &[&str]) {
     let template = json!({"metadata": {"labels": {"app": "orders"}}, "spec": {"containers": [{"name": "orders", "image": image}]}});
     let deployment = json!({
@@ -32,10 +32,10 @@ async fn develop(world: &World, version: &str, image: &str, maps: &[&str]) {
     }
 }
 
-/// The longest that an API server waits for an answer, in seconds.
+/// The longest time that an API server waits for an answer, in seconds.
 const PATIENT: u8 = 30;
 
-/// Has the API server ask it about what is written to QA, as long as it may take (in seconds), and waits until it does.
+/// Makes the API server call the webhook for what is written to QA, with a time-out in seconds. Waits until it does.
 async fn ask(world: &World, webhook: &Webhook, kind: &str, (group, resource): (&str, &str), patience: u8) {
     let rules =
         json!([{"apiGroups": [group, ""], "apiVersions": ["v1"], "resources": [resource, "services"], "operations": ["CREATE", "UPDATE"]}]);
@@ -77,7 +77,7 @@ async fn what_a_webhook_injects_is_in_the_plan_and_not_written_a_second_time() {
     let first = world.deploy("first", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
 
-    // From now on there is an injector: the next plan shows what it makes of a Deployment in which nothing was changed.
+    // From now on there is an injector: the next plan shows what it makes of a Deployment that was not changed.
     let webhook = Webhook::start(&world.plane, inject).await;
     ask(&world, &webhook, "MutatingWebhookConfiguration", ("apps", "deployments"), PATIENT).await;
     develop(&world, "1.1.0", "registry.example/orders:1", &["orders"]).await;
@@ -98,7 +98,7 @@ async fn what_a_webhook_injects_is_in_the_plan_and_not_written_a_second_time() {
     let (names, generation) = containers().await;
     assert_eq!(names, ["orders", "mesh"]);
 
-    // Another version that leaves the Deployment alone does not write it, and neither does one of nothing but its number.
+    // Another version that does not change the Deployment does not write it. Nor does a version that only changes its number.
     let writes = || world.operator_writes(&world.qa, false).into_iter().filter(|c| c.resource == "deployments").count();
     let before = writes();
     develop(&world, "1.2.0", "registry.example/orders:1", &["orders"]).await;
@@ -113,7 +113,7 @@ async fn what_a_webhook_injects_is_in_the_plan_and_not_written_a_second_time() {
     assert_eq!(phase(&same), "Succeeded", "{:?}", outcome(&same));
     assert_eq!(world.operator_writes(&world.qa, false).len(), all, "nothing at all was written");
 
-    // And one that changes the image says just that, and leaves the injected container in place.
+    // A version that changes the image reports only that, and keeps the injected container.
     develop(&world, "1.3.0", "registry.example/orders:2", &[]).await;
     let fourth = world.deploy("fourth", "qa", "orders", "1.3.0").await;
     let plan = fourth.status.as_ref().unwrap().run.plan.clone().unwrap();
@@ -139,7 +139,7 @@ fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
     all.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect()
 }
 
-/// Whether this is the write of that `ConfigMap`, and not its dry run.
+/// Whether this is the write of that `ConfigMap`, not its dry run.
 fn writes(question: &Value, name: &str) -> bool {
     question["name"] == name && question["dryRun"] != true
 }
@@ -199,7 +199,7 @@ async fn a_webhook_that_answers_too_late_midway_is_named_and_what_it_held_up_fol
     develop(&world, "1.0.0", "registry.example/orders:1", &["orders", "orders-a"]).await;
     let first = world.deploy("first", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&first), "Succeeded", "{:?}", outcome(&first));
-    // Longer than it is waited for.
+    // This is longer than the API server waits.
     let (late, hurry) = (Duration::from_secs(3), std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)));
     let hurries = hurry.clone();
     let judge = move |question: &Value| {

@@ -1,4 +1,4 @@
-//! An admission webhook that answers as a test tells it to, over TLS with a certificate that the API server trusts.
+//! An admission webhook that answers as a test tells it, over TLS with a certificate that the API server trusts.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -18,14 +18,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::tls;
 
-/// What it answers to one question.
+/// The answer to one question.
 #[derive(Clone, Debug)]
 pub enum Verdict {
     /// Yes.
     Allow,
     /// Yes, with these changes: a JSON patch.
     Change(Value),
-    /// No, because.
+    /// No, for this reason.
     Deny(String),
     /// Yes, after a while.
     Late(Duration),
@@ -53,7 +53,7 @@ impl Drop for Webhook {
 }
 
 impl Webhook {
-    /// Starts it; it judges what an API server sends as `request` of a review.
+    /// Starts it. `judge` answers the `request` of each review.
     pub async fn start(plane: &ControlPlane, judge: impl FnMut(&Value) -> Verdict + Send + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -62,12 +62,12 @@ impl Webhook {
         Self { address, authority: STANDARD.encode(plane.ca_pem().unwrap()), bench, server }
     }
 
-    /// Where it is, for the configuration of a webhook.
+    /// Its address, for the configuration of a webhook.
     pub fn client_config(&self) -> Value {
         json!({"url": format!("https://{}/judge", self.address), "caBundle": self.authority})
     }
 
-    /// What it was asked: the `request` of each review.
+    /// The questions so far: the `request` of each review.
     pub fn asked(&self) -> Vec<Value> {
         self.bench.asked.lock().unwrap().clone()
     }

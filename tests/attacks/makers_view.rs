@@ -1,4 +1,4 @@
-//! Attacks on the maker's window: the status of a Solution belongs to those who may read it, and tells of what was accepted.
+//! Attacks on the maker's view: only those who may read a Solution can add to its status, and it shows what was accepted.
 
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -10,12 +10,12 @@ use crate::attempt::ignored;
 use crate::scene::{orders, person, requests};
 use crate::world::{World, ended, outcome, phase};
 
-async fn window(world: &World) -> Vec<SolutionDeployment> {
+async fn makers_view(world: &World) -> Vec<SolutionDeployment> {
     let solutions = Api::<Solution>::namespaced(world.admin.clone(), &world.dev);
     solutions.get("orders").await.unwrap().status.unwrap_or_default().deployments
 }
 
-/// A world whose pipeline is shared with sam too, who has no right in development.
+/// A world whose pipeline is also shared with sam, who has no right in development.
 async fn with_sam(name: &str) -> (World, Client) {
     let world = World::bare(name).await;
     let mut pipeline = world.pipeline();
@@ -35,26 +35,26 @@ async fn ask(world: &World, who: &Client, request: &DeploymentRequest) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_read_a_solution_writes_nothing_into_its_window() {
-    let (world, sam) = with_sam("window-unread").await;
+async fn who_may_not_read_a_solution_writes_nothing_into_its_status() {
+    let (world, sam) = with_sam("view-unread").await;
     orders(&world).await;
     ask(&world, &sam, &world.request("sams", "qa", "orders", "9.9.9")).await;
     world.fails("sams", "VersionDiffers").await;
-    // Stages that nobody made, in numbers.
+    // Many stages that do not exist.
     for number in 0..8 {
         ask(&world, &sam, &world.request(&format!("nowhere-{number}"), &format!("no-such-stage-{number}"), "orders", "1.0.0")).await;
     }
     world.waits_for("nowhere-7", "StageNotFound").await;
     let request = world.deploy("danas", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&request), "Succeeded", "{:?}", outcome(&request));
-    let seen = window(&world).await;
+    let seen = makers_view(&world).await;
     let is_danas = seen.len() == 1 && seen[0].requester == "dana" && seen[0].others.is_empty();
     ignored(195, "who may deploy and may not read development asks for its solution", is_danas, &seen);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_host_tells_nothing_through_an_environment_that_is_not_valid() {
-    let world = World::new("window-foreign").await;
+    let world = World::new("view-foreign").await;
     orders(&world).await;
     let evil = format!("{}-evil", world.host);
     let operator = json!([{"kind": "ServiceAccount", "name": "pilotage", "namespace": "pilotage-system"}]);
@@ -84,10 +84,10 @@ async fn another_host_tells_nothing_through_an_environment_that_is_not_valid() {
     world.apply(&[object("DeploymentRequest", "flood", spec)]).await;
     let asked: Api<DeploymentRequest> = Api::namespaced(world.admin.clone(), &evil);
     world.until("the request waits", async || (phase(&asked.get("flood").await.unwrap()) == "Pending").then_some(())).await;
-    // What is written beside it would be there by the time that another request was told of.
+    // If it was written beside the other request, it would be there before that request is shown.
     let request = world.deploy("danas", "qa", "orders", "1.0.0").await;
     assert_eq!(phase(&request), "Succeeded", "{:?}", outcome(&request));
-    let seen = window(&world).await;
+    let seen = makers_view(&world).await;
     let only_here = !seen.is_empty() && seen.iter().all(|entry| entry.host == world.host);
     ignored(196, "a host asks for a solution of a namespace that is not its own", only_here, &seen);
     let namespaces = Api::<k8s_openapi::api::core::v1::Namespace>::all(world.admin.clone());
@@ -98,7 +98,7 @@ async fn another_host_tells_nothing_through_an_environment_that_is_not_valid() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_persons_request_does_not_hide_anothers() {
-    let world = World::new("window-hidden").await;
+    let world = World::new("view-hidden").await;
     orders(&world).await;
     world.ask(&world.request("danas", "qa", "orders", "1.0.0")).await;
     world.until_request("danas", |r| phase(r) == "AwaitingApproval").await;
@@ -108,7 +108,7 @@ async fn one_persons_request_does_not_hide_anothers() {
     world.decide("qa", "danas", "Rejected").await.unwrap();
     let rejected = world.until_request("danas", ended).await;
     assert_eq!(phase(&rejected), "Rejected");
-    let seen = window(&world).await;
+    let seen = makers_view(&world).await;
     let first = seen.first();
     let shown = first.is_some_and(|entry| entry.request == rejected.name_any() && entry.approval_comments.as_deref() == Some("as tested"));
     ignored(197, "a request that is never accepted takes the place of one that is", shown, &seen);
