@@ -1,4 +1,4 @@
-//! A receiver of `CloudEvents` that answers as a test tells it to, and remembers what came.
+//! A receiver of `CloudEvents` that answers as a test tells it, and remembers what it received.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 
-/// A key in the form of Standard Webhooks. Its bytes are to be found nowhere else.
+/// A key in the form of Standard Webhooks. Its bytes must not appear anywhere else.
 pub const KEY: &str = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5LTEyMzQ=";
 
 /// How a receiver answers.
@@ -24,15 +24,15 @@ pub enum Answer {
     Code(u16),
     /// With this code, after a while.
     Late(u16, Duration),
-    /// Not at all: the connection stays open.
+    /// It does not answer. The connection stays open.
     Never,
-    /// With a redirection to this url.
+    /// With a redirection to this URL.
     Redirect(String),
     /// With this code and this body.
     Body(u16, String),
 }
 
-/// What came.
+/// What it received.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// Its headers.
@@ -41,7 +41,7 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// The event in it.
     pub event: Value,
-    /// Whether the receiver took it.
+    /// Whether the receiver accepted it.
     pub taken: bool,
 }
 
@@ -61,7 +61,7 @@ impl Delivery {
         self.event["data"]["request"]["name"].as_str().unwrap()
     }
 
-    /// Whether an implementation of Standard Webhooks that has nothing to do with ours finds it well signed.
+    /// Checks the signature with another implementation of Standard Webhooks.
     pub fn verify(&self) {
         let verifier = standardwebhooks::Webhook::new(KEY).unwrap();
         verifier.verify(&self.body, &self.headers).unwrap_or_else(|error| panic!("{error}: {:?}", self.headers));
@@ -91,7 +91,7 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    /// Listens, and takes everything.
+    /// Listens, and accepts everything.
     pub async fn start() -> Self {
         Self::on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Arc::default()).await
     }
@@ -115,7 +115,7 @@ impl Receiver {
         format!("http://{}/hooks", self.address)
     }
 
-    /// How it answers from now on.
+    /// Decides how it answers from now on.
     pub fn answer(&self, script: impl FnMut(&Delivery) -> Answer + Send + 'static) {
         *self.shared.script.lock().unwrap() = Some(Box::new(script));
     }
@@ -125,13 +125,13 @@ impl Receiver {
         self.answer(|_| Answer::Code(200));
     }
 
-    /// Listens no more: connections are refused.
+    /// Stops listening: connections are refused.
     pub fn stop(&self) {
         self.server.abort();
         self.connections.lock().unwrap().drain(..).for_each(|c| c.abort());
     }
 
-    /// Listens again where it did.
+    /// Listens again at the same address.
     pub async fn resume(&mut self) {
         self.stop();
         let mut again = None;
@@ -147,17 +147,17 @@ impl Receiver {
         *self = again.unwrap();
     }
 
-    /// All that came, in the order of its coming.
+    /// Everything that it received, in order.
     pub fn came(&self) -> Vec<Delivery> {
         self.shared.came.lock().unwrap().clone()
     }
 
-    /// What it took.
+    /// What it accepted.
     pub fn taken(&self) -> Vec<Delivery> {
         self.came().into_iter().filter(|d| d.taken).collect()
     }
 
-    /// The triggers of a request that it took, each once, in the order of its first coming.
+    /// The triggers of a request that it accepted: each once, in the order in which they first arrived.
     pub fn triggers(&self, request: &str) -> Vec<String> {
         let mut triggers: Vec<String> = Vec::new();
         for delivery in self.taken().iter().filter(|d| d.request() == request) {
@@ -168,7 +168,7 @@ impl Receiver {
         triggers
     }
 
-    /// Whether deliveries with the same id are of the same trigger of the same request, and others are not.
+    /// Checks that deliveries with the same id are of the same trigger of the same request, and that others are not.
     pub fn check_ids(&self) {
         let mut ids: BTreeMap<(String, String), String> = BTreeMap::new();
         for delivery in self.came() {
@@ -188,7 +188,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         let shared = shared.clone();
         async move { Ok::<_, Infallible>(take(request, &shared).await) }
     });
-    // A client that goes away is none of the test's business.
+    // If a client goes away, the test does not care.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 

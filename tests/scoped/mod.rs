@@ -1,4 +1,4 @@
-//! What belongs to the whole cluster, in tests: kinds that Environments allow, grants in the whole cluster, and their end with the test.
+//! Cluster-scoped objects in tests: kinds that Environments allow, grants in the whole cluster, and their removal after the test.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -16,7 +16,7 @@ pub const CLASS: (&str, &str) = ("scheduling.k8s.io", "PriorityClass");
 pub const ROLE: (&str, &str) = (RBAC, "ClusterRole");
 pub const BINDING: (&str, &str) = (RBAC, "ClusterRoleBinding");
 
-/// Takes away what is named after a world, when a test ends: no namespace takes it along.
+/// Deletes what is named after a world when a test ends, because it is in no namespace.
 pub struct Swept {
     kubectl: Kubectl,
     prefix: String,
@@ -44,17 +44,17 @@ impl Drop for Swept {
     }
 }
 
-/// What names of a world begin with.
+/// The prefix of a world's names.
 pub fn prefix(world: &World) -> String {
     world.host.trim_end_matches("-host").to_owned()
 }
 
-/// The name of something of this world alone, in the whole cluster.
+/// The name of a cluster-scoped object that belongs only to this world.
 pub fn named(world: &World, name: &str) -> String {
     format!("{}-{name}", prefix(world))
 }
 
-/// Lists kinds in `spec.clusterScoped` of an Environment, as the cluster's administrator; waits until the operator has seen it.
+/// Lists kinds in `spec.clusterScoped` of an Environment, as the cluster's administrator. Waits until the operator has seen it.
 pub async fn allow(world: &World, environment: &str, kinds: &[(&str, &str)]) {
     let entries: Vec<Value> = kinds.iter().map(|(group, kind)| json!({"group": group, "kind": kind})).collect();
     let patch = Patch::Merge(json!({"spec": {"clusterScoped": entries}}));
@@ -63,7 +63,7 @@ pub async fn allow(world: &World, environment: &str, kinds: &[(&str, &str)]) {
     world.ready::<Environment>(environment).await;
 }
 
-/// Gives rights in the whole cluster.
+/// Grants rights in the whole cluster.
 pub async fn grant(world: &World, name: &str, rules: Value, subject: &Value) {
     let (name, api) = (named(world, name), format!("{RBAC}/v1"));
     world
@@ -92,19 +92,19 @@ pub fn bot(world: &World, stage: &str) -> Value {
     json!({"kind": "ServiceAccount", "namespace": world.host, "name": format!("bot-{stage}")})
 }
 
-/// Makers and the operator may read classes and roles of the whole cluster.
+/// Lets makers and the operator read classes and roles in the whole cluster.
 pub async fn may_be_exported(world: &World) {
     grant(world, "read", rules("", &["get", "list"]), &json!({"kind": "Group", "apiGroup": RBAC, "name": "makers"})).await;
     grant(world, "export", rules("", &["list"]), &operator()).await;
 }
 
-/// What the roles of these tests grant, which their delegate must hold itself.
+/// Gives the delegate of a stage what the roles of these tests grant, because it must hold that itself.
 pub async fn holds_what_it_grants(world: &World, stage: &str) {
     let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
     grant(world, &format!("holds-{stage}"), rules, &bot(world, stage)).await;
 }
 
-/// The delegate of a stage, and the operator as this delegate, may deploy classes and roles.
+/// Lets the delegate of a stage, and the operator as this delegate, deploy classes and roles.
 pub async fn may_be_deployed(world: &World, stage: &str) {
     let verbs = ["get", "list", "patch", "delete"];
     grant(world, &format!("deploys-{stage}"), rules("", &[verbs.as_slice(), &["create"]].concat()), &bot(world, stage)).await;
@@ -118,7 +118,7 @@ pub fn class(name: &str, value: i32) -> Value {
         "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "orders"}}, "value": value})
 }
 
-/// A role of a solution that lets read `ConfigMaps`.
+/// A role of a solution that allows to read `ConfigMaps`.
 pub fn cluster_role(name: &str) -> Value {
     json!({"apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
         "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "orders"}},
@@ -133,7 +133,7 @@ pub fn cluster_binding(name: &str, namespace: &str) -> Value {
         "subjects": [{"kind": "ServiceAccount", "name": "orders", "namespace": namespace}]})
 }
 
-/// The definition of a kind `Berth` of this world alone; the group is said.
+/// The definition of a kind `Berth` that belongs only to this world. Also returns its group.
 pub fn berths(world: &World, scope: &str) -> (String, Value) {
     let group = format!("{}.test", prefix(world));
     let definition = json!({
@@ -147,7 +147,7 @@ pub fn berths(world: &World, scope: &str) -> (String, Value) {
     (group, definition)
 }
 
-/// A berth, in a namespace or in none.
+/// A berth, with or without a namespace.
 pub fn berth(group: &str, name: &str, solution: &str, namespace: Option<&str>) -> Value {
     let mut berth = json!({"apiVersion": format!("{group}/v1"), "kind": "Berth",
         "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": solution}}, "spec": {"length": 40}});
@@ -170,7 +170,7 @@ pub async fn define(world: &World, definition: &Value) {
         .await;
 }
 
-/// The versions of the objects of this world's solutions in the whole cluster: class, role and binding, where they are.
+/// The versions of this world's cluster-scoped objects: class, role and binding, if they exist.
 pub async fn versions(world: &World, name: &str) -> [Option<String>; 3] {
     let name = named(world, name);
     let class = Api::<PriorityClass>::all(world.admin.clone()).get_opt(&name).await.unwrap();

@@ -36,7 +36,7 @@ pub fn config(name: &str, greeting: &str) -> String {
     )
 }
 
-/// Pushes bytes as the one layer of an artifact in Flux's layout, with oras.
+/// Pushes bytes as the only layer of an artifact in Flux's layout, with oras.
 pub fn push_layer(world: &World, registry: &Registry, reference: &str, layer: &[u8]) -> String {
     let dir = folder(world, &[("config.json", "{}")]);
     std::fs::write(dir.join("layer"), layer).unwrap();
@@ -45,7 +45,7 @@ pub fn push_layer(world: &World, registry: &Registry, reference: &str, layer: &[
     registry.push_oras(reference, &dir, &["--config", config, file]).unwrap()
 }
 
-/// A compressed archive with one entry of a name that no well-meaning program would write.
+/// A compressed archive with one entry whose name no well-meaning program would write.
 pub fn archive(name: &str, kind: EntryType, content: &[u8]) -> Vec<u8> {
     let mut header = Header::new_gnu();
     header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
@@ -61,7 +61,7 @@ pub fn archive(name: &str, kind: EntryType, content: &[u8]) -> Vec<u8> {
     builder.into_inner().unwrap().finish().unwrap()
 }
 
-/// Lets the pipeline take artifacts from these.
+/// Lets the pipeline accept artifacts from these repositories.
 pub async fn takes_from(world: &World, entries: Value) {
     let pipelines: Api<Pipeline> = Api::namespaced(world.admin.clone(), &world.host);
     let patch = Patch::Merge(json!({"spec": {"artifactRepositories": entries}}));
@@ -69,7 +69,7 @@ pub async fn takes_from(world: &World, entries: Value) {
     world.ready::<Pipeline>("standard").await;
 }
 
-/// A request to QA for orders in that version, from a registry; `which` is `{"tag": …}` or `{"digest": …}`.
+/// A request to QA for that version of orders, from a registry. `which` is `{"tag": …}` or `{"digest": …}`.
 pub fn request(world: &World, name: &str, version: &str, url: &str, which: &Value) -> DeploymentRequest {
     let mut request = serde_json::to_value(world.request(name, "qa", "orders", version)).unwrap();
     request["spec"]["artifact"] = json!({"oci": {"url": url}});

@@ -1,4 +1,4 @@
-//! A server's side of TLS, with the certificate that a control plane's authority gave its API server for this machine.
+//! The server's side of TLS, with the certificate that a control plane's authority issued for its API server on this machine.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// Whoever trusts the authority of that control plane trusts who answers with this.
+/// Whoever trusts the authority of that control plane trusts a server with this.
 pub fn acceptor(plane: &ControlPlane) -> TlsAcceptor {
     let file = |name: &str| plane.dir().join("pki").join(name);
     let chain = CertificateDer::pem_file_iter(file("apiserver.crt")).unwrap().map(Result::unwrap).collect();

@@ -1,5 +1,5 @@
-//! A world of its own for each test: a host with its development, QA and production namespaces, people, delegates and grants,
-//! on the one control plane that `make test` owns. Dropping a world deletes its namespaces.
+//! A world of its own for each test: a host with its development, QA and production namespaces, people, delegates and grants. All worlds
+//! are on the one control plane that `make test` starts. Dropping a world deletes its namespaces.
 
 pub mod recorder;
 pub mod refusal;
@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// What a test works in.
+/// Where a test works.
 pub struct World {
     /// The control plane.
     pub plane: ControlPlane,
@@ -37,9 +37,9 @@ pub struct World {
     pub qa: String,
     /// The second target; its Environment is called `prod`, its stage too, its delegate `bot-prod`.
     pub prod: String,
-    /// Whether its namespaces stay.
+    /// Whether its namespaces are kept.
     pub keep: bool,
-    /// Where the audit log ended when the world was made.
+    /// Where the audit log ended when the world was created.
     since: u64,
 }
 
@@ -54,25 +54,26 @@ pub async fn client(kubeconfig: PathBuf) -> Client {
 }
 
 impl World {
-    /// A world on the running control plane, with pipeline `standard` from `dev` over `qa` to `prod`, both stages delegated. Everything is ready.
+    /// A world on the running control plane, with pipeline `standard` from `dev` through `qa` to `prod`. Both stages have delegates.
+    /// Everything is ready.
     pub async fn new(name: &str) -> Self {
         Self::bare(name).await.with_pipeline().await
     }
 
-    /// The same world with its pipeline, ready to be used.
+    /// The same world with its pipeline, ready to use.
     pub async fn with_pipeline(self) -> Self {
         self.configure().await;
         self
     }
 
-    /// Makes the pipeline of a bare world and waits until everything is ready.
+    /// Creates the pipeline of a bare world and waits until everything is ready.
     pub async fn configure(&self) {
         self.configure_with(self.pipeline()).await;
     }
 
-    /// The same with a pipeline that was altered.
+    /// The same with a changed pipeline.
     pub async fn configure_with(&self, pipeline: Vec<Value>) {
-        // Stages answer to whoever writes them, and only they may lend them the delegates.
+        // Whoever writes a stage owns it, and only owners may let it use the delegates.
         let olga = self.olga().await;
         for object in pipeline {
             self.apply_as(&olga, &object).await.unwrap_or_else(|error| panic!("{error}: {object}"));
@@ -93,7 +94,7 @@ impl World {
         .await;
     }
 
-    /// Namespaces, grants and delegates, and nothing of Pilotage's own kinds.
+    /// Namespaces, grants and delegates, but no objects of Pilotage's own kinds.
     pub async fn bare(name: &str) -> Self {
         let plane = ControlPlane::from_env().expect("a control plane: run `make test`");
         Self::on(plane, name).await
@@ -119,7 +120,7 @@ impl World {
         world
     }
 
-    /// The operator, or a delegate, is refused things in this world on purpose: the reader of the operator's trail is told.
+    /// In this world, the operator or a delegate is refused things on purpose. The audit check is told.
     pub async fn provokes_refusals(self) -> Self {
         let labelled = Patch::Merge(json!({"metadata": {"labels": {(pilotage_harness::watch_recorder::PROVOKES): "true"}}}));
         let namespaces: Api<Namespace> = Api::all(self.admin.clone());
@@ -140,7 +141,8 @@ impl World {
         ]
     }
 
-    /// What a platform team grants: the operator, the delegates, olga (administrator and stage owner), dana (a maker), eve (an approver of steps).
+    /// What a platform team grants: to the operator, the delegates, olga (administrator and stage owner), dana (a maker), and eve (an
+    /// approver of steps).
     pub fn grants(&self) -> Vec<Value> {
         let operator = json!([{"kind": "ServiceAccount", "name": "pilotage", "namespace": "pilotage-system"}]);
         let user = |name: &str| json!([{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": name}]);
@@ -233,7 +235,7 @@ impl World {
         serde_json::from_value(self.host_object("DeploymentRequest", name, spec)).unwrap()
     }
 
-    /// A maker, with the rights that sharing gives and `edit` in development.
+    /// A maker, with the rights from sharing and `edit` in development.
     pub async fn dana(&self) -> Client {
         client(self.plane.user_kubeconfig("dana", &["makers"]).unwrap()).await
     }
@@ -243,7 +245,7 @@ impl World {
         client(self.plane.user_kubeconfig("olga", &[]).unwrap()).await
     }
 
-    /// An approver of steps, who is no delegate.
+    /// An approver of steps. She is no delegate.
     pub async fn eve(&self) -> Client {
         client(self.plane.user_kubeconfig("eve", &[]).unwrap()).await
     }
@@ -253,7 +255,7 @@ impl World {
         client(self.plane.service_account_kubeconfig(&self.host, &format!("bot-{stage}")).unwrap()).await
     }
 
-    /// Makes a request as dana.
+    /// Creates a request as dana.
     pub async fn ask(&self, request: &DeploymentRequest) -> DeploymentRequest {
         Api::<DeploymentRequest>::namespaced(self.dana().await, &self.host)
             .create(&kube::api::PostParams::default(), request)
@@ -261,7 +263,7 @@ impl World {
             .unwrap()
     }
 
-    /// Decides the approval of a request with the stage's delegate's own token.
+    /// Decides the approval of a request with the delegate's own token.
     pub async fn decide(&self, stage: &str, request: &str, decision: &str) -> kube::Result<DeploymentRequest> {
         self.approve_as(self.bot(stage).await, request, decision).await
     }
@@ -272,7 +274,7 @@ impl World {
         Api::<DeploymentRequest>::namespaced(who, &self.host).patch_status(request, &PatchParams::default(), &patch).await
     }
 
-    /// Asks, waits for the gate, approves, and waits for the end.
+    /// Creates a request, waits for its gate, approves, and waits for its end.
     pub async fn deploy(&self, name: &str, stage: &str, solution: &str, version: &str) -> DeploymentRequest {
         self.ask(&self.request(name, stage, solution, version)).await;
         self.approved(name, stage).await
@@ -310,7 +312,7 @@ impl World {
         }
     }
 
-    /// Waits until `look` finds something.
+    /// Waits until `look` returns something.
     pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
@@ -322,7 +324,7 @@ impl World {
         }
     }
 
-    /// Waits until an object of the host is `Ready`, as it was last written.
+    /// Waits until an object of the host is `Ready` in its latest generation.
     pub async fn ready<K>(&self, name: &str)
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + serde::Serialize,
@@ -358,7 +360,7 @@ impl World {
         self.plane.kubectl_as(&self.plane.user_kubeconfig("olga", &[]).unwrap())
     }
 
-    /// The calls by which the operator, as whomever, changed something in a namespace or tried to: dry runs apart, or them alone.
+    /// The calls by which the operator, under any identity, changed something in a namespace or tried to: only dry runs, or none.
     pub fn operator_writes(&self, namespace: &str, dry_run: bool) -> Vec<audit::Call> {
         let (mut calls, _) = audit::since(&self.plane.audit_log(), self.since).unwrap();
         calls.retain(|c| {
@@ -367,14 +369,14 @@ impl World {
         calls
     }
 
-    /// Waits until a request waits for something, and gives the message.
+    /// Waits until a request waits with that reason. Returns the message.
     pub async fn waits_for(&self, request: &str, reason: &str) -> String {
         let waiting = self.until_request(request, |r| outcome(r).0 == reason).await;
         assert!(!ended(&waiting), "{request} has ended: {:?}", outcome(&waiting));
         outcome(&waiting).1
     }
 
-    /// Waits until a request has failed, checks why, and gives the message.
+    /// Waits until a request has failed, and checks the reason. Returns the message.
     pub async fn fails(&self, request: &str, reason: &str) -> String {
         let failed = self.end(request).await;
         let (actual, message) = outcome(&failed);
@@ -382,7 +384,7 @@ impl World {
         message
     }
 
-    /// Waits until a condition of an object of the host has that reason, and gives the message.
+    /// Waits until a condition of an object of the host has that reason. Returns the message.
     pub async fn until_condition<K>(&self, name: &str, type_: &str, reason: &str) -> String
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + serde::Serialize,
@@ -393,7 +395,7 @@ impl World {
         .await
     }
 
-    /// Lets the delegate, and the operator as the delegate, look at Secrets of QA by these names.
+    /// Lets the delegate, and the operator as the delegate, read Secrets of QA with these names.
     pub async fn may_look_at(&self, secrets: &[&str]) {
         let rbac = "rbac.authorization.k8s.io";
         for (name, verb, subject) in [
@@ -442,7 +444,7 @@ impl Drop for World {
             return;
         }
         let (admin, names) = (self.plane.admin_kubeconfig(), [self.host.clone(), self.dev.clone(), self.qa.clone(), self.prod.clone()]);
-        // A drop can't wait for the test's own runtime.
+        // `drop` can't wait for the test's own runtime.
         let deleted = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
@@ -475,7 +477,7 @@ pub fn outcome(request: &DeploymentRequest) -> (String, String) {
     condition::find(conditions, "Succeeded").map(|c| (c.reason.clone(), c.message.clone())).unwrap_or_default()
 }
 
-/// The rules for the kinds that the tests' applications have.
+/// The rules for the kinds of the tests' applications.
 pub fn target_rules(prefix: &str) -> Value {
     let mut verbs: Vec<String> = ["get", "list", "patch", "delete"].iter().map(|v| format!("{prefix}{v}")).collect();
     if prefix.is_empty() {

@@ -1,4 +1,4 @@
-//! The last call of a test, to be made again: by `PILOTAGE_PROOF`, which takes away one guard after the other until the API server
+//! Records the last call of a test, so that it can be made again. `PILOTAGE_PROOF` removes one guard after the other until the API server
 //! accepts what it refused.
 
 use std::future::Future;
@@ -13,7 +13,7 @@ use kube::client::Body;
 use kube::core::Status;
 use serde_json::json;
 
-/// What the environment says of proofs: `check` or `write`.
+/// What the environment says about proofs: `check` or `write`.
 pub static MODE: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("PILOTAGE_PROOF").ok());
 
 static LAST: Mutex<Option<Call>> = Mutex::new(None);
@@ -26,7 +26,7 @@ pub struct Call {
     body: Vec<u8>,
 }
 
-/// The same client; where proofs are asked for, one whose last call is kept.
+/// The same client. If proofs are requested, its last call is recorded.
 pub fn wrap(client: Client) -> Client {
     if MODE.is_some() { Client::new(Recorder(client), "default") } else { client }
 }
@@ -37,10 +37,10 @@ pub fn last() -> Option<Call> {
 }
 
 impl Call {
-    /// Makes the call again, as a dry run where it would write. What it answers is not of interest.
+    /// Makes the call again, as a dry run if it would write. Its answer does not matter.
     ///
     /// # Errors
-    /// Where it is refused.
+    /// If it is refused.
     pub async fn repeat(&self) -> kube::Result<()> {
         let mut parts = self.parts.clone();
         let uri = parts.uri.to_string();
@@ -49,7 +49,7 @@ impl Call {
             parts.uri = format!("{uri}{joint}dryRun=All").parse::<Uri>().unwrap();
         }
         let mut body = self.body.clone();
-        // Of a deletion with a body the API server reads the options there, and there alone.
+        // If a deletion has a body, the API server reads its options only from there.
         if parts.method == Method::DELETE && !body.is_empty() {
             let mut options: serde_json::Value = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
             options["dryRun"] = json!(["All"]);

@@ -1,4 +1,4 @@
-//! A policy of the target that refuses what its dry run let pass: deployments that fail midway.
+//! A policy of the target that refuses what it accepts in a dry run: deployments that fail midway.
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::World;
 
 impl World {
-    /// Lets QA refuse Deployments of that image when they are written, and not when they are only tried.
+    /// Makes QA refuse Deployments of that image when they are written, but not in a dry run.
     pub async fn refuses_image(&self, image: &str) {
         let name = self.qa.clone();
         let rules =
@@ -48,7 +48,7 @@ impl World {
         self.until("the policy of QA is in force", denied).await;
     }
 
-    /// Ends that.
+    /// Removes the policy.
     pub async fn refuses_no_more(&self) {
         let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(self.admin.clone());
         bindings.delete(&self.qa, &DeleteParams::default()).await.unwrap();

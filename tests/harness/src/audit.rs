@@ -1,6 +1,6 @@
-//! Who called the API server how: its audit log.
+//! Who called the API server, and how: its audit log.
 //!
-//! Every call is in it, once, when it has ended; a watch therefore only then.
+//! Every call is in it once, after it has ended. This is true for watches too.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -16,14 +16,13 @@ pub struct Call {
     pub at: f64,
     /// How many seconds it took.
     pub took: f64,
-    /// Who made it: the user that was authenticated.
+    /// The authenticated user.
     pub user: String,
     /// The groups of that user.
     pub groups: Vec<String>,
     /// Which of that user's credentials it was, for example `JTI=` and the id of a token.
     pub credential: String,
-    /// Whom that user impersonated. Of an impersonation that was refused the
-    /// log does not tell.
+    /// The user that was impersonated. If the impersonation was refused, the log does not say it.
     pub impersonated_user: Option<String>,
     /// The verb that allowed the impersonation, such as `impersonate:user-info`
     /// or `impersonate`.
@@ -34,16 +33,15 @@ pub struct Call {
     pub group: String,
     /// The resource's plural name; empty for calls like `/readyz`.
     pub resource: String,
-    /// Such as `status`; mostly empty.
+    /// For example `status`. Mostly empty.
     pub subresource: String,
-    /// Empty for what has no namespace.
+    /// Empty for cluster-scoped objects.
     pub namespace: String,
-    /// The object's name; empty for lists. Of an object that the server named
-    /// the log does not tell the name.
+    /// The object's name. Empty for lists. If the server generated the name, the log does not have it.
     pub name: String,
     /// The HTTP status.
     pub code: u16,
-    /// What the server said of a failure.
+    /// The server's message about a failure.
     pub message: String,
     /// Whether it was a dry run.
     pub dry_run: bool,
@@ -51,22 +49,21 @@ pub struct Call {
     pub uri: String,
     /// What the client calls itself.
     pub user_agent: String,
-    /// `allow` or `forbid`; empty when the impersonation itself was refused.
+    /// `allow` or `forbid`. Empty if the impersonation itself was refused.
     pub decision: String,
-    /// Why it was decided so: the rule of RBAC, for example.
+    /// Why it was decided: for example the rule of RBAC.
     pub reason: String,
     /// All annotations: those above and what admission policies add.
     pub annotations: std::collections::BTreeMap<String, String>,
 }
 
 impl Call {
-    /// The user whose rights counted: the impersonated one where there is one.
+    /// The user whose rights counted: the impersonated user if there is one.
     pub fn acting_user(&self) -> &str {
         self.impersonated_user.as_deref().unwrap_or(&self.user)
     }
 
-    /// Whether it changed something, or would have but for its being a dry run
-    /// or its failing.
+    /// Whether it changed something, or would have if it were no dry run and had not failed.
     pub fn is_write(&self) -> bool {
         matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
     }
@@ -77,9 +74,8 @@ pub fn read(path: &Path) -> Result<Vec<Call>> {
     Ok(since(path, 0)?.0)
 }
 
-/// Reads the calls from a byte offset on, and tells the offset to go on from. A
-/// last line that is not whole yet is left for the next time; one that was not
-/// whole when the offset was taken belongs to the time before.
+/// Reads the calls from a byte offset on. Returns the offset to continue from. An incomplete last line is left for the next time. A line
+/// that was incomplete at the offset belongs to the time before.
 pub fn since(path: &Path, offset: u64) -> Result<(Vec<Call>, u64)> {
     let mut file = match File::open(path) {
         // The server creates it with the first call.
@@ -97,7 +93,7 @@ pub fn since(path: &Path, offset: u64) -> Result<(Vec<Call>, u64)> {
     Ok((calls, start + whole as u64))
 }
 
-/// The offset of the end of an audit log: [`since`] from here reads the calls whose lines begin later.
+/// The offset of the end of an audit log. [`since`] with this offset reads the calls whose lines begin later.
 pub fn end(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
@@ -138,8 +134,7 @@ fn parse(line: &[u8]) -> Result<Call> {
     })
 }
 
-/// Whether the query asks for a dry run. For deletions the body may ask for it
-/// instead, which the log does not have.
+/// Whether the query asks for a dry run. For deletions the body may ask for it instead, but the log does not have the body.
 fn dry_run(uri: &str) -> bool {
     uri.split_once('?').is_some_and(|(_, query)| query.split('&').any(|part| part == "dryRun=All"))
 }
@@ -147,7 +142,7 @@ fn dry_run(uri: &str) -> bool {
 /// Seconds since 1970 of a time such as `2026-01-31T23:59:59.123456Z`.
 ///
 /// # Errors
-/// Where it is no time.
+/// If it is no time.
 pub fn seconds(time: &str) -> Result<f64> {
     parse_time(time).with_context(|| format!("audit log: {time:?} is no time"))
 }
@@ -160,7 +155,7 @@ fn parse_time(time: &str) -> Option<f64> {
     let hours: u32 = clock.next()?.parse().ok()?;
     let minutes: u32 = clock.next()?.parse().ok()?;
     let rest: f64 = clock.next()?.parse().ok()?;
-    // Years that begin in March end with the leap day.
+    // If years begin in March, they end with the leap day.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
     let days = f64::from(days) - 719_468.0;

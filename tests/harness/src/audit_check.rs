@@ -1,4 +1,4 @@
-//! The operator's trail in the audit log: as whom it wrote to targets, which of its rights it used, and what it was refused.
+//! Checks the operator in the audit log: as whom it wrote to targets, which of its rights it used, and what it was refused.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,15 +14,15 @@ use crate::watch_recorder::{PROVOKES, Seen};
 
 /// The operator's user name.
 const OPERATOR: &str = "system:serviceaccount:pilotage-system:pilotage";
-/// What it holds to hand on by sharing and for nothing else: group, resource and verb.
+/// What it holds only to grant it by sharing: group, resource and verb.
 const HANDED_ON: [(&str, &str, &str); 2] = [("rbac.authorization.k8s.io", "clusterroles", "bind"), ("pilotage.dev", "pipelines", "deploy")];
-/// Starts and ends of requests are kept by the second, and the clocks are one.
+/// Starts and ends of requests are stored in whole seconds, and both use the same clock.
 const SECOND: f64 = 1.0;
 
-/// The credential that a token is, as the audit log names it: tests have tokens of the operator's account too.
+/// The credential of a token, as the audit log names it. Tests have tokens of the operator's account too.
 ///
 /// # Errors
-/// Where it is no token of a `ServiceAccount`.
+/// If it is no token of a `ServiceAccount`.
 pub fn credential(token: &str) -> Result<String> {
     let claims = token.split('.').nth(1).context("the token has no claims")?;
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).context("the token's claims")?)?;
@@ -38,21 +38,21 @@ pub struct Granted {
     verb: String,
 }
 
-/// What the trail shows.
+/// What the audit log shows.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// How many writes to targets were looked at.
+    /// How many writes to targets were checked.
     pub writes: usize,
     /// Writes to targets that no plan covers, or that the operator made as itself.
     pub strangers: Vec<String>,
     /// Rights that were never used.
     pub unused: Vec<Granted>,
-    /// Calls that were refused where no test means to have them refused.
+    /// Calls that were refused although no test wants them to be refused.
     pub refused: BTreeSet<String>,
 }
 
 impl Findings {
-    /// What is wrong, in words; nothing where all is well.
+    /// What is wrong, in words. `None` if nothing is.
     pub fn complaint(&self) -> Option<String> {
         let mut text = String::new();
         if self.writes == 0 {
@@ -71,10 +71,10 @@ impl Findings {
     }
 }
 
-/// Reads the trail of the operators with these credentials.
+/// Reads the calls of the operators with these credentials.
 ///
 /// # Errors
-/// Where the audit log or the operator's roles can't be read.
+/// If the audit log or the operator's roles can't be read.
 pub fn read(control_plane: &ControlPlane, credentials: &[String], seen: &Seen) -> Result<Findings> {
     let calls: Vec<Call> = audit::read(&control_plane.audit_log())?
         .into_iter()
@@ -115,7 +115,7 @@ fn judge(calls: &[Call], seen: &Seen, granted: Vec<Granted>) -> Findings {
             }
             continue;
         }
-        // To ask who may do what writes nothing.
+        // Reviews of rights write nothing.
         let of_cluster = call.namespace.is_empty() && call.group != "authorization.k8s.io";
         if call.is_write() && (of_cluster || targets.contains(&call.namespace)) {
             findings.writes += 1;
@@ -129,12 +129,12 @@ fn judge(calls: &[Call], seen: &Seen, granted: Vec<Granted>) -> Findings {
     findings
 }
 
-/// Whether a plan for that namespace names the identity that wrote, and, unless it was a dry run, was being carried out then. Of
-/// deletions the log does not tell whether they were dry runs.
+/// Whether a plan for that namespace names the identity that wrote, and, unless it was a dry run, was being carried out then. The log does
+/// not say whether deletions were dry runs.
 fn covered(call: &Call, seen: &Seen) -> bool {
     let Some(who) = &call.impersonated_user else { return false };
     let tried = call.dry_run || call.verb == "delete";
-    // What is tried first, and refused for other reasons, leaves no plan.
+    // A dry run that is refused for other reasons leaves no plan.
     call.dry_run
         || seen
             .plans
@@ -143,11 +143,11 @@ fn covered(call: &Call, seen: &Seen) -> bool {
             .any(|plan| plan.delegate == *who && (tried || plan.ran.is_some_and(|(from, to)| from <= call.at && call.at <= to + SECOND)))
 }
 
-/// What the API server says of objects of a kind whose definition a test is deleting: no right is missing.
+/// The API server's message about objects of a kind whose definition a test deletes. No right is missing.
 const KIND_IS_GOING: &str = "while custom resource definition is terminating";
 
-/// Whether a test means the call to be refused, or its namespace or its kind was ending. What belongs to a whole cluster has none: it is called after its
-/// world, as the namespaces of that are, or the delegate's counts.
+/// Whether a test wants the call to be refused, or its namespace or its kind was being deleted. A cluster-scoped object has no namespace:
+/// its name contains its world's name, or the delegate's namespace counts.
 fn is_meant(call: &Call, seen: &Seen) -> bool {
     let account = call.impersonated_user.as_deref().and_then(|user| user.strip_prefix("system:serviceaccount:"));
     let home = match account.and_then(|account| account.split_once(':')) {
@@ -166,7 +166,7 @@ fn handed_on(right: &Granted) -> bool {
     HANDED_ON.contains(&(right.group.as_str(), right.resource.as_str(), right.verb.as_str()))
 }
 
-/// Whether the operator made that call as itself by this right. An apply that makes a new object takes `create` too.
+/// Whether the operator made that call as itself and used this right. An apply that creates an object needs `create` too.
 fn uses(call: &Call, right: &Granted) -> bool {
     let resource = if call.subresource.is_empty() { call.resource.clone() } else { format!("{}/{}", call.resource, call.subresource) };
     let made = call.verb == "patch" && call.code == 201;
@@ -231,7 +231,7 @@ mod tests {
         let mut meant = seen();
         meant.provoking.insert("qa".into());
         assert_eq!(judge(&[refused], &meant, Vec::new()).refused.len(), 0, "the delegate's namespace says that it is meant");
-        // To become the delegate is refused already: the log names nobody.
+        // The right to act as the delegate is refused already: the log names nobody.
         let unknown = |name: &str| Call { code: 403, name: name.into(), ..of_cluster(1.0, None) };
         meant.provoking = ["world-1-host".to_owned()].into();
         let refused = |name: &str| judge(&[unknown(name)], &meant, Vec::new()).refused.len();

@@ -1,4 +1,4 @@
-//! Building the control plane's programs.
+//! Builds the control plane's programs.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use crate::{digest, paths};
 
-/// The stages that make kwok's nodes and pods behave like healthy ones. Of its
-/// other stages some make them fail at random.
+/// The stages that make kwok's nodes and pods behave like healthy ones. Some of its other stages make them fail at random.
 const STAGES: [&str; 4] =
     ["node/fast/node-initialize.yaml", "pod/fast/pod-ready.yaml", "pod/fast/pod-complete.yaml", "pod/fast/pod-delete.yaml"];
 
@@ -57,11 +56,9 @@ impl Binaries {
     }
 }
 
-/// Builds the programs where that was not done yet, which it reports on
-/// standard error.
+/// Builds the programs if that was not done yet, and reports it on standard error.
 ///
-/// Where `KUBEBUILDER_ASSETS` names a folder with etcd and kube-apiserver, the
-/// programs in it are used instead of ours.
+/// If `KUBEBUILDER_ASSETS` names a folder with etcd and kube-apiserver, its programs are used instead of ours.
 pub fn binaries() -> Result<Binaries> {
     let all = paths::target().join("controlplane");
     let dir = all.join(fingerprint()?);
@@ -85,7 +82,7 @@ fn assets() -> Option<PathBuf> {
     complete.then_some(dir)
 }
 
-/// A short hash of what the build depends on.
+/// A short hash of everything that the build depends on.
 fn fingerprint() -> Result<String> {
     let mut parts: Vec<Vec<u8>> = STAGES.iter().chain(&VERSIONED).map(|name| name.as_bytes().to_vec()).collect();
     parts.extend(sources(&paths::module(), &["", "supervisor/"])?);
@@ -113,7 +110,7 @@ fn sources(module: &Path, dirs: &[&str]) -> Result<Vec<Vec<u8>>> {
     Ok(parts)
 }
 
-/// Builds the registry, and the programs that push to it, where that was not done yet, and gives the program.
+/// Builds the registry and the programs that push to it, if that was not done yet. Returns the program.
 pub fn registry() -> Result<PathBuf> {
     let module = paths::registry_module();
     let all = paths::target().join("controlplane");
@@ -147,7 +144,7 @@ pub fn registry() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Builds into a folder that gets its name when all is in it.
+/// Builds into a folder that gets its name when it is complete.
 fn build(dir: &Path) -> Result<()> {
     let module = go_json(&["mod", "edit", "-json"])?;
     let wanted = module["Go"].as_str().unwrap_or_default();
@@ -178,7 +175,7 @@ fn build(dir: &Path) -> Result<()> {
     let kwok = Path::new(kwok["Dir"].as_str().context("go list: no folder")?);
     for stage in STAGES {
         let content = std::fs::read(kwok.join("kustomize/stage").join(stage)).with_context(|| stage.to_owned())?;
-        // Not a copy of the file: in the module cache it is read-only.
+        // It is written, not copied: in the module cache the file is read-only.
         std::fs::write(partial.join(file_name(stage)), content)?;
     }
     std::fs::rename(&partial, dir).with_context(|| dir.display().to_string())?;
@@ -186,7 +183,7 @@ fn build(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says who goes on, since Rust may be built at the same time.
+/// Prints what runs, because Rust may be built at the same time.
 fn run_reporting(what: &str, command: &mut Command) -> Result<bool> {
     const EVERY: u64 = 15;
     let start = Instant::now();

@@ -89,8 +89,8 @@ fn authority_params() -> Result<CertificateParams> {
     Ok(params)
 }
 
-/// Encodes and signs a client certificate (RFC 5280). The groups of a user are
-/// his organizations, and rcgen's names hold one value of each kind.
+/// Encodes and signs a client certificate (RFC 5280). The groups of a user are organizations, and rcgen's names hold one value of each
+/// kind.
 fn client_certificate(user: &str, groups: &[&str], subject: &KeyPair, issuer: &KeyPair) -> Result<Vec<u8>> {
     let serial = ring::digest::digest(&ring::digest::SHA256, &subject.subject_public_key_info());
     let serial = &serial.as_ref()[..16];
@@ -100,7 +100,7 @@ fn client_certificate(user: &str, groups: &[&str], subject: &KeyPair, issuer: &K
             w.next().write_bigint_bytes(serial, true);
             signature_algorithm(w.next());
             name(w.next(), NAME, &[]);
-            // Valid whatever the clock says: it does not outlive a test or a demo.
+            // It is valid at any time: it does not outlive a test or a demo.
             w.next().write_sequence(|w| {
                 utc_time(w.next(), "750101000000Z");
                 generalized_time(w.next(), "40960101000000Z");
@@ -133,7 +133,7 @@ fn oid(components: &[u64]) -> ObjectIdentifier {
     ObjectIdentifier::from_slice(components)
 }
 
-/// ECDSA with SHA-256, which is what rcgen's default key signs with.
+/// ECDSA with SHA-256, which rcgen's default key uses.
 fn signature_algorithm(writer: DERWriter<'_>) {
     writer.write_sequence(|w| w.next().write_oid(&oid(&[1, 2, 840, 10045, 4, 3, 2])));
 }

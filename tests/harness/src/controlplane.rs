@@ -1,4 +1,4 @@
-//! Starting a control plane, and what its tests need of it.
+//! Starts a control plane, and offers what its tests need.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,31 +20,27 @@ use crate::{digest, nodes, paths, ports, readiness};
 /// The variable that names the folder of a running control plane.
 pub const ENVIRONMENT: &str = "PILOTAGE_CONTROLPLANE";
 
-/// The file in a control plane's folder that tells where it listens. It is
-/// written when the control plane is ready.
+/// The file in a control plane's folder that says where it listens. It is written when the control plane is ready.
 const DESCRIPTION: &str = "controlplane.json";
 
 /// How a control plane is started.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Its folder, which is made anew. With `None` it gets one of its own, which
-    /// is removed at the end unless the variable `KEEP` is 1.
+    /// Its folder, which is created anew. `None`: a folder of its own, which is removed at the end unless the variable `KEEP` is 1.
     pub dir: Option<PathBuf>,
-    /// Whether etcd waits until its writes are on the disk. Tests of what the
-    /// software does need not wait; measurements must.
+    /// Whether etcd waits until its writes are on the disk. Tests of behaviour need not wait. Measurements must.
     pub durable_etcd: bool,
     /// Whether the scheduler runs.
     pub scheduler: bool,
-    /// How many nodes kwok plays; with 0 it does not run.
+    /// How many nodes kwok simulates. With 0 it does not run.
     pub nodes: usize,
     /// Further arguments of kube-apiserver, such as feature gates.
     pub apiserver_args: Vec<String>,
     /// Further arguments of kube-controller-manager.
     pub controller_manager_args: Vec<String>,
-    /// Whether it outlives its owner; `pilotage-dev down` or
-    /// [`ControlPlane::stop_detached`] ends it.
+    /// Whether it outlives its owner. `pilotage-dev down` or [`ControlPlane::stop_detached`] ends it.
     pub detached: bool,
-    /// How long to wait at most, first for each process, then for all else.
+    /// How long to wait at most: first for each process, then for everything else.
     pub ready_within: Duration,
 }
 
@@ -63,8 +59,7 @@ impl Default for Options {
     }
 }
 
-/// A running control plane. Dropping the one that was returned by
-/// [`ControlPlane::start`] ends it, unless it is detached.
+/// A running control plane. Dropping the value that [`ControlPlane::start`] returned ends it, unless it is detached.
 #[derive(Debug)]
 pub struct ControlPlane {
     dir: PathBuf,
@@ -85,8 +80,7 @@ struct Ports {
 }
 
 impl ControlPlane {
-    /// Starts one, building its programs first where that was not done yet, and
-    /// waits until it is ready for tests.
+    /// Starts one and waits until it is ready for tests. Before, it builds the programs if that was not done yet.
     pub fn start(options: &Options) -> Result<Self> {
         let binaries = binaries()?;
         let temporary = options.dir.is_none();
@@ -99,11 +93,11 @@ impl ControlPlane {
         let mut retries = 3;
         loop {
             match Self::start_once(&dir, remove, options, &binaries) {
-                // Someone took a port between our finding it free and using it.
+                // Somebody took a port after we had found it free.
                 Err(error) if retries > 0 && error.to_string().contains("address already in use") => retries -= 1,
                 Err(error) => {
                     if remove {
-                        // The error has the ends of the logs.
+                        // The error contains the ends of the logs.
                         let _ = std::fs::remove_dir_all(&dir);
                     }
                     return Err(error);
@@ -129,7 +123,7 @@ impl ControlPlane {
         let spec = Spec {
             dir: dir.to_owned(),
             processes: processes(dir, &authority, &ports, &server, options, binaries)?,
-            // Nothing is worth waiting for in a folder that goes away.
+            // In a folder that is removed, there is nothing to wait for.
             stop_seconds: if remove { 0 } else { 5 },
             remove,
         };
@@ -160,8 +154,8 @@ impl ControlPlane {
             anyhow::ensure!(created.ok, "creating the nodes: {}", created.stderr);
         }
         readiness::wait(&kubectl, options.nodes, options.ready_within)?;
-        // The administrator holds everything by name too, not by system:masters alone: access reviews about somebody who owns
-        // a Stage are made without the groups that the API server keeps to itself.
+        // The administrator has all rights by name too, not only by system:masters: access reviews about the owner of a Stage are made
+        // without the groups that the API server reserves.
         let bind = ["create", "clusterrolebinding", "administrator", "--clusterrole=cluster-admin", "--user=admin"];
         let bound = kubectl.run(&bind)?;
         anyhow::ensure!(bound.ok || bound.stderr.contains("already exists"), "binding the administrator: {}", bound.stderr);
@@ -202,7 +196,7 @@ impl ControlPlane {
         &self.dir
     }
 
-    /// The programs it is made of.
+    /// Its programs.
     pub fn binaries(&self) -> &Binaries {
         &self.binaries
     }
@@ -258,7 +252,7 @@ impl ControlPlane {
         Ok(token.trim().to_owned())
     }
 
-    /// A kubeconfig with a token, for this server or for what stands before it.
+    /// A kubeconfig with a token, for this server or for a proxy to it.
     pub fn token_kubeconfig(&self, token: &str, server: Option<&str>) -> Result<PathBuf> {
         let server = server.unwrap_or(&self.server);
         self.write_token(&["token", server, token], server, token)
@@ -275,19 +269,17 @@ impl ControlPlane {
         Kubectl::new(argv, kubeconfig, &self.dir.join("kubectl-cache"))
     }
 
-    /// The process that now runs under a name: `etcd`, `kube-apiserver`,
-    /// `kube-controller-manager`, `kube-scheduler`, `kwok` or `supervisor`.
+    /// The process with this name: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`, `kwok` or `supervisor`.
     pub fn pid(&self, name: &str) -> Result<Pid> {
         process::read_pid(&self.dir.join(format!("{name}.pid")))
     }
 
-    /// Sends a signal to one of the processes. One that is killed is started
-    /// again at once.
+    /// Sends a signal to one of the processes. A killed process is started again at once.
     pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
         process::signal(self.pid(name)?, signal)
     }
 
-    /// Kills one of the processes and keeps it from being started again.
+    /// Kills one of the processes, and prevents that it is started again.
     pub fn stop_process(&self, name: &str) -> Result<()> {
         let pid = self.pid(name)?;
         std::fs::write(self.hold(name), "")?;
@@ -295,8 +287,7 @@ impl ControlPlane {
         wait_until(&format!("{name} has ended"), Duration::from_secs(10), || !process::exists(pid))
     }
 
-    /// Starts a process again that [`ControlPlane::stop_process`] has killed,
-    /// and waits until the API server is ready.
+    /// Starts a process again that [`ControlPlane::stop_process`] has killed. Waits until the API server is ready.
     pub fn resume_process(&self, name: &str) -> Result<()> {
         std::fs::remove_file(self.hold(name))?;
         wait_until(&format!("{name} has started"), Duration::from_secs(10), || self.pid(name).is_ok())?;
@@ -324,7 +315,7 @@ impl ControlPlane {
         Ok(path)
     }
 
-    /// The file for a kubeconfig. Names may hold what file names may not.
+    /// The file for a kubeconfig. User names may contain characters that file names may not.
     fn kubeconfig_file(&self, key: &[&str]) -> PathBuf {
         self.dir.join("kubeconfigs").join(digest::short(key))
     }
@@ -355,8 +346,7 @@ rules:
     std::fs::write(path, policy).with_context(|| path.display().to_string())
 }
 
-/// A new folder in the build's output. Old ones, of control planes that failed
-/// or whose machine did, are removed after a day.
+/// A new folder in the build's output. Old folders of control planes that failed are removed after a day.
 fn temporary_dir() -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const DAY: Duration = Duration::from_hours(24);
@@ -400,7 +390,7 @@ fn apiserver_args(dir: &Path, authority: &Authority, etcd_url: &str, ports: &Por
         "--bind-address=127.0.0.1".into(),
         "--advertise-address=127.0.0.1".into(),
         format!("--secure-port={}", ports.apiserver),
-        // An Endpoints object with a loopback address is not valid.
+        // An Endpoints object with a loopback address is invalid.
         "--endpoint-reconciler-type=none".into(),
         format!("--tls-cert-file={}", pki("apiserver.crt")),
         format!("--tls-private-key-file={}", pki("apiserver.key")),
@@ -413,8 +403,7 @@ fn apiserver_args(dir: &Path, authority: &Authority, etcd_url: &str, ports: &Por
         "--allow-privileged=true".into(),
         format!("--audit-policy-file={}", dir.join("audit-policy.yaml").display()),
         format!("--audit-log-path={}", dir.join("audit.log").display()),
-        // Written before the next request of the same client is answered, and
-        // never rotated: tests count the lines.
+        // It is written before the next request of the same client is answered, and never rotated: tests count the lines.
         "--audit-log-mode=blocking".into(),
         "--audit-log-maxsize=1000000".into(),
     ];
@@ -432,8 +421,7 @@ fn processes(
 ) -> Result<Vec<Process>> {
     let seconds = u32::try_from(options.ready_within.as_secs())?;
     let pki = |name: &str| authority.file(name).display().to_string();
-    // Each is a user of its own, to be told apart in the audit log. Kubernetes
-    // has roles for these two; kwok is not known to it.
+    // Each is a user of its own, so that the audit log shows which one called. Kubernetes has roles for two of them, but none for kwok.
     let kubeconfig = |user: &str, groups: &[&str]| {
         let path = dir.join("kubeconfigs").join(user);
         write_identity(authority, server, user, groups, &path)?;
@@ -458,12 +446,12 @@ fn processes(
         format!("--cluster-signing-cert-file={}", pki("ca.crt")),
         format!("--cluster-signing-key-file={}", pki("ca.key")),
         "--secure-port=0".into(),
-        // Tests wait for the ends of namespaces and for garbage.
+        // Tests wait for the deletion of namespaces and for garbage collection.
         "--concurrent-namespace-syncs=20".into(),
         "--concurrent-gc-syncs=40".into(),
         "--kube-api-qps=200".into(),
         "--kube-api-burst=400".into(),
-        // A stopped API server or kwok is no reason to give up the nodes.
+        // Nodes must not be given up because the API server or kwok is stopped.
         "--node-monitor-grace-period=10m".into(),
     ];
     controller_manager.extend(options.controller_manager_args.iter().cloned());
@@ -493,18 +481,18 @@ fn processes(
         let mut args = vec![
             kubeconfig("kwok", &["system:masters"])?,
             "--manage-all-nodes=true".into(),
-            // Without leases the nodes would be taken for lost after a while.
+            // Without leases the nodes would be considered lost after a while.
             "--node-lease-duration-seconds=200".into(),
         ];
         args.extend(binaries.stages().map(|stage| format!("--config={}", stage.display())));
         let kwok = process("kwok", args);
         all.push(Process {
-            // Else it looks for a configuration in the home folder.
+            // Otherwise it looks for a configuration in the home folder.
             env: BTreeMap::from([("KWOK_WORKDIR".into(), dir.join("kwok").display().to_string())]),
             ..kwok
         });
     }
-    // The audit log exists from the start, for its readers.
+    // The audit log exists from the start, so that it can be read.
     File::create(dir.join("audit.log"))?;
     Ok(all)
 }

@@ -1,4 +1,5 @@
-//! The demo: Contoso's orders from development over QA to production, each step done by the person or program that would do it.
+//! The demo: Contoso's orders go from development through QA to production. Each step is done by the person or program that would really do
+//! it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,22 +16,22 @@ use crate::{dev, paths};
 const PATIENCE: Duration = Duration::from_mins(1);
 const HOST: &str = "contoso-host";
 
-/// Who acts, each with credentials of their own.
+/// The people, each with credentials of their own.
 struct People {
     admin: Kubectl,
     /// Configures the pipeline and owns its stages.
     olga: Kubectl,
-    /// Develops; a member of the makers, whom the pipeline is shared with.
+    /// Develops. She is one of the makers that the pipeline is shared with.
     dana: Kubectl,
-    /// Decides the step before production, not approvals.
+    /// Decides the step before production, but no approvals.
     eve: Kubectl,
     operator: Kubectl,
 }
 
-/// Plays it, on a control plane that lives as long as it does.
+/// Runs the demo on a control plane that is ended with it.
 ///
 /// # Errors
-/// Where a step does not go as it should.
+/// If a step does not succeed.
 pub fn run(operator: &Path) -> Result<()> {
     let mut clock = Clock { started: Instant::now(), last: Instant::now(), steps: Vec::new() };
     say("starting etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kwok, which plays the kubelets");
@@ -97,7 +98,7 @@ fn to_qa(people: &People, plane: &ControlPlane) -> Result<()> {
         &approve(&people.eve, &name)?,
         "only system:serviceaccount:contoso-host:release-bot-qa",
     )?;
-    // kubectl reads before it patches, and the operator may not even do that; without the reading admission refuses it.
+    // kubectl reads before it patches, and the operator may not even read. Without the read, admission refuses the patch.
     refused(
         "the operator approves what it will deploy",
         &approve(&people.operator, &name)?,
@@ -171,7 +172,7 @@ fn summary(people: &People, clock: &Clock) -> Result<()> {
     Ok(())
 }
 
-/// Makes a request from the example as dana, under a name of its own, as nobody reads other people's names here.
+/// Creates a request from the example as dana, with a name of its own, because nobody reads other people's names here.
 fn ask(people: &People, file: &str) -> Result<String> {
     let path = paths::workspace().join("examples/contoso/requests").join(file);
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -1,4 +1,4 @@
-//! The control plane of `make up`: one that stays, for trying things out.
+//! The control plane of `make up`. It stays, so that people can try things.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use crate::install::{self, Operator};
 use crate::process::wait_until;
 use crate::{audit_check, paths, supervisor};
 
-/// How long the operator may take to lead. A predecessor that was killed holds the Lease for its whole length.
+/// How long it may take until the operator leads. A predecessor that was killed holds the Lease until it expires.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Its folder.
@@ -20,7 +20,7 @@ pub fn dir() -> PathBuf {
     paths::target().join("dev")
 }
 
-/// Starts it, or attaches to it where it runs already. Tells whether it did.
+/// Starts it, or attaches to it if it runs already. Returns whether it ran.
 pub fn up() -> Result<(ControlPlane, bool)> {
     if supervisor::runs(&dir()) {
         let control_plane = ControlPlane::attach(&dir());
@@ -30,16 +30,16 @@ pub fn up() -> Result<(ControlPlane, bool)> {
     Ok((ControlPlane::start(&options)?, false))
 }
 
-/// Installs Pilotage and starts the operator under the rights of its own `ServiceAccount`, and those only.
-/// Its log and pid file are in the control plane's folder.
+/// Installs Pilotage and starts the operator with the rights of its own `ServiceAccount`, and only those. Its log and pid file are in the
+/// control plane's folder.
 ///
 /// # Errors
-/// Where something is refused, or the operator does not become ready.
+/// If something is refused, or the operator does not become ready.
 pub fn operate(control_plane: &ControlPlane, program: &Path) -> Result<Operator> {
     operate_with(control_plane, program, &[])
 }
 
-/// The same with an operator that is told more by its environment.
+/// The same with additional environment variables for the operator.
 ///
 /// # Errors
 /// See [`operate`].
@@ -49,7 +49,7 @@ pub fn operate_with(control_plane: &ControlPlane, program: &Path, told: &[(&str,
     let mut credentials = File::options().create(true).append(true).open(credentials_file(control_plane))?;
     writeln!(credentials, "{}", audit_check::credential(&token)?)?;
     let kubeconfig = control_plane.token_kubeconfig(&token, None)?;
-    // Any port: tests and benches run side by side, and read the API server, not this.
+    // Any port: tests and benches run in parallel, and read the API server, not this.
     let env = [&[("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")], told].concat();
     let mut operator = Operator::start(program, &kubeconfig, &control_plane.dir().join("operator.log"), &env)?;
     let kubectl = control_plane.kubectl();
@@ -60,11 +60,11 @@ pub fn operate_with(control_plane: &ControlPlane, program: &Path, told: &[(&str,
     Ok(operator)
 }
 
-/// The credentials of all operators that [`operate`] started there, to tell them in the audit log from tests that have taken the
-/// operator's account over.
+/// The credentials of all operators that [`operate`] started there. With them, the audit log distinguishes the operators from tests that
+/// use the operator's account.
 ///
 /// # Errors
-/// Where none was started.
+/// If none was started.
 pub fn credentials(control_plane: &ControlPlane) -> Result<Vec<String>> {
     let path = credentials_file(control_plane);
     Ok(std::fs::read_to_string(&path).with_context(|| path.display().to_string())?.lines().map(str::to_owned).collect())
@@ -74,7 +74,7 @@ fn credentials_file(control_plane: &ControlPlane) -> PathBuf {
     control_plane.dir().join("operator.credentials")
 }
 
-/// As [`operate`], in place of the operator that ran before, and beyond this process.
+/// Like [`operate`], but it replaces the operator that ran before, and outlives this process.
 ///
 /// # Errors
 /// As for [`operate`].
@@ -84,7 +84,7 @@ pub fn run_operator(control_plane: &ControlPlane, program: &Path) -> Result<()> 
     Ok(())
 }
 
-/// Ends it. Tells whether it ran. Its logs stay until the next start.
+/// Ends it. Returns whether it ran. Its logs stay until the next start.
 pub fn down() -> Result<bool> {
     let ran = supervisor::runs(&dir());
     install::stop_detached(&dir().join("operator.pid"))?;

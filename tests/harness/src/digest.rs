@@ -1,8 +1,8 @@
-//! Short names for what has long ones.
+//! Short names for things with long names.
 
 use ring::digest::{Context, SHA256};
 
-/// The first 64 bits of a SHA-256, in hexadecimal, over parts and their bounds.
+/// The first 64 bits of a SHA-256, in hexadecimal, over the parts and their lengths.
 pub(crate) fn short<T: AsRef<[u8]>>(parts: impl IntoIterator<Item = T>) -> String {
     let mut context = Context::new(&SHA256);
     for part in parts {

@@ -1,4 +1,4 @@
-//! Pilotage on a control plane: what an administrator installs, and the operator as a process.
+//! Installs Pilotage on a control plane as an administrator does, and runs the operator as a process.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -12,13 +12,13 @@ use serde_json::Value;
 use crate::kubectl::Kubectl;
 use crate::process::{self, Pid, Signal, wait_until};
 
-/// How long what was installed may take to be in force.
+/// How long it may take until the installed objects are in force.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// How long an operator may take to end in good order.
+/// How long an operator may take to end properly.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// What is applied of `deploy/`, in this order. The Deployment is not: the operator runs as a process, see [`Operator`].
+/// What is applied from `deploy/`, in this order. The Deployment is not applied: the operator runs as a process, see [`Operator`].
 const INSTALLED: [&str; 8] = [
     "deploy/namespace.yaml",
     "crds",
@@ -30,11 +30,11 @@ const INSTALLED: [&str; 8] = [
     "deploy/operator/role.yaml",
 ];
 
-/// Installs Pilotage from the source tree in `root`, all but the operator itself, and waits until it is in force: an API server
-/// takes up kinds, policies and aggregated roles some moments after they are stored.
+/// Installs Pilotage from the source tree in `root`, without the operator itself, and waits until it is in force: an API server uses kinds,
+/// policies and aggregated roles some moments after they are stored.
 ///
 /// # Errors
-/// Where something is refused, or is not in force after a minute.
+/// If something is refused, or is not in force after a minute.
 pub fn install(kubectl: &Kubectl, root: &Path) -> Result<()> {
     for part in INSTALLED {
         let path = root.join(part);
@@ -47,7 +47,7 @@ pub fn install(kubectl: &Kubectl, root: &Path) -> Result<()> {
     admission_check(kubectl)
 }
 
-/// Waits until the policies judge and the aggregated roles are complete.
+/// Waits until the policies are in force and the aggregated roles are complete.
 fn admission_check(kubectl: &Kubectl) -> Result<()> {
     let start = Instant::now();
     loop {
@@ -62,10 +62,10 @@ fn admission_check(kubectl: &Kubectl) -> Result<()> {
     }
 }
 
-/// Says what is not in force yet, if anything is not. Nothing is stored for it: all creations are dry runs.
+/// Returns what is not in force yet, if anything. Nothing is stored for this: all creations are dry runs.
 ///
-/// The API server takes up policies in the order in which they were stored, validating and mutating ones apart; those of stages are
-/// the last of both. The others are tried where it costs nothing.
+/// The API server starts to use policies in the order in which they were stored, separately for validating and mutating ones. Those of
+/// stages are the last of both. The others are tried if it costs nothing.
 fn missing(kubectl: &Kubectl) -> Result<Option<String>> {
     let stage = |owner: &str| {
         format!(
@@ -104,7 +104,7 @@ fn missing(kubectl: &Kubectl) -> Result<Option<String>> {
     Ok((!complete).then(|| "the roles admin, edit and view are not aggregated yet".into()))
 }
 
-/// What the Deployment tells the allocator, so that memory here is what it is there. Addresses are each operator's own.
+/// The allocator settings of the Deployment, so that the memory use here is the same. Each operator has addresses of its own.
 fn allocator() -> Result<Vec<(String, String)>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(include_str!("../../../deploy/operator/deployment.yaml"))?;
     let containers = documents.iter().filter_map(|d| d.pointer("/spec/template/spec/containers/0/env")?.as_array());
@@ -113,7 +113,7 @@ fn allocator() -> Result<Vec<(String, String)>> {
     Ok(all.filter(|(name, _)| name.starts_with("MALLOC_")).collect())
 }
 
-/// An operator that runs as a process. Dropping it kills it; [`Operator::stop`] ends it in good order.
+/// An operator that runs as a process. Dropping it kills it. [`Operator::stop`] ends it properly.
 #[derive(Debug)]
 pub struct Operator {
     child: Child,
@@ -126,7 +126,7 @@ impl Operator {
     /// file of that name with `.pid` in place of the extension, while it runs. It does not wait until the operator is ready.
     ///
     /// # Errors
-    /// Where the log can't be written or the program can't be started.
+    /// If the log can't be written or the program can't be started.
     pub fn start(program: &Path, kubeconfig: &Path, log: &Path, env: &[(&str, &str)]) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
         let child = Command::new(program)
@@ -138,7 +138,7 @@ impl Operator {
             .stderr(output)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        // From here on it ends with this value, whatever fails.
+        // From here on it ends with this value, even if something fails.
         let operator = Self { child, pid_file: log.with_extension("pid") };
         std::fs::write(&operator.pid_file, operator.child.id().to_string()).with_context(|| operator.pid_file.display().to_string())?;
         Ok(operator)
@@ -149,7 +149,7 @@ impl Operator {
         Pid::from_child(&self.child)
     }
 
-    /// Whether it runs still.
+    /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -157,7 +157,7 @@ impl Operator {
     /// Sends it a signal, for example `STOP` and `CONT`.
     ///
     /// # Errors
-    /// Where there is no such process any more.
+    /// If the process does not exist any more.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         process::signal(self.pid(), signal)
     }
@@ -165,7 +165,7 @@ impl Operator {
     /// Asks it to end (SIGTERM) and waits until it has.
     ///
     /// # Errors
-    /// Where it had ended before, did not end in time (it is killed then), or reported a failure.
+    /// If it had ended before, did not end in time (then it is killed), or reported a failure.
     pub fn stop(mut self) -> Result<()> {
         ensure!(self.runs(), "the operator had ended already");
         self.signal(Signal::TERM)?;
@@ -180,26 +180,26 @@ impl Operator {
         drop(self);
     }
 
-    /// Lets it run on beyond this value, for a demo; [`stop_detached`] ends it.
+    /// Lets it outlive this value, for a demo. [`stop_detached`] ends it.
     pub fn detach(self) {
-        // Without the destructor nothing of the process is touched.
+        // Without the destructor the process is left alone.
         std::mem::forget(self);
     }
 }
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        // A process that has ended already is no reason to complain.
+        // It is no error if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.pid_file);
     }
 }
 
-/// Ends a detached operator, by its pid file. Tells whether it ran.
+/// Ends a detached operator, by its pid file. Returns whether it ran.
 ///
 /// # Errors
-/// Where it can't be signalled, or does not end in time.
+/// If no signal can be sent, or it does not end in time.
 pub fn stop_detached(pid_file: &Path) -> Result<bool> {
     match std::fs::metadata(pid_file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),

@@ -47,7 +47,7 @@ current-context: pilotage
         server = quoted(server)?,
         ca = STANDARD.encode(ca_pem),
     );
-    // In one step: tests that run in parallel may ask for the same user.
+    // In one step, because parallel tests may ask for the same user.
     let new = path.with_extension(format!("{}.new", unique()));
     std::fs::write(&new, text).with_context(|| new.display().to_string())?;
     std::fs::rename(&new, path).with_context(|| path.display().to_string())

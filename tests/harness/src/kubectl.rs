@@ -16,7 +16,7 @@ pub struct Kubectl {
     cache: PathBuf,
 }
 
-/// What a run of kubectl gave.
+/// The result of a run of kubectl.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// Its standard output.
@@ -32,21 +32,20 @@ impl Kubectl {
         Self { argv, kubeconfig: kubeconfig.to_owned(), cache: cache.to_owned() }
     }
 
-    /// The command, for callers with needs of their own.
+    /// The command, for callers with special needs.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.argv[0]);
         command
             .args(&self.argv[1..])
             .env("KUBECONFIG", &self.kubeconfig)
-            // Nothing in the home folder is written or changes what happens.
+            // Nothing in the home folder is written or has an effect.
             .env("KUBECACHEDIR", &self.cache)
             .env("KUBERC", "off")
             .stdin(Stdio::null());
         command
     }
 
-    /// Runs it. An error says that it could not be run; whether it succeeded is
-    /// in the output.
+    /// Runs it. An error means that it could not be run. The output says whether it succeeded.
     pub fn run(&self, args: &[&str]) -> Result<Output> {
         let output = self.command().args(args).output().context("starting kubectl")?;
         Ok(output.into())
@@ -64,14 +63,14 @@ impl Kubectl {
             .context("starting kubectl")?;
         let stdin = child.stdin.take();
         let written = std::thread::scope(|scope| {
-            // Beside the reading: both pipes may fill up.
+            // The input is written while the output is read: both pipes may fill up.
             scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
             child.wait_with_output()
         });
         Ok(written?.into())
     }
 
-    /// Runs it and gives its standard output; an error when it did not succeed.
+    /// Runs it and returns its standard output. If it does not succeed, that is an error.
     pub fn ok(&self, args: &[&str]) -> Result<String> {
         self.run(args)?.success(args)
     }

@@ -1,10 +1,8 @@
-//! A real Kubernetes control plane on loopback, for the tests, the benches and
-//! the demo: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, and
-//! kwok, which plays the kubelets; and a real OCI registry.
+//! A real Kubernetes control plane on loopback, for the tests, the benches and the demo: etcd, kube-apiserver, kube-controller-manager,
+//! kube-scheduler, and kwok, which simulates the kubelets. Also a real OCI registry.
 //!
-//! [`ControlPlane`] starts one or attaches to a running one, [`Kubectl`] talks
-//! to it, [`audit`] tells who called it how. All of it is blocking code without
-//! a Kubernetes client, so that what links it links fast.
+//! [`ControlPlane`] starts one or attaches to a running one, [`Kubectl`] calls it, and [`audit`] shows who called it and how. All of it is
+//! blocking code without a Kubernetes client, so that it links fast.
 
 pub mod audit;
 pub mod audit_check;

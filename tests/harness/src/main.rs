@@ -62,7 +62,7 @@ fn dispatch(args: &[OsString]) -> Result<ExitCode> {
     }
 }
 
-/// Takes `--operator PROGRAM` off the front.
+/// Removes `--operator PROGRAM` from the beginning.
 fn operator(args: &[OsString]) -> Result<(Option<PathBuf>, &[OsString])> {
     match args {
         [flag, program, rest @ ..] if flag == "--operator" => {
@@ -160,9 +160,9 @@ fn start(control_plane: &ControlPlane, argv: &[OsString]) -> Result<Child> {
         path.push(":");
         path.push(rest);
     }
-    // Through `bind`, the command ends with us even when we are killed.
+    // With `bind`, the command ends with this process even if it is killed.
     let mut command = Command::new(&control_plane.binaries().argv("supervisor")[0]);
-    // What `cargo run` says of this program is not meant for a cargo that the command runs: half of everything would be built again.
+    // What `cargo run` sets for this program is not for a cargo that the command runs: it would build half of everything again.
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
             command.env_remove(name);
@@ -181,15 +181,14 @@ fn start(control_plane: &ControlPlane, argv: &[OsString]) -> Result<Child> {
 /// Waits for the command's end. After a signal it has to end soon.
 fn wait(inbox: &mpsc::Receiver<Event>, pid: Pid) -> Result<std::process::ExitStatus> {
     const PATIENCE: Duration = Duration::from_secs(5);
-    // What to send when the patience is over, mildest last.
+    // What to send when the time is over. The mildest signal is last.
     let mut next = vec![Signal::KILL, Signal::TERM];
     let mut asked = false;
     loop {
         let event = if asked { inbox.recv_timeout(PATIENCE) } else { inbox.recv().map_err(Into::into) };
         match event {
             Ok(Event::Ended(status)) => return Ok(status?),
-            // From a terminal the command has got it too, and may take its
-            // time to end by itself.
+            // A signal from a terminal has reached the command too. It may take its time to end.
             Ok(Event::Signal(SIGINT)) => asked = true,
             Ok(Event::Signal(_)) | Err(mpsc::RecvTimeoutError::Timeout) => {
                 asked = true;

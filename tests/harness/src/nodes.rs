@@ -1,8 +1,8 @@
-//! The nodes that kwok plays.
+//! The nodes that kwok simulates.
 
 use std::fmt::Write;
 
-/// Manifests of this many nodes, large enough that no test meets their limits.
+/// The manifests of this many nodes. They are so large that no test reaches their limits.
 pub(crate) fn manifests(count: usize) -> String {
     let resources = "cpu: '64'
     memory: 256Gi

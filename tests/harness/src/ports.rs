@@ -7,18 +7,16 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 
-/// Below the ports that the system gives to outgoing connections: while a
-/// server is down for a fault test, no client's connection may take its port,
-/// nor connect to itself there.
+/// Lower than the ports that the system gives to outgoing connections. While a server is down for a fault test, no client's connection may
+/// take its port, or connect to itself there.
 const RANGE: Range<u64> = 20_000..30_000;
 
-/// Finds different ports that nobody listens on. Someone may take one before it
-/// is used; the caller then tries again with others.
+/// Finds different ports that nobody listens on. Somebody may take one before it is used. Then the caller tries again with others.
 pub(crate) fn free<const N: usize>() -> Result<[u16; N]> {
     let mut listeners = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {
-        // All are held until the last is found, so that they differ.
+        // All are held until the last one is found, so that they differ.
         let listener = listen()?;
         *port = listener.local_addr()?.port();
         listeners.push(listener);

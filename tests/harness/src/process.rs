@@ -19,18 +19,17 @@ pub fn signal(pid: Pid, signal: Signal) -> Result<()> {
     rustix::process::kill_process(pid, signal).with_context(|| format!("sending {signal:?} to process {}", pid.as_raw_pid()))
 }
 
-/// Whether a process runs or is stopped. One that has ended is gone, even where
-/// its parent has not noticed yet.
+/// Whether a process runs or is stopped. A process that has ended does not exist any more, even if its parent has not noticed yet.
 pub fn exists(pid: Pid) -> bool {
     if matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)) {
         return false;
     }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The state comes after the name, which may hold parentheses itself.
+    // The state comes after the name, which may contain parentheses.
     !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
 }
 
-/// Waits until something holds, looking every 20 ms.
+/// Waits until the condition holds, and checks it every 20 ms.
 pub fn wait_until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) -> Result<()> {
     let start = Instant::now();
     while !holds() {
@@ -47,6 +46,6 @@ pub(crate) fn locked(path: &Path) -> bool {
     let Ok(file) = File::open(path) else {
         return false;
     };
-    // The lock, where it is got, ends with the file handle.
+    // If the lock is acquired, it is released with the file handle.
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }

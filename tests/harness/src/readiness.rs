@@ -1,6 +1,5 @@
-//! When a control plane is ready for tests: not only its API server answers,
-//! the controllers have done what they do in every cluster before its first
-//! user comes.
+//! When a control plane is ready for tests: its API server answers, and the controllers have done what they do in every cluster before its
+//! first user comes.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use serde_json::Value;
 use crate::kubectl::Kubectl;
 use crate::nodes;
 
-/// The roles that are put together from others.
+/// The roles that are aggregated from others.
 const AGGREGATED: [&str; 3] = ["admin", "edit", "view"];
 
 /// Waits until the default `ServiceAccount` exists, the aggregated roles are
@@ -37,7 +36,7 @@ pub(crate) fn wait(kubectl: &Kubectl, node_count: usize, within: Duration) -> Re
     }
 }
 
-/// Says what is missing, if anything is.
+/// Returns what is missing, if anything.
 fn missing(list: &Value, node_count: usize) -> Option<String> {
     let Some(items) = list["items"].as_array() else {
         return Some("nothing is there yet".into());
@@ -47,7 +46,7 @@ fn missing(list: &Value, node_count: usize) -> Option<String> {
         return Some("there is no default ServiceAccount".into());
     }
     let rules = |name: &str| find("ClusterRole", name).and_then(|role| role["rules"].as_array());
-    // Each of these roles holds the rules of the next one too.
+    // Each of these roles contains the rules of the next one too.
     let mut inner: &[Value] = &[];
     for role in AGGREGATED.iter().rev() {
         let own = rules(&format!("system:aggregate-to-{role}")).map_or(&[][..], Vec::as_slice);

@@ -13,22 +13,22 @@ use crate::{ControlPlane, binaries, ports};
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// A registry. It ends with this value, or with the process that made it.
+/// A registry. It ends with this value, or with the process that created it.
 #[derive(Debug)]
 pub struct Registry {
     dir: PathBuf,
     program: PathBuf,
     port: u16,
-    /// With https: the certificate authority's file.
+    /// The certificate authority's file, for https.
     authority: Option<PathBuf>,
-    /// The one who may use it; everybody where there is none.
+    /// The only user. `None`: everybody may use it.
     user: Option<(String, String)>,
     supervisor: Option<Supervisor>,
     plane: crate::binaries::Binaries,
 }
 
 impl Registry {
-    /// A registry for everybody, that speaks http.
+    /// A registry for everybody that uses http.
     ///
     /// # Errors
     /// Where it does not start.
@@ -36,7 +36,7 @@ impl Registry {
         Self::new(plane, false, None)
     }
 
-    /// A registry that speaks https, with a certificate authority of its own, and knows only this user.
+    /// A registry that uses https, with a certificate authority of its own. It accepts only this user.
     ///
     /// # Errors
     /// Where it does not start.
@@ -78,12 +78,12 @@ impl Registry {
         std::fs::write(&path, parts.join("\n")).with_context(|| path.display().to_string())
     }
 
-    /// Ends its process; what it keeps stays.
+    /// Ends its process. The stored data stays.
     pub fn stop(&mut self) {
         self.supervisor = None;
     }
 
-    /// Starts its process again, where it listened before.
+    /// Starts its process again, at the same address.
     ///
     /// # Errors
     /// Where it does not start.
@@ -120,7 +120,7 @@ impl Registry {
         self.authority.as_ref().map(std::fs::read_to_string).transpose().context("the registry's certificate authority")
     }
 
-    /// The file of its certificate authority, where it speaks https.
+    /// The file of its certificate authority, if it uses https.
     pub fn authority_file(&self) -> Option<&Path> {
         self.authority.as_deref()
     }
@@ -130,7 +130,7 @@ impl Registry {
         self.dir.join("registry.log")
     }
 
-    /// The folder that it keeps everything in.
+    /// The folder with all its data.
     pub fn storage(&self) -> PathBuf {
         self.dir.join("storage")
     }
@@ -141,7 +141,7 @@ impl Registry {
         self.storage().join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
     }
 
-    /// Pushes a folder as `flux push artifact` does, and gives the digest.
+    /// Pushes a folder as `flux push artifact` does, and returns the digest.
     ///
     /// # Errors
     /// Where it is refused.
@@ -151,7 +151,7 @@ impl Registry {
         Ok(digest.to_owned())
     }
 
-    /// Pulls an artifact into a folder as `flux pull artifact` does, and gives the revision that it says it is of.
+    /// Pulls an artifact into a folder as `flux pull artifact` does, and returns the revision in it.
     ///
     /// # Errors
     /// Where it can't be pulled.
@@ -161,7 +161,7 @@ impl Registry {
         Ok(said.trim().to_owned())
     }
 
-    /// Pushes with `oras push` from a folder; `files` as its command line has them, further options among them. Gives the digest.
+    /// Pushes a folder with `oras push`. `files` are its arguments, and may contain further options. Returns the digest.
     ///
     /// # Errors
     /// Where it is refused.
@@ -180,7 +180,7 @@ impl Registry {
         self.ask(folder, &["oras", "pull", "--no-tty"], reference, &[]).map(|_| ())
     }
 
-    /// Runs a command about something of this registry, as who may use it.
+    /// Runs a command about something in this registry, as its user.
     fn ask(&self, folder: &Path, command: &[&str], reference: &str, more: &[&str]) -> Result<String> {
         let mut args: Vec<String> = command.iter().map(|part| (*part).to_owned()).collect();
         match &self.authority {
@@ -196,7 +196,7 @@ impl Registry {
         self.run_in(folder, &args)
     }
 
-    /// Makes an index of what has these tags, with oras.
+    /// Creates an index of the artifacts with these tags, with oras.
     ///
     /// # Errors
     /// Where it is refused.
@@ -219,7 +219,7 @@ impl Registry {
         let output = Command::new(&self.program)
             .args(args)
             .current_dir(folder)
-            // Nobody's own credentials.
+            // Not with anybody's own credentials.
             .env("DOCKER_CONFIG", &self.dir)
             .stdin(Stdio::null())
             .output()

@@ -1,9 +1,7 @@
-//! Processes that end together with the one that wants them.
+//! Processes that end together with their owner.
 //!
-//! A [`Supervisor`] is a process of its own that runs others. It stops them
-//! when its standard input ends, and that ends however its owner ends: the
-//! kernel closes the pipe of a killed process too. And when the supervisor is
-//! killed itself, the kernel kills what it runs (on Linux).
+//! A [`Supervisor`] is a process that runs others. It stops them when its standard input ends. This happens however its owner ends: the
+//! kernel closes the pipe of a killed process too. If the supervisor itself is killed, the kernel kills what it runs (on Linux).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,13 +20,12 @@ use crate::process::{self, Signal, wait_until};
 /// What a supervisor runs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Spec {
-    /// The folder for pid files; the processes' working folder.
+    /// The folder for pid files, and the processes' working folder.
     pub dir: PathBuf,
-    /// Started in this order, each when the one before is ready. The first is
-    /// stopped last, because the others depend on it.
+    /// The processes in the order of their start. Each is started when the one before is ready. The first is stopped last, because the
+    /// others depend on it.
     pub processes: Vec<Process>,
-    /// How long a process has to end before it is killed. With 0 all are killed
-    /// at once.
+    /// How long a process may take to end before it is killed. With 0 all are killed at once.
     pub stop_seconds: u32,
     /// Whether the folder is removed after an orderly end.
     pub remove: bool,
@@ -45,10 +42,9 @@ pub struct Process {
     pub env: BTreeMap<String, String>,
     /// The file for its standard output and error.
     pub log: PathBuf,
-    /// Whether it is started again after someone killed it (SIGKILL, SIGTERM)
-    /// or it ended well. When it fails, all are stopped: that is never wanted.
+    /// Whether it is started again after somebody killed it (SIGKILL, SIGTERM) or it ended without an error. If it fails, all are stopped.
     pub restart: bool,
-    /// What says that it is ready.
+    /// How to find out that it is ready.
     pub ready: Option<Probe>,
 }
 
@@ -68,11 +64,11 @@ pub struct Probe {
 #[derive(Debug)]
 pub struct Supervisor {
     dir: PathBuf,
-    /// `None` when it is detached.
+    /// `None` if it is detached.
     child: Option<Child>,
 }
 
-/// The longest orderly stop, for waiting on it.
+/// The longest time that a proper stop takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Supervisor {
@@ -96,8 +92,7 @@ impl Supervisor {
         if detached {
             command.arg("--detached").stdin(Stdio::null()).stderr(File::create(&messages)?);
         } else {
-            // Not in the terminal's process group: Ctrl-C ends the owner, and
-            // that stops the processes in order.
+            // It is not in the terminal's process group: Ctrl-C ends the owner, and that stops the processes in order.
             command.process_group(0).stdin(Stdio::piped());
         }
         let mut child = command.arg(&file).spawn().context("starting the supervisor")?;
@@ -161,7 +156,7 @@ pub fn stop(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The end of a log, with a heading; nothing where there is none.
+/// The end of a log, with a heading. Empty if there is no log.
 pub(crate) fn tail(log: &Path) -> String {
     const LINES: usize = 15;
     let text = std::fs::read(log).unwrap_or_default();

@@ -1,6 +1,6 @@
-//! Columns of text, each as wide as its widest cell.
+//! Columns of text. Each is as wide as its widest cell.
 
-/// Lines up rows of cells.
+/// Aligns rows of cells.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);

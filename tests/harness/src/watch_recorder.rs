@@ -1,4 +1,4 @@
-//! What was there while tests ran, for judgements after their end: every namespace and every request, as a watch saw them.
+//! What existed while tests ran, for checks after their end: every namespace and every request, as a watch saw them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,7 +17,7 @@ use crate::controlplane::ControlPlane;
 /// The label of namespaces in which a test has the operator, or a delegate, refused on purpose.
 pub const PROVOKES: &str = "pilotage-test/provokes-refusals";
 
-/// How often it is looked whether a watch has ended.
+/// How often to check whether a watch has ended.
 const GLANCE: Duration = Duration::from_millis(50);
 
 /// Watches that run. Dropping it ends them.
@@ -26,13 +26,13 @@ pub struct WatchRecorder {
     watches: Vec<Watch>,
 }
 
-/// A watch that is begun anew whenever the API server ends it: after a time, and when the definition of its kind changes. Each begins
-/// with all that is there, so that only what comes and goes in between is missed.
+/// A watch that is started again whenever the API server ends it: after some time, and when the definition of its kind changes. Each begins
+/// with everything that exists, so only what is created and deleted in between is missed.
 #[derive(Debug)]
 struct Watch {
-    /// The program that watches; `None` once it shall watch no more.
+    /// The program that watches. `None` when it shall stop.
     program: Arc<Mutex<Option<Child>>>,
-    /// Begins it anew, and in the end gives the files that were written.
+    /// Starts the program again. At the end, returns the files that were written.
     keeper: Option<JoinHandle<Result<Vec<PathBuf>>>>,
 }
 
@@ -69,7 +69,7 @@ impl Watch {
         Ok(Self { program, keeper: Some(keeper) })
     }
 
-    /// Ends it. The files that it wrote.
+    /// Ends it. Returns the files that it wrote.
     fn stop(&mut self) -> Result<Vec<PathBuf>> {
         if let Some(mut child) = self.program.lock().unwrap_or_else(PoisonError::into_inner).take() {
             child.kill()?;
@@ -90,7 +90,7 @@ pub struct Seen {
     pub namespaces: BTreeMap<String, String>,
     /// Those that carried the label [`PROVOKES`].
     pub provoking: BTreeSet<String>,
-    /// From when on namespaces were being deleted, in seconds since 1970: the grants in them go one by one.
+    /// When the deletion of namespaces began, in seconds since 1970: the grants in them are deleted one by one.
     pub ending: BTreeMap<String, f64>,
     /// Plans that were shown, by the uid of their request.
     pub plans: BTreeMap<String, Plan>,
@@ -101,32 +101,32 @@ pub struct Seen {
 pub struct Plan {
     /// The uid of the target namespace.
     pub environment_id: String,
-    /// The identity that it names.
+    /// The delegate that it names.
     pub delegate: String,
-    /// From when to when it deployed, in seconds since 1970; the end is open where it was not seen.
+    /// When it deployed, from and to, in seconds since 1970. There is no end if it was not seen.
     pub ran: Option<(f64, f64)>,
 }
 
 impl WatchRecorder {
-    /// Begins to watch; the kinds must be there.
+    /// Begins to watch. The kinds must exist.
     ///
     /// # Errors
-    /// Where kubectl can't be started.
+    /// If kubectl can't be started.
     pub fn start(control_plane: &ControlPlane) -> Result<Self> {
         let kinds = ["namespaces", "deploymentrequests.pilotage.dev"];
         Ok(Self { watches: kinds.into_iter().map(|kind| Watch::start(control_plane, kind)).collect::<Result<_>>()? })
     }
 
-    /// Ends the watches and tells what they saw.
+    /// Ends the watches and returns what they saw.
     ///
     /// # Errors
-    /// Where a watch could not be begun anew, or what it wrote can't be read.
+    /// If a watch could not be started again, or what it wrote can't be read.
     pub fn stop(mut self) -> Result<Seen> {
         let mut seen = Seen::default();
         for watch in &mut self.watches {
             for path in watch.stop()? {
                 let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-                // The last one may have been cut off by the end.
+                // The last event may be incomplete.
                 for event in serde_json::Deserializer::from_slice(&bytes).into_iter::<Value>().map_while(Result::ok) {
                     seen.note(&event["object"])?;
                 }

@@ -1,4 +1,4 @@
-//! The control plane does what the tests that stand on it take for granted.
+//! The control plane does what its tests rely on.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -12,7 +12,7 @@ use pilotage_harness::{ControlPlane, Options, audit};
 
 const PROCESSES: [&str; 6] = ["supervisor", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"];
 
-/// One for all tests here that do not harm it. It ends with the process.
+/// One for all tests here that do not damage it. It ends with the process.
 fn control_plane() -> Result<&'static ControlPlane> {
     static SHARED: OnceLock<Result<ControlPlane>> = OnceLock::new();
     let shared = SHARED.get_or_init(ControlPlane::from_env);
@@ -27,7 +27,7 @@ fn a_deployment_becomes_available() -> Result<()> {
     kubectl.ok(&["-n", "available", "rollout", "status", "deployment/web", "--timeout=60s"])?;
     let deployment = kubectl.json(&["-n", "available", "get", "deployment", "web"])?;
     assert_eq!(deployment["status"]["availableReplicas"], 2);
-    // Gone with all that is in it.
+    // It is deleted with everything in it.
     kubectl.ok(&["delete", "namespace", "available", "--timeout=60s"])?;
     Ok(())
 }
@@ -78,7 +78,7 @@ fn the_audit_log_tells_who_called_how() -> Result<()> {
     assert_eq!((kept.verb.as_str(), kept.resource.as_str(), kept.code, kept.dry_run), ("create", "configmaps", 201, false));
     assert_eq!((kept.namespace.as_str(), kept.decision.as_str()), ("default", "allow"));
     assert!(kept.is_write() && tried.dry_run && tried.at > kept.at && kept.took > 0.0);
-    // Refused before anyone asked whether `someone` may do it.
+    // It was refused before anybody checked whether `someone` may do it.
     assert_eq!((refused.code, refused.decision.as_str(), refused.acting_user()), (403, "", "audited"));
     assert!(refused.message.contains("cannot impersonate"), "{}", refused.message);
     assert_eq!((lent.user.as_str(), lent.acting_user(), lent.decision.as_str()), ("admin", "audited", "allow"));

@@ -1,4 +1,4 @@
-//! Pilotage can be installed on the control plane, and its example be applied by the people it is written for.
+//! Pilotage can be installed on the control plane, and the people that its example is written for can apply the example.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn pilotage_is_installed_and_its_example_applied() -> Result<()> {
     let control_plane = ControlPlane::from_env()?;
     let admin = control_plane.kubectl();
     install(&admin, &root())?;
-    // Whoever installs twice changes nothing.
+    // Installing twice changes nothing.
     install(&admin, &root())?;
 
     let user = |name: &str, groups: &[&str]| anyhow::Ok(control_plane.kubectl_as(&control_plane.user_kubeconfig(name, groups)?));
@@ -33,10 +33,10 @@ fn pilotage_is_installed_and_its_example_applied() -> Result<()> {
     apply(&dana, "app")?;
     let owner = admin.ok(&["-n", "contoso-host", "get", "stage", "standard-prod", "-o", "jsonpath={.spec.owner.username}"])?;
     assert_eq!(owner, "olga");
-    // The pipeline is shared by the operator, and none runs.
+    // The operator shares the pipeline, and no operator runs.
     assert!(apply(&dana, "requests").is_err());
 
-    // Every policy was understood: the controller that checks their types has nothing to say.
+    // Every policy was understood: the controller that checks their types reports nothing.
     let policies = admin.json(&["get", "validatingadmissionpolicies"])?;
     for policy in policies["items"].as_array().context("no policies")? {
         let name = &policy["metadata"]["name"];
