@@ -1,18 +1,18 @@
-//! How a step stops before its end: by what is in the way, which is said of the request, or by an error, after which the reconciliation
-//! is made again.
+//! How a step stops early: because of something that blocks it, which the request reports, or because of an error, after which the
+//! reconciliation is repeated.
 
 use crate::cluster::blocked::Blocked;
 use crate::runtime::controller::ReconcileError;
 
 /// Why a step stopped.
 pub(super) enum Stop<B = Blocked> {
-    /// What is in the way.
+    /// What blocks the step.
     Because(B),
     Failed(ReconcileError),
 }
 
 impl<B> Stop<B> {
-    /// What is in the way, as the step that it stopped tells it.
+    /// What blocks the step, in the form in which the step reports it.
     pub(super) fn told<T>(self, tell: impl FnOnce(B) -> T) -> Result<T, ReconcileError> {
         match self {
             Self::Because(because) => Ok(tell(because)),
