@@ -11,17 +11,13 @@ pub(crate) mod watch_mapping;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::core::NamespaceResourceScope;
-use kube::core::object::HasStatus;
-use kube::{CustomResourceExt, Resource};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::api::Condition;
 use crate::api::condition::{self, ConditionStatus};
 use crate::api::reason::Reason;
 use crate::policy::check;
 use crate::runtime::controller::{Next, ReconcileError};
+use crate::runtime::status_writer::Recorded;
 use crate::runtime::{Cluster, status};
 
 /// When to reconcile an object again if the cache is older than the operator's own last write. Usually the watch is faster.
@@ -41,22 +37,12 @@ fn holds(condition: Option<&Condition>) -> Result<(), String> {
 
 /// Writes to an object of one controller that it can't be processed. `parts` returns the observed generation and the conditions of its
 /// status.
-async fn give_up<K>(
+async fn give_up<K: Recorded>(
     cluster: &Cluster,
     object: &K,
     why: &str,
     parts: fn(&mut K::Status) -> (&mut i64, &mut Vec<Condition>),
-) -> Result<Next, ReconcileError>
-where
-    K: HasStatus
-        + Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + CustomResourceExt
-        + Serialize
-        + DeserializeOwned
-        + Clone
-        + std::fmt::Debug,
-    K::Status: Serialize + Default + Clone,
-{
+) -> Result<Next, ReconcileError> {
     let mut new = object.status().cloned().unwrap_or_default();
     let (observed_generation, conditions) = parts(&mut new);
     let (generation, now) = (object.meta().generation, Timestamp::now());

@@ -45,14 +45,22 @@ struct Slot<K: HasStatus> {
     current: tokio::sync::Mutex<Option<Arc<K>>>,
 }
 
-/// The one writer of the status of one kind.
-pub(crate) struct StatusWriter<K: HasStatus + Resource<DynamicType = ()> + Clone + 'static> {
-    client: Client,
-    store: Store<K>,
-    slots: Mutex<HashMap<ObjectRef<K>, Arc<Slot<K>>>>,
+/// A kind whose status is written by the operator.
+pub(crate) trait Recorded:
+    HasStatus<Status: Serialize + Default + Clone + PartialEq + Send + Sync>
+    + Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + CustomResourceExt
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + std::fmt::Debug
+    + Send
+    + Sync
+    + 'static
+{
 }
 
-impl<K> StatusWriter<K>
+impl<K> Recorded for K
 where
     K: HasStatus
         + Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -66,6 +74,16 @@ where
         + 'static,
     K::Status: Serialize + Default + Clone + PartialEq + Send + Sync,
 {
+}
+
+/// The one writer of the status of one kind.
+pub(crate) struct StatusWriter<K: HasStatus + Resource<DynamicType = ()> + Clone + 'static> {
+    client: Client,
+    store: Store<K>,
+    slots: Mutex<HashMap<ObjectRef<K>, Arc<Slot<K>>>>,
+}
+
+impl<K: Recorded> StatusWriter<K> {
     /// Writes with `client`, and starts from what `store` has.
     pub(crate) fn new(client: Client, store: Store<K>) -> Self {
         Self { client, store, slots: Mutex::new(HashMap::new()) }

@@ -5,11 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
-use kube::core::object::HasStatus;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Api, CustomResourceExt, Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use semver::{Version, VersionReq};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::origin;
@@ -26,7 +24,7 @@ use crate::policy::request::observed::{
 use crate::policy::stage::TargetCluster;
 use crate::runtime::Cluster;
 use crate::runtime::controller::ReconcileError;
-use crate::runtime::status_writer::StatusWriter;
+use crate::runtime::status_writer::{Recorded, StatusWriter};
 use crate::runtime::trimmed;
 
 /// The objects that a request is about. `None`: the request does not name it, or it was not found.
@@ -134,20 +132,7 @@ impl Reader<'_> {
     }
 
     /// An object with records of the operator in its status: from the cache, or from the operator's own last write.
-    async fn recorded<K>(self, records: &StatusWriter<K>, namespace: &str, name: Option<&str>) -> kube::Result<Option<Arc<K>>>
-    where
-        K: HasStatus
-            + Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + CustomResourceExt
-            + Serialize
-            + DeserializeOwned
-            + Clone
-            + std::fmt::Debug
-            + Send
-            + Sync
-            + 'static,
-        K::Status: Serialize + Default + Clone + PartialEq + Send + Sync,
-    {
+    async fn recorded<K: Recorded>(self, records: &StatusWriter<K>, namespace: &str, name: Option<&str>) -> kube::Result<Option<Arc<K>>> {
         match name {
             Some(name) if !self.is_live => Ok(records.newest(namespace, name).await),
             name => get(self.cluster, namespace, name).await,
