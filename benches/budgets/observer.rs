@@ -79,6 +79,13 @@ impl Observer {
         }
     }
 
+    /// Waits until the gate of a request opens.
+    pub async fn opened(&mut self, name: &str) -> Result<Instant> {
+        self.until(name, |seen| seen.opened.or(seen.ended)).await?;
+        let seen = self.seen(name);
+        seen.opened.with_context(|| format!("request {name} ended {} before its gate opened: {}", seen.phase, seen.message))
+    }
+
     /// Waits until a request has succeeded.
     pub async fn success(&mut self, name: &str) -> Result<Instant> {
         let at = self.until(name, |seen| seen.ended).await?;

@@ -138,7 +138,7 @@ impl Scene {
     pub async fn deploy(&mut self, name: &str, stage: &str, solution: &str, version: &str) -> Result<Run> {
         let asked = Instant::now();
         self.ask(name, "standard", stage, solution, version).await?;
-        let opened = self.observer.until(name, |seen| seen.opened.or(seen.ended)).await?;
+        let opened = self.observer.opened(name).await?;
         approve(if stage == "qa" { &self.bot_qa } else { &self.bot_prod }, &self.world.host, name).await?;
         let decided = Instant::now();
         let ended = self.observer.success(name).await?;

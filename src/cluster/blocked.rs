@@ -1,7 +1,7 @@
 //! Why something can't go on, whether waiting can help, and what for: the one shape of it, from the lowest room to the condition.
 
 use crate::api::reason::Reason;
-use crate::cluster::errors;
+use crate::cluster::errors::{self, Cause};
 
 /// Why something can't go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,20 +51,14 @@ pub(crate) enum Wait {
 }
 
 impl Until {
-    /// What an error of the API server means.
-    ///
-    /// 401 passes: tokens are renewed. 404 and 409 are the caller's to understand; where they come through to here, a
-    /// later attempt reads the world anew.
+    /// What an error of an API server takes.
     pub(crate) fn of(error: &kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => match status.code {
-                403 => Self::Wait(Wait::Right),
-                400 | 405 | 406 | 413 | 415 | 422 => Self::End,
-                _ => Self::Wait(Wait::Server),
-            },
-            kube::Error::BuildRequest(_) | kube::Error::HttpError(_) => Self::End,
-            error if errors::is_too_deep(error) => Self::End,
-            _ => Self::Wait(Wait::Server),
+        match errors::classify(error) {
+            // What is not found, or has changed, is the caller's to understand. Where it comes through to here, a later attempt reads anew.
+            Cause::Transient | Cause::Stale | Cause::NotFound => Self::Wait(Wait::Server),
+            Cause::Unauthorized | Cause::Escalation => Self::Wait(Wait::Right),
+            Cause::Quota | Cause::Denied | Cause::NamespaceTerminating => Self::Wait(Wait::Somebody),
+            Cause::FieldConflict | Cause::Immutable | Cause::Invalid | Cause::Other => Self::End,
         }
     }
 }
@@ -85,6 +79,10 @@ mod tests {
         assert_eq!(Until::of(&api(422)), Until::End);
         assert_eq!(Until::of(&api(503)), Until::Wait(Wait::Server));
         assert_eq!(Until::of(&api(409)), Until::Wait(Wait::Server));
+        let says = |code: u16, message: &str| kube::Error::Api(Box::new(Status { code, message: message.into(), ..Status::default() }));
+        let full = says(403, "artifacts \"orders-1.0.0\" is forbidden: exceeded quota: records, used: 9, limited: 9");
+        assert_eq!(Until::of(&full), Until::Wait(Wait::Somebody), "no right makes room");
+        assert_eq!(Until::of(&says(500, "etcdserver: request is too large")), Until::End, "it is as large the next time");
         let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).map_err(kube::Error::SerdeError);
         assert_eq!(read(&deep(400)).map_err(|error| Until::of(&error)), Err(Until::End), "it nests as deep the next time");

@@ -7,8 +7,9 @@ use pilotage::api::Environment;
 use pilotage_harness::install::Operator;
 use serde_json::json;
 
-use crate::fixture;
-use crate::proxy::{Action, Proxy};
+use crate::fixture::{self, Fixture};
+use crate::life::{self, Application};
+use crate::proxy::{Action, Call, Proxy};
 use crate::world::{World, outcome, phase};
 
 /// An operator that leads with a Lease of its own.
@@ -84,4 +85,16 @@ async fn an_end_decided_before_the_start_was_seen_takes_no_claim_away() {
     assert_eq!(in_qa(&world).await, [(Some("1.0.0".to_owned()), None)]);
     second.stop().unwrap();
     first.stop().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_artifact_no_watch_has_told_of_ends_as_any_other() {
+    let world = fixture::world(fixture::shared(), "untold").await;
+    let mut fixture = Fixture::start(&world, |proxy| {
+        let is_watch = |call: &Call| call.watch && call.line.ends_with("/artifacts");
+        proxy.follow(move |call| if is_watch(call) { Action::Hold } else { Action::Forward });
+    })
+    .await;
+    fixture.tending(life::live(&world, &Application::small())).await;
+    life::check(&world, &mut fixture).await;
 }

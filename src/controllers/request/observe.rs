@@ -75,6 +75,8 @@ async fn gather(reader: Reader<'_>, request: &DeploymentRequest) -> kube::Result
     let target = reader.recorded(environments, &host, target_of(&stage).as_deref()).await?;
     let artifact = match reader.recorded(&cluster.records.artifacts, &host, Some(&artifact_name(request))).await? {
         Some(short) if trimmed::is_shortened(short.as_ref()) => get::<Artifact>(cluster, &host, Some(&short.name_any())).await?,
+        // Its status names an artifact, so a cache without it is behind.
+        None if is_stored(request) && !reader.is_live => get::<Artifact>(cluster, &host, Some(&artifact_name(request))).await?,
         artifact => artifact,
     };
     let mut developed_in = Vec::new();
@@ -164,6 +166,11 @@ where
 /// The name of the artifact that the request is about.
 pub(crate) fn artifact_name(request: &DeploymentRequest) -> String {
     names::artifact_name(&request.spec.solution.name, &request.spec.solution.version)
+}
+
+/// Whether an artifact was stored for the request.
+fn is_stored(request: &DeploymentRequest) -> bool {
+    request.status.as_ref().is_some_and(|status| status.run.artifact.is_some())
 }
 
 fn competes(request: &DeploymentRequest, other: &DeploymentRequest) -> bool {
