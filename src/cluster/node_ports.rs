@@ -46,8 +46,8 @@ pub(crate) fn leave(objects: &mut [Value], variables: &[VariableDefinition]) -> 
 pub(crate) fn told(solution: &str, left: &[NodePort]) -> Option<PlanResult> {
     let named = first_few(left.iter().map(|left| format!("{} of Service {}", left.port, left.service)));
     let message = format!(
-        "node ports are the whole cluster's, and development has these: {named}. Here the API server chooses others, or the Service keeps those that it has. \
-         Where certain ones are wanted, define an environment variable for each in the Solution, with the path /spec/ports/NAME/nodePort"
+        "these node ports of development are not taken over, because a node port can be used once in a cluster: {named}. The API server chooses others, or the Service keeps those that it has. \
+         To set one, define an environment variable in the Solution with the path /spec/ports/NAME/nodePort"
     );
     let key = Key { group: String::new(), kind: "Solution".into(), name: solution.to_owned() };
     (!left.is_empty()).then(|| result(&key, Reason::NodePortsLeft, &message))

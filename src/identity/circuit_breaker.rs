@@ -38,8 +38,8 @@ struct State {
 }
 
 impl CircuitBreaker {
-    /// Why no call is made now; `None` if calls are made.
-    pub(crate) fn closed(&self) -> Option<String> {
+    /// Why it is open, and no call is made now; `None` if it is closed, and calls are made.
+    pub(crate) fn open_because(&self) -> Option<String> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.until.filter(|until| Instant::now() < *until).map(|_| state.why.clone())
     }
@@ -65,16 +65,16 @@ impl CircuitBreaker {
 /// No call is made for a while.
 #[derive(Debug, thiserror::Error)]
 #[error("not asked again yet: {0}")]
-struct Closed(String);
+struct Open(String);
 
 /// A client with a circuit breaker. It also notes whether the cluster has rejected the client's credential.
-pub(super) fn client(mut config: Config, line: &Arc<CircuitBreaker>, rejected: &Arc<AtomicBool>) -> kube::Result<Client> {
+pub(super) fn client(mut config: Config, breaker: &Arc<CircuitBreaker>, rejected: &Arc<AtomicBool>) -> kube::Result<Client> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(ANSWER_TIMEOUT);
     config.reset_reader_on_write = true;
     config.default_retry = false;
     let namespace = config.default_namespace.clone();
-    Ok(Client::new(Wire { client: Client::try_from(config)?, line: line.clone(), rejected: rejected.clone() }, namespace))
+    Ok(Client::new(Wire { client: Client::try_from(config)?, breaker: breaker.clone(), rejected: rejected.clone() }, namespace))
 }
 
 /// The root cause of an error. The errors above it only say that a call failed.
@@ -89,7 +89,7 @@ pub(crate) fn cause(error: &kube::Error) -> String {
 #[derive(Clone)]
 struct Wire {
     client: Client,
-    line: Arc<CircuitBreaker>,
+    breaker: Arc<CircuitBreaker>,
     rejected: Arc<AtomicBool>,
 }
 
@@ -105,8 +105,8 @@ impl tower_service::Service<Request<Body>> for Wire {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let wire = self.clone();
         Box::pin(async move {
-            if let Some(why) = wire.line.closed() {
-                return Err(kube::Error::Service(Box::new(Closed(why))));
+            if let Some(why) = wire.breaker.open_because() {
+                return Err(kube::Error::Service(Box::new(Open(why))));
             }
             let answer = match tokio::time::timeout(CONNECT_TIMEOUT + ANSWER_TIMEOUT, wire.client.send(request)).await {
                 Ok(answer) => answer,
@@ -114,14 +114,14 @@ impl tower_service::Service<Request<Body>> for Wire {
             };
             match answer {
                 Ok(answer) => {
-                    wire.line.answered();
+                    wire.breaker.answered();
                     if answer.status() == StatusCode::UNAUTHORIZED {
                         wire.rejected.store(true, Ordering::Release);
                     }
                     Ok(answer.map(|body| Limited::new(body, LARGEST_ANSWER)))
                 }
                 Err(error) => {
-                    wire.line.failed(&cause(&error));
+                    wire.breaker.failed(&cause(&error));
                     Err(error)
                 }
             }
@@ -134,13 +134,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_failed_is_left_alone_and_one_that_answers_is_open() {
-        let line = CircuitBreaker::default();
-        assert_eq!(line.closed(), None);
-        line.failed("connection refused");
-        line.failed("another call that was under way");
-        assert_eq!(line.closed().as_deref(), Some("connection refused"));
-        line.answered();
-        assert_eq!(line.closed(), None);
+    fn a_cluster_that_failed_is_not_called_and_one_that_answers_is() {
+        let breaker = CircuitBreaker::default();
+        assert_eq!(breaker.open_because(), None);
+        breaker.failed("connection refused");
+        breaker.failed("another call that was under way");
+        assert_eq!(breaker.open_because().as_deref(), Some("connection refused"));
+        breaker.answered();
+        assert_eq!(breaker.open_because(), None);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct RemoteCluster {
     name: String,
     kubeconfig: Kubeconfig,
     client: Client,
-    line: Arc<CircuitBreaker>,
+    breaker: Arc<CircuitBreaker>,
     rejected: Arc<AtomicBool>,
     user: OnceCell<String>,
     // Held while a token is requested. Callers that come meanwhile use the same token.
@@ -96,12 +96,12 @@ impl RemoteCluster {
     /// # Errors
     /// If no client can be made from the kubeconfig.
     pub(crate) fn new(name: &str, kubeconfig: Kubeconfig) -> kube::Result<Self> {
-        let (line, rejected) = (Arc::new(CircuitBreaker::default()), Arc::new(AtomicBool::new(false)));
+        let (breaker, rejected) = (Arc::new(CircuitBreaker::default()), Arc::new(AtomicBool::new(false)));
         Ok(Self {
             name: name.to_owned(),
-            client: circuit_breaker::client(kubeconfig.config(), &line, &rejected)?,
+            client: circuit_breaker::client(kubeconfig.config(), &breaker, &rejected)?,
             kubeconfig,
-            line,
+            breaker,
             rejected,
             user: OnceCell::new(),
             lent: Mutex::default(),
@@ -125,7 +125,7 @@ impl RemoteCluster {
 
     /// Why the cluster is not called now, if it did not answer before.
     pub(crate) fn away(&self) -> Option<String> {
-        self.line.closed()
+        self.breaker.open_because()
     }
 
     /// Whether it has rejected the kubeconfig's credential.
@@ -169,7 +169,7 @@ impl RemoteCluster {
         let mut config = self.kubeconfig.anonymous();
         config.auth_info.token = Some(token.into());
         let rejected = Arc::new(AtomicBool::new(false));
-        let client = DelegateClient::new(circuit_breaker::client(config, &self.line, &rejected)?, delegate.clone());
+        let client = DelegateClient::new(circuit_breaker::client(config, &self.breaker, &rejected)?, delegate.clone());
         lent.insert(delegate, Lent { client: client.clone(), term: Term::new(now, seconds, rejected) });
         Ok(client)
     }

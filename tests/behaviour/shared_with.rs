@@ -177,7 +177,10 @@ async fn a_binding_of_somebody_else_is_left_alone_and_what_the_stage_allows_is_p
     world.ask(&sharing(&world, "second", "1.1.0", &with)).await;
     let waiting = world.until_request("second", |r| phase(r) == "AwaitingApproval" || ended(r)).await;
     let results = results(&waiting);
-    assert!(results.len() == 1 && results[0].reason == "NameTaken" && results[0].message.contains("left alone"), "{results:?}");
+    assert!(
+        results.len() == 1 && results[0].reason == "NameTaken" && results[0].message.contains("so Pilotage does not change it"),
+        "{results:?}"
+    );
 
     // The stage now allows more than when it was planned: what would be done is not what was to be approved.
     let more = json!({"spec": {"sharing": {"clusterRoles": ["view", "edit", "admin"], "subjectKinds": ["Group"]}}});

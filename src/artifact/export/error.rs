@@ -232,7 +232,7 @@ fn operator_needs(rights: &[Right]) -> String {
         text.push_str(&grants::rules(&here));
     }
     if !everywhere.is_empty() {
-        text.push_str("; what belongs to the whole cluster it reads once this is applied:\n");
+        text.push_str("; to let it read cluster-scoped objects, apply this:\n");
         text.push_str(&grants::operator_exports_of_cluster(&everywhere));
     }
     text

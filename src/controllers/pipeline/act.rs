@@ -27,7 +27,9 @@ pub(crate) async fn share(client: &Client, pipeline: &Pipeline) -> kube::Result<
         Ok(()) => Ok(Ok(())),
         Err(Stop::NotOurs(what)) => Ok(polled(
             Reason::NameTaken,
-            format!("{what} in namespace {host} was not made by Pilotage for this pipeline, and is left alone: delete or rename it"),
+            format!(
+                "{what} in namespace {host} was not made by Pilotage for this pipeline, so Pilotage does not change it: delete or rename it"
+            ),
         )),
         Err(Stop::Api(Error::Api(status))) if status.code == 403 => Ok(polled(
             Reason::OperatorLacksHostRole,

@@ -193,7 +193,9 @@ fn manifest(solution: &str, grant: &ShareGrant) -> Value {
 }
 
 fn taken(key: &Key) -> String {
-    format!("{key} of the target was not made by Pilotage for this solution, and is left alone: delete or rename it, then ask again")
+    format!(
+        "{key} of the target was not made by Pilotage for this solution, so Pilotage does not change it: delete or rename it, then ask again"
+    )
 }
 
 /// What was shared with whom, for people.

@@ -49,7 +49,7 @@ pub(crate) fn of(
 pub(crate) fn left_alone(solution: &str, environment: &str, kinds: &[String]) -> Option<PlanResult> {
     let message = || {
         format!(
-            "what earlier versions put into the whole cluster of these kinds stays there, and is neither looked at nor deleted, as Environment {environment} does not list them (any more) in spec.clusterScoped: {}. List them again until a deployment has deleted what is not needed. Kinds that the solution never brought were written into the annotation {} of ConfigMap {} by somebody else: take them out there",
+            "cluster-scoped objects of earlier versions are neither changed nor deleted, because Environment {environment} does not list their kinds in spec.clusterScoped: {}. List them again until a deployment has deleted what is not needed. If the solution never had objects of a kind, somebody else wrote it into the annotation {} of ConfigMap {}: remove it there",
             kinds.join(", "),
             names::APPLYSET_GROUP_KINDS,
             names::applyset_parent_name(solution)
