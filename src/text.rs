@@ -2,6 +2,7 @@
 //! escaped. So a comment, a name or a server's answer can't clear a screen, set a clipboard, or look like something else.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 /// The text with its line breaks. Characters that must not have an effect are escaped: `\u{1b}`, `\u{202e}`.
@@ -12,6 +13,36 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 /// The same in one line.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_unseen)
+}
+
+/// A JSON document whose texts hold no such character unescaped. It stands for the same values.
+pub(crate) fn json(document: &str) -> Cow<'_, str> {
+    escaped_as(
+        document,
+        |c| c != '\n' && is_unseen(c),
+        |c, shown| {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String can't fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        },
+    )
+}
+
+/// The same of a YAML document that is written as JSON: YAML knows no pairs of surrogates.
+pub(crate) fn yaml(document: &str) -> Cow<'_, str> {
+    escaped_as(
+        document,
+        |c| c != '\n' && is_unseen(c),
+        |c, shown| {
+            let _ = write!(shown, "\\U{:08x}", u32::from(c));
+        },
+    )
+}
+
+/// Whether a text has characters that are shown escaped.
+pub(crate) fn has_unseen(text: &str) -> bool {
+    text.chars().any(|c| c != '\n' && is_unseen(c))
 }
 
 /// The same, of at most so many characters. It is cut between characters, with a mark.
@@ -26,15 +57,22 @@ pub(crate) fn bounded(text: &str, most: usize) -> String {
 }
 
 fn escaped(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
+    escaped_as(text, which, |c, shown| match c {
+        '\n' | '\r' | '\t' => shown.extend(c.escape_default()),
+        c => shown.extend(c.escape_unicode()),
+    })
+}
+
+fn escaped_as(text: &str, which: impl Fn(char) -> bool, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
     if !text.chars().any(&which) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        match c {
-            c if !which(c) => shown.push(c),
-            '\n' | '\r' | '\t' => shown.extend(c.escape_default()),
-            c => shown.extend(c.escape_unicode()),
+        if which(c) {
+            escape(c, &mut shown);
+        } else {
+            shown.push(c);
         }
     }
     Cow::Owned(shown)
@@ -107,6 +145,19 @@ mod tests {
         for text in ["Příliš žluťoučký kůň", "日本語", "שלום", "مرحبا", "👩\u{200d}💻", "می\u{200c}خواهم", "a 'quoted' \\ \"name\""]
         {
             assert_eq!((plain(text), line(text)), (text.into(), text.into()));
+        }
+    }
+
+    #[test]
+    fn a_document_says_the_same_after_escaping() {
+        let hostile = "\u{1b}]52\u{7}\u{202e}\u{9b}\u{7f}\u{e0041}\u{feff}\"\\u001b\n\t";
+        let document = serde_json::to_string_pretty(&serde_json::json!({"a": [hostile]})).unwrap();
+        for (shown, read) in [
+            (json(&document), serde_json::from_str::<serde_json::Value>(&json(&document)).unwrap()),
+            (yaml(&document), serde_saphyr::from_str(&yaml(&document)).unwrap()),
+        ] {
+            assert!(!has_unseen(&shown) && *shown == *plain(&shown), "{shown}");
+            assert_eq!(read["a"][0], hostile, "{shown}");
         }
     }
 

@@ -1,13 +1,18 @@
 //! `kubectl pilotage cancel`: withdraws a request, in the way that its requester has the right to.
 
+use std::io::Write;
+
 use anyhow::{Context, bail};
 use clap::Args;
+use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use kube::{Api, Client};
 use serde_json::json;
 
-use super::ask::is_forbidden;
 use super::ask::makers_view::{self, MakersView};
+use super::ask::{self, is_forbidden};
+use super::connection::Connection;
+use super::exit::Exit;
+use super::output::Output;
 use crate::api::DeploymentRequest;
 use crate::api::phase::Phase;
 
@@ -25,13 +30,17 @@ pub struct CancelArgs {
 ///
 /// # Errors
 /// If it has started or has ended, or is not the caller's.
-pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) -> anyhow::Result<String> {
+pub async fn run(connection: &Connection, args: CancelArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
     let name = &args.request;
-    let host = namespace.as_deref().unwrap_or_else(|| client.default_namespace()).to_owned();
+    let (client, namespace) = (connection.client(), connection.named()?);
+    let host = connection.namespace().to_owned();
     let requests = Api::<DeploymentRequest>::namespaced(client.clone(), &host);
     let patch = Patch::Merge(json!({"spec": {"cancel": true}}));
     match requests.patch(name, &PatchParams::default(), &patch).await {
-        Ok(_) => return Ok(format!("request {name} of host {host} is withdrawn\n")),
+        Ok(request) => return out.one(&request, &ask::full_name(name), &format!("request {name} of host {host} is withdrawn")),
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            return Err(Exit::NotFound.because(format!("request {name} of host {host} was not canceled: {}", status.message)));
+        }
         Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("cannot patch resource") => {}
         Err(kube::Error::Api(status)) => bail!("request {name} of host {host} was not canceled: {}", status.message),
         Err(error) => return Err(error).with_context(|| format!("canceling request {name} of host {host}")),
@@ -43,10 +52,10 @@ pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) ->
         )
     };
     let view = MakersView::open_all(&client, args.from.as_deref()).await.with_context(unseen)?;
-    let Some(entry) = view.of_request(namespace.as_deref(), name) else {
+    let Some(entry) = view.of_request(namespace, name) else {
         if view.of_request(None, name).is_some() {
             let hint = makers_view::whereabouts(&client, &host, args.from.as_deref(), |e| e.request == *name).await;
-            bail!("request {name} is not one of host {host}: {hint}");
+            return Err(Exit::NotFound.because(format!("request {name} is not one of host {host}: {hint}")));
         }
         bail!(
             "{}. It is not among the newest requests of each stage in namespace {}; what waits still is deleted, which cancels it, with: kubectl delete dr {name} -n {host}",
@@ -59,7 +68,11 @@ pub async fn run(client: Client, namespace: Option<String>, args: CancelArgs) ->
     }
     let requests = Api::<DeploymentRequest>::namespaced(client, &entry.host);
     match requests.delete(name, &DeleteParams::default()).await {
-        Ok(_) => Ok(format!("request {name} of host {} is deleted, which withdraws it\n", entry.host)),
+        Ok(_) => {
+            let done = format!("request {name} of host {} is deleted, which withdraws it", entry.host);
+            let what = json!({"metadata": {"name": name, "namespace": entry.host}, "deleted": true});
+            out.one(&what, &ask::full_name(name), &done)
+        }
         Err(error) if is_forbidden(&error) => Err(error).with_context(|| format!("request {name} of host {} was not canceled", entry.host)),
         Err(kube::Error::Api(status)) => bail!("request {name} of host {} was not canceled: {}", entry.host, status.message),
         Err(error) => Err(error).with_context(|| format!("canceling request {name} of host {}", entry.host)),

@@ -2,7 +2,14 @@
 
 pub mod ask;
 pub mod cancel;
+pub mod command;
+pub mod connection;
+pub mod exit;
 pub mod grant;
+pub mod output;
+pub mod progress;
+pub mod reading;
 pub mod redeploy;
 pub mod retry;
 pub mod status;
+pub mod times;

@@ -10,6 +10,9 @@ use semver::Version;
 use super::ask::place::Place;
 use super::ask::settings::SettingsArgs;
 use super::ask::{self, Asking, is_forbidden};
+use super::connection::Connection;
+use super::exit::Exit;
+use super::output::Output;
 use crate::api::reference::SolutionVersion;
 use crate::api::repository;
 use crate::api::request::{ArtifactSource, DeploymentRequestSpec, OciSource};
@@ -43,15 +46,18 @@ pub struct RedeployArgs {
 ///
 /// # Errors
 /// If the place or the settings of the request are not known, or if the API server refuses it.
-pub async fn run(client: Client, namespace: Option<String>, args: RedeployArgs, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+pub async fn run(connection: &Connection, args: RedeployArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
+    let (client, namespace) = (connection.client(), connection.named()?);
     let RedeployArgs { solution, version, stage, pipeline, source_environment, settings, asking } = &args;
-    let place = Place::find(&client, namespace.as_deref(), asking.from.as_deref(), solution, stage, pipeline.as_deref()).await?;
+    let place = Place::find(&client, namespace, asking.from.as_deref(), solution, stage, pipeline.as_deref()).await?;
     let artifact = match Api::<Artifact>::namespaced(client.clone(), &place.host).get_opt(&names::artifact_name(solution, version)).await {
         Ok(Some(artifact)) => Some(artifact),
-        Ok(None) => bail!(
-            "{solution} {version} is not stored in host {}: what was never exported is asked for with a DeploymentRequest to the first stage",
-            place.host
-        ),
+        Ok(None) => {
+            return Err(Exit::NotFound.because(format!(
+                "{solution} {version} is not stored in host {}: what was never exported is asked for with a DeploymentRequest to the first stage",
+                place.host
+            )));
+        }
         Err(error) if is_forbidden(&error) => None,
         Err(error) => return Err(error).with_context(|| format!("reading the artifact of {solution} {version} in host {}", place.host)),
     };
@@ -91,7 +97,7 @@ async fn before(
     client: &Client,
     place: &Place,
     settings: &SettingsArgs,
-    out: &mut (impl Write + Send),
+    out: &mut Output<impl Write + Send>,
 ) -> anyhow::Result<Option<DeploymentSettings>> {
     let unknown = |why: &str| {
         if settings.are_given() {
@@ -123,7 +129,7 @@ async fn before(
 fn fitting(
     mut settings: DeploymentSettings,
     artifact: Option<&Artifact>,
-    out: &mut (impl Write + Send),
+    out: &mut Output<impl Write + Send>,
 ) -> anyhow::Result<DeploymentSettings> {
     let Some(artifact) = artifact else { return Ok(settings) };
     let mut left_out = Vec::new();

@@ -9,6 +9,9 @@ use kube::{Api, Client};
 use super::ask::makers_view::{self, MakersView};
 use super::ask::settings::SettingsArgs;
 use super::ask::{self, Asking, is_forbidden};
+use super::connection::Connection;
+use super::exit::Exit;
+use super::output::Output;
 use crate::api::DeploymentRequest;
 use crate::api::phase::Phase;
 use crate::api::reference::SolutionVersion;
@@ -29,9 +32,10 @@ pub struct RetryArgs {
 ///
 /// # Errors
 /// If it has not ended or has succeeded, if what it asked for is not known, or if the API server refuses it.
-pub async fn run(client: Client, namespace: Option<String>, args: RetryArgs, out: &mut (impl Write + Send)) -> anyhow::Result<()> {
+pub async fn run(connection: &Connection, args: RetryArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
     let RetryArgs { request: name, settings, asking } = &args;
-    let host = namespace.as_deref().unwrap_or_else(|| client.default_namespace()).to_owned();
+    let (client, namespace) = (connection.client(), connection.named()?);
+    let host = connection.namespace().to_owned();
     let (host, mut spec) = match Api::<DeploymentRequest>::namespaced(client.clone(), &host).get_opt(name).await {
         Ok(Some(found)) => {
             let phase = found.status.as_ref().map(|s| s.run.phase.as_str()).unwrap_or_default();
@@ -44,10 +48,10 @@ pub async fn run(client: Client, namespace: Option<String>, args: RetryArgs, out
         }
         Ok(None) if namespace.is_some() => {
             let hint = makers_view::whereabouts(&client, &host, asking.from.as_deref(), |e| e.request == *name).await;
-            bail!("request {name} does not exist in host {host}: {hint}")
+            return Err(Exit::NotFound.because(format!("request {name} does not exist in host {host}: {hint}")));
         }
         Ok(None) => from_makers_view(&client, None, name, settings, asking).await?,
-        Err(error) if is_forbidden(&error) => from_makers_view(&client, namespace.as_deref(), name, settings, asking).await?,
+        Err(error) if is_forbidden(&error) => from_makers_view(&client, namespace, name, settings, asking).await?,
         Err(error) => return Err(error).with_context(|| format!("reading request {name} of host {host}")),
     };
     spec.deployment_settings = settings.over(spec.deployment_settings)?;

@@ -1,120 +1,120 @@
-//! `kubectl pilotage status`: where a solution's versions are, and what each request waits for.
+//! `kubectl pilotage status`: where a solution's versions are, and what each request waits for, for whom and since when.
 
-use comfy_table::{Table, presets};
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use std::collections::BTreeSet;
+use std::io::Write;
 
+use clap::Args;
+use kube::{Api, ResourceExt};
+
+use super::connection::Connection;
+use super::exit::Exit;
+use super::output::{Listing, Output};
+use super::progress::{self, Choice, Progress};
+use super::reading::{self, Read, Where};
 use crate::api::names::HOST_LABEL;
-use crate::api::reason::Reason;
-use crate::api::request_status::condition_types::SUCCEEDED;
-use crate::api::{DeploymentRequest, Solution, condition};
-use crate::text;
+use crate::api::{DeploymentRequest, Environment, Solution, Stage};
 
-/// Shows the Solutions of a namespace (the maker's view), or the requests of a host.
+/// Show what runs in each stage, and what each request waits for, for whom and since when.
+///
+/// In a namespace with Solutions it is what their status tells, for which you need no right in a host. In a host it is what the host's
+/// objects tell. Requests that have ended are left out, except for the newest of a stage that did not succeed.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    choice: Choice,
+    /// Requests that have ended too.
+    #[arg(long)]
+    all: bool,
+}
+
+/// Prints the status.
 ///
 /// # Errors
-/// If the caller may read neither, or the API server can't be reached.
-pub async fn run(client: Client, namespace: Option<String>) -> anyhow::Result<String> {
-    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let solutions: Api<Solution> = Api::namespaced(client.clone(), &namespace);
-    let found = solutions.list(&ListParams::default()).await;
-    if let Ok(list) = &found
-        && !list.items.is_empty()
-    {
-        return Ok(of_solutions(&list.items));
-    }
-    let requests: Api<DeploymentRequest> = Api::namespaced(client, &namespace);
-    match (requests.list(&ListParams::default()).await, found) {
-        (Ok(list), _) if !list.items.is_empty() => Ok(of_requests(&list.items)),
-        (Ok(_), _) | (Err(_), Ok(_)) => Ok(format!("no solutions and no requests in namespace {namespace}")),
-        (Err(error), Err(_)) => Err(anyhow::anyhow!("neither solutions nor requests of namespace {namespace} can be read: {error}")),
-    }
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
-    table
-}
-
-fn of_solutions(solutions: &[Solution]) -> String {
-    let mut rows = table(&["SOLUTION", "IN DEVELOPMENT", "STAGE", "RUNS", "VERSION", "PHASE", "REQUESTER", "MESSAGE"]);
-    for solution in solutions {
-        let deployments = solution.status.as_ref().map(|s| s.deployments.as_slice()).unwrap_or_default();
-        if deployments.is_empty() {
-            rows.add_row([solution.name_any(), solution.spec.version.clone()]);
-        }
-        for d in deployments {
-            let message = d.message.as_deref().map(condition::in_a_line).unwrap_or_default();
-            rows.add_row(cells([
-                &solution.name_any(),
-                &solution.spec.version,
-                &d.stage,
-                d.runs.as_ref().map_or("nothing", |runs| runs.version.as_str()),
-                &d.version,
-                &d.phase,
-                &d.requester,
-                &message,
-            ]));
-        }
-    }
-    rows.to_string()
-}
-
-fn of_requests(requests: &[DeploymentRequest]) -> String {
-    let mut rows = table(&["REQUEST", "SOLUTION", "VERSION", "STAGE", "PHASE", "DEPLOYED BY", "WAITING FOR"]);
-    let mut silent = false;
-    for request in requests {
-        let run = request.status.as_ref().map(|s| &s.run);
-        let summary = run.and_then(|r| condition::find(&r.conditions, SUCCEEDED));
-        silent |= summary.is_none_or(|c| c.reason == Reason::NotLookedAt);
-        rows.add_row(cells([
-            request.name_any().as_str(),
-            &request.spec.solution.name,
-            &request.spec.solution.version,
-            &request.spec.stage,
-            run.map(|r| r.phase.as_str()).unwrap_or_default(),
-            run.and_then(|r| r.deployed_by.as_deref()).unwrap_or_default(),
-            &summary.map(|c| condition::in_a_line(&c.message)).unwrap_or_default(),
-        ]));
-    }
+/// If the caller may read neither Solutions nor requests there, or the API server can't be reached.
+pub async fn run(connection: &Connection, args: StatusArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
+    args.choice.check()?;
+    let mut list = if connection.is_everywhere() { everywhere(connection, args.all).await? } else { one(connection, args.all).await? };
+    list.rows.retain(|line| args.choice.takes(line));
+    let silent = list.rows.iter().any(|line| line.request.as_ref().is_some_and(|asked| asked.is_unseen));
+    let place = if connection.is_everywhere() { "any namespace" } else { &format!("namespace {}", connection.namespace()) };
+    out.list(&list, &format!("no solutions and no requests in {place}"))?;
     if silent {
-        return format!(
-            "{rows}\n\nno operator has looked at some of these: it looks only into hosts, which carry the label {HOST_LABEL}=true (kubectl get \
+        writeln!(
+            out,
+            "\nno operator has looked at some of these: it looks only into hosts, which carry the label {HOST_LABEL}=true (kubectl get \
              namespaces -l {HOST_LABEL}=true)"
-        );
+        )?;
     }
-    rows.to_string()
+    Ok(())
 }
 
-/// Each value in one line and without control characters, so that each row has one line.
-fn cells<const N: usize>(of: [&str; N]) -> [String; N] {
-    of.map(|cell| text::line(cell).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_others_wrote_does_not_control_the_terminal_of_who_reads_it() {
-        let hostile = "\u{1b}[2K\u{1b}[1A\u{1b}[32mesc  rq  1.0.0  Succeeded\u{1b}[0m\u{1b}]52;c;cm0=\u{7}\u{202e}\u{9b}2K";
-        let condition = json!({"type": "Succeeded", "status": "False", "reason": "X", "message": hostile, "lastTransitionTime": "2026-01-01T00:00:00Z"});
-        let request: DeploymentRequest = serde_json::from_value(json!({
-            "metadata": {"name": "esc"}, "spec": {"pipeline": "p", "stage": "qa", "solution": {"name": "rq", "version": "1.0.0"}},
-            "status": {"phase": "Failed", "deployedBy": format!("{hostile}\nforged  row"), "conditions": [condition]},
-        }))
-        .unwrap();
-        let entry = json!({"host": "h", "stage": "qa", "pipeline": "p", "version": "1.0.0", "phase": "Failed", "request": "esc", "requestUID": "u",
-            "requester": hostile, "message": hostile, "at": "2026-01-01T00:00:00Z"});
-        let solution: Solution =
-            serde_json::from_value(json!({"metadata": {"name": "rq"}, "spec": {"version": "1.0.0"}, "status": {"deployments": [entry]}}))
-                .unwrap();
-        for shown in [of_requests(&[request]), of_solutions(&[solution])] {
-            assert!(shown.chars().all(|c| c == '\n' || text::line(&c.to_string()) == c.to_string()), "{shown:?}");
-            assert_eq!(shown.lines().count(), 2, "one row: {shown}");
+/// Of one namespace: its Solutions, and its requests if it is a host.
+async fn one(connection: &Connection, all: bool) -> anyhow::Result<Listing<Progress>> {
+    let (client, namespace) = (connection.client(), connection.namespace());
+    let solutions =
+        reading::all(&Api::<Solution>::namespaced(client.clone(), namespace), &format!("solutions of namespace {namespace}")).await?;
+    let there = Where::One(namespace.to_owned());
+    let requests = reading::list::<DeploymentRequest>(&client, &there).await?;
+    let Some(solutions) = solutions else {
+        if !requests.not_shown.is_empty() {
+            return Err(Exit::NotAllowed.because(format!("you may read neither solutions nor requests of namespace {namespace}")));
         }
+        return of_hosts(connection, &there, requests, all).await;
+    };
+    let mut list = Listing { rows: told(&solutions, all), not_shown: Vec::new() };
+    if requests.not_shown.is_empty() && (solutions.is_empty() || !requests.items.is_empty()) {
+        let host = of_hosts(connection, &there, requests, all).await?;
+        list.rows.extend(host.rows);
+        list.not_shown.extend(host.not_shown);
     }
+    Ok(list)
+}
+
+/// Of all hosts, and of the Solutions whose hosts the caller may not read.
+async fn everywhere(connection: &Connection, all: bool) -> anyhow::Result<Listing<Progress>> {
+    let (there, mut not_shown) = reading::hosts::<DeploymentRequest>(connection).await?;
+    let requests = reading::list::<DeploymentRequest>(&connection.client(), &there).await?;
+    let is_whole = there == Where::Everywhere;
+    let mut list = of_hosts(connection, &there, requests, all).await?;
+    if is_whole {
+        return Ok(list);
+    }
+    let seen: BTreeSet<String> = list.rows.iter().map(|line| line.host.clone()).collect();
+    let mut solutions = reading::all(&Api::<Solution>::all(connection.client()), "solutions of all namespaces").await?;
+    if solutions.is_none() {
+        let own = connection.namespace();
+        solutions = reading::all(&Api::<Solution>::namespaced(connection.client(), own), &format!("solutions of namespace {own}")).await?;
+        not_shown.push(format!("solutions: you may not list them in all namespaces, so that only those of {own} are shown"));
+    }
+    let solutions = solutions.unwrap_or_default();
+    list.rows.extend(told(&solutions, all).into_iter().filter(|line| !seen.contains(&line.host)));
+    list.not_shown.extend(not_shown);
+    Ok(list)
+}
+
+/// What Solutions tell. One that nobody asked for yet has no line, so it is told by its version in development.
+fn told(solutions: &[Solution], all: bool) -> Vec<Progress> {
+    let of = |solution: &Solution| {
+        let lines = progress::of_solution(solution, all);
+        if !lines.is_empty() {
+            return lines;
+        }
+        let stage = "(development)".to_owned();
+        vec![Progress { solution: solution.name_any(), stage, runs: Some(solution.spec.version.clone()), ..Progress::default() }]
+    };
+    solutions.iter().flat_map(of).collect()
+}
+
+async fn of_hosts(
+    connection: &Connection,
+    there: &Where,
+    requests: Read<DeploymentRequest>,
+    all: bool,
+) -> anyhow::Result<Listing<Progress>> {
+    let client = connection.client();
+    let stages = reading::list::<Stage>(&client, there).await?;
+    let environments = reading::list::<Environment>(&client, there).await?;
+    let rows = progress::of_hosts(&stages.items, &environments.items, &requests.items, all);
+    let not_shown = [requests.not_shown, stages.not_shown, environments.not_shown].concat();
+    Ok(Listing { rows, not_shown })
 }

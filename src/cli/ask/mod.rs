@@ -14,6 +14,8 @@ use kube::{Api, Client, ResourceExt};
 use tokio::time::Instant;
 
 use self::makers_view::MakersView;
+use super::exit::Exit;
+use super::output::Output;
 use crate::api::phase::Phase;
 use crate::api::request::DeploymentRequestSpec;
 use crate::api::request_status::condition_types::SUCCEEDED;
@@ -48,11 +50,11 @@ pub async fn ask(
     host: &str,
     spec: DeploymentRequestSpec,
     asking: &Asking,
-    out: &mut (impl Write + Send),
+    out: &mut Output<impl Write + Send>,
 ) -> anyhow::Result<()> {
     // An error in a flag is reported before anything is created.
     let timeout = duration::parse(&asking.timeout)
-        .with_context(|| format!("--timeout {} is not a duration such as 15m; no request was made", asking.timeout))?;
+        .ok_or_else(|| Exit::Usage.because(format!("--timeout {} is not a duration such as 15m; no request was made", asking.timeout)))?;
     let what = format!("{} {} to stage {} of pipeline {}", spec.solution.name, spec.solution.version, spec.stage, spec.pipeline);
     let mut request = DeploymentRequest::new("", spec);
     request.metadata.name = None;
@@ -63,7 +65,7 @@ pub async fn ask(
         .await
         .with_context(|| format!("asking for {what} in host {host}"))?;
     let name = made.name_any();
-    writeln!(out, "request {name} made in host {host}: {what}")?;
+    out.one(&made, &full_name(&name), &format!("request {name} made in host {host}: {what}"))?;
     if !asking.wait {
         return Ok(());
     }
@@ -83,7 +85,7 @@ async fn wait(
     made: &DeploymentRequest,
     asking: &Asking,
     timeout: Duration,
-    out: &mut (impl Write + Send),
+    out: &mut Output<impl Write + Send>,
 ) -> anyhow::Result<()> {
     let (name, deadline) = (made.name_any(), Instant::now() + timeout);
     let mut told = String::new();
@@ -99,11 +101,11 @@ async fn wait(
                 return Ok(());
             }
             if *ended {
-                bail!("request {name} ended {phase}");
+                return Err(Exit::Unsuccessful.because(format!("request {name} ended {phase}")));
             }
         }
         if Instant::now() >= deadline {
-            bail!("request {name} has not ended within {}; it goes on", asking.timeout);
+            return Err(Exit::TimedOut.because(format!("request {name} has not ended within {}; it goes on", asking.timeout)));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -131,6 +133,11 @@ async fn look(client: &Client, host: &str, made: &DeploymentRequest, asking: &As
         }
         Err(error) => Err(error).with_context(|| format!("reading request {name} of host {host}")),
     }
+}
+
+/// A request as kubectl names it.
+pub(super) fn full_name(request: &str) -> String {
+    format!("deploymentrequest.pilotage.dev/{request}")
 }
 
 /// Whether the caller lacks the right.

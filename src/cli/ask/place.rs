@@ -7,6 +7,7 @@ use super::is_forbidden;
 use super::makers_view::{MakersView, whereabouts};
 use crate::api::environment::DeployedSolution;
 use crate::api::{Environment, Stage};
+use crate::cli::exit::Exit;
 
 /// The target of a request.
 #[derive(Debug)]
@@ -47,7 +48,8 @@ impl Place {
             }
             Ok(None) if namespace.is_some() => {
                 let hint = whereabouts(client, host, from, |e| e.stage == stage).await;
-                bail!("stage {stage} does not exist in host {host}: see kubectl get stages -n {host}; {hint}")
+                return Err(Exit::NotFound
+                    .because(format!("stage {stage} does not exist in host {host}: see kubectl get stages -n {host}; {hint}")));
             }
             Ok(None) => {}
             Err(error) if is_forbidden(&error) => {}

@@ -1,9 +1,9 @@
 //! The settings of a new request: those of the last deployment, changed by flags.
 
-use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::api::settings::{ConnectionReference, DeploymentSettings, VariableValue};
+use crate::cli::exit::Exit;
 
 /// Flags that change settings.
 #[derive(Args, Debug)]
@@ -51,9 +51,9 @@ impl SettingsArgs {
 fn pairs(flag: &str, given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for text in given {
-        let (name, value) = text.split_once('=').with_context(|| format!("{flag} {text}: write NAME=VALUE"))?;
+        let (name, value) = text.split_once('=').ok_or_else(|| Exit::Usage.because(format!("{flag} {text}: write NAME=VALUE")))?;
         if name.is_empty() || pairs.iter().any(|(other, _)| other == name) {
-            bail!("{flag} {text}: name each once");
+            return Err(Exit::Usage.because(format!("{flag} {text}: name each once")));
         }
         pairs.push((name.to_owned(), value.to_owned()));
     }

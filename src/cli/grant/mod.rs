@@ -5,10 +5,17 @@ mod acting;
 mod apply;
 mod remotely;
 
+use std::io::Write;
+
+use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
-use kube::Client;
+use kube::core::DynamicObject;
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
 
 use self::acting::{Acting, Target};
+use super::connection::Connection;
+use super::output::{Format, Output};
 use crate::api::environment::EnvironmentType;
 use crate::api::reference::{Subject, SubjectKind};
 use crate::identity::grants;
@@ -128,13 +135,46 @@ impl Who {
 ///
 /// # Errors
 /// If something that is named does not exist or can't be read, or if the API server refuses to apply it.
-pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyhow::Result<String> {
-    let host = host.unwrap_or_else(|| client.default_namespace().to_owned());
-    let text = match &args.what {
+pub async fn run(connection: &Connection, args: GrantArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
+    connection.named()?;
+    let client = connection.client();
+    let text = of(&client, connection.namespace().to_owned(), &args).await?;
+    if args.apply {
+        let mut said: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        let done = apply::all(&client, &text).await?;
+        said.push(&done);
+        return out.one(&objects(&text)?, &names(&text)?, &said.join("\n"));
+    }
+    match out.format() {
+        // It is YAML as it is, with its comments.
+        Format::Yaml => out.verbatim(&text),
+        _ => out.one(&objects(&text)?, &names(&text)?, &text),
+    }
+}
+
+/// The objects of a grant as one list, as kubectl takes it.
+fn objects(text: &str) -> anyhow::Result<Value> {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(text).context("reading the grant")?;
+    Ok(json!({"apiVersion": "v1", "kind": "List", "items": objects}))
+}
+
+/// Their names, one in each line.
+fn names(text: &str) -> anyhow::Result<String> {
+    let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(text).context("reading the grant")?;
+    let name = |object: &DynamicObject| {
+        let types = object.types.clone().unwrap_or_default();
+        let group = types.api_version.rsplit_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
+        format!("{}{group}/{}", types.kind.to_lowercase(), object.name_any())
+    };
+    Ok(objects.iter().map(name).collect::<Vec<_>>().join("\n"))
+}
+
+async fn of(client: &Client, host: String, args: &GrantArgs) -> anyhow::Result<String> {
+    Ok(match &args.what {
         What::Host => grants::host(&host),
         What::Environment { given, type_ } => environment(&host, given, *type_),
         What::Delegate(acting) => {
-            let Target { delegate, namespace, rights, decides, cluster, notes } = acting.resolve(&client, &host).await?;
+            let Target { delegate, namespace, rights, decides, cluster, notes } = acting.resolve(client, &host).await?;
             if let Some(cluster) = &cluster {
                 let there = remotely::delegate(&host, &delegate, cluster, &namespace, &rights);
                 return remotely::printed(&there, cluster, args.apply).map(|text| noted(&notes, &text));
@@ -150,7 +190,7 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
             noted(&notes, &parts.join("---\n"))
         }
         What::Operator(acting) => {
-            let Target { delegate, namespace, rights, cluster, notes, .. } = acting.resolve(&client, &host).await?;
+            let Target { delegate, namespace, rights, cluster, notes, .. } = acting.resolve(client, &host).await?;
             if let Some(cluster) = &cluster {
                 let parts = remotely::operator(&host, &delegate, cluster, &namespace);
                 return remotely::printed(&parts, cluster, args.apply).map(|text| noted(&notes, &text));
@@ -170,14 +210,7 @@ pub async fn run(client: Client, host: Option<String>, args: GrantArgs) -> anyho
         }
         What::AllowClusterScoped { who } => grants::allows_cluster_scoped(&who.subject(&host)),
         What::Administer { pipeline, who } => grants::administrator(&host, pipeline.as_deref(), &who.subject(&host)),
-    };
-    if !args.apply {
-        return Ok(text);
-    }
-    let mut said: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
-    let done = apply::all(&client, &text).await?;
-    said.push(&done);
-    Ok(said.join("\n"))
+    })
 }
 
 /// A grant with notes about it as comments.

@@ -1,0 +1,364 @@
+//! A stage and a solution at a glance: what runs there, and a request for it. It comes from the host's objects, or from the status of the
+//! maker's Solution where the caller may not read the host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::Args;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::output::{Column, Row, Tone};
+use super::times::Times;
+use crate::api::environment::DeployedSolution;
+use crate::api::phase::Phase;
+use crate::api::reason::Reason;
+use crate::api::request_status::condition_types::SUCCEEDED;
+use crate::api::solution::{OtherRequest, SolutionDeployment};
+use crate::api::{DeploymentRequest, Environment, Solution, Stage, condition};
+
+/// What runs in a stage, and one request for it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// The host.
+    pub host: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// The stage.
+    pub stage: String,
+    /// The solution.
+    pub solution: String,
+    /// The version that runs there. Left out if nothing does, or if the caller may not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs: Option<String>,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runs_since: Option<Timestamp>,
+    /// The request. Left out if nothing is on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Asked>,
+}
+
+/// A request as its reader sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// The version that was asked for.
+    pub version: String,
+    /// Where it is, in one word.
+    pub phase: String,
+    /// Who asked.
+    pub requested_by: String,
+    /// Who deploys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployed_by: Option<String>,
+    /// Everybody who decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
+    /// When it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Timestamp>,
+    /// Since when it is in that phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// What it waits for or how it ended, in a line.
+    pub waiting_for: String,
+    /// The same in full, with what to do.
+    pub message: String,
+    /// Whether no operator has looked at it.
+    #[serde(skip)]
+    pub is_unseen: bool,
+}
+
+impl Asked {
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        Phase::has_ended(&self.phase)
+    }
+
+    /// What its phase tells at a glance.
+    pub fn tone(&self) -> Tone {
+        match Phase::of(&self.phase) {
+            Some(Phase::Succeeded) => Tone::Good,
+            Some(Phase::Failed | Phase::Rejected) => Tone::Bad,
+            Some(Phase::AwaitingPreExportStep | Phase::AwaitingApproval | Phase::AwaitingPreDeploymentStep) => Tone::Waiting,
+            _ => Tone::Plain,
+        }
+    }
+}
+
+impl From<&DeploymentRequest> for Asked {
+    fn from(request: &DeploymentRequest) -> Self {
+        let run = request.status.as_ref().map(|s| &s.run);
+        let summary = run.and_then(|r| condition::find(&r.conditions, SUCCEEDED));
+        let message = summary.map(|c| c.message.clone()).unwrap_or_default();
+        let short = run.map(|r| r.waiting_for.clone()).filter(|line| !line.is_empty());
+        Self {
+            name: request.name_any(),
+            uid: request.uid().unwrap_or_default(),
+            version: request.spec.solution.version.clone(),
+            phase: run.map(|r| r.phase.clone()).unwrap_or_default(),
+            requested_by: request.spec.requested_by.as_ref().map(|who| who.username.clone()).unwrap_or_default(),
+            deployed_by: run.and_then(|r| r.deployed_by.clone()),
+            approved_by: run.and_then(|r| r.approved_by.clone()),
+            asked_at: created(request),
+            since: since(request),
+            waiting_for: short.unwrap_or_else(|| condition::in_a_line(&message)),
+            message,
+            is_unseen: summary.is_none_or(|c| c.reason == Reason::NotLookedAt),
+        }
+    }
+}
+
+impl From<&SolutionDeployment> for Asked {
+    fn from(entry: &SolutionDeployment) -> Self {
+        let message = entry.message.clone().unwrap_or_default();
+        Self {
+            name: entry.request.clone(),
+            uid: entry.request_uid.clone(),
+            version: entry.version.clone(),
+            phase: entry.phase.clone(),
+            requested_by: entry.requester.clone(),
+            approved_by: entry.approved_by.clone(),
+            asked_at: entry.asked_at,
+            since: Some(entry.at),
+            waiting_for: condition::in_a_line(&message),
+            message,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&OtherRequest> for Asked {
+    fn from(entry: &OtherRequest) -> Self {
+        let message = entry.message.clone().unwrap_or_default();
+        Self {
+            name: entry.request.clone(),
+            uid: entry.request_uid.clone(),
+            version: entry.version.clone(),
+            phase: entry.phase.clone(),
+            requested_by: entry.requester.clone(),
+            asked_at: entry.asked_at,
+            since: Some(entry.at),
+            waiting_for: condition::in_a_line(&message),
+            message,
+            ..Self::default()
+        }
+    }
+}
+
+/// When an object was created.
+pub fn created(object: &impl ResourceExt) -> Option<Timestamp> {
+    object.creation_timestamp().map(|time| time.0)
+}
+
+/// Since when a request is in its phase.
+fn since(request: &DeploymentRequest) -> Option<Timestamp> {
+    let run = &request.status.as_ref()?.run;
+    let gates = &run.gates;
+    let at = match Phase::of(&run.phase) {
+        Some(Phase::AwaitingPreExportStep) => gates.pre_export_step.as_ref().map(|gate| gate.opened_at),
+        Some(Phase::AwaitingApproval) => gates.approval.as_ref().map(|gate| gate.opened_at),
+        Some(Phase::AwaitingPreDeploymentStep) => gates.pre_deployment_step.as_ref().map(|gate| gate.opened_at),
+        Some(Phase::Deploying) => run.start_time,
+        Some(Phase::RollingBack) => run.rollback.as_ref().map(|rollback| rollback.since),
+        _ => run.end_time,
+    };
+    at.or_else(|| created(request))
+}
+
+/// Flags that choose among stages, solutions and requests.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Choice {
+    /// Only this solution.
+    #[arg(long)]
+    pub solution: Option<String>,
+    /// Only this stage.
+    #[arg(long)]
+    pub stage: Option<String>,
+    /// Only this pipeline.
+    #[arg(long)]
+    pub pipeline: Option<String>,
+    /// Only requests in this phase, for example `AwaitingApproval`.
+    #[arg(long)]
+    pub phase: Option<String>,
+}
+
+impl Choice {
+    /// Checks the words of the flags.
+    ///
+    /// # Errors
+    /// If there is no such phase.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match &self.phase {
+            Some(phase) if Phase::of(phase).is_none() => {
+                let all: Vec<&str> = Phase::ALL.iter().map(|phase| phase.as_str()).collect();
+                Err(Exit::Usage.because(format!("--phase {phase}: there is none of that name, but {}", all.join(", "))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is chosen.
+    pub fn takes(&self, progress: &Progress) -> bool {
+        let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        is(&self.solution, &progress.solution)
+            && is(&self.stage, &progress.stage)
+            && is(&self.pipeline, &progress.pipeline)
+            && (self.phase.is_none() || progress.request.as_ref().is_some_and(|r| is(&self.phase, &r.phase)))
+    }
+}
+
+/// What the maker's Solution tells.
+pub fn of_solution(solution: &Solution, all: bool) -> Vec<Progress> {
+    let mut lines = Vec::new();
+    for entry in solution.status.iter().flat_map(|s| &s.deployments) {
+        let place = Progress {
+            host: entry.host.clone(),
+            pipeline: entry.pipeline.clone(),
+            stage: entry.stage.clone(),
+            solution: solution.name_any(),
+            runs: entry.runs.as_ref().map(|runs| runs.version.clone()),
+            runs_since: entry.runs.as_ref().and_then(|runs| runs.since),
+            request: None,
+        };
+        let asked = std::iter::once(Asked::from(entry)).chain(entry.others.iter().map(Asked::from)).collect();
+        lines.extend(with_requests(&place, asked, all));
+    }
+    lines
+}
+
+/// Host, solution, how many stages come before, and stage.
+type Place = (String, String, usize, String);
+
+/// What the objects of hosts tell. `stages` and `environments` may be missing.
+pub fn of_hosts(stages: &[Stage], environments: &[Environment], requests: &[DeploymentRequest], all: bool) -> Vec<Progress> {
+    let mut running: BTreeMap<(String, String), &[DeployedSolution]> = BTreeMap::new();
+    for environment in environments {
+        let solutions = environment.status.as_ref().map(|s| s.solutions.as_slice()).unwrap_or_default();
+        running.insert((environment.namespace().unwrap_or_default(), environment.name_any()), solutions);
+    }
+    // By host, solution and stage, so that a solution's way is read from top to bottom.
+    let mut places: BTreeMap<Place, (Progress, Vec<Asked>)> = BTreeMap::new();
+    let depths = depths(stages);
+    let depth = |host: &str, stage: &str| depths.get(&(host.to_owned(), stage.to_owned())).copied().unwrap_or_default();
+    for stage in stages {
+        let (host, name) = (stage.namespace().unwrap_or_default(), stage.name_any());
+        for deployed in running.get(&(host.clone(), stage.spec.target_environment.clone())).copied().unwrap_or_default() {
+            let key = (host.clone(), deployed.name.clone(), depth(&host, &name), name.clone());
+            let place = Progress {
+                host: host.clone(),
+                pipeline: stage.spec.pipeline.clone(),
+                stage: name.clone(),
+                solution: deployed.name.clone(),
+                runs: deployed.version.clone(),
+                runs_since: deployed.deployed_at.filter(|_| deployed.version.is_some()),
+                request: None,
+            };
+            places.insert(key, (place, Vec::new()));
+        }
+    }
+    for request in requests {
+        let (host, stage, solution) = (request.namespace().unwrap_or_default(), &request.spec.stage, &request.spec.solution.name);
+        let key = (host.clone(), solution.clone(), depth(&host, stage), stage.clone());
+        let place = || Progress {
+            host,
+            pipeline: request.spec.pipeline.clone(),
+            stage: stage.clone(),
+            solution: solution.clone(),
+            ..Progress::default()
+        };
+        places.entry(key).or_insert_with(|| (place(), Vec::new())).1.push(Asked::from(request));
+    }
+    places.into_values().flat_map(|(place, asked)| with_requests(&place, asked, all)).collect()
+}
+
+/// How many stages come before each.
+fn depths(stages: &[Stage]) -> BTreeMap<(String, String), usize> {
+    let previous: BTreeMap<(String, String), Option<&String>> = stages
+        .iter()
+        .map(|stage| ((stage.namespace().unwrap_or_default(), stage.name_any()), stage.spec.previous_stage.as_ref()))
+        .collect();
+    let depth = |key: &(String, String)| {
+        let (mut at, mut seen) = (key.clone(), BTreeSet::new());
+        while let Some(Some(before)) = previous.get(&at) {
+            if !seen.insert(at.clone()) {
+                break;
+            }
+            at = (at.0, (*before).clone());
+        }
+        seen.len()
+    };
+    previous.keys().map(|key| (key.clone(), depth(key))).collect()
+}
+
+/// A line for each request that is under way, and for the newest if it ended without success: it has not been made good yet. With `all`,
+/// for each request. Without requests, a line for what runs.
+fn with_requests(place: &Progress, mut asked: Vec<Asked>, all: bool) -> Vec<Progress> {
+    asked.sort_by(|a, b| a.asked_at.cmp(&b.asked_at).then_with(|| a.name.cmp(&b.name)));
+    let newest = asked.last().map(|asked| asked.uid.clone());
+    let is_shown = |asked: &Asked| {
+        all || !asked.has_ended() || Some(&asked.uid) == newest.as_ref() && Phase::of(&asked.phase) != Some(Phase::Succeeded)
+    };
+    let shown: Vec<Progress> = asked.into_iter().filter(is_shown).map(|asked| Progress { request: Some(asked), ..place.clone() }).collect();
+    if shown.is_empty() && place.runs.is_some() { vec![place.clone()] } else { shown }
+}
+
+impl Row for Progress {
+    const COLUMNS: &'static [Column] = &[
+        Column::everywhere("HOST"),
+        Column::wide("PIPELINE"),
+        Column::new("SOLUTION"),
+        Column::new("STAGE"),
+        Column::new("RUNS"),
+        Column::new("SINCE"),
+        Column::new("REQUEST"),
+        Column::new("VERSION"),
+        Column::new("PHASE"),
+        Column::new("FOR"),
+        Column::new("REQUESTED BY"),
+        Column::wide("DEPLOYED BY"),
+        Column::wide("APPROVED BY"),
+        Column::new("WAITING FOR"),
+        Column::wide("MESSAGE"),
+    ];
+
+    fn cells(&self, times: &Times) -> Vec<String> {
+        let none = Asked::default();
+        let asked = self.request.as_ref().unwrap_or(&none);
+        vec![
+            self.host.clone(),
+            self.pipeline.clone(),
+            self.solution.clone(),
+            self.stage.clone(),
+            self.runs.clone().unwrap_or_else(|| "-".to_owned()),
+            times.show(self.runs_since),
+            asked.name.clone(),
+            asked.version.clone(),
+            asked.phase.clone(),
+            times.show(asked.since),
+            asked.requested_by.clone(),
+            asked.deployed_by.clone().unwrap_or_default(),
+            asked.approved_by.clone().unwrap_or_default(),
+            asked.waiting_for.clone(),
+            asked.message.clone(),
+        ]
+    }
+
+    fn name(&self) -> String {
+        match &self.request {
+            Some(asked) => super::ask::full_name(&asked.name),
+            None => format!("stage.pilotage.dev/{}", self.stage),
+        }
+    }
+
+    fn tone(&self) -> Tone {
+        self.request.as_ref().map_or(Tone::Plain, Asked::tone)
+    }
+}
