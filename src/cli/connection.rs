@@ -32,10 +32,10 @@ pub struct ConnectionArgs {
     kubeconfig: Option<PathBuf>,
     /// The user to impersonate; a service account as system:serviceaccount:NAMESPACE:NAME.
     #[arg(long = "as", global = true, value_name = "USER")]
-    user: Option<String>,
+    impersonated: Option<String>,
     /// A group to impersonate; may be given several times.
-    #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "user")]
-    groups: Vec<String>,
+    #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "impersonated")]
+    impersonated_groups: Vec<String>,
     /// How long one call to the API server may take, for example 30s. Default: as long as it takes, as with 0.
     #[arg(long, global = true, value_name = "DURATION")]
     request_timeout: Option<String>,
@@ -58,7 +58,7 @@ impl Connection {
         if args.all_namespaces && args.namespace.is_some() {
             return Err(Exit::Usage.because("--namespace and --all-namespaces exclude each other"));
         }
-        if args.user.as_deref() == Some("") {
+        if args.impersonated.as_deref() == Some("") {
             return Err(Exit::Usage.because("--as names a user"));
         }
         // A second provider in one process is the first one again.
@@ -69,9 +69,9 @@ impl Connection {
             config.read_timeout = Some(timeout);
             config.reset_reader_on_write = true;
         }
-        if args.user.is_some() {
-            config.auth_info.impersonate.clone_from(&args.user);
-            config.auth_info.impersonate_groups = (!args.groups.is_empty()).then(|| args.groups.clone());
+        if args.impersonated.is_some() {
+            config.auth_info.impersonate.clone_from(&args.impersonated);
+            config.auth_info.impersonate_groups = (!args.impersonated_groups.is_empty()).then(|| args.impersonated_groups.clone());
         }
         let client = Client::try_from(config)?;
         Ok(Self { client, named: args.namespace.clone(), everywhere: args.all_namespaces })
@@ -160,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn flags_that_contradict_each_other_are_wrong_usage() {
         let both = ConnectionArgs { namespace: Some("a".into()), all_namespaces: true, ..ConnectionArgs::default() };
-        let nobody = ConnectionArgs { user: Some(String::new()), ..ConnectionArgs::default() };
+        let nobody = ConnectionArgs { impersonated: Some(String::new()), ..ConnectionArgs::default() };
         let nowhere = ConnectionArgs { kubeconfig: Some("/does/not/exist".into()), ..ConnectionArgs::default() };
         for wrong in [both, nobody, nowhere] {
             assert_eq!(Connection::open(&wrong).await.err().map(|error| Exit::of(&error)), Some(Exit::Usage));
