@@ -25,6 +25,7 @@ mod apply_again;
 mod approval_controller;
 mod arrival;
 mod as_meant;
+mod asking;
 mod bad_input;
 mod cancel;
 mod cluster_scoped;
