@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::artifact::DecidedGate;
 use super::condition::Condition;
-use super::reference::GroupKind;
 use super::phase::Phase;
+use super::reference::GroupKind;
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 use super::solution_plans::{MOST_PLANS, SolutionPlan};
 use super::solution_stages::{MOST_STAGES, MOST_VERSIONS, SolutionStage, StoredVersion};

@@ -15,7 +15,7 @@ use super::ask::settings::SettingsArgs;
 use super::ask::{self, Asking, dry_run, share};
 use super::connection::Connection;
 use super::exit::Exit;
-use super::output::Output;
+use super::output::{Format, Output};
 use crate::api::Solution;
 use crate::api::duration;
 use crate::api::reason::Reason;
@@ -69,6 +69,9 @@ pub struct DeployArgs {
 /// If a flag is wrong, if it is not clear where to, if settings are missing, or if the API server refuses the request.
 pub async fn run(connection: &Connection, args: DeployArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
     connection.named()?;
+    if out.format() == Format::Csv {
+        return Err(Exit::Usage.because("-o csv is for lists; here it is table, wide, json, yaml or name"));
+    }
     // An error in a flag is told before anything is asked.
     args.settings.check()?;
     let shares = args.share_with.iter().map(|text| share::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -145,7 +145,8 @@ impl WatchMapping {
         let pipelines = self.stores.pipelines.state_filter(|p| namespace(p) == host && which(&p.name_any()));
         let sources: HashSet<&String> = pipelines.iter().flat_map(|p| &p.spec.development_environments).collect();
         let is_source = |e: &Environment| namespace(e) == host && sources.contains(&e.name_any());
-        let developed: HashSet<String> = self.stores.environments.state_filter(is_source).iter().map(|e| e.spec.namespace.clone()).collect();
+        let developed: HashSet<String> =
+            self.stores.environments.state_filter(is_source).iter().map(|e| e.spec.namespace.clone()).collect();
         self.wake_solutions(|s| {
             let says = || s.status.iter().flat_map(|s| &s.stages).any(|told| Some(told.host.as_str()) == host && which(&told.pipeline));
             namespace(s).is_some_and(|namespace| developed.contains(namespace)) || says()
@@ -308,7 +309,8 @@ impl WatchHandler for WatchMapping {
         self.wake_requests_for(namespace(object), &solution.name, |r| r.spec.solution.version == solution.version);
         if self.stores.artifacts.get(&ObjectRef::from_obj(object)).is_none() {
             self.wake_solutions(|s| {
-                s.name_any() == solution.name && s.status.iter().flat_map(|s| &s.versions).any(|told| Some(told.host.as_str()) == namespace(object))
+                s.name_any() == solution.name
+                    && s.status.iter().flat_map(|s| &s.versions).any(|told| Some(told.host.as_str()) == namespace(object))
             });
             // Its room is free.
             self.wake_requests(|r| {

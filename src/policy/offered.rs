@@ -79,7 +79,7 @@ fn stage(offer: &Offer, version: &str, deployments: &[SolutionDeployment]) -> So
             let previous = previous_stage.as_deref().unwrap_or_default();
             obstacles.push(obstacle(
                 Reason::PreviousStageNotSucceeded,
-                format!("no version has succeeded in stage {previous} and runs there: ask for a deployment to {previous} first"),
+                &format!("no version has succeeded in stage {previous} and runs there: ask for a deployment to {previous} first"),
             ));
             None
         }
@@ -115,16 +115,17 @@ fn of_pipeline(offer: &Offer) -> Vec<StageObstacle> {
     let Offer { pipeline, stage, host, .. } = offer;
     let mut obstacles = Vec::new();
     if let Some(why) = &offer.pipeline_not_ready {
-        let message = format!("pipeline {pipeline} of host {host} is not ready ({why}): its administrator sees what to do in its condition Ready");
-        obstacles.push(obstacle(Reason::PipelineNotReady, message));
+        let message =
+            format!("pipeline {pipeline} of host {host} is not ready ({why}): its administrator sees what to do in its condition Ready");
+        obstacles.push(obstacle(Reason::PipelineNotReady, &message));
     }
     if offer.suspended {
         let message = format!("pipeline {pipeline} of host {host} is suspended: an administrator stopped new deployments");
-        obstacles.push(obstacle(Reason::PipelineSuspended, message));
+        obstacles.push(obstacle(Reason::PipelineSuspended, &message));
     }
     if let Some(why) = &offer.stage_not_ready {
         let message = format!("stage {stage} of host {host} is not ready ({why}): its owner sees what to do in its condition Ready");
-        obstacles.push(obstacle(Reason::StageNotReady, message));
+        obstacles.push(obstacle(Reason::StageNotReady, &message));
     }
     obstacles
 }
@@ -140,7 +141,7 @@ fn not_higher(offer: &Offer, wanted: &str) -> Option<StageObstacle> {
         After::Development { .. } => format!("development has {wanted}; raise the Solution's spec.version to ship a change"),
         After::Stage { name, .. } => format!("stage {name} has {wanted}; deploy a higher version there first"),
     };
-    Some(obstacle(Reason::VersionNotHigher, format!("stage {} runs {}, and {what}", offer.stage, current.version)))
+    Some(obstacle(Reason::VersionNotHigher, &format!("stage {} runs {}, and {what}", offer.stage, current.version)))
 }
 
 /// A request for that version that has not ended, as far as the status tells of it.
@@ -154,12 +155,12 @@ fn asked_for(offer: &Offer, version: &str, deployments: &[SolutionDeployment]) -
     let (_, phase, request, requester, _) = std::iter::once(first).chain(others).find(is_open)?;
     Some(obstacle(
         Reason::RequestedAlready,
-        format!("request {request} of {requester} asks for {version} already ({phase}): follow it here, or have it withdrawn"),
+        &format!("request {request} of {requester} asks for {version} already ({phase}): follow it here, or have it withdrawn"),
     ))
 }
 
-fn obstacle(reason: Reason, message: String) -> StageObstacle {
-    StageObstacle { reason: reason.into(), message: bounds::text(&text::line(&message), MAX_OBSTACLE) }
+fn obstacle(reason: Reason, message: &str) -> StageObstacle {
+    StageObstacle { reason: reason.into(), message: bounds::text(&text::line(message), MAX_OBSTACLE) }
 }
 
 /// Who may ask for deployments, in one line.
@@ -240,8 +241,8 @@ mod tests {
         Offer { stage: "prod".into(), order: 2, after: After::Stage { name: "qa".into(), has }, soak: Duration::from_mins(1), ..qa() }
     }
 
-    fn runs(version: &str, failed: bool) -> Option<Current> {
-        Some(Current { version: version.into(), failed })
+    fn runs(version: &str, failed: bool) -> Current {
+        Current { version: version.into(), failed }
     }
 
     fn reasons(stage: &SolutionStage) -> Vec<&str> {
@@ -265,13 +266,13 @@ mod tests {
 
     #[test]
     fn what_is_not_higher_is_not_offered_unless_that_is_allowed_or_the_last_one_failed() {
-        let told = only(Offer { current: runs("1.4.0", false), ..qa() });
+        let told = only(Offer { current: Some(runs("1.4.0", false)), ..qa() });
         assert_eq!((told.next.as_deref(), reasons(&told)), (None, vec!["VersionNotHigher"]));
         assert!(told.obstacles[0].message.contains("raise the Solution's spec.version"), "{:?}", told.obstacles);
         for offered in [
-            Offer { current: runs("1.4.0", true), ..qa() },
-            Offer { current: runs("1.5.0", false), allow_redeployments: true, ..qa() },
-            Offer { current: runs("1.3.9", false), ..qa() },
+            Offer { current: Some(runs("1.4.0", true)), ..qa() },
+            Offer { current: Some(runs("1.5.0", false)), allow_redeployments: true, ..qa() },
+            Offer { current: Some(runs("1.3.9", false)), ..qa() },
         ] {
             assert_eq!(only(offered).next.as_deref(), Some("1.4.0"));
         }
@@ -292,8 +293,10 @@ mod tests {
     #[test]
     fn a_request_that_asks_for_the_same_is_named_until_it_ends() {
         let entry = |version: &str, phase: &str| -> SolutionDeployment {
-            serde_json::from_value(json!({"host": "host", "stage": "qa", "pipeline": "standard", "version": version, "phase": phase, "request": "r1",
-                "requestUID": "u", "requester": "dana", "at": "2026-01-01T00:00:00Z"}))
+            serde_json::from_value(
+                json!({"host": "host", "stage": "qa", "pipeline": "standard", "version": version, "phase": phase, "request": "r1",
+                "requestUID": "u", "requester": "dana", "at": "2026-01-01T00:00:00Z"}),
+            )
             .unwrap()
         };
         let told = |entry| reasons(&stages(&[qa()], "1.4.0", &[entry])[0]).len();

@@ -102,6 +102,21 @@ async fn a_solution_tells_what_may_come_next_in_each_stage_and_what_stands_in_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_no_operator_looks_at_says_so() {
+    // Its development namespace has no Environment, and no other of its namespaces is a host.
+    let world = World::bare("unseen").await;
+    develop(&world, "orders", "1.0.0").await;
+    let mut environment = world.pipeline().remove(0);
+    environment["metadata"]["namespace"] = world.dev.clone().into();
+    world.apply(&[environment]).await;
+    let status = solution(&world, "orders").await.status.unwrap();
+    let ready = condition::find(&status.conditions, "Ready").unwrap();
+    assert_eq!((ready.reason.as_str(), status.observed_generation), ("NotLookedAt", -1));
+    let environment = Api::<Environment>::namespaced(world.admin.clone(), &world.dev).get("dev").await.unwrap();
+    assert_eq!(serde_json::to_value(environment.status).unwrap()["validationStatus"], "Pending");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_only_plans_leaves_nothing_behind_and_keeps_the_version_open() {
     let world = World::new("plan-only").await;
     develop(&world, "orders", "1.0.0").await;
@@ -191,7 +206,9 @@ async fn comments_and_properties_of_all_gates_reach_the_requester() {
     let said: Vec<_> = status.deployments[0]
         .decisions
         .iter()
-        .map(|d| (d.decision.as_str(), d.by.as_str(), d.comments.as_deref().unwrap_or_default(), d.properties.get("ticket").map(String::as_str)))
+        .map(|d| {
+            (d.decision.as_str(), d.by.as_str(), d.comments.as_deref().unwrap_or_default(), d.properties.get("ticket").map(String::as_str))
+        })
         .collect();
     let bot = format!("system:serviceaccount:{}:bot-qa", world.host);
     assert_eq!(

@@ -30,6 +30,7 @@ mod bad_input;
 mod cancel;
 mod cluster_scoped;
 mod crds;
+mod deploy_verb;
 mod documents;
 mod ends;
 mod every_kind;

@@ -138,20 +138,27 @@ async fn may_deploy(client: &Client, stage: &SolutionStage) -> anyhow::Result<bo
     let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..SelfSubjectAccessReviewSpec::default() };
     let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
     let answer = Api::<SelfSubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &review).await;
-    let answer = answer.with_context(|| format!("asking whether you may deploy through pipeline {} of host {}", stage.pipeline, stage.host))?;
+    let answer =
+        answer.with_context(|| format!("asking whether you may deploy through pipeline {} of host {}", stage.pipeline, stage.host))?;
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
 /// What a request for the stage will wait for, whoever approves it.
 pub fn waits(stage: &SolutionStage, now: Timestamp) -> Vec<String> {
     let soaks = stage.soaked_at.filter(|at| now < *at).map(|at| {
-        format!("it will wait until {at}, for the soak time since the success in stage {}", stage.previous_stage.as_deref().unwrap_or_default())
+        format!(
+            "it will wait until {at}, for the soak time since the success in stage {}",
+            stage.previous_stage.as_deref().unwrap_or_default()
+        )
     });
     let windows: Vec<Window> = stage.windows.iter().cloned().map(Window::from).collect();
     let closed = match windows::opening(&windows, now) {
         Ok(Opening::Closed { until, schedule }) => {
             let until = until.map_or_else(|| "a window opens".to_owned(), |at| at.to_string());
-            Some(format!("it will wait until {until}: the windows of stage {} (schedule \"{schedule}\") let nothing start now", stage.stage))
+            Some(format!(
+                "it will wait until {until}: the windows of stage {} (schedule \"{schedule}\") let nothing start now",
+                stage.stage
+            ))
         }
         Ok(Opening::Open) | Err(_) => None,
     };
@@ -165,7 +172,8 @@ mod tests {
     use super::*;
 
     fn stage(host: &str, name: &str, next: Option<&str>, reason: Option<&str>) -> SolutionStage {
-        let obstacles: Vec<_> = reason.into_iter().map(|reason| json!({"reason": reason, "message": format!("{name} is in the way")})).collect();
+        let obstacles: Vec<_> =
+            reason.into_iter().map(|reason| json!({"reason": reason, "message": format!("{name} is in the way")})).collect();
         serde_json::from_value(json!({"host": host, "stage": name, "pipeline": "standard", "order": 1, "sharedWith": "Group makers",
             "next": next, "obstacles": obstacles}))
         .unwrap()
@@ -195,7 +203,8 @@ mod tests {
 
     #[test]
     fn where_nothing_can_be_next_each_stage_says_why() {
-        let said = chosen(&[stage("h", "qa", None, Some("VersionNotHigher")), stage("h", "prod", Some("1.0.0"), None)], Some("9.9.9")).unwrap_err();
+        let said = chosen(&[stage("h", "qa", None, Some("VersionNotHigher")), stage("h", "prod", Some("1.0.0"), None)], Some("9.9.9"))
+            .unwrap_err();
         assert!(said.contains("nothing can be next for orders 9.9.9") && said.contains("stage qa: qa is in the way"), "{said}");
         assert!(said.contains("stage prod: another version can be next"), "{said}");
     }

@@ -149,6 +149,9 @@ mod tests {
         };
         let said = in_words(&found);
         assert_eq!(said.lines().count(), 4, "{said}");
-        assert!(said.starts_with("Planned: 2 to create\n  Create    ConfigMap orders\n  and 1 more objects\n  Opens: Stage qa: a"), "{said}");
+        assert!(
+            said.starts_with("Planned: 2 to create\n  Create    ConfigMap orders\n  and 1 more objects\n  Opens: Stage qa: a"),
+            "{said}"
+        );
     }
 }

@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use anyhow::Context;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 
 use super::is_forbidden;
 use crate::api::phase::Phase;

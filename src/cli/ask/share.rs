@@ -9,7 +9,8 @@ use crate::cli::exit::Exit;
 /// # Errors
 /// If it is not of that form.
 pub fn parse(text: &str) -> anyhow::Result<ShareGrant> {
-    let wrong = |why: &str| Exit::Usage.because(format!("--share-with {text}: {why}; write KIND:NAME:CLUSTERROLE, for example Group:qa-team:view"));
+    let wrong =
+        |why: &str| Exit::Usage.because(format!("--share-with {text}: {why}; write KIND:NAME:CLUSTERROLE, for example Group:qa-team:view"));
     let Some((kind, rest)) = text.split_once(':') else { return Err(wrong("there is no colon")) };
     let Some((name, cluster_role)) = rest.rsplit_once(':') else { return Err(wrong("there is only one colon")) };
     if name.is_empty() || cluster_role.is_empty() {
@@ -41,7 +42,9 @@ mod tests {
         assert_eq!((user.kind, user.name.as_str(), user.cluster_role.as_str()), (SubjectKind::User, "oidc:dana", "edit"));
         let account = parse("ServiceAccount:tools/bot:view").unwrap();
         assert_eq!((account.namespace.as_deref(), account.name.as_str()), (Some("tools"), "bot"));
-        for wrong in ["", "Group", "Group:qa", "group:qa:view", "Group::view", "Group:qa:", "ServiceAccount:bot:view", "ServiceAccount:/bot:view"] {
+        for wrong in
+            ["", "Group", "Group:qa", "group:qa:view", "Group::view", "Group:qa:", "ServiceAccount:bot:view", "ServiceAccount:/bot:view"]
+        {
             assert_eq!(Exit::of(&parse(wrong).unwrap_err()), Exit::Usage, "{wrong}");
         }
     }

@@ -158,7 +158,7 @@ impl Reconciliation {
                 let mut related = observe::live(scope.cluster, scope.request).await?;
                 if scope.request.spec.plan_only && related.artifact.is_none() {
                     // What was exported to be planned is stored nowhere.
-                    related.artifact = scope.related.artifact.clone();
+                    related.artifact.clone_from(&scope.related.artifact);
                 }
                 vec![Found::Related(related)]
             }

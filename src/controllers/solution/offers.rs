@@ -8,10 +8,10 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::api::artifact::Artifact;
+use crate::api::condition::{self, READY};
 use crate::api::environment::{DeployedSolution, EnvironmentType};
 use crate::api::solution_stages::{MAX_DEFAULT, NeededVariable, StageWindow, StoredVersion};
 use crate::api::{Environment, Pipeline, Stage, bounds, duration, names};
-use crate::api::condition::{self, READY};
 use crate::controllers::environment::validated;
 use crate::controllers::holds;
 use crate::controllers::request::{artifact_view, place};

@@ -317,7 +317,8 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> ControlFlo
 /// What a plan tells of the order: a deployment would be refused as long as the previous stage has not had the version.
 pub(crate) fn order_told(o: &Observed) -> Option<PlanResult> {
     let previous = o.stage.present()?.previous.as_ref().filter(|_| o.request.plan_only)?;
-    let has_succeeded = previous.place.as_ref().zip(o.artifact.present()).is_some_and(|(place, artifact)| place.first_success(artifact).is_some());
+    let has_succeeded =
+        previous.place.as_ref().zip(o.artifact.present()).is_some_and(|(place, artifact)| place.first_success(artifact).is_some());
     let message = format!(
         "{} {} has not succeeded in stage {}, which comes before {}: a deployment is refused until it has",
         o.request.solution, o.request.version, previous.name, o.request.stage
