@@ -24,21 +24,27 @@ const MARK: &str = " […]";
 /// The lengths to which texts for people are cut, step by step, if an object is too large.
 const SHORTER: [usize; 3] = [2048, 512, 128];
 /// Texts that identify somebody or something. If they were cut, they could identify another.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 20] = [
     "approver",
     "by",
     "delegate",
     "deployedBy",
     "name",
     "oci",
+    "next",
     "onBehalfOf",
+    "pipeline",
+    "previousStage",
     "request",
     "requestedBy",
     "requester",
     "source",
+    "sourceEnvironment",
+    "stage",
     "storedIn",
     "url",
     "username",
+    "version",
 ];
 
 /// The schema of the status of a kind, as its definition has it.
@@ -261,9 +267,22 @@ mod tests {
             ("Pipeline.sinks[].cursor.done", By::Code("triggers::progress::Progress::cursor")),
             ("Pipeline.sinks[].cursor.open", By::Code("triggers::progress::Progress::cursor")),
             ("Pipeline.stages", By::Count),
-            ("Solution.conditions", By::Nature(1)),
+            ("Solution.conditions", By::Nature(3)),
             ("Solution.deployments", By::Code("policy::makers_view::note")),
+            ("Solution.deployments[].decisions", By::Nature(3)),
+            ("Solution.deployments[].decisions[].properties", By::Code("controllers::request::makers_view::decisions")),
             ("Solution.deployments[].others", By::Code("policy::makers_view::note")),
+            ("Solution.plans", By::Code("policy::makers_plans::note")),
+            ("Solution.plans[].objects", By::Count),
+            ("Solution.plans[].results", By::Count),
+            ("Solution.stages", By::Code("policy::offered::bound")),
+            ("Solution.stages[].obstacles", By::Nature(6)),
+            // As many as a stage has.
+            ("Solution.stages[].windows", By::Nature(16)),
+            ("Solution.versions", By::Code("policy::makers_view::settle")),
+            // As many as an artifact has.
+            ("Solution.versions[].connectionReferences", By::Nature(64)),
+            ("Solution.versions[].environmentVariables", By::Nature(128)),
             ("Stage.conditions", By::Nature(3)),
         ])
     }

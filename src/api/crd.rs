@@ -12,18 +12,23 @@ use super::{Artifact, DeploymentRequest, Environment, Pipeline, Reason, Solution
 pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {
     vec![
         ("artifacts.yaml", Artifact::crd()),
-        ("deploymentrequests.yaml", silent(DeploymentRequest::crd(), SUCCEEDED)),
-        ("environments.yaml", silent(Environment::crd(), READY)),
-        ("pipelines.yaml", silent(Pipeline::crd(), READY)),
-        ("solutions.yaml", Solution::crd()),
-        ("stages.yaml", silent(Stage::crd(), READY)),
+        ("deploymentrequests.yaml", silent(DeploymentRequest::crd(), SUCCEEDED, HOSTS)),
+        ("environments.yaml", silent(Environment::crd(), READY, HOSTS)),
+        ("pipelines.yaml", silent(Pipeline::crd(), READY, HOSTS)),
+        ("solutions.yaml", silent(Solution::crd(), READY, DEVELOPED)),
+        ("stages.yaml", silent(Stage::crd(), READY, HOSTS)),
     ]
 }
 
-/// The condition of an object until an operator has looked at it. Operators never look at objects outside hosts. Without this default, such
-/// an object would have no status, and kstatus counts an object without a status as current.
-fn silent(mut definition: CustomResourceDefinition, summary: &str) -> CustomResourceDefinition {
-    let message = "no operator has looked at this yet: it looks only into namespaces with the label pilotage.dev/host=true";
+/// Where operators look at what belongs into a host.
+const HOSTS: &str = "no operator has looked at this yet: it looks only into namespaces with the label pilotage.dev/host=true";
+/// Where operators look at Solutions.
+const DEVELOPED: &str =
+    "no operator has looked at this yet: it looks only into namespaces that a validated Environment of type Development names";
+
+/// The condition of an object until an operator has looked at it. Operators never look at objects elsewhere than `message` says. Without
+/// this default, such an object would have no status, and kstatus counts an object without a status as current.
+fn silent(mut definition: CustomResourceDefinition, summary: &str, message: &str) -> CustomResourceDefinition {
     let mut unseen = json!({
         "observedGeneration": -1,
         "conditions": [{

@@ -21,6 +21,8 @@ pub mod request_status;
 pub mod schedule;
 pub mod settings;
 pub mod solution;
+pub mod solution_plans;
+pub mod solution_stages;
 pub mod stage;
 pub mod words;
 

@@ -21,6 +21,8 @@ words! {
         RollingBack => "",
         /// Ended: deployed and healthy
         Succeeded => "",
+        /// Ended: it was only to be planned, and could be carried out
+        Planned => "Ask again without `planOnly`",
         /// Ended: it could not be carried out
         Failed => "See the message of `Succeeded`, then ask again",
         /// Ended: somebody said no at a gate
@@ -36,7 +38,7 @@ impl Phase {
     /// Whether it is one that is never left.
     pub const fn is_terminal(self) -> bool {
         match self {
-            Self::Succeeded | Self::Failed | Self::Rejected | Self::Canceled | Self::Unknown => true,
+            Self::Succeeded | Self::Planned | Self::Failed | Self::Rejected | Self::Canceled | Self::Unknown => true,
             Self::Pending
             | Self::AwaitingPreExportStep
             | Self::AwaitingApproval

@@ -85,6 +85,13 @@ words! {
         /// The Secret with the key that signs what is sent can't be read, or can't be used. Nothing is sent unsigned
         SigningKeyNotUsable => "Apply the grant, or correct the Secret, as the message says",
 
+        // Solutions.
+
+        /// No pipeline that is shared with somebody takes solutions from this namespace, or none whose development Environment is validated
+        NoPipeline => "Have an administrator link an Environment of this namespace to a pipeline, and share that",
+        /// A request that has not ended asks for this version already
+        RequestedAlready => "Follow that one, or withdraw it",
+
         // Stages.
 
         /// An admission policy or its binding is missing, or is not as it was installed. Nothing deploys without them
@@ -282,6 +289,8 @@ words! {
         SourceNotAllowed => "Leave it out in a new request",
         /// The stage doesn't let requesters share that, nor bindings that come with the solution
         SharingNotAllowed => "Make a new request with what it allows; leave people and others out of the solution's bindings",
+        /// The request only plans, and the deployment could be carried out. Nothing was written, and nothing stored
+        Planned => "Ask again without `planOnly`",
         /// `scheduledTime` can't be read
         ScheduledTimeInvalid => "Correct it in a new request",
         /// The name of who would deploy, or of a group of theirs, can't be sent as it is

@@ -62,6 +62,8 @@ fn decided(key: &str) -> Message {
         .message("status.startTime is written once").field_path(".status.startTime"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.startTime) || self.spec.?cancel.orValue(false) == oldSelf.spec.?cancel.orValue(false)")
         .message("the deployment has started: it can't be canceled any more").field_path(".spec.cancel"),
+    validation = Rule::new("!self.spec.?planOnly.orValue(false) || !has(self.status) || !(has(self.status.startTime) || has(self.status.gates) || has(self.status.artifact) || has(self.status.deployedBy))")
+        .message("a request that only plans opens no gate and never starts to deploy").field_path(".status"),
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.endTime) || self.spec.?cancel.orValue(false) == oldSelf.spec.?cancel.orValue(false)")
         .message("the request has ended: there is nothing to cancel").field_path(".spec.cancel"),
     validation = Rule::new("!has(oldSelf.status) || !(has(oldSelf.status.approval) || has(oldSelf.status.startTime) || has(oldSelf.status.endTime)) || (has(self.spec.scheduledTime) == has(oldSelf.spec.scheduledTime) && (!has(self.spec.scheduledTime) || self.spec.scheduledTime == oldSelf.spec.scheduledTime))")
@@ -69,7 +71,7 @@ fn decided(key: &str) -> Message {
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.pipeline == oldSelf.pipeline && self.stage == oldSelf.stage && self.solution == oldSelf.solution && has(self.sourceEnvironment) == has(oldSelf.sourceEnvironment) && (!has(self.sourceEnvironment) || self.sourceEnvironment == oldSelf.sourceEnvironment) && has(self.artifact) == has(oldSelf.artifact) && (!has(self.artifact) || self.artifact == oldSelf.artifact) && has(self.deploymentSettings) == has(oldSelf.deploymentSettings) && (!has(self.deploymentSettings) || self.deploymentSettings == oldSelf.deploymentSettings) && has(self.shareWith) == has(oldSelf.shareWith) && (!has(self.shareWith) || self.shareWith == oldSelf.shareWith) && has(self.notes) == has(oldSelf.notes) && (!has(self.notes) || self.notes == oldSelf.notes) && has(self.onBehalfOf) == has(oldSelf.onBehalfOf) && (!has(self.onBehalfOf) || self.onBehalfOf == oldSelf.onBehalfOf) && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy)")
+    validation = Rule::new("self.pipeline == oldSelf.pipeline && self.stage == oldSelf.stage && self.solution == oldSelf.solution && has(self.sourceEnvironment) == has(oldSelf.sourceEnvironment) && (!has(self.sourceEnvironment) || self.sourceEnvironment == oldSelf.sourceEnvironment) && has(self.artifact) == has(oldSelf.artifact) && (!has(self.artifact) || self.artifact == oldSelf.artifact) && has(self.deploymentSettings) == has(oldSelf.deploymentSettings) && (!has(self.deploymentSettings) || self.deploymentSettings == oldSelf.deploymentSettings) && has(self.shareWith) == has(oldSelf.shareWith) && (!has(self.shareWith) || self.shareWith == oldSelf.shareWith) && has(self.notes) == has(oldSelf.notes) && (!has(self.notes) || self.notes == oldSelf.notes) && has(self.onBehalfOf) == has(oldSelf.onBehalfOf) && (!has(self.onBehalfOf) || self.onBehalfOf == oldSelf.onBehalfOf) && has(self.requestedBy) == has(oldSelf.requestedBy) && (!has(self.requestedBy) || self.requestedBy == oldSelf.requestedBy) && self.?planOnly.orValue(false) == oldSelf.?planOnly.orValue(false)")
         .message("spec is immutable but for cancel and scheduledTime: make a new request"),
     validation = Rule::new("!(has(self.sourceEnvironment) && has(self.artifact))")
         .message("at most one source: sourceEnvironment or artifact"),
@@ -115,6 +117,11 @@ pub struct DeploymentRequestSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub scheduled_time: Option<String>,
+    /// True: find out what the deployment would do, and end. The plan is made as the delegate, like that of a deployment. Nobody is asked to
+    /// approve it, no target is claimed, nothing is written there, and a version that is not stored yet is not stored, so that it can still
+    /// change. Such a request never deploys; ask again without this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub plan_only: bool,
     /// Set to true to withdraw the request before it deploys. You can't take it back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel: bool,

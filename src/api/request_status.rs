@@ -67,7 +67,7 @@ pub struct RunStatus {
     #[serde(default = "super::environment::unobserved")]
     pub observed_generation: i64,
     /// Where the request is, in one word for people: Pending, `AwaitingPreExportStep`, `AwaitingApproval`, `AwaitingPreDeploymentStep`,
-    /// Queued, Deploying, `RollingBack`, Succeeded, Failed, Rejected or Canceled. Programs read the conditions.
+    /// Queued, Deploying, `RollingBack`, Succeeded, Planned, Failed, Rejected or Canceled. Programs read the conditions.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub phase: String,
@@ -260,7 +260,7 @@ pub struct Approval {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub comments: Option<String>,
-    /// For those who can read the host, for example a ticket number.
+    /// More for the requester and for those who can read the host, for example a ticket number. Shown on the Solution.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "bounded_properties")]
     pub properties: BTreeMap<String, String>,
@@ -291,7 +291,7 @@ pub struct StepDecision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub comments: Option<String>,
-    /// For those who can read the host, for example a ticket number.
+    /// More for the requester and for those who can read the host, for example a ticket number. Shown on the Solution.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "bounded_properties")]
     pub properties: BTreeMap<String, String>,
@@ -308,7 +308,7 @@ pub struct StepDecision {
 fn bounded_properties(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object",
-        "description": "For those who can read the host, for example a ticket number.",
+        "description": "More for the requester and for those who can read the host, for example a ticket number. Shown on the Solution.",
         "maxProperties": 32,
         "additionalProperties": {"type": "string", "maxLength": 1024}
     })

@@ -1,16 +1,20 @@
 //! `Solution`: what a developer ships, and the status in which they follow what becomes of it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::artifact::DecidedGate;
 use super::condition::Condition;
+use super::phase::Phase;
 use super::reference::GroupKind;
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
+use super::solution_plans::{MOST_PLANS, SolutionPlan};
+use super::solution_stages::{MOST_STAGES, MOST_VERSIONS, SolutionStage, StoredVersion};
 use super::{artifact, bounds};
-
-use super::phase::Phase;
 
 /// What is shipped: which objects, in which version, and which settings differ from stage to stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -26,6 +30,7 @@ use super::phase::Phase;
     derive = "PartialEq",
     doc = "What a developer ships from a development namespace: the selector of its components, its version, and the settings that differ from stage to stage. Its status shows what becomes of it, on every pipeline.",
     printcolumn(name = "Version", type_ = "string", json_path = ".spec.version", description = "The version in development"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether it can be asked for from here"),
     printcolumn(name = "Deployments", type_ = "string", json_path = ".status.summary", description = "What runs in each stage, and what else was requested"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation"),
     validation = Rule::new("self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')")
@@ -131,7 +136,29 @@ pub struct SolutionStatus {
     /// How many entries were dropped to keep the list within its bound: the oldest of stages in which nothing runs.
     #[serde(default, skip_serializing_if = "super::plan::is_zero")]
     pub deployments_omitted: i32,
-    /// `Ready`, only if the Solution can't be processed.
+    /// The stages that the solution can go to from here, with the version that may be asked for next and what stands in the way: those of
+    /// pipelines that this namespace feeds and that are shared with somebody. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_STAGES))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into(), "stage".into()]))]
+    pub stages: Vec<SolutionStage>,
+    /// How many more stages there are.
+    #[serde(default, skip_serializing_if = "super::plan::is_zero")]
+    pub stages_omitted: i32,
+    /// Of the stored versions that `stages` offers, which settings each needs. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_VERSIONS))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into(), "version".into()]))]
+    pub versions: Vec<StoredVersion>,
+    /// How many more stored versions there are.
+    #[serde(default, skip_serializing_if = "super::plan::is_zero")]
+    pub versions_omitted: i32,
+    /// The newest requests that only plan (`spec.planOnly`), with what they found. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_PLANS))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["requestUID".into()]))]
+    pub plans: Vec<SolutionPlan>,
+    /// `Ready` (whether it can be asked for from here), `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -196,6 +223,11 @@ pub struct SolutionDeployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub approval_comments: Option<String>,
+    /// What was decided at each gate, with comments and properties. In the order of the gates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["gate".into()]))]
+    pub decisions: Vec<SolutionDecision>,
     /// When the request was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
@@ -211,6 +243,48 @@ pub struct SolutionDeployment {
     /// How many further requests were dropped.
     #[serde(default, skip_serializing_if = "super::plan::is_zero")]
     pub others_omitted: i32,
+}
+
+/// A decision at a gate, as the requester sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SolutionDecision {
+    /// The gate: `PreExportStep`, `Approval` or `PreDeploymentStep`.
+    pub gate: DecidedGate,
+    /// What was decided: `Completed`, `Approved` or `Rejected`.
+    #[schemars(length(max = 16))]
+    pub decision: String,
+    /// The user name of whoever decided.
+    #[schemars(length(max = 1024))]
+    pub by: String,
+    /// The person who decided, as the approver reports. Not verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub on_behalf_of: Option<String>,
+    /// What the approver wrote to the requester.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_COMMENTS))]
+    pub comments: Option<String>,
+    /// What else the approver wrote, for example a ticket number. The first 16.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "shown_properties")]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// The most properties of a decision in the status of a Solution.
+pub const MOST_PROPERTIES: usize = 16;
+/// The most characters of the name of a property, and of its value.
+pub const MAX_PROPERTY: usize = 256;
+/// The most characters of the comments of a decision.
+pub const MAX_COMMENTS: usize = 4096;
+
+fn shown_properties(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "description": "What else the approver wrote, for example a ticket number. The first 16.",
+        "maxProperties": MOST_PROPERTIES,
+        "additionalProperties": {"type": "string", "maxLength": MAX_PROPERTY}
+    })
 }
 
 /// A version that runs in a stage.

@@ -26,6 +26,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Cancel(super::cancel::CancelArgs),
+    Deploy(Box<super::deploy::DeployArgs>),
     Grant(Box<super::grant::GrantArgs>),
     Redeploy(Box<super::redeploy::RedeployArgs>),
     Retry(Box<super::retry::RetryArgs>),
@@ -59,6 +60,7 @@ impl Command {
         out.of_all_namespaces(connection.is_everywhere());
         match self {
             Self::Cancel(args) => super::cancel::run(connection, args, out).await,
+            Self::Deploy(args) => super::deploy::run(connection, *args, out).await,
             Self::Grant(args) => super::grant::run(connection, *args, out).await,
             Self::Redeploy(args) => super::redeploy::run(connection, *args, out).await,
             Self::Retry(args) => super::retry::run(connection, *args, out).await,

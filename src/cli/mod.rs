@@ -4,6 +4,7 @@ pub mod ask;
 pub mod cancel;
 pub mod command;
 pub mod connection;
+pub mod deploy;
 pub mod exit;
 pub mod grant;
 pub mod output;

@@ -86,6 +86,7 @@ pub async fn run(connection: &Connection, args: RedeployArgs, out: &mut Output<i
         notes: asking.notes.clone(),
         on_behalf_of: None,
         scheduled_time: None,
+        plan_only: false,
         cancel: false,
         requested_by: None,
     };

@@ -116,6 +116,7 @@ async fn from_makers_view(
         notes: None,
         on_behalf_of: None,
         scheduled_time: None,
+        plan_only: false,
         cancel: false,
         requested_by: None,
     };

@@ -1,6 +1,6 @@
 //! Which change wakes which controller: the only such table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,10 +9,10 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
-use crate::api::condition;
+use crate::api::condition::{self, ConditionStatus};
 use crate::api::reason::Reason;
 use crate::api::request_status::condition_types::SUCCEEDED;
-use crate::api::solution::SolutionDeployment;
+use crate::api::solution::{SolutionDeployment, SolutionStatus};
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 use crate::runtime::controller::{Enqueuer, Queue};
 use crate::runtime::remotes::Remotes;
@@ -31,6 +31,45 @@ pub(crate) struct WatchMapping {
     sinks: Arc<WakeUps>,
     /// What mattered about each pipeline when it last changed.
     pipelines_seen: Mutex<HashMap<ObjectRef<Pipeline>, u64>>,
+    /// The same of each Environment, for what Solutions say of it.
+    environments_seen: Mutex<HashMap<ObjectRef<Environment>, EnvironmentSeen>>,
+}
+
+/// What Solutions say of an Environment.
+#[derive(Default)]
+struct EnvironmentSeen {
+    /// Of all but the record of what runs there.
+    itself: u64,
+    /// Of what runs there, by solution.
+    solutions: HashMap<String, u64>,
+}
+
+impl EnvironmentSeen {
+    fn of(environment: &Environment) -> Self {
+        let status = environment.status.as_ref();
+        let conditions = status.map(|s| s.conditions.as_slice()).unwrap_or_default();
+        let said: Vec<_> = conditions.iter().map(|c| (&c.type_, c.status == ConditionStatus::True, &c.reason)).collect();
+        let id = status.and_then(|s| s.environment_id.as_ref());
+        let itself = hash(&(environment.uid(), serde_json::to_string(&environment.spec).unwrap_or_default(), said, id));
+        let runs = status.map(|s| s.solutions.as_slice()).unwrap_or_default();
+        let solutions = runs.iter().map(|s| (s.name.clone(), hash(&(&s.version, s.failed.is_some())))).collect();
+        Self { itself, solutions }
+    }
+
+    /// The solutions that something else runs of than before.
+    fn differs(&self, before: &Self) -> Vec<String> {
+        let names = self.solutions.keys().chain(before.solutions.keys());
+        let mut changed: Vec<String> = names.filter(|name| self.solutions.get(*name) != before.solutions.get(*name)).cloned().collect();
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+}
+
+fn hash(of: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The queues that the controllers read from.
@@ -69,6 +108,7 @@ impl WatchMapping {
                 solutions,
                 sinks,
                 pipelines_seen: Mutex::default(),
+                environments_seen: Mutex::default(),
             }),
             Queues {
                 environments: environment_queue,
@@ -96,9 +136,48 @@ impl WatchMapping {
             status.sinks.clear();
             status.conditions.retain(|c| c.type_ != triggers::SINKS_DELIVERING);
         }
-        let mut hasher = DefaultHasher::new();
-        serde_json::to_vec(&object).unwrap_or_default().hash(&mut hasher);
-        seen.insert(key, hasher.finish()) != Some(hasher.finish())
+        let now = hash(&serde_json::to_vec(&object).unwrap_or_default());
+        seen.insert(key, now) != Some(now)
+    }
+
+    /// Wakes the Solutions that may be asked for through these pipelines of a host, or that say so.
+    fn wake_offered(&self, host: Option<&str>, which: impl Fn(&str) -> bool) {
+        let pipelines = self.stores.pipelines.state_filter(|p| namespace(p) == host && which(&p.name_any()));
+        let sources: HashSet<&String> = pipelines.iter().flat_map(|p| &p.spec.development_environments).collect();
+        let is_source = |e: &Environment| namespace(e) == host && sources.contains(&e.name_any());
+        let developed: HashSet<String> =
+            self.stores.environments.state_filter(is_source).iter().map(|e| e.spec.namespace.clone()).collect();
+        self.wake_solutions(|s| {
+            let says = || s.status.iter().flat_map(|s| &s.stages).any(|told| Some(told.host.as_str()) == host && which(&told.pipeline));
+            namespace(s).is_some_and(|namespace| developed.contains(namespace)) || says()
+        });
+    }
+
+    /// Wakes the Solutions that say something of an Environment that is not so any more.
+    fn wake_solutions_of(&self, object: &Environment) {
+        let key = ObjectRef::from_obj(object);
+        let gone = self.stores.environments.get(&key).is_none();
+        let now = EnvironmentSeen::of(object);
+        let (itself, runs) = {
+            let mut seen = self.environments_seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = seen.remove(&key).unwrap_or_default();
+            let differs = (gone || now.itself != before.itself, now.differs(&before));
+            if !gone {
+                seen.insert(key, now);
+            }
+            differs
+        };
+        let (host, name) = (namespace(object), object.name_any());
+        if itself {
+            let stages = self.stores.stages.state_filter(|s| namespace(s) == host && s.spec.target_environment == name);
+            let led: HashSet<String> = stages.iter().map(|s| s.spec.pipeline.clone()).collect();
+            self.wake_offered(host, |pipeline| led.contains(pipeline));
+            self.wake_solutions(|s| namespace(s) == Some(&object.spec.namespace));
+        } else if !runs.is_empty() {
+            self.wake_solutions(|s| {
+                runs.contains(&s.name_any()) && s.status.iter().flat_map(|s| &s.stages).any(|told| Some(told.host.as_str()) == host)
+            });
+        }
     }
 
     fn wake_environments(&self, which: impl Fn(&Environment) -> bool) {
@@ -161,6 +240,7 @@ impl WatchHandler for WatchMapping {
         let (host, name) = (namespace(object), object.name_any());
         self.forget_cluster_of(object);
         self.environments.wake(ObjectRef::from_obj(object));
+        self.wake_solutions_of(object);
         // Another Environment may have waited for this one's namespace.
         self.wake_environments(|e| e.spec.namespace == object.spec.namespace && e.uid() != object.uid());
         self.wake_pipelines(|p| namespace(p) == host && p.spec.development_environments.contains(&name));
@@ -182,6 +262,7 @@ impl WatchHandler for WatchMapping {
         self.pipelines.wake(ObjectRef::from_obj(object));
         self.wake_stages(|s| namespace(s) == host && s.spec.pipeline == name);
         self.wake_requests(|r| namespace(r) == host && r.spec.pipeline == name);
+        self.wake_offered(host, |pipeline| pipeline == name);
     }
 
     fn stage(&self, object: &Stage) {
@@ -193,6 +274,7 @@ impl WatchHandler for WatchMapping {
                 && (p.name_any() == object.spec.pipeline || p.status.as_ref().is_some_and(|s| s.stages.iter().any(|s| s.name == name)))
         });
         self.wake_requests(|r| namespace(r) == host && r.spec.stage == name);
+        self.wake_offered(host, |pipeline| pipeline == object.spec.pipeline);
         if self.stores.stages.get(&ObjectRef::from_obj(object)).is_none() {
             // The Solutions that show it.
             self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(|d| Some(d.host.as_str()) == host && d.stage == name));
@@ -216,7 +298,8 @@ impl WatchHandler for WatchMapping {
             if gone {
                 // The Solutions that show it.
                 let tells = |d: &SolutionDeployment| d.request_uid == uid || d.others.iter().any(|o| o.request_uid == uid);
-                self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(tells));
+                let shows = |s: &SolutionStatus| s.deployments.iter().any(tells) || s.plans.iter().any(|plan| plan.request_uid == uid);
+                self.wake_solutions(|s| s.status.as_ref().is_some_and(shows));
             }
         }
     }
@@ -225,6 +308,10 @@ impl WatchHandler for WatchMapping {
         let solution = &object.spec.solution;
         self.wake_requests_for(namespace(object), &solution.name, |r| r.spec.solution.version == solution.version);
         if self.stores.artifacts.get(&ObjectRef::from_obj(object)).is_none() {
+            self.wake_solutions(|s| {
+                s.name_any() == solution.name
+                    && s.status.iter().flat_map(|s| &s.versions).any(|told| Some(told.host.as_str()) == namespace(object))
+            });
             // Its room is free.
             self.wake_requests(|r| {
                 let conditions = r.status.as_ref().map(|s| s.run.conditions.as_slice()).unwrap_or_default();
@@ -246,7 +333,8 @@ impl WatchHandler for WatchMapping {
         self.wake_pipelines(|p| namespace(p) == Some(&name));
         if !self.stores.is_host(&name) {
             // The Solutions that show its stages.
-            self.wake_solutions(|s| s.status.iter().flat_map(|s| &s.deployments).any(|d| d.host == name));
+            let shows = |s: &SolutionStatus| s.deployments.iter().any(|d| d.host == name) || s.stages.iter().any(|told| told.host == name);
+            self.wake_solutions(|s| s.status.as_ref().is_some_and(shows));
         }
         self.stores.pipelines.state_filter(|p| namespace(p) == Some(&name)).iter().for_each(|p| self.sinks.pipeline(p));
         self.wake_stages(|s| namespace(s) == Some(&name));

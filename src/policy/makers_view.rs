@@ -1,15 +1,18 @@
 //! The status of a Solution: what it tells the maker about requests, and how it stays within its bounds. What runs in a stage comes first.
-//! A request that was never accepted hides no accepted one, and nobody's requests hide those of others.
+//! A request that was never accepted hides no accepted one, and nobody's requests hide those of others. And what it tells of what can be
+//! asked for.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::api::bounds;
+use super::offered::{self, Offer};
 use crate::api::phase::Phase;
 use crate::api::solution::{
     self, MAX_OTHER_MESSAGE, MOST_DEPLOYMENTS, MOST_OTHERS, OtherRequest, RunningVersion, SolutionDeployment, SolutionStatus,
 };
+use crate::api::solution_stages::{MOST_VERSIONS, StoredVersion};
+use crate::api::{Solution, bounds, condition};
 
 /// What is known about the version that runs in a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,35 @@ pub(crate) enum Runs {
     Known(Option<RunningVersion>),
     /// It was not looked up: the existing entry stays.
     Unknown,
+}
+
+/// What can be asked for from the Solution's namespace, as the hosts of this operator have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offered {
+    pub(crate) offers: Vec<Offer>,
+    /// The stored versions that may be asked for.
+    pub(crate) versions: Vec<StoredVersion>,
+    /// The hosts that this operator serves; empty for all. What others say of theirs stays.
+    pub(crate) hosts: Vec<String>,
+}
+
+/// Puts into the status what can be asked for, and whether there is anything; to be done last, as it depends on the rest of the status.
+pub(crate) fn settle(solution: &Solution, status: &mut SolutionStatus, offered: &Offered, now: Timestamp) {
+    let of_others = |host: &String| !offered.hosts.is_empty() && !offered.hosts.contains(host);
+    status.stages.retain(|stage| of_others(&stage.host));
+    status.stages.extend(offered::stages(&offered.offers, &solution.spec.version, &status.deployments));
+    status.stages_omitted = offered::bound(&mut status.stages);
+    status.versions.retain(|version| of_others(&version.host));
+    status.versions.extend(offered.versions.iter().cloned());
+    status.versions.sort_by(|a, b| (&a.host, &a.version).cmp(&(&b.host, &b.version)));
+    status.versions_omitted = i32::try_from(status.versions.len().saturating_sub(MOST_VERSIONS)).unwrap_or(i32::MAX);
+    status.versions.truncate(MOST_VERSIONS);
+    let (generation, namespace) = (solution.metadata.generation, solution.metadata.namespace.as_deref().unwrap_or_default());
+    status.observed_generation = generation.unwrap_or(status.observed_generation);
+    for observation in offered::ready(&status.stages, namespace) {
+        condition::set(&mut status.conditions, &observation, generation, now);
+    }
+    bound(status);
 }
 
 /// Writes a request into the status.
@@ -75,7 +107,8 @@ fn add(existing: &mut SolutionDeployment, new: SolutionDeployment, runs: Runs) {
 fn later(existing: &SolutionDeployment, new: SolutionDeployment) -> SolutionDeployment {
     let said = existing.approval_comments.clone();
     let by = existing.approved_by.clone();
-    SolutionDeployment { approval_comments: new.approval_comments.or(said), approved_by: new.approved_by.or(by), ..new }
+    let decisions = if new.decisions.len() < existing.decisions.len() { existing.decisions.clone() } else { new.decisions.clone() };
+    SolutionDeployment { approval_comments: new.approval_comments.or(said), approved_by: new.approved_by.or(by), decisions, ..new }
 }
 
 /// Whether a request is shown in the place of another. Accepted requests win over those that were never accepted; then the newer one wins.
@@ -148,6 +181,7 @@ mod tests {
             message: Some("waits".into()),
             approved_by: None,
             approval_comments: None,
+            decisions: Vec::new(),
             asked_at: Some(at(number)),
             at: at(number + 1000),
             others: Vec::new(),

@@ -128,13 +128,20 @@ pub(crate) fn artifact(artifact: &mut Artifact) {
     for variable in &mut artifact.spec.environment_variables {
         variable.description = None;
     }
-    let spec = &artifact.spec;
-    if size(&spec.environment_variables) + size(&spec.connection_references) + size(&spec.dependencies) > MOST_KEPT {
+    if has_large_definitions(artifact) {
         artifact.spec.environment_variables = Vec::new();
         artifact.spec.connection_references = Vec::new();
         artifact.spec.dependencies = Vec::new();
         shorten(artifact);
     }
+}
+
+/// Whether an artifact defines more than is kept. What people wrote about its variables does not count.
+pub(crate) fn has_large_definitions(artifact: &Artifact) -> bool {
+    let spec = &artifact.spec;
+    let said: usize = spec.environment_variables.iter().filter(|v| v.description.is_some()).map(|v| size(&v.description)).sum();
+    let fields = spec.environment_variables.iter().filter(|v| v.description.is_some()).count() * r#","description":"#.len();
+    size(&spec.environment_variables) + size(&spec.connection_references) + size(&spec.dependencies) > MOST_KEPT + said + fields
 }
 
 /// The version of a Solution, and its status. An export reads the rest live.

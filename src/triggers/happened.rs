@@ -26,8 +26,9 @@ pub(crate) fn created(request: &DeploymentRequest) -> Timestamp {
 pub(crate) fn of(request: &DeploymentRequest) -> Vec<Happened> {
     let Some(status) = &request.status else { return Vec::new() };
     let run = &status.run;
-    // Nothing is sent about a request before the operator has noticed it. Its Events begin then too.
-    if run.phase.is_empty() {
+    // Nothing is sent about a request before the operator has noticed it. Its Events begin then too. And nothing about one that only plans:
+    // there is no deployment that somebody could decide on.
+    if run.phase.is_empty() || request.spec.plan_only {
         return Vec::new();
     }
     let approval = decided(run, condition_types::APPROVED, status.approval.is_some());

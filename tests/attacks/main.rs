@@ -41,6 +41,7 @@ mod makers_view;
 mod meant;
 mod operator;
 mod operator_token;
+mod plans;
 mod policies;
 mod proof;
 mod records;

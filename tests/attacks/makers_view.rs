@@ -3,6 +3,7 @@
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use pilotage::api::solution::SolutionDeployment;
+use pilotage::api::solution_stages::SolutionStage;
 use pilotage::api::{DeploymentRequest, Environment, Solution};
 use serde_json::json;
 
@@ -13,6 +14,11 @@ use crate::world::{World, ended, outcome, phase};
 async fn makers_view(world: &World) -> Vec<SolutionDeployment> {
     let solutions = Api::<Solution>::namespaced(world.admin.clone(), &world.dev);
     solutions.get("orders").await.unwrap().status.unwrap_or_default().deployments
+}
+
+async fn offered(world: &World) -> Vec<SolutionStage> {
+    let solutions = Api::<Solution>::namespaced(world.admin.clone(), &world.dev);
+    solutions.get("orders").await.unwrap().status.unwrap_or_default().stages
 }
 
 /// A world whose pipeline is also shared with sam, who has no right in development.
@@ -70,7 +76,7 @@ async fn another_host_tells_nothing_through_an_environment_that_is_not_valid() {
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "pilotage-host"}, "subjects": operator}),
             object("Environment", "stolen", json!({"type": "Development", "namespace": world.dev})),
             object("Environment", "nothing", json!({"type": "Target", "namespace": world.prod})),
-            object("Pipeline", "p", json!({"developmentEnvironments": ["stolen"]})),
+            object("Pipeline", "p", json!({"developmentEnvironments": ["stolen"], "sharedWith": [{"kind": "Group", "name": "makers"}]})),
             object("Stage", "s", json!({"pipeline": "p", "targetEnvironment": "nothing"})),
         ])
         .await;
@@ -90,6 +96,9 @@ async fn another_host_tells_nothing_through_an_environment_that_is_not_valid() {
     let seen = makers_view(&world).await;
     let only_here = !seen.is_empty() && seen.iter().all(|entry| entry.host == world.host);
     ignored(196, "a host asks for a solution of a namespace that is not its own", only_here, &seen);
+    let offered = offered(&world).await;
+    let only_here = !offered.is_empty() && offered.iter().all(|stage| stage.host == world.host);
+    ignored(247, "a host offers its stages in a namespace that is not its own", only_here, &offered);
     let namespaces = Api::<k8s_openapi::api::core::v1::Namespace>::all(world.admin.clone());
     let confirm = Patch::Merge(json!({"metadata": {"annotations": {"pilotage.dev/confirm-delete": evil}}}));
     namespaces.patch(&evil, &PatchParams::default(), &confirm).await.unwrap();
@@ -114,4 +123,32 @@ async fn one_persons_request_does_not_hide_anothers() {
     ignored(197, "a request that is never accepted takes the place of one that is", shown, &seen);
     assert!(first.unwrap().others.iter().any(|other| other.requester == "dan"), "and is told beside it: {seen:?}");
     assert_eq!(first.unwrap().runs, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_stages_names_nothing_that_concerns_the_host_alone() {
+    let world = World::new("view-stages").await;
+    orders(&world).await;
+    let told = async |what: &str, wanted: &dyn Fn(&[SolutionStage]) -> bool| {
+        world.until(what, async || Some(offered(&world).await).filter(|stages| wanted(stages))).await
+    };
+    told("the stages are told", &|stages| stages.len() == 2).await;
+    // The message of the stage's condition names the delegate, and whoever has to act.
+    let accounts = Api::<k8s_openapi::api::core::v1::ServiceAccount>::namespaced(world.admin.clone(), &world.host);
+    accounts.delete("bot-prod", &kube::api::DeleteParams::default()).await.unwrap();
+    let hindered =
+        |stages: &[SolutionStage]| stages.iter().any(|s| s.stage == "prod" && s.obstacles.iter().any(|o| o.reason == "StageNotReady"));
+    let stages = told("stage prod is not ready", &hindered).await;
+    let said = serde_json::to_string(&stages).unwrap();
+    let quiet = said.contains("ServicePrincipalNotFound") && !said.contains("bot-prod") && !said.contains(&world.prod);
+    ignored(248, "readers of development learn what the condition of a stage says", quiet, &said);
+    // A pipeline that is shared with nobody is nobody's business in development.
+    let pipelines = Api::<pilotage::api::Pipeline>::namespaced(world.olga().await, &world.host);
+    let unshared = Patch::Merge(json!({"spec": {"sharedWith": []}}));
+    pipelines.patch("standard", &PatchParams::default(), &unshared).await.unwrap();
+    let generation = pipelines.get("standard").await.unwrap().metadata.generation.unwrap();
+    let noticed = async || (pipelines.get("standard").await.unwrap().status?.observed_generation == generation).then_some(());
+    world.until("the pipeline is not shared any more", noticed).await;
+    let stages = told("no stage is told any more", &|stages| stages.is_empty()).await;
+    ignored(249, "readers of development learn of a pipeline that is shared with nobody", stages.is_empty(), &stages);
 }

@@ -117,10 +117,11 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
 }
 
 /// Where a word that is also a reason or a phase comes from Kubernetes, or is the type of a condition.
-const OTHER_WORDS: [(&str, &[&str]); 11] = [
+const OTHER_WORDS: [(&str, &[&str]); 12] = [
     ("api/condition.rs", &["Ready", "Validated"]),
     ("api/request_status.rs", &["Accepted", "Validated", "Approved", "Shared", "Succeeded"]),
     ("api/pipeline.rs", &["Ready"]),
+    ("api/solution.rs", &["Ready"]),
     ("api/stage.rs", &["Ready"]),
     ("cluster/errors.rs", &["NamespaceTerminating"]),
     ("cluster/kstatus.rs", &["Failed", "Pending", "Ready", "Succeeded"]),

@@ -207,6 +207,14 @@ impl ArtifactStore {
         Err(StoreError::Busy { artifact: name, namespace: host.to_owned() })
     }
 
+    /// The record of a version as it would be stored. Nothing is written.
+    pub(crate) async fn unsaved(&self, host: &str, new: NewArtifact, now: Timestamp) -> Result<Artifact, StoreError> {
+        let packed = self.pack(host, &new).await?;
+        let exported_at = crate::api::condition::whole_seconds(now);
+        let sealed = packed.sealed(exported_at);
+        fitting(draft(host, new, &packed, sealed.as_ref(), exported_at)).map_err(|error| *error)
+    }
+
     /// Creates the record and its bytes. Bytes for a registry come before it, chunks after it. `None` if it exists.
     async fn create(
         &self,

@@ -1,8 +1,12 @@
 //! What all verbs that create requests share: their flags, creating the request as the caller, and waiting for its end.
 
+pub mod choice;
+pub mod dry_run;
 pub mod makers_view;
+pub mod needed;
 pub mod place;
 pub mod settings;
+pub mod share;
 
 use std::io::Write;
 use std::time::Duration;

@@ -30,6 +30,15 @@ impl SettingsArgs {
         self.defaults
     }
 
+    /// Whether each flag has the form `NAME=VALUE`.
+    ///
+    /// # Errors
+    /// If one does not.
+    pub fn check(&self) -> anyhow::Result<()> {
+        pairs("--set", &self.variables)?;
+        pairs("--connect", &self.connections).map(|_| ())
+    }
+
     /// The settings `before`, changed by the flags.
     ///
     /// # Errors

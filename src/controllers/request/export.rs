@@ -182,9 +182,14 @@ fn source_of(scope: Scope<'_>, observed: &Observed, artifact: &Artifact) -> Resu
     Ok((source, requester))
 }
 
-/// Stores a version if there is room for it.
+/// Stores a version if there is room for it. What only plans gets it as it would be stored.
 pub(super) async fn save(scope: Scope<'_>, new: NewArtifact) -> Result<Stored, StoreError> {
     let (host, environment) = (scope.host(), new.source.environment.clone());
+    if scope.request.spec.plan_only {
+        // The version stays open until it is deployed.
+        let artifact = scope.cluster.artifacts.unsaved(&host, new, Timestamp::now()).await?;
+        return Ok(Stored { artifact, is_same: true });
+    }
     let name = observe::artifact_name(scope.request);
     let full = |bytes| scope.cluster.rooms.take(&host, &name, environment.as_deref(), bytes);
     scope.cluster.artifacts.save_within(&full, &host, new, Timestamp::now()).await
@@ -192,7 +197,7 @@ pub(super) async fn save(scope: Scope<'_>, new: NewArtifact) -> Result<Stored, S
 
 /// Why there is no room for anything new, if that is known before the content is read. Large content goes to a registry.
 pub(super) fn no_room(scope: Scope<'_>, environment: Option<&str>) -> Option<ExportOutcome> {
-    if scope.related.artifact.is_some() || scope.cluster.options.artifact_store.is_some() {
+    if scope.related.artifact.is_some() || scope.request.spec.plan_only || scope.cluster.options.artifact_store.is_some() {
         return None;
     }
     let message = scope.cluster.rooms.full(&scope.host(), environment)?;

@@ -36,8 +36,13 @@ pub(super) async fn instead_of_foreign(scope: Scope<'_>, observed: &Observed) ->
     if let Some(refused) = kept(scope.with(&related), observed, &artifact, &origin).await? {
         return Ok(ExportFound::from(refused).having_read(related));
     }
-    tracing::info!(artifact = artifact.name_any(), origin, "a version that was stored from a registry and never deployed is given up");
-    if let Err(error) = scope.cluster.artifacts.give_up(&artifact).await {
+    // What only plans takes no version from anybody.
+    if !scope.request.spec.plan_only {
+        tracing::info!(artifact = artifact.name_any(), origin, "a version that was stored from a registry and never deployed is given up");
+    }
+    if !scope.request.spec.plan_only
+        && let Err(error) = scope.cluster.artifacts.give_up(&artifact).await
+    {
         return Ok(ExportFound::from(ExportOutcome::Blocked(export::unreadable(&error)?)).having_read(related));
     }
     related.artifact = None;
@@ -103,7 +108,7 @@ async fn open_for(client: &Client, request: &DeploymentRequest) -> kube::Result<
     let is_about_it = |other: &DeploymentRequest| {
         // A request that means a development environment too is about what will be exported, unless it already uses what is stored.
         let has_it = other.spec.artifact.is_some() || other.status.as_ref().is_some_and(|status| status.run.artifact.is_some());
-        other.uid() != request.uid() && is_open(other) && other.spec.solution.version == solution.version && has_it
+        other.uid() != request.uid() && is_open(other) && !other.spec.plan_only && other.spec.solution.version == solution.version && has_it
     };
     Ok(all.items.into_iter().filter(is_about_it).collect())
 }

@@ -7,25 +7,22 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
 
-use super::observe;
-use super::own_status::approved_by;
+use super::makers_entry::{self, Told};
 use super::scope::Scope;
-use crate::api::condition::{self, whole_seconds};
 use crate::api::environment::EnvironmentType;
 use crate::api::phase::Phase;
 use crate::api::reference::Identity;
-use crate::api::request_status::{RunStatus, condition_types};
-use crate::api::solution::{MAX_MESSAGE, RunningVersion, SolutionDeployment};
-use crate::api::{GROUP, bounds};
+use crate::api::request_status::RunStatus;
+use crate::api::{Environment, GROUP};
 use crate::controllers::environment::validated;
+use crate::controllers::solution::offers::{self, Deployed, Latest};
 use crate::identity::access::{self, Access, Right};
-use crate::policy::makers_view::{self, Runs};
-use crate::policy::request::not_looked_for;
+use crate::policy::{makers_plans, makers_view};
 use crate::runtime::Cluster;
 use crate::runtime::status;
 use crate::runtime::status_writer::RecordError;
-use crate::text;
 
 /// The pauses before further tries.
 const TRIES: [Duration; 4] = [Duration::from_secs(1), Duration::from_secs(10), Duration::from_mins(1), Duration::from_mins(5)];
@@ -73,84 +70,75 @@ pub(super) fn record_in_solution(
     message: &str,
     now: Timestamp,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let told = place(scope).map(|place| (place, entry(scope, run, message, now), runs(scope, run)));
+    let (places, latest) = (places(scope), latest(scope, run));
+    let told = (!places.is_empty()).then(|| makers_entry::of(scope, run, message, now));
     let (cluster, requester) = (scope.cluster.clone(), scope.request.spec.requested_by.clone());
     async move {
-        let (Some((place, entry, runs)), Some(requester)) = (told, requester) else { return };
-        // A requester who may not read the Solution must not write anything to it either.
-        match readers.may_read(&cluster.access, &requester, &place.namespace, &place.solution).await {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => {
-                tracing::warn!(%error, solution = place.solution, namespace = place.namespace, "who may read a Solution is not known: nothing is told there");
-                return;
+        let (Some(told), Some(requester)) = (told, requester) else { return };
+        for place in places {
+            // A requester who may not read the Solution must not write anything to it either.
+            match readers.may_read(&cluster.access, &requester, &place.namespace, &place.solution).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, solution = place.solution, namespace = place.namespace, "who may read a Solution is not known: nothing is told there");
+                    continue;
+                }
+            }
+            if let Err(error) = write(&cluster, &place, &told, &latest).await
+                && !is_final(&error)
+            {
+                tokio::spawn(try_again(cluster.clone(), place, told.clone()));
             }
         }
-        if let Err(error) = write(&cluster, &place, &entry, &runs).await
-            && !is_final(&error)
-        {
-            tokio::spawn(try_again(cluster, place, entry, runs));
-        }
     }
 }
 
-/// Where the request is shown: only if its stage is in the pipeline that the request names, and only in the namespace of a development
-/// environment that the host may use. The requester could name anything else at will.
-fn place(scope: Scope<'_>) -> Option<Place> {
-    let (stage, source, solution) = (scope.related.stage.as_ref()?, scope.related.source.as_ref()?, scope.related.solution.as_ref()?);
-    let is_development = source.spec.type_ == EnvironmentType::Development && validated(source).is_ok();
-    let is_there = stage.spec.pipeline == scope.request.spec.pipeline && is_development;
-    is_there.then(|| Place { namespace: source.spec.namespace.clone(), solution: solution.name_any() })
+/// Where the request is shown: only if its stage is in the pipeline that the request names, and only in namespaces of development
+/// environments that the host may use. The requester could name anything else at will. A request that comes from no development environment,
+/// or does not say from which, is shown wherever the pipeline's own have a Solution of that name.
+fn places(scope: Scope<'_>) -> Vec<Place> {
+    let (Some(stage), Some(pipeline)) = (&scope.related.stage, &scope.related.pipeline) else { return Vec::new() };
+    if stage.spec.pipeline != scope.request.spec.pipeline {
+        return Vec::new();
+    }
+    let (stores, host, solution) = (&scope.cluster.stores, scope.host(), &scope.request.spec.solution.name);
+    let place = |source: &Environment| {
+        let is_development = source.spec.type_ == EnvironmentType::Development && validated(source).is_ok();
+        is_development.then(|| Place { namespace: source.spec.namespace.clone(), solution: solution.clone() })
+    };
+    if let Some(source) = &scope.related.source {
+        return if scope.related.solution.is_some() { place(source).into_iter().collect() } else { Vec::new() };
+    }
+    let linked = pipeline.spec.development_environments.iter();
+    let linked = linked.filter_map(|name| stores.environments.get(&ObjectRef::new(name).within(&host))).filter_map(|source| place(&source));
+    linked.filter(|place| stores.solutions.get(&ObjectRef::new(&place.solution).within(&place.namespace)).is_some()).collect()
 }
 
-/// What is shown of this request.
-fn entry(scope: Scope<'_>, run: &RunStatus, message: &str, now: Timestamp) -> SolutionDeployment {
-    let spec = &scope.request.spec;
-    let status = scope.request.status.as_ref();
-    // If nothing was deployed, nothing can be missing from it.
-    let artifact = scope
-        .related
-        .artifact
-        .as_deref()
-        .filter(|_| !matches!(Phase::of(&run.phase), Some(Phase::Failed | Phase::Rejected | Phase::Canceled)));
-    let told = not_looked_for::before(artifact.map(observe::artifact_view).as_ref(), message);
-    SolutionDeployment {
+/// What the request knows before the records of its host say it.
+fn latest(scope: Scope<'_>, run: &RunStatus) -> Latest {
+    if scope.request.spec.plan_only {
+        return Latest::default();
+    }
+    let done = run.start_time.is_some() && run.phase == Phase::Succeeded;
+    let deployed = scope.related.target.as_ref().zip(run.end_time).filter(|_| done).map(|(target, at)| Deployed {
         host: scope.host(),
-        stage: spec.stage.clone(),
-        pipeline: spec.pipeline.clone(),
-        runs: None,
-        version: spec.solution.version.clone(),
-        phase: run.phase.clone(),
-        request: scope.request.name_any(),
-        request_uid: scope.uid(),
-        requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
-        never_accepted: !condition::is_true(&run.conditions, condition_types::ACCEPTED),
-        message: Some(bounds::text(&text::plain(&told), MAX_MESSAGE)),
-        approved_by: approved_by(scope.request, run),
-        approval_comments: status.and_then(|s| s.approval.as_ref()?.comments.as_deref()).map(|said| text::plain(said).into_owned()),
-        asked_at: scope.request.metadata.creation_timestamp.as_ref().map(|t| t.0),
-        at: whole_seconds(now),
-        others: Vec::new(),
-        others_omitted: 0,
-    }
+        environment: target.name_any(),
+        version: scope.request.spec.solution.version.clone(),
+        at,
+    });
+    Latest { artifact: scope.related.artifact.clone(), deployed }
 }
 
-/// What runs in the stage: what this request has just deployed, or what the Environment's record says.
-fn runs(scope: Scope<'_>, run: &RunStatus) -> Runs {
-    if run.start_time.is_some() && run.phase == Phase::Succeeded {
-        return Runs::Known(Some(RunningVersion { version: scope.request.spec.solution.version.clone(), since: run.end_time }));
-    }
-    let Some(target) = &scope.related.target else { return Runs::Unknown };
-    let recorded = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == scope.request.spec.solution.name);
-    let version = recorded.and_then(|s| Some(RunningVersion { version: s.version.clone()?, since: s.deployed_at }));
-    Runs::Known(version)
-}
-
-async fn write(cluster: &Cluster, place: &Place, entry: &SolutionDeployment, runs: &Runs) -> Result<(), RecordError> {
-    let (entry, runs) = (entry.clone(), runs.clone());
+async fn write(cluster: &Cluster, place: &Place, told: &Told, latest: &Latest) -> Result<(), RecordError> {
+    let offered = offers::offered(cluster, &place.namespace, &place.solution, latest).await;
+    let (told, now) = (told.clone(), Timestamp::now());
     let written = cluster.records.solutions.update(&place.namespace, &place.solution, move |solution, status| {
-        status.observed_generation = solution.metadata.generation.unwrap_or(-1);
-        makers_view::note(status, &entry, runs.clone());
+        match &told {
+            Told::Deployment(entry, runs) => makers_view::note(status, entry, runs.clone()),
+            Told::Plan(plan) => makers_plans::note(&mut status.plans, (**plan).clone()),
+        }
+        makers_view::settle(solution, status, &offered, now);
     });
     let written = written.await.map(|_| ());
     if let Err(error) = &written
@@ -170,14 +158,14 @@ fn is_final(error: &RecordError) -> bool {
     }
 }
 
-async fn try_again(cluster: Arc<Cluster>, place: Place, entry: SolutionDeployment, runs: Runs) {
+async fn try_again(cluster: Arc<Cluster>, place: Place, told: Told) {
     for pause in TRIES {
         tokio::time::sleep(pause).await;
         if !cluster.leadership.holds() {
             // The new leader writes the rest.
             return;
         }
-        if write(&cluster, &place, &entry, &runs).await.is_ok() {
+        if write(&cluster, &place, &told, &Latest::default()).await.is_ok() {
             return;
         }
     }

@@ -7,6 +7,7 @@ mod entitled;
 mod export;
 mod foreign;
 mod judging;
+mod makers_entry;
 mod makers_view;
 mod observe;
 mod origin;
@@ -22,6 +23,9 @@ mod sharing;
 mod stop;
 mod target;
 mod told;
+
+pub(crate) use observe::artifact_view;
+pub(crate) use origin::place;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -173,8 +173,10 @@ fn is_stored(request: &DeploymentRequest) -> bool {
     request.status.as_ref().is_some_and(|status| status.run.artifact.is_some())
 }
 
+/// Whether the other may have to be waited for. What only plans stands in nobody's way.
 fn competes(request: &DeploymentRequest, other: &DeploymentRequest) -> bool {
     other.spec.solution.name == request.spec.solution.name
+        && !other.spec.plan_only
         && other.status.as_ref().is_none_or(|s| s.run.end_time.is_none())
         && other.metadata.deletion_timestamp.is_none()
 }
@@ -264,6 +266,7 @@ fn request_view(request: &DeploymentRequest) -> Result<RequestView, ReconcileErr
             Some(format!("{}@{}", oci.url, oci.digest.as_deref()?))
         }),
         share_with: spec.share_with.clone(),
+        plan_only: spec.plan_only,
         cancel: spec.cancel,
         requester: spec.requested_by.clone(),
         scheduled_time,
@@ -382,7 +385,7 @@ fn source_view(environment: &Environment) -> SourceView {
     }
 }
 
-pub(super) fn artifact_view(artifact: &Artifact) -> ArtifactView {
+pub(crate) fn artifact_view(artifact: &Artifact) -> ArtifactView {
     let records = artifact.status.as_ref().map(|s| s.deployments.as_slice()).unwrap_or_default();
     ArtifactView {
         digest: artifact.spec.digest.clone(),

@@ -22,7 +22,7 @@ use crate::runtime::controller::ReconcileError;
 use crate::runtime::stores::Stores;
 
 /// A stage and its Environment, in the form in which records are compared with them.
-pub(super) fn place(stage: &Stage, environment: &Environment) -> Place {
+pub(crate) fn place(stage: &Stage, environment: &Environment) -> Place {
     Place {
         stage_uid: stage.uid().unwrap_or_default(),
         environment_uid: environment.uid().unwrap_or_default(),

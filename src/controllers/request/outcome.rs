@@ -13,7 +13,7 @@ use crate::api::bounds;
 use crate::api::condition::whole_seconds;
 use crate::api::environment::{DeployedSolution, FailedDeployment};
 use crate::api::pipeline::Trigger;
-use crate::api::plan::PlanResult;
+use crate::api::plan::{Plan, PlanResult};
 use crate::api::reason::Reason;
 use crate::api::request_status::{MAX_ERRORS, ObjectError, RunStatus};
 use crate::cluster::errors;
@@ -30,6 +30,8 @@ use crate::runtime::status_writer::RecordError;
 pub(super) struct Findings {
     pub(super) errors: Vec<ObjectError>,
     pub(super) results: Vec<PlanResult>,
+    /// The plan of a request that only plans.
+    pub(super) plan: Option<Plan>,
 }
 
 impl Findings {
@@ -61,7 +63,7 @@ pub(super) async fn end(
     let mut new = own.run();
     let ended_at = whole_seconds(now);
     let started = new.start_time;
-    let good = ending.end == End::Succeeded;
+    let good = matches!(ending.end, End::Succeeded | End::Planned);
     if started.is_some() && !findings.errors.is_empty() {
         // Only this process knows what failed. It is written before the records say that the deployment is over.
         findings.keep_errors(&mut new);
@@ -74,6 +76,9 @@ pub(super) async fn end(
     own.tell(&mut new, report, now);
     new.end_time = Some(ended_at);
     findings.keep_errors(&mut new);
+    if let Some(plan) = &findings.plan {
+        new.plan = Some(plan.clone());
+    }
     if !findings.results.is_empty() {
         let plan = new.plan.get_or_insert_default();
         plan.results.clone_from(&findings.results);

@@ -85,6 +85,14 @@ impl OwnStatus {
     /// Sends an Event about the request that starts triggers.
     pub(super) fn event(&self, trigger: Trigger, type_: EventType, message: &str) {
         let spec = &self.request.spec;
+        if spec.plan_only {
+            if trigger == Trigger::OnDeploymentCompleted {
+                let conditions = self.request.status.as_ref().map(|s| s.run.conditions.as_slice()).unwrap_or_default();
+                let reason = condition::find(conditions, condition_types::SUCCEEDED).map(|c| c.reason.clone()).unwrap_or_default();
+                self.cluster.events.tell(self.request.object_ref(&()), type_, &reason, message);
+            }
+            return;
+        }
         let requester = spec.requested_by.as_ref().map(|r| r.username.as_str()).unwrap_or_default();
         let note = format!("{} {} to stage {} for {requester}: {message}", spec.solution.name, spec.solution.version, spec.stage);
         self.cluster.events.tell(self.request.object_ref(&()), type_, &format!("{trigger:?}"), &note);

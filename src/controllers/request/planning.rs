@@ -26,6 +26,7 @@ use crate::deploy::plan::prerequisites;
 use crate::deploy::plan::quota;
 use crate::deploy::plan::{self, PlanError};
 use crate::deploy::settings::{self, Resolved};
+use crate::policy::request::acceptance;
 use crate::policy::request::adoption;
 use crate::policy::request::difference;
 use crate::policy::request::gates;
@@ -201,6 +202,7 @@ async fn results(
     let environment = scope.related.target.as_ref().map(|target| target.name_any()).unwrap_or_default();
     told::first(observed, &dry.planned)
         .into_iter()
+        .chain(acceptance::order_told(observed))
         .chain(adoption::told(solution, scope.target_namespace(), &dry.planned.adoptions()))
         .chain(warnings)
         .chain(told)
@@ -328,7 +330,11 @@ fn hindered(scope: Scope<'_>, hindrance: Hindrance) -> PlanFound {
     let namespace = scope.target_namespace();
     match hindrance {
         Hindrance::Blocked(obstacle) => PlanOutcome::Blocked(obstacle).into(),
-        Hindrance::Awaited(reason, results) => PlanOutcome::Blocked(awaited(namespace, reason, &results)).into(),
+        Hindrance::Awaited(reason, results) => {
+            let outcome = PlanOutcome::Blocked(awaited(namespace, reason, &results));
+            // It ends with them. Others wait, and look again.
+            PlanFound { outcome, prepared: None, results: if scope.request.spec.plan_only { results } else { Vec::new() } }
+        }
         Hindrance::Refused(reason, results) => {
             let message = format!("nothing was written; {}", said(&results, namespace));
             PlanFound { outcome: PlanOutcome::Blocked(Blocked { until: Until::End, reason, message }), prepared: None, results }

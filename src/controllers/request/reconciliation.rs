@@ -33,7 +33,7 @@ use crate::deploy::health::Healthy;
 use crate::identity::answers::{JUST_NOW, RECENT};
 use crate::policy::request::observed::{ClaimOutcome, Observed, RightsOutcome, StepOutcomes};
 use crate::policy::request::report::{self, Report};
-use crate::policy::request::step::{Ending, Failure, GateKind, Progress, Step, Waiting};
+use crate::policy::request::step::{End, Ending, Failure, GateKind, Progress, Step, Waiting};
 use crate::policy::request::{decide, gates};
 use crate::runtime::Cluster;
 use crate::runtime::controller::{Next, ReconcileError};
@@ -154,7 +154,14 @@ impl Reconciliation {
         let healthy = if *step == Step::Prune { self.healthy.take() } else { None };
         let (scope, running, access) = (self.scope(), &self.running, self.cluster.access.clone());
         Ok(match step {
-            Step::Confirm => vec![Found::Related(observe::live(scope.cluster, scope.request).await?)],
+            Step::Confirm => {
+                let mut related = observe::live(scope.cluster, scope.request).await?;
+                if scope.request.spec.plan_only && related.artifact.is_none() {
+                    // What was exported to be planned is stored nowhere.
+                    related.artifact.clone_from(&scope.related.artifact);
+                }
+                vec![Found::Related(related)]
+            }
             Step::Export if export::lacks_solution(scope.related) => {
                 vec![Found::Related(export::read_solution(scope.cluster, scope.related.clone()).await?)]
             }
@@ -259,6 +266,9 @@ impl Reconciliation {
     }
 
     async fn end(&mut self, report: &Report, ending: &Ending, now: Timestamp) -> Result<(), ReconcileError> {
+        if ending.end == End::Planned {
+            self.findings.plan = self.prepared.as_ref().map(|prepared| prepared.plan.clone());
+        }
         let request = self.own.request().clone();
         let scope = Scope { cluster: &self.cluster, request: &request, related: &self.related, bundles: &self.bundles };
         outcome::end(scope, &mut self.own, &self.running, &self.findings, report, ending, now).await

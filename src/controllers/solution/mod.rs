@@ -1,6 +1,8 @@
-//! Solutions: their status says what happened to requests. This controller updates what no request writes any more: requests that were
-//! deleted before they ended, stages that are gone, and what runs if a Solution was deleted and created again.
+//! Solutions: their status says what can be asked for, and what happened to requests. This controller says the first whenever that changes.
+//! Of the second it updates what no request writes any more: requests that were deleted before they ended, stages that are gone, and what
+//! runs if a Solution was deleted and created again.
 
+pub(crate) mod offers;
 mod recorded;
 
 use std::collections::{HashMap, HashSet};
@@ -12,16 +14,17 @@ use kube::{Api, ResourceExt};
 
 use crate::api::condition::{self, whole_seconds};
 use crate::api::phase::Phase;
-use crate::api::reason::Reason;
 use crate::api::request_status::condition_types;
-use crate::api::solution::SolutionDeployment;
+use crate::api::solution::{SolutionDeployment, SolutionStatus};
 use crate::api::{DeploymentRequest, Solution, Stage};
 use crate::controllers::GIVEN_UP;
-use crate::policy::check::{self, READY};
-use crate::policy::makers_view;
+use crate::policy::check;
+use crate::policy::makers_view::{self, Offered};
 use crate::runtime::Cluster;
 use crate::runtime::controller::{Next, ReconcileError, Reconciler};
 use crate::runtime::status_writer::RecordError;
+
+use offers::Latest;
 
 /// Keeps the maker's view true when no request does.
 pub(crate) struct SolutionController {
@@ -45,13 +48,39 @@ struct Changes {
     gone: HashSet<(String, String)>,
     /// What the records say about stages.
     recorded: Vec<SolutionDeployment>,
-    /// Whether its reconciliations failed before and succeed again.
-    mended: bool,
+    /// The uids of requests that only planned and were deleted.
+    dropped: HashSet<String>,
+    /// What can be asked for.
+    offered: Offered,
 }
 
 impl Changes {
-    fn is_nothing(&self) -> bool {
-        self.ended.is_empty() && self.gone.is_empty() && self.recorded.is_empty() && !self.mended
+    fn make(&self, solution: &Solution, status: &mut SolutionStatus, now: Timestamp) {
+        let at = whole_seconds(now);
+        status.deployments.retain(|d| !self.gone.contains(&(d.host.clone(), d.stage.clone())));
+        for entry in &mut status.deployments {
+            if let Some(told) = self.ended.get(&entry.request_uid).filter(|_| !Phase::has_ended(&entry.phase)) {
+                entry.phase.clone_from(&told.phase);
+                entry.message = Some(told.message.clone());
+                entry.at = at;
+            }
+            for other in &mut entry.others {
+                if let Some(told) = self.ended.get(&other.request_uid).filter(|_| !Phase::has_ended(&other.phase)) {
+                    other.phase.clone_from(&told.phase);
+                    other.message = Some(told.message.clone());
+                    other.at = at;
+                }
+            }
+        }
+        for recorded in &self.recorded {
+            match status.deployments.iter_mut().find(|d| d.host == recorded.host && d.stage == recorded.stage) {
+                // A request has written its own entry meanwhile.
+                Some(told) => told.runs = told.runs.take().or_else(|| recorded.runs.clone()),
+                None => status.deployments.push(recorded.clone()),
+            }
+        }
+        status.plans.retain(|plan| !self.dropped.contains(&plan.request_uid));
+        makers_view::settle(solution, status, &self.offered, now);
     }
 }
 
@@ -100,7 +129,6 @@ impl SolutionController {
     async fn changes(&self, object: &Solution) -> kube::Result<Changes> {
         let mut changes = Changes::default();
         let status = object.status.clone().unwrap_or_default();
-        changes.mended = condition::find(&status.conditions, READY).is_some_and(|ready| ready.reason == Reason::InternalError);
         for entry in &status.deployments {
             if self.has_no_stage(entry).await? {
                 changes.gone.insert((entry.host.clone(), entry.stage.clone()));
@@ -117,6 +145,13 @@ impl SolutionController {
                 }
             }
         }
+        for plan in status.plans.iter().filter(|plan| !Phase::has_ended(&plan.phase) && self.cluster.serves(&plan.host)) {
+            if self.end_of(&plan.host, &plan.phase, &plan.request, &plan.request_uid).await?.is_some() {
+                changes.dropped.insert(plan.request_uid.clone());
+            }
+        }
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        changes.offered = offers::offered(&self.cluster, &namespace, &name, &Latest::default()).await;
         let uid = object.uid().unwrap_or_default();
         if !self.compared.lock().unwrap_or_else(PoisonError::into_inner).contains(&uid) {
             changes.recorded = recorded::stages(&self.cluster, object);
@@ -145,45 +180,15 @@ impl Reconciler for SolutionController {
         let newest = self.cluster.records.solutions.newest(&object.namespace().unwrap_or_default(), &object.name_any()).await;
         let object = newest.filter(|newest| newest.uid() == object.uid()).unwrap_or(object);
         let changes = self.changes(&object).await?;
-        if changes.is_nothing() {
+        let (namespace, name, now) = (object.namespace().unwrap_or_default(), object.name_any(), Timestamp::now());
+        let mut new = object.status.clone().unwrap_or_default();
+        changes.make(&object, &mut new, now);
+        if object.status.as_ref() == Some(&new) {
             self.note_compared(&object);
             return Ok(Next::Done);
         }
-        let (namespace, at) = (object.namespace().unwrap_or_default(), whole_seconds(Timestamp::now()));
-        let written = self
-            .cluster
-            .records
-            .solutions
-            .update(&namespace, &object.name_any(), move |solution, status| {
-                status.deployments.retain(|d| !changes.gone.contains(&(d.host.clone(), d.stage.clone())));
-                for entry in &mut status.deployments {
-                    if let Some(told) = changes.ended.get(&entry.request_uid).filter(|_| !Phase::has_ended(&entry.phase)) {
-                        entry.phase.clone_from(&told.phase);
-                        entry.message = Some(told.message.clone());
-                        entry.at = at;
-                    }
-                    for other in &mut entry.others {
-                        if let Some(told) = changes.ended.get(&other.request_uid).filter(|_| !Phase::has_ended(&other.phase)) {
-                            other.phase.clone_from(&told.phase);
-                            other.message = Some(told.message.clone());
-                            other.at = at;
-                        }
-                    }
-                }
-                for recorded in &changes.recorded {
-                    match status.deployments.iter_mut().find(|d| d.host == recorded.host && d.stage == recorded.stage) {
-                        // A request has written its own entry meanwhile.
-                        Some(told) => told.runs = told.runs.take().or_else(|| recorded.runs.clone()),
-                        None => status.deployments.push(recorded.clone()),
-                    }
-                }
-                if changes.mended {
-                    status.conditions.retain(|c| c.type_ != READY);
-                }
-                status.observed_generation = solution.metadata.generation.unwrap_or(status.observed_generation);
-                makers_view::bound(status);
-            })
-            .await;
+        let written =
+            self.cluster.records.solutions.update(&namespace, &name, move |solution, status| changes.make(solution, status, now)).await;
         match written {
             Ok(_) => {
                 self.note_compared(&object);
@@ -199,9 +204,8 @@ impl Reconciler for SolutionController {
         let written = self.cluster.records.solutions.update(&namespace, &name, move |solution, status| {
             let generation = solution.metadata.generation;
             status.observed_generation = generation.unwrap_or(status.observed_generation);
-            let ready = check::summary(&check::given_up(&why)).into_iter().find(|o| o.type_ == READY);
-            if let Some(ready) = ready {
-                condition::set(&mut status.conditions, &ready, generation, now);
+            for observation in check::summary(&check::given_up(&why)) {
+                condition::set(&mut status.conditions, &observation, generation, now);
             }
         });
         match written.await {

@@ -9,9 +9,13 @@ use super::observed::{Observed, PipelineView, Place, SourceView, StageView, Targ
 use super::sharing;
 use super::step::{End, Ending, Progress, Step, Waiting};
 use super::waiting::{SETTLING, gone_or_awaited, known, reached, refuse, wait};
+use crate::api::GROUP;
 use crate::api::artifact::Outcome;
+use crate::api::plan::PlanResult;
 use crate::api::reason::Reason;
 use crate::api::repository::{self, Repository};
+use crate::cluster::errors;
+use crate::cluster::object::Key;
 
 /// The objects that an accepted request refers to.
 pub(crate) struct Subject<'a> {
@@ -65,7 +69,7 @@ fn pipeline(o: &Observed, now: Timestamp) -> ControlFlow<Step, &PipelineView> {
             now,
         ));
     };
-    if pipeline.suspended {
+    if pipeline.suspended && !o.request.plan_only {
         return Break(wait(
             o,
             Reason::PipelineSuspended,
@@ -274,6 +278,10 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> ControlFlo
             now,
         ));
     }
+    // What only plans is told of the order in its results, where there is something to plan.
+    if o.request.plan_only && o.artifact.present().is_some() {
+        return Continue(());
+    }
     let Some(place) = &previous.place else {
         return Break(gone_or_awaited(
             o,
@@ -286,7 +294,7 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> ControlFlo
         return Continue(());
     }
     let what = format!("{} {}", o.request.solution, o.request.version);
-    if let Some(request) = &o.previous_in_flight {
+    if let Some(request) = o.previous_in_flight.as_ref().filter(|_| !o.request.plan_only) {
         // As long as that request takes. It ends at the latest by its own time-outs. Then this request goes on or is refused.
         return Break(Waiting::watched(
             reached(o),
@@ -304,6 +312,19 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> ControlFlo
         None => format!("{what} has not succeeded in stage {}, which comes before {}; {first}", previous.name, o.request.stage),
     };
     Break(refuse(o, Reason::PreviousStageNotSucceeded, &message, now))
+}
+
+/// What a plan tells of the order: a deployment would be refused as long as the previous stage has not had the version.
+pub(crate) fn order_told(o: &Observed) -> Option<PlanResult> {
+    let previous = o.stage.present()?.previous.as_ref().filter(|_| o.request.plan_only)?;
+    let has_succeeded =
+        previous.place.as_ref().zip(o.artifact.present()).is_some_and(|(place, artifact)| place.first_success(artifact).is_some());
+    let message = format!(
+        "{} {} has not succeeded in stage {}, which comes before {}: a deployment is refused until it has",
+        o.request.solution, o.request.version, previous.name, o.request.stage
+    );
+    let key = Key { group: GROUP.into(), kind: "Stage".into(), name: previous.name.clone() };
+    (!has_succeeded).then(|| errors::result(&key, Reason::PreviousStageNotSucceeded, &message))
 }
 
 /// Why the success in a stage of the same name does not count for the stage as it is now.
@@ -356,7 +377,7 @@ fn dependencies(o: &Observed, target: &TargetView, now: Timestamp) -> ControlFlo
     let missing = target.missing_dependencies.join("; ");
     let message = format!("solutions that {} depends on do not run in the target: {missing}", o.request.solution);
     // A request that is not accepted itself delays no other. So two requests that wait for each other both end.
-    if let Some(request) = o.dependency_in_flight.as_ref().filter(|_| o.request.plan_hash.is_none()) {
+    if let Some(request) = o.dependency_in_flight.as_ref().filter(|_| o.request.plan_hash.is_none() && !o.request.plan_only) {
         let message = format!("{message}. Request {request} brings one of them, and is waited for");
         return Break(Waiting::watched(reached(o), Reason::DependencyMissing, message, None));
     }

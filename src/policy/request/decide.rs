@@ -24,7 +24,7 @@ pub(crate) fn decide(o: &Observed, now: Timestamp) -> Step {
     };
     match step {
         // Nobody should apply grants, or wait, for a request that would be refused anyway.
-        Step::Wait(wait) if wait.at <= Progress::Validation => {
+        Step::Wait(wait) if wait.at <= Progress::Validation && !o.request.plan_only => {
             gates::could_be_decided_by_requester(o).break_value().unwrap_or(Step::Wait(wait))
         }
         step => step,
@@ -45,6 +45,9 @@ fn chain(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     gates::rejected(o)?;
     let subject = acceptance::accept(o, now)?;
     resolved(o, now)?;
+    if o.request.plan_only {
+        return planned(o, &subject, now);
+    }
     gates::pass(o, &subject, GateKind::PreExportStep, now)?;
     let digest = export(o, &subject, now)?;
     if o.request.artifact_digest.is_none() {
@@ -70,6 +73,16 @@ fn chain(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     entitled(o, now)
 }
 
+/// A request that only plans ends with its plan. It opens no gate, waits for no turn, and can't get to a claim.
+fn planned(o: &Observed, subject: &acceptance::Subject<'_>, now: Timestamp) -> ControlFlow<Step> {
+    export(o, subject, now)?;
+    entitled(o, now)?;
+    plan(o, now)?;
+    let Some(PlanOutcome::Ready { summary, .. }) = &o.outcomes.plan else { return Break(Step::Plan) };
+    let message = format!("planned, and nothing was written or stored: {summary}. To deploy it, ask again without planOnly");
+    Break(Ending::step(End::Planned, Progress::Validation, Reason::Planned, message))
+}
+
 /// The requester may deploy through the pipeline, and the stage's owner may act as the delegate. This is checked before anybody is asked,
 /// and again before anything is written to the target, because rights may have been taken away in between.
 fn entitled(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
@@ -85,7 +98,7 @@ fn entitled(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
 
 /// Does not repeat what the artifact's record already shows for this request, or for one of its name.
 fn recorded(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
-    let Some(artifact) = o.artifact.present() else { return Continue(()) };
+    let Some(artifact) = o.artifact.present().filter(|_| !o.request.plan_only) else { return Continue(()) };
     if let Some(done) = artifact.deployments.iter().find(|d| d.request_uid == o.request.uid) {
         return Break(match done.outcome {
             crate::api::artifact::Outcome::Succeeded => {

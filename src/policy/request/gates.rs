@@ -96,7 +96,10 @@ pub(crate) fn could_be_decided_by_requester(o: &Observed) -> ControlFlow<Step> {
 /// Whether the approval gate still has to be opened. Only if the requester can't decide there.
 pub(crate) fn will_ask_approver(o: &Observed) -> bool {
     let asked = |stage: &StageView| asked_for(stage, GateKind::Approval) && !stage.allow_self_approval;
-    o.stage.present().is_some_and(asked) && opened(o, GateKind::Approval).is_none() && o.outcomes.requester_could_approve.is_none()
+    !o.request.plan_only
+        && o.stage.present().is_some_and(asked)
+        && opened(o, GateKind::Approval).is_none()
+        && o.outcomes.requester_could_approve.is_none()
 }
 
 /// Whether every gate that the stage asks for is decided.

@@ -95,7 +95,7 @@ pub(crate) struct RequestView {
     pub(crate) registry_source: Option<String>,
     /// With whom it asks for what is deployed to be shared.
     pub(crate) share_with: Vec<ShareGrant>,
-    /// Whether it is withdrawn.
+    pub(crate) plan_only: bool,
     pub(crate) cancel: bool,
     /// Who asks.
     pub(crate) requester: Option<Identity>,

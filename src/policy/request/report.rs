@@ -32,7 +32,7 @@ pub(crate) fn waiting(o: &Observed, wait: &Waiting) -> Report {
 /// Tells of the end.
 pub(crate) fn ended(o: &Observed, ending: &Ending) -> Report {
     let mut conditions = passed(o, ending.at);
-    let good = ending.end == End::Succeeded;
+    let good = matches!(ending.end, End::Succeeded | End::Planned);
     if let Some(type_) = condition_of(ending.at) {
         conditions.push(Observation::new(type_, good, ending.reason, &ending.message));
     }
@@ -50,6 +50,7 @@ pub(crate) fn ended(o: &Observed, ending: &Ending) -> Report {
     Report {
         phase: match ending.end {
             End::Succeeded => Phase::Succeeded,
+            End::Planned => Phase::Planned,
             End::Failed => Phase::Failed,
             End::Rejected => Phase::Rejected,
             End::Canceled => Phase::Canceled,
@@ -80,7 +81,9 @@ fn passed(o: &Observed, at: Progress) -> Vec<Observation> {
             said("completed", &decided.by, decided.comments.as_deref()),
         ));
     }
+    // What only plans stores nothing.
     if at > Progress::Export
+        && !o.request.plan_only
         && let Some(artifact) = o.artifact.present()
     {
         // Told from the records' own times, so that every reconciliation, and every operator, tells the same.

@@ -41,6 +41,7 @@ pub(super) fn head() -> Observed {
             repository: None,
             registry_source: None,
             share_with: Vec::new(),
+            plan_only: false,
             cancel: false,
             requester: Some(Identity { username: "dana".into(), uid: None, groups: vec!["makers".into()] }),
             scheduled_time: Ok(None),

@@ -90,6 +90,8 @@ pub(crate) struct Failure {
 pub(crate) enum End {
     /// Deployed and healthy.
     Succeeded,
+    /// It only planned, and could be carried out.
+    Planned,
     /// It could not be carried out.
     Failed,
     /// An approver rejected it.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::observed::{Lookup, Observed};
 use super::step::{End, Ending, Progress, Step, Waiting};
 use crate::api::reason::Reason;
-use crate::cluster::blocked::Blocked;
+use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::policy::clock;
 
 /// For this long after a request's creation, refusals wait for other objects of the same `kubectl apply`.
@@ -21,6 +21,8 @@ pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
 pub(crate) const HEALTH_POLL: Duration = Duration::from_millis(500);
 /// The message while pruning makes no progress.
 pub(crate) const NOT_PRUNED: &str = "not all that it replaces could be taken away";
+/// How long a request that only plans waits for what it needs. Who asks sits there, and wants to know what is missing.
+const PLANNING: Duration = Duration::from_secs(30);
 /// How often a lost right is checked again.
 const RIGHT_POLL: Duration = Duration::from_secs(2);
 
@@ -93,7 +95,8 @@ pub(crate) fn gone_or_awaited(o: &Observed, reason: Reason, message: &str, now: 
 /// What can be put right, as a right that may be granted, is asked for until the deadline, the less often the longer it has been missing;
 /// anything else ends the request.
 pub(crate) fn blocked(o: &Observed, at: Progress, why: &Blocked, now: Timestamp) -> Step {
-    if !why.may_pass() {
+    // What only plans does not wait for people: what they have to do is what it was to find out.
+    if !why.may_pass() || o.request.plan_only && why.until != Until::Wait(Wait::Server) {
         return Ending::step(End::Failed, at, why.reason, &why.message);
     }
     let deadline = deadline(o);
@@ -118,6 +121,9 @@ pub(crate) fn waited(message: &str, deadline: Timestamp) -> String {
 /// Until when a request waits for something missing: the accept time-out. It starts again at the last gate, at the scheduled time, or at
 /// the success in the previous stage, which may be long after the request's creation.
 fn deadline(o: &Observed) -> Timestamp {
+    if o.request.plan_only {
+        return clock::after(o.request.created_at, PLANNING.min(o.accept_timeout));
+    }
     let gates = &o.request.gates;
     let stage_timeout = o.stage.present().map_or(Duration::ZERO, |s| s.gate_timeout);
     let opened = [&gates.pre_export_step, &gates.approval, &gates.pre_deployment_step]

@@ -3,6 +3,7 @@
 mod acceptance;
 mod deployment;
 mod gates;
+mod planning;
 mod rights;
 
 use super::step::{End, Progress, Step};
