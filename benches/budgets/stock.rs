@@ -54,9 +54,10 @@ fn object(namespace: &str, solution: &str, index: usize) -> Value {
     let name = format!("{solution}-{index}");
     let metadata = json!({"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/part-of": solution}});
     match index % 5 {
+        // It selects the pods of the Deployment that comes next: a plan tells of every Service that selects others.
         3 => json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata,
-            "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+            "spec": {"selector": {"app": format!("{solution}-{}", index + 1)}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
         }),
         4 => json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
