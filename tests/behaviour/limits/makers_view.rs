@@ -73,6 +73,7 @@ async fn a_makers_view_that_can_not_be_written_holds_up_no_request_and_keeps_no_
             let summary = Patch::Merge(json!({"status": {"summary": "probe"}}));
             let params = PatchParams { dry_run: true, ..PatchParams::default() };
             let refused = solutions.patch_status("orders", &params, &summary).await.err()?;
+            eprintln!("DEBUG {refused}");
             refused.to_string().contains("this view is shut").then_some(())
         })
         .await;
