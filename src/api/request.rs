@@ -160,6 +160,29 @@ pub struct OciSource {
     pub digest: Option<String>,
 }
 
+impl std::fmt::Display for OciSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.digest, &self.tag) {
+            (Some(digest), _) => write!(f, "{}@{digest}", self.url),
+            (None, Some(tag)) => write!(f, "{}:{tag}", self.url),
+            (None, None) => f.write_str(&self.url),
+        }
+    }
+}
+
+impl OciSource {
+    /// Reads what `Display` writes. `None` if it has neither a digest nor a tag.
+    pub fn read(text: &str) -> Option<Self> {
+        if let Some((url, digest)) = text.split_once('@') {
+            return Some(Self { url: url.to_owned(), tag: None, digest: Some(digest.to_owned()) });
+        }
+        // A port stands before the path, and a tag after it.
+        let (path, last) = text.rsplit_once('/')?;
+        let (name, tag) = last.split_once(':')?;
+        Some(Self { url: format!("{path}/{name}"), tag: Some(tag.to_owned()), digest: None })
+    }
+}
+
 /// One `RoleBinding` that the delegate makes in the target after the deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -180,4 +203,19 @@ pub struct ShareGrant {
     /// The `ClusterRole` that the subject gets in the target namespace.
     #[schemars(length(min = 1, max = 253))]
     pub cluster_role: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_takes_from_a_registry_is_read_as_it_is_written() {
+        let url = "oci://registry.example.test:5000/team/orders";
+        for text in [format!("{url}:1.0.0"), format!("{url}@sha256:{}", "a".repeat(64))] {
+            let read = OciSource::read(&text).unwrap();
+            assert_eq!((read.url.as_str(), read.to_string()), (url, text));
+        }
+        assert_eq!(OciSource::read(url), None);
+    }
 }

@@ -223,6 +223,15 @@ pub struct SolutionDeployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub approval_comments: Option<String>,
+    /// The development Environment that the request names as its source. Left out if it names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub source_environment: Option<String>,
+    /// What the request takes from a registry: the repository and the digest, `oci://…@sha256:…`, or the tag until that is known. Left out
+    /// if it names no artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1200))]
+    pub artifact: Option<String>,
     /// What was decided at each gate, with comments and properties. In the order of the gates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]

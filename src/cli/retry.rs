@@ -15,7 +15,7 @@ use super::output::Output;
 use crate::api::DeploymentRequest;
 use crate::api::phase::Phase;
 use crate::api::reference::SolutionVersion;
-use crate::api::request::DeploymentRequestSpec;
+use crate::api::request::{ArtifactSource, DeploymentRequestSpec, OciSource};
 
 /// Create a request again that failed, was rejected or canceled: the same, under a new name, as you. The namespace (-n) is the host.
 #[derive(Args, Debug)]
@@ -109,8 +109,8 @@ async fn from_makers_view(
         pipeline: entry.pipeline.clone(),
         stage: entry.stage.clone(),
         solution: wanted,
-        source_environment: None,
-        artifact: None,
+        source_environment: entry.source_environment.clone(),
+        artifact: entry.artifact.as_deref().and_then(OciSource::read).map(|oci| ArtifactSource { oci }),
         deployment_settings: None,
         share_with: Vec::new(),
         notes: None,

@@ -181,6 +181,8 @@ mod tests {
             message: Some("waits".into()),
             approved_by: None,
             approval_comments: None,
+            source_environment: None,
+            artifact: None,
             decisions: Vec::new(),
             asked_at: Some(at(number)),
             at: at(number + 1000),

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod environment;
 pub(crate) mod made_again;
 pub(crate) mod makers_plans;
+pub(crate) mod makers_story;
 pub(crate) mod makers_view;
 pub(crate) mod offered;
 pub(crate) mod pipeline;

@@ -6,8 +6,11 @@ use kube::api::{ListParams, Patch, PatchParams};
 use pilotage::api::solution_plans::SolutionPlan;
 use pilotage::api::solution_stages::SolutionStage;
 use pilotage::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, condition};
+use pilotage_harness::Registry;
 use serde_json::{Value, json};
 
+use crate::grant::plugin;
+use crate::shipped::{config, folder, request, takes_from};
 use crate::world::{World, ended, outcome, phase};
 
 /// The Solution, as dana reads it.
@@ -219,4 +222,84 @@ async fn comments_and_properties_of_all_gates_reach_the_requester() {
             ("Completed", "eve", "backup is made", Some("preDeploymentStep-1")),
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_from_a_registry_is_as_visible_to_its_maker_as_anything_else() {
+    let world = World::new("asking-oci").await;
+    let registry = Registry::start(&world.plane).unwrap();
+    takes_from(&world, json!([{"url": registry.url("team"), "plainHttp": true}])).await;
+    registry.push_flux("team/orders:2.0.0", &folder(&world, &[("app.yaml", &config("orders", "hello"))])).unwrap();
+    // Dana develops it too, and follows there what CI has pushed.
+    develop(&world, "orders", "1.0.0").await;
+    told(&world, "orders", "qa", "1.0.0 may come", |s| s.next.as_deref() == Some("1.0.0")).await;
+    let url = registry.url("team/orders");
+    world.ask(&request(&world, "pushed", "2.0.0", &url, &json!({"tag": "2.0.0"}))).await;
+    let waiting = world.until_request("pushed", |r| phase(r) == "AwaitingApproval").await;
+    let source = waiting.status.unwrap().run.source.unwrap();
+    let dana = Api::<Solution>::namespaced(world.dana().await, &world.dev);
+    let shown = async |phase: &str| {
+        world
+            .until(&format!("dana sees that it is {phase}"), async || {
+                let deployments = dana.get("orders").await.ok()?.status?.deployments;
+                deployments.into_iter().find(|d| d.request == "pushed" && d.phase == phase)
+            })
+            .await
+    };
+    assert_eq!(shown("AwaitingApproval").await.artifact.as_deref(), Some(source.as_str()));
+    let kubeconfig = world.plane.user_kubeconfig("dana", &["makers"]).unwrap();
+    let said = plugin(&world, &kubeconfig, &["cancel", "pushed", "--from", &world.dev]).unwrap();
+    assert!(said.contains("withdraws it"), "{said}");
+    shown("Canceled").await;
+    // It is made again from where it came, and not from development.
+    let said = plugin(&world, &kubeconfig, &["retry", "pushed", "--from", &world.dev, "--defaults"]).unwrap();
+    let name = said.split("request ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
+    let end = world.approved(&name, "qa").await;
+    assert_eq!(phase(&end), "Succeeded", "{:?}", outcome(&end));
+    let oci = &end.spec.artifact.as_ref().unwrap().oci;
+    assert_eq!(format!("{}@{}", oci.url, oci.digest.as_deref().unwrap()), source);
+    // The next stage is told of in development too.
+    world.deploy("onward", "prod", "orders", "2.0.0").await;
+    world
+        .until("dana sees it in production", async || {
+            let deployments = dana.get("orders").await.ok()?.status?.deployments;
+            deployments.into_iter().find(|d| d.stage == "prod" && d.phase == "Succeeded")
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_on_the_solution_tell_its_story_where_the_operator_may_write_them() {
+    let world = World::new("story").await;
+    develop(&world, "orders", "1.0.0").await;
+    world.ask(&planning(greeting(&world, "dry", "qa", "orders", "1.0.0"))).await;
+    world.until_request("dry", ended).await;
+    world.ask(&greeting(&world, "first", "qa", "orders", "1.0.0")).await;
+    world.until_request("first", |r| phase(r) == "AwaitingApproval").await;
+    world.decide("qa", "first", "Rejected").await.unwrap();
+    world.end("first").await;
+    world.ask(&greeting(&world, "second", "qa", "orders", "1.0.0")).await;
+    world.approved("second", "qa").await;
+    let kubectl = world.danas_kubectl();
+    let story = world
+        .until("the whole story is told", async || {
+            let events = kubectl.run(&["events", "--for", "solution/orders", "-n", &world.dev]).unwrap();
+            (events.stdout.matches("OnDeploymentCompleted").count() == 2).then_some(events.stdout)
+        })
+        .await;
+    for part in [
+        "Planned",
+        "OnDeploymentRequested",
+        "OnApprovalStarted",
+        "1.0.0 to stage qa for dana (request first): Rejected by system:serviceaccount:",
+        "1.0.0 to stage qa for dana (request second): Approved by system:serviceaccount:",
+        "as tested",
+        "(request second): Succeeded: ",
+    ] {
+        assert!(story.contains(part), "{part:?} is not told: {story}");
+    }
+    let told = |request: &str, reason: &str| {
+        story.lines().filter(|line| line.contains(&format!("(request {request})")) && line.contains(reason)).count()
+    };
+    assert_eq!((told("first", "OnDeploymentRequested"), told("second", "OnDeploymentRequested")), (1, 1), "{story}");
 }

@@ -85,7 +85,7 @@ fn the_page_on_installing_does_what_it_says() {
         kubectl.ok(&["create", "namespace", namespace]).unwrap();
     }
     let whole: Vec<&String> = manifests.iter().filter(|block| block.contains("apiVersion: ")).collect();
-    assert_eq!(whole.len(), 6, "host, development, three grants of a target, delegate");
+    assert_eq!(whole.len(), 7, "host, development, its Events, three grants of a target, delegate");
     for manifest in whole {
         kubectl.apply(manifest).unwrap();
     }

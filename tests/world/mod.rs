@@ -151,6 +151,7 @@ impl World {
         let mut all = vec![account("bot-qa"), account("bot-prod")];
         all.push(binding(&self.host, "pilotage-host", "ClusterRole", "pilotage-host", &operator));
         all.push(binding(&self.dev, "pilotage-export", "ClusterRole", "view", &operator));
+        all.push(binding(&self.dev, "pilotage-development", "ClusterRole", "pilotage-development", &operator));
         all.push(binding(
             &self.dev,
             "makers",

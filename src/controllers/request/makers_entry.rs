@@ -63,6 +63,8 @@ fn entry(scope: Scope<'_>, run: &RunStatus, message: &str, now: Timestamp) -> So
         message: Some(bounds::text(&text::plain(&told), MAX_MESSAGE)),
         approved_by: approved_by(scope.request, run),
         approval_comments: status.and_then(|s| s.approval.as_ref()?.comments.as_deref()).map(|said| text::plain(said).into_owned()),
+        source_environment: spec.source_environment.clone(),
+        artifact: spec.artifact.as_ref().map(|artifact| run.source.clone().unwrap_or_else(|| artifact.oci.to_string())),
         decisions: status.map(decisions).unwrap_or_default(),
         asked_at: scope.request.metadata.creation_timestamp.as_ref().map(|t| t.0),
         at: whole_seconds(now),

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
 
 use super::makers_entry::{self, Told};
 use super::scope::Scope;
@@ -19,7 +20,7 @@ use crate::api::{Environment, GROUP};
 use crate::controllers::environment::validated;
 use crate::controllers::solution::offers::{self, Deployed, Latest};
 use crate::identity::access::{self, Access, Right};
-use crate::policy::{makers_plans, makers_view};
+use crate::policy::{makers_plans, makers_story, makers_view};
 use crate::runtime::Cluster;
 use crate::runtime::status;
 use crate::runtime::status_writer::RecordError;
@@ -134,13 +135,27 @@ async fn write(cluster: &Cluster, place: &Place, told: &Told, latest: &Latest) -
     let offered = offers::offered(cluster, &place.namespace, &place.solution, latest).await;
     let (told, now) = (told.clone(), Timestamp::now());
     let written = cluster.records.solutions.update(&place.namespace, &place.solution, move |solution, status| {
-        match &told {
-            Told::Deployment(entry, runs) => makers_view::note(status, entry, runs.clone()),
-            Told::Plan(plan) => makers_plans::note(&mut status.plans, (**plan).clone()),
-        }
+        let happened = match &told {
+            Told::Deployment(entry, runs) => {
+                let happened = makers_story::of_deployment(status, entry);
+                makers_view::note(status, entry, runs.clone());
+                happened
+            }
+            Told::Plan(plan) => {
+                let happened = makers_story::of_plan(status, plan);
+                makers_plans::note(&mut status.plans, (**plan).clone());
+                happened
+            }
+        };
         makers_view::settle(solution, status, &offered, now);
+        happened
     });
-    let written = written.await.map(|_| ());
+    let written = written.await.map(|(happened, solution)| {
+        for told in happened {
+            let type_ = if told.is_warning { EventType::Warning } else { EventType::Normal };
+            cluster.events.tell_in_development(solution.object_ref(&()), type_, &told.reason, &told.note);
+        }
+    });
     if let Err(error) = &written
         && !matches!(error, RecordError::NotFound(_))
     {

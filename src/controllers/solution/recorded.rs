@@ -71,6 +71,8 @@ fn entry(cluster: &Cluster, source: &str, stage: &Stage, target: &Environment, r
         message: Some(format!("{} {} runs in stage {}, as the record says", runs.name, artifact.spec.solution.version, stage.name_any())),
         approved_by: record.approved_by.clone(),
         approval_comments: None,
+        source_environment: None,
+        artifact: None,
         decisions: Vec::new(),
         asked_at: Some(record.started_at),
         at: since,
