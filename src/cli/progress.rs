@@ -215,6 +215,18 @@ impl Choice {
     }
 }
 
+/// What a request tells by itself.
+pub fn of_request(request: &DeploymentRequest) -> Progress {
+    Progress {
+        host: request.namespace().unwrap_or_default(),
+        pipeline: request.spec.pipeline.clone(),
+        stage: request.spec.stage.clone(),
+        solution: request.spec.solution.name.clone(),
+        request: Some(Asked::from(request)),
+        ..Progress::default()
+    }
+}
+
 /// What the maker's Solution tells.
 pub fn of_solution(solution: &Solution, all: bool) -> Vec<Progress> {
     let mut lines = Vec::new();
@@ -265,16 +277,10 @@ pub fn of_hosts(stages: &[Stage], environments: &[Environment], requests: &[Depl
         }
     }
     for request in requests {
-        let (host, stage, solution) = (request.namespace().unwrap_or_default(), &request.spec.stage, &request.spec.solution.name);
-        let key = (host.clone(), solution.clone(), depth(&host, stage), stage.clone());
-        let place = || Progress {
-            host,
-            pipeline: request.spec.pipeline.clone(),
-            stage: stage.clone(),
-            solution: solution.clone(),
-            ..Progress::default()
-        };
-        places.entry(key).or_insert_with(|| (place(), Vec::new())).1.push(Asked::from(request));
+        let line = of_request(request);
+        let key = (line.host.clone(), line.solution.clone(), depth(&line.host, &line.stage), line.stage.clone());
+        let place = Progress { request: None, ..line };
+        places.entry(key).or_insert_with(|| (place, Vec::new())).1.push(Asked::from(request));
     }
     places.into_values().flat_map(|(place, asked)| with_requests(&place, asked, all)).collect()
 }
@@ -360,5 +366,85 @@ impl Row for Progress {
 
     fn tone(&self) -> Tone {
         self.request.as_ref().map_or(Tone::Plain, Asked::tone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cli::output::{Format, Listing, Output};
+    use crate::text;
+
+    const HOSTILE: &str =
+        "\u{1b}[2K\u{1b}[1A\u{1b}[32mesc  rq  1.0.0  Succeeded\u{1b}[0m\u{1b}]52;c;cm0=\u{7}\u{202e}\u{9b}2K\nforged  row";
+
+    fn request(name: &str, stage: &str, phase: &str, created: &str, message: &str) -> DeploymentRequest {
+        let condition = json!({"type": "Succeeded", "status": "False", "reason": "X", "message": message, "lastTransitionTime": created});
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "h", "uid": name, "creationTimestamp": created},
+            "spec": {"pipeline": "p", "stage": stage, "solution": {"name": "orders", "version": "2.0.0"}},
+            "status": {"phase": phase, "deployedBy": message, "conditions": [condition]},
+        }))
+        .unwrap()
+    }
+
+    fn stage(name: &str, previous: Option<&str>) -> Stage {
+        let mut spec = json!({"pipeline": "p", "targetEnvironment": name});
+        if let Some(previous) = previous {
+            spec["previousStage"] = previous.into();
+        }
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "h"}, "spec": spec})).unwrap()
+    }
+
+    fn runs(name: &str) -> Environment {
+        let solutions: Value = json!([{"name": "orders", "version": "1.0.0", "deployedAt": "2026-01-01T00:00:00Z"}]);
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "h"}, "spec": {"type": "Target", "namespace": name},
+            "status": {"solutions": solutions}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_stage_is_told_by_what_runs_and_by_what_is_open_or_was_not_made_good() {
+        let stages = [stage("prod", Some("qa")), stage("qa", Some("dev")), stage("dev", None)];
+        let environments = [runs("qa"), runs("prod"), runs("dev")];
+        let (early, late) = ("2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z");
+        let requests = [
+            request("failed-before", "qa", "Failed", early, ""),
+            request("done", "qa", "Succeeded", late, ""),
+            request("waits", "prod", "AwaitingApproval", early, ""),
+            request("failed", "prod", "Failed", late, ""),
+        ];
+        let told = |all| -> Vec<(String, Option<String>)> {
+            let lines = of_hosts(&stages, &environments, &requests, all);
+            lines.into_iter().map(|line| (line.stage, line.request.map(|asked| asked.name))).collect()
+        };
+        let some = |stage: &str, name: &str| (stage.to_owned(), Some(name.to_owned()));
+        assert_eq!(told(false), [("dev".into(), None), ("qa".into(), None), some("prod", "waits"), some("prod", "failed")]);
+        assert_eq!(told(true).len(), 5);
+    }
+
+    #[test]
+    fn stages_in_a_circle_are_told_too() {
+        let stages = [stage("a", Some("b")), stage("b", Some("a"))];
+        assert_eq!(of_hosts(&stages, &[runs("a"), runs("b")], &[], false).len(), 2);
+    }
+
+    #[test]
+    fn what_others_wrote_does_not_control_the_terminal_of_who_reads_it() {
+        let entry = json!({"host": "h", "stage": "qa", "pipeline": "p", "version": "1.0.0", "phase": "Failed", "request": "esc", "requestUID": "u",
+            "requester": HOSTILE, "message": HOSTILE, "at": "2026-01-01T00:00:00Z"});
+        let solution: Solution =
+            serde_json::from_value(json!({"metadata": {"name": "rq"}, "spec": {"version": "1.0.0"}, "status": {"deployments": [entry]}}))
+                .unwrap();
+        let of_host = of_hosts(&[], &[], &[request("esc", "qa", "Failed", "2026-01-01T00:00:00Z", HOSTILE)], false);
+        for rows in [of_host, of_solution(&solution, false)] {
+            let mut bytes = Vec::new();
+            let list = Listing { rows, not_shown: Vec::new() };
+            Output::new(&mut bytes, Box::new(std::io::sink()), Format::Wide).list(&list, "").unwrap();
+            let shown = String::from_utf8(bytes).unwrap();
+            assert!(!text::has_unseen(&shown) && shown.lines().count() == 2, "one row: {shown}");
+        }
     }
 }
