@@ -254,7 +254,7 @@ impl<W: Write> Output<W> {
         // Each cell is one line, so each row is.
         let tones = std::iter::once(Tone::Plain).chain(rows.iter().map(Row::tone));
         for (line, tone) in printed.lines().zip(tones) {
-            self.coloured(text::line(line).trim_end(), tone)?;
+            self.coloured(text::line(line).trim_end().trim_start_matches(' '), tone)?;
         }
         Ok(())
     }

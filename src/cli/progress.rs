@@ -128,7 +128,7 @@ impl From<&SolutionDeployment> for Asked {
             approved_by: entry.approved_by.clone(),
             asked_at: entry.asked_at,
             since: Some(entry.at),
-            waiting_for: condition::in_a_line(&message),
+            waiting_for: in_a_line(&message),
             message,
             ..Self::default()
         }
@@ -146,11 +146,16 @@ impl From<&OtherRequest> for Asked {
             requested_by: entry.requester.clone(),
             asked_at: entry.asked_at,
             since: Some(entry.at),
-            waiting_for: condition::in_a_line(&message),
+            waiting_for: in_a_line(&message),
             message,
             ..Self::default()
         }
     }
+}
+
+/// What a message of a Solution says in a line. What the request waits for comes after what was found out.
+fn in_a_line(message: &str) -> String {
+    condition::in_a_line(message.split("; ").find(|part| part.starts_with("waits ")).unwrap_or(message))
 }
 
 /// When an object was created.
@@ -307,11 +312,11 @@ fn depths(stages: &[Stage]) -> BTreeMap<(String, String), usize> {
 /// A line for each request that is under way, and for the newest if it ended without success: it has not been made good yet. With `all`,
 /// for each request. Without requests, a line for what runs.
 fn with_requests(place: &Progress, mut asked: Vec<Asked>, all: bool) -> Vec<Progress> {
-    asked.sort_by(|a, b| a.asked_at.cmp(&b.asked_at).then_with(|| a.name.cmp(&b.name)));
+    // Times are in seconds. Of two that were made in the same one, that which did not succeed counts as the newer.
+    let failed = |asked: &Asked| Phase::of(&asked.phase) != Some(Phase::Succeeded);
+    asked.sort_by(|a, b| (a.asked_at, failed(a), &a.name).cmp(&(b.asked_at, failed(b), &b.name)));
     let newest = asked.last().map(|asked| asked.uid.clone());
-    let is_shown = |asked: &Asked| {
-        all || !asked.has_ended() || Some(&asked.uid) == newest.as_ref() && Phase::of(&asked.phase) != Some(Phase::Succeeded)
-    };
+    let is_shown = |asked: &Asked| all || !asked.has_ended() || Some(&asked.uid) == newest.as_ref() && failed(asked);
     let shown: Vec<Progress> = asked.into_iter().filter(is_shown).map(|asked| Progress { request: Some(asked), ..place.clone() }).collect();
     if shown.is_empty() && place.runs.is_some() { vec![place.clone()] } else { shown }
 }
@@ -423,6 +428,12 @@ mod tests {
         let some = |stage: &str, name: &str| (stage.to_owned(), Some(name.to_owned()));
         assert_eq!(told(false), [("dev".into(), None), ("qa".into(), None), some("prod", "waits"), some("prod", "failed")]);
         assert_eq!(told(true).len(), 5);
+    }
+
+    #[test]
+    fn a_line_says_what_is_waited_for_and_not_what_was_found_out() {
+        assert_eq!(in_a_line("not looked for in development: PodTemplate; waits for the approval by bot"), "waits for the approval by bot");
+        assert_eq!(in_a_line("it failed; nothing was written"), "it failed; nothing was written");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 
 use crate::api::Artifact;
 use crate::api::artifact::Outcome;
+use crate::api::phase::Phase;
 use crate::cli::connection::Connection;
 use crate::cli::output::Output;
 use crate::text;
@@ -61,8 +62,8 @@ fn described(artifact: &Artifact) -> String {
     line("Deployments", &records.len().to_string());
     for record in records {
         let outcome = match record.outcome {
-            Outcome::Succeeded => "Succeeded".to_owned(),
-            Outcome::Failed => format!("Failed ({})", record.reason.as_deref().unwrap_or_default()),
+            Outcome::Succeeded => Phase::Succeeded.to_string(),
+            Outcome::Failed => format!("{} ({})", Phase::Failed, record.reason.as_deref().unwrap_or_default()),
         };
         let approved = record.approved_by.as_ref().map(|who| format!(", approved by {who}")).unwrap_or_default();
         line(
