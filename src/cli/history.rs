@@ -66,6 +66,8 @@ enum Ending {
     Rejected,
     /// It was withdrawn.
     Canceled,
+    /// It only planned.
+    Planned,
 }
 
 impl Ending {
@@ -75,6 +77,7 @@ impl Ending {
             Self::Failed => Phase::Failed,
             Self::Rejected => Phase::Rejected,
             Self::Canceled => Phase::Canceled,
+            Self::Planned => Phase::Planned,
         }
     }
 }
@@ -160,7 +163,7 @@ impl Row for Past {
 
     fn tone(&self) -> Tone {
         match Phase::of(&self.outcome) {
-            Some(Phase::Succeeded) => Tone::Good,
+            Some(Phase::Succeeded | Phase::Planned) => Tone::Good,
             Some(Phase::Failed | Phase::Rejected) => Tone::Bad,
             _ => Tone::Plain,
         }

@@ -36,6 +36,12 @@ pub struct Progress {
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runs_since: Option<Timestamp>,
+    /// The version that may be asked for next, as far as the maker's Solution says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// What stands in the way of that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub obstacles: Vec<String>,
     /// The request. Left out if nothing is on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Asked>,
@@ -71,6 +77,9 @@ pub struct Asked {
     pub waiting_for: String,
     /// The same in full, with what to do.
     pub message: String,
+    /// Whether it only plans.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub plan_only: bool,
     /// Whether no operator has looked at it.
     #[serde(skip)]
     pub is_unseen: bool,
@@ -82,10 +91,20 @@ impl Asked {
         Phase::has_ended(&self.phase)
     }
 
+    /// Whether it has ended as was asked for.
+    pub fn has_succeeded(&self) -> bool {
+        matches!(Phase::of(&self.phase), Some(Phase::Succeeded | Phase::Planned))
+    }
+
+    /// Whether it has ended in a way that somebody has to make good.
+    fn has_failed(&self) -> bool {
+        matches!(Phase::of(&self.phase), Some(Phase::Failed | Phase::Rejected))
+    }
+
     /// What its phase tells at a glance.
     pub fn tone(&self) -> Tone {
         match Phase::of(&self.phase) {
-            Some(Phase::Succeeded) => Tone::Good,
+            Some(Phase::Succeeded | Phase::Planned) => Tone::Good,
             Some(Phase::Failed | Phase::Rejected) => Tone::Bad,
             Some(Phase::AwaitingPreExportStep | Phase::AwaitingApproval | Phase::AwaitingPreDeploymentStep) => Tone::Waiting,
             _ => Tone::Plain,
@@ -111,6 +130,7 @@ impl From<&DeploymentRequest> for Asked {
             since: since(request),
             waiting_for: short.unwrap_or_else(|| condition::in_a_line(&message)),
             message,
+            plan_only: request.spec.plan_only,
             is_unseen: summary.is_none_or(|c| c.reason == Reason::NotLookedAt),
         }
     }
@@ -232,23 +252,39 @@ pub fn of_request(request: &DeploymentRequest) -> Progress {
     }
 }
 
-/// What the maker's Solution tells.
+/// What the maker's Solution tells: what was asked for, and what may be.
 pub fn of_solution(solution: &Solution, all: bool) -> Vec<Progress> {
-    let mut lines = Vec::new();
-    for entry in solution.status.iter().flat_map(|s| &s.deployments) {
+    let Some(status) = &solution.status else { return Vec::new() };
+    let mut places: BTreeMap<(String, i32, String), (Progress, Vec<Asked>)> = BTreeMap::new();
+    let order = |host: &str, stage: &str| status.stages.iter().find(|s| s.host == host && s.stage == stage).map_or(0, |s| s.order);
+    for stage in &status.stages {
         let place = Progress {
+            host: stage.host.clone(),
+            pipeline: stage.pipeline.clone(),
+            stage: stage.stage.clone(),
+            solution: solution.name_any(),
+            next: stage.next.clone(),
+            obstacles: stage.obstacles.iter().map(|obstacle| obstacle.message.clone()).collect(),
+            ..Progress::default()
+        };
+        places.insert((stage.host.clone(), stage.order, stage.stage.clone()), (place, Vec::new()));
+    }
+    for entry in &status.deployments {
+        let key = (entry.host.clone(), order(&entry.host, &entry.stage), entry.stage.clone());
+        let place = || Progress {
             host: entry.host.clone(),
             pipeline: entry.pipeline.clone(),
             stage: entry.stage.clone(),
             solution: solution.name_any(),
-            runs: entry.runs.as_ref().map(|runs| runs.version.clone()),
-            runs_since: entry.runs.as_ref().and_then(|runs| runs.since),
-            request: None,
+            ..Progress::default()
         };
-        let asked = std::iter::once(Asked::from(entry)).chain(entry.others.iter().map(Asked::from)).collect();
-        lines.extend(with_requests(&place, asked, all));
+        let (place, asked) = places.entry(key).or_insert_with(|| (place(), Vec::new()));
+        place.runs = entry.runs.as_ref().map(|runs| runs.version.clone());
+        place.runs_since = entry.runs.as_ref().and_then(|runs| runs.since);
+        asked.push(Asked::from(entry));
+        asked.extend(entry.others.iter().map(Asked::from));
     }
-    lines
+    places.into_values().flat_map(|(place, asked)| with_requests(&place, asked, all)).collect()
 }
 
 /// Host, solution, how many stages come before, and stage.
@@ -276,7 +312,7 @@ pub fn of_hosts(stages: &[Stage], environments: &[Environment], requests: &[Depl
                 solution: deployed.name.clone(),
                 runs: deployed.version.clone(),
                 runs_since: deployed.deployed_at.filter(|_| deployed.version.is_some()),
-                request: None,
+                ..Progress::default()
             };
             places.insert(key, (place, Vec::new()));
         }
@@ -309,16 +345,27 @@ fn depths(stages: &[Stage]) -> BTreeMap<(String, String), usize> {
     previous.keys().map(|key| (key.clone(), depth(key))).collect()
 }
 
-/// A line for each request that is under way, and for the newest if it ended without success: it has not been made good yet. With `all`,
-/// for each request. Without requests, a line for what runs.
+/// A line for each request that is under way, and for the newest if it failed or was rejected: that was not made good yet. With `all`, for
+/// each request. Without requests, a line for what runs and what may come.
 fn with_requests(place: &Progress, mut asked: Vec<Asked>, all: bool) -> Vec<Progress> {
-    // Times are in seconds. Of two that were made in the same one, that which did not succeed counts as the newer.
-    let failed = |asked: &Asked| Phase::of(&asked.phase) != Some(Phase::Succeeded);
-    asked.sort_by(|a, b| (a.asked_at, failed(a), &a.name).cmp(&(b.asked_at, failed(b), &b.name)));
-    let newest = asked.last().map(|asked| asked.uid.clone());
-    let is_shown = |asked: &Asked| all || !asked.has_ended() || Some(&asked.uid) == newest.as_ref() && failed(asked);
+    // Times are in seconds. Of two that were made in the same one, that which failed counts as the newer.
+    asked.sort_by(|a, b| (a.asked_at, a.has_failed(), &a.name).cmp(&(b.asked_at, b.has_failed(), &b.name)));
+    let newest = asked.iter().rfind(|asked| !asked.plan_only).map(|asked| asked.uid.clone());
+    let is_shown = |asked: &Asked| all || !asked.has_ended() || Some(&asked.uid) == newest.as_ref() && asked.has_failed();
     let shown: Vec<Progress> = asked.into_iter().filter(is_shown).map(|asked| Progress { request: Some(asked), ..place.clone() }).collect();
-    if shown.is_empty() && place.runs.is_some() { vec![place.clone()] } else { shown }
+    let is_known = place.runs.is_some() || place.next.is_some() || !place.obstacles.is_empty();
+    if shown.is_empty() && is_known { vec![place.clone()] } else { shown }
+}
+
+impl Progress {
+    /// What may be asked for, or what stands in the way.
+    fn may_come(&self) -> String {
+        match (self.obstacles.first(), &self.next) {
+            (Some(obstacle), _) => condition::in_a_line(obstacle),
+            (None, Some(version)) => format!("{version} may be asked for"),
+            (None, None) => String::new(),
+        }
+    }
 }
 
 impl Row for Progress {
@@ -329,6 +376,7 @@ impl Row for Progress {
         Column::new("STAGE"),
         Column::new("RUNS"),
         Column::new("SINCE"),
+        Column::wide("NEXT"),
         Column::new("REQUEST"),
         Column::new("VERSION"),
         Column::new("PHASE"),
@@ -350,6 +398,7 @@ impl Row for Progress {
             self.stage.clone(),
             self.runs.clone().unwrap_or_else(|| "-".to_owned()),
             times.show(self.runs_since),
+            self.next.clone().unwrap_or_default(),
             asked.name.clone(),
             asked.version.clone(),
             asked.phase.clone(),
@@ -357,8 +406,8 @@ impl Row for Progress {
             asked.requested_by.clone(),
             asked.deployed_by.clone().unwrap_or_default(),
             asked.approved_by.clone().unwrap_or_default(),
-            asked.waiting_for.clone(),
-            asked.message.clone(),
+            if self.request.is_some() { asked.waiting_for.clone() } else { self.may_come() },
+            if self.request.is_some() { asked.message.clone() } else { self.obstacles.join("; ") },
         ]
     }
 

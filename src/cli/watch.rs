@@ -23,7 +23,6 @@ use super::connection::Connection;
 use super::exit::Exit;
 use super::output::Output;
 use super::progress::{self, Choice, Progress};
-use crate::api::phase::Phase;
 use crate::api::{DeploymentRequest, Solution, duration};
 
 /// Show what happens to requests, as it happens, until Ctrl-C.
@@ -116,7 +115,7 @@ impl Seen {
             return false;
         }
         if asked.has_ended() {
-            if (self.awaited.remove(&asked.uid) || is_named) && Phase::of(&asked.phase) != Some(Phase::Succeeded) {
+            if (self.awaited.remove(&asked.uid) || is_named) && !asked.has_succeeded() {
                 self.failed.insert(asked.name.clone());
             }
         } else if at_first || is_named {

@@ -83,9 +83,16 @@ async fn solution_says(world: &World, stage: &str, phase: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_maker_sees_from_their_own_namespace_what_runs_what_waits_and_what_was() {
     let world = World::new("seat-maker").await;
+    let dana = person(&world, "dana");
+    // Before anybody has asked for it: what may be asked for.
+    develop(&world, "1.0.0", "hello").await;
+    let offered = async || {
+        let table = run(&dana, &["status", "-n", &world.dev]);
+        table.out.lines().any(|line| line.contains(" qa ") && line.contains("1.0.0 may be asked for")).then_some(())
+    };
+    world.until("the Solution tells what may be asked for", offered).await;
     waits_for_production(&world).await;
     solution_says(&world, "prod", "AwaitingApproval").await;
-    let dana = person(&world, "dana");
 
     let seen = run(&dana, &["status", "-n", &world.dev, "-o", "json"]);
     let mut lines: Vec<(String, String)> = seen.all("/stage").into_iter().zip(seen.all("/request/phase")).collect();

@@ -25,16 +25,6 @@ impl SettingsArgs {
         self.defaults || !self.variables.is_empty() || !self.connections.is_empty()
     }
 
-    /// Checks how the flags are written, before anything is read.
-    ///
-    /// # Errors
-    /// If a flag does not have the form `NAME=VALUE`.
-    pub fn check(&self) -> anyhow::Result<()> {
-        pairs("--set", &self.variables)?;
-        pairs("--connect", &self.connections)?;
-        Ok(())
-    }
-
     /// Whether to start from the defaults.
     pub fn from_defaults(&self) -> bool {
         self.defaults
