@@ -13,7 +13,7 @@ define build
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test attacks attacks-proof bench crash-sweep lint crds reasons
+.PHONY: help demo up down test attacks attacks-proof bench crash-sweep lint crds reasons plugin-docs krew
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -67,3 +67,9 @@ crds: ## Generate crds/ from src/api
 
 reasons: ## Generate docs/reasons.md from src/api
 	@$(CARGO) run --quiet --bin pilotage -- reasons --out docs/reasons.md
+
+plugin-docs: ## Generate docs/plugin.md from src/cli
+	@$(CARGO) run --quiet --bin pilotage -- plugin-docs --out docs/plugin.md
+
+krew: ## Print krew's manifest of the plugin: make krew FROM=https://… ARCHIVES="linux/amd64=FILE …"
+	@$(CARGO) run --quiet --bin pilotage -- krew --from "$(FROM)" $(addprefix --archive ,$(ARCHIVES))

@@ -1,9 +1,11 @@
-//! The operator. `pilotage crd` prints the custom resource definitions, `pilotage reasons` the page of all reasons.
+//! The operator. `pilotage crd` prints the custom resource definitions, `pilotage reasons` the page of all reasons, `pilotage plugin-docs`
+//! that of the plugin.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use pilotage::api::{crd, words};
+use pilotage::cli::{krew, page};
 use pilotage::operator::{self, OperatorArgs};
 use pilotage::text::Shown;
 
@@ -27,6 +29,21 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Print the page of the plugin's verbs.
+    PluginDocs {
+        /// Write it into this file instead.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Print the manifest with which krew installs the plugin.
+    Krew {
+        /// Where the archives are downloaded from.
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// An archive of the plugin; may be given several times.
+        #[arg(long = "archive", value_name = "OS/ARCHITECTURE=FILE")]
+        archives: Vec<String>,
+    },
     /// Print the page of all reasons and phases.
     Reasons {
         /// Write it into this file instead.
@@ -40,11 +57,9 @@ async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Crd { out }) => print_definitions(out.as_deref()),
-        Some(Command::Reasons { out: Some(file) }) => Ok(std::fs::write(file, words::page())?),
-        Some(Command::Reasons { out: None }) => {
-            print!("{}", words::page());
-            Ok(())
-        }
+        Some(Command::Reasons { out }) => print_page(out.as_deref(), &words::page()),
+        Some(Command::PluginDocs { out }) => print_page(out.as_deref(), &page::page()),
+        Some(Command::Krew { from, archives }) => print_page(None, &krew::manifest(&from, &archives)?),
         Some(Command::Run) | None => {
             tracing_subscriber::fmt()
                 .with_env_filter(
@@ -61,6 +76,14 @@ async fn main() -> anyhow::Result<()> {
             operator::run(cli.operator).await
         }
     }
+}
+
+fn print_page(out: Option<&Path>, text: &str) -> anyhow::Result<()> {
+    match out {
+        Some(file) => std::fs::write(file, text)?,
+        None => print!("{text}"),
+    }
+    Ok(())
 }
 
 fn print_definitions(out: Option<&Path>) -> anyhow::Result<()> {

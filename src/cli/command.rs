@@ -1,8 +1,7 @@
 //! The verbs of the plugin, and the flags that all of them have.
 
-use std::io::Write as _;
-
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
 use super::connection::{Connection, ConnectionArgs};
 use super::exit::{self, Exit};
@@ -25,14 +24,21 @@ pub struct Cli {
 /// The verbs. Each has a file, and a line here and in `run`.
 #[derive(Subcommand)]
 enum Command {
+    Artifact(super::artifact::ArtifactArgs),
     Cancel(super::cancel::CancelArgs),
+    Completion(super::completion::CompletionArgs),
     Deploy(Box<super::deploy::DeployArgs>),
     Grant(Box<super::grant::GrantArgs>),
+    History(Box<super::history::HistoryArgs>),
+    Inbox(super::inbox::InboxArgs),
     Redeploy(Box<super::redeploy::RedeployArgs>),
     Retry(Box<super::retry::RetryArgs>),
     Status(super::status::StatusArgs),
+    Tree(super::tree::TreeArgs),
     /// Print the version of the plugin.
     Version,
+    Watch(Box<super::watch::WatchArgs>),
+    Where(super::locate::WhereArgs),
 }
 
 impl Cli {
@@ -52,20 +58,75 @@ impl Cli {
 impl Command {
     async fn run(self, args: &ConnectionArgs, out: &mut Output<std::io::Stdout>) -> anyhow::Result<()> {
         // What needs no cluster.
-        if let Self::Version = self {
-            writeln!(out, "kubectl-pilotage {}", env!("CARGO_PKG_VERSION"))?;
-            return Ok(());
+        match &self {
+            Self::Completion(args) => return super::completion::run(args, out),
+            Self::Version => {
+                let version = env!("CARGO_PKG_VERSION");
+                return out.one(&json!({"version": version}), version, &format!("kubectl-pilotage {version}"));
+            }
+            _ => {}
         }
         let connection = &Connection::open(args).await?;
         out.of_all_namespaces(connection.is_everywhere());
         match self {
+            Self::Artifact(args) => super::artifact::run(connection, args, out).await,
             Self::Cancel(args) => super::cancel::run(connection, args, out).await,
             Self::Deploy(args) => super::deploy::run(connection, *args, out).await,
             Self::Grant(args) => super::grant::run(connection, *args, out).await,
+            Self::History(args) => super::history::run(connection, *args, out).await,
+            Self::Inbox(args) => super::inbox::run(connection, args, out).await,
             Self::Redeploy(args) => super::redeploy::run(connection, *args, out).await,
             Self::Retry(args) => super::retry::run(connection, *args, out).await,
             Self::Status(args) => super::status::run(connection, args, out).await,
-            Self::Version => Ok(()),
+            Self::Tree(args) => super::tree::run(connection, args, out).await,
+            Self::Watch(args) => super::watch::run(connection, *args, out).await,
+            Self::Where(args) => super::locate::run(connection, args, out).await,
+            Self::Completion(_) | Self::Version => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn own(command: &clap::Command, path: &str, globals: &BTreeSet<String>) {
+        for verb in command.get_subcommands() {
+            let path = format!("{path} {}", verb.get_name());
+            for arg in verb.get_arguments() {
+                assert!(
+                    !globals.contains(arg.get_id().as_str()),
+                    "{path} has an argument {} of its own, and so have all verbs",
+                    arg.get_id()
+                );
+            }
+            own(verb, &path, globals);
+        }
+    }
+
+    #[test]
+    fn no_verb_has_an_argument_that_is_taken_for_one_of_all_verbs() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let globals = command.get_arguments().map(|arg| arg.get_id().to_string()).filter(|id| id != "help" && id != "version").collect();
+        own(&command, "kubectl pilotage", &globals);
+    }
+
+    #[test]
+    fn every_verb_and_flag_says_what_it_does() {
+        fn told(command: &clap::Command) {
+            for verb in command.get_subcommands() {
+                assert!(verb.get_about().is_some(), "{} says nothing", verb.get_name());
+                for arg in verb.get_arguments() {
+                    assert!(arg.get_help().is_some(), "{} of {} says nothing", arg.get_id(), verb.get_name());
+                }
+                told(verb);
+            }
+        }
+        told(&Cli::command());
     }
 }

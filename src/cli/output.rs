@@ -184,12 +184,38 @@ impl<W: Write> Output<W> {
         Ok(())
     }
 
+    /// Prints one of several things as it happens: JSON in a line, a document of YAML, the name, or a line for people.
+    ///
+    /// # Errors
+    /// If it can't be written, or is asked for as CSV.
+    pub fn event(&mut self, value: &impl Serialize, name: &str, people: &str) -> anyhow::Result<()> {
+        match self.format {
+            Format::Json => writeln!(self.to, "{}", text::json(&serde_json::to_string(value)?))?,
+            Format::Yaml => self.documents(&[serde_json::to_value(value)?])?,
+            Format::Table | Format::Wide => writeln!(self.to, "{}", text::line(people))?,
+            Format::Name | Format::Csv => self.one(value, name, people)?,
+        }
+        Ok(self.to.flush()?)
+    }
+
     /// Prints a text in the form that it has.
     ///
     /// # Errors
     /// If it can't be written.
     pub fn verbatim(&mut self, text: &str) -> anyhow::Result<()> {
         Ok(write!(Shown::new(&mut self.to), "{text}")?)
+    }
+
+    /// Prints objects as YAML, a document for each.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn documents(&mut self, objects: &[Value]) -> anyhow::Result<()> {
+        for object in objects {
+            let text = document(object, Format::Yaml)?;
+            self.to.write_all(format!("---\n{text}").as_bytes())?;
+        }
+        Ok(())
     }
 
     /// Says something to people. It is never in what a program reads.
@@ -228,7 +254,7 @@ impl<W: Write> Output<W> {
         // Each cell is one line, so each row is.
         let tones = std::iter::once(Tone::Plain).chain(rows.iter().map(Row::tone));
         for (line, tone) in printed.lines().zip(tones) {
-            self.coloured(text::line(line).trim_end(), tone)?;
+            self.coloured(text::line(line).trim_end().trim_start_matches(' '), tone)?;
         }
         Ok(())
     }

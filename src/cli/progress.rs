@@ -36,6 +36,12 @@ pub struct Progress {
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runs_since: Option<Timestamp>,
+    /// The version that may be asked for next, as far as the maker's Solution says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// What stands in the way of that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub obstacles: Vec<String>,
     /// The request. Left out if nothing is on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Asked>,
@@ -71,6 +77,9 @@ pub struct Asked {
     pub waiting_for: String,
     /// The same in full, with what to do.
     pub message: String,
+    /// Whether it only plans.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub plan_only: bool,
     /// Whether no operator has looked at it.
     #[serde(skip)]
     pub is_unseen: bool,
@@ -82,10 +91,20 @@ impl Asked {
         Phase::has_ended(&self.phase)
     }
 
+    /// Whether it has ended as was asked for.
+    pub fn has_succeeded(&self) -> bool {
+        matches!(Phase::of(&self.phase), Some(Phase::Succeeded | Phase::Planned))
+    }
+
+    /// Whether it has ended in a way that somebody has to make good.
+    fn has_failed(&self) -> bool {
+        matches!(Phase::of(&self.phase), Some(Phase::Failed | Phase::Rejected))
+    }
+
     /// What its phase tells at a glance.
     pub fn tone(&self) -> Tone {
         match Phase::of(&self.phase) {
-            Some(Phase::Succeeded) => Tone::Good,
+            Some(Phase::Succeeded | Phase::Planned) => Tone::Good,
             Some(Phase::Failed | Phase::Rejected) => Tone::Bad,
             Some(Phase::AwaitingPreExportStep | Phase::AwaitingApproval | Phase::AwaitingPreDeploymentStep) => Tone::Waiting,
             _ => Tone::Plain,
@@ -111,6 +130,7 @@ impl From<&DeploymentRequest> for Asked {
             since: since(request),
             waiting_for: short.unwrap_or_else(|| condition::in_a_line(&message)),
             message,
+            plan_only: request.spec.plan_only,
             is_unseen: summary.is_none_or(|c| c.reason == Reason::NotLookedAt),
         }
     }
@@ -128,7 +148,7 @@ impl From<&SolutionDeployment> for Asked {
             approved_by: entry.approved_by.clone(),
             asked_at: entry.asked_at,
             since: Some(entry.at),
-            waiting_for: condition::in_a_line(&message),
+            waiting_for: in_a_line(&message),
             message,
             ..Self::default()
         }
@@ -146,11 +166,16 @@ impl From<&OtherRequest> for Asked {
             requested_by: entry.requester.clone(),
             asked_at: entry.asked_at,
             since: Some(entry.at),
-            waiting_for: condition::in_a_line(&message),
+            waiting_for: in_a_line(&message),
             message,
             ..Self::default()
         }
     }
+}
+
+/// What a message of a Solution says in a line. What the request waits for comes after what was found out.
+fn in_a_line(message: &str) -> String {
+    condition::in_a_line(message.split("; ").find(|part| part.starts_with("waits ")).unwrap_or(message))
 }
 
 /// When an object was created.
@@ -215,23 +240,51 @@ impl Choice {
     }
 }
 
-/// What the maker's Solution tells.
+/// What a request tells by itself.
+pub fn of_request(request: &DeploymentRequest) -> Progress {
+    Progress {
+        host: request.namespace().unwrap_or_default(),
+        pipeline: request.spec.pipeline.clone(),
+        stage: request.spec.stage.clone(),
+        solution: request.spec.solution.name.clone(),
+        request: Some(Asked::from(request)),
+        ..Progress::default()
+    }
+}
+
+/// What the maker's Solution tells: what was asked for, and what may be.
 pub fn of_solution(solution: &Solution, all: bool) -> Vec<Progress> {
-    let mut lines = Vec::new();
-    for entry in solution.status.iter().flat_map(|s| &s.deployments) {
+    let Some(status) = &solution.status else { return Vec::new() };
+    let mut places: BTreeMap<(String, i32, String), (Progress, Vec<Asked>)> = BTreeMap::new();
+    let order = |host: &str, stage: &str| status.stages.iter().find(|s| s.host == host && s.stage == stage).map_or(0, |s| s.order);
+    for stage in &status.stages {
         let place = Progress {
+            host: stage.host.clone(),
+            pipeline: stage.pipeline.clone(),
+            stage: stage.stage.clone(),
+            solution: solution.name_any(),
+            next: stage.next.clone(),
+            obstacles: stage.obstacles.iter().map(|obstacle| obstacle.message.clone()).collect(),
+            ..Progress::default()
+        };
+        places.insert((stage.host.clone(), stage.order, stage.stage.clone()), (place, Vec::new()));
+    }
+    for entry in &status.deployments {
+        let key = (entry.host.clone(), order(&entry.host, &entry.stage), entry.stage.clone());
+        let place = || Progress {
             host: entry.host.clone(),
             pipeline: entry.pipeline.clone(),
             stage: entry.stage.clone(),
             solution: solution.name_any(),
-            runs: entry.runs.as_ref().map(|runs| runs.version.clone()),
-            runs_since: entry.runs.as_ref().and_then(|runs| runs.since),
-            request: None,
+            ..Progress::default()
         };
-        let asked = std::iter::once(Asked::from(entry)).chain(entry.others.iter().map(Asked::from)).collect();
-        lines.extend(with_requests(&place, asked, all));
+        let (place, asked) = places.entry(key).or_insert_with(|| (place(), Vec::new()));
+        place.runs = entry.runs.as_ref().map(|runs| runs.version.clone());
+        place.runs_since = entry.runs.as_ref().and_then(|runs| runs.since);
+        asked.push(Asked::from(entry));
+        asked.extend(entry.others.iter().map(Asked::from));
     }
-    lines
+    places.into_values().flat_map(|(place, asked)| with_requests(&place, asked, all)).collect()
 }
 
 /// Host, solution, how many stages come before, and stage.
@@ -259,22 +312,16 @@ pub fn of_hosts(stages: &[Stage], environments: &[Environment], requests: &[Depl
                 solution: deployed.name.clone(),
                 runs: deployed.version.clone(),
                 runs_since: deployed.deployed_at.filter(|_| deployed.version.is_some()),
-                request: None,
+                ..Progress::default()
             };
             places.insert(key, (place, Vec::new()));
         }
     }
     for request in requests {
-        let (host, stage, solution) = (request.namespace().unwrap_or_default(), &request.spec.stage, &request.spec.solution.name);
-        let key = (host.clone(), solution.clone(), depth(&host, stage), stage.clone());
-        let place = || Progress {
-            host,
-            pipeline: request.spec.pipeline.clone(),
-            stage: stage.clone(),
-            solution: solution.clone(),
-            ..Progress::default()
-        };
-        places.entry(key).or_insert_with(|| (place(), Vec::new())).1.push(Asked::from(request));
+        let line = of_request(request);
+        let key = (line.host.clone(), line.solution.clone(), depth(&line.host, &line.stage), line.stage.clone());
+        let place = Progress { request: None, ..line };
+        places.entry(key).or_insert_with(|| (place, Vec::new())).1.push(Asked::from(request));
     }
     places.into_values().flat_map(|(place, asked)| with_requests(&place, asked, all)).collect()
 }
@@ -298,16 +345,27 @@ fn depths(stages: &[Stage]) -> BTreeMap<(String, String), usize> {
     previous.keys().map(|key| (key.clone(), depth(key))).collect()
 }
 
-/// A line for each request that is under way, and for the newest if it ended without success: it has not been made good yet. With `all`,
-/// for each request. Without requests, a line for what runs.
+/// A line for each request that is under way, and for the newest if it failed or was rejected: that was not made good yet. With `all`, for
+/// each request. Without requests, a line for what runs and what may come.
 fn with_requests(place: &Progress, mut asked: Vec<Asked>, all: bool) -> Vec<Progress> {
-    asked.sort_by(|a, b| a.asked_at.cmp(&b.asked_at).then_with(|| a.name.cmp(&b.name)));
-    let newest = asked.last().map(|asked| asked.uid.clone());
-    let is_shown = |asked: &Asked| {
-        all || !asked.has_ended() || Some(&asked.uid) == newest.as_ref() && Phase::of(&asked.phase) != Some(Phase::Succeeded)
-    };
+    // Times are in seconds. Of two that were made in the same one, that which failed counts as the newer.
+    asked.sort_by(|a, b| (a.asked_at, a.has_failed(), &a.name).cmp(&(b.asked_at, b.has_failed(), &b.name)));
+    let newest = asked.iter().rfind(|asked| !asked.plan_only).map(|asked| asked.uid.clone());
+    let is_shown = |asked: &Asked| all || !asked.has_ended() || Some(&asked.uid) == newest.as_ref() && asked.has_failed();
     let shown: Vec<Progress> = asked.into_iter().filter(is_shown).map(|asked| Progress { request: Some(asked), ..place.clone() }).collect();
-    if shown.is_empty() && place.runs.is_some() { vec![place.clone()] } else { shown }
+    let is_known = place.runs.is_some() || place.next.is_some() || !place.obstacles.is_empty();
+    if shown.is_empty() && is_known { vec![place.clone()] } else { shown }
+}
+
+impl Progress {
+    /// What may be asked for, or what stands in the way.
+    fn may_come(&self) -> String {
+        match (self.obstacles.first(), &self.next) {
+            (Some(obstacle), _) => condition::in_a_line(obstacle),
+            (None, Some(version)) => format!("{version} may be asked for"),
+            (None, None) => String::new(),
+        }
+    }
 }
 
 impl Row for Progress {
@@ -318,6 +376,7 @@ impl Row for Progress {
         Column::new("STAGE"),
         Column::new("RUNS"),
         Column::new("SINCE"),
+        Column::wide("NEXT"),
         Column::new("REQUEST"),
         Column::new("VERSION"),
         Column::new("PHASE"),
@@ -339,6 +398,7 @@ impl Row for Progress {
             self.stage.clone(),
             self.runs.clone().unwrap_or_else(|| "-".to_owned()),
             times.show(self.runs_since),
+            self.next.clone().unwrap_or_default(),
             asked.name.clone(),
             asked.version.clone(),
             asked.phase.clone(),
@@ -346,8 +406,8 @@ impl Row for Progress {
             asked.requested_by.clone(),
             asked.deployed_by.clone().unwrap_or_default(),
             asked.approved_by.clone().unwrap_or_default(),
-            asked.waiting_for.clone(),
-            asked.message.clone(),
+            if self.request.is_some() { asked.waiting_for.clone() } else { self.may_come() },
+            if self.request.is_some() { asked.message.clone() } else { self.obstacles.join("; ") },
         ]
     }
 
@@ -360,5 +420,91 @@ impl Row for Progress {
 
     fn tone(&self) -> Tone {
         self.request.as_ref().map_or(Tone::Plain, Asked::tone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cli::output::{Format, Listing, Output};
+    use crate::text;
+
+    const HOSTILE: &str =
+        "\u{1b}[2K\u{1b}[1A\u{1b}[32mesc  rq  1.0.0  Succeeded\u{1b}[0m\u{1b}]52;c;cm0=\u{7}\u{202e}\u{9b}2K\nforged  row";
+
+    fn request(name: &str, stage: &str, phase: &str, created: &str, message: &str) -> DeploymentRequest {
+        let condition = json!({"type": "Succeeded", "status": "False", "reason": "X", "message": message, "lastTransitionTime": created});
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "h", "uid": name, "creationTimestamp": created},
+            "spec": {"pipeline": "p", "stage": stage, "solution": {"name": "orders", "version": "2.0.0"}},
+            "status": {"phase": phase, "deployedBy": message, "conditions": [condition]},
+        }))
+        .unwrap()
+    }
+
+    fn stage(name: &str, previous: Option<&str>) -> Stage {
+        let mut spec = json!({"pipeline": "p", "targetEnvironment": name});
+        if let Some(previous) = previous {
+            spec["previousStage"] = previous.into();
+        }
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "h"}, "spec": spec})).unwrap()
+    }
+
+    fn runs(name: &str) -> Environment {
+        let solutions: Value = json!([{"name": "orders", "version": "1.0.0", "deployedAt": "2026-01-01T00:00:00Z"}]);
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "h"}, "spec": {"type": "Target", "namespace": name},
+            "status": {"solutions": solutions}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_stage_is_told_by_what_runs_and_by_what_is_open_or_was_not_made_good() {
+        let stages = [stage("prod", Some("qa")), stage("qa", Some("dev")), stage("dev", None)];
+        let environments = [runs("qa"), runs("prod"), runs("dev")];
+        let (early, late) = ("2026-01-02T00:00:00Z", "2026-01-03T00:00:00Z");
+        let requests = [
+            request("failed-before", "qa", "Failed", early, ""),
+            request("done", "qa", "Succeeded", late, ""),
+            request("waits", "prod", "AwaitingApproval", early, ""),
+            request("failed", "prod", "Failed", late, ""),
+        ];
+        let told = |all| -> Vec<(String, Option<String>)> {
+            let lines = of_hosts(&stages, &environments, &requests, all);
+            lines.into_iter().map(|line| (line.stage, line.request.map(|asked| asked.name))).collect()
+        };
+        let some = |stage: &str, name: &str| (stage.to_owned(), Some(name.to_owned()));
+        assert_eq!(told(false), [("dev".into(), None), ("qa".into(), None), some("prod", "waits"), some("prod", "failed")]);
+        assert_eq!(told(true).len(), 5);
+    }
+
+    #[test]
+    fn a_line_says_what_is_waited_for_and_not_what_was_found_out() {
+        assert_eq!(in_a_line("not looked for in development: PodTemplate; waits for the approval by bot"), "waits for the approval by bot");
+        assert_eq!(in_a_line("it failed; nothing was written"), "it failed; nothing was written");
+    }
+
+    #[test]
+    fn stages_in_a_circle_are_told_too() {
+        let stages = [stage("a", Some("b")), stage("b", Some("a"))];
+        assert_eq!(of_hosts(&stages, &[runs("a"), runs("b")], &[], false).len(), 2);
+    }
+
+    #[test]
+    fn what_others_wrote_does_not_control_the_terminal_of_who_reads_it() {
+        let entry = json!({"host": "h", "stage": "qa", "pipeline": "p", "version": "1.0.0", "phase": "Failed", "request": "esc", "requestUID": "u",
+            "requester": HOSTILE, "message": HOSTILE, "at": "2026-01-01T00:00:00Z"});
+        let solution: Solution =
+            serde_json::from_value(json!({"metadata": {"name": "rq"}, "spec": {"version": "1.0.0"}, "status": {"deployments": [entry]}}))
+                .unwrap();
+        let of_host = of_hosts(&[], &[], &[request("esc", "qa", "Failed", "2026-01-01T00:00:00Z", HOSTILE)], false);
+        for rows in [of_host, of_solution(&solution, false)] {
+            let mut bytes = Vec::new();
+            let list = Listing { rows, not_shown: Vec::new() };
+            Output::new(&mut bytes, Box::new(std::io::sink()), Format::Wide).list(&list, "").unwrap();
+            let shown = String::from_utf8(bytes).unwrap();
+            assert!(!text::has_unseen(&shown) && shown.lines().count() == 2, "one row: {shown}");
+        }
     }
 }

@@ -49,6 +49,7 @@ pub struct RedeployArgs {
 pub async fn run(connection: &Connection, args: RedeployArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
     let (client, namespace) = (connection.client(), connection.named()?);
     let RedeployArgs { solution, version, stage, pipeline, source_environment, settings, asking } = &args;
+    settings.check()?;
     let place = Place::find(&client, namespace, asking.from.as_deref(), solution, stage, pipeline.as_deref()).await?;
     let artifact = match Api::<Artifact>::namespaced(client.clone(), &place.host).get_opt(&names::artifact_name(solution, version)).await {
         Ok(Some(artifact)) => Some(artifact),

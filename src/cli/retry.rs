@@ -34,6 +34,7 @@ pub struct RetryArgs {
 /// If it has not ended or has succeeded, if what it asked for is not known, or if the API server refuses it.
 pub async fn run(connection: &Connection, args: RetryArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
     let RetryArgs { request: name, settings, asking } = &args;
+    settings.check()?;
     let (client, namespace) = (connection.client(), connection.named()?);
     let host = connection.namespace().to_owned();
     let (host, mut spec) = match Api::<DeploymentRequest>::namespaced(client.clone(), &host).get_opt(name).await {

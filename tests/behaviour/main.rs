@@ -49,6 +49,7 @@ mod not_listed;
 mod oci;
 mod older;
 mod order;
+mod plugin;
 mod powers;
 mod prune;
 mod records;
