@@ -12,6 +12,8 @@ pub(crate) mod pipeline;
 pub(crate) mod readiness;
 pub(crate) mod record;
 pub(crate) mod request;
+pub(crate) mod run_record;
 pub(crate) mod stage;
 pub(crate) mod storage;
+pub(crate) mod versions;
 pub(crate) mod windows;
