@@ -11,6 +11,7 @@ pub(crate) mod offered;
 pub(crate) mod pipeline;
 pub(crate) mod readiness;
 pub(crate) mod record;
+pub(crate) mod reports;
 pub(crate) mod request;
 pub(crate) mod run_record;
 pub(crate) mod stage;

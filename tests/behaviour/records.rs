@@ -95,7 +95,7 @@ async fn the_record_of_a_run_holds_its_settings_its_plan_and_what_was_said_at_it
     assert_eq!(record.first_succeeded_at, Some(record.ended_at));
 
     let solution = Api::<Solution>::namespaced(world.dana().await, &world.dev).get("orders").await.unwrap();
-    let versions = solution.status.unwrap().versions;
+    let versions = solution.status.unwrap().developed;
     assert_eq!((versions[0].version.as_str(), versions[0].first_seen_at), ("1.4.0", developed));
     let wide = world.olgas_kubectl().ok(&["get", "env", "qa", "-o", "wide", "-n", &world.host]).unwrap();
     let digest: String = artifact.spec.digest.chars().take("sha256:".len() + 12).collect();
@@ -114,7 +114,7 @@ async fn a_version_keeps_the_time_at_which_it_first_appeared() {
     for version in ["1.0.0", "1.1.0", "1.0.0", "1.2.0"] {
         world.apply(&[world.solution("orders", version)]).await;
         let noted = async || {
-            let versions = solutions.get("orders").await.unwrap().status?.versions;
+            let versions = solutions.get("orders").await.unwrap().status?.developed;
             versions.iter().any(|v| v.version == version).then_some(versions)
         };
         seen.push(world.until("the version is noted", noted).await);
