@@ -108,9 +108,10 @@ fn properties(said: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     said.iter().take(MOST_PROPERTIES).map(|(name, value)| (shown(name), shown(value))).collect()
 }
 
-/// What runs in the stage: what this request has just deployed, or what the Environment's record says.
+/// What runs in the stage: what this request has just deployed, or what the Environment's record says. If the claim is released already,
+/// another request may have deployed since.
 fn runs(scope: Scope<'_>, run: &RunStatus) -> Runs {
-    if run.start_time.is_some() && run.phase == Phase::Succeeded {
+    if run.start_time.is_some() && run.phase == Phase::Succeeded && scope.holds_claim() {
         return Runs::Known(Some(RunningVersion { version: scope.request.spec.solution.version.clone(), since: run.end_time }));
     }
     let Some(target) = &scope.related.target else { return Runs::Unknown };

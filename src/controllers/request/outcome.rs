@@ -84,7 +84,7 @@ pub(super) async fn end(
         plan.results.clone_from(&findings.results);
         plan.results_omitted = 0;
     }
-    let holds_claim = holds_claim(scope);
+    let holds_claim = scope.holds_claim();
     let in_solution = record_in_solution(scope, running.readers(), &new, &ending.message, now);
     if let Some(started) = started {
         let (in_artifact, ()) = futures::join!(record_in_artifact(scope, &new, started, ended_at, ending), in_solution);
@@ -119,13 +119,6 @@ pub(super) async fn end(
         record_or_release(scope, running, &new, ended_at, ending).await?;
     }
     Ok(())
-}
-
-/// Whether this request holds the claim on the target.
-fn holds_claim(scope: Scope<'_>) -> bool {
-    let solutions = scope.related.target.iter().flat_map(|target| &target.status).flat_map(|status| &status.solutions);
-    let claim = solutions.into_iter().find(|s| s.name == scope.request.spec.solution.name).and_then(|s| s.claim.as_ref());
-    claim.is_some_and(|claim| claim.request_uid == scope.uid())
 }
 
 /// Records what happened to the target and releases the claim on it. If the record is refused, only the claim is released.
