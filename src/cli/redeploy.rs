@@ -146,7 +146,7 @@ async fn recorded(
         Err(error) if is_forbidden(&error) => None,
         Err(error) => return Err(error).with_context(|| format!("reading the artifact of {solution} {version} in host {}", place.host)),
     };
-    let records = artifact.into_iter().flat_map(|artifact| artifact.status).flat_map(|status| status.deployments);
+    let records = artifact.into_iter().filter_map(|artifact| artifact.status).flat_map(|status| status.deployments);
     let mut of_deployment = records.filter(|record| Some(&record.settings_digest) == running.settings_digest.as_ref());
     Ok(of_deployment.find_map(|record| record.settings).map(DeploymentSettings::from))
 }

@@ -136,9 +136,9 @@ mod tests {
         }
     }
 
-    fn settings(value: &str) -> Option<RecordedSettings> {
+    fn settings(value: &str) -> RecordedSettings {
         let value = VariableValue { name: "GREETING".into(), value: value.into() };
-        Some(RecordedSettings { environment_variables: vec![value], connection_references: Vec::new() })
+        RecordedSettings { environment_variables: vec![value], connection_references: Vec::new() }
     }
 
     #[test]
@@ -158,10 +158,10 @@ mod tests {
         let large = "𝒫".repeat(16 * 1024);
         let mut records = Vec::new();
         for (number, stage) in ["qa", "staging", "prod"].into_iter().enumerate() {
-            add(&mut records, DeploymentRecord { settings: settings(&large), ..record(number, stage, Outcome::Succeeded) });
+            add(&mut records, DeploymentRecord { settings: Some(settings(&large)), ..record(number, stage, Outcome::Succeeded) });
         }
         for number in 3..60 {
-            add(&mut records, DeploymentRecord { settings: settings(&large), ..record(number, "qa", Outcome::Failed) });
+            add(&mut records, DeploymentRecord { settings: Some(settings(&large)), ..record(number, "qa", Outcome::Failed) });
             assert!(bytes(&records) <= MOST_RECORD_BYTES);
         }
         let (known, lost): (Vec<_>, Vec<_>) = records.iter().filter(|r| r.outcome == Outcome::Failed).partition(|r| r.settings.is_some());
