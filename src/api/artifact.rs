@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::reference::{GroupKind, Identity, SolutionVersion};
 use super::settings::{ConnectionDefinition, Dependency, VariableDefinition};
 
+pub use super::record::{DecidedGate, DeploymentRecord, MAX_APPROVED_BY, MAX_MESSAGE, Outcome, RecordedDecision};
+
 /// The most objects that an artifact lists.
 pub const MAX_OBJECTS: usize = 1000;
 /// The most kinds that are reported on that it lists.
@@ -67,6 +69,10 @@ pub struct ArtifactSpec {
     /// When the version was exported, or fetched from a registry.
     #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
     pub exported_at: Timestamp,
+    /// When the version first appeared in development. Left out for artifacts from a registry, and by older versions of the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub developed_at: Option<Timestamp>,
     /// How many objects it holds.
     pub object_count: i32,
     /// The objects it holds; the first 1,000.
@@ -169,122 +175,4 @@ pub struct ArtifactStatus {
     #[schemars(length(max = MAX_DEPLOYMENTS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["requestUID".into()]))]
     pub deployments: Vec<DeploymentRecord>,
-}
-
-/// How a deployment ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-pub enum Outcome {
-    /// All objects were applied and healthy.
-    Succeeded,
-    /// The deployment failed after it had claimed its target.
-    Failed,
-}
-
-/// A gate of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-pub enum DecidedGate {
-    /// Gate 1, before the export.
-    PreExportStep,
-    /// Gate 2, the approval.
-    Approval,
-    /// Gate 3, before the deployment.
-    PreDeploymentStep,
-}
-
-/// Who decided a gate of a deployment.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RecordedDecision {
-    /// The gate that was decided.
-    pub gate: DecidedGate,
-    /// The user name of whoever decided, as the API server authenticated it.
-    #[schemars(length(max = 1024))]
-    pub by: String,
-    /// The person who decided, as the approver reported. Not verified.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub on_behalf_of: Option<String>,
-    /// When the operator saw the decision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
-    pub at: Option<Timestamp>,
-}
-
-/// The most characters of who decided, in one line.
-pub const MAX_APPROVED_BY: usize = 8192;
-/// The most characters of why a deployment failed, in its record.
-pub const MAX_MESSAGE: usize = 1024;
-
-/// One deployment of the artifact. Stage order is decided from these records.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DeploymentRecord {
-    /// The uid of the request. There is one record for each request.
-    #[serde(rename = "requestUID")]
-    #[schemars(length(max = 128))]
-    pub request_uid: String,
-    /// The request's name.
-    #[schemars(length(max = 253))]
-    pub request: String,
-    /// The Pipeline's name.
-    #[schemars(length(max = 253))]
-    pub pipeline: String,
-    /// The Stage's name.
-    #[schemars(length(max = 253))]
-    pub stage: String,
-    /// The uid of the Stage. A stage that is created again under the same name has another one.
-    #[serde(rename = "stageUID")]
-    #[schemars(length(max = 128))]
-    pub stage_uid: String,
-    /// The Environment's name.
-    #[schemars(length(max = 253))]
-    pub environment: String,
-    /// The uid of the Environment. An Environment that is created again under the same name has another one.
-    #[serde(rename = "environmentUID")]
-    #[schemars(length(max = 128))]
-    pub environment_uid: String,
-    /// The uid of the target namespace. A namespace that is created again under the same name has another one.
-    #[schemars(length(max = 128))]
-    pub environment_id: String,
-    /// The cluster of the target, by the name of its kubeconfig's Secret. Left out for the host's own cluster.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub cluster: Option<String>,
-    /// The digest of the settings with which it was deployed.
-    #[schemars(length(max = 71))]
-    pub settings_digest: String,
-    /// The user name of the requester.
-    #[schemars(length(max = 1024))]
-    pub requested_by: String,
-    /// Everybody who decided, gate by gate, in one line for people. Old records have only the approver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = MAX_APPROVED_BY))]
-    pub approved_by: Option<String>,
-    /// The decisions at the gates, in the order of the gates.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 3))]
-    pub decisions: Vec<RecordedDecision>,
-    /// The user name of the identity that deployed.
-    #[schemars(length(max = 1024))]
-    pub deployed_by: String,
-    /// When the request claimed its target.
-    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
-    pub started_at: Timestamp,
-    /// When the deployment ended.
-    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
-    pub ended_at: Timestamp,
-    /// How the deployment ended: `Succeeded` or `Failed`.
-    pub outcome: Outcome,
-    /// Why the deployment failed, in one CamelCase word for programs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 316))]
-    pub reason: Option<String>,
-    /// Why the deployment failed, for people; the first 1,024 characters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = MAX_MESSAGE))]
-    pub message: Option<String>,
-    /// The version that a rollback restored after the failure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
-    pub restored: Option<String>,
 }

@@ -23,8 +23,8 @@ const OMITTED: &str = "Omitted";
 const MARK: &str = " […]";
 /// The lengths to which texts for people are cut, step by step, if an object is too large.
 const SHORTER: [usize; 3] = [2048, 512, 128];
-/// Texts that identify somebody or something. If they were cut, they could identify another.
-const NAMES: [&str; 20] = [
+/// Texts that identify somebody or something, or that are deployed again. If they were cut, they would be others.
+const NAMES: [&str; 22] = [
     "approver",
     "by",
     "delegate",
@@ -38,12 +38,14 @@ const NAMES: [&str; 20] = [
     "request",
     "requestedBy",
     "requester",
+    "secretName",
     "source",
     "sourceEnvironment",
     "stage",
     "storedIn",
     "url",
     "username",
+    "value",
     "version",
 ];
 
@@ -245,6 +247,12 @@ mod tests {
         BTreeMap::from([
             ("Artifact.deployments", By::Code("policy::record::bound")),
             ("Artifact.deployments[].decisions", By::Nature(3)),
+            // As many as a request has.
+            ("Artifact.deployments[].decisions[].properties", By::Nature(32)),
+            ("Artifact.deployments[].errors", By::Count),
+            ("Artifact.deployments[].findings", By::Count),
+            ("Artifact.deployments[].settings.connectionReferences", By::Nature(64)),
+            ("Artifact.deployments[].settings.environmentVariables", By::Nature(128)),
             ("DeploymentRequest.approval.properties", By::Refusal),
             ("DeploymentRequest.conditions", By::Nature(11)),
             ("DeploymentRequest.errors", By::Count),
@@ -272,6 +280,7 @@ mod tests {
             ("Solution.deployments[].decisions", By::Nature(3)),
             ("Solution.deployments[].decisions[].properties", By::Code("controllers::request::makers_view::decisions")),
             ("Solution.deployments[].others", By::Code("policy::makers_view::note")),
+            ("Solution.developed", By::Code("policy::versions::note")),
             ("Solution.plans", By::Code("policy::makers_plans::note")),
             ("Solution.plans[].objects", By::Count),
             ("Solution.plans[].results", By::Count),

@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
 use super::cluster_scoped::ClusterScopedKind;
 use super::condition::Condition;
 use super::reference::{GroupKind, SecretKeyReference};
+use crate::text;
 
 /// The role of an environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -52,6 +54,13 @@ pub enum EnvironmentType {
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
         description = "Why it is ready or not"
+    ),
+    printcolumn(
+        name = "Runs",
+        type_ = "string",
+        json_path = ".status.summary",
+        description = "Each solution that runs there: version, digest, since when, who asked and who deployed",
+        priority = 1
     ),
     printcolumn(
         name = "Message",
@@ -156,6 +165,8 @@ pub const REMOTE_TARGETS_ONLY: &str = "only targets can be in another cluster: a
     repository in the Pipeline (spec.artifactRepositories), and request it by spec.artifact; it needs no Development environment there. For a \
     development namespace of this cluster leave out spec.cluster";
 
+/// The most characters of the line for people.
+pub const MAX_SUMMARY: usize = 4096;
 /// The most solutions in an environment.
 pub const MAX_SOLUTIONS: usize = 512;
 /// The most kinds of the whole cluster that one of them may have objects of.
@@ -187,6 +198,11 @@ pub struct EnvironmentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub validated_at: Option<Timestamp>,
+    /// What runs here, in one line for people: each solution with its version, the beginning of its digest, since when, who asked and who
+    /// deployed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = MAX_SUMMARY))]
+    pub summary: String,
     /// What runs here, and which request may change it; one entry for each solution, at most 512.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_SOLUTIONS))]
@@ -197,6 +213,14 @@ pub struct EnvironmentStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+impl EnvironmentStatus {
+    /// Says in one line what runs here.
+    pub fn sum_up(&mut self) {
+        let each: Vec<String> = self.solutions.iter().filter_map(DeployedSolution::in_words).collect();
+        self.summary = bounds::text(&each.join("; "), MAX_SUMMARY);
+    }
 }
 
 /// `observedGeneration` before anything was observed.
@@ -231,6 +255,10 @@ pub struct DeployedSolution {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub requested_by: Option<String>,
+    /// The person on whose behalf was asked, as the requester reported. Not verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub on_behalf_of: Option<String>,
     /// The user name of the identity that deployed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -254,6 +282,22 @@ pub struct DeployedSolution {
 }
 
 impl DeployedSolution {
+    /// What runs: `orders 1.4.0 (sha256:3f7a9c01d2e4) since 2026-12-01T06:00:00Z, asked by dana, deployed by …`. `None` if nothing does.
+    fn in_words(&self) -> Option<String> {
+        const SHOWN: usize = "sha256:".len() + 12;
+        let version = self.version.as_deref()?;
+        let digest: String = self.digest.iter().flat_map(|digest| digest.chars()).take(SHOWN).collect();
+        let since = self.deployed_at.map(|at| format!(" since {at}")).unwrap_or_default();
+        let person = self.on_behalf_of.as_deref().map(|person| format!(" for {} (as reported)", text::line(person))).unwrap_or_default();
+        let (asked, deployed) = (self.requested_by.as_deref().unwrap_or_default(), self.deployed_by.as_deref().unwrap_or_default());
+        Some(format!(
+            "{} {version} ({digest}){since}, asked by {}{person}, deployed by {}",
+            self.name,
+            text::line(asked),
+            text::line(deployed)
+        ))
+    }
+
     /// Whether there is anything of the solution here, or may be.
     pub fn is_anything(&self) -> bool {
         self.claim.is_some() || self.version.is_some() || self.failed.is_some() || !self.cluster_scoped.is_empty()

@@ -14,6 +14,7 @@ pub mod phase;
 pub mod pipeline;
 pub mod plan;
 pub mod reason;
+pub mod record;
 pub mod reference;
 pub mod repository;
 pub mod request;

@@ -118,7 +118,7 @@ pub struct Plan {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_keep(value: &OnFailure) -> bool {
+pub(super) fn is_keep(value: &OnFailure) -> bool {
     *value == OnFailure::Keep
 }
 

@@ -337,8 +337,8 @@ words! {
         EnvironmentGone => "Make a new request",
         /// On the way back: the Environment's record names another artifact than the one that was replaced, so that nothing was put back
         RecordChanged => "Find out who changed the Environment's status; deploy the version that is to run there",
-        /// On the way back: the settings that the version before was deployed with are not known any more, as its request was deleted
-        SettingsGone => "Deploy that version again with its settings",
+        /// The settings that the version before was deployed with are not known any more: neither its artifact's record nor its request has them, so that it could not be put back
+        SettingsGone => "Set `onFailure: Keep` on the stage, or give the request these settings; after a failure, deploy that version again with its settings",
 
         // Exports.
 

@@ -37,6 +37,7 @@ fn decided(key: &str) -> Message {
     printcolumn(name = "Stage", type_ = "string", json_path = ".spec.stage", description = "The stage it is deployed to"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where it is, in one word"),
     printcolumn(name = "Waiting for", type_ = "string", json_path = ".status.waitingFor", description = "What it waits for, or how it ended, in a line"),
+    printcolumn(name = "Waiting since", type_ = "date", json_path = ".status.waiting.since", description = "How long it has waited for that", priority = 1),
     printcolumn(name = "Requested by", type_ = "string", json_path = ".spec.requestedBy.username", description = "Who asked", priority = 1),
     printcolumn(name = "Deployed by", type_ = "string", json_path = ".status.deployedBy", description = "The identity that deploys", priority = 1),
     printcolumn(name = "Approved by", type_ = "string", json_path = ".status.approvedBy", description = "Everybody who decided, gate by gate", priority = 1),

@@ -75,6 +75,9 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 128))]
     pub waiting_for: String,
+    /// What the request waits for, since when and until when. Left out once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Wait>,
     /// The repository and the digest that the tag of `spec.artifact.oci` means for this request. Written once, before anybody is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1200))]
@@ -120,6 +123,22 @@ pub struct RunStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A wait. `waitingFor` says it in a line, and the message of the condition `Succeeded` in full: for what, on whom, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Wait {
+    /// What it waits for, in one CamelCase word for programs: the reason of the condition `Succeeded`.
+    #[schemars(length(max = 316))]
+    pub reason: String,
+    /// Since when it has waited for that without a break.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub since: Timestamp,
+    /// Until when it waits: a time that comes, as with a schedule, or a time-out. Left out if there is no such time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub until: Option<Timestamp>,
 }
 
 /// The rollback to the version that was replaced.
@@ -305,7 +324,7 @@ pub struct StepDecision {
     pub on_behalf_of: Option<String>,
 }
 
-fn bounded_properties(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn bounded_properties(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object",
         "description": "More for the requester and for those who can read the host, for example a ticket number. Shown on the Solution.",

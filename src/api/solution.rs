@@ -158,6 +158,11 @@ pub struct SolutionStatus {
     #[schemars(length(max = MOST_PLANS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["requestUID".into()]))]
     pub plans: Vec<SolutionPlan>,
+    /// When each version first appeared in development, as the operator saw it. The last 16 versions. Lead times count from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MOST_DEVELOPED))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["version".into()]))]
+    pub developed: Vec<DevelopedVersion>,
     /// `Ready` (whether it can be asked for from here), `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -165,6 +170,8 @@ pub struct SolutionStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// The most versions of which a Solution's status says when they appeared.
+pub const MOST_DEVELOPED: usize = 16;
 /// The most stages in the status of a Solution.
 pub const MOST_DEPLOYMENTS: usize = 128;
 /// The most further requests for one stage in the status of a Solution.
@@ -215,6 +222,10 @@ pub struct SolutionDeployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_MESSAGE))]
     pub message: Option<String>,
+    /// Since when it waits for that. Left out once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub waiting_since: Option<Timestamp>,
     /// Everybody who decided, gate by gate, in one line for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = artifact::MAX_APPROVED_BY))]
@@ -294,6 +305,18 @@ fn shown_properties(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "maxProperties": MOST_PROPERTIES,
         "additionalProperties": {"type": "string", "maxLength": MAX_PROPERTY}
     })
+}
+
+/// A version of the Solution in development.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DevelopedVersion {
+    /// The version.
+    #[schemars(length(max = 63))]
+    pub version: String,
+    /// When `spec.version` was first set to it, as the operator saw it.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub first_seen_at: Timestamp,
 }
 
 /// A version that runs in a stage.

@@ -18,6 +18,7 @@ pub mod page;
 pub mod progress;
 pub mod reading;
 pub mod redeploy;
+pub mod report;
 pub mod retry;
 pub mod status;
 pub mod times;

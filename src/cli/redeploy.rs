@@ -13,6 +13,7 @@ use super::ask::{self, Asking, is_forbidden};
 use super::connection::Connection;
 use super::exit::Exit;
 use super::output::Output;
+use crate::api::environment::DeployedSolution;
 use crate::api::reference::SolutionVersion;
 use crate::api::repository;
 use crate::api::request::{ArtifactSource, DeploymentRequestSpec, OciSource};
@@ -62,7 +63,7 @@ pub async fn run(connection: &Connection, args: RedeployArgs, out: &mut Output<i
         Err(error) if is_forbidden(&error) => None,
         Err(error) => return Err(error).with_context(|| format!("reading the artifact of {solution} {version} in host {}", place.host)),
     };
-    let before = if settings.from_defaults() { None } else { before(&client, &place, settings, out).await? };
+    let before = if settings.from_defaults() { None } else { before(&client, &place, solution, settings, out).await? };
     let before = before.map(|before| fitting(before, artifact.as_ref(), out)).transpose()?;
     if let Some(running) = place.running.as_ref().and_then(|r| r.version.as_deref())
         && let (Ok(there), Ok(wanted)) = (Version::parse(running), Version::parse(version))
@@ -98,6 +99,7 @@ pub async fn run(connection: &Connection, args: RedeployArgs, out: &mut Output<i
 async fn before(
     client: &Client,
     place: &Place,
+    solution: &str,
     settings: &SettingsArgs,
     out: &mut Output<impl Write + Send>,
 ) -> anyhow::Result<Option<DeploymentSettings>> {
@@ -114,17 +116,39 @@ async fn before(
         ));
     };
     let Some(name) = &running.request else { return Ok(None) };
+    if let Some(settings) = recorded(client, place, solution, running).await? {
+        writeln!(out, "settings: those of request {name}, the last deployment there, and what you set")?;
+        return Ok(Some(settings));
+    }
     match Api::<DeploymentRequest>::namespaced(client.clone(), &place.host).get_opt(name).await {
         Ok(Some(request)) => {
             writeln!(out, "settings: those of request {name}, the last deployment there, and what you set")?;
             Ok(request.spec.deployment_settings)
         }
-        Ok(None) => unknown(&format!("request {name}, which held the settings of the last deployment, was deleted")),
+        Ok(None) => unknown(&format!("neither the artifact's record nor request {name} has the settings of the last deployment any more")),
         Err(error) if is_forbidden(&error) => {
             unknown(&format!("the settings of the last deployment are in request {name} of host {}, which you may not read", place.host))
         }
         Err(error) => Err(error).with_context(|| format!("reading request {name} of host {}", place.host)),
     }
+}
+
+/// The settings that the record of the running version's artifact holds. `None` if it has none, or if the caller may not read it.
+async fn recorded(
+    client: &Client,
+    place: &Place,
+    solution: &str,
+    running: &DeployedSolution,
+) -> anyhow::Result<Option<DeploymentSettings>> {
+    let Some(version) = &running.version else { return Ok(None) };
+    let artifact = match Api::<Artifact>::namespaced(client.clone(), &place.host).get_opt(&names::artifact_name(solution, version)).await {
+        Ok(artifact) => artifact,
+        Err(error) if is_forbidden(&error) => None,
+        Err(error) => return Err(error).with_context(|| format!("reading the artifact of {solution} {version} in host {}", place.host)),
+    };
+    let records = artifact.into_iter().filter_map(|artifact| artifact.status).flat_map(|status| status.deployments);
+    let mut of_deployment = records.filter(|record| Some(&record.settings_digest) == running.settings_digest.as_ref());
+    Ok(of_deployment.find_map(|record| record.settings).map(DeploymentSettings::from))
 }
 
 /// The settings that this version has definitions for. Others would be refused. They are dropped here, and that is printed.

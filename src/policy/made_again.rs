@@ -73,6 +73,7 @@ fn succeeded(entry: &mut DeployedSolution, artifact: &Artifact, record: &Deploym
         settings_digest: Some(record.settings_digest.clone()),
         request: Some(record.request.clone()),
         requested_by: Some(record.requested_by.clone()),
+        on_behalf_of: record.on_behalf_of.clone(),
         deployed_by: Some(record.deployed_by.clone()),
         deployed_at: Some(record.ended_at),
         cluster_scoped: std::mem::take(&mut entry.cluster_scoped),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::offered::{self, Offer};
+use super::versions;
 use crate::api::phase::Phase;
 use crate::api::solution::{
     self, MAX_OTHER_MESSAGE, MOST_DEPLOYMENTS, MOST_OTHERS, OtherRequest, RunningVersion, SolutionDeployment, SolutionStatus,
@@ -44,6 +45,7 @@ pub(crate) fn settle(solution: &Solution, status: &mut SolutionStatus, offered: 
     status.versions.sort_by(|a, b| (&a.host, &a.version).cmp(&(&b.host, &b.version)));
     status.versions_omitted = i32::try_from(status.versions.len().saturating_sub(MOST_VERSIONS)).unwrap_or(i32::MAX);
     status.versions.truncate(MOST_VERSIONS);
+    versions::note(&mut status.developed, &solution.spec.version, versions::appeared(solution, now));
     let (generation, namespace) = (solution.metadata.generation, solution.metadata.namespace.as_deref().unwrap_or_default());
     status.observed_generation = generation.unwrap_or(status.observed_generation);
     for observation in offered::ready(&status.stages, namespace) {
@@ -62,6 +64,35 @@ pub(crate) fn note(status: &mut SolutionStatus, new: &SolutionDeployment, runs: 
         status.deployments.push(SolutionDeployment { runs, ..new.clone() });
     }
     bound(status);
+}
+
+/// A message without the names of requests that makers may not know of: those of other solutions, and of other development environments.
+/// Messages name a request by this word and its name.
+pub(crate) fn without_strangers(message: &str, is_stranger: impl Fn(&str) -> bool) -> String {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let mut told = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(at) = rest.to_ascii_lowercase().find("request ") {
+        let (before, named) = rest.split_at(at + "request ".len());
+        // A sentence may end after the name.
+        let name = &named[..named.find(|c| !is_of_name(c)).unwrap_or(named.len())];
+        let name = name.trim_end_matches('.');
+        told.push_str(&before[..at]);
+        if is_stranger(name) {
+            told.push_str(if before[at..].starts_with('R') { "Another request" } else { "another request" });
+            rest = &named[name.len()..];
+        } else {
+            told.push_str(&before[at..]);
+            rest = named;
+        }
+    }
+    told.push_str(rest);
+    told
+}
+
+/// Whether the status shows a request of that name.
+pub(crate) fn shows(status: &SolutionStatus, request: &str) -> bool {
+    status.deployments.iter().any(|entry| entry.request == request || entry.others.iter().any(|other| other.request == request))
 }
 
 /// Drops what there is no room for, and updates the summary.
@@ -179,6 +210,7 @@ mod tests {
             requester: requester.into(),
             never_accepted: false,
             message: Some("waits".into()),
+            waiting_since: None,
             approved_by: None,
             approval_comments: None,
             source_environment: None,
@@ -210,6 +242,22 @@ mod tests {
         assert_eq!(status.summary, "qa: 1.0.0 (1.1.0 Failed)");
         note(&mut status, &asked(1, "dana", "qa", "Failed"), Runs::Unknown);
         assert_eq!(status.summary, "qa: 1.0.0 (1.1.0 Failed)", "what was not looked up stays said");
+    }
+
+    #[test]
+    fn requests_that_makers_may_not_know_of_are_not_named() {
+        let strangers = ["secret-of-billing", "b.c"];
+        for (message, told) in [
+            ("waits for request secret-of-billing, which deploys", "waits for another request, which deploys"),
+            ("does not run. Request secret-of-billing brings one", "does not run. Another request brings one"),
+            ("runs 1.0.0 (request b.c), after request own-1", "runs 1.0.0 (another request), after request own-1"),
+            ("waits for request secret-of-billing-2", "waits for request secret-of-billing-2"),
+            ("it was request b.c. A new request", "it was another request. A new request"),
+            ("a new request ", "a new request "),
+            ("ä request b.c", "ä another request"),
+        ] {
+            assert_eq!(without_strangers(message, |name| strangers.contains(&name)), told);
+        }
     }
 
     #[test]

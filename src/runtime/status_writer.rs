@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::{freshness, status};
+use super::{freshness, status, trimmed};
 
 /// How often a change is tried again on the newest state after a conflict with another writer.
 const ATTEMPTS: usize = 8;
@@ -172,7 +172,8 @@ impl<K: Recorded> StatusWriter<K> {
     ) -> Result<Arc<K>, RecordError> {
         let record = || format!("{} {}/{}", K::kind(&()), key.namespace.as_deref().unwrap_or_default(), key.name);
         let failed = |source: kube::Error| RecordError::Write { record: record(), source: Arc::new(source) };
-        let mut base = newer(current.take(), self.store.get(key));
+        // What the cache lacks would be taken out of the status.
+        let mut base = newer(current.take(), self.store.get(key)).filter(|object| !trimmed::has_shortened_status(object.as_ref()));
         for attempt in 1.. {
             let object = match base.take() {
                 Some(object) => object,

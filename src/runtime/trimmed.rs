@@ -12,8 +12,9 @@ use kube::core::PartialObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
+use crate::api::artifact::DeploymentRecord;
 use crate::api::names::{self, KEY_PREFIX};
-use crate::api::request_status::GateStatus;
+use crate::api::request_status::{DeploymentRequestStatus, GateStatus};
 use crate::api::solution::SolutionSpec;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
 
@@ -28,6 +29,16 @@ const SHORTENED: &str = "shortened";
 const OWN_POLICY: &str = "pilotage-";
 /// The annotation in which `kubectl apply` stores the whole object again.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The most bytes, as JSON, that are kept of the settings, comments, properties, findings and errors in the records of one artifact.
+const MOST_DETAILS: usize = 8192;
+/// The mark of a cached copy of which the status lacks something. No status is written on its basis.
+const SHORTENED_STATUS: &str = "shortened-status";
+
+/// Whether the copy's status lacks what was too large to keep. Then it has to be read live before it is written.
+pub(crate) fn has_shortened_status(object: &impl Resource) -> bool {
+    object.meta().annotations.as_ref().is_some_and(|annotations| annotations.contains_key(SHORTENED_STATUS))
+}
 
 /// Whether the copy lacks what was too large to keep. Then it has to be read live.
 pub(crate) fn is_shortened(object: &impl Resource) -> bool {
@@ -52,7 +63,11 @@ fn bare(object: &mut impl Resource) {
 }
 
 fn shorten(object: &mut impl Resource) {
-    object.meta_mut().annotations.get_or_insert_default().insert(SHORTENED.to_owned(), String::new());
+    mark(object, SHORTENED);
+}
+
+fn mark(object: &mut impl Resource, mark: &str) {
+    object.meta_mut().annotations.get_or_insert_default().insert(mark.to_owned(), String::new());
 }
 
 fn size(value: &impl Serialize) -> usize {
@@ -92,21 +107,14 @@ pub(crate) fn request(request: &mut DeploymentRequest) {
             status.pre_deployment_step = None;
             status.run.gates = GateStatus::default();
         }
-        for properties in [
-            status.pre_export_step.as_mut().map(|d| &mut d.properties),
-            status.approval.as_mut().map(|d| &mut d.properties),
-            status.pre_deployment_step.as_mut().map(|d| &mut d.properties),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            *properties = BTreeMap::new();
-        }
     }
-    let too_large = size(&request.spec.deployment_settings) + size(&request.spec.share_with) > MOST_KEPT;
+    // The record of the run needs settings and properties.
+    let noted: usize = request.status.as_mut().map(properties).into_iter().flatten().map(|properties| size(properties)).sum();
+    let too_large = size(&request.spec.deployment_settings) + size(&request.spec.share_with) + noted > MOST_KEPT;
     if ended || too_large {
         request.spec.deployment_settings = None;
         request.spec.share_with = Vec::new();
+        request.status.as_mut().map(properties).into_iter().flatten().for_each(BTreeMap::clear);
     }
     if ended {
         request.spec.notes = None;
@@ -115,6 +123,12 @@ pub(crate) fn request(request: &mut DeploymentRequest) {
     } else if too_large {
         shorten(request);
     }
+}
+
+/// What approvers noted at the gates.
+fn properties(status: &mut DeploymentRequestStatus) -> impl Iterator<Item = &mut BTreeMap<String, String>> {
+    let steps = [status.pre_export_step.as_mut(), status.pre_deployment_step.as_mut()].into_iter().flatten().map(|d| &mut d.properties);
+    status.approval.as_mut().map(|d| &mut d.properties).into_iter().chain(steps)
 }
 
 /// The list of an artifact's objects and the texts of its definitions are for people. If the definitions are large, none is kept.
@@ -134,6 +148,17 @@ pub(crate) fn artifact(artifact: &mut Artifact) {
         artifact.spec.dependencies = Vec::new();
         shorten(artifact);
     }
+    let records = artifact.status.as_mut().map(|status| status.deployments.as_mut_slice()).unwrap_or_default();
+    if records.iter().map(details).sum::<usize>() > MOST_DETAILS {
+        records.iter_mut().for_each(DeploymentRecord::drop_details);
+        mark(artifact, SHORTENED_STATUS);
+    }
+}
+
+/// The size of what only people read in a record, or a rollback, which reads it live.
+fn details(record: &DeploymentRecord) -> usize {
+    let said = record.decisions.iter().map(|d| size(&d.comments) + size(&d.properties)).sum::<usize>();
+    size(&record.settings) + size(&record.findings) + size(&record.errors) + said
 }
 
 /// Whether an artifact defines more than is kept. What people wrote about its variables does not count.
@@ -266,6 +291,27 @@ mod tests {
         artifact(&mut large);
         assert!(!is_shortened(&small) && small.spec.environment_variables.len() == 1);
         assert!(is_shortened(&large) && large.spec.environment_variables.is_empty());
+    }
+
+    #[test]
+    fn records_of_many_bytes_are_kept_without_details_and_never_written_from_the_cache() {
+        let with = |value: String| -> Artifact {
+            let record = json!({"requestUID": "r", "request": "r", "pipeline": "p", "stage": "qa", "stageUID": "s", "environment": "qa",
+                "environmentUID": "e", "environmentId": "n", "settingsDigest": "sha256:s", "requestedBy": "dana", "deployedBy": "bot",
+                "settings": {"environmentVariables": [{"name": "A", "value": value}]},
+                "startedAt": "2026-01-01T00:00:00Z", "endedAt": "2026-01-01T00:00:00Z", "outcome": "Succeeded"});
+            serde_json::from_value(json!({"metadata": metadata(), "spec": {
+                "solution": {"name": "orders", "version": "1.0.0"}, "digest": "d", "source": {}, "exportedBy": {"username": "dana"},
+                "exportedAt": "2026-01-01T00:00:00Z", "objectCount": 1, "size": 1, "storedSize": 1, "chunks": 1},
+                "status": {"deployments": [record]}}))
+            .unwrap()
+        };
+        let (mut small, mut large) = (with("1".into()), with("1".repeat(MOST_DETAILS)));
+        artifact(&mut small);
+        artifact(&mut large);
+        let settings = |artifact: &Artifact| artifact.status.as_ref().unwrap().deployments[0].settings.clone();
+        assert!(!has_shortened_status(&small) && settings(&small).is_some());
+        assert!(has_shortened_status(&large) && settings(&large).is_none() && !is_shortened(&large));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use pilotage::api::solution::SolutionDeployment;
 use pilotage::api::solution_stages::SolutionStage;
-use pilotage::api::{DeploymentRequest, Environment, Solution};
+use pilotage::api::{DeploymentRequest, Environment, Pipeline, Solution};
 use serde_json::json;
 
 use crate::attempt::ignored;
@@ -103,6 +103,51 @@ async fn another_host_tells_nothing_through_an_environment_that_is_not_valid() {
     let confirm = Patch::Merge(json!({"metadata": {"annotations": {"pilotage.dev/confirm-delete": evil}}}));
     namespaces.patch(&evil, &PatchParams::default(), &confirm).await.unwrap();
     namespaces.delete(&evil, &kube::api::DeleteParams::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_requests_of_others_are_not_named_to_makers_of_a_private_pipeline() {
+    let world = World::new("view-named").await;
+    let sink = json!({"spec": {"sinks": [{"url": "http://127.0.0.1:9/nobody-listens"}]}});
+    let pipelines = Api::<Pipeline>::namespaced(world.admin.clone(), &world.host);
+    pipelines.patch("standard", &PatchParams::default(), &Patch::Merge(sink)).await.unwrap();
+    let mut dependent = world.solution("orders", "1.0.0");
+    dependent["spec"]["dependencies"] = json!([{"name": "base", "version": ">=1.0"}]);
+    world
+        .apply(&[
+            dependent,
+            world.config("orders", "orders", json!({})),
+            world.solution("base", "1.0.0"),
+            world.config("base", "base", json!({})),
+        ])
+        .await;
+    let dan = person(&world, "dan", &["makers"]).await;
+    ask(&world, &dan, &world.request("nightfall", "qa", "base", "1.0.0")).await;
+    world.until_request("nightfall", |r| phase(r) == "AwaitingApproval").await;
+    world.ask(&world.request("danas", "qa", "orders", "1.0.0")).await;
+    // Whoever may read the host reads the name.
+    world.until_request("danas", |r| outcome(r).1.contains("Request nightfall brings one of them")).await;
+    let dana = world.dana().await;
+    let solutions = Api::<Solution>::namespaced(dana.clone(), &world.dev);
+    let told = async || {
+        let status = solutions.get("orders").await.unwrap().status?;
+        status
+            .deployments
+            .iter()
+            .any(|entry| entry.message.as_ref().is_some_and(|said| said.contains("brings one of them")))
+            .then_some(status)
+    };
+    let status = world.until("the Solution says what is waited for", told).await;
+    let said = serde_json::to_string(&status).unwrap();
+    ignored(241, "a maker reads on their Solution what others ask for", !said.contains("nightfall"), &status);
+    let failing = async || {
+        let status = Api::<Pipeline>::namespaced(dana.clone(), &world.host).get("standard").await.unwrap().status?;
+        status.sinks.iter().any(|sink| sink.waiting > 0).then_some(status)
+    };
+    let status = world.until("the sink fails", failing).await;
+    let said = serde_json::to_string(&status).unwrap();
+    let names_nobody = ["nightfall", "danas", "\"dan\"", "base"].iter().all(|name| !said.contains(name));
+    ignored(242, "a maker reads in their pipeline's status what others ask for", names_nobody, &status);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -54,6 +54,7 @@ mod powers;
 mod prune;
 mod records;
 mod recreate;
+mod reports;
 mod revoked;
 mod roles;
 mod rollback;

@@ -55,6 +55,75 @@ async fn a_deployment_is_on_record_with_who_what_where_and_approved_by_whom() {
     assert!(message.starts_with("not looked for in development: ") && message.ends_with("; orders 1.4.0 runs in stage qa"), "{message}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_of_a_run_holds_its_settings_its_plan_and_what_was_said_at_its_gates() {
+    let world = World::new("whole-record").await;
+    let mut solution = world.solution("orders", "1.4.0");
+    solution["spec"]["environmentVariables"] =
+        json!([{"name": "GREETING", "default": "none", "target": {"kind": "ConfigMap", "name": "orders", "path": "/data/greeting"}}]);
+    world.apply(&[solution, world.config("orders", "orders", json!({"greeting": "dev"}))]).await;
+    let mut request = serde_json::to_value(world.request("to-qa", "qa", "orders", "1.4.0")).unwrap();
+    request["spec"]["deploymentSettings"] = json!({"environmentVariables": [{"name": "GREETING", "value": "hello"}]});
+    request["spec"]["onBehalfOf"] = "dora".into();
+    world.ask(&serde_json::from_value(request).unwrap()).await;
+    let waiting = world.until_request("to-qa", |r| phase(r) == "AwaitingApproval").await.status.unwrap().run;
+    let (wait, opened) = (waiting.waiting.unwrap(), waiting.gates.approval.unwrap().opened_at);
+    assert_eq!((wait.reason.as_str(), wait.since), ("AwaitingApproval", opened));
+    assert!(wait.until > Some(wait.since));
+    let bot = Api::<DeploymentRequest>::namespaced(world.bot("qa").await, &world.host);
+    let decision = json!({"status": {"approval": {"decision": "Approved", "comments": "fine", "properties": {"ticket": "CHG-7"}}}});
+    bot.patch_status("to-qa", &PatchParams::default(), &Patch::Merge(decision)).await.unwrap();
+    let ended = world.end("to-qa").await;
+    assert_eq!(phase(&ended), "Succeeded", "{:?}", outcome(&ended));
+    let run = ended.status.unwrap().run;
+    assert_eq!(run.waiting, None);
+
+    let artifact = Api::<Artifact>::namespaced(world.admin.clone(), &world.host).get("orders-1.4.0").await.unwrap();
+    let developed = artifact.spec.developed_at.expect("when it appeared in development");
+    assert!(developed <= artifact.spec.exported_at);
+    let [record] = &artifact.status.unwrap().deployments[..] else { panic!("one record") };
+    let settings = record.settings.as_ref().unwrap();
+    assert_eq!((settings.environment_variables[0].name.as_str(), settings.environment_variables[0].value.as_str()), ("GREETING", "hello"));
+    assert_eq!((record.requested_by.as_str(), record.on_behalf_of.as_deref()), ("dana", Some("dora")));
+    assert_eq!(record.asked_at, ended.metadata.creation_timestamp.map(|at| at.0));
+    let (plan, planned) = (record.plan.as_ref().unwrap(), run.plan.unwrap());
+    assert_eq!((&plan.hash, plan.create, plan.replaces_version.as_deref()), (&planned.hash, 1, None));
+    assert_eq!(record.findings.len(), planned.results.len());
+    let [decision] = &record.decisions[..] else { panic!("one decision") };
+    assert_eq!((decision.comments.as_deref(), decision.properties["ticket"].as_str()), (Some("fine"), "CHG-7"));
+    assert!(decision.opened_at == Some(opened) && decision.at >= decision.opened_at);
+    assert_eq!(record.first_succeeded_at, Some(record.ended_at));
+
+    let solution = Api::<Solution>::namespaced(world.dana().await, &world.dev).get("orders").await.unwrap();
+    let versions = solution.status.unwrap().developed;
+    assert_eq!((versions[0].version.as_str(), versions[0].first_seen_at), ("1.4.0", developed));
+    let wide = world.olgas_kubectl().ok(&["get", "env", "qa", "-o", "wide", "-n", &world.host]).unwrap();
+    let digest: String = artifact.spec.digest.chars().take("sha256:".len() + 12).collect();
+    let runs = format!(
+        "orders 1.4.0 ({digest}) since {}, asked by dana for dora (as reported), deployed by system:serviceaccount:{}:bot-qa",
+        record.ended_at, world.host
+    );
+    assert!(wide.contains(&runs), "{runs}: {wide}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_keeps_the_time_at_which_it_first_appeared() {
+    let world = World::new("appeared").await;
+    let solutions = Api::<Solution>::namespaced(world.admin.clone(), &world.dev);
+    let mut seen = Vec::new();
+    for version in ["1.0.0", "1.1.0", "1.0.0", "1.2.0"] {
+        world.apply(&[world.solution("orders", version)]).await;
+        let noted = async || {
+            let versions = solutions.get("orders").await.unwrap().status?.developed;
+            versions.iter().any(|v| v.version == version).then_some(versions)
+        };
+        seen.push(world.until("the version is noted", noted).await);
+    }
+    let last = seen.last().unwrap();
+    assert_eq!(last.iter().map(|v| v.version.as_str()).collect::<Vec<_>>(), ["1.0.0", "1.1.0", "1.2.0"]);
+    assert_eq!(last[0], seen[0][0], "it came back");
+}
+
 /// The Events of a request in order, after the last one exists.
 async fn events_of(world: &World, request: &DeploymentRequest) -> Vec<Event> {
     let events = Api::<Event>::namespaced(world.admin.clone(), &world.host);

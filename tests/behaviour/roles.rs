@@ -53,26 +53,28 @@ async fn each_role_holds_what_it_is_for_and_nothing_else() {
     let world = World::new("roles").await;
     let (host, access) = (&world.host, Access::new(world.admin.clone()));
     let kubectl = world.plane.kubectl();
-    for (name, role) in [("ada", "administrator"), ("vic", "viewer"), ("amy", "approver")] {
+    for (name, role) in [("ada", "administrator"), ("con", "configurator"), ("vic", "viewer"), ("amy", "approver")] {
         let (role, user) = (format!("--clusterrole=pilotage-{role}"), format!("--user={name}"));
         kubectl.ok(&["create", "rolebinding", name, &role, &user, "-n", host]).unwrap();
     }
     let status = |verb: &str| Right::on(verb, GROUP, "deploymentrequests", host).of_subresource("status");
 
-    // An administrator may configure all pipelines of the host, and nothing else there: the role includes no environment and no delegate.
-    let ada = person("ada", &[]);
-    let configuration = ["environments", "pipelines", "stages"];
-    hold(&access, &ada, on(host, &["create", "update", "patch", "delete", "get", "list", "watch"], &configuration), true).await;
-    hold(&access, &ada, on(host, &READ, &OURS), true).await;
-    hold(&access, &ada, on(host, &["administer"], &["pipelines"]), true).await;
-    // What was never deployed may be deleted. Admission enforces this.
-    hold(&access, &ada, on(host, &["delete"], &["artifacts"]), true).await;
-    let writes: Vec<&str> = WRITE.into_iter().filter(|verb| *verb != "delete").collect();
-    hold(&access, &ada, on(host, &writes, &["artifacts"]), false).await;
-    hold(&access, &ada, [on(host, &["deploy"], &["pipelines"]), on(host, &["approve"], &["stages"])].concat(), false).await;
-    hold(&access, &ada, on(host, &["use"], &["environments"]), false).await;
-    hold(&access, &ada, [others(host), vec![status("patch"), Right::on("create", GROUP, "deploymentrequests", host)]].concat(), false)
-        .await;
+    // An administrator may configure and run all pipelines of the host, and nothing else there: the role includes no environment and no
+    // delegate. A configurator may not run them.
+    for (who, runs) in [(person("ada", &[]), true), (person("con", &[]), false)] {
+        let configuration = ["environments", "pipelines", "stages"];
+        hold(&access, &who, on(host, &["create", "update", "patch", "delete", "get", "list", "watch"], &configuration), true).await;
+        hold(&access, &who, on(host, &READ, &OURS), true).await;
+        hold(&access, &who, on(host, &["administer"], &["pipelines"]), true).await;
+        // What was never deployed may be deleted. Admission enforces this.
+        hold(&access, &who, on(host, &["delete"], &["artifacts"]), true).await;
+        let writes: Vec<&str> = WRITE.into_iter().filter(|verb| *verb != "delete").collect();
+        hold(&access, &who, on(host, &writes, &["artifacts"]), false).await;
+        let running = [on(host, &["deploy"], &["pipelines"]), on(host, &["create"], &["deploymentrequests"])].concat();
+        hold(&access, &who, running, runs).await;
+        hold(&access, &who, [on(host, &["approve"], &["stages"]), on(host, &["use"], &["environments"])].concat(), false).await;
+        hold(&access, &who, [others(host), vec![status("patch")]].concat(), false).await;
+    }
 
     let vic = person("vic", &[]);
     hold(&access, &vic, on(host, &READ, &OURS), true).await;

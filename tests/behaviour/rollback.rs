@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use pilotage::api::artifact::{DeploymentRecord, Outcome};
 use pilotage::api::environment::DeployedSolution;
@@ -266,25 +266,69 @@ async fn where_the_delegate_has_lost_its_rights_nothing_is_put_back_and_the_gran
     assert_eq!(objects(&world).await.0, ["only-first"]);
 }
 
+/// Deletes a request, as somebody who may delete everything.
+async fn deleted(world: &World, request: &str) {
+    Api::<DeploymentRequest>::namespaced(world.admin.clone(), &world.host).delete(request, &DeleteParams::default()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_that_are_known_no_more_are_not_guessed() {
-    let world = deployed("forgotten").await;
-    stage(&world, "1s", "Rollback").await;
-    Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host).delete("first", &DeleteParams::default()).await.unwrap();
+async fn the_settings_are_on_record_whoever_deletes_the_request_that_gave_them() {
+    let world = deployed("recorded").await;
+    stage(&world, "5s", "Rollback").await;
+    deleted(&world, "first").await;
     develop(&world, "2.0.0", stuck()).await;
     world.ask(&greeting(&world, "second", "2.0.0", "good morning")).await;
-    world.approved("second", "qa").await;
-    let message = world.fails("second", "RollbackFailed").await;
-    let why = "the settings that it was deployed with are not known any more: request first, which held them, was deleted, or made anew with others";
-    assert!(message.contains(why), "{message}");
-    assert_eq!(objects(&world).await.1["greeting"], "good morning", "nothing was put back");
-    // A request with the same settings has them too.
-    develop(&world, "2.0.1", stuck()).await;
+    let second = world.approved("second", "qa").await;
+    assert_eq!(outcome(&second).0, "RolledBack", "{:?}", outcome(&second));
+    first_is_back(&world, "second").await;
+    let began = second.status.unwrap().run.rollback.unwrap().since;
+    assert_eq!(records(&world, "2.0.0").await[0].failed_at, Some(began));
+    // The plugin finds them there too.
+    let plugin = env!("CARGO_BIN_EXE_kubectl-pilotage");
+    let kubeconfig = world.plane.user_kubeconfig("olga", &[]).unwrap();
+    let asked = std::process::Command::new(plugin)
+        .env("KUBECONFIG", kubeconfig)
+        .args(["redeploy", "orders", "1.0.0", "--stage", "qa", "-n", &world.host])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&asked.stdout).into_owned() + &String::from_utf8_lossy(&asked.stderr);
+    assert!(said.contains("settings: those of request first"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_promises_no_way_back_to_settings_that_are_known_no_more() {
+    let world = deployed("forgotten").await;
     stage(&world, "5s", "Rollback").await;
-    world.ask(&greeting(&world, "third", "2.0.1", "hello")).await;
-    let third = world.approved("third", "qa").await;
-    assert_eq!(outcome(&third).0, "RolledBack", "{:?}", outcome(&third));
+    // An older version of the operator kept the settings in the request alone.
+    let operator = crate::world::client(world.plane.service_account_kubeconfig("pilotage-system", "pilotage").unwrap()).await;
+    let artifacts = Api::<Artifact>::namespaced(operator, &world.host);
+    let mut status = artifacts.get("orders-1.0.0").await.unwrap().status.unwrap();
+    status.deployments[0].settings = None;
+    artifacts.patch_status("orders-1.0.0", &PatchParams::default(), &Patch::Merge(json!({"status": status}))).await.unwrap();
+    develop(&world, "2.0.0", stuck()).await;
+    // The request has them still.
+    world.ask(&greeting(&world, "second", "2.0.0", "good morning")).await;
+    world.until_request("second", |r| phase(r) == "AwaitingApproval").await;
+    deleted(&world, "second").await;
+    deleted(&world, "first").await;
+    world.ask(&greeting(&world, "third", "2.0.0", "good morning")).await;
+    let message = world.waits_for("third", "SettingsGone").await;
+    for part in [
+        "1.0.0, which stage qa puts back where the deployment fails (onFailure: Rollback), can't be put back: the settings that it was deployed with are not known any more: neither the record of its artifact nor request first has them",
+        "Or set onFailure: Keep on the stage, or give this request the settings that run there",
+    ] {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
+    assert_eq!(objects(&world).await.1["greeting"], "hello", "nothing was written");
+    // A request with the same settings has them too.
+    world.ask(&greeting(&world, "same", "2.0.0", "hello")).await;
+    let same = world.approved("same", "qa").await;
+    assert_eq!(outcome(&same).0, "RolledBack", "{:?}", outcome(&same));
     assert_eq!(objects(&world).await.1, json!({"greeting": "hello", "version": "1.0.0"}));
+    // And without the promise the other goes on.
+    stage(&world, "1s", "Keep").await;
+    let third = world.approved("third", "qa").await;
+    assert_eq!(outcome(&third).0, "DeploymentTimedOut", "{:?}", outcome(&third));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,6 +33,7 @@ async fn stored_first(world: &World) -> Artifact {
         solution: SolutionVersion { name: "orders".into(), version: "1.4.0".into() },
         source: ArtifactOrigin { environment: Some("dev".into()), environment_id: dev.metadata.uid, oci: None },
         exported_by: Identity { username: "dana".into(), ..Identity::default() },
+        developed_at: None,
         bundle: Arc::new(Bundle::new(vec![first])),
         cluster_scoped: Vec::new(),
         not_listed: std::collections::BTreeSet::new(),

@@ -56,6 +56,8 @@ pub struct NewArtifact {
     pub source: ArtifactOrigin,
     /// The requester whose request exports it.
     pub exported_by: Identity,
+    /// When the version first appeared in development.
+    pub developed_at: Option<Timestamp>,
     /// The objects.
     pub bundle: Arc<Bundle>,
     /// The kinds among them that were cluster-scoped where they were exported from.
@@ -435,6 +437,7 @@ fn draft(host: &str, new: NewArtifact, packed: &Packed<'_>, sealed: Option<&Uplo
             source: new.source,
             exported_by: new.exported_by,
             exported_at,
+            developed_at: new.developed_at,
             object_count: saturated(objects.len()),
             objects: objects
                 .iter()

@@ -12,6 +12,7 @@ fn new(bundle: &Arc<Bundle>) -> NewArtifact {
         solution: SolutionVersion { name: "orders".into(), version: "1.4.0".into() },
         source: ArtifactOrigin { environment: Some("dev".into()), environment_id: Some("u".into()), oci: None },
         exported_by: Identity { username: "dana".into(), ..Identity::default() },
+        developed_at: None,
         bundle: bundle.clone(),
         cluster_scoped: Vec::new(),
         not_listed: BTreeSet::new(),

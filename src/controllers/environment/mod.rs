@@ -134,6 +134,7 @@ impl Reconciler for EnvironmentController {
                 }
                 found.iter().for_each(|found| record(status, found, generation, now));
                 release(status, &orphans);
+                status.sum_up();
             }
         });
         let written = match written.await {

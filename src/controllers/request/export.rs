@@ -18,6 +18,7 @@ use crate::artifact::store::{NewArtifact, StoreError, Stored};
 use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::identity::answers::RECENT;
 use crate::policy::request::observed::{ExportOutcome, Observed};
+use crate::policy::versions;
 use crate::runtime::Cluster;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::trimmed;
@@ -257,6 +258,9 @@ pub(super) async fn export_anew(scope: Scope<'_>, observed: &Observed) -> Result
         solution: scope.request.spec.solution.clone(),
         source: origin.clone(),
         exported_by: requester,
+        developed_at: Some(
+            versions::first_seen(&solution, &solution.spec.version).unwrap_or_else(|| versions::appeared(&solution, Timestamp::now())),
+        ),
         bundle: bundle.clone(),
         cluster_scoped,
         not_listed,

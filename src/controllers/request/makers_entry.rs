@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::observe;
 use super::own_status::approved_by;
 use super::scope::Scope;
+use super::strangers;
 use crate::api::artifact::DecidedGate;
 use crate::api::bounds;
 use crate::api::condition::{self, whole_seconds};
@@ -49,6 +50,7 @@ fn entry(scope: Scope<'_>, run: &RunStatus, message: &str, now: Timestamp) -> So
     let status = scope.request.status.as_ref();
     let artifact = scope.related.artifact.as_deref().filter(|_| !ended_in_vain(run));
     let told = not_looked_for::before(artifact.map(observe::artifact_view).as_ref(), message);
+    let told = strangers::unnamed(scope, &told);
     SolutionDeployment {
         host: scope.host(),
         stage: spec.stage.clone(),
@@ -61,6 +63,7 @@ fn entry(scope: Scope<'_>, run: &RunStatus, message: &str, now: Timestamp) -> So
         requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
         never_accepted: !condition::is_true(&run.conditions, condition_types::ACCEPTED),
         message: Some(bounds::text(&text::plain(&told), MAX_MESSAGE)),
+        waiting_since: run.waiting.as_ref().map(|wait| wait.since),
         approved_by: approved_by(scope.request, run),
         approval_comments: status.and_then(|s| s.approval.as_ref()?.comments.as_deref()).map(|said| text::plain(said).into_owned()),
         source_environment: spec.source_environment.clone(),
@@ -105,9 +108,10 @@ fn properties(said: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     said.iter().take(MOST_PROPERTIES).map(|(name, value)| (shown(name), shown(value))).collect()
 }
 
-/// What runs in the stage: what this request has just deployed, or what the Environment's record says.
+/// What runs in the stage: what this request has just deployed, or what the Environment's record says. If the claim is released already,
+/// another request may have deployed since.
 fn runs(scope: Scope<'_>, run: &RunStatus) -> Runs {
-    if run.start_time.is_some() && run.phase == Phase::Succeeded {
+    if run.start_time.is_some() && run.phase == Phase::Succeeded && scope.holds_claim() {
         return Runs::Known(Some(RunningVersion { version: scope.request.spec.solution.version.clone(), since: run.end_time }));
     }
     let Some(target) = &scope.related.target else { return Runs::Unknown };
@@ -132,7 +136,7 @@ fn plan(scope: Scope<'_>, run: &RunStatus, message: &str, now: Timestamp) -> Sol
         request: scope.request.name_any(),
         request_uid: scope.uid(),
         requester: spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
-        message: bounds::text(&text::plain(message), solution_plans::MAX_MESSAGE),
+        message: bounds::text(&text::plain(&strangers::unnamed(scope, message)), solution_plans::MAX_MESSAGE),
         objects,
         // What is too much is counted when the status is written.
         objects_omitted: found.objects_omitted,

@@ -121,7 +121,7 @@ fn latest(scope: Scope<'_>, run: &RunStatus) -> Latest {
     if scope.request.spec.plan_only {
         return Latest::default();
     }
-    let done = run.start_time.is_some() && run.phase == Phase::Succeeded;
+    let done = run.start_time.is_some() && run.phase == Phase::Succeeded && scope.holds_claim();
     let deployed = scope.related.target.as_ref().zip(run.end_time).filter(|_| done).map(|(target, at)| Deployed {
         host: scope.host(),
         environment: target.name_any(),

@@ -6,6 +6,7 @@ mod claim;
 mod entitled;
 mod export;
 mod foreign;
+mod former;
 mod judging;
 mod makers_entry;
 mod makers_view;
@@ -21,6 +22,7 @@ mod rollback;
 mod scope;
 mod sharing;
 mod stop;
+mod strangers;
 mod target;
 mod told;
 

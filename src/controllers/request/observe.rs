@@ -279,6 +279,7 @@ fn request_view(request: &DeploymentRequest) -> Result<RequestView, ReconcileErr
         on_failure: status.run.plan.as_ref().map(|p| p.on_failure).unwrap_or_default(),
         replaces: status.run.plan.and_then(|p| Some(Replaced { version: p.replaces_version?, digest: p.replaces? })),
         rollback: status.run.rollback,
+        waiting: status.run.waiting,
         start_time: status.run.start_time,
         end_time: status.run.end_time,
     })

@@ -18,9 +18,9 @@ use crate::api::reason::Reason;
 use crate::api::request_status::{MAX_ERRORS, ObjectError, RunStatus};
 use crate::cluster::errors;
 use crate::policy::record;
-use crate::policy::request::decisions;
 use crate::policy::request::report::Report;
 use crate::policy::request::step::{End, Ending, Progress};
+use crate::policy::run_record;
 use crate::runtime::controller::ReconcileError;
 use crate::runtime::status;
 use crate::runtime::status_writer::RecordError;
@@ -84,7 +84,7 @@ pub(super) async fn end(
         plan.results.clone_from(&findings.results);
         plan.results_omitted = 0;
     }
-    let holds_claim = holds_claim(scope);
+    let holds_claim = scope.holds_claim();
     let in_solution = record_in_solution(scope, running.readers(), &new, &ending.message, now);
     if let Some(started) = started {
         let (in_artifact, ()) = futures::join!(record_in_artifact(scope, &new, started, ended_at, ending), in_solution);
@@ -121,13 +121,6 @@ pub(super) async fn end(
     Ok(())
 }
 
-/// Whether this request holds the claim on the target.
-fn holds_claim(scope: Scope<'_>) -> bool {
-    let solutions = scope.related.target.iter().flat_map(|target| &target.status).flat_map(|status| &status.solutions);
-    let claim = solutions.into_iter().find(|s| s.name == scope.request.spec.solution.name).and_then(|s| s.claim.as_ref());
-    claim.is_some_and(|claim| claim.request_uid == scope.uid())
-}
-
 /// Records what happened to the target and releases the claim on it. If the record is refused, only the claim is released.
 async fn record_or_release(
     scope: Scope<'_>,
@@ -155,32 +148,9 @@ async fn record_in_artifact(
     ending: &Ending,
 ) -> Result<(), ReconcileError> {
     let good = ending.end == End::Succeeded;
-    let (Some(artifact), Some(plan)) = (&run.artifact, &run.plan) else { return Ok(()) };
-    let decisions = decisions::of(scope.request.status.as_ref(), &run.conditions);
-    let target = scope.related.target.as_ref();
+    let own = run_record::of(scope.request, run, scope.related.target.as_deref(), (started, end), ending);
+    let (Some(artifact), Some(own)) = (&run.artifact, own) else { return Ok(()) };
     let digest = artifact.digest.clone();
-    let own = DeploymentRecord {
-        request_uid: scope.uid(),
-        request: scope.request.name_any(),
-        pipeline: scope.request.spec.pipeline.clone(),
-        stage: scope.request.spec.stage.clone(),
-        stage_uid: plan.stage_uid.clone(),
-        environment: target.map(|e| e.name_any()).unwrap_or_default(),
-        environment_uid: target.and_then(|e| e.uid()).unwrap_or_default(),
-        environment_id: plan.environment_id.clone(),
-        cluster: target.and_then(|environment| environment.cluster_name()),
-        settings_digest: plan.settings_digest.clone(),
-        requested_by: scope.request.spec.requested_by.as_ref().map(|r| r.username.clone()).unwrap_or_default(),
-        approved_by: decisions::in_words(&decisions),
-        decisions,
-        deployed_by: run.deployed_by.clone().unwrap_or_default(),
-        started_at: started,
-        ended_at: end,
-        outcome: if good { Outcome::Succeeded } else { Outcome::Failed },
-        reason: (!good).then(|| ending.reason.into()),
-        message: (!good).then(|| errors::bounded(&ending.message, artifact::MAX_MESSAGE)),
-        restored: run.rollback.as_ref().filter(|_| ending.restored).map(|rollback| rollback.version.clone()),
-    };
     let recorded = scope
         .cluster
         .records
@@ -194,8 +164,7 @@ async fn record_in_artifact(
             if let Some(recorded) = status.deployments.iter().find(|d| d.request_uid == own.request_uid) {
                 return Some(recorded.outcome);
             }
-            status.deployments.push(own.clone());
-            record::bound(&mut status.deployments);
+            record::add(&mut status.deployments, own.clone());
             status.summary = succeeded_in(&status.deployments);
             Some(own.outcome)
         })
@@ -233,6 +202,7 @@ async fn record_in_environment(
         settings_digest: run.plan.as_ref().map(|p| p.settings_digest.clone()),
         request: Some(scope.request.name_any()),
         requested_by: scope.request.spec.requested_by.as_ref().map(|r| r.username.clone()),
+        on_behalf_of: scope.request.spec.on_behalf_of.clone(),
         deployed_by: run.deployed_by.clone(),
         deployed_at: Some(end),
         cluster_scoped: Vec::new(),
@@ -265,6 +235,7 @@ async fn record_in_environment(
             existing.cluster_scoped = cluster_scoped;
             // A claim that led to nothing leaves no entry.
             status.solutions.retain(DeployedSolution::is_anything);
+            status.sum_up();
         })
         .await;
     gone_is_fine(written.map(|_| ()))

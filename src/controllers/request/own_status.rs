@@ -11,7 +11,7 @@ use crate::api::DeploymentRequest;
 use crate::api::condition::{self, ConditionStatus};
 use crate::api::pipeline::Trigger;
 use crate::api::reason::Reason;
-use crate::api::request_status::{RunStatus, condition_types};
+use crate::api::request_status::{RunStatus, Wait, condition_types};
 use crate::policy::request::decisions;
 use crate::policy::request::report::Report;
 use crate::runtime::controller::ReconcileError;
@@ -80,6 +80,12 @@ impl OwnStatus {
         let summary = condition::find(&status.conditions, condition_types::SUCCEEDED);
         status.waiting_for = summary.map(|c| condition::in_a_line(&c.message)).unwrap_or_default();
         status.approved_by = approved_by(&self.request, status);
+        let before = status.waiting.take();
+        status.waiting = report.waiting.map(|(reason, until)| Wait {
+            since: before.filter(|wait| wait.reason == reason).map_or_else(|| condition::whole_seconds(now), |wait| wait.since),
+            reason: reason.into(),
+            until,
+        });
     }
 
     /// Sends an Event about the request that starts triggers.

@@ -4,6 +4,7 @@ use kube::ResourceExt;
 
 use super::acting::{self, Acting, acting};
 use super::export::unreadable;
+use super::former;
 use super::judging::{self, Judge, awaited, said};
 use super::scope::Scope;
 use super::sharing;
@@ -15,7 +16,7 @@ use crate::api::plan::{AccessedObject, Plan, PlanResult};
 use crate::api::reason::Reason;
 use crate::api::request_status::ObjectError;
 use crate::api::stage::OnFailure;
-use crate::api::{Artifact, Environment, names};
+use crate::api::{Artifact, Environment};
 use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::cluster::errors::{first_few, named};
 use crate::cluster::node_ports::{self, NodePort};
@@ -215,16 +216,21 @@ async fn results(
         .collect()
 }
 
-/// Why the replaced version could not be restored as the plan promises: its registry doesn't have it.
+/// Why the replaced version could not be restored as the plan promises: its bytes or its settings are gone.
 async fn no_way_back(scope: Scope<'_>, stage: &str, replaced: &CurrentVersion) -> Result<Option<Blocked>, ReconcileError> {
-    let name = names::artifact_name(&scope.request.spec.solution.name, &replaced.version.to_string());
-    let Some(artifact) = scope.cluster.records.artifacts.newest(&scope.host(), &name).await else { return Ok(None) };
-    let Err(error) = scope.cluster.artifacts.is_there(&artifact).await else { return Ok(None) };
-    let blocked = unreadable(&error)?;
-    let message = format!(
-        "{}, which stage {stage} puts back where the deployment fails (onFailure: Rollback), can't be read: {}. Or set onFailure: Keep on the stage",
-        replaced.version, blocked.message
+    let version = replaced.version.to_string();
+    let blocked = match former::is_there(scope, &version, &replaced.digest).await {
+        Ok(()) => return Ok(None),
+        Err(stop) => stop.told(|blocked| blocked)?,
+    };
+    let what = if blocked.reason == Reason::SettingsGone { "can't be put back" } else { "can't be read" };
+    let mut message = format!(
+        "{version}, which stage {stage} puts back where the deployment fails (onFailure: Rollback), {what}: {}. Or set onFailure: Keep on the stage",
+        blocked.message
     );
+    if blocked.reason == Reason::SettingsGone {
+        message.push_str(", or give this request the settings that run there");
+    }
     Ok(Some(Blocked::waits(Wait::Somebody, blocked.reason, message)))
 }
 

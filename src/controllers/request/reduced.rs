@@ -45,6 +45,7 @@ pub(super) fn report(ending: &Ending) -> Report {
             Observation::new(types::RECONCILING, false, Reason::Ended, "the request has ended"),
             Observation::new(types::STALLED, true, *reason, message),
         ],
+        waiting: None,
     }
 }
 
@@ -66,6 +67,7 @@ pub(super) fn end_alone(before: &RunStatus, ended: &RunStatus) -> RunStatus {
     let mut new = without_lists(before);
     new.phase.clone_from(&ended.phase);
     new.end_time = ended.end_time;
+    new.waiting = None;
     new.observed_generation = ended.observed_generation;
     let summary = [types::SUCCEEDED, types::RECONCILING, types::STALLED];
     new.conditions = ended.conditions.iter().filter(|c| summary.contains(&c.type_.as_str())).cloned().collect();

@@ -77,6 +77,7 @@ pub(super) async fn fetch(scope: Scope<'_>, observed: &Observed, source: &str) -
         solution: wanted,
         source: origin.clone(),
         exported_by: requester,
+        developed_at: None,
         bundle: bundle.clone(),
         cluster_scoped: Vec::new(),
         not_listed: BTreeSet::new(),

@@ -6,23 +6,20 @@ use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 
 use super::acting::acting;
-use super::export::unreadable;
+use super::former;
 use super::planning;
 use super::scope::Scope;
 use super::stop::Stop;
 use super::target::{self, WriteFound, failed};
 use super::{Running, Way};
 use crate::api::condition::whole_seconds;
-use crate::api::environment::DeployedSolution;
 use crate::api::plan::{PlannedAction, PlannedObject};
 use crate::api::reason::Reason;
 use crate::api::request_status::{MAX_ROLLBACK_MESSAGE, Rollback};
-use crate::api::settings::DeploymentSettings;
-use crate::api::{Artifact, DeploymentRequest, Environment, names};
+use crate::api::{Artifact, DeploymentRequest, Environment};
 use crate::cluster::errors;
 use crate::cluster::object::{Key, group_of};
 use crate::deploy::plan::input::Created;
-use crate::deploy::settings::{self, Resolved};
 use crate::identity::claimed::Claimed;
 use crate::policy::request::observed::{ApplyOutcome, Observed, Replaced};
 use crate::policy::request::step::{Failure, Progress, Waiting};
@@ -64,9 +61,11 @@ pub(super) async fn restore(scope: Scope<'_>, running: &Running, observed: &Obse
         return Ok(failed(Reason::ClaimLost, "the claim on the environment is gone, so that nothing was put back"));
     };
     let record = target.status.iter().flat_map(|s| &s.solutions).find(|s| s.name == solution).cloned().unwrap_or_default();
-    let (artifact, resolved) = match former(scope, &begun, &record).await {
+    let (artifact, resolved) = match former::read(scope, &begun.version, &begun.digest, &record).await {
         Ok(former) => former,
-        Err(stop) => return stop.told(|refusal| refusal),
+        Err(Stop::Because(blocked)) => return Ok(ApplyOutcome::Blocked(blocked).into()),
+        Err(Stop::Failed(error @ ReconcileError::Transient(_))) => return Ok(ApplyOutcome::Unavailable(error.to_string()).into()),
+        Err(Stop::Failed(error)) => return Err(error),
     };
     let acting = match acting(scope, observed).await {
         Ok(acting) => acting,
@@ -103,45 +102,4 @@ async fn created(scope: Scope<'_>) -> Result<Created, ReconcileError> {
         created.unlisted = objects.filter(|key| !listed.contains(key)).collect();
     }
     Ok(created)
-}
-
-/// The replaced version, and its objects with the settings of its record. `Err` says why they are not available.
-async fn former(scope: Scope<'_>, begun: &Rollback, record: &DeployedSolution) -> Result<(Artifact, Resolved), Stop<WriteFound>> {
-    let name = names::artifact_name(&scope.request.spec.solution.name, &begun.version);
-    if record.digest.as_deref() != Some(begun.digest.as_str()) {
-        let message = "the Environment's record names another artifact than the one that was replaced";
-        return Err(Stop::Because(failed(Reason::RecordChanged, message)));
-    }
-    let client = scope.cluster.clients.operator();
-    let artifact = Api::<Artifact>::namespaced(client.clone(), &scope.host()).get_opt(&name).await?;
-    let Some(artifact) = artifact.filter(|a| a.spec.digest == begun.digest) else {
-        let message = format!("Artifact {name} with digest {} does not exist any more", begun.digest);
-        return Err(Stop::Because(failed(Reason::ArtifactGone, &message)));
-    };
-    let bundle = match scope.bundle(&artifact).await {
-        Ok(bundle) => bundle,
-        Err(error) => {
-            let outcome = unreadable(&error).map_or_else(|error| ApplyOutcome::Unavailable(error.to_string()), ApplyOutcome::Blocked);
-            return Err(Stop::Because(outcome.into()));
-        }
-    };
-    let deployed_by = record.request.clone().unwrap_or_default();
-    let former = match deployed_by.as_str() {
-        "" => None,
-        name => Api::<DeploymentRequest>::namespaced(client, &scope.host()).get_opt(name).await?,
-    };
-    // The record has the digest of the settings. They are recognized by it wherever they are found: in the request that deployed them, in
-    // this request if nothing was changed, or in the defaults.
-    let candidates = [former.and_then(|r| r.spec.deployment_settings), scope.request.spec.deployment_settings.clone(), None];
-    let (variables, connections) = (&artifact.spec.environment_variables, &artifact.spec.connection_references);
-    let resolve =
-        |wanted: Option<DeploymentSettings>| settings::resolve(bundle.objects(), variables, connections, &wanted.unwrap_or_default()).ok();
-    let found = candidates.into_iter().filter_map(resolve).find(|r| record.settings_digest.as_deref() == Some(r.digest.as_str()));
-    let Some(resolved) = found else {
-        let message = format!(
-            "the settings that it was deployed with are not known any more: request {deployed_by}, which held them, was deleted, or made anew with others"
-        );
-        return Err(Stop::Because(failed(Reason::SettingsGone, &message)));
-    };
-    Ok((artifact, resolved))
 }

@@ -50,6 +50,13 @@ impl<'a> Scope<'a> {
         self.related.target.as_ref().map(|target| target.spec.namespace.as_str()).unwrap_or_default()
     }
 
+    /// Whether the request holds the claim on the target.
+    pub(super) fn holds_claim(&self) -> bool {
+        let solutions = self.related.target.iter().flat_map(|target| &target.status).flat_map(|status| &status.solutions);
+        let claim = solutions.into_iter().find(|s| s.name == self.request.spec.solution.name).and_then(|s| s.claim.as_ref());
+        claim.is_some_and(|claim| claim.request_uid == self.uid())
+    }
+
     /// The artifact's objects. They are read from the store once in a reconciliation, and verified there.
     pub(super) async fn bundle(&self, artifact: &Artifact) -> Result<Arc<Bundle>, StoreError> {
         if let Some(bundle) = self.bundles.get(&artifact.spec.digest) {

@@ -14,6 +14,7 @@ use kube::{Api, ResourceExt};
 
 use crate::api::condition::{self, whole_seconds};
 use crate::api::phase::Phase;
+use crate::api::pipeline::Visibility;
 use crate::api::request_status::condition_types;
 use crate::api::solution::{SolutionDeployment, SolutionStatus};
 use crate::api::{DeploymentRequest, Solution, Stage};
@@ -62,6 +63,7 @@ impl Changes {
             if let Some(told) = self.ended.get(&entry.request_uid).filter(|_| !Phase::has_ended(&entry.phase)) {
                 entry.phase.clone_from(&told.phase);
                 entry.message = Some(told.message.clone());
+                entry.waiting_since = None;
                 entry.at = at;
             }
             for other in &mut entry.others {
@@ -111,6 +113,17 @@ impl SolutionController {
         }))
     }
 
+    /// A message without the names of requests that those whom the pipeline is shared with may not know of.
+    fn for_makers(&self, status: &SolutionStatus, entry: &SolutionDeployment, message: &str) -> String {
+        let stores = &self.cluster.stores;
+        let pipeline = stores.pipelines.get(&ObjectRef::new(&entry.pipeline).within(&entry.host));
+        if pipeline.is_some_and(|pipeline| pipeline.spec.visibility == Visibility::Shared) {
+            return message.to_owned();
+        }
+        let is_request = |name: &str| stores.requests.get(&ObjectRef::new(name).within(&entry.host)).is_some();
+        makers_view::without_strangers(message, |name| is_request(name) && !makers_view::shows(status, name))
+    }
+
     /// Whether the stage does not exist any more: it was deleted, or its host is no host any more.
     async fn has_no_stage(&self, entry: &SolutionDeployment) -> kube::Result<bool> {
         let stores = &self.cluster.stores;
@@ -140,7 +153,8 @@ impl SolutionController {
                 if Phase::has_ended(phase) || !self.cluster.serves(&entry.host) {
                     continue;
                 }
-                if let Some(told) = self.end_of(&entry.host, phase, request, uid).await? {
+                if let Some(mut told) = self.end_of(&entry.host, phase, request, uid).await? {
+                    told.message = self.for_makers(&status, entry, &told.message);
                     changes.ended.insert(uid.clone(), told);
                 }
             }

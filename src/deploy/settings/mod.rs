@@ -94,6 +94,18 @@ pub(crate) fn resolve(
     if offences.is_empty() { Ok(Resolved { objects, digest, connected, written }) } else { Err(offences) }
 }
 
+/// The digest that settings have, by which they are recognized. `None` if they don't fit the definitions.
+pub(crate) fn digest_of(
+    definitions: &[VariableDefinition],
+    connections: &[ConnectionDefinition],
+    settings: &DeploymentSettings,
+) -> Option<String> {
+    let mut offences = Vec::new();
+    let values = values(definitions, settings, &mut offences);
+    let secrets = secrets(connections, settings, &mut offences);
+    offences.is_empty().then(|| digest(&values, connections, &secrets))
+}
+
 /// Names a Secret in a field that a connection reference declares. The field must already name one.
 fn connect(objects: &mut [Value], target: &FieldTarget, secret: &str) -> Result<(), (Reason, String)> {
     field::put(objects, target, secret, Value::String(secret.to_owned()))

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::observed::{Observed, PipelineView, Place, SourceView, StageView, TargetView};
 use super::sharing;
 use super::step::{End, Ending, Progress, Step, Waiting};
-use super::waiting::{SETTLING, gone_or_awaited, known, reached, refuse, wait};
+use super::waiting::{SETTLING, gone_or_awaited, known, reached, refuse, since, wait};
 use crate::api::GROUP;
 use crate::api::artifact::Outcome;
 use crate::api::plan::PlanResult;
@@ -300,8 +300,9 @@ fn previous_stage(o: &Observed, stage: &StageView, now: Timestamp) -> ControlFlo
             reached(o),
             Reason::PreviousStageInProgress,
             format!(
-                "{what} is on its way to stage {} with request {request}; it must succeed there first, and is waited for",
-                previous.name
+                "{what} is on its way to stage {} with request {request}; it must succeed there first, and is waited for since {}",
+                previous.name,
+                since(o, Reason::PreviousStageInProgress, now)
             ),
             None,
         ));
@@ -378,7 +379,10 @@ fn dependencies(o: &Observed, target: &TargetView, now: Timestamp) -> ControlFlo
     let message = format!("solutions that {} depends on do not run in the target: {missing}", o.request.solution);
     // A request that is not accepted itself delays no other. So two requests that wait for each other both end.
     if let Some(request) = o.dependency_in_flight.as_ref().filter(|_| o.request.plan_hash.is_none() && !o.request.plan_only) {
-        let message = format!("{message}. Request {request} brings one of them, and is waited for");
+        let message = format!(
+            "{message}. Request {request} brings one of them, and is waited for since {}",
+            since(o, Reason::DependencyMissing, now)
+        );
         return Break(Waiting::watched(reached(o), Reason::DependencyMissing, message, None));
     }
     Break(wait(o, Reason::DependencyMissing, &message, now))

@@ -68,7 +68,7 @@ fn chain(o: &Observed, now: Timestamp) -> ControlFlow<Step> {
     gates::pass(o, &subject, GateKind::PreDeploymentStep, now)?;
     timing::due(o, &subject, now)?;
     timing::superseded(o, &subject, &digest)?;
-    timing::turn(o, &subject)?;
+    timing::turn(o, &subject, now)?;
     plan(o, now)?;
     entitled(o, now)
 }

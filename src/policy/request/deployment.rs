@@ -120,7 +120,7 @@ fn blocked(o: &Observed, why: &Blocked, deadline: Timestamp, now: Timestamp) -> 
     if now >= deadline {
         return failed(o, why.reason, &waited(&why.message, deadline));
     }
-    without(Progress::Deployment, why, deadline)
+    without(o, Progress::Deployment, why, deadline, now)
 }
 
 /// The target, or the right to write to it, is gone: nothing more is written, and nothing is restored.

@@ -10,7 +10,7 @@ use crate::api::artifact::Outcome;
 use crate::api::reason::Reason;
 use crate::api::reference::Identity;
 use crate::api::request::ShareGrant;
-use crate::api::request_status::{ApprovalDecision, GateStatus, Rollback, StepOutcome};
+use crate::api::request_status::{ApprovalDecision, GateStatus, Rollback, StepOutcome, Wait};
 use crate::api::stage::{OnFailure, SharingPolicy, Window};
 use crate::cluster::blocked::Blocked;
 use crate::policy::stage::TargetCluster;
@@ -113,6 +113,8 @@ pub(crate) struct RequestView {
     pub(crate) approval: Option<Decided<ApprovalDecision>>,
     /// The decision at gate 3.
     pub(crate) pre_deployment: Option<Decided<StepOutcome>>,
+    /// What it waits for, as its status says.
+    pub(crate) waiting: Option<Wait>,
     /// When it began to deploy.
     pub(crate) start_time: Option<Timestamp>,
     /// What is done when its deployment fails, as its plan says.

@@ -1,5 +1,7 @@
 //! How a request's state is reported: conditions, phase and the message that people read.
 
+use jiff::Timestamp;
+
 use super::approvers;
 use super::observed::{ArtifactView, Observed, PlanOutcome};
 use super::sharing;
@@ -16,6 +18,8 @@ pub(crate) struct Report {
     /// The phase: one word for people.
     pub(crate) phase: Phase,
     pub(crate) conditions: Vec<Observation>,
+    /// What it waits for, and until when. `None` at the end.
+    pub(crate) waiting: Option<(Reason, Option<Timestamp>)>,
 }
 
 /// Tells of a wait.
@@ -26,7 +30,7 @@ pub(crate) fn waiting(o: &Observed, wait: &Waiting) -> Report {
     }
     conditions.push(Observation::new(types::SUCCEEDED, ConditionStatus::Unknown, wait.reason, &wait.message));
     conditions.push(Observation::new(types::RECONCILING, true, wait.reason, &wait.message));
-    Report { phase: phase(wait.at), conditions }
+    Report { phase: phase(wait.at), conditions, waiting: Some((wait.reason, wait.until)) }
 }
 
 /// Tells of the end.
@@ -56,6 +60,7 @@ pub(crate) fn ended(o: &Observed, ending: &Ending) -> Report {
             End::Canceled => Phase::Canceled,
         },
         conditions,
+        waiting: None,
     }
 }
 

@@ -33,7 +33,9 @@ pub(crate) fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
     let deadline = clock::after(begun.since, waiting::timeout(o));
     match &o.outcomes.restore {
         None => return Step::Rollback,
-        Some(ApplyOutcome::Blocked(why)) if why.may_pass() && now < deadline => return waiting::without(Progress::Rollback, why, deadline),
+        Some(ApplyOutcome::Blocked(why)) if why.may_pass() && now < deadline => {
+            return waiting::without(o, Progress::Rollback, why, deadline, now);
+        }
         Some(ApplyOutcome::Unavailable(what)) if now < deadline => return waiting::unavailable(Progress::Rollback, what, deadline),
         Some(ApplyOutcome::Blocked(why)) => return mixed(o, begun, &why.message),
         Some(ApplyOutcome::Unavailable(what)) => {
@@ -44,7 +46,7 @@ pub(crate) fn run(o: &Observed, begun: &Rollback, now: Timestamp) -> Step {
     match &o.outcomes.health {
         None => Step::Check,
         Some(HealthOutcome::Healthy) => healthy(o, begun, deadline, now),
-        Some(HealthOutcome::Blocked(why)) if now < deadline => waiting::without(Progress::Rollback, why, deadline),
+        Some(HealthOutcome::Blocked(why)) if now < deadline => waiting::without(o, Progress::Rollback, why, deadline, now),
         // What its controller says of the version that failed is not held against this one: it ran before.
         Some(HealthOutcome::Pending(what) | HealthOutcome::Failed(what)) if now < deadline => Waiting::polled(
             Progress::Rollback,
@@ -66,7 +68,9 @@ fn healthy(o: &Observed, begun: &Rollback, deadline: Timestamp, now: Timestamp) 
         Some(ApplyOutcome::Applied) => {
             return Ending::rolled_back(true, Reason::RolledBack, format!("{}. {done}. {}", failure(begun), retry(o)));
         }
-        Some(ApplyOutcome::Blocked(why)) if why.may_pass() && now < deadline => return waiting::without(Progress::Rollback, why, deadline),
+        Some(ApplyOutcome::Blocked(why)) if why.may_pass() && now < deadline => {
+            return waiting::without(o, Progress::Rollback, why, deadline, now);
+        }
         Some(ApplyOutcome::Unavailable(what)) if now < deadline => return waiting::unpruned(Progress::Rollback, what, deadline),
         Some(ApplyOutcome::Blocked(why)) => &why.message,
         Some(ApplyOutcome::Unavailable(what)) => what,

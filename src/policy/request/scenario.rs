@@ -51,6 +51,7 @@ pub(super) fn head() -> Observed {
             pre_export: None,
             approval: None,
             pre_deployment: None,
+            waiting: None,
             start_time: None,
             on_failure: OnFailure::Keep,
             replaces: None,

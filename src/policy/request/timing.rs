@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::acceptance::Subject;
 use super::observed::Observed;
 use super::step::{End, Ending, Progress, Step, Waiting};
+use super::waiting::since;
 use crate::api::reason::Reason;
 use crate::policy::clock;
 use crate::policy::windows::{self, Opening};
@@ -19,7 +20,7 @@ pub(crate) fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Contro
         return Break(Waiting::watched(
             Progress::Queue,
             Reason::Scheduled,
-            format!("waits for its scheduled time, {scheduled}"),
+            format!("waits since {} for its scheduled time, {scheduled}", since(o, Reason::Scheduled, now)),
             Some(scheduled),
         ));
     }
@@ -32,7 +33,12 @@ pub(crate) fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Contro
         return Break(Waiting::watched(
             Progress::Queue,
             Reason::Soaking,
-            format!("waits until {ripe}: stage {} asks for a soak time since the success in stage {}", o.request.stage, previous.name),
+            format!(
+                "waits since {} until {ripe}: stage {} asks for a soak time since the success in stage {}",
+                since(o, Reason::Soaking, now),
+                o.request.stage,
+                previous.name
+            ),
             Some(ripe),
         ));
     }
@@ -43,7 +49,11 @@ pub(crate) fn due(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> Contro
             Break(Waiting::watched(
                 Progress::Queue,
                 Reason::OutsideWindow,
-                format!("waits until {when}: the windows of stage {} (schedule \"{schedule}\") let nothing start now", o.request.stage),
+                format!(
+                    "waits since {} until {when}: the windows of stage {} (schedule \"{schedule}\") let nothing start now",
+                    since(o, Reason::OutsideWindow, now),
+                    o.request.stage
+                ),
                 until,
             ))
         }
@@ -83,13 +93,19 @@ pub(crate) fn superseded(o: &Observed, subject: &Subject<'_>, digest: &str) -> C
 }
 
 /// One at a time for each solution and environment, in the order in which gates opened the way.
-pub(crate) fn turn(o: &Observed, subject: &Subject<'_>) -> ControlFlow<Step> {
+pub(crate) fn turn(o: &Observed, subject: &Subject<'_>, now: Timestamp) -> ControlFlow<Step> {
+    let since = since(o, Reason::Queued, now);
     let what = format!("{} in environment {}", o.request.solution, subject.stage.target_environment);
     if let Some(super::observed::ClaimOutcome::NoRoom { message }) = &o.outcomes.claim {
         return Break(Ending::step(End::Failed, Progress::Queue, Reason::EnvironmentFull, message));
     }
     if let Some(super::observed::ClaimOutcome::Lost { to }) = &o.outcomes.claim {
-        return Break(Waiting::watched(Progress::Queue, Reason::Queued, format!("waits for request {to}, which deploys {what}"), None));
+        return Break(Waiting::watched(
+            Progress::Queue,
+            Reason::Queued,
+            format!("waits since {since} for request {to}, which deploys {what}"),
+            None,
+        ));
     }
     match &subject.target.claim {
         Some(claim) if claim.request_uid == o.request.uid => return Continue(()),
@@ -97,7 +113,7 @@ pub(crate) fn turn(o: &Observed, subject: &Subject<'_>) -> ControlFlow<Step> {
             return Break(Waiting::watched(
                 Progress::Queue,
                 Reason::Queued,
-                format!("waits for request {}, which deploys {what}", claim.request),
+                format!("waits since {since} for request {}, which deploys {what}", claim.request),
                 None,
             ));
         }
@@ -105,12 +121,12 @@ pub(crate) fn turn(o: &Observed, subject: &Subject<'_>) -> ControlFlow<Step> {
     }
     let own = o.rivals.iter().find(|r| r.uid == o.request.uid).and_then(|r| r.queued_since);
     let first =
-        o.rivals.iter().filter(|r| r.uid != o.request.uid).filter_map(|r| r.queued_since.map(|since| (since, &r.uid, &r.name))).min();
+        o.rivals.iter().filter(|r| r.uid != o.request.uid).filter_map(|r| r.queued_since.map(|queued| (queued, &r.uid, &r.name))).min();
     match (first, own) {
-        (Some((since, uid, name)), own) if own.is_none_or(|own| (since, uid) < (own, &o.request.uid)) => Break(Waiting::watched(
+        (Some((queued, uid, name)), own) if own.is_none_or(|own| (queued, uid) < (own, &o.request.uid)) => Break(Waiting::watched(
             Progress::Queue,
             Reason::Queued,
-            format!("waits for request {name}, whose turn it is to deploy {what}"),
+            format!("waits since {since} for request {name}, whose turn it is to deploy {what}"),
             None,
         )),
         _ => Continue(()),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::observed::{Lookup, Observed};
 use super::step::{End, Ending, Progress, Step, Waiting};
+use crate::api::condition::whole_seconds;
 use crate::api::reason::Reason;
 use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::policy::clock;
@@ -56,6 +57,12 @@ pub(crate) fn reached(o: &Observed) -> Progress {
     Progress::Acceptance
 }
 
+/// Since when the request has waited for that: as its status says, or from now on.
+pub(crate) fn since(o: &Observed, reason: Reason, now: Timestamp) -> Timestamp {
+    let waiting = o.request.waiting.as_ref().filter(|wait| wait.reason == reason);
+    waiting.map_or_else(|| whole_seconds(now), |wait| wait.since)
+}
+
 /// Refuses the request, but only when no object of the same `kubectl apply` can still arrive, and live reads have confirmed the cache.
 pub(crate) fn refuse(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
     let settled = clock::after(o.request.created_at, SETTLING);
@@ -72,7 +79,7 @@ pub(crate) fn refuse(o: &Observed, reason: Reason, message: &str, now: Timestamp
 pub(crate) fn wait(o: &Observed, reason: Reason, message: &str, now: Timestamp) -> Step {
     let deadline = deadline(o);
     if now < deadline {
-        return Waiting::watched(reached(o), reason, waits(message, deadline), Some(deadline));
+        return Waiting::watched(reached(o), reason, waits(message, since(o, reason, now), deadline), Some(deadline));
     }
     if !o.confirmed {
         return Step::Confirm;
@@ -103,14 +110,19 @@ pub(crate) fn blocked(o: &Observed, at: Progress, why: &Blocked, now: Timestamp)
     if now < deadline {
         let waited = Duration::try_from(now.duration_since(clock::before(deadline, o.accept_timeout))).unwrap_or_default();
         let poll = (waited / 20).clamp(ASKED_AGAIN_AFTER.0, ASKED_AGAIN_AFTER.1);
-        return Waiting::polled(at, why.reason, waits(&why.message, deadline), Some(deadline), poll);
+        let message = waits(&why.message, since(o, why.reason, now), deadline);
+        return Waiting::polled(at, why.reason, message, Some(deadline), poll);
     }
     Ending::step(End::Failed, at, why.reason, waited(&why.message, deadline))
 }
 
 /// A message that ends with a grant must keep the grant at its end, because people apply it as printed.
-pub(crate) fn waits(message: &str, deadline: Timestamp) -> String {
-    if message.ends_with('\n') { format!("waits until {deadline}: {message}") } else { format!("{message}. Waits until {deadline}") }
+fn waits(message: &str, since: Timestamp, deadline: Timestamp) -> String {
+    if message.ends_with('\n') {
+        format!("waits until {deadline}, since {since}: {message}")
+    } else {
+        format!("{message}. Waits until {deadline}, since {since}")
+    }
 }
 
 /// The same after waiting in vain.
@@ -145,8 +157,8 @@ pub(crate) fn timeout(o: &Observed) -> Duration {
 }
 
 /// Waits for what can be put right, as a right that was taken away.
-pub(crate) fn without(at: Progress, why: &Blocked, deadline: Timestamp) -> Step {
-    let message = waits(&why.message, deadline);
+pub(crate) fn without(o: &Observed, at: Progress, why: &Blocked, deadline: Timestamp, now: Timestamp) -> Step {
+    let message = waits(&why.message, since(o, why.reason, now), deadline);
     Waiting::polled(at, why.reason, message, Some(deadline), RIGHT_POLL)
 }
 
