@@ -92,7 +92,7 @@ fn value_name(arg: &Arg) -> String {
 /// A row for each argument.
 fn flags<'a>(args: impl Iterator<Item = &'a Arg>) -> String {
     let mut table = String::new();
-    for arg in args.filter(|arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str())) {
+    for arg in args.filter(|arg| !arg.is_hide_set()) {
         if table.is_empty() {
             table.push_str("| Flag | Means |\n|---|---|\n");
         }
@@ -139,8 +139,8 @@ mod tests {
         let (page, command) = (page(), Cli::command());
         for verb in verbs(&command) {
             assert!(page.contains(&format!("\n## {}\n", verb.get_name())));
-            for long in verb.get_arguments().filter_map(Arg::get_long).filter(|long| *long != "help") {
-                assert!(page.contains(&format!("--{long}")), "--{long} of {}", verb.get_name());
+            for long in verb.get_arguments().filter_map(Arg::get_long) {
+                assert!(page.contains(&format!("`--{long}")), "--{long} of {}", verb.get_name());
             }
         }
     }
