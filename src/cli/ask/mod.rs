@@ -101,7 +101,7 @@ async fn wait(
                 writeln!(out, "{line}")?;
                 told = line;
             }
-            if *ended && *phase == Phase::Succeeded {
+            if *ended && matches!(Phase::of(phase), Some(Phase::Succeeded | Phase::Planned)) {
                 return Ok(());
             }
             if *ended {
