@@ -12,6 +12,7 @@ pub(crate) mod pipeline;
 pub(crate) mod readiness;
 pub(crate) mod record;
 pub(crate) mod request;
+pub(crate) mod retention;
 pub(crate) mod stage;
 pub(crate) mod storage;
 pub(crate) mod windows;

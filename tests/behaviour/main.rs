@@ -54,6 +54,7 @@ mod powers;
 mod prune;
 mod records;
 mod recreate;
+mod retention;
 mod revoked;
 mod roles;
 mod rollback;

@@ -270,7 +270,8 @@ async fn where_the_delegate_has_lost_its_rights_nothing_is_put_back_and_the_gran
 async fn settings_that_are_known_no_more_are_not_guessed() {
     let world = deployed("forgotten").await;
     stage(&world, "1s", "Rollback").await;
-    Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host).delete("first", &DeleteParams::default()).await.unwrap();
+    // Who may purge records may delete the settings too.
+    Api::<DeploymentRequest>::namespaced(world.olga().await, &world.host).delete("first", &DeleteParams::default()).await.unwrap();
     develop(&world, "2.0.0", stuck()).await;
     world.ask(&greeting(&world, "second", "2.0.0", "good morning")).await;
     world.approved("second", "qa").await;

@@ -12,6 +12,7 @@ mod place;
 mod refusals;
 mod registry_store;
 mod remembered;
+mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -268,14 +269,16 @@ impl ArtifactStore {
 
     /// Sets the tag of an artifact in a registry, if it has none: the process that stored it may have been interrupted.
     pub(crate) async fn tagged(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        removal::not_removed(artifact)?;
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::tagged(self.registry_store.as_ref(), artifact, stored_in).await,
             None => Ok(()),
         }
     }
 
-    /// Checks that a registry has the bytes, without reading them. Chunks are deleted only with their record.
+    /// Checks that a registry has the bytes, without reading them. Chunks are deleted only with their record, or after the record says so.
     pub(crate) async fn is_there(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        removal::not_removed(artifact)?;
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::is_there(self.registry_store.as_ref(), artifact, stored_in).await,
             None => Ok(()),
@@ -284,6 +287,7 @@ impl ArtifactStore {
 
     /// Reads an artifact's bytes, checks them against the record's digests, and returns the objects.
     pub async fn load(&self, artifact: &Artifact) -> Result<Arc<Bundle>, StoreError> {
+        removal::not_removed(artifact)?;
         let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
         let unreadable = |why: String| StoreError::Unreadable { artifact: name.clone(), namespace: namespace.clone(), why };
         let size = usize::try_from(artifact.spec.size).ok().filter(|size| *size <= MAX_BYTES);
