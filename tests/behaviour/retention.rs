@@ -127,9 +127,10 @@ async fn what_is_past_its_time_goes_what_is_needed_stays_and_the_record_outlives
     let message = world.fails("again", "ArtifactBytesRemoved").await;
     assert!(message.contains("by the retention of pipeline standard") && message.contains("raise the solution's version"), "{message}");
     deploy(&world, "back", "qa", "1.1.0").await;
-    // A run with nothing to do is told too.
-    let idle = run(&world, "twice").await;
-    assert_eq!(removed(&idle.last_run.unwrap()), (1, 0, 0), "the request that was refused just now");
+    // What was refused just now goes, and what holds the settings of 1.1.0 no longer.
+    let again = run(&world, "twice").await;
+    assert_eq!(removed(&again.last_run.unwrap()), (2, 0, 0));
+    assert_eq!(requests(&world).await, ["back", "to-1.2.0", "to-prod", "waits"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
