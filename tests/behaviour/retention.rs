@@ -58,7 +58,7 @@ async fn requests(world: &World) -> Vec<String> {
     all.iter().map(ResourceExt::name_any).collect()
 }
 
-/// How many ConfigMaps hold the bytes of an artifact.
+/// How many `ConfigMaps` hold the bytes of an artifact.
 async fn chunks(world: &World, uid: &str) -> usize {
     let of_it = ListParams::default().labels(&format!("pilotage.dev/artifact={uid}"));
     Api::<ConfigMap>::namespaced(world.admin.clone(), &world.host).list(&of_it).await.unwrap().items.len()

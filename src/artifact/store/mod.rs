@@ -269,7 +269,9 @@ impl ArtifactStore {
 
     /// Sets the tag of an artifact in a registry, if it has none: the process that stored it may have been interrupted.
     pub(crate) async fn tagged(&self, artifact: &Artifact) -> Result<(), StoreError> {
-        removal::not_removed(artifact)?;
+        if let Some(removed) = removal::removed(artifact) {
+            return Err(removed);
+        }
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::tagged(self.registry_store.as_ref(), artifact, stored_in).await,
             None => Ok(()),
@@ -278,7 +280,9 @@ impl ArtifactStore {
 
     /// Checks that a registry has the bytes, without reading them. Chunks are deleted only with their record, or after the record says so.
     pub(crate) async fn is_there(&self, artifact: &Artifact) -> Result<(), StoreError> {
-        removal::not_removed(artifact)?;
+        if let Some(removed) = removal::removed(artifact) {
+            return Err(removed);
+        }
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::is_there(self.registry_store.as_ref(), artifact, stored_in).await,
             None => Ok(()),
@@ -287,7 +291,9 @@ impl ArtifactStore {
 
     /// Reads an artifact's bytes, checks them against the record's digests, and returns the objects.
     pub async fn load(&self, artifact: &Artifact) -> Result<Arc<Bundle>, StoreError> {
-        removal::not_removed(artifact)?;
+        if let Some(removed) = removal::removed(artifact) {
+            return Err(removed);
+        }
         let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
         let unreadable = |why: String| StoreError::Unreadable { artifact: name.clone(), namespace: namespace.clone(), why };
         let size = usize::try_from(artifact.spec.size).ok().filter(|size| *size <= MAX_BYTES);
@@ -389,12 +395,6 @@ impl ArtifactStore {
             return Err(StoreError::Busy { artifact: name, namespace });
         }
         self.remove(artifacts, artifact).await
-    }
-
-    /// Deletes a version that was never deployed: exactly the record that was seen.
-    pub(crate) async fn give_up(&self, artifact: &Artifact) -> Result<(), StoreError> {
-        let host = artifact.namespace().unwrap_or_default();
-        self.remove(&Api::namespaced(self.client.clone(), &host), artifact).await
     }
 
     async fn remove(&self, artifacts: &Api<Artifact>, artifact: &Artifact) -> Result<(), StoreError> {

@@ -128,11 +128,9 @@ async fn remove_bytes(
 fn of_store(artifact: &Artifact, error: StoreError) -> Result<Done, ReconcileError> {
     let what = format!("artifact {}/{}", artifact.namespace().unwrap_or_default(), artifact.name_any());
     match error {
-        // Somebody has changed it.
-        StoreError::Busy { .. } => Ok(Done::Over),
         StoreError::Api { source, .. } => refused(&what, *source),
-        // The registry has lost it.
-        StoreError::Lost { .. } => Ok(Done::Over),
+        // Somebody has changed it, or the registry has lost it.
+        StoreError::Busy { .. } | StoreError::Lost { .. } => Ok(Done::Over),
         error if error.until() == Until::Wait(Wait::Server) => Err(ReconcileError::Transient(error.to_string())),
         error => {
             tracing::warn!(what, %error, "retention could not remove it");

@@ -14,6 +14,9 @@ use crate::api::retention::KeptBecause;
 /// How many versions of a stage are kept by its record: the one that runs, and the one before it.
 const WAY_BACK: usize = 2;
 
+/// When a deployment succeeded, and the uids of its artifact and its request.
+type Success<'a> = (Timestamp, &'a str, &'a str);
+
 /// What of a host is needed.
 pub(super) struct Needed<'a> {
     /// By solution and digest: the environment where it runs, is being deployed, or failed and was left.
@@ -62,7 +65,7 @@ impl<'a> Needed<'a> {
 
     /// The latest two versions that succeeded in each stage, with the requests that deployed them: these hold the settings.
     fn find_ways_back(&mut self, host: &HostView<'a>) {
-        let mut successes: HashMap<(&'a str, &'a str, &'a str), Vec<(Timestamp, &'a str, &'a str)>> = HashMap::new();
+        let mut successes: HashMap<(&'a str, &'a str, &'a str), Vec<Success<'a>>> = HashMap::new();
         let stages: HashSet<(&str, &str)> = host.stages.iter().map(|s| (s.pipeline, s.name)).collect();
         for artifact in &host.artifacts {
             for record in artifact.deployments.iter().filter(|d| d.outcome == Outcome::Succeeded) {

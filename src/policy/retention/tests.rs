@@ -16,24 +16,24 @@ const TODAY: i64 = 1000;
 /// A host as the API server has it.
 #[derive(Clone, Debug, Default)]
 struct Host {
-    pipelines: Vec<Box<Pipeline>>,
-    stages: Vec<Box<Stage>>,
-    environments: Vec<Box<Environment>>,
-    requests: Vec<Box<DeploymentRequest>>,
-    artifacts: Vec<Box<Artifact>>,
+    pipelines: Vec<Pipeline>,
+    stages: Vec<Stage>,
+    environments: Vec<Environment>,
+    requests: Vec<DeploymentRequest>,
+    artifacts: Vec<Artifact>,
 }
 
 fn day(number: i64) -> Timestamp {
     Timestamp::from_second(number * 86_400).unwrap()
 }
 
-fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Box<T> {
-    Box::new(serde_json::from_value(value).unwrap())
+fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+    serde_json::from_value(value).unwrap()
 }
 
 impl Host {
     /// Pipeline `standard` from `dev` through `qa` to `prod`.
-    fn standard(retention: serde_json::Value) -> Self {
+    fn standard(retention: &serde_json::Value) -> Self {
         let mut host = Self::default();
         host.pipeline("standard", 1, retention);
         for (stage, previous) in [("qa", None), ("prod", Some("qa"))] {
@@ -44,7 +44,7 @@ impl Host {
         host
     }
 
-    fn pipeline(&mut self, name: &str, created: i64, retention: serde_json::Value) {
+    fn pipeline(&mut self, name: &str, created: i64, retention: &serde_json::Value) {
         self.pipelines.push(read(json!({
             "metadata": {"name": name, "creationTimestamp": day(created)},
             "spec": {"developmentEnvironments": ["dev"], "retention": retention},
@@ -127,7 +127,7 @@ fn ten_days() -> serde_json::Value {
 
 #[test]
 fn an_ended_request_goes_when_it_is_past_its_age_or_beyond_the_number() {
-    let mut host = Host::standard(json!({"schedule": "0 3 * * *", "requests": {"maxAge": "240h", "maxCount": 2}}));
+    let mut host = Host::standard(&json!({"schedule": "0 3 * * *", "requests": {"maxAge": "240h", "maxCount": 2}}));
     for (name, ended) in
         [("old", Some(989)), ("third", Some(997)), ("second", Some(998)), ("first", Some(999)), ("open", None), ("future", Some(1001))]
     {
@@ -139,7 +139,7 @@ fn an_ended_request_goes_when_it_is_past_its_age_or_beyond_the_number() {
 
 #[test]
 fn a_request_that_something_needs_stays_however_old_it_is() {
-    let mut host = Host::standard(ten_days());
+    let mut host = Host::standard(&ten_days());
     for version in ["1.0.0", "1.1.0", "1.2.0"] {
         host.artifact("orders", version, 1);
         host.request(&format!("to-{version}"), Some(10));
@@ -157,7 +157,7 @@ fn a_request_that_something_needs_stays_however_old_it_is() {
 
 #[test]
 fn a_request_stays_until_every_sink_was_told_of_it() {
-    let mut host = Host::standard(ten_days());
+    let mut host = Host::standard(&ten_days());
     host.request("told", Some(10));
     host.request("untold", Some(11));
     let pipeline = &mut host.pipelines[0];
@@ -175,7 +175,7 @@ fn a_request_stays_until_every_sink_was_told_of_it() {
 
 #[test]
 fn an_artifact_keeps_its_bytes_while_it_runs_is_the_way_back_or_may_be_asked_for() {
-    let mut host = Host::standard(json!({"schedule": "0 3 * * *", "artifacts": {"maxAge": "240h"}}));
+    let mut host = Host::standard(&json!({"schedule": "0 3 * * *", "artifacts": {"maxAge": "240h"}}));
     for (version, stored) in [("1.0.0", 1), ("1.1.0", 2), ("1.2.0", 3), ("1.3.0", 4), ("1.4.0", 5), ("1.1.5", 6)] {
         host.artifact("orders", version, stored);
     }
@@ -193,7 +193,7 @@ fn an_artifact_keeps_its_bytes_while_it_runs_is_the_way_back_or_may_be_asked_for
 
 #[test]
 fn what_is_claimed_failed_or_asked_for_just_now_stays() {
-    let mut host = Host::standard(json!({"schedule": "0 3 * * *", "artifacts": {"maxAge": "240h"}}));
+    let mut host = Host::standard(&json!({"schedule": "0 3 * * *", "artifacts": {"maxAge": "240h"}}));
     for version in ["1.0.0", "1.1.0", "1.2.0", "2.0.0"] {
         host.artifact("orders", version, 1);
     }
@@ -208,23 +208,23 @@ fn what_is_claimed_failed_or_asked_for_just_now_stays() {
 
 #[test]
 fn both_limits_of_artifacts_must_be_passed_and_no_limit_keeps_all() {
-    let stale = |retention: serde_json::Value| {
-        let mut host = Host::standard(json!({"schedule": "0 3 * * *", "artifacts": retention}));
+    let stale = |retention: &serde_json::Value| {
+        let mut host = Host::standard(&json!({"schedule": "0 3 * * *", "artifacts": retention}));
         for (version, stored) in [("1.0.0", 980), ("1.1.0", 985), ("1.2.0", 995), ("9.0.0", 1)] {
             host.artifact("orders", version, stored);
         }
         host.deployed("9.0.0", "qa", 1, "nine");
         ["1.0.0", "1.1.0", "1.2.0"].map(|v| host.fate(&format!("orders-{v}")))
     };
-    assert_eq!(stale(json!({"keepVersions": 2, "maxAge": "240h"})), ["goes", "Newest standard", "Newest standard"]);
-    assert_eq!(stale(json!({"keepVersions": 1})), ["goes", "goes", "Newest standard"]);
-    assert_eq!(stale(json!({"maxAge": "240h"})), ["goes", "goes", "Young standard"]);
-    assert_eq!(stale(json!({})), ["NoLimit standard", "NoLimit standard", "NoLimit standard"]);
+    assert_eq!(stale(&json!({"keepVersions": 2, "maxAge": "240h"})), ["goes", "Newest standard", "Newest standard"]);
+    assert_eq!(stale(&json!({"keepVersions": 1})), ["goes", "goes", "Newest standard"]);
+    assert_eq!(stale(&json!({"maxAge": "240h"})), ["goes", "goes", "Young standard"]);
+    assert_eq!(stale(&json!({})), ["NoLimit standard", "NoLimit standard", "NoLimit standard"]);
 }
 
 #[test]
 fn the_record_of_a_deployment_outlives_the_bytes() {
-    let mut host = Host::standard(json!({"schedule": "0 3 * * *", "artifacts": {"maxAge": "240h"}, "records": {"maxAge": "2400h"}}));
+    let mut host = Host::standard(&json!({"schedule": "0 3 * * *", "artifacts": {"maxAge": "240h"}, "records": {"maxAge": "2400h"}}));
     for (version, stored) in [("1.0.0", 1), ("1.1.0", 1), ("3.0.0", 1), ("4.0.0", 1)] {
         host.artifact("orders", version, stored);
     }
@@ -244,12 +244,12 @@ fn the_record_of_a_deployment_outlives_the_bytes() {
 
 #[test]
 fn an_artifact_of_two_pipelines_goes_only_if_both_let_it_go() {
-    let mut host = Host::standard(json!({"schedule": "0 3 * * *", "artifacts": {"maxAge": "240h"}}));
+    let mut host = Host::standard(&json!({"schedule": "0 3 * * *", "artifacts": {"maxAge": "240h"}}));
     host.artifact("orders", "1.0.0", 1);
     host.artifact("orders", "2.0.0", 1);
     host.deployed("2.0.0", "qa", 2, "two");
     assert_eq!(host.fate("orders-1.0.0"), "goes");
-    host.pipeline("other", 2, serde_json::Value::Null);
+    host.pipeline("other", 2, &serde_json::Value::Null);
     assert_eq!(host.fate("orders-1.0.0"), "NoLimit other");
     host.pipelines[1].spec.retention = serde_json::from_value(json!({"schedule": "0 3 * * *", "artifacts": {"keepVersions": 2}})).unwrap();
     assert_eq!(host.fate("orders-1.0.0"), "Newest other");
@@ -261,12 +261,12 @@ fn an_artifact_of_two_pipelines_goes_only_if_both_let_it_go() {
 #[test]
 fn the_limits_of_a_host_are_for_what_has_none_and_the_oldest_count() {
     let mut host = Host::default();
-    host.pipeline("standard", 5, serde_json::Value::Null);
+    host.pipeline("standard", 5, &serde_json::Value::Null);
     host.request("old", Some(10));
     host.request("of-gone", Some(10)).spec.pipeline = "gone".into();
     assert_eq!((host.fate("old").as_str(), host.fate("of-gone").as_str()), ("NoLimit", "NoLimit"));
-    host.pipeline("younger", 7, json!({"schedule": "0 3 * * *", "scope": "Host"}));
-    host.pipeline("older", 6, json!({"schedule": "0 3 * * *", "scope": "Host", "requests": {"maxAge": "240h"}}));
+    host.pipeline("younger", 7, &json!({"schedule": "0 3 * * *", "scope": "Host"}));
+    host.pipeline("older", 6, &json!({"schedule": "0 3 * * *", "scope": "Host", "requests": {"maxAge": "240h"}}));
     assert_eq!((host.fate("old").as_str(), host.fate("of-gone").as_str()), ("goes", "goes"));
     host.pipelines[0].spec.retention = serde_json::from_value(json!({"schedule": "0 3 * * *", "requests": {"maxCount": 5}})).unwrap();
     assert_eq!((host.fate("old").as_str(), host.fate("of-gone").as_str()), ("Newest", "goes"), "its own limits come first");
@@ -289,7 +289,7 @@ fn hosts() -> impl Strategy<Value = Host> {
     let deployments = prop::collection::vec((0..24_usize, any::<bool>(), 950..TODAY), 0..40);
     let requests = prop::collection::vec((prop::option::of(940..TODAY), 0..10_u8, 0..8_u64), 0..30);
     (retention, artifacts, deployments, requests).prop_map(|(retention, artifacts, deployments, requests)| {
-        let mut host = Host::standard(retention);
+        let mut host = Host::standard(&retention);
         let mut seen = BTreeSet::new();
         for (solution, minor, stored, mark) in artifacts {
             if seen.insert((solution, minor)) {
@@ -404,7 +404,7 @@ proptest! {
 
 #[test]
 fn two_thousand_artifacts_and_twenty_thousand_records_are_decided_about() {
-    let mut host = Host::standard(ten_days());
+    let mut host = Host::standard(&ten_days());
     for solution in 0..40 {
         for minor in 0..50 {
             let stored = 500 + minor * 10;

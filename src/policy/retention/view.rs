@@ -1,7 +1,7 @@
 //! What retention decides from, read from the objects of one host.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
-use std::ops::Deref;
 
 use jiff::Timestamp;
 use kube::Resource;
@@ -23,21 +23,24 @@ pub(crate) struct Objects<'a, P, S, E, R, A> {
 
 impl<'a, P, S, E, R, A> Objects<'a, P, S, E, R, A>
 where
-    P: Deref<Target = Pipeline>,
-    S: Deref<Target = Stage>,
-    E: Deref<Target = Environment>,
-    R: Deref<Target = DeploymentRequest>,
-    A: Deref<Target = Artifact>,
+    P: Borrow<Pipeline>,
+    S: Borrow<Stage>,
+    E: Borrow<Environment>,
+    R: Borrow<DeploymentRequest>,
+    A: Borrow<Artifact>,
 {
     /// The view. What is being deleted is not in it.
     pub(crate) fn view(&self) -> HostView<'a> {
-        let sinks: HashMap<&str, Vec<Cursor<'a>>> = self.pipelines.iter().map(|p| (name(p.deref()), cursors(p))).collect();
+        let pipelines = || self.pipelines.iter().map(Borrow::<Pipeline>::borrow);
+        let requests = self.requests.iter().map(Borrow::<DeploymentRequest>::borrow);
+        let artifacts = self.artifacts.iter().map(Borrow::<Artifact>::borrow);
+        let sinks: HashMap<&str, Vec<Cursor<'a>>> = pipelines().map(|p| (name(p), cursors(p))).collect();
         HostView {
-            pipelines: self.pipelines.iter().map(|p| pipeline(p)).collect(),
-            stages: self.stages.iter().map(|s| stage(s)).collect(),
-            environments: self.environments.iter().map(|e| environment(e)).collect(),
-            requests: self.requests.iter().filter(|r| r.metadata.deletion_timestamp.is_none()).map(|r| request(r, &sinks)).collect(),
-            artifacts: self.artifacts.iter().filter(|a| a.metadata.deletion_timestamp.is_none()).map(|a| artifact(a)).collect(),
+            pipelines: pipelines().map(pipeline).collect(),
+            stages: self.stages.iter().map(|s| stage(s.borrow())).collect(),
+            environments: self.environments.iter().map(|e| environment(e.borrow())).collect(),
+            requests: requests.filter(|r| r.metadata.deletion_timestamp.is_none()).map(|r| request(r, &sinks)).collect(),
+            artifacts: artifacts.filter(|a| a.metadata.deletion_timestamp.is_none()).map(artifact).collect(),
         }
     }
 }
