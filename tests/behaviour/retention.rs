@@ -8,6 +8,7 @@ use pilotage::api::retention::{KeptBecause, RetentionRun, RetentionStatus};
 use pilotage::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution};
 use serde_json::{Value, json};
 
+use crate::grant::plugin;
 use crate::world::{World, ended, outcome, phase};
 
 /// Changes the pipeline as its administrator.
@@ -64,6 +65,11 @@ async fn chunks(world: &World, uid: &str) -> usize {
     Api::<ConfigMap>::namespaced(world.admin.clone(), &world.host).list(&of_it).await.unwrap().items.len()
 }
 
+/// What the plugin prints for olga in the host.
+fn olgas_plugin(world: &World, args: &[&str]) -> Result<String, String> {
+    plugin(world, &world.plane.user_kubeconfig("olga", &[]).unwrap(), args)
+}
+
 fn removed(run: &RetentionRun) -> (i32, i32, i32) {
     (run.removed.requests, run.removed.bytes, run.removed.artifacts)
 }
@@ -92,6 +98,20 @@ async fn what_is_past_its_time_goes_what_is_needed_stays_and_the_record_outlives
     let next = world.until("the next run is told", async || status(&world).await?.next_run).await;
     assert!(next.to_string().ends_with("-01-01T00:00:00Z"), "{next}");
     assert_eq!(requests(&world).await.len(), 6, "nothing goes before its time");
+    let foretold = olgas_plugin(&world, &["retention", "preview", "--pipeline", "standard", "-o", "name"]).unwrap();
+    let names = ["deploymentrequest.pilotage.dev/first", "deploymentrequest.pilotage.dev/unwanted"];
+    let artifacts = ["artifact.pilotage.dev/orders-1.0.0", "artifact.pilotage.dev/orders-1.0.1"];
+    assert_eq!(foretold.lines().collect::<Vec<_>>(), [names, artifacts].concat());
+    let csv = olgas_plugin(&world, &["retention", "preview", "--all", "-o", "csv"]).unwrap();
+    for line in [
+        "deploymentrequest,waits,stays,NotEnded,,standard,",
+        "deploymentrequest,to-1.1.0,stays,WayBack,qa,standard,",
+        "artifact,orders-1.0.0,loses its bytes,,,",
+        "artifact,orders-1.2.0,stays,Deployed,qa,",
+    ] {
+        assert!(csv.lines().any(|found| found.starts_with(line)), "{line} is not in {csv}");
+    }
+    assert_eq!(requests(&world).await.len(), 6, "a preview changes nothing");
     let after = run(&world, "once").await;
 
     assert_eq!(requests(&world).await, ["to-1.1.0", "to-1.2.0", "to-prod", "waits"]);
@@ -170,11 +190,18 @@ async fn an_administrator_purges_what_nobody_else_may_delete_and_nothing_that_ru
     let of_dana = Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host);
     let refused = of_dana.delete("to-1.0.0", &none).await.unwrap_err().to_string();
     assert!(refused.contains("is the record of what happened") && refused.contains("verb purge"), "{refused}");
-    Api::<DeploymentRequest>::namespaced(olga.clone(), &world.host).delete("to-1.0.0", &none).await.unwrap();
+    let asked = olgas_plugin(&world, &["purge", "request", "to-1.0.0"]).unwrap_err();
+    assert!(asked.contains("request to-1.0.0 for orders 1.0.0 to stage qa, Succeeded at ") && asked.contains("--yes"), "{asked}");
+    assert_eq!(requests(&world).await.len(), 2, "nothing was deleted");
+    let done = olgas_plugin(&world, &["purge", "request", "to-1.0.0", "--yes"]).unwrap();
+    assert!(done.starts_with("deleted request to-1.0.0 for orders 1.0.0 to stage qa"), "{done}");
+    let missing = olgas_plugin(&world, &["purge", "request", "to-1.0.0", "--yes"]).unwrap_err();
+    assert!(missing.contains("DeploymentRequest to-1.0.0 does not exist in host"), "{missing}");
     let artifacts = Api::<Artifact>::namespaced(olga, &world.host);
     let refused = artifacts.delete("orders-1.1.0", &none).await.unwrap_err().to_string();
     assert!(refused.contains("artifact orders-1.1.0 is deployed in environment qa"), "{refused}");
-    artifacts.delete("orders-1.0.0", &none).await.unwrap();
+    let done = olgas_plugin(&world, &["purge", "artifact", "orders-1.0.0", "--yes"]).unwrap();
+    assert_eq!(done.trim_end(), "deleted artifact orders-1.0.0 with its bytes and 1 records of deployments");
     assert!(artifact(&world, "1.0.0").await.is_none());
 }
 

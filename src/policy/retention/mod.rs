@@ -136,7 +136,7 @@ pub(crate) struct ArtifactView<'a> {
 
 impl ArtifactView<'_> {
     /// When it was stored or last deployed.
-    fn last_used(&self) -> Timestamp {
+    pub(crate) fn last_used(&self) -> Timestamp {
         self.deployments.iter().map(|d| d.ended_at).max().map_or(self.stored, |deployed| deployed.max(self.stored))
     }
 }
