@@ -16,6 +16,7 @@ use crate::artifact::store::{Place, Wanted};
 use crate::controllers::environment::EnvironmentController;
 use crate::controllers::pipeline::PipelineController;
 use crate::controllers::request::RequestController;
+use crate::controllers::retention::RetentionController;
 use crate::controllers::solution::SolutionController;
 use crate::controllers::stage::StageController;
 use crate::controllers::watch_mapping::WatchMapping;
@@ -147,6 +148,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let controllers = vec![
         start.controller(EnvironmentController::new(cluster.clone()), &caches.environments, queues.environments),
         start.controller(PipelineController::new(cluster.clone()), &caches.pipelines, queues.pipelines),
+        start.slow_controller(RetentionController::new(cluster.clone()), &caches.pipelines, queues.retentions),
         start.controller(
             StageController::new(cluster.clone(), Box::new(move |stores| policies.by_caches(stores)), watch_handler),
             &caches.stages,
@@ -187,7 +189,15 @@ struct Start {
 
 impl Start {
     fn controller<R: Reconciler>(&self, reconciler: R, store: &Store<R::Kind>, queue: Queue<R::Kind>) -> JoinHandle<()> {
-        let concurrency = self.cluster.options.concurrency;
+        self.start(reconciler, store, queue, self.cluster.options.concurrency)
+    }
+
+    /// One object at a time: what this does is not urgent, and must not keep the API server busy.
+    fn slow_controller<R: Reconciler>(&self, reconciler: R, store: &Store<R::Kind>, queue: Queue<R::Kind>) -> JoinHandle<()> {
+        self.start(reconciler, store, queue, 1)
+    }
+
+    fn start<R: Reconciler>(&self, reconciler: R, store: &Store<R::Kind>, queue: Queue<R::Kind>, concurrency: u16) -> JoinHandle<()> {
         tokio::spawn(controller::run(
             Arc::new(reconciler),
             store.clone(),

@@ -48,6 +48,13 @@ pub const MAX_KINDS_NOT_LISTED: usize = 20;
         description = "The registry that holds its bytes, if one does",
         priority = 1
     ),
+    printcolumn(
+        name = "Bytes removed",
+        type_ = "date",
+        json_path = ".status.bytesRemoved.at",
+        description = "Time since retention removed its bytes, if it did",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation")
 )]
 #[serde(rename_all = "camelCase")]
@@ -175,4 +182,23 @@ pub struct ArtifactStatus {
     #[schemars(length(max = MAX_DEPLOYMENTS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["requestUID".into()]))]
     pub deployments: Vec<DeploymentRecord>,
+    /// That retention removed the bytes. The artifact stays as the record of its deployments. It can't be deployed any more, and its version
+    /// can't be stored again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_removed: Option<BytesRemoved>,
+}
+
+/// The removal of an artifact's bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BytesRemoved {
+    /// When it was decided.
+    #[schemars(with = "k8s_openapi::apimachinery::pkg::apis::meta::v1::Time")]
+    pub at: Timestamp,
+    /// The Pipeline whose retention decided it.
+    #[schemars(length(max = 253))]
+    pub pipeline: String,
+    /// Whether all bytes are gone. If not, the next run of retention goes on.
+    #[serde(default)]
+    pub complete: bool,
 }

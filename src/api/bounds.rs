@@ -271,6 +271,8 @@ mod tests {
             ("Environment.solutions", By::Code("policy::record::no_room")),
             ("Environment.solutions[].clusterScoped", By::Code("policy::record::no_room")),
             ("Pipeline.conditions", By::Nature(5)),
+            // One entry for each reason.
+            ("Pipeline.retention.kept", By::Nature(11)),
             ("Pipeline.sinks", By::Nature(4)),
             ("Pipeline.sinks[].cursor.done", By::Code("triggers::progress::Progress::cursor")),
             ("Pipeline.sinks[].cursor.open", By::Code("triggers::progress::Progress::cursor")),

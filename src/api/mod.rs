@@ -19,6 +19,7 @@ pub mod reference;
 pub mod repository;
 pub mod request;
 pub mod request_status;
+pub mod retention;
 pub mod schedule;
 pub mod settings;
 pub mod solution;

@@ -34,6 +34,22 @@ pub const SOLUTION_LABEL: &str = "pilotage.dev/solution";
 pub const TARGET_NAMESPACE_LABEL: &str = "pilotage.dev/target-namespace";
 /// The uid of that namespace.
 pub const TARGET_UID_LABEL: &str = "pilotage.dev/target-uid";
+/// On a request or an artifact, as annotation or label: retention keeps it, whatever the value.
+pub const KEEP_ANNOTATION: &str = "pilotage.dev/keep";
+/// On a Pipeline: each other value begins a run of its retention.
+pub const RETAIN_NOW_ANNOTATION: &str = "pilotage.dev/retain-now";
+/// Labels and annotations by which tools know what they apply: Flux, Argo CD, Helm, kpt and `kubectl apply --prune`. What such a tool
+/// applies from a file, it makes anew when it is deleted.
+pub const TOOL_KEYS: [&str; 8] = [
+    "kustomize.toolkit.fluxcd.io/name",
+    "helm.toolkit.fluxcd.io/name",
+    "argocd.argoproj.io/instance",
+    "argocd.argoproj.io/tracking-id",
+    "app.kubernetes.io/instance",
+    "meta.helm.sh/release-name",
+    "config.k8s.io/owning-inventory",
+    APPLYSET_PART_OF,
+];
 /// The standard label that names the tool in charge of an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The standard label that names the application an object is part of; the default selector of a Solution.

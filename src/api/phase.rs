@@ -54,3 +54,15 @@ impl Phase {
         Self::of(stored).is_some_and(Self::is_terminal)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_of_solutions_knows_which_requests_have_ended() {
+        let policy = include_str!("../../deploy/admission/delete.yaml");
+        let ended: Vec<String> = Phase::ALL.iter().filter(|phase| phase.is_terminal()).map(|phase| format!("'{phase}'")).collect();
+        assert!(policy.contains(&format!("[{}]", ended.join(", "))), "{ended:?}");
+    }
+}

@@ -5,8 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
-use super::duration;
 use super::reference::{SecretKeyReference, SecretReference, Subject};
+use super::retention::{Retention, RetentionStatus};
 
 /// A Pipeline links at least one development environment with 1 to 7 stages, and says who may deploy through them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -85,7 +85,8 @@ pub struct PipelineSpec {
     /// Emergency stop: while true, nothing new starts to deploy. Deployments that have started finish.
     #[serde(default)]
     pub suspend: bool,
-    /// How long ended requests and artifacts should be kept. Reserved: it is checked and stored, and not acted on yet; all are kept.
+    /// How long ended requests, the bytes of artifacts and records are kept. Left out: all are kept, unless another pipeline of this host has
+    /// a retention with the scope `Host`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
 }
@@ -164,51 +165,6 @@ pub enum Trigger {
     OnDeploymentCompleted,
 }
 
-/// How long records should be kept. Reserved: not acted on yet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(super::schedule::rule("self.schedule")).message(super::schedule::FORM))]
-#[x_kube(validation = Rule::new(super::schedule::zone_rule("self.timeZone")).message(super::schedule::ZONE_FORM))]
-pub struct Retention {
-    /// When old records would be removed, as a cron expression of five fields.
-    #[schemars(length(min = 9, max = 128))]
-    pub schedule: String,
-    /// The IANA time zone of the schedule. Left out: UTC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
-    pub time_zone: Option<String>,
-    /// Which ended requests would be kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requests: Option<RequestRetention>,
-    /// Which artifacts would be kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifacts: Option<ArtifactRetention>,
-}
-
-/// Which ended requests would be kept.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RequestRetention {
-    /// The age since their end up to which they would be kept, for example `2160h`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = duration::MAX_LENGTH), regex(pattern = duration::PATTERN))]
-    pub max_age: Option<String>,
-    /// The highest number of ended requests that would be kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100_000))]
-    pub max_count: Option<i32>,
-}
-
-/// Which artifacts would be kept.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ArtifactRetention {
-    /// How many versions of each solution would be kept at least.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000))]
-    pub keep_versions: Option<i32>,
-}
-
 /// The most characters of the line that sums up the stages.
 pub const MAX_SUMMARY: usize = 2048;
 
@@ -236,6 +192,9 @@ pub struct PipelineStatus {
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["url".into()]))]
     pub sinks: Vec<SinkStatus>,
+    /// What retention did last, and when it runs next. Left out without `spec.retention`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionStatus>,
     /// `Ready` (the summary), `Shared` (if it is shared), `SinksDelivering` (if it has sinks), `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

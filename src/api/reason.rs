@@ -48,6 +48,10 @@ words! {
         SomeEnvironmentsNotValidated => "See `Validated` of those environments",
         /// The schedule or the time zone of `retention` can't be read, or never comes
         RetentionInvalid => "Correct `spec.retention`",
+        /// A run of retention has ended; what it removed is in `status.retention` of the Pipeline
+        RetentionRan => "",
+        /// A run of retention could not remove everything; why is in `status.retention` of the Pipeline
+        RetentionIncomplete => "See the operator's log, which names the objects",
         /// `developmentEnvironments` is empty
         NoDevelopmentEnvironment => "Name at least one",
         /// An Environment that the pipeline or the stage names doesn't exist in this namespace
@@ -315,6 +319,8 @@ words! {
         ArtifactRefused => "Raise the version and make a new request",
         /// The stored bytes don't fit their digest
         ArtifactAltered => "Find out who changed them; raise the version",
+        /// Retention removed the artifact's bytes: it is only the record of its deployments
+        ArtifactBytesRemoved => "Raise the version and make a new request",
         /// The artifact is another one than was planned, or than is being deployed
         ArtifactChanged => "Find out who changed it; raise the version",
         /// The artifact does not exist any more

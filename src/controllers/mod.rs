@@ -3,6 +3,7 @@
 pub(crate) mod environment;
 pub(crate) mod pipeline;
 pub(crate) mod request;
+pub(crate) mod retention;
 mod seen;
 pub(crate) mod solution;
 pub(crate) mod stage;

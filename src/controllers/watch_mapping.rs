@@ -25,6 +25,7 @@ pub(crate) struct WatchMapping {
     remotes: Arc<Remotes>,
     environments: Enqueuer<Environment>,
     pipelines: Enqueuer<Pipeline>,
+    retentions: Enqueuer<Pipeline>,
     stages: Enqueuer<Stage>,
     requests: Enqueuer<DeploymentRequest>,
     solutions: Enqueuer<Solution>,
@@ -78,6 +79,8 @@ pub(crate) struct Queues {
     pub(crate) environments: Queue<Environment>,
     /// For the Pipeline controller.
     pub(crate) pipelines: Queue<Pipeline>,
+    /// For the controller of their retention.
+    pub(crate) retentions: Queue<Pipeline>,
     /// For the Stage controller.
     pub(crate) stages: Queue<Stage>,
     /// For the request controller.
@@ -93,6 +96,7 @@ impl WatchMapping {
     pub(crate) fn new(stores: Stores, remotes: Arc<Remotes>) -> (Arc<Self>, Queues) {
         let (environments, environment_queue) = Enqueuer::new();
         let (pipelines, pipeline_queue) = Enqueuer::new();
+        let (retentions, retention_queue) = Enqueuer::new();
         let (stages, stage_queue) = Enqueuer::new();
         let (requests, request_queue) = Enqueuer::new();
         let (solutions, solution_queue) = Enqueuer::new();
@@ -103,6 +107,7 @@ impl WatchMapping {
                 remotes,
                 environments,
                 pipelines,
+                retentions,
                 stages,
                 requests,
                 solutions,
@@ -113,6 +118,7 @@ impl WatchMapping {
             Queues {
                 environments: environment_queue,
                 pipelines: pipeline_queue,
+                retentions: retention_queue,
                 stages: stage_queue,
                 requests: request_queue,
                 solutions: solution_queue,
@@ -121,7 +127,7 @@ impl WatchMapping {
         )
     }
 
-    /// Whether a pipeline changed in more than how far its sinks have been told. That is written often.
+    /// Whether a pipeline changed in more than how far its sinks have been told, and what its retention does. That is written often.
     fn pipeline_matters(&self, object: &Pipeline) -> bool {
         let key = ObjectRef::from_obj(object);
         let gone = self.stores.pipelines.get(&key).is_none();
@@ -134,6 +140,7 @@ impl WatchMapping {
         object.metadata.resource_version = None;
         if let Some(status) = object.status.as_mut() {
             status.sinks.clear();
+            status.retention = None;
             status.conditions.retain(|c| c.type_ != triggers::SINKS_DELIVERING);
         }
         let now = hash(&serde_json::to_vec(&object).unwrap_or_default());
@@ -260,6 +267,7 @@ impl WatchHandler for WatchMapping {
         }
         let (host, name) = (namespace(object), object.name_any());
         self.pipelines.wake(ObjectRef::from_obj(object));
+        self.retentions.wake(ObjectRef::from_obj(object));
         self.wake_stages(|s| namespace(s) == host && s.spec.pipeline == name);
         self.wake_requests(|r| namespace(r) == host && r.spec.pipeline == name);
         self.wake_offered(host, |pipeline| pipeline == name);
@@ -307,7 +315,9 @@ impl WatchHandler for WatchMapping {
     fn artifact(&self, object: &Artifact) {
         let solution = &object.spec.solution;
         self.wake_requests_for(namespace(object), &solution.name, |r| r.spec.solution.version == solution.version);
-        if self.stores.artifacts.get(&ObjectRef::from_obj(object)).is_none() {
+        let is_gone = self.stores.artifacts.get(&ObjectRef::from_obj(object)).is_none();
+        let lost_its_bytes = object.status.as_ref().is_some_and(|s| s.bytes_removed.as_ref().is_some_and(|removed| removed.complete));
+        if is_gone || lost_its_bytes {
             self.wake_solutions(|s| {
                 s.name_any() == solution.name
                     && s.status.iter().flat_map(|s| &s.versions).any(|told| Some(told.host.as_str()) == namespace(object))
@@ -331,6 +341,11 @@ impl WatchHandler for WatchMapping {
         self.wake_environments(|e| e.spec.namespace == name || namespace(e) == Some(&name));
         // If a namespace has just become a host, everything in it is reconciled.
         self.wake_pipelines(|p| namespace(p) == Some(&name));
+        self.stores
+            .pipelines
+            .state_filter(|p| namespace(p) == Some(&name))
+            .iter()
+            .for_each(|p| self.retentions.wake(ObjectRef::from_obj(p.as_ref())));
         if !self.stores.is_host(&name) {
             // The Solutions that show its stages.
             let shows = |s: &SolutionStatus| s.deployments.iter().any(|d| d.host == name) || s.stages.iter().any(|told| told.host == name);

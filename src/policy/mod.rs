@@ -13,6 +13,7 @@ pub(crate) mod readiness;
 pub(crate) mod record;
 pub(crate) mod reports;
 pub(crate) mod request;
+pub(crate) mod retention;
 pub(crate) mod run_record;
 pub(crate) mod stage;
 pub(crate) mod storage;

@@ -58,7 +58,10 @@ pub(crate) fn full(host: &str, environment: Option<&str>, wanted: u64, kept: &[K
     let mut idle: Vec<&Kept> = counted.into_iter().filter(|k| !k.needed).collect();
     idle.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
     if idle.is_empty() {
-        message.push_str("Each of them was deployed, or is in use by a request that has not ended, and stays. ");
+        message.push_str(
+            "Each of them was deployed, or is in use by a request that has not ended, and stays, unless the retention of its pipelines \
+             (spec.retention.artifacts) removes its bytes. ",
+        );
     } else {
         let named: Vec<String> = idle.iter().take(NAMED).map(|k| format!("{} ({})", k.name, said(k.bytes))).collect();
         let more = if idle.len() > NAMED { format!(" and {} more", idle.len() - NAMED) } else { String::new() };

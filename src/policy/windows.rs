@@ -94,6 +94,15 @@ pub(crate) fn check_schedule(schedule: &str, zone: Option<&str>) -> Result<(), S
     crontab.find_next(START).map(|_| ()).map_err(|_| "it never comes: no month has that day".to_owned())
 }
 
+/// When a schedule comes next after a time.
+///
+/// # Errors
+/// If the schedule can't be read, or never comes.
+pub(crate) fn next(schedule: &str, zone: Option<&str>, after: Timestamp) -> Result<Timestamp, String> {
+    let next = read(schedule, zone)?.find_next(after.to_string().as_str()).map_err(|error| error.to_string())?;
+    Ok(next.timestamp())
+}
+
 /// Parses a schedule, or says in one line why it can't be parsed.
 fn read(schedule: &str, zone: Option<&str>) -> Result<cronexpr::Crontab, String> {
     let zone = zone.unwrap_or("UTC");

@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
 use super::stores::Stores;
+use crate::api::Artifact;
 use crate::policy::storage::{self, Kept, Quota};
 
 /// How long it may take until the cache knows what was stored, or until storing it fails.
@@ -59,7 +60,11 @@ impl Rooms {
     }
 
     fn kept(&self, host: &str) -> Vec<Kept> {
-        let in_chunks = self.stores.artifacts.state_filter(|a| a.metadata.namespace.as_deref() == Some(host) && a.spec.stored_in.is_none());
+        let has_bytes = |a: &Artifact| a.status.as_ref().is_none_or(|s| s.bytes_removed.as_ref().is_none_or(|removed| !removed.complete));
+        let in_chunks = self
+            .stores
+            .artifacts
+            .state_filter(|a| a.metadata.namespace.as_deref() == Some(host) && a.spec.stored_in.is_none() && has_bytes(a));
         in_chunks
             .iter()
             .map(|artifact| {

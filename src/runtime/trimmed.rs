@@ -13,7 +13,7 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::api::artifact::DeploymentRecord;
-use crate::api::names::{self, KEY_PREFIX};
+use crate::api::names::{self, KEEP_ANNOTATION, KEY_PREFIX, TOOL_KEYS};
 use crate::api::request_status::{DeploymentRequestStatus, GateStatus};
 use crate::api::solution::SolutionSpec;
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Solution, Stage};
@@ -62,6 +62,17 @@ fn bare(object: &mut impl Resource) {
     meta.owner_references = None;
 }
 
+/// The same, with the labels and annotations by which retention keeps it, as annotations without their values.
+fn bare_but_for_marks(object: &mut impl Resource) {
+    let meta = object.meta();
+    let all = || [meta.annotations.as_ref(), meta.labels.as_ref()].into_iter().flatten();
+    let has = |key: &&str| all().any(|map| map.contains_key(*key));
+    let marks: BTreeMap<String, String> =
+        std::iter::once(KEEP_ANNOTATION).chain(TOOL_KEYS).filter(has).map(|key| (key.to_owned(), String::new())).collect();
+    bare(object);
+    object.meta_mut().annotations = (!marks.is_empty()).then_some(marks);
+}
+
 fn shorten(object: &mut impl Resource) {
     mark(object, SHORTENED);
 }
@@ -92,7 +103,7 @@ pub(crate) fn stage(object: &mut Stage) {
 /// Of an ended request, others only need what it asked for and that it ended. Nobody needs the lists of its plan. Until it ends, triggers
 /// send its notes.
 pub(crate) fn request(request: &mut DeploymentRequest) {
-    bare(request);
+    bare_but_for_marks(request);
     let ended = request.status.as_ref().is_some_and(|s| s.run.end_time.is_some());
     if let Some(status) = request.status.as_mut() {
         if let Some(plan) = status.run.plan.as_mut() {
@@ -133,7 +144,7 @@ fn properties(status: &mut DeploymentRequestStatus) -> impl Iterator<Item = &mut
 
 /// The list of an artifact's objects and the texts of its definitions are for people. If the definitions are large, none is kept.
 pub(crate) fn artifact(artifact: &mut Artifact) {
-    bare(artifact);
+    bare_but_for_marks(artifact);
     // Jobs may have removed themselves before the next version was exported.
     artifact.spec.objects.retain(|object| object.kind == "Job");
     artifact.spec.objects.truncate(MOST_JOBS);

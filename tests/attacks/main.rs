@@ -49,6 +49,7 @@ mod registries;
 mod registry_store;
 mod removals;
 mod requests;
+mod retention;
 mod running;
 mod scene;
 mod seen;

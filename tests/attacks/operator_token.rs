@@ -141,12 +141,7 @@ async fn it_changes_no_policy_no_configuration_and_no_past() {
     at_the_gate(&world, "orders").await;
     let attempt = patch(&world, own.clone(), "orders", json!({"spec": {"cancel": true}}));
     refused(130, "the operator cancels somebody's request", attempt, 403, &[me, "cannot patch"]).await;
-    // The operator may only delete once something in it removes old requests. Even with that right, it can't delete other requests.
-    let account = json!({"kind": "ServiceAccount", "namespace": "pilotage-system", "name": "pilotage"});
-    let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["deploymentrequests"], "verbs": ["delete"]}]);
-    crate::scene::grant(&world, "retention", rules, &account).await;
-    let name = "system:serviceaccount:pilotage-system:pilotage";
-    crate::scene::until_may(&world, name, &[], "delete", "deploymentrequests.pilotage.dev").await;
+    // It may delete requests, for retention. It can't delete others.
     let words = ["the operator removes only requests that have ended"];
     let attempt = async { requests(&world, own.clone()).delete("orders", &DeleteParams::default()).await };
     refused(130, "the operator deletes a request that waits", attempt, 403, &words).await;

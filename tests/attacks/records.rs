@@ -24,7 +24,7 @@ async fn nobody_forges_the_proof_of_an_earlier_stage() {
     refused(46, "an Artifact is made", artifacts.create(&PostParams::default(), &forged), 403, &alone).await;
     let relabelled = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
     refused(46, "an Artifact is changed", artifacts.patch(&name, &PatchParams::default(), &relabelled), 403, &alone).await;
-    let proof = ["an artifact that was deployed is the proof of it and stays"];
+    let proof = ["is deployed in environment qa, and stays as long as it is"];
     refused(46, "an Artifact is deleted", artifacts.delete(&name, &DeleteParams::default()), 403, &proof).await;
     let status = ["this status is written by the operator alone"];
     let nothing = Patch::Merge(json!({"status": {"deployments": []}}));

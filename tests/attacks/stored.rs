@@ -61,7 +61,7 @@ async fn only_what_was_never_deployed_and_nobody_is_about_to_deploy_is_deleted()
 
     // It is exported again, and stays after it was deployed.
     assert_eq!(phase(&world.deploy("again", "qa", "orders", "1.0.0").await), "Succeeded");
-    let words = ["an artifact that was deployed is the proof of it and stays"];
+    let words = ["artifact orders-1.0.0 is deployed in environment qa, and stays as long as it is"];
     refused(217, "an artifact that was deployed is deleted", artifacts.delete("orders-1.0.0", &delete), 403, &words).await;
 }
 

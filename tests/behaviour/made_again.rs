@@ -20,6 +20,8 @@ async fn again(world: &World, kinds: &[&str]) {
     let objects: Vec<Value> = world.pipeline().into_iter().filter(|object| kinds.contains(&object["kind"].as_str().unwrap())).collect();
     for object in &objects {
         let (kind, name) = (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+        let confirmed = format!("pilotage.dev/confirm-delete={name}");
+        world.plane.kubectl().ok(&["annotate", kind, name, "-n", &world.host, &confirmed]).unwrap();
         world.plane.kubectl().ok(&["delete", kind, name, "-n", &world.host, "--wait=true"]).unwrap();
     }
     for object in &objects {
@@ -34,11 +36,12 @@ async fn again(world: &World, kinds: &[&str]) {
     world.ready::<Pipeline>("standard").await;
 }
 
-/// Deletes a request and creates it again with the same name, as dana.
+/// Has an ended request purged, and creates it again with the same name, as dana.
 async fn ask_again(world: &World, name: &str, version: &str) -> DeploymentRequest {
     let requests = Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host);
+    let olgas = Api::<DeploymentRequest>::namespaced(world.olga().await, &world.host);
+    olgas.delete(name, &DeleteParams::default()).await.unwrap();
     // A pipeline that was applied again is shared a moment later.
-    world.until("dana may delete her request", async || requests.delete(name, &DeleteParams::default()).await.ok()).await;
     let wanted = world.request(name, "qa", "orders", version);
     let made = world.until("the request is made again", async || requests.create(&PostParams::default(), &wanted).await.ok()).await;
     world.until_request(name, |request| request.uid() == made.uid() && ended(request)).await

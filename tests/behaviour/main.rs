@@ -55,6 +55,7 @@ mod prune;
 mod records;
 mod recreate;
 mod reports;
+mod retention;
 mod revoked;
 mod roles;
 mod rollback;

@@ -66,10 +66,11 @@ async fn each_role_holds_what_it_is_for_and_nothing_else() {
         hold(&access, &who, on(host, &["create", "update", "patch", "delete", "get", "list", "watch"], &configuration), true).await;
         hold(&access, &who, on(host, &READ, &OURS), true).await;
         hold(&access, &who, on(host, &["administer"], &["pipelines"]), true).await;
-        // What was never deployed may be deleted. Admission enforces this.
+        // What runs nowhere may be deleted, and by an administrator what is there may be held and purged. Admission enforces this.
         hold(&access, &who, on(host, &["delete"], &["artifacts"]), true).await;
-        let writes: Vec<&str> = WRITE.into_iter().filter(|verb| *verb != "delete").collect();
-        hold(&access, &who, on(host, &writes, &["artifacts"]), false).await;
+        hold(&access, &who, on(host, &["create", "deletecollection"], &["artifacts"]), false).await;
+        let keeping = [on(host, &["purge"], &["pipelines"]), on(host, &["update", "patch"], &["artifacts"])].concat();
+        hold(&access, &who, keeping, runs).await;
         let running = [on(host, &["deploy"], &["pipelines"]), on(host, &["create"], &["deploymentrequests"])].concat();
         hold(&access, &who, running, runs).await;
         hold(&access, &who, [on(host, &["approve"], &["stages"]), on(host, &["use"], &["environments"])].concat(), false).await;
@@ -83,14 +84,26 @@ async fn each_role_holds_what_it_is_for_and_nothing_else() {
     // An approver decides steps and changes nothing else.
     let amy = person("amy", &[]);
     hold(&access, &amy, [on(host, &READ, &OURS), vec![status("patch"), Right::on("approve", GROUP, "stages", host)]].concat(), true).await;
-    hold(&access, &amy, [on(host, &WRITE, &OURS), on(host, &["deploy", "administer"], &["pipelines"]), others(host)].concat(), false).await;
+    hold(
+        &access,
+        &amy,
+        [on(host, &WRITE, &OURS), on(host, &["deploy", "administer", "purge"], &["pipelines"]), others(host)].concat(),
+        false,
+    )
+    .await;
 
     // A maker uses what is shared with them. They create, edit and delete no pipeline, and see nothing of a private pipeline's host.
     let dana = person("dana", &["makers"]);
     let shared = |verb: &str, name: &str| Right::on(verb, GROUP, "pipelines", host).named(name);
     hold(&access, &dana, vec![shared("get", "standard"), shared("deploy", "standard")], true).await;
     hold(&access, &dana, on(host, &["create", "delete"], &["deploymentrequests"]), true).await;
-    hold(&access, &dana, vec![shared("get", "other"), shared("deploy", "other"), shared("administer", "standard")], false).await;
+    hold(
+        &access,
+        &dana,
+        vec![shared("get", "other"), shared("deploy", "other"), shared("administer", "standard"), shared("purge", "standard")],
+        false,
+    )
+    .await;
     hold(&access, &dana, on(host, &WRITE, &["environments", "pipelines", "stages", "artifacts"]), false).await;
     hold(&access, &dana, on(host, &READ, &["environments", "stages", "deploymentrequests", "artifacts"]), false).await;
     hold(&access, &dana, [others(host), vec![status("get"), status("patch")]].concat(), false).await;

@@ -37,6 +37,7 @@ mod remote_churn;
 mod remote_docs;
 mod remote_features;
 mod remote_fixture;
+mod retention;
 mod room;
 mod server;
 mod shared;

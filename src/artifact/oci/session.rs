@@ -88,6 +88,7 @@ impl Origin {
 enum Purpose {
     Read,
     Write,
+    Delete,
 }
 
 /// Calls to a registry about one repository.
@@ -144,6 +145,14 @@ impl<'a> Session<'a> {
     /// If the certificate authority can't be read.
     pub(crate) fn writing(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
         Self::with(repository, access, Purpose::Write)
+    }
+
+    /// A session that deletes from the repository.
+    ///
+    /// # Errors
+    /// If the certificate authority can't be read.
+    pub(crate) fn deleting(repository: &'a Repository, access: &'a Access) -> Result<Self, OciError> {
+        Self::with(repository, access, Purpose::Delete)
     }
 
     fn with(repository: &'a Repository, access: &'a Access, purpose: Purpose) -> Result<Self, OciError> {
@@ -278,6 +287,7 @@ impl<'a> Session<'a> {
         let actions = match self.purpose {
             Purpose::Read => "pull",
             Purpose::Write => "pull,push",
+            Purpose::Delete => "pull,delete",
         };
         let scope = format!("repository:{}:{actions}", self.repository.path);
         let asked = [("scope", Some(scope.as_str())), ("service", service)].into_iter().filter_map(|(key, value)| Some((key, value?)));
@@ -395,10 +405,12 @@ impl<'a> Session<'a> {
         let what = match self.purpose {
             Purpose::Read => "read",
             Purpose::Write => "write to",
+            Purpose::Delete => "delete from",
         };
         // The operator needs both rights on its own store, whatever this call wanted.
         let right = match origin {
             Origin::Pipeline => "pull from",
+            Origin::Operator if self.purpose == Purpose::Delete => "push to, pull and delete from",
             Origin::Operator => "push to and pull from",
         };
         let nobody = || "anybody without credentials".to_owned();

@@ -1,4 +1,4 @@
-//! Writes to a repository: first whole blobs, each under its digest, then the manifest that names them.
+//! Writes to a repository: first whole blobs, each under its digest, then the manifest that names them. Deletes manifests.
 
 use std::time::Duration;
 
@@ -87,6 +87,27 @@ impl Session<'_> {
     /// If the registry does not say.
     pub(crate) async fn has_manifest(&mut self, reference: &str) -> Result<bool, OciError> {
         self.has(&format!("manifests/{reference}"), manifest::MANIFEST, |_| false).await
+    }
+
+    /// Deletes a manifest, if it is there.
+    ///
+    /// # Errors
+    /// If the registry does not delete it.
+    pub(crate) async fn delete_manifest(&mut self, digest: &str) -> Result<(), OciError> {
+        let uri = self.place(&format!("manifests/{digest}"))?;
+        let response = self.call(&uri, &Call::empty(Method::DELETE)).await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            status @ (StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED) => Err(OciError::NotTaken {
+                registry: self.repository().registry.clone(),
+                repository: self.repository().to_string(),
+                what: "the deletion of a manifest".to_owned(),
+                code: status.as_u16(),
+                reason: Reason::RegistryRefused,
+                advice: "it is configured to delete nothing: let it delete manifests",
+            }),
+            _ => Err(self.not_taken(response, "the deletion of a manifest".to_owned()).await),
+        }
     }
 
     async fn has(&mut self, path: &str, accept: &'static str, elsewhere: fn(&StatusCode) -> bool) -> Result<bool, OciError> {

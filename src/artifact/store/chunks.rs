@@ -6,6 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::error::StoreError;
@@ -70,6 +71,28 @@ pub(crate) async fn read(client: &Client, artifact: &Artifact) -> Result<Vec<u8>
         .try_collect()
         .await?;
     Ok(parts.concat())
+}
+
+/// Deletes the chunks that are there, each as it was seen and only if it is one of this artifact.
+pub(crate) async fn remove(client: &Client, artifact: &Artifact) -> Result<(), StoreError> {
+    let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
+    let uid = artifact.uid().unwrap_or_default();
+    let chunks: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    let count = usize::try_from(artifact.spec.chunks).unwrap_or_default().min(MAX_CHUNKS);
+    for chunk in (0..count).map(|index| chunk_name(&name, &uid, index)) {
+        let failed = |what: &str| api_error(format!("{what} chunk {chunk} of artifact {name}"), &namespace);
+        let Some(found) = chunks.get_metadata_opt(&chunk).await.map_err(failed("reading"))? else { continue };
+        if found.labels().get(names::ARTIFACT_LABEL) != Some(&uid) {
+            continue;
+        }
+        let preconditions = Preconditions { uid: found.uid(), resource_version: found.resource_version() };
+        match chunks.delete(&chunk, &DeleteParams::background().preconditions(preconditions)).await {
+            Ok(_) => {}
+            Err(error) if has_code(&error, 404) => {}
+            Err(error) => return Err(failed("deleting")(error)),
+        }
+    }
+    Ok(())
 }
 
 /// The first and the last chunk, as messages name them.

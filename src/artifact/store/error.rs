@@ -62,6 +62,20 @@ pub enum StoreError {
         /// What the registry does not have.
         reference: String,
     },
+    /// Retention removed its bytes.
+    #[error(
+        "the bytes of artifact {artifact} in host {namespace} were removed on {at} by the retention of pipeline {pipeline}. It is only the record          of its deployments now: nothing is deployed from it, and its version is not stored again; raise the solution's version"
+    )]
+    Removed {
+        /// The artifact.
+        artifact: String,
+        /// The host.
+        namespace: String,
+        /// The pipeline.
+        pipeline: String,
+        /// When.
+        at: jiff::Timestamp,
+    },
     /// Some of its chunks are missing.
     #[error(
         "artifact {artifact} in host {namespace} is incomplete: {missing}. Nothing is deployed from it. It is completed where its export is \
@@ -158,7 +172,8 @@ impl StoreError {
             Self::Registry { source, .. } => source.until(),
             Self::Full(_) => Until::Wait(Wait::Somebody),
             Self::Busy { .. } | Self::Compression { .. } => Until::Wait(Wait::Server),
-            Self::Incomplete { .. }
+            Self::Removed { .. }
+            | Self::Incomplete { .. }
             | Self::Altered { .. }
             | Self::Unreadable { .. }
             | Self::TooLarge { .. }
@@ -172,6 +187,7 @@ impl StoreError {
             Self::Registry { source, .. } => Some(source.reason()),
             Self::KeptElsewhere { .. } => Some(Reason::ArtifactStoreNotConfigured),
             Self::Lost { .. } => Some(Reason::RegistryLacksArtifact),
+            Self::Removed { .. } => Some(Reason::ArtifactBytesRemoved),
             Self::Full(_) => Some(Reason::StorageFull),
             _ => None,
         }

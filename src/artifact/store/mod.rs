@@ -12,6 +12,7 @@ mod place;
 mod refusals;
 mod registry_store;
 mod remembered;
+mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -270,14 +271,20 @@ impl ArtifactStore {
 
     /// Sets the tag of an artifact in a registry, if it has none: the process that stored it may have been interrupted.
     pub(crate) async fn tagged(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        if let Some(removed) = removal::removed(artifact) {
+            return Err(removed);
+        }
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::tagged(self.registry_store.as_ref(), artifact, stored_in).await,
             None => Ok(()),
         }
     }
 
-    /// Checks that a registry has the bytes, without reading them. Chunks are deleted only with their record.
+    /// Checks that a registry has the bytes, without reading them. Chunks are deleted only with their record, or after the record says so.
     pub(crate) async fn is_there(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        if let Some(removed) = removal::removed(artifact) {
+            return Err(removed);
+        }
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::is_there(self.registry_store.as_ref(), artifact, stored_in).await,
             None => Ok(()),
@@ -286,6 +293,9 @@ impl ArtifactStore {
 
     /// Reads an artifact's bytes, checks them against the record's digests, and returns the objects.
     pub async fn load(&self, artifact: &Artifact) -> Result<Arc<Bundle>, StoreError> {
+        if let Some(removed) = removal::removed(artifact) {
+            return Err(removed);
+        }
         let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
         let unreadable = |why: String| StoreError::Unreadable { artifact: name.clone(), namespace: namespace.clone(), why };
         let size = usize::try_from(artifact.spec.size).ok().filter(|size| *size <= MAX_BYTES);
@@ -387,12 +397,6 @@ impl ArtifactStore {
             return Err(StoreError::Busy { artifact: name, namespace });
         }
         self.remove(artifacts, artifact).await
-    }
-
-    /// Deletes a version that was never deployed: exactly the record that was seen.
-    pub(crate) async fn give_up(&self, artifact: &Artifact) -> Result<(), StoreError> {
-        let host = artifact.namespace().unwrap_or_default();
-        self.remove(&Api::namespaced(self.client.clone(), &host), artifact).await
     }
 
     async fn remove(&self, artifacts: &Api<Artifact>, artifact: &Artifact) -> Result<(), StoreError> {

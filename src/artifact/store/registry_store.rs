@@ -155,6 +155,16 @@ pub(crate) async fn is_there(registry_store: Option<&RegistryStore>, artifact: &
     }
 }
 
+/// Deletes the manifest of an artifact, and with it its tag. The registry collects the blobs that no manifest names any more.
+pub(crate) async fn remove(registry_store: Option<&RegistryStore>, artifact: &Artifact, stored_in: &str) -> Result<(), StoreError> {
+    let (registry_store, repository, digest) = place_of(registry_store, artifact, stored_in).map_err(|error| *error)?;
+    let work = async {
+        let access = registry_store.place.access()?;
+        Session::deleting(&repository, &access)?.delete_manifest(digest).await
+    };
+    registry_store.ask(&repository, work).await.map_err(|source| failed(artifact, &repository, source))
+}
+
 /// Fetches the archive that the record names, and reads it. `read` gets its digest and its bytes, which match.
 pub(crate) async fn fetch<T>(
     registry_store: Option<&RegistryStore>,

@@ -1,0 +1,136 @@
+//! Attacks on records by way of deletion: purging them, having them removed earlier, and holding what isn't one's own.
+
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use pilotage::api::{Artifact, DeploymentRequest, Environment, Pipeline};
+use serde_json::{Value, json};
+
+use crate::attempt::refused;
+use crate::scene::{bind, grant, operator, orders, patch, person, requests, until_may, user};
+use crate::world::{World, client, phase};
+
+/// A rejected request `rejected`, and a version that ran in qa and was replaced there.
+async fn records(name: &str) -> World {
+    let world = World::new(name).await;
+    orders(&world).await;
+    assert_eq!(phase(&world.deploy("first", "qa", "orders", "1.0.0").await), "Succeeded");
+    world.apply(&[world.solution("orders", "1.1.0"), world.config("orders", "orders", json!({"a": "b"}))]).await;
+    assert_eq!(phase(&world.deploy("second", "qa", "orders", "1.1.0").await), "Succeeded");
+    world
+}
+
+/// Somebody who administers the pipelines of the host but may not purge.
+async fn narrow(world: &World, name: &str) -> kube::Client {
+    let rules = json!([
+        {"apiGroups": ["pilotage.dev"], "resources": ["pipelines", "environments", "stages"], "verbs": ["create", "get", "update", "patch", "delete"]},
+        {"apiGroups": ["pilotage.dev"], "resources": ["pipelines"], "verbs": ["administer"]},
+        {"apiGroups": ["pilotage.dev"], "resources": ["environments"], "verbs": ["use"]},
+        {"apiGroups": ["pilotage.dev"], "resources": ["deploymentrequests", "artifacts"], "verbs": ["get", "list", "update", "patch", "delete"]},
+    ]);
+    grant(world, name, rules, &user(name)).await;
+    until_may(world, name, &[], "administer", "pipelines.pilotage.dev").await;
+    person(world, name, &[]).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_purges_records_without_the_verb() {
+    let world = records("purged").await;
+    let none = DeleteParams::default();
+    let nora = narrow(&world, "nora").await;
+    let record = ["is the record of what happened", "verb purge"];
+    let mine = requests(&world, world.dana().await);
+    refused(250, "a maker deletes their request that has ended", mine.delete("first", &none), 403, &record).await;
+    let administered = requests(&world, nora.clone());
+    refused(250, "who may administer deletes a request that has ended", administered.delete("first", &none), 403, &record).await;
+    let eve = requests(&world, world.eve().await);
+    refused(250, "an approver deletes a request", eve.delete("first", &none), 403, &["eve", "cannot delete"]).await;
+    let stranger = requests(&world, person(&world, "stranger", &[]).await);
+    refused(250, "an outsider deletes a request", stranger.delete("first", &none), 403, &["stranger", "cannot delete"]).await;
+    let artifacts: Api<Artifact> = Api::namespaced(nora, &world.host);
+    let proof = ["an artifact that was deployed is the proof of it and stays", "verb purge"];
+    refused(250, "who may administer deletes an artifact that was deployed", artifacts.delete("orders-1.0.0", &none), 403, &proof).await;
+    // The right on one pipeline is no right on artifacts, which are the host's.
+    let one = json!([{"apiGroups": ["pilotage.dev"], "resources": ["pipelines"], "resourceNames": ["standard"], "verbs": ["purge"]}]);
+    grant(&world, "nora-too", one, &user("nora")).await;
+    until_may(&world, "nora", &[], "purge", "pipelines.pilotage.dev/standard").await;
+    refused(250, "who may purge one pipeline deletes an artifact", artifacts.delete("orders-1.0.0", &none), 403, &proof).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_records_removed_earlier_or_holds_what_is_not_theirs() {
+    let world = records("shortened").await;
+    let nora = narrow(&world, "nora").await;
+    let pipelines: Api<Pipeline> = Api::namespaced(nora.clone(), &world.host);
+    let plain = PatchParams::default();
+    let retention = |limits: Value| Patch::Merge(json!({"spec": {"retention": limits}}));
+    let yearly = json!({"schedule": "0 0 1 1 *", "requests": {"maxAge": "8760h"}});
+    let words = ["you may not change spec.retention", "verb purge on the pipeline"];
+    let short = json!({"schedule": "* * * * *", "requests": {"maxAge": "0s"}});
+    refused(251, "retention is set without the verb", pipelines.patch("standard", &plain, &retention(short.clone())), 403, &words).await;
+    let olgas: Api<Pipeline> = Api::namespaced(world.olga().await, &world.host);
+    olgas.patch("standard", &plain, &retention(yearly)).await.unwrap();
+    refused(251, "retention is shortened without the verb", pipelines.patch("standard", &plain, &retention(short.clone())), 403, &words)
+        .await;
+    refused(251, "retention is taken away without the verb", pipelines.patch("standard", &plain, &retention(Value::Null)), 403, &words)
+        .await;
+    let one = json!([{"apiGroups": ["pilotage.dev"], "resources": ["pipelines"], "resourceNames": ["own"], "verbs": ["purge"]}]);
+    grant(&world, "nora-too", one, &user("nora")).await;
+    until_may(&world, "nora", &[], "purge", "pipelines.pilotage.dev/own").await;
+    let mut of_host = short;
+    of_host["scope"] = "Host".into();
+    let own = world.host_object("Pipeline", "own", json!({"developmentEnvironments": ["dev"], "retention": of_host}));
+    let words = ["spec.retention with the scope Host", "verb purge on all pipelines"];
+    refused(251, "a pipeline of one's own limits what others keep", world.apply_as(&nora, &own), 403, &words).await;
+
+    let hold = json!({"metadata": {"annotations": {"pilotage.dev/keep": "for ever"}}});
+    let words = ["only holders of the verb purge on its pipeline set and remove pilotage.dev/keep"];
+    bind(&world, "dana-patches", "ClusterRole", "pilotage-user-shared", &user("dana")).await;
+    until_may(&world, "dana", &["makers"], "patch", "deploymentrequests.pilotage.dev").await;
+    refused(252, "a maker holds their request", patch(&world, world.dana().await, "first", hold.clone()), 403, &words).await;
+    refused(252, "who may administer holds a request", patch(&world, nora.clone(), "first", hold.clone()), 403, &words).await;
+    let artifacts: Api<Artifact> = Api::namespaced(nora, &world.host);
+    let words = ["holders of the verb purge on the pipelines of the host set and remove the annotation pilotage.dev/keep"];
+    refused(252, "who may administer holds an artifact", artifacts.patch("orders-1.0.0", &plain, &Patch::Merge(hold.clone())), 403, &words)
+        .await;
+    let mut more = hold.clone();
+    more["metadata"]["labels"] = json!({"a": "b"});
+    let olgas: Api<Artifact> = Api::namespaced(world.olga().await, &world.host);
+    refused(252, "an artifact is held and changed at once", olgas.patch("orders-1.0.0", &plain, &Patch::Merge(more)), 403, &words).await;
+    let let_go = Patch::Merge(json!({"metadata": {"annotations": {"pilotage.dev/keep": null}}}));
+    olgas.patch("orders-1.0.0", &plain, &Patch::Merge(hold)).await.unwrap();
+    refused(252, "what others hold is let go", artifacts.patch("orders-1.0.0", &plain, &let_go), 403, &words).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_token_deletes_no_proof_and_nothing_that_is_held() {
+    let world = records("token").await;
+    let own = client(operator(&world)).await;
+    let (none, plain) = (DeleteParams::default(), PatchParams::default());
+    let artifacts: Api<Artifact> = Api::namespaced(own.clone(), &world.host);
+    let words = ["the operator removes only artifacts that were never deployed, or that have no bytes any more"];
+    refused(253, "the operator deletes the proof of a deployment", artifacts.delete("orders-1.0.0", &none), 403, &words).await;
+    let hold = json!({"metadata": {"annotations": {"pilotage.dev/keep": "audit"}}});
+    patch(&world, world.olga().await, "first", hold.clone()).await.unwrap();
+    let held = requests(&world, own.clone());
+    refused(253, "the operator deletes a request that is held", held.delete("first", &none), 403, &["removes no request that is held"])
+        .await;
+    world.apply(&[world.solution("orders", "1.2.0")]).await;
+    world.ask(&world.request("third", "qa", "orders", "1.2.0")).await;
+    world.until_request("third", |r: &DeploymentRequest| phase(r) == "AwaitingApproval").await;
+    let olgas: Api<Artifact> = Api::namespaced(world.olga().await, &world.host);
+    let held = olgas.patch("orders-1.2.0", &plain, &Patch::Merge(hold)).await.unwrap();
+    let words = ["removes no artifact that is held"];
+    refused(253, "the operator deletes an artifact that is held", artifacts.delete(&held.name_any(), &none), 403, &words).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_holds_records_is_not_deleted_in_passing() {
+    let world = records("passing").await;
+    let none = DeleteParams::default();
+    let environments: Api<Environment> = Api::namespaced(world.admin.clone(), &world.host);
+    let words = ["is the record of what is deployed in namespace", "orders 1.1.0", "confirm-delete=qa"];
+    refused(254, "an environment is deleted with what runs in it", environments.delete("qa", &none), 403, &words).await;
+    let pipelines: Api<Pipeline> = Api::namespaced(world.admin.clone(), &world.host);
+    let words = ["pipeline standard has re", "confirm-delete=standard"];
+    refused(254, "a pipeline is deleted with its records", pipelines.delete("standard", &none), 403, &words).await;
+}
