@@ -1,6 +1,6 @@
 //! Attacks on records by way of deletion: purging them, having them removed earlier, and holding what isn't one's own.
 
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use pilotage::api::{Artifact, DeploymentRequest, Environment, Pipeline};
 use serde_json::{Value, json};
@@ -131,6 +131,25 @@ async fn what_holds_records_is_not_deleted_in_passing() {
     let words = ["is the record of what is deployed in namespace", "orders 1.1.0", "confirm-delete=qa"];
     refused(254, "an environment is deleted with what runs in it", environments.delete("qa", &none), 403, &words).await;
     let pipelines: Api<Pipeline> = Api::namespaced(world.admin.clone(), &world.host);
-    let words = ["pipeline standard has re", "confirm-delete=standard"];
+    world.apply(&[world.host_object("Pipeline", "other", json!({}))]).await;
+    let mut asked = serde_json::to_value(world.request("asked", "none", "orders", "1.0.0")).unwrap();
+    asked["spec"]["pipeline"] = "other".into();
+    let all = requests(&world, world.admin.clone());
+    all.create(&PostParams::default(), &serde_json::from_value(asked).unwrap()).await.unwrap();
+    let words = ["pipeline other has requests", "confirm-delete=other"];
+    let sees = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    world.until("the policy knows of the request", async || pipelines.delete("other", &sees).await.err()).await;
+    refused(254, "a pipeline is deleted with its requests", pipelines.delete("other", &none), 403, &words).await;
+    for request in ["first", "second"] {
+        all.delete(request, &none).await.unwrap();
+    }
+    world.until("its requests are gone", async || all.get_opt("second").await.unwrap().is_none().then_some(())).await;
+    let words = ["pipeline standard has records of deployments", "confirm-delete=standard"];
+    world
+        .until("the policy knows that they are gone", async || {
+            let error = pipelines.delete("standard", &sees).await.err()?.to_string();
+            error.contains("has records of deployments").then_some(())
+        })
+        .await;
     refused(254, "a pipeline is deleted with its records", pipelines.delete("standard", &none), 403, &words).await;
 }
