@@ -106,7 +106,7 @@ pub enum Visibility {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new(r"self.url.matches('^oci://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$')")
     .message("url is oci://, a host in lower case, a port where one is wanted, and a path in lower case; no tag, user, password or query"))]
-#[x_kube(validation = Rule::new("!self.?plainHttp.orValue(false) || !(has(self.credentialsSecretRef) || has(self.certificateAuthority))")
+#[x_kube(validation = Rule::new("!has(self.plainHttp) || !self.plainHttp || !(has(self.credentialsSecretRef) || has(self.certificateAuthority))")
     .message("plainHttp goes without credentialsSecretRef and certificateAuthority: credentials are never sent over http"))]
 pub struct ArtifactRepository {
     /// The repository, for example `oci://registry.example.test/team`. It covers this repository and all below it, by whole parts of the

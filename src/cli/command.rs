@@ -24,18 +24,26 @@ pub struct Cli {
 /// The verbs. Each has a file, and a line here and in `run`.
 #[derive(Subcommand)]
 enum Command {
+    Approve(super::decide::ApproveArgs),
     Artifact(super::artifact::ArtifactArgs),
     Cancel(super::cancel::CancelArgs),
+    Check(super::check::CheckArgs),
     Completion(super::completion::CompletionArgs),
     Deploy(Box<super::deploy::DeployArgs>),
+    Diff(super::diff::DiffArgs),
     Grant(Box<super::grant::GrantArgs>),
     History(Box<super::history::HistoryArgs>),
     Inbox(super::inbox::InboxArgs),
+    Init(Box<super::init::InitArgs>),
+    Lint(super::lint::LintArgs),
     Purge(super::purge::PurgeArgs),
     Redeploy(Box<super::redeploy::RedeployArgs>),
+    Reject(super::decide::RejectArgs),
     Report(super::report::ReportArgs),
     Retention(super::retention::RetentionArgs),
     Retry(Box<super::retry::RetryArgs>),
+    Rollback(Box<super::rollback::RollbackArgs>),
+    Share(super::share::ShareArgs),
     Status(super::status::StatusArgs),
     Tree(super::tree::TreeArgs),
     /// Print the version of the plugin.
@@ -59,7 +67,7 @@ impl Cli {
 }
 
 impl Command {
-    async fn run(self, args: &ConnectionArgs, out: &mut Output<std::io::Stdout>) -> anyhow::Result<()> {
+    async fn run(self, connection_args: &ConnectionArgs, out: &mut Output<std::io::Stdout>) -> anyhow::Result<()> {
         // What needs no cluster.
         match &self {
             Self::Completion(args) => return super::completion::run(args, out),
@@ -69,12 +77,23 @@ impl Command {
             }
             _ => {}
         }
-        let connection = &Connection::open(args).await?;
+        if let Self::Init(args) = self {
+            let connection = if args.needs_cluster() { Some(Connection::open(connection_args).await?) } else { None };
+            return super::init::run(connection.as_ref(), *args, out).await;
+        }
+        if let Self::Lint(args) = self {
+            let connection = if args.needs_cluster() { Some(Connection::open(connection_args).await?) } else { None };
+            return super::lint::run(connection.as_ref(), args, out).await;
+        }
+        let connection = &Connection::open(connection_args).await?;
         out.of_all_namespaces(connection.is_everywhere());
         match self {
+            Self::Approve(args) => super::decide::approve(connection, args, out).await,
             Self::Artifact(args) => super::artifact::run(connection, args, out).await,
             Self::Cancel(args) => super::cancel::run(connection, args, out).await,
+            Self::Check(args) => super::check::run(connection, args, out).await,
             Self::Deploy(args) => super::deploy::run(connection, *args, out).await,
+            Self::Diff(args) => super::diff::run(connection, args, out).await,
             Self::Grant(args) => super::grant::run(connection, *args, out).await,
             Self::History(args) => super::history::run(connection, *args, out).await,
             Self::Inbox(args) => super::inbox::run(connection, args, out).await,
@@ -82,12 +101,15 @@ impl Command {
             Self::Redeploy(args) => super::redeploy::run(connection, *args, out).await,
             Self::Report(args) => super::report::run(connection, args, out).await,
             Self::Retention(args) => super::retention::run(connection, args, out).await,
+            Self::Reject(args) => super::decide::reject(connection, args, out).await,
             Self::Retry(args) => super::retry::run(connection, *args, out).await,
+            Self::Rollback(args) => super::rollback::run(connection, *args, out).await,
+            Self::Share(args) => super::share::run(connection, args, out).await,
             Self::Status(args) => super::status::run(connection, args, out).await,
             Self::Tree(args) => super::tree::run(connection, args, out).await,
             Self::Watch(args) => super::watch::run(connection, *args, out).await,
             Self::Where(args) => super::locate::run(connection, args, out).await,
-            Self::Completion(_) | Self::Version => Ok(()),
+            Self::Completion(_) | Self::Init(_) | Self::Lint(_) | Self::Version => Ok(()),
         }
     }
 }

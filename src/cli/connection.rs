@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 
 use super::exit::Exit;
@@ -45,6 +45,7 @@ pub struct ConnectionArgs {
 #[derive(Clone)]
 pub struct Connection {
     client: Client,
+    config: Config,
     named: Option<String>,
     everywhere: bool,
 }
@@ -73,8 +74,20 @@ impl Connection {
             config.auth_info.impersonate.clone_from(&args.impersonated);
             config.auth_info.impersonate_groups = (!args.impersonated_groups.is_empty()).then(|| args.impersonated_groups.clone());
         }
-        let client = Client::try_from(config)?;
-        Ok(Self { client, named: args.namespace.clone(), everywhere: args.all_namespaces })
+        let client = Client::try_from(config.clone())?;
+        Ok(Self { client, config, named: args.namespace.clone(), everywhere: args.all_namespaces })
+    }
+
+    /// A connection to the same cluster as whoever this token is of, and as nobody else: with no certificate, password or impersonation of
+    /// the caller.
+    ///
+    /// # Errors
+    /// If there can be no such connection.
+    pub(super) fn with_token(&self, token: String) -> anyhow::Result<Self> {
+        let mut config = self.config.clone();
+        config.auth_info = AuthInfo { token: Some(token.into()), ..AuthInfo::default() };
+        let client = Client::try_from(config.clone())?;
+        Ok(Self { client, config, ..self.clone() })
     }
 
     /// The client.

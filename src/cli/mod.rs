@@ -1,27 +1,38 @@
 //! The `kubectl` plugin. Each verb has a file.
 
+mod apply;
 pub mod artifact;
 pub mod ask;
 pub mod cancel;
+pub mod check;
 pub mod command;
 pub mod completion;
 pub mod connection;
+pub mod decide;
 pub mod deploy;
+pub mod diff;
+pub mod difference;
 pub mod exit;
 pub mod grant;
 pub mod history;
 pub mod inbox;
+pub mod init;
 pub mod krew;
+pub mod lint;
 pub mod locate;
 pub mod output;
 pub mod page;
+pub mod plan;
 pub mod progress;
+pub mod prompt;
 pub mod purge;
 pub mod reading;
 pub mod redeploy;
 pub mod report;
 pub mod retention;
 pub mod retry;
+pub mod rollback;
+pub mod share;
 pub mod status;
 pub mod times;
 pub mod tree;

@@ -43,6 +43,13 @@ pub struct RedeployArgs {
     asking: Asking,
 }
 
+impl RedeployArgs {
+    /// A version of a solution, to a stage that the caller may read.
+    pub(super) fn of(solution: String, version: String, stage: String, settings: SettingsArgs, asking: Asking) -> Self {
+        Self { solution, version, stage, pipeline: None, source_environment: None, settings, asking }
+    }
+}
+
 /// Creates the request, and prints what it will do as far as the caller may know.
 ///
 /// # Errors

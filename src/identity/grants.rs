@@ -213,6 +213,27 @@ pub(crate) fn administrator(host: &str, pipeline: Option<&str>, who: &Subject) -
     role_and_binding(&about(&object_name("pilotage-administer", pipeline), who), host, who, &rights)
 }
 
+/// The grant by which somebody configures one pipeline: they refer to its Environments, and may own stages that delegate to these
+/// `ServiceAccounts`.
+pub(crate) fn configures(host: &str, pipeline: &str, environments: &[&str], accounts: &[&str], who: &Subject) -> String {
+    let used = environments.iter().map(|name| Right::on("use", GROUP, "environments", host).named(name));
+    let delegated = accounts.iter().map(|name| Right::on("delegate", "", "serviceaccounts", host).named(name));
+    let rights: Vec<Right> = used.chain(delegated).collect();
+    role_and_binding(&about(&object_name("pilotage-configure", pipeline), who), host, who, &rights)
+}
+
+/// The grant by which the operator may list what `view` does not cover and solutions often have, so that no object is missed.
+pub(crate) fn operator_exports_too(namespace: &str) -> String {
+    let group = "rbac.authorization.k8s.io";
+    let rights = [(group, "roles"), (group, "rolebindings"), ("", "podtemplates")];
+    role_and_binding("pilotage-export-all", namespace, &operator(), &rights.map(|(group, kind)| Right::on("list", group, kind, namespace)))
+}
+
+/// The grant by which somebody has one of the cluster's own roles in a namespace.
+pub(crate) fn has_role(namespace: &str, cluster_role: &str, who: &Subject) -> String {
+    cluster_role_binding_in(&about(&format!("pilotage-{cluster_role}"), who), namespace, cluster_role, who)
+}
+
 /// What makes a namespace a host.
 pub(crate) fn host(namespace: &str) -> String {
     format!(

@@ -2,8 +2,9 @@
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::Value;
 
 use super::stores::Stores;
@@ -89,6 +90,18 @@ fn missing(found: &[Option<Value>]) -> Vec<String> {
         .filter(|(wanted, live)| live.as_ref().is_none_or(|live| without_defaults(live.clone()) != wanted.spec))
         .map(|(wanted, _)| format!("{} {}", wanted.kind, wanted.name))
         .collect()
+}
+
+/// The same as the API server has it now, read as the caller: what is missing or differs.
+pub(crate) async fn missing_now(client: &Client) -> kube::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for wanted in EXPECTED.iter() {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", &wanted.kind));
+        let live = Api::<DynamicObject>::all_with(client.clone(), &resource).get_opt(&wanted.name).await?;
+        let live = live.filter(|object| object.metadata.deletion_timestamp.is_none());
+        found.push(live.map(|mut object| object.data["spec"].take()));
+    }
+    Ok(missing(&found))
 }
 
 fn live(stores: &Stores, wanted: &Expected) -> Option<Live> {

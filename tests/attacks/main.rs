@@ -42,6 +42,7 @@ mod meant;
 mod operator;
 mod operator_token;
 mod plans;
+mod plugin;
 mod policies;
 mod proof;
 mod records;

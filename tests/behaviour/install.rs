@@ -9,7 +9,7 @@ use pilotage_harness::{ControlPlane, Options};
 use crate::world::PATIENCE;
 
 /// The blocks of the page: commands, or YAML.
-fn blocks(page: &str, language: &str) -> Vec<String> {
+pub fn blocks(page: &str, language: &str) -> Vec<String> {
     let fence = format!("```{language}\n");
     let mut found = Vec::new();
     let mut rest = page;

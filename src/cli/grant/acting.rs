@@ -245,6 +245,12 @@ const WITHOUT: &str = "what its objects refer to (Secrets, service accounts, cla
 /// A resource: its group, its plural name, and whether it is namespaced.
 type Deployed = (String, String, bool);
 
+/// The rights that deploying the kinds of ordinary applications needs, beyond those of every deployment.
+pub(in crate::cli) fn usual(namespace: &str) -> Vec<Right> {
+    let kinds = USUAL.iter().filter(|kind| **kind != ("configmaps", ""));
+    kinds.flat_map(|(plural, group)| whole(&Right::on("get", group, plural, namespace))).collect()
+}
+
 /// The rights that deploying a kind needs.
 fn whole(right: &Right) -> Vec<Right> {
     grants::DELEGATE_VERBS.iter().map(|verb| Right { verb: (*verb).to_owned(), ..right.clone() }).collect()
@@ -306,6 +312,12 @@ async fn of_solution(
         bail!("no object in namespace {namespace} has the labels {selector:?} of solution {name}, as far as you may read there");
     }
     Ok(found)
+}
+
+/// The objects of a Solution as they would be exported, as far as the caller may read them.
+pub(in crate::cli) async fn exported(client: &Client, solution: &Solution, namespace: &str) -> anyhow::Result<Vec<Value>> {
+    let found = of_solution(client, &Discovery::new(client.clone()), solution, namespace).await?;
+    Ok(found.into_iter().map(|(_, object)| object).collect())
 }
 
 async fn get<K>(client: &Client, namespace: &str, name: &str) -> anyhow::Result<K>

@@ -2,7 +2,6 @@
 //! they are missing. The command prints them, or applies them as the caller.
 
 mod acting;
-mod apply;
 mod remotely;
 
 use std::io::Write;
@@ -14,6 +13,8 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use self::acting::{Acting, Target};
+pub(super) use self::acting::{exported, usual};
+use super::apply;
 use super::connection::Connection;
 use super::output::{Format, Output};
 use crate::api::environment::EnvironmentType;

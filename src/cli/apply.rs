@@ -1,4 +1,4 @@
-//! Applies a grant exactly as it is printed, as the caller.
+//! Applies manifests exactly as they are printed, as the caller.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ const FIELD_MANAGER: &str = "kubectl-pilotage";
 
 /// Applies all objects of `text` in order.
 pub(super) async fn all(client: &Client, text: &str) -> anyhow::Result<String> {
-    let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(text).context("reading the grant")?;
+    let objects: Vec<DynamicObject> = serde_saphyr::from_multiple(text).context("reading what is to be applied")?;
     let mut done = String::new();
     for object in objects {
         let types = object.types.clone().unwrap_or_default();
