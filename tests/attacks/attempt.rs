@@ -8,7 +8,7 @@ use kube::Error;
 use crate::proof;
 
 /// The API server refuses with this code and a message with all of these words.
-pub async fn refused<T: Debug>(attack: u8, what: &str, attempt: impl Future<Output = kube::Result<T>>, code: u16, words: &[&str]) {
+pub async fn refused<T: Debug>(attack: u16, what: &str, attempt: impl Future<Output = kube::Result<T>>, code: u16, words: &[&str]) {
     println!("attack {attack} attempted: {what}");
     match attempt.await {
         Ok(done) => panic!("attack {attack} ({what}) succeeded: {done:?}"),
@@ -25,14 +25,14 @@ pub async fn refused<T: Debug>(attack: u8, what: &str, attempt: impl Future<Outp
 }
 
 /// Whatever was tried had no effect.
-pub fn ignored(attack: u8, what: &str, harmless: bool, seen: &dyn Debug) {
+pub fn ignored(attack: u16, what: &str, harmless: bool, seen: &dyn Debug) {
     println!("attack {attack} attempted: {what}");
     assert!(harmless, "attack {attack} ({what}) had an effect: {seen:?}");
     println!("attack {attack} refused: {what}");
 }
 
 /// The operator refuses, with a message with all of these words.
-pub fn told(attack: u8, what: &str, message: &str, words: &[&str]) {
+pub fn told(attack: u16, what: &str, message: &str, words: &[&str]) {
     println!("attack {attack} attempted: {what}");
     for word in words {
         assert!(message.contains(word), "attack {attack} ({what}) does not say {word:?}: {message}");

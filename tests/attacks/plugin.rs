@@ -31,7 +31,7 @@ async fn nobody_decides_as_the_delegate_whom_rbac_does_not_let_have_its_token() 
     let olga = world.plane.user_kubeconfig("olga", &[]).unwrap();
     let (code, said) = says(&world, &olga, &["approve", "asked", "--yes", "--as-delegate"]);
     assert_eq!(code, 6, "{said}");
-    told(245, "the owner of a stage decides as its delegate by the plugin", &said, &["create on serviceaccounts/token bot-qa"]);
+    told(255, "the owner of a stage decides as its delegate by the plugin", &said, &["create on serviceaccounts/token bot-qa"]);
     assert!(!said.contains("eyJ"), "no token is printed: {said}");
 
     // The right to the token of another delegate is not one to this delegate's.
@@ -46,8 +46,8 @@ async fn nobody_decides_as_the_delegate_whom_rbac_does_not_let_have_its_token() 
     let rita = world.plane.user_kubeconfig("rita", &[]).unwrap();
     let (code, said) = says(&world, &rita, &["approve", "asked", "--yes", "--as-delegate"]);
     assert_eq!(code, 6, "{said}");
-    told(246, "the holder of another delegate's token decides by the plugin", &said, &["create on serviceaccounts/token bot-qa"]);
-    ignored(247, "what was tried by the plugin decided nothing", is_undecided(&world, "asked").await, &"asked");
+    told(256, "the holder of another delegate's token decides by the plugin", &said, &["create on serviceaccounts/token bot-qa"]);
+    ignored(257, "what was tried by the plugin decided nothing", is_undecided(&world, "asked").await, &"asked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,6 +64,6 @@ async fn impersonating_an_approver_by_the_plugin_decides_nothing() {
     let sam = world.plane.user_kubeconfig("sam", &[]).unwrap();
     let (code, said) = says(&world, &sam, &["--as", &delegate, "approve", "asked", "--yes"]);
     assert_ne!(code, 0, "{said}");
-    told(248, "the delegate is impersonated by the plugin", &said, &["a ServiceAccount decides with a token of its own"]);
-    ignored(249, "what an impersonated delegate tried by the plugin", is_undecided(&world, "asked").await, &"asked");
+    told(258, "the delegate is impersonated by the plugin", &said, &["a ServiceAccount decides with a token of its own"]);
+    ignored(259, "what an impersonated delegate tried by the plugin", is_undecided(&world, "asked").await, &"asked");
 }

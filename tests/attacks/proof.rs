@@ -64,7 +64,7 @@ enum Taken {
 }
 
 /// Proves the refusal of the last call, if proofs are requested.
-pub async fn prove(attack: u8, what: &str) {
+pub async fn prove(attack: u16, what: &str) {
     let Some(mode) = recorder::MODE.as_deref() else { return };
     let call = recorder::last().expect("a call that was recorded");
     let plane = ControlPlane::from_env().expect("a control plane");
@@ -109,7 +109,7 @@ pub async fn prove(attack: u8, what: &str) {
 
 /// Proves, if proofs are requested, that the last call would be answered with the hidden text if there were no mutating policy that undoes
 /// what a stranger wrote.
-pub async fn undone(attack: u8, what: &str, policy: &str, hidden: &str) {
+pub async fn undone(attack: u16, what: &str, policy: &str, hidden: &str) {
     let Some(mode) = recorder::MODE.as_deref() else { return };
     let call = recorder::last().expect("a call that was recorded");
     let admin = client(ControlPlane::from_env().expect("a control plane").admin_kubeconfig()).await;
