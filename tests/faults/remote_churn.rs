@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use pilotage::api::{Environment, Stage};
 use serde_json::json;
 
@@ -70,7 +70,11 @@ impl RemoteFixture {
     async fn goodbye(&self) {
         let (olga, host) = (self.world.olga().await, &self.world.host);
         Api::<Stage>::namespaced(olga.clone(), host).delete("guest", &DeleteParams::default()).await.unwrap();
-        Api::<Environment>::namespaced(olga, host).delete("guest", &DeleteParams::default()).await.unwrap();
+        let environments = Api::<Environment>::namespaced(olga, host);
+        // It is the record of what runs in the guest.
+        let confirmed = Patch::Merge(json!({"metadata": {"annotations": {"pilotage.dev/confirm-delete": "guest"}}}));
+        environments.patch("guest", &PatchParams::default(), &confirmed).await.unwrap();
+        environments.delete("guest", &DeleteParams::default()).await.unwrap();
     }
 }
 

@@ -126,7 +126,14 @@ fn masked(text: &str, names: &[(&String, &str)]) -> String {
     for (name, word) in names {
         text = text.replace(name.as_str(), word);
     }
+    let text: String = text.split_inclusive(' ').map(without_time).collect();
     text.split_inclusive([' ', '"', ',', ':', ';', '/']).map(|word| if is_uid(word) { "UID " } else { word }).collect()
+}
+
+/// A word of a sentence, or in place of a time what stands for all times.
+fn without_time(word: &str) -> String {
+    let time = word.trim_end_matches([' ', ',', ';', ')']);
+    if time.parse::<jiff::Timestamp>().is_ok() { format!("TIME{}", &word[time.len()..]) } else { word.to_owned() }
 }
 
 /// Eight, four, four, four and twelve hexadecimal digits.

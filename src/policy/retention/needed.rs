@@ -1,6 +1,5 @@
 //! What is needed, however old it is: what runs or is being deployed, the way back from there, and what a stage may still be asked for.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
@@ -14,8 +13,18 @@ use crate::api::retention::KeptBecause;
 /// How many versions of a stage are kept by its record: the one that runs, and the one before it.
 const WAY_BACK: usize = 2;
 
-/// When a deployment succeeded, and the uids of its artifact and its request.
-type Success<'a> = (Timestamp, &'a str, &'a str);
+/// A deployment that succeeded. In their order the later one is the greater: times have whole seconds, and what is deployed within one is
+/// most often the next version.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Success<'a, 'v> {
+    ended: Timestamp,
+    started: Timestamp,
+    version: Option<&'v Version>,
+    /// The uid.
+    artifact: &'a str,
+    /// The uid.
+    request: &'a str,
+}
 
 /// What of a host is needed.
 pub(super) struct Needed<'a> {
@@ -65,21 +74,27 @@ impl<'a> Needed<'a> {
 
     /// The latest two versions that succeeded in each stage, with the requests that deployed them: these hold the settings.
     fn find_ways_back(&mut self, host: &HostView<'a>) {
-        let mut successes: HashMap<(&'a str, &'a str, &'a str), Vec<Success<'a>>> = HashMap::new();
+        let mut successes: HashMap<(&str, &'a str, &str), Vec<Success<'a, '_>>> = HashMap::new();
         let stages: HashSet<(&str, &str)> = host.stages.iter().map(|s| (s.pipeline, s.name)).collect();
         for artifact in &host.artifacts {
             for record in artifact.deployments.iter().filter(|d| d.outcome == Outcome::Succeeded) {
                 let (pipeline, stage) = (record.pipeline.as_str(), record.stage.as_str());
                 if stages.contains(&(pipeline, stage)) {
                     let of_stage = successes.entry((pipeline, stage, artifact.solution)).or_default();
-                    of_stage.push((record.ended_at, artifact.uid, &record.request_uid));
+                    of_stage.push(Success {
+                        ended: record.ended_at,
+                        started: record.started_at,
+                        version: artifact.version.as_ref(),
+                        artifact: artifact.uid,
+                        request: &record.request_uid,
+                    });
                 }
             }
         }
         for ((_, stage, _), mut of_stage) in successes {
-            of_stage.sort_by_key(|(ended, uid, _)| (Reverse(*ended), *uid));
+            of_stage.sort_by(|a, b| b.cmp(a));
             let mut seen = HashSet::new();
-            for (_, artifact, request) in of_stage {
+            for Success { artifact, request, .. } in of_stage {
                 if seen.contains(artifact) || seen.len() == WAY_BACK {
                     continue;
                 }

@@ -192,6 +192,21 @@ fn an_artifact_keeps_its_bytes_while_it_runs_is_the_way_back_or_may_be_asked_for
 }
 
 #[test]
+fn of_what_succeeded_in_one_second_the_highest_versions_are_the_latest() {
+    let mut host = Host::standard(&json!({"schedule": "0 3 * * *", "artifacts": {"maxAge": "240h"}}));
+    // The uids sort the other way round.
+    for (version, uid) in [("1.0.0", "c"), ("1.9.0", "b"), ("1.10.0", "a")] {
+        host.artifact("orders", version, 1).metadata.uid = Some(uid.into());
+        host.deployed(version, "qa", 10, &format!("qa-{version}"));
+    }
+    assert_eq!(["1.0.0", "1.9.0", "1.10.0"].map(|v| host.fate(&format!("orders-{v}"))), ["loses its bytes", "WayBack qa", "Deployed qa"]);
+    for artifact in &mut host.artifacts {
+        artifact.metadata.uid = artifact.metadata.name.clone();
+    }
+    assert_eq!(host.fate("orders-1.9.0"), "WayBack qa", "whatever the uids are");
+}
+
+#[test]
 fn what_is_claimed_failed_or_asked_for_just_now_stays() {
     let mut host = Host::standard(&json!({"schedule": "0 3 * * *", "artifacts": {"maxAge": "240h"}}));
     for version in ["1.0.0", "1.1.0", "1.2.0", "2.0.0"] {
