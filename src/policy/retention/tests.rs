@@ -199,7 +199,8 @@ fn of_what_succeeded_in_one_second_the_highest_versions_are_the_latest() {
         host.artifact("orders", version, 1).metadata.uid = Some(uid.into());
         host.deployed(version, "qa", 10, &format!("qa-{version}"));
     }
-    assert_eq!(["1.0.0", "1.9.0", "1.10.0"].map(|v| host.fate(&format!("orders-{v}"))), ["loses its bytes", "WayBack qa", "Deployed qa"]);
+    host.deployed("1.10.0", "prod", 11, "prod-1.10.0");
+    assert_eq!(["1.0.0", "1.9.0"].map(|v| host.fate(&format!("orders-{v}"))), ["loses its bytes", "WayBack qa"]);
     for artifact in &mut host.artifacts {
         artifact.metadata.uid = artifact.metadata.name.clone();
     }
