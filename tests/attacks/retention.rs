@@ -73,6 +73,12 @@ async fn nobody_has_records_removed_earlier_or_holds_what_is_not_theirs() {
         .await;
     refused(251, "retention is taken away without the verb", pipelines.patch("standard", &plain, &retention(Value::Null)), 403, &words)
         .await;
+    // Without the pipeline its records fall under the limits of the whole host.
+    let confirmed = Patch::Merge(json!({"metadata": {"annotations": {"pilotage.dev/confirm-delete": "standard"}}}));
+    pipelines.patch("standard", &plain, &confirmed).await.unwrap();
+    let none = DeleteParams::default();
+    let gone = pipelines.delete("standard", &none);
+    refused(251, "retention is taken away with its pipeline", gone, 403, &["nor delete a pipeline that has it"]).await;
     let one = json!([{"apiGroups": ["pilotage.dev"], "resources": ["pipelines"], "resourceNames": ["own"], "verbs": ["purge"]}]);
     grant(&world, "nora-too", one, &user("nora")).await;
     until_may(&world, "nora", &[], "purge", "pipelines.pilotage.dev/own").await;
