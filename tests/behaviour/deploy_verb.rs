@@ -103,7 +103,7 @@ async fn a_dry_run_prints_the_plan_to_a_maker_who_may_read_nothing_of_the_host()
     let dry = deploy(&world, &["orders", "--dry-run", "--set", "greeting=welcome"]).await;
     assert_eq!(dry.code, 0, "{dry:?}");
     assert!(dry.out.starts_with("Planned: planned, and nothing was written or stored: dry run as"), "{dry:?}");
-    assert!(dry.out.contains("\n  Create    ConfigMap orders\n"), "{dry:?}");
+    assert!(dry.out.contains("\n+ ConfigMap orders: create\n"), "{dry:?}");
     let read: Value =
         serde_json::from_str(&deploy(&world, &["orders", "--dry-run", "--set", "greeting=welcome", "-o", "json"]).await.out).unwrap();
     assert_eq!((&read["phase"], &read["objects"][0]["name"]), (&json!("Planned"), &json!("orders")));

@@ -7,15 +7,17 @@ use std::time::Duration;
 use anyhow::Context;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{full_name, is_forbidden};
 use crate::api::phase::Phase;
-use crate::api::plan::{PlanResult, PlannedAction};
+use crate::api::plan::{PlanResult, PlannedAction, PlannedObject};
 use crate::api::request::DeploymentRequestSpec;
 use crate::api::request_status::condition_types::SUCCEEDED;
 use crate::api::solution_plans::{PlannedChange, SolutionPlan};
 use crate::api::{DeploymentRequest, Solution, condition};
+use crate::cli::difference;
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
 use crate::text;
@@ -27,7 +29,7 @@ const POLL: Duration = Duration::from_millis(300);
 struct Found {
     phase: String,
     message: String,
-    objects: Vec<PlannedChange>,
+    objects: Vec<PlannedObject>,
     objects_omitted: i32,
     results: Vec<PlanResult>,
     results_omitted: i32,
@@ -65,9 +67,9 @@ pub async fn run(
         }
         tokio::time::sleep(POLL).await;
     };
-    let shown = serde_json::json!({
+    let shown = json!({
         "request": name, "host": host, "stage": stage, "solution": solution, "version": version, "phase": found.phase, "message": found.message,
-        "objects": found.objects, "objectsOmitted": found.objects_omitted, "results": found.results, "resultsOmitted": found.results_omitted,
+        "objects": found.objects.iter().map(as_told).collect::<Vec<_>>(), "objectsOmitted": found.objects_omitted, "results": found.results, "resultsOmitted": found.results_omitted,
     });
     out.one(&shown, &full_name(&name), &in_words(&found))?;
     if Phase::of(&found.phase) == Some(Phase::Planned) {
@@ -83,12 +85,12 @@ async fn look(client: &Client, namespace: &str, made: &DeploymentRequest) -> any
         Ok(Some(request)) => {
             let run = request.status.map(|s| s.run).filter(|run| run.end_time.is_some());
             return Ok(run.map(|run| {
-                let plan = run.plan.unwrap_or_default();
-                let changed = plan.objects.into_iter().filter(|o| o.action != PlannedAction::Unchanged);
+                let mut plan = run.plan.unwrap_or_default();
+                plan.objects.retain(|object| object.action != PlannedAction::Unchanged);
                 Found {
                     message: condition::find(&run.conditions, SUCCEEDED).map(|c| c.message.clone()).unwrap_or_default(),
                     phase: run.phase,
-                    objects: changed.map(|o| PlannedChange { action: o.action, kind: o.kind, name: o.name }).collect(),
+                    objects: plan.objects,
                     objects_omitted: plan.objects_omitted,
                     results: plan.results,
                     results_omitted: plan.results_omitted,
@@ -107,28 +109,41 @@ async fn look(client: &Client, namespace: &str, made: &DeploymentRequest) -> any
     Ok(told.map(|SolutionPlan { phase, message, objects, objects_omitted, results, results_omitted, .. }| Found {
         phase,
         message,
-        objects,
+        objects: objects.into_iter().map(without_fields).collect(),
         objects_omitted,
         results,
         results_omitted,
     }))
 }
 
+/// What the Solution tells of an object: not which fields change, and not of which version its kind is.
+fn without_fields(PlannedChange { action, kind, name }: PlannedChange) -> PlannedObject {
+    PlannedObject { action, api_version: String::new(), kind, name, cluster_scoped: false, fields: Vec::new(), changes: Vec::new() }
+}
+
+/// An object as JSON. What is not known of it is left out.
+fn as_told(object: &PlannedObject) -> Value {
+    let mut told = json!(object);
+    if object.api_version.is_empty()
+        && let Some(fields) = told.as_object_mut()
+    {
+        fields.remove("apiVersion");
+    }
+    told
+}
+
 /// What would be done, and what an approver would be told.
 fn in_words(found: &Found) -> String {
-    let mut said = format!("{}: {}\n", found.phase, found.message);
-    // Writing to a String can't fail.
-    for PlannedChange { action, kind, name } in &found.objects {
-        let _ = writeln!(said, "  {:<9} {} {}", format!("{action:?}"), text::line(kind), text::line(name));
-    }
+    let mut said = format!("{}: {}\n{}", found.phase, found.message, difference::lines(&found.objects));
     if found.objects_omitted > 0 {
-        let _ = writeln!(said, "  and {} more objects", found.objects_omitted);
+        // Writing to a String can't fail.
+        let _ = writeln!(said, "and {} more objects", found.objects_omitted);
     }
     for PlanResult { kind, name, reason, message } in &found.results {
-        let _ = writeln!(said, "  {reason}: {} {}: {}", text::line(kind), text::line(name), text::line(message));
+        let _ = writeln!(said, "{reason}: {} {}: {}", text::line(kind), text::line(name), text::line(message));
     }
     if found.results_omitted > 0 {
-        let _ = writeln!(said, "  and {} more results", found.results_omitted);
+        let _ = writeln!(said, "and {} more results", found.results_omitted);
     }
     said
 }
@@ -142,16 +157,14 @@ mod tests {
         let found = Found {
             phase: "Planned".into(),
             message: "2 to create".into(),
-            objects: vec![PlannedChange { action: PlannedAction::Create, kind: "ConfigMap".into(), name: "orders".into() }],
+            objects: vec![without_fields(PlannedChange { action: PlannedAction::Create, kind: "ConfigMap".into(), name: "orders".into() })],
             objects_omitted: 1,
             results: vec![PlanResult { kind: "Stage".into(), name: "qa".into(), reason: "Opens".into(), message: "a\nforged line".into() }],
             results_omitted: 0,
         };
         let said = in_words(&found);
         assert_eq!(said.lines().count(), 4, "{said}");
-        assert!(
-            said.starts_with("Planned: 2 to create\n  Create    ConfigMap orders\n  and 1 more objects\n  Opens: Stage qa: a"),
-            "{said}"
-        );
+        assert_eq!(as_told(&found.objects[0]), json!({"action": "Create", "kind": "ConfigMap", "name": "orders"}));
+        assert!(said.starts_with("Planned: 2 to create\n+ ConfigMap orders: create\nand 1 more objects\nOpens: Stage qa: a"), "{said}");
     }
 }

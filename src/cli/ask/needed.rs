@@ -1,7 +1,7 @@
 //! The settings that a version needs: listed before anything is asked for, taken from a terminal where they are missing, and refused
 //! elsewhere with the flags to add.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, Write};
 
 use anyhow::Context;
 use kube::{Api, Client};
@@ -13,6 +13,7 @@ use crate::api::solution_stages::{NeededVariable, SolutionStage};
 use crate::api::{DeploymentRequest, Solution};
 use crate::cli::exit::Exit;
 use crate::cli::output::Output;
+use crate::cli::prompt;
 use crate::text::Shown;
 
 /// What a version defines. `None` if the caller can't know it.
@@ -110,7 +111,7 @@ impl Needed {
         if missing.is_empty() {
             return Ok(some(settings));
         }
-        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        if !prompt::is_possible() {
             return Err(Exit::Usage.because(format!(
                 "stage {} needs settings for {version} that are missing; no request was made. Add: {}",
                 stage.stage,
@@ -118,7 +119,7 @@ impl Needed {
             )));
         }
         for one in missing {
-            let given = prompt(&one, &mut io::stdin().lock(), &mut Shown::new(io::stderr()))?;
+            let given = answer(&one, &mut io::stdin().lock(), &mut Shown::new(io::stderr()))?;
             one.put(given, &mut settings);
         }
         Ok(some(settings))
@@ -165,7 +166,7 @@ fn sample(type_: VariableType) -> &'static str {
 }
 
 /// Asks for a value until one fits.
-fn prompt(missing: &Missing<'_>, from: &mut impl BufRead, to: &mut impl Write) -> anyhow::Result<String> {
+fn answer(missing: &Missing<'_>, from: &mut impl BufRead, to: &mut impl Write) -> anyhow::Result<String> {
     loop {
         match missing {
             Missing::Variable(variable) => write!(to, "{} ({:?}): ", variable.name, variable.type_)?,
@@ -298,10 +299,10 @@ mod tests {
     #[test]
     fn a_person_is_asked_until_the_answer_fits() {
         let (defined, mut said) = (definitions(), Vec::new());
-        let given = prompt(&Missing::Variable(&defined.variables[1]), &mut "two\n3\n".as_bytes(), &mut said).unwrap();
+        let given = answer(&Missing::Variable(&defined.variables[1]), &mut "two\n3\n".as_bytes(), &mut said).unwrap();
         assert_eq!(given, "3");
         assert_eq!(String::from_utf8(said).unwrap(), "WORKERS (Number): WORKERS is of type Number: two is none\nWORKERS (Number): ");
-        let gone = prompt(&Missing::Connection("db"), &mut "".as_bytes(), &mut Vec::new()).unwrap_err();
+        let gone = answer(&Missing::Connection("db"), &mut "".as_bytes(), &mut Vec::new()).unwrap_err();
         assert!(gone.to_string().ends_with("Add: --connect db=SECRET"), "{gone}");
     }
 }
