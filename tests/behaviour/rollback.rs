@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use pilotage::api::artifact::{DeploymentRecord, Outcome};
 use pilotage::api::environment::DeployedSolution;
@@ -329,6 +329,28 @@ async fn a_plan_promises_no_way_back_to_settings_that_are_known_no_more() {
     stage(&world, "1s", "Keep").await;
     let third = world.approved("third", "qa").await;
     assert_eq!(outcome(&third).0, "DeploymentTimedOut", "{:?}", outcome(&third));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_promises_no_way_back_to_bytes_that_are_gone() {
+    let world = deployed("bytes-gone").await;
+    stage(&world, "5s", "Rollback").await;
+    let artifact = Api::<Artifact>::namespaced(world.admin.clone(), &world.host).get("orders-1.0.0").await.unwrap();
+    // Nobody else may delete them.
+    let collector = world.plane.service_account_kubeconfig("kube-system", "generic-garbage-collector").unwrap();
+    let chunks = Api::<ConfigMap>::namespaced(crate::world::client(collector).await, &world.host);
+    let of_artifact = ListParams::default().labels(&format!("pilotage.dev/artifact={}", artifact.metadata.uid.unwrap()));
+    let chunk = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.host).list(&of_artifact).await.unwrap().items.remove(0);
+    let chunk = chunk.metadata.name.unwrap();
+    chunks.delete(&chunk, &DeleteParams::default()).await.unwrap();
+    develop(&world, "2.0.0", stuck()).await;
+    world.ask(&greeting(&world, "second", "2.0.0", "good morning")).await;
+    let message = world.waits_for("second", "ArtifactAltered").await;
+    for part in
+        ["1.0.0, which stage qa puts back where the deployment fails (onFailure: Rollback), can't be read", &chunk, "set onFailure: Keep"]
+    {
+        assert!(message.contains(part), "{part:?} is not said: {message}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

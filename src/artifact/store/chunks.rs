@@ -73,13 +73,32 @@ pub(crate) async fn read(client: &Client, artifact: &Artifact) -> Result<Vec<u8>
     Ok(parts.concat())
 }
 
+/// Checks that no chunk is missing, without reading the bytes.
+pub(crate) async fn are_there(client: &Client, artifact: &Artifact) -> Result<(), StoreError> {
+    let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
+    let chunks: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    for chunk in names_of(artifact) {
+        let found = chunks.get_metadata_opt(&chunk).await;
+        if found.map_err(api_error(format!("looking for chunk {chunk} of artifact {name}"), &namespace))?.is_none() {
+            return Err(StoreError::Incomplete { artifact: name, namespace, missing: format!("ConfigMap {chunk} is missing") });
+        }
+    }
+    Ok(())
+}
+
+/// The names of its chunks, as far as any are read.
+fn names_of(artifact: &Artifact) -> impl Iterator<Item = String> + use<> {
+    let (name, uid) = (artifact.name_any(), artifact.uid().unwrap_or_default());
+    let count = usize::try_from(artifact.spec.chunks).unwrap_or_default().min(MAX_CHUNKS);
+    (0..count).map(move |index| chunk_name(&name, &uid, index))
+}
+
 /// Deletes the chunks that are there, each as it was seen and only if it is one of this artifact.
 pub(crate) async fn remove(client: &Client, artifact: &Artifact) -> Result<(), StoreError> {
     let (name, namespace) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
     let uid = artifact.uid().unwrap_or_default();
     let chunks: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
-    let count = usize::try_from(artifact.spec.chunks).unwrap_or_default().min(MAX_CHUNKS);
-    for chunk in (0..count).map(|index| chunk_name(&name, &uid, index)) {
+    for chunk in names_of(artifact) {
         let failed = |what: &str| api_error(format!("{what} chunk {chunk} of artifact {name}"), &namespace);
         let Some(found) = chunks.get_metadata_opt(&chunk).await.map_err(failed("reading"))? else { continue };
         if found.labels().get(names::ARTIFACT_LABEL) != Some(&uid) {

@@ -280,14 +280,14 @@ impl ArtifactStore {
         }
     }
 
-    /// Checks that a registry has the bytes, without reading them. Chunks are deleted only with their record, or after the record says so.
+    /// Checks that the bytes are there, without reading them. What they are is checked when they are read.
     pub(crate) async fn is_there(&self, artifact: &Artifact) -> Result<(), StoreError> {
         if let Some(removed) = removal::removed(artifact) {
             return Err(removed);
         }
         match &artifact.spec.stored_in {
             Some(stored_in) => registry_store::is_there(self.registry_store.as_ref(), artifact, stored_in).await,
-            None => Ok(()),
+            None => chunks::are_there(&self.client, artifact).await,
         }
     }
 

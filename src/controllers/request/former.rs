@@ -22,11 +22,7 @@ struct Former {
 /// Whether the version that is recorded as running could be put back: its record, its bytes and its settings are there.
 pub(super) async fn is_there(scope: Scope<'_>, version: &str, digest: &str) -> Result<(), Stop> {
     let Former { artifact, .. } = find(scope, version, digest, &recorded(scope)).await?;
-    // A registry is only asked whether it has the bytes. It checks them when they are read.
-    let bytes = match artifact.spec.stored_in {
-        Some(_) => scope.cluster.artifacts.is_there(&artifact).await,
-        None => scope.cluster.artifacts.load(&artifact).await.map(|_| ()),
-    };
+    let bytes = scope.cluster.artifacts.is_there(&artifact).await;
     bytes.map_err(|error| unreadable(&error).map_or_else(Stop::Failed, Stop::Because))
 }
 
