@@ -77,6 +77,7 @@ pub struct StageObstacle {
 }
 
 /// A recurring span of time in which deployments may or may not start.
+// Without the rules of a Stage's own windows: in a status they would be checked for each of all stages.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageWindow {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::ask::choice::{self, Choice};
 use super::ask::needed::{self, Needed};
 use super::ask::settings::SettingsArgs;
-use super::ask::{self, Asking, dry_run, share};
+use super::ask::{self, Asking, dry_run, share_with};
 use super::connection::Connection;
 use super::exit::Exit;
 use super::output::{Format, Output};
@@ -74,7 +74,7 @@ pub async fn run(connection: &Connection, args: DeployArgs, out: &mut Output<imp
     }
     // An error in a flag is told before anything is asked.
     args.settings.check()?;
-    let shares = args.share_with.iter().map(|text| share::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let shares = args.share_with.iter().map(|text| share_with::parse(text)).collect::<anyhow::Result<Vec<_>>>()?;
     let at = args.at.as_deref().map(time).transpose()?;
     let timeout = duration::parse(&args.timeout)
         .ok_or_else(|| Exit::Usage.because(format!("--timeout {} is not a duration such as 15m; no request was made", args.timeout)))?;

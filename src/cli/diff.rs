@@ -9,17 +9,15 @@ use clap::Args;
 use kube::Api;
 use serde_json::{Value, json};
 
-use super::ask::is_forbidden;
+use super::artifact::stored;
 use super::ask::place::Place;
 use super::connection::Connection;
+use super::difference::{self, Compared};
 use super::exit::Exit;
 use super::output::Output;
-use super::{difference, grant, plan};
-use crate::api::plan::PlannedObject;
-use crate::api::{Artifact, DeploymentRequest, GROUP, Solution, names};
+use super::{grant, plan};
+use crate::api::{DeploymentRequest, GROUP, Solution, names};
 use crate::artifact::bundle::Bundle;
-use crate::artifact::store::ArtifactStore;
-use crate::text;
 
 /// Show what changes, with old and new values: by a request, from what a stage runs to a version, or between two versions. Nothing of
 /// Secrets is shown. The namespace (-n) is the host.
@@ -38,13 +36,6 @@ pub struct DiffArgs {
     from: Option<String>,
 }
 
-/// Two sides, and what differs.
-struct Compared {
-    before: String,
-    after: String,
-    objects: Vec<PlannedObject>,
-}
-
 /// Prints the difference.
 ///
 /// # Errors
@@ -61,13 +52,7 @@ pub async fn run(connection: &Connection, args: DiffArgs, out: &mut Output<impl 
             );
         }
     };
-    let mut said = format!("from {} to {}\n", text::line(&compared.before), text::line(&compared.after));
-    if compared.objects.is_empty() {
-        said.push_str("nothing differs\n");
-    }
-    said.push_str(&difference::lines(&compared.objects));
-    let document = json!({"from": compared.before, "to": compared.after, "objects": compared.objects});
-    out.one(&document, &args.name, &said)
+    compared.print(&args.name, out)
 }
 
 async fn of_request(connection: &Connection, name: &str, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
@@ -117,17 +102,8 @@ async fn developed(connection: &Connection, args: &DiffArgs) -> anyhow::Result<(
     Ok((format!("{} {} as it is in namespace {namespace} now", args.name, found.spec.version), objects))
 }
 
-/// The objects of a stored version, checked against its digest.
+/// The objects of a stored version.
 async fn stored(connection: &Connection, host: &str, solution: &str, version: &str) -> anyhow::Result<Arc<Bundle>> {
-    let artifact = match Api::<Artifact>::namespaced(connection.client(), host).get_opt(&names::artifact_name(solution, version)).await {
-        Ok(Some(artifact)) => artifact,
-        Ok(None) => return Err(Exit::NotFound.because(format!("{solution} {version} is not stored in host {host} (-n names the host)"))),
-        Err(error) if is_forbidden(&error) => {
-            return Err(Exit::NotAllowed
-                .because(format!("you may not read the Artifacts of host {host}: ClusterRole pilotage-viewer has that right")));
-        }
-        Err(error) => return Err(error).with_context(|| format!("reading the artifact of {solution} {version} in host {host}")),
-    };
-    let bundle = ArtifactStore::new(connection.client()).load(&artifact).await;
-    bundle.with_context(|| format!("reading the objects of {solution} {version} in host {host}, which needs get on its ConfigMaps there"))
+    let artifact = stored::named(connection, host, &names::artifact_name(solution, version)).await?;
+    stored::objects(connection, &artifact).await
 }

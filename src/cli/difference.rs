@@ -1,15 +1,42 @@
 //! What differs between two lists of objects, as a plan says it: which objects come, go and change, and the fields that change, with
-//! their values before and after. Pure.
+//! their values before and after.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::output::Output;
 use crate::api::plan::{MAX_FIELDS, PlannedAction, PlannedObject};
 use crate::cluster::object::{self, Key};
 use crate::deploy::plan::{diff, values};
 use crate::text;
+
+/// Two sides, and what differs.
+pub struct Compared {
+    /// The side that is compared, in words.
+    pub before: String,
+    /// The side that it is compared with.
+    pub after: String,
+    /// What differs.
+    pub objects: Vec<PlannedObject>,
+}
+
+impl Compared {
+    /// Prints it.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn print(&self, name: &str, out: &mut Output<impl Write>) -> anyhow::Result<()> {
+        let mut said = format!("from {} to {}\n", text::line(&self.before), text::line(&self.after));
+        if self.objects.is_empty() {
+            said.push_str("nothing differs\n");
+        }
+        said.push_str(&lines(&self.objects));
+        out.one(&json!({"from": self.before, "to": self.after, "objects": self.objects}), name, &said)
+    }
+}
 
 /// The objects that differ, in the order of their kinds and names. An object that is only in `after` is created, one that is only in
 /// `before` is deleted. Fields that the API server maintains don't count. Values that look like secrets are hidden, and of a Secret no
@@ -84,8 +111,6 @@ pub fn lines(objects: &[PlannedObject]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn config(name: &str, greeting: &str) -> Value {

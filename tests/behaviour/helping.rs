@@ -41,6 +41,10 @@ async fn two_versions_and_a_stage_are_compared_by_whoever_may_read_them() {
     let said = plugin(&world, &rita, &["diff", "orders", "1.0.0", "2.0.0"]);
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.out.contains("/data/greeting: 1.0.0 → 2.0.0") && !said.out.contains("canary"), "{}", said.out);
+    // The same by the names of what is stored.
+    let stored = plugin(&world, &rita, &["artifact", "diff", "orders@1.0.0", "orders-2.0.0"]);
+    assert!(stored.code == 0 && stored.out.starts_with("from orders-1.0.0 to orders-2.0.0\n"), "{}{}", stored.out, stored.err);
+    assert_eq!(stored.out.split_once('\n').unwrap().1, said.out.split_once('\n').unwrap().1);
     let said = plugin(&world, &rita, &["diff", "orders", "1.0.0", "--to", "qa", "-o", "json"]);
     let read: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {}{}", said.out, said.err));
     assert_eq!(read["objects"][0]["changes"][1]["new"], "1.0.0", "{read}");
@@ -54,7 +58,8 @@ async fn two_versions_and_a_stage_are_compared_by_whoever_may_read_them() {
 
     let said = plugin(&world, &admin, &["diff", "second"]);
     assert!(said.code == 0 && said.out.contains("plan hash:"), "{}{}", said.out, said.err);
-    let wrong: [(&[&str], i32); 4] = [
+    let wrong: [(&[&str], i32); 5] = [
+        (&["artifact", "diff", "orders@1.0.0", "orders@9.0.0"], 5),
         (&["diff", "orders", "1.0.0"], 2),
         (&["diff", "orders", "1.0.0", "9.0.0"], 5),
         (&["diff", "nothing"], 5),

@@ -9,11 +9,10 @@ use clap::Args;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::artifact::store::{ArtifactStore, StoreError};
+use super::stored;
 use crate::cli::connection::Connection;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Format, Output};
-use crate::cluster::blocked::{Until, Wait};
 use crate::cluster::object::Key;
 
 /// Write the objects of a stored version as YAML, checked against its digest. You need `get` on the `ConfigMaps` of the host that hold it.
@@ -28,22 +27,10 @@ pub(super) struct PullArgs {
 }
 
 pub(super) async fn run(connection: &Connection, args: &PullArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
-    let artifact = super::named(connection, &args.what).await?;
-    let (name, host) = (artifact.name_any(), artifact.namespace().unwrap_or_default());
-    let bundle = match ArtifactStore::new(connection.client()).load(&artifact).await {
-        Ok(bundle) => bundle,
-        Err(StoreError::KeptElsewhere { repository, .. }) => {
-            return Err(Exit::Failed.because(format!(
-                "the bytes of artifact {name} are in {repository}: pull them from there with the registry's own client (oras pull)"
-            )));
-        }
-        Err(error) if error.until() == Until::Wait(Wait::Right) => {
-            return Err(
-                Exit::NotAllowed.because(format!("you may not read the ConfigMaps of host {host} that hold artifact {name}: {error}"))
-            );
-        }
-        Err(error) => return Err(error.into()),
-    };
+    connection.named()?;
+    let artifact = stored::named(connection, connection.namespace(), &args.what).await?;
+    let name = artifact.name_any();
+    let bundle = stored::objects(connection, &artifact).await?;
     let objects = bundle.objects();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     if let Some(file) = &args.out {

@@ -6,6 +6,7 @@ use std::io::Write;
 use clap::Args;
 use kube::ResourceExt;
 
+use super::stored;
 use crate::api::Artifact;
 use crate::api::artifact::Outcome;
 use crate::api::phase::Phase;
@@ -22,7 +23,8 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) async fn run(connection: &Connection, args: &ShowArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
-    let mut artifact = super::named(connection, &args.what).await?;
+    connection.named()?;
+    let mut artifact = stored::named(connection, connection.namespace(), &args.what).await?;
     artifact.metadata.managed_fields = None;
     out.one(&artifact, &format!("artifact.pilotage.dev/{}", artifact.name_any()), &described(&artifact))
 }

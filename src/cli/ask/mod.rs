@@ -6,7 +6,7 @@ pub mod makers_view;
 pub mod needed;
 pub mod place;
 pub mod settings;
-pub mod share;
+pub mod share_with;
 
 use std::io::Write;
 use std::time::Duration;
