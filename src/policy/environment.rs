@@ -84,8 +84,10 @@ pub(crate) struct Holder {
     pub(crate) host: String,
     pub(crate) name: String,
     pub(crate) uid: String,
-    /// When it was created.
+    /// When it was created, to the second: the API server keeps no finer time.
     pub(crate) created: Timestamp,
+    /// Whether it was validated for its namespace before.
+    pub(crate) held: bool,
     /// Its role.
     pub(crate) type_: EnvironmentType,
     /// Whether the namespace gave itself to that host in that role.
@@ -274,11 +276,11 @@ fn not_recreated(view: &View, found: &NamespaceView) -> Check {
     }
 }
 
-/// One Environment holds a namespace: the oldest one that the namespace opted in to, and among equals of one host also the oldest. An
-/// Environment of another host counts only if the namespace opted in to that host, or anybody could block other people's namespaces. It is
+/// One Environment holds a namespace: the oldest one that the namespace opted in to, and among equals of one host also the oldest. Of two
+/// that were created in the same second, the one that has held it keeps it. An Environment of another host counts only if the namespace opted in to that host, or anybody could block other people's namespaces. It is
 /// named only if the namespace opted in to this host too.
 fn not_taken(view: &View) -> Check {
-    let rank = |holder: &Holder| (!holder.opted_in, holder.created, holder.uid.clone());
+    let rank = |holder: &Holder| (!holder.opted_in, holder.created, !holder.held, holder.uid.clone());
     let rivals = view.rivals.iter().filter(|r| r.host == view.me.host || r.opted_in && view.me.opted_in);
     let Some(first) = rivals.min_by_key(|r| rank(r)).filter(|r| rank(r) < rank(&view.me)) else { return Ok(()) };
     let holder = if first.host == view.me.host {

@@ -143,13 +143,14 @@ fn later(existing: &SolutionDeployment, new: SolutionDeployment) -> SolutionDepl
 }
 
 /// Whether a request is shown in the place of another. Accepted requests win over those that were never accepted; then the newer one wins.
+/// Of two of the same second, one that has not ended wins, of two that have ended the one that did so later, and at last the uid decides:
+/// two that are both open must not take turns.
 fn goes_before(new: &SolutionDeployment, existing: &SolutionDeployment) -> bool {
-    let made = |d: &SolutionDeployment| d.asked_at.unwrap_or(d.at);
-    match (new.never_accepted, existing.never_accepted) {
-        (true, false) => false,
-        (false, true) => true,
-        _ => made(new) >= made(existing),
-    }
+    let rank = |d: &SolutionDeployment| {
+        let ended_at = Phase::has_ended(&d.phase).then_some(d.at);
+        (!d.never_accepted, d.asked_at.unwrap_or(d.at), ended_at.is_none(), ended_at, d.request_uid.clone())
+    };
+    rank(new) >= rank(existing)
 }
 
 fn beside(entry: SolutionDeployment) -> OtherRequest {
@@ -286,6 +287,27 @@ mod tests {
         let entry = &status.deployments[0];
         assert_eq!((entry.request.as_str(), entry.others.len(), entry.others[0].phase.as_str()), ("r1", 1, "Succeeded"));
         assert_eq!(status.summary, "qa: 1.0.0 (1.1.0 AwaitingApproval)");
+    }
+
+    #[test]
+    fn two_requests_of_one_second_do_not_take_turns() {
+        let of_one_second = |request: &str, phase: &str, at_: i64| SolutionDeployment {
+            request: request.into(),
+            request_uid: request.into(),
+            at: at(at_),
+            ..asked(0, "dana", "qa", phase)
+        };
+        let mut status = SolutionStatus::default();
+        let mut first = |entry| {
+            note(&mut status, &entry, Runs::Unknown);
+            status.deployments[0].request.clone()
+        };
+        assert_eq!(first(of_one_second("a", "Pending", 1)), "a");
+        assert_eq!(first(of_one_second("b", "Pending", 1)), "b");
+        assert_eq!(first(of_one_second("a", "AwaitingApproval", 2)), "b", "both are open");
+        assert_eq!(first(of_one_second("b", "Canceled", 3)), "b");
+        assert_eq!(first(of_one_second("a", "Deploying", 4)), "a", "the other one has ended");
+        assert_eq!(first(of_one_second("a", "Succeeded", 5)), "a");
     }
 
     #[test]

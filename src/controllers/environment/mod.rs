@@ -148,6 +148,7 @@ impl Reconciler for EnvironmentController {
         if let Some(facts) = &validation.facts {
             // With what the Environment now says.
             grounds.2.recorded_id = Some(facts.environment_id.clone());
+            grounds.2.me.held = true;
         }
         self.seen.note(&key, grounds, due);
         Ok(Next::After(due))

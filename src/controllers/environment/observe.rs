@@ -103,6 +103,7 @@ fn holder(environment: &Environment, opted_in: bool) -> Holder {
         name: environment.name_any(),
         uid: environment.uid().unwrap_or_default(),
         created: environment.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
+        held: environment.status.as_ref().is_some_and(|s| s.environment_id.is_some()),
         type_,
         opted_in,
         host,

@@ -11,6 +11,7 @@ fn holder(host: &str, name: &str, created: i64, opted_in: bool) -> Holder {
         name: name.into(),
         uid: format!("{host}-{name}"),
         created: at(created),
+        held: false,
         type_: EnvironmentType::Target,
         opted_in,
     }
@@ -151,6 +152,22 @@ fn the_oldest_environment_keeps_its_namespace() {
 }
 
 #[test]
+fn an_environment_of_the_same_second_does_not_take_a_namespace_away() {
+    let among = |held: bool, rival: Holder| {
+        let view = with(|v| {
+            v.me.held = held;
+            v.rivals = vec![rival];
+        });
+        from_outside(&view).err().map_or("", |f| f.reason.as_str())
+    };
+    let (smaller_uid, larger_uid) = (holder("host", "a", 100, true), holder("host", "z", 100, true));
+    assert_eq!(among(true, smaller_uid.clone()), "", "who has held it keeps it");
+    assert_eq!(among(false, Holder { held: true, ..larger_uid }), "NamespaceTaken");
+    assert_eq!(among(true, Holder { held: true, ..smaller_uid }), "NamespaceTaken", "both have held it: the uid decides");
+    assert_eq!(among(true, holder("host", "z", 50, true)), "NamespaceTaken", "the older one comes before");
+}
+
+#[test]
 fn one_namespace_has_one_role() {
     let development = Holder { type_: EnvironmentType::Development, ..holder("host", "dev", 50, true) };
     assert_eq!(outside(|v| v.rivals = vec![development]).0, "NamespaceTaken");
@@ -171,9 +188,10 @@ fn a_host_that_was_not_opted_in_to_can_block_no_namespace() {
 #[test]
 fn of_two_environments_exactly_one_holds_the_namespace() {
     for (mine, others) in [(true, true), (true, false), (false, true)] {
-        for (my_age, other_age) in [(1, 2), (2, 1), (1, 1)] {
+        for (my_age, other_age, held) in [(1, 2, true), (2, 1, true), (1, 1, true), (1, 1, false)] {
             for other_host in ["host", "other"] {
                 let (me, other) = (holder("host", "a", my_age, mine), holder(other_host, "b", other_age, others));
+                let other = Holder { held, ..other };
                 let valid = |me: &Holder, rival: &Holder| {
                     from_outside(&with(|v| {
                         v.me = me.clone();
