@@ -4,9 +4,9 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::Args;
-use jiff::Timestamp;
 use kube::Api;
 
+use super::artifact::higher_first;
 use super::ask::Asking;
 use super::ask::place::Place;
 use super::ask::settings::SettingsArgs;
@@ -78,16 +78,17 @@ async fn before(
     Ok(found)
 }
 
-/// The version of the latest success on the stage, apart from what runs there.
+/// The version of the latest success on the stage, apart from what runs there. Times are in seconds: of two successes of the same one, that
+/// which began later counts, and at last the higher version, as in what retention keeps for the way back.
 fn previous(artifacts: &[Artifact], solution: &str, stage: &str, running: &str) -> Option<String> {
     let others = artifacts.iter().filter(|artifact| artifact.spec.solution.name == solution && artifact.spec.solution.version != running);
     let successes = others.flat_map(|artifact| {
         let records = artifact.status.iter().flat_map(|status| &status.deployments);
         records
             .filter(|record| record.stage == stage && record.outcome == Outcome::Succeeded)
-            .map(|record| (record.ended_at, artifact.spec.solution.version.clone()))
+            .map(|record| ((record.ended_at, record.started_at), artifact.spec.solution.version.as_str()))
     });
-    successes.max_by_key(|(at, _): &(Timestamp, String)| *at).map(|(_, version)| version)
+    successes.max_by(|(at, a), (other, b)| at.cmp(other).then_with(|| higher_first(b, a))).map(|(_, version)| version.to_owned())
 }
 
 #[cfg(test)]
@@ -121,5 +122,14 @@ mod tests {
         assert_eq!(previous(&all, "orders", "qa", "2.0.0").as_deref(), Some("4.0.0"));
         assert_eq!(previous(&all, "orders", "prod", "2.0.0"), None);
         assert_eq!(previous(&all, "others", "qa", "4.0.0"), None);
+    }
+
+    #[test]
+    fn of_two_successes_of_one_second_it_goes_back_to_the_higher_version() {
+        let at = "2026-01-01T00:00:00Z";
+        let mut all = vec![artifact("9.0.0", &[("qa", "Succeeded", at)]), artifact("10.0.0", &[("qa", "Succeeded", at)])];
+        assert_eq!(previous(&all, "orders", "qa", "11.0.0").as_deref(), Some("10.0.0"));
+        all.reverse();
+        assert_eq!(previous(&all, "orders", "qa", "11.0.0").as_deref(), Some("10.0.0"));
     }
 }

@@ -125,7 +125,8 @@ pub(super) async fn run(connection: &Connection, args: ListArgs, out: &mut Outpu
     out.list(&Listing { rows, not_shown }, "no versions are stored here")
 }
 
-fn higher_first(a: &str, b: &str) -> Ordering {
+/// The order of versions from the highest down; what is no version is compared as text.
+pub(crate) fn higher_first(a: &str, b: &str) -> Ordering {
     match (Version::parse(a), Version::parse(b)) {
         (Ok(a), Ok(b)) => b.cmp(&a),
         _ => b.cmp(a),

@@ -10,6 +10,8 @@ use std::io::Write;
 
 use clap::{Args, Subcommand};
 
+pub(super) use list::higher_first;
+
 use super::connection::Connection;
 use super::output::Output;
 
