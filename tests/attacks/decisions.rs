@@ -2,6 +2,7 @@
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Error};
+use pilotage::api::request_status::RunStatus;
 use pilotage::api::{DeploymentRequest, Pipeline};
 use serde_json::{Value, json};
 
@@ -145,7 +146,11 @@ async fn a_decision_is_one_decision_on_the_plan_that_was_shown() {
     .await;
 
     let after = requests(&world, world.admin.clone()).get("orders").await.unwrap();
-    ignored(9, "the gate after all that", after.status.as_ref().map(|s| &s.run) == request.status.as_ref().map(|s| &s.run), &after.status);
+    // While a proof takes a policy away, the operator waits for that, and since then for the gate again.
+    let run = |request: &DeploymentRequest| {
+        request.status.as_ref().map(|s| RunStatus { waiting: None, waiting_for: String::new(), ..s.run.clone() })
+    };
+    ignored(9, "the gate after all that", run(&after) == run(&request), &after.status);
 }
 
 #[tokio::test(flavor = "multi_thread")]

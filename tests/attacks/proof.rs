@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::world::{client, recorder};
 
 /// How long the API server may take to notice that a guard was removed or restored.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// More guards than any attack has.
 const MOST: usize = 6;
 
@@ -72,33 +72,39 @@ pub async fn prove(attack: u16, what: &str) {
     let installed = Installed::read(&admin).await;
     let refusal = call.repeat().await.expect_err("what was refused is refused again");
     let (mut guards, mut taken) = (vec![recognize(&installed, &refusal)], Vec::new());
-    loop {
+    // What goes wrong is told when everything has been put back: the other tests need it.
+    let mut wrong = None;
+    while guards.len() <= MOST {
         let guard = guards.last().unwrap().clone();
         let Some(was) = take_away(&admin, &plane.kubectl(), &guard, taken.len()).await else { break };
         taken.push(was);
         // Until another guard refuses, or none.
-        let next = until(&format!("{guard} is out of force in attack {attack} ({what})"), async || match call.repeat().await {
+        let next = until(format!("{guard} is out of force"), async || match call.repeat().await {
             Ok(()) => Some(None),
             Err(error) => {
                 let other = recognize(&installed, &error);
                 (!guards.contains(&other)).then_some(Some(other))
             }
-        })
-        .await;
-        match next {
-            None => break,
-            Some(next) => guards.push(next),
+        });
+        match next.await {
+            Ok(None) => break,
+            Ok(Some(next)) => guards.push(next),
+            Err(in_vain) => {
+                wrong = Some(in_vain);
+                break;
+            }
         }
-        assert!(guards.len() <= MOST, "attack {attack} ({what}) has no end of guards: {guards:?}");
     }
     for (was, guard) in taken.into_iter().zip(&guards).rev() {
         put_back(&admin, was).await;
-        until(&format!("{guard} is in force again after attack {attack} ({what})"), async || match call.repeat().await {
+        let is_back = until(format!("{guard} is in force again"), async || match call.repeat().await {
             Ok(()) => None,
             Err(error) => (recognize(&installed, &error) == *guard).then_some(()),
-        })
-        .await;
+        });
+        wrong = wrong.or(is_back.await.err());
     }
+    assert!(guards.len() <= MOST, "attack {attack} ({what}) has no end of guards: {guards:?}");
+    assert!(wrong.is_none(), "attack {attack} ({what}): {}", wrong.unwrap_or_default());
 
     let mut line = format!("{attack} | {what} | ");
     for (at, guard) in guards.iter().enumerate() {
@@ -117,9 +123,12 @@ pub async fn undone(attack: u16, what: &str, policy: &str, hidden: &str) {
     let was = api.get(policy).await.unwrap();
     api.delete(policy, &DeleteParams::default()).await.unwrap();
     let shows = async || call.repeat().await.err().is_some_and(|error| error.to_string().contains(hidden));
-    until(&format!("attack {attack} ({what}) shows what is hidden"), async || shows().await.then_some(())).await;
+    let hides_nothing = until("what is hidden is shown".to_owned(), async || shows().await.then_some(())).await;
     put_back(&admin, Taken::Binding(Box::new(was))).await;
-    until(&format!("attack {attack} ({what}) shows nothing any more"), async || (!shows().await).then_some(())).await;
+    let hides_again = until("it is hidden again".to_owned(), async || (!shows().await).then_some(())).await;
+    for in_vain in [hides_nothing, hides_again] {
+        assert!(in_vain.is_ok(), "attack {attack} ({what}): {}", in_vain.unwrap_err());
+    }
     known(mode, &format!("{attack} | {what} | mutating policy {policy}, without which the answer shows it"));
 }
 
@@ -339,13 +348,16 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     rest.split_once(after).map(|(found, _)| found)
 }
 
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+/// Waits until `look` returns something. Otherwise says what was waited for in vain.
+async fn until<T>(what: String, mut look: impl AsyncFnMut() -> Option<T>) -> Result<T, String> {
     let start = Instant::now();
     loop {
         if let Some(found) = look().await {
-            return found;
+            return Ok(found);
         }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        if start.elapsed() > PATIENCE {
+            return Err(format!("waited {PATIENCE:?} in vain until {what}"));
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
