@@ -7,7 +7,7 @@ use pilotage::api::{Artifact, Environment, Stage};
 use serde_json::json;
 
 use crate::attempt::refused;
-use crate::scene::orders;
+use crate::scene::{orders, until_kept};
 use crate::world::{World, phase};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,6 +25,7 @@ async fn nobody_forges_the_proof_of_an_earlier_stage() {
     let relabelled = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
     refused(46, "an Artifact is changed", artifacts.patch(&name, &PatchParams::default(), &relabelled), 403, &alone).await;
     let proof = ["is deployed in environment qa, and stays as long as it is"];
+    until_kept(&world, &artifacts, &name).await;
     refused(46, "an Artifact is deleted", artifacts.delete(&name, &DeleteParams::default()), 403, &proof).await;
     let status = ["this status is written by the operator alone"];
     let nothing = Patch::Merge(json!({"status": {"deployments": []}}));

@@ -6,7 +6,7 @@ use pilotage::api::{Artifact, DeploymentRequest, Environment, Pipeline};
 use serde_json::{Value, json};
 
 use crate::attempt::refused;
-use crate::scene::{bind, grant, operator, orders, patch, person, requests, until_may, user};
+use crate::scene::{bind, grant, operator, orders, patch, person, requests, until_kept, until_may, user};
 use crate::world::{World, client, phase};
 
 /// A rejected request `rejected`, and a version that ran in qa and was replaced there.
@@ -135,6 +135,7 @@ async fn what_holds_records_is_not_deleted_in_passing() {
     let none = DeleteParams::default();
     let environments: Api<Environment> = Api::namespaced(world.admin.clone(), &world.host);
     let words = ["is the record of what is deployed in namespace", "orders 1.1.0", "confirm-delete=qa"];
+    until_kept(&world, &environments, "qa").await;
     refused(254, "an environment is deleted with what runs in it", environments.delete("qa", &none), 403, &words).await;
     let pipelines: Api<Pipeline> = Api::namespaced(world.admin.clone(), &world.host);
     world.apply(&[world.host_object("Pipeline", "other", json!({}))]).await;
@@ -143,13 +144,13 @@ async fn what_holds_records_is_not_deleted_in_passing() {
     let all = requests(&world, world.admin.clone());
     all.create(&PostParams::default(), &serde_json::from_value(asked).unwrap()).await.unwrap();
     let words = ["pipeline other has requests", "confirm-delete=other"];
-    let sees = DeleteParams { dry_run: true, ..DeleteParams::default() };
-    world.until("the policy knows of the request", async || pipelines.delete("other", &sees).await.err()).await;
+    until_kept(&world, &pipelines, "other").await;
     refused(254, "a pipeline is deleted with its requests", pipelines.delete("other", &none), 403, &words).await;
     for request in ["first", "second"] {
         all.delete(request, &none).await.unwrap();
     }
     world.until("its requests are gone", async || all.get_opt("second").await.unwrap().is_none().then_some(())).await;
+    let sees = DeleteParams { dry_run: true, ..DeleteParams::default() };
     let words = ["pipeline standard has records of deployments", "confirm-delete=standard"];
     world
         .until("the policy knows that they are gone", async || {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use pilotage::api::{DeploymentRequest, Stage};
@@ -157,4 +157,14 @@ pub async fn running(world: &World, name: &str) -> DeploymentRequest {
     world.until_request(name, |r| phase(r) == "AwaitingApproval").await;
     world.decide("qa", name, "Approved").await.unwrap();
     world.until_request(name, |r| phase(r) == "Deploying").await
+}
+
+/// Waits until the API server refuses to delete the object. A policy that looks at other objects sees a copy of them, which follows the
+/// writes with a delay.
+pub async fn until_kept<K>(world: &World, api: &Api<K>, name: &str)
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let dry_run = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    world.until(&format!("{name} is not to be deleted"), async || api.delete(name, &dry_run).await.err()).await;
 }

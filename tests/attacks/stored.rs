@@ -10,6 +10,7 @@ use pilotage::api::{Artifact, DeploymentRequest, Solution};
 use serde_json::{Value, json};
 
 use crate::attempt::{ignored, refused};
+use crate::scene::until_kept;
 use crate::world::{World, ended, phase};
 
 /// As much as a variable may hold, 128 times.
@@ -48,6 +49,7 @@ async fn only_what_was_never_deployed_and_nobody_is_about_to_deploy_is_deleted()
     let uid = artifacts.get("orders-1.0.0").await.unwrap().uid().unwrap();
     let words = ["artifact orders-1.0.0 is in use by request asked", "kubectl pilotage cancel asked"];
     let delete = DeleteParams::default();
+    until_kept(&world, &artifacts, "orders-1.0.0").await;
     refused(217, "an artifact that people are asked about is deleted", artifacts.delete("orders-1.0.0", &delete), 403, &words).await;
     let requests: Api<DeploymentRequest> = Api::namespaced(world.dana().await, &world.host);
     requests.delete("asked", &delete).await.unwrap();
@@ -62,6 +64,7 @@ async fn only_what_was_never_deployed_and_nobody_is_about_to_deploy_is_deleted()
     // It is exported again, and stays after it was deployed.
     assert_eq!(phase(&world.deploy("again", "qa", "orders", "1.0.0").await), "Succeeded");
     let words = ["artifact orders-1.0.0 is deployed in environment qa, and stays as long as it is"];
+    until_kept(&world, &artifacts, "orders-1.0.0").await;
     refused(217, "an artifact that was deployed is deleted", artifacts.delete("orders-1.0.0", &delete), 403, &words).await;
 }
 

@@ -198,6 +198,8 @@ async fn an_administrator_purges_what_nobody_else_may_delete_and_nothing_that_ru
     let missing = olgas_plugin(&world, &["purge", "request", "to-1.0.0", "--yes"]).unwrap_err();
     assert!(missing.contains("DeploymentRequest to-1.0.0 does not exist in host"), "{missing}");
     let artifacts = Api::<Artifact>::namespaced(olga, &world.host);
+    let sees = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    world.until("the policy knows that it is deployed", async || artifacts.delete("orders-1.1.0", &sees).await.err()).await;
     let refused = artifacts.delete("orders-1.1.0", &none).await.unwrap_err().to_string();
     assert!(refused.contains("artifact orders-1.1.0 is deployed in environment qa"), "{refused}");
     let done = olgas_plugin(&world, &["purge", "artifact", "orders-1.0.0", "--yes"]).unwrap();
