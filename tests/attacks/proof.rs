@@ -15,7 +15,7 @@ use kube::{Api, Client, Error, ResourceExt};
 use pilotage_harness::{ControlPlane, Kubectl};
 use serde_json::{Value, json};
 
-use crate::world::{client, recorder};
+use crate::world::{recorder, unrecorded};
 
 /// How long the API server may take to notice that a guard was removed or restored.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ pub async fn prove(attack: u16, what: &str) {
     let Some(mode) = recorder::MODE.as_deref() else { return };
     let call = recorder::last().expect("a call that was recorded");
     let plane = ControlPlane::from_env().expect("a control plane");
-    let admin = client(plane.admin_kubeconfig()).await;
+    let admin = unrecorded(plane.admin_kubeconfig()).await;
     let installed = Installed::read(&admin).await;
     let refusal = call.repeat().await.expect_err("what was refused is refused again");
     let (mut guards, mut taken) = (vec![recognize(&installed, &refusal)], Vec::new());
@@ -118,16 +118,17 @@ pub async fn prove(attack: u16, what: &str) {
 pub async fn undone(attack: u16, what: &str, policy: &str, hidden: &str) {
     let Some(mode) = recorder::MODE.as_deref() else { return };
     let call = recorder::last().expect("a call that was recorded");
-    let admin = client(ControlPlane::from_env().expect("a control plane").admin_kubeconfig()).await;
+    let admin = unrecorded(ControlPlane::from_env().expect("a control plane").admin_kubeconfig()).await;
     let api = Api::<MutatingAdmissionPolicyBinding>::all(admin.clone());
     let was = api.get(policy).await.unwrap();
     api.delete(policy, &DeleteParams::default()).await.unwrap();
     let shows = async || call.repeat().await.err().is_some_and(|error| error.to_string().contains(hidden));
     let hides_nothing = until("what is hidden is shown".to_owned(), async || shows().await.then_some(())).await;
+    let without = call.repeat().await;
     put_back(&admin, Taken::Binding(Box::new(was))).await;
     let hides_again = until("it is hidden again".to_owned(), async || (!shows().await).then_some(())).await;
     for in_vain in [hides_nothing, hides_again] {
-        assert!(in_vain.is_ok(), "attack {attack} ({what}): {}", in_vain.unwrap_err());
+        assert!(in_vain.is_ok(), "attack {attack} ({what}): {}; without the policy the answer is {without:?}", in_vain.unwrap_err());
     }
     known(mode, &format!("{attack} | {what} | mutating policy {policy}, without which the answer shows it"));
 }

@@ -43,14 +43,19 @@ pub struct World {
     since: u64,
 }
 
-/// A client for a kubeconfig.
+/// A client for a kubeconfig. If proofs are requested, its last call is recorded.
 pub async fn client(kubeconfig: PathBuf) -> Client {
+    recorder::wrap(unrecorded(kubeconfig).await)
+}
+
+/// A client for a kubeconfig, for calls that are not the test's own.
+pub async fn unrecorded(kubeconfig: PathBuf) -> Client {
     static PROVIDER: std::sync::Once = std::sync::Once::new();
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
     let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig).unwrap(), &KubeConfigOptions::default()).await.unwrap();
-    recorder::wrap(Client::try_from(config).unwrap())
+    Client::try_from(config).unwrap()
 }
 
 impl World {
