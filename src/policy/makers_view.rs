@@ -143,12 +143,13 @@ fn later(existing: &SolutionDeployment, new: SolutionDeployment) -> SolutionDepl
 }
 
 /// Whether a request is shown in the place of another. Accepted requests win over those that were never accepted; then the newer one wins.
-/// Of two of the same second, one that has not ended wins, of two that have ended the one that did so later, and at last the uid decides:
-/// two that are both open must not take turns.
+/// Of two of the same second, one that has not ended wins, and of two that have ended the one that did so later. Of two that are both open
+/// the uid decides: they must not take turns.
 fn goes_before(new: &SolutionDeployment, existing: &SolutionDeployment) -> bool {
     let rank = |d: &SolutionDeployment| {
         let ended_at = Phase::has_ended(&d.phase).then_some(d.at);
-        (!d.never_accepted, d.asked_at.unwrap_or(d.at), ended_at.is_none(), ended_at, d.request_uid.clone())
+        let open = ended_at.is_none().then(|| d.request_uid.clone());
+        (!d.never_accepted, d.asked_at.unwrap_or(d.at), open, ended_at)
     };
     rank(new) >= rank(existing)
 }
@@ -308,6 +309,7 @@ mod tests {
         assert_eq!(first(of_one_second("b", "Canceled", 3)), "b");
         assert_eq!(first(of_one_second("a", "Deploying", 4)), "a", "the other one has ended");
         assert_eq!(first(of_one_second("a", "Succeeded", 5)), "a");
+        assert_eq!(first(of_one_second("0", "Rejected", 5)), "0", "told last");
     }
 
     #[test]
