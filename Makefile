@@ -13,7 +13,7 @@ define build
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test attacks attacks-proof bench crash-sweep lint crds reasons plugin-docs krew
+.PHONY: help demo up down test attacks attacks-proof bench crash-sweep lint crds reasons plugin-docs krew image chart
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -30,7 +30,7 @@ down: ## Stop what `make up` started
 	@$(CARGO) run --quiet --release --bin pilotage-dev -- down
 
 test: ## Run all tests, on one real control plane, and the demo
-	$(call build,,debug,--bins,--registry)
+	$(call build,,debug,--bins,--all)
 	@$(CARGO) test --lib --test controlplane --test install
 	@target/debug/pilotage-dev run --operator target/debug/pilotage --trail -- $(CARGO) test --test behaviour --test attacks --test faults
 	@target/debug/pilotage-dev demo --operator target/debug/pilotage
@@ -73,3 +73,15 @@ plugin-docs: ## Generate docs/plugin.md from src/cli
 
 krew: ## Print krew's manifest of the plugin: make krew FROM=https://… ARCHIVES="linux/amd64=FILE …"
 	@$(CARGO) run --quiet --bin pilotage -- krew --from "$(FROM)" $(addprefix --archive ,$(ARCHIVES))
+
+# The platforms of the image and the program for each. For another one, build it with that platform's toolchain and name it here.
+PROGRAMS ?= linux/$(patsubst x86_64,amd64,$(patsubst aarch64,arm64,$(shell uname -m)))=$(CURDIR)/target/release/pilotage
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+image: ## Make the image of the operator: an OCI layout in target/image, with its bill of materials
+	@$(CARGO) build --release --bin pilotage
+	@cd release && CGO_ENABLED=0 GOWORK=off go run . --source .. --version $(VERSION) --created $$(git log -1 --format=%ct) \
+	  --out ../target/image $(addprefix --program ,$(PROGRAMS))
+
+chart: ## Pack the chart into target/
+	@cd tests/helm && CGO_ENABLED=0 GOWORK=off go tool helm package ../../deploy/chart --destination ../../target

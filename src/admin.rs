@@ -1,8 +1,7 @@
 //! Health, readiness and metrics over HTTP.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -15,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 /// What is known about the process.
 #[derive(Clone)]
 pub(crate) struct State {
-    ready: Arc<AtomicBool>,
+    /// What it is not ready for yet. `None`: it is ready.
+    unready: Arc<Mutex<Option<String>>>,
     leading: Gauge,
     registry: Arc<Registry>,
 }
@@ -25,14 +25,20 @@ impl Default for State {
         let mut registry = Registry::with_prefix("pilotage");
         let leading = Gauge::default();
         registry.register("leader", "1 while this process leads, 0 while it stands by", leading.clone());
-        Self { ready: Arc::default(), leading, registry: Arc::new(registry) }
+        Self { unready: Arc::new(Mutex::new(Some("caches are being filled".into()))), leading, registry: Arc::new(registry) }
     }
 }
 
 impl State {
-    /// The caches are filled.
+    /// The caches are filled, and the policies are in force.
     pub(crate) fn set_ready(&self) {
-        self.ready.store(true, Ordering::Release);
+        *self.unready.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// It waits for this before it is ready. Returns whether that is news.
+    pub(crate) fn set_unready(&self, why: String) -> bool {
+        let before = self.unready.lock().unwrap_or_else(PoisonError::into_inner).replace(why.clone());
+        before != Some(why)
     }
 
     /// This process leads.
@@ -49,11 +55,8 @@ pub(crate) async fn serve(address: SocketAddr, state: State, stop: CancellationT
         .route(
             "/readyz",
             get(move || async move {
-                if readiness.ready.load(Ordering::Acquire) {
-                    (StatusCode::OK, "ok")
-                } else {
-                    (StatusCode::SERVICE_UNAVAILABLE, "caches are being filled")
-                }
+                let unready = readiness.unready.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                unready.map_or_else(|| (StatusCode::OK, "ok".to_owned()), |why| (StatusCode::SERVICE_UNAVAILABLE, why))
             }),
         )
         .route(

@@ -23,6 +23,7 @@ use crate::controllers::watch_mapping::WatchMapping;
 use crate::deploy::plan::input::CONCURRENCY;
 use crate::policy::storage::{self, Quota};
 use crate::runtime::admission_check::AdmissionCheck;
+use crate::runtime::admission_probe::{self, Answer};
 use crate::runtime::controller::{Queue, Reconciler};
 use crate::runtime::leadership::Election;
 use crate::runtime::stores::WatchHandler;
@@ -31,6 +32,9 @@ use crate::triggers;
 
 /// How long running reconciliations may take to finish at a shutdown.
 const GRACE: Duration = Duration::from_secs(25);
+
+/// How often the API server is asked whether the policies are in force, until they are.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How the operator runs.
 #[derive(Args, Clone, Debug)]
@@ -129,8 +133,8 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         ready = caches.ready() => ready?,
         () = stop.cancelled() => return Ok(()),
     }
-    state.set_ready();
     tracing::info!("caches are filled");
+    let readiness = tokio::spawn(get_ready(cluster.clone(), state.clone()));
 
     let identity = format!("{}-{}", std::env::var("HOSTNAME").unwrap_or_else(|_| "pilotage".into()), std::process::id());
     let election = Election::new(
@@ -177,8 +181,39 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     drained.await?;
     watches.abort();
     admin.abort();
+    readiness.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Is ready as soon as the policies are installed and the API server enforces them, so that whoever waits for the Deployment can write
+/// Stages and requests then. What deploys does not depend on this: the Stage controller checks the policies by itself, and goes on checking.
+async fn get_ready(cluster: Arc<Cluster>, state: State) {
+    let policies = AdmissionCheck::default();
+    let client = cluster.clients.operator();
+    loop {
+        let answer = if policies.by_caches(&cluster.stores) {
+            admission_probe::ask(&client).await
+        } else {
+            Answer::NotYet("not all of them are installed".into())
+        };
+        match answer {
+            Answer::InForce => break,
+            Answer::NotAsked => {
+                tracing::warn!("whether the policies are in force can't be asked: apply deploy/operator/role.yaml of this version");
+                break;
+            }
+            Answer::NotYet(answer) => {
+                let why = format!("the API server does not enforce the policies of deploy/admission yet: {answer}");
+                if state.set_unready(why.clone()) {
+                    tracing::warn!("not ready: {why}");
+                }
+            }
+        }
+        tokio::time::sleep(PROBE_INTERVAL).await;
+    }
+    state.set_ready();
+    tracing::info!("ready");
 }
 
 /// Starts controllers.

@@ -2,6 +2,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod admission_check;
+pub(crate) mod admission_probe;
 pub(crate) mod controller;
 pub(crate) mod developed;
 pub(crate) mod event_recorder;

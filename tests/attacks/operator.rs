@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use pilotage::api::DeploymentRequest;
 use serde_json::json;
 
 use crate::attempt::refused;
@@ -72,6 +73,19 @@ async fn the_operator_asks_for_nothing_and_takes_nothing() {
         57,
         "the operator makes a request, with the role to",
         create(&world, own.clone(), &request),
+        403,
+        &["makes none: ask as yourself"],
+    )
+    .await;
+
+    // In its own namespace it has the right, for a dry run at its start.
+    let mut elsewhere = world.request("forged", "qa", "orders", "1.0.0");
+    elsewhere.metadata.namespace = None;
+    let here: Api<DeploymentRequest> = Api::namespaced(own.clone(), "pilotage-system");
+    refused(
+        57,
+        "the operator makes a request in its own namespace",
+        here.create(&PostParams::default(), &elsewhere),
         403,
         &["makes none: ask as yourself"],
     )

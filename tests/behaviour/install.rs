@@ -1,10 +1,14 @@
 //! Follows `docs/install.md` exactly, on a control plane of its own: its commands run, its manifests apply, and a host is ready at the end.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
+use assert_json_diff::{CompareMode, Config, NumericMode, assert_json_matches_no_panic};
 use pilotage_harness::install::Operator;
 use pilotage_harness::{ControlPlane, Options};
+use serde_json::Value;
 
 use crate::world::PATIENCE;
 
@@ -45,16 +49,14 @@ fn run(plane: &ControlPlane, commands: &str) -> Result<String, String> {
     if output.status.success() { Ok(out) } else { Err(format!("{commands}\n{out}{err}")) }
 }
 
-/// Applies again if the API server answers what the page quotes, and only then.
-fn apply_again_while_kinds_are_new(plane: &ControlPlane, commands: &str) {
-    let is_applied = || match run(plane, commands) {
-        Ok(_) => true,
-        Err(answer) => {
-            assert!(answer.contains("There can be a delay") && answer.contains("not found"), "{answer}");
-            false
-        }
-    };
-    pilotage_harness::process::wait_until("the API server knows the kinds in its policies", PATIENCE, is_applied).unwrap();
+/// What the operator answers at a path of its own server: the first and the last line.
+pub fn asked(port: u16, path: &str) -> std::io::Result<(String, String)> {
+    let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    write!(connection, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    let line = |line: Option<&str>| line.unwrap_or_default().to_owned();
+    Ok((line(answer.lines().next()), line(answer.lines().last())))
 }
 
 /// Rules of the page as a Role of the host, bound to somebody.
@@ -67,24 +69,53 @@ fn bound(rules: &str, name: &str, user: &str) -> String {
     )
 }
 
+/// Applies the overlay of the page: another image, a component and a patch.
+fn apply_overlay(plane: &ControlPlane, overlay: &str) {
+    let kubectl = plane.kubectl();
+    let folder = plane.dir().join("overlay");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_MANIFEST_DIR"), folder.join("pilotage")).unwrap();
+    std::fs::write(folder.join("kustomization.yaml"), overlay).unwrap();
+    run(plane, &format!("kubectl apply --server-side -k {}", folder.display())).unwrap();
+    kubectl.ok(&["get", "networkpolicy", "pilotage", "-n", "pilotage-system"]).unwrap();
+    let pod = kubectl.json(&["get", "deployment", "pilotage", "-n", "pilotage-system"]).unwrap()["spec"]["template"]["spec"].take();
+    assert_eq!(pod["containers"][0]["image"], "registry.contoso.test/pilotage:0.1.0");
+    assert!(pod["containers"][0]["env"].to_string().contains("contoso-host,fabrikam-host"), "{pod}");
+    std::fs::write(folder.join("kustomization.yaml"), overlay.replace("network-policy", "prometheus")).unwrap();
+    assert!(run(plane, &format!("kubectl kustomize {}", folder.display())).unwrap().contains("kind: PodMonitor"));
+}
+
 #[test]
 fn the_page_on_installing_does_what_it_says() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/install.md")).unwrap();
     let (commands, manifests) = (blocks(&page, ""), blocks(&page, "yaml"));
     let plane = ControlPlane::start(&Options::default()).unwrap();
     let kubectl = plane.kubectl();
-    run(&plane, with(&commands, "rollout status")).unwrap();
+    let installing = with(&commands, "rollout status");
+    run(&plane, installing).unwrap();
     // The Deployment's pods are on nodes that only pretend to run them.
     let kubeconfig = plane.service_account_kubeconfig("pilotage-system", "pilotage").unwrap();
     let log = plane.dir().join("operator.log");
-    let operator =
-        Operator::start(Path::new(env!("CARGO_BIN_EXE_pilotage")), &kubeconfig, &log, &[("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")])
-            .unwrap();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let program = Path::new(env!("CARGO_BIN_EXE_pilotage"));
+    let operator = Operator::start(program, &kubeconfig, &log, &[("PILOTAGE_ADMIN_ADDRESS", &address)]).unwrap();
+    let is_ready = || asked(port, "/readyz").is_ok_and(|(status, _)| status.ends_with("200 OK"));
+    pilotage_harness::process::wait_until("the operator is ready", PATIENCE, is_ready).unwrap();
+    // Whoever waited for that can write Stages and requests at once. The policies know both, and judge them.
+    let stage = "kubectl create --dry-run=server -o name -f - <<< '{\"apiVersion\": \"pilotage.dev/v1alpha1\", \"kind\": \"Stage\", \
+        \"metadata\": {\"name\": \"first\", \"namespace\": \"default\"}, \"spec\": {\"pipeline\": \"first\", \"targetEnvironment\": \"first\", \"owner\": {\"username\": \"forged\"}}}'";
+    let refused = run(&plane, stage).unwrap_err();
+    assert!(refused.contains("ValidatingAdmissionPolicy 'pilotage-stage'"), "{refused}");
+
+    // The same again changes nothing.
+    run(&plane, "kubectl diff --server-side -k deploy").unwrap();
 
     for namespace in ["contoso-dev", "contoso-qa"] {
         kubectl.ok(&["create", "namespace", namespace]).unwrap();
     }
-    let whole: Vec<&String> = manifests.iter().filter(|block| block.contains("apiVersion: ")).collect();
+    let overlay = with(&manifests, "# kustomization.yaml");
+    let whole: Vec<&String> = manifests.iter().filter(|block| block.contains("apiVersion: ") && *block != overlay).collect();
     assert_eq!(whole.len(), 7, "host, development, its Events, three grants of a target, delegate");
     for manifest in whole {
         kubectl.apply(manifest).unwrap();
@@ -103,7 +134,7 @@ fn the_page_on_installing_does_what_it_says() {
         kubectl.ok(&["wait", &format!("{kind}/{name}"), "-n", "contoso-host", "--for=condition=Ready", &wait]).unwrap()
     };
     let pipeline = "kubectl apply --server-side --as=olga -f examples/contoso/pipeline.yaml";
-    apply_again_while_kinds_are_new(&plane, pipeline);
+    run(&plane, pipeline).unwrap();
     ready("stage", "standard-qa");
     let then = with(&commands, "platform.yaml");
     assert!(then.contains(pipeline), "{then}");
@@ -118,6 +149,8 @@ fn the_page_on_installing_does_what_it_says() {
     let reason = "--for=jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=NotOwnerOfServicePrincipal";
     kubectl.ok(&["wait", "stage/standard-prod", "-n", "contoso-host", reason, "--timeout=60s"]).unwrap();
 
+    apply_overlay(&plane, overlay);
+
     // A registry for large artifacts, with its credentials mounted. An upgrade keeps this.
     let folder = plane.dir().join("artifact-store");
     std::fs::create_dir_all(&folder).unwrap();
@@ -125,7 +158,7 @@ fn the_page_on_installing_does_what_it_says() {
     run(&plane, &format!("cd {}\n{}", folder.display(), with(&commands, "create secret docker-registry"))).unwrap();
 
     // An upgrade applies the same again.
-    let again = run(&plane, with(&commands, "rollout status")).unwrap();
+    let again = run(&plane, installing).unwrap();
     assert!(again.contains("customresourcedefinition.apiextensions.k8s.io/pipelines.pilotage.dev serverside-applied"), "{again}");
     ready("stage", "standard-qa");
     let pod = kubectl.json(&["get", "deployment", "pilotage", "-n", "pilotage-system"]).unwrap()["spec"]["template"]["spec"].take();
@@ -171,4 +204,39 @@ fn the_page_on_installing_does_what_it_says() {
     let shared = ["get", "roles,rolebindings", "-A", "-l", "app.kubernetes.io/managed-by=pilotage", "-o", "name"];
     let gone = || kubectl.ok(&shared).unwrap().is_empty();
     pilotage_harness::process::wait_until("what sharing made goes with its pipeline", PATIENCE, gone).unwrap();
+}
+
+/// Whether an object is among others, under its kind and name, and just as it is there.
+pub fn same(others: &[Value], object: &Value) -> Result<(), String> {
+    let name = |object: &Value| (object["kind"].clone(), object["metadata"]["name"].clone());
+    let other = others.iter().find(|other| name(other) == name(object)).ok_or_else(|| format!("{:?} is missing", name(object)))?;
+    // 1 and 1.0 are one number.
+    let strict = Config::new(CompareMode::Strict).numeric_mode(NumericMode::AssumeFloat);
+    assert_json_matches_no_panic(other, object, strict).map_err(|how| format!("{:?}: {how}", name(object)))
+}
+
+#[test]
+fn kustomize_builds_what_the_files_say() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let binaries = pilotage_harness::binaries::binaries().unwrap();
+    let kubectl = &binaries.argv("kubectl")[0];
+    let output = Command::new(kubectl).args(["kustomize", "deploy"]).current_dir(root).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let built: Vec<Value> = serde_saphyr::from_multiple(&String::from_utf8(output.stdout).unwrap()).unwrap();
+    let mut compared = 0;
+    for folder in ["crds", "deploy/admission", "deploy/operator", "deploy/roles"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|end| end != "yaml") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for object in serde_saphyr::from_multiple::<Value>(&text).unwrap().into_iter().filter(|object| !object.is_null()) {
+                // It writes YAML anew, and doubles line breaks of some folded texts (`>-`). A policy that is not as installed is not in force.
+                same(&built, &object).unwrap_or_else(|how| panic!("kustomize changes what is in {}: {how}", path.display()));
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 80, "{compared}");
 }

@@ -110,19 +110,41 @@ fn sources(module: &Path, dirs: &[&str]) -> Result<Vec<Vec<u8>>> {
     Ok(parts)
 }
 
-/// Builds the registry and the programs that push to it, if that was not done yet. Returns the program.
+/// The registry and the programs that push to it.
+///
+/// # Errors
+/// If it can't be built.
 pub fn registry() -> Result<PathBuf> {
-    let module = paths::registry_module();
+    program("registry", "tests/registry", ".")
+}
+
+/// Helm.
+///
+/// # Errors
+/// If it can't be built.
+pub fn helm() -> Result<PathBuf> {
+    program("helm", "tests/helm", "helm.sh/helm/v4/cmd/helm")
+}
+
+/// What makes the image.
+///
+/// # Errors
+/// If it can't be built.
+pub fn release() -> Result<PathBuf> {
+    program("release", "release", ".")
+}
+
+/// Builds one program of a Go module, if that was not done yet.
+fn program(name: &str, module: &str, package: &str) -> Result<PathBuf> {
+    let module = paths::other_module(module);
     let all = paths::target().join("controlplane");
-    let program = all.join(format!("registry-{}", digest::short(sources(&module, &[""])?)));
+    let program = all.join(format!("{name}-{}", digest::short(sources(&module, &[""])?)));
     if !program.is_file() {
         std::fs::create_dir_all(&all)?;
-        let lock = File::create(all.join("registry.lock"))?;
+        let lock = File::create(all.join(format!("{name}.lock")))?;
         lock.lock()?;
         if !program.is_file() {
-            eprintln!(
-                "building the registry and what pushes to it from Go modules (first time: about 3 minutes of one core; cached afterwards)…"
-            );
+            eprintln!("building {name} from Go modules (first time: up to 3 minutes of one core; cached afterwards)…");
             let (partial, log) = (program.with_extension("partial"), program.with_extension("log"));
             let output = File::create(&log)?;
             let mut command = go();
@@ -130,12 +152,12 @@ pub fn registry() -> Result<PathBuf> {
                 .current_dir(&module)
                 .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o"])
                 .arg(&partial)
-                .arg(".")
+                .arg(package)
                 .stdin(Stdio::null())
                 .stdout(output.try_clone()?)
                 .stderr(output);
-            if !run_reporting("the registry", &mut command)? {
-                bail!("building the registry failed:\n{}", std::fs::read_to_string(&log)?);
+            if !run_reporting(name, &mut command)? {
+                bail!("building {name} failed:\n{}", std::fs::read_to_string(&log)?);
             }
             std::fs::rename(&partial, &program).with_context(|| program.display().to_string())?;
             std::fs::remove_file(&log)?;

@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 
 const USAGE: &str = "usage: pilotage-dev COMMAND
 
-  build [--registry]               builds the programs of the control plane, and the registry
+  build [--all]                    builds the programs of the control plane; and the registry, Helm and what makes the image
   run [--operator PROGRAM [--trail]] -- CMD
                                    runs a command with a control plane of its own
   up [--operator PROGRAM]          starts a control plane that stays, or reuses the running one
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 
 fn dispatch(args: &[OsString]) -> Result<ExitCode> {
     match args.first().and_then(|command| command.to_str()) {
-        Some("build") => build(args.get(1).is_some_and(|flag| flag == "--registry")),
+        Some("build") => build(args.get(1).is_some_and(|flag| flag == "--all")),
         Some("run") => {
             let (operator, rest) = operator(&args[1..])?;
             let (judged, rest) = match rest {
@@ -74,10 +74,12 @@ fn operator(args: &[OsString]) -> Result<(Option<PathBuf>, &[OsString])> {
     }
 }
 
-fn build(with_registry: bool) -> Result<ExitCode> {
+fn build(all: bool) -> Result<ExitCode> {
     println!("{}", binaries::binaries()?.dir().display());
-    if with_registry {
-        println!("{}", binaries::registry()?.display());
+    if all {
+        for program in [binaries::registry()?, binaries::helm()?, binaries::release()?] {
+            println!("{}", program.display());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,9 +7,9 @@ pub(crate) fn module() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../controlplane")
 }
 
-/// The folder of the Go module with the registry.
-pub(crate) fn registry_module() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry")
+/// The folder of another Go module, by its path in the source tree.
+pub(crate) fn other_module(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
 /// The root of the source tree.

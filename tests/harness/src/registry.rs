@@ -211,6 +211,14 @@ impl Registry {
         self.run(&args).map(|_| ())
     }
 
+    /// Runs oras as it is told, in this folder.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub fn oras(&self, folder: &Path, args: &[&str]) -> Result<String> {
+        self.run_in(folder, &[&["oras"], args].concat())
+    }
+
     fn run(&self, args: &[&str]) -> Result<String> {
         self.run_in(&self.dir, args)
     }
