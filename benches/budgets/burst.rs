@@ -31,44 +31,90 @@ struct Burst {
     calls: Vec<Call>,
 }
 
-/// Bursts to the heads and to the later stages, twice. A bare client's burst follows each.
-pub async fn measure(stand: &mut Stand, scene: &mut Scene, figures: &mut Figures) -> Result<String> {
-    println!("  setting up {PIPELINES} pipelines with {} targets", 2 * PIPELINES);
-    fleet::build(scene).await?;
-    let mut rounds = Vec::new();
-    let mut trace = String::new();
-    for (round, version) in ["1.0.0", "1.0.1"].into_iter().enumerate() {
-        stand.resume()?;
-        fleet::ready(scene).await?;
-        fleet::release(scene, version).await?;
-        scene.settle().await;
-        let head = run(stand, scene, Place::Head, version).await?;
-        scene.settle().await;
-        if round == 0 {
-            figures.add(FIGURES[1].0, stand.rss_mib()?, FIGURES[1].1);
-            idle::measure(&stand.plane, figures).await?;
+/// What two rounds of bursts gave.
+#[derive(Default)]
+struct Rounds {
+    heads: Vec<Burst>,
+    /// Each with the bare client's requests per second, if those were measured.
+    later: Vec<(Burst, Option<f64>)>,
+    trace: String,
+}
+
+/// Bursts to the heads and to the later stages, twice. A bare client's burst follows each. What fails takes no other figure with it.
+pub async fn measure(stand: &mut Stand, scene: &mut Scene, figures: &mut Figures) -> String {
+    let mut rounds = Rounds::default();
+    let mut failed = None;
+    match build(stand, scene).await {
+        Ok(()) => {
+            for (round, version) in ["1.0.0", "1.0.1"].into_iter().enumerate() {
+                if let Err(error) = one_round(stand, scene, figures, &mut rounds, round == 0, version).await {
+                    println!("  a round could not be measured to its end: {error:#}");
+                    failed = failed.or(Some(error));
+                }
+            }
         }
-        let later = run(stand, scene, Place::Later, version).await?;
-        scene.settle().await;
-        println!("  calls at the later stages: {}", calls::summary(&later.calls));
-        trace += &calls::trace("a burst at later stages", &later.calls);
-        stand.pause()?;
-        let bare = bare::run(stand, scene, &later.calls, version).await?;
-        println!(
-            "  heads {:.1}/s ({:.1} ms CPU each), later stages {:.1}/s ({:.1} ms CPU each), bare client {bare:.1}/s",
-            head.per_second, head.cpu_ms, later.per_second, later.cpu_ms
-        );
-        rounds.push((head, later, bare));
+        Err(error) => failed = Some(error),
     }
+    let mut add = |figure: usize, values: Vec<f64>| {
+        if let Some(mean) = mean(&values) {
+            figures.add(FIGURES[figure].0, mean, FIGURES[figure].1);
+        }
+    };
+    add(0, rounds.heads.iter().map(|burst| burst.per_second).collect());
+    add(2, rounds.later.iter().map(|(burst, _)| burst.per_second).collect());
+    add(3, rounds.later.iter().filter_map(|(_, bare)| *bare).collect());
+    add(4, rounds.later.iter().filter_map(|(burst, bare)| Some(burst.per_second / (*bare)?)).collect());
+    add(5, rounds.later.iter().map(|(burst, _)| burst.cpu_ms).collect());
+    add(6, rounds.heads.iter().map(|burst| burst.cpu_ms).collect());
+    if let Some(error) = failed {
+        figures.missed(&FIGURES, &error);
+        figures.missed(&idle::FIGURES, &error);
+    }
+    rounds.trace
+}
+
+async fn build(stand: &mut Stand, scene: &Scene) -> Result<()> {
+    println!("  setting up {PIPELINES} pipelines with {} targets", 2 * PIPELINES);
     stand.resume()?;
-    let mean = |of: &dyn Fn(&(Burst, Burst, f64)) -> f64| rounds.iter().map(of).sum::<f64>() / 2.0;
-    figures.add(FIGURES[0].0, mean(&|r| r.0.per_second), FIGURES[0].1);
-    figures.add(FIGURES[2].0, mean(&|r| r.1.per_second), FIGURES[2].1);
-    figures.add(FIGURES[3].0, mean(&|r| r.2), FIGURES[3].1);
-    figures.add(FIGURES[4].0, mean(&|r| r.1.per_second / r.2), FIGURES[4].1);
-    figures.add(FIGURES[5].0, mean(&|r| r.1.cpu_ms), FIGURES[5].1);
-    figures.add(FIGURES[6].0, mean(&|r| r.0.cpu_ms), FIGURES[6].1);
-    Ok(trace)
+    fleet::build(scene).await
+}
+
+/// One round. In the first, the memory and the idle calls are measured between its bursts.
+async fn one_round(
+    stand: &mut Stand,
+    scene: &mut Scene,
+    figures: &mut Figures,
+    rounds: &mut Rounds,
+    first: bool,
+    version: &str,
+) -> Result<()> {
+    stand.resume()?;
+    fleet::ready(scene).await?;
+    fleet::release(scene, version).await?;
+    scene.settle().await;
+    let head = run(stand, scene, Place::Head, version).await?;
+    println!("  heads {:.1}/s, {:.1} ms CPU each", head.per_second, head.cpu_ms);
+    rounds.heads.push(head);
+    scene.settle().await;
+    if first {
+        figures.add(FIGURES[1].0, stand.rss_mib()?, FIGURES[1].1);
+        idle::measure(&stand.plane, figures).await?;
+    }
+    let later = run(stand, scene, Place::Later, version).await?;
+    scene.settle().await;
+    println!("  later stages {:.1}/s, {:.1} ms CPU each", later.per_second, later.cpu_ms);
+    println!("  calls at the later stages: {}", calls::summary(&later.calls));
+    rounds.trace += &calls::trace("a burst at later stages", &later.calls);
+    stand.pause()?;
+    let bare = bare::run(stand, scene, &later.calls, version).await;
+    rounds.later.push((later, bare.as_ref().ok().copied()));
+    println!("  bare client {:.1}/s", bare.context("the bare client")?);
+    Ok(())
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    let count = u32::try_from(values.len()).ok().filter(|count| *count > 0)?;
+    Some(values.iter().sum::<f64>() / f64::from(count))
 }
 
 /// The name of a request of the fleet.

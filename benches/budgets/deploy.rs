@@ -47,31 +47,38 @@ const CONCURRENCY: usize = 8;
 const SIZES: [(usize, usize); 3] = [(35, 7), (300, 3), (1000, 3)];
 
 /// Pairs of a deployment and a bare apply, for 35, 300 and 1,000 objects, and the same deployed again.
-pub async fn measure(plane: &ControlPlane, scene: &mut Scene, figures: &mut Figures) -> Result<()> {
+pub async fn measure(plane: &ControlPlane, scene: &mut Scene, figures: &mut Figures) {
+    for (size, times) in SIZES {
+        if let Err(error) = of_size(plane, scene, figures, size, times).await {
+            let of_size = FIGURES.into_iter().filter(|(name, _)| name.ends_with(&format!("_{size}")));
+            figures.missed(&of_size.collect::<Vec<_>>(), &error);
+        }
+    }
+}
+
+async fn of_size(plane: &ControlPlane, scene: &mut Scene, figures: &mut Figures, size: usize, times: usize) -> Result<()> {
     let mut add = |name: &str, value: f64| {
         if let Some((name, budget)) = FIGURES.into_iter().find(|(known, _)| *known == name) {
             figures.add(name, value, budget);
         }
     };
-    for (size, times) in SIZES {
-        let pairs = pairs(plane, scene, size, times).await?;
-        let middle = |of: fn(&Pair) -> f64| median(pairs.iter().map(of).collect());
-        add(&format!("deploy_ratio_{size}"), middle(|p| p.pilotage / p.bare)?);
-        add(&format!("deploy_ms_{size}"), middle(|p| p.pilotage * 1000.0)?);
-        add(&format!("dry_run_and_apply_ms_{size}"), middle(|p| p.after_approval * 1000.0)?);
-        add(&format!("export_ms_{size}"), middle(|p| p.export * 1000.0)?);
-        let (unchanged, calls) = unchanged(plane, scene, size).await?;
-        let objects = f64::from(u32::try_from(size)?);
-        add(&format!("unchanged_ms_{size}"), unchanged * 1000.0);
-        add(&format!("unchanged_ms_per_object_{size}"), unchanged * 1000.0 / objects);
-        add(&format!("unchanged_target_calls_per_object_{size}"), calls / objects);
-        let artifact: Artifact = Api::namespaced(scene.world.admin.clone(), &scene.world.host)
-            .get(&pilotage::api::names::artifact_name(&format!("app{size}x0"), "1.0.0"))
-            .await
-            .context("the artifact")?;
-        add(&format!("artifact_bytes_{size}"), f64::from(u32::try_from(artifact.spec.stored_size)?));
-        add(&format!("exported_bytes_{size}"), f64::from(u32::try_from(artifact.spec.size)?));
-    }
+    let pairs = pairs(plane, scene, size, times).await?;
+    let middle = |of: fn(&Pair) -> f64| median(pairs.iter().map(of).collect());
+    add(&format!("deploy_ratio_{size}"), middle(|p| p.pilotage / p.bare)?);
+    add(&format!("deploy_ms_{size}"), middle(|p| p.pilotage * 1000.0)?);
+    add(&format!("dry_run_and_apply_ms_{size}"), middle(|p| p.after_approval * 1000.0)?);
+    add(&format!("export_ms_{size}"), middle(|p| p.export * 1000.0)?);
+    let (unchanged, calls) = unchanged(plane, scene, size).await?;
+    let objects = f64::from(u32::try_from(size)?);
+    add(&format!("unchanged_ms_{size}"), unchanged * 1000.0);
+    add(&format!("unchanged_ms_per_object_{size}"), unchanged * 1000.0 / objects);
+    add(&format!("unchanged_target_calls_per_object_{size}"), calls / objects);
+    let artifact: Artifact = Api::namespaced(scene.world.admin.clone(), &scene.world.host)
+        .get(&pilotage::api::names::artifact_name(&format!("app{size}x0"), "1.0.0"))
+        .await
+        .context("the artifact")?;
+    add(&format!("artifact_bytes_{size}"), f64::from(u32::try_from(artifact.spec.stored_size)?));
+    add(&format!("exported_bytes_{size}"), f64::from(u32::try_from(artifact.spec.size)?));
     Ok(())
 }
 

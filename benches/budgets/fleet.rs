@@ -1,8 +1,10 @@
 //! Twenty pipelines of two delegated stages each, with forty targets, and two hundred solutions of one object.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result};
 use kube::api::ListParams;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt as _};
 use pilotage::api::{Environment, Stage, condition};
 use serde_json::{Value, json};
 
@@ -89,15 +91,18 @@ pub async fn release(scene: &Scene, version: &str) -> Result<()> {
     stock::apply(&scene.world.admin, objects.collect()).await
 }
 
-/// Waits until all stages and targets are ready, after a start of the operator.
+/// Waits until all stages and targets of the fleet are ready, after a start of the operator.
 pub async fn ready(scene: &Scene) -> Result<()> {
     let start = std::time::Instant::now();
+    let ours: BTreeSet<String> = (0..PIPELINES).flat_map(|p| [Place::Head.stage(p), Place::Later.stage(p)]).collect();
     let (stages, environments): (Api<Stage>, Api<Environment>) = (api(&scene.world.admin, scene), api(&scene.world.admin, scene));
     loop {
         let all = stages.list(&ListParams::default()).await?.items;
-        let unready = all.iter().filter(|s| !s.status.as_ref().is_some_and(|s| condition::is_true(&s.conditions, "Ready"))).count();
+        let all = all.iter().filter(|s| ours.contains(&s.name_any()));
+        let unready = all.filter(|s| !s.status.as_ref().is_some_and(|s| condition::is_true(&s.conditions, "Ready"))).count();
         let all = environments.list(&ListParams::default()).await?.items;
-        let invalid = all.iter().filter(|e| !e.status.as_ref().is_some_and(|s| condition::is_true(&s.conditions, "Ready"))).count();
+        let all = all.iter().filter(|e| ours.contains(&e.name_any()));
+        let invalid = all.filter(|e| !e.status.as_ref().is_some_and(|s| condition::is_true(&s.conditions, "Ready"))).count();
         if unready + invalid == 0 {
             return Ok(());
         }

@@ -28,7 +28,9 @@ const TEXT: usize = 1000 * 1024;
 
 /// Deploys as much as can be exported at most, with content that can't be compressed. Returns the operator's peak memory, and the memory
 /// that it kept.
-pub async fn measure(stand: &Stand, scene: &mut Scene, figures: &mut Figures) -> Result<()> {
+pub async fn measure(stand: &mut Stand, scene: &mut Scene, figures: &mut Figures) -> Result<()> {
+    // Part of a burst is measured without the operator.
+    stand.resume()?;
     let mut objects: Vec<Value> = (0..export::MAX_BYTES / (TEXT + 1024)).map(|index| object(&scene.world.dev, index)).collect();
     objects.push(scene.world.solution(SOLUTION, "1.0.0"));
     for object in objects {

@@ -101,19 +101,11 @@ async fn everything(start: Instant, stand: &mut Stand, figures: &mut Figures) ->
     }
     if wanted("deploy") {
         step(start, "large applications");
-        if let Err(error) = deploy::measure(&stand.plane, &mut scene, figures).await {
-            figures.missed(&deploy::FIGURES, &error);
-        }
+        deploy::measure(&stand.plane, &mut scene, figures).await;
     }
     if wanted("burst") {
         step(start, "200 requests at once");
-        match burst::measure(stand, &mut scene, figures).await {
-            Ok(calls) => trace += &calls,
-            Err(error) => {
-                figures.missed(&burst::FIGURES, &error);
-                figures.missed(&idle::FIGURES, &error);
-            }
-        }
+        trace += &burst::measure(stand, &mut scene, figures).await;
     }
     // It runs after the burst was measured: an allocator returns little memory after a peak.
     if wanted("largest") {
@@ -124,8 +116,7 @@ async fn everything(start: Instant, stand: &mut Stand, figures: &mut Figures) ->
     }
     if wanted("policies") {
         step(start, "requests among a thousand stages, with the policies and without");
-        stand.pause()?;
-        if let Err(error) = policies::measure(&scene, figures).await {
+        if let Err(error) = policies::measure(stand, &scene, figures).await {
             figures.missed(&policies::FIGURES, &error);
         }
     }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::figures::{Budget, Figures, median};
-use crate::stand::{Scene, request};
+use crate::stand::{Scene, Stand, request};
 use crate::stock;
 
 /// What is measured here.
@@ -35,7 +35,8 @@ const ROUNDS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Creates requests one after the other, alternately with and without the policies. No operator runs.
-pub async fn measure(scene: &Scene, figures: &mut Figures) -> Result<()> {
+pub async fn measure(stand: &mut Stand, scene: &Scene, figures: &mut Figures) -> Result<()> {
+    stand.pause()?;
     fill(scene).await?;
     let admin = &scene.world.admin;
     let (validating, mutating) =
