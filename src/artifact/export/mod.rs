@@ -97,14 +97,16 @@ pub(crate) struct Exported {
 /// Why there is no bundle.
 pub(crate) async fn export(source: &Source<'_>) -> Result<Exported, ExportError> {
     // A kind that was installed a moment ago must not be missing in a version for ever.
-    let kinds =
-        source.discovery.kinds_now().await.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))?;
+    let kinds = async {
+        let kinds = source.discovery.kinds_now().await;
+        kinds.map_err(|e| ExportError::api("discovering the kinds of the cluster", source.namespace, e))
+    };
+    let rules = async {
+        let rules = source.access.own_rules(source.namespace).await;
+        rules.map_err(|e| ExportError::api("asking what the operator may read", source.namespace, e))
+    };
+    let (kinds, rules) = futures::try_join!(kinds, rules)?;
     let chosen = chosen(&kinds, source.components, &Bounds { environment: source.environment, allowed: Some(source.cluster_scoped) })?;
-    let rules = source
-        .access
-        .own_rules(source.namespace)
-        .await
-        .map_err(|e| ExportError::api("asking what the operator may read", source.namespace, e))?;
     let named = !source.components.is_empty();
     // A selector can ask for any label. So people who may not list cluster-scoped objects don't even learn whether one exists.
     let of_cluster = chosen.iter().filter(|kind| !kind.namespaced);

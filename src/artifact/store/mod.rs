@@ -7,11 +7,11 @@
 
 mod chunks;
 mod error;
+mod just_read;
 mod package;
 mod place;
 mod refusals;
 mod registry_store;
-mod remembered;
 mod removal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,10 +23,10 @@ use kube::{Api, Client, ResourceExt};
 
 pub(crate) use self::chunks::CHUNK_BYTES;
 pub(crate) use self::error::StoreError;
+use self::just_read::JustRead;
 use self::package::Package;
 pub(crate) use self::place::{Place, Wanted};
 use self::registry_store::{RegistryStore, Upload, UploadManifest};
-use self::remembered::Remembered;
 use super::memory;
 use crate::api::artifact::{
     Artifact, ArtifactObject, ArtifactOrigin, ArtifactSpec, MAX_KINDS_NOT_LISTED, MAX_KINDS_REPORTED_ON, MAX_OBJECTS,
@@ -131,13 +131,13 @@ impl Packed<'_> {
 pub struct ArtifactStore {
     client: Client,
     registry_store: Option<RegistryStore>,
-    remembered: Mutex<Remembered>,
+    just_read: Mutex<JustRead>,
 }
 
 impl ArtifactStore {
     /// A store that uses this client, the operator's own, and keeps everything in chunks.
     pub fn new(client: Client) -> Self {
-        Self { client, registry_store: None, remembered: Mutex::new(Remembered::default()) }
+        Self { client, registry_store: None, just_read: Mutex::default() }
     }
 
     /// The same, with a place for large artifacts if one is configured. `concurrency` is how many reconciliations run at once.
@@ -306,18 +306,11 @@ impl ArtifactStore {
 
         let Some(stored_in) = &artifact.spec.stored_in else {
             let uid = artifact.uid().unwrap_or_default();
-            if let Some(bundle) = self.remembered().just_read(&uid, &expected) {
+            if let Some(bundle) = self.just_read().find(&uid, &expected) {
                 return Ok(bundle);
             }
             let payload = chunks::read(&self.client, artifact).await?;
             let place = format!("ConfigMaps {}", chunks::named(artifact));
-            // The bytes that were just read decide. Only their decoding is cached.
-            let payload_digest = digest(&payload);
-            let known = self.remembered().find(&payload_digest, &expected);
-            if let Some(bundle) = known {
-                self.remembered().note(&uid, &expected, &bundle);
-                return Ok(bundle);
-            }
             let bytes = zstd::bulk::decompress(&payload, size)
                 .map_err(|_| mismatch(&place, &format!("none: they don't decompress to {size} bytes")))?;
             drop(payload);
@@ -326,24 +319,18 @@ impl ArtifactStore {
                 return Err(mismatch(&place, &actual));
             }
             let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|error| unreadable(error.to_string()))?);
-            self.remembered().note(&uid, &expected, &bundle);
-            self.remembered().keep(payload_digest, expected, bundle.clone(), size);
+            self.just_read().note(&uid, &expected, &bundle);
             return Ok(bundle);
         };
         // Each layer is unpacked before the next one is fetched.
-        let read = async |layer_digest: String, layer: Vec<u8>| {
-            if let Some(bundle) = self.remembered().find(&layer_digest, &expected) {
-                return Ok(bundle);
-            }
+        let read = async |layer: Vec<u8>| {
             let unpacked = memory::apart(move || package::unpack(&layer).map(|bundle| (bundle.digest(), bundle))).await;
             let unpacked = unpacked.ok_or_else(|| unreadable("reading its layer was broken off".to_owned()))?;
             let (unpacked, bundle) = unpacked.map_err(unreadable)?;
             if unpacked != expected {
                 return Err(mismatch(stored_in, &unpacked));
             }
-            let bundle = Arc::new(bundle);
-            self.remembered().keep(layer_digest, expected.clone(), bundle.clone(), size);
-            Ok(bundle)
+            Ok(Arc::new(bundle))
         };
         registry_store::fetch(self.registry_store.as_ref(), artifact, stored_in, read).await
     }
@@ -410,8 +397,8 @@ impl ArtifactStore {
         }
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, Remembered> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn just_read(&self) -> std::sync::MutexGuard<'_, JustRead> {
+        self.just_read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

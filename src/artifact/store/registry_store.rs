@@ -165,12 +165,12 @@ pub(crate) async fn remove(registry_store: Option<&RegistryStore>, artifact: &Ar
     registry_store.ask(&repository, work).await.map_err(|source| failed(artifact, &repository, source))
 }
 
-/// Fetches the archive that the record names, and reads it. `read` gets its digest and its bytes, which match.
+/// Fetches the archive that the record names, and reads it. `read` gets its bytes, which match the digest in the manifest.
 pub(crate) async fn fetch<T>(
     registry_store: Option<&RegistryStore>,
     artifact: &Artifact,
     stored_in: &str,
-    read: impl AsyncFnOnce(String, Vec<u8>) -> Result<T, StoreError>,
+    read: impl AsyncFnOnce(Vec<u8>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let (registry_store, repository, digest) = place_of(registry_store, artifact, stored_in).map_err(|error| *error)?;
     let work = async {
@@ -184,7 +184,7 @@ pub(crate) async fn fetch<T>(
         match layer {
             Ok(layer) => {
                 let bytes = session.blob("layer", &layer.digest, size, stored_in).await?;
-                Ok(read(layer.digest, bytes).await)
+                Ok(read(bytes).await)
             }
             Err(why) => Ok(Err(unreadable(artifact, why))),
         }
@@ -239,7 +239,7 @@ mod tests {
     async fn refused(store: Option<&str>, stored_in: &str) -> String {
         let place = Place::of(Wanted { store: store.map(str::to_owned), ..Wanted::default() }).unwrap();
         let registry_store = place.map(|place| RegistryStore::new(place, 16));
-        let error = fetch(registry_store.as_ref(), &super::super::tests::artifact(), stored_in, async |_, _| Ok(())).await.unwrap_err();
+        let error = fetch(registry_store.as_ref(), &super::super::tests::artifact(), stored_in, async |_| Ok(())).await.unwrap_err();
         assert_eq!(error.of_place(), Some(crate::api::Reason::ArtifactStoreNotConfigured));
         error.to_string()
     }
