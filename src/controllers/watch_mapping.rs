@@ -52,8 +52,10 @@ impl EnvironmentSeen {
         let said: Vec<_> = conditions.iter().map(|c| (&c.type_, c.status == ConditionStatus::True, &c.reason)).collect();
         let id = status.and_then(|s| s.environment_id.as_ref());
         let itself = hash(&(environment.uid(), serde_json::to_string(&environment.spec).unwrap_or_default(), said, id));
-        let runs = status.map(|s| s.solutions.as_slice()).unwrap_or_default();
-        let solutions = runs.iter().map(|s| (s.name.clone(), hash(&(&s.version, s.failed.is_some())))).collect();
+        let recorded = status.map(|s| s.solutions.as_slice()).unwrap_or_default();
+        // A claim alone changes nothing of what Solutions say.
+        let runs = recorded.iter().filter(|s| s.version.is_some() || s.failed.is_some());
+        let solutions = runs.map(|s| (s.name.clone(), hash(&(&s.version, s.failed.is_some())))).collect();
         Self { itself, solutions }
     }
 
@@ -362,5 +364,29 @@ impl WatchHandler for WatchMapping {
 
     fn account(&self, host: &str, name: &str) {
         self.wake_stages(|s| namespace(s) == Some(host) && service_account(s) == Some(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_alone_is_nothing_that_solutions_tell_of() {
+        let with = |solutions: serde_json::Value| -> EnvironmentSeen {
+            let environment = json!({"metadata": {"name": "qa", "namespace": "host", "uid": "e"},
+                "spec": {"type": "Target", "namespace": "qa"}, "status": {"solutions": solutions}});
+            EnvironmentSeen::of(&serde_json::from_value(environment).unwrap())
+        };
+        let claim = json!({"request": "orders-qa", "requestUID": "r", "digest": "sha256:d", "since": "2026-01-01T00:00:00Z"});
+        let empty = with(json!([]));
+        let claimed = with(json!([{"name": "orders", "claim": claim}]));
+        assert_eq!(claimed.differs(&empty), [""; 0]);
+        let runs = with(json!([{"name": "orders", "version": "1.0.0"}]));
+        assert_eq!(runs.differs(&claimed), ["orders"]);
+        assert_eq!(with(json!([{"name": "orders", "version": "1.0.0", "claim": claim}])).differs(&runs), [""; 0]);
+        assert_eq!(empty.differs(&runs), ["orders"]);
     }
 }

@@ -122,11 +122,10 @@ fn latest(scope: Scope<'_>, run: &RunStatus) -> Latest {
         return Latest::default();
     }
     let done = run.start_time.is_some() && run.phase == Phase::Succeeded && scope.holds_claim();
-    let deployed = scope.related.target.as_ref().zip(run.end_time).filter(|_| done).map(|(target, at)| Deployed {
+    let deployed = scope.related.target.as_ref().filter(|_| done).map(|target| Deployed {
         host: scope.host(),
         environment: target.name_any(),
         version: scope.request.spec.solution.version.clone(),
-        at,
     });
     Latest { artifact: scope.related.artifact.clone(), deployed }
 }

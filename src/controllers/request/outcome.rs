@@ -85,10 +85,8 @@ pub(super) async fn end(
         plan.results_omitted = 0;
     }
     let holds_claim = scope.holds_claim();
-    let in_solution = record_in_solution(scope, running.readers(), &new, &ending.message, now);
     if let Some(started) = started {
-        let (in_artifact, ()) = futures::join!(record_in_artifact(scope, &new, started, ended_at, ending), in_solution);
-        if let Some(why) = refused(in_artifact)? {
+        if let Some(why) = refused(record_in_artifact(scope, &new, started, ended_at, ending).await)? {
             tracing::error!(request = %scope.request.name_any(), host = %scope.host(), why, "the record of a deployment was refused");
             if good {
                 // Nothing succeeds without a record of it, and no claim is kept because a record is missing.
@@ -100,11 +98,12 @@ pub(super) async fn end(
             }
         }
         // The claim is released only after the artifact's record exists, which proves everything.
-        if holds_claim {
-            record_or_release(scope, running, &new, ended_at, ending).await?;
-        }
+        let released = async { if holds_claim { record_or_release(scope, running, &new, ended_at, ending).await } else { Ok(()) } };
+        // Makers are told before the end is written: a crash before it repeats both.
+        let (released, ()) = futures::join!(released, record_in_solution(scope, running.readers(), &new, &ending.message, now));
+        released?;
     } else {
-        in_solution.await;
+        record_in_solution(scope, running.readers(), &new, &ending.message, now).await;
     }
     match own.write(&new).await {
         Err(ReconcileError::Refused(_)) => drop(own.write_as_it_is(&reduced::end_alone(&own.run(), &new)).await?),

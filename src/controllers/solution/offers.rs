@@ -37,7 +37,6 @@ pub(crate) struct Deployed {
     /// The name of the stage's Environment.
     pub(crate) environment: String,
     pub(crate) version: String,
-    pub(crate) at: Timestamp,
 }
 
 struct Reader<'a> {
@@ -113,10 +112,12 @@ impl Reader<'_> {
 
     /// What runs of the solution in an Environment.
     async fn runs(&self, host: &str, environment: &str) -> Option<(Current, Arc<Environment>)> {
-        let found = self.cluster.records.environments.newest(host, environment).await?;
         if let Some(deployed) = self.just_deployed(host, environment) {
+            // Its record may just be written. What runs is known without it.
+            let found = self.cluster.stores.environments.get(&ObjectRef::new(environment).within(host))?;
             return Some((Current { version: deployed.version.clone(), failed: false }, found));
         }
+        let found = self.cluster.records.environments.newest(host, environment).await?;
         let recorded = found.status.iter().flat_map(|s| &s.solutions).find(|s: &&DeployedSolution| s.name == self.solution)?;
         let current = Current { version: recorded.version.clone()?, failed: recorded.failed.is_some() };
         Some((current, found))
@@ -131,8 +132,8 @@ impl Reader<'_> {
         let stage = self.cluster.stores.stages.get(&ObjectRef::new(stage).within(host))?;
         let (current, environment) = self.runs(host, &stage.spec.target_environment).await?;
         let artifact = self.artifact(host, &current.version).await?;
-        let proven = place(&stage, &environment).first_success(&artifact_view(&artifact));
-        let since = proven.or_else(|| self.just_deployed(host, &environment.name_any()).map(|deployed| deployed.at))?;
+        // The record in the artifact is written before anything else tells of a deployment.
+        let since = place(&stage, &environment).first_success(&artifact_view(&artifact))?;
         Some((current.version, since))
     }
 

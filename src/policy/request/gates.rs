@@ -23,10 +23,8 @@ pub(crate) fn pass(o: &Observed, subject: &Subject<'_>, kind: GateKind, now: Tim
         if !asked_for(subject.stage, kind) {
             return if kind == GateKind::Approval { approvers::automatic(o, subject.stage) } else { Continue(()) };
         }
-        if kind == GateKind::Approval {
-            // Asked with the plan, see `will_ask_approver`.
-            could_be_decided_by_requester(o)?;
-        }
+        // Nobody is asked for a request that would be refused anyway. With the approval it is asked with the plan, see `will_ask_approver`.
+        could_be_decided_by_requester(o)?;
         return Break(Step::OpenGate(kind));
     };
     let at = progress(kind);

@@ -70,6 +70,17 @@ fn a_requester_who_could_become_the_approver_is_not_asked_for() {
 }
 
 #[test]
+fn the_first_gate_opens_for_nobody_who_could_decide_the_second() {
+    let mut o = head().with_stage(|s| s.pre_export_step = true);
+    o.outcomes.requester_could_approve = None;
+    assert_eq!(decide(&o, after(5)), Step::AskApprover);
+    o.outcomes.requester_could_approve = Some(true);
+    assert_eq!(ends(decide(&o, after(5))).1, Reason::RequesterCouldApprove);
+    o.outcomes.requester_could_approve = Some(false);
+    assert_eq!(decide(&o, after(5)), Step::OpenGate(GateKind::PreExportStep));
+}
+
+#[test]
 fn a_requester_who_could_approve_is_found_out_before_anybody_goes_through_grants() {
     let unready = |o: Observed| o.with_stage(|s| s.not_ready = Some("OperatorMayNotActAsDelegate: grant this".into()));
     let mut o = unready(head());
