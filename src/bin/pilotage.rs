@@ -9,6 +9,11 @@ use pilotage::cli::{krew, page};
 use pilotage::operator::{self, OperatorArgs};
 use pilotage::text::Shown;
 
+/// It returns freed memory to the system. The allocator of glibc would keep most of what a large deployment took.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Delegated deployments for Kubernetes: makers ask, gates decide, the stage's delegate deploys.
 #[derive(Parser)]
 #[command(name = "pilotage", version)]

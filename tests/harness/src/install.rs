@@ -110,7 +110,7 @@ fn allocator() -> Result<Vec<(String, String)>> {
     let containers = documents.iter().filter_map(|d| d.pointer("/spec/template/spec/containers/0/env")?.as_array());
     let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
     let all = containers.flatten().map(|entry| (text(entry, "name"), text(entry, "value")));
-    Ok(all.filter(|(name, _)| name.starts_with("MALLOC_")).collect())
+    Ok(all.filter(|(name, _)| name.contains("MALLOC_")).collect())
 }
 
 /// An operator that runs as a process. Dropping it kills it. [`Operator::stop`] ends it properly.

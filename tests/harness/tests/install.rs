@@ -53,11 +53,11 @@ fn an_operator_runs_until_it_is_stopped() -> Result<()> {
     let program = dir.join("program");
     std::fs::write(
         &program,
-        "#!/bin/sh\ntrap 'exit 0' TERM\necho \"$GREETING $KUBECONFIG $MALLOC_MMAP_THRESHOLD_\"\nwhile :; do sleep 0.05; done\n",
+        "#!/bin/sh\ntrap 'exit 0' TERM\necho \"$GREETING $KUBECONFIG $_RJEM_MALLOC_CONF\"\nwhile :; do sleep 0.05; done\n",
     )?;
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let start = || Operator::start(&program, Path::new("kubeconfig"), &log, &[("GREETING", "hello")]);
-    let said = || std::fs::read_to_string(&log).unwrap_or_default().matches("hello kubeconfig 131072\n").count();
+    let said = || std::fs::read_to_string(&log).unwrap_or_default().matches("hello kubeconfig narenas:2,").count();
     let wait = |times: usize| wait_until("it has spoken", Duration::from_secs(10), || said() == times);
 
     let operator = start()?;
