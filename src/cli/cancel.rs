@@ -16,7 +16,7 @@ use super::output::Output;
 use crate::api::DeploymentRequest;
 use crate::api::phase::Phase;
 
-/// Withdraw a request before it deploys. It can't be taken back. The namespace (-n) is the host.
+/// Withdraw a request before it deploys. It can't be taken back. The namespace (-n) is the host, or that of the Solution that tells of it.
 #[derive(Args, Debug)]
 pub struct CancelArgs {
     /// The request.
@@ -32,12 +32,19 @@ pub struct CancelArgs {
 /// If it has started or has ended, or is not the caller's.
 pub async fn run(connection: &Connection, args: CancelArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
     let name = &args.request;
-    let (client, namespace) = (connection.client(), connection.named()?);
+    let (client, mut namespace) = (connection.client(), connection.named()?);
+    let mut from = args.from.clone();
     let host = connection.namespace().to_owned();
     let requests = Api::<DeploymentRequest>::namespaced(client.clone(), &host);
     let patch = Patch::Merge(json!({"spec": {"cancel": true}}));
     match requests.patch(name, &PatchParams::default(), &patch).await {
         Ok(request) => return out.one(&request, &ask::full_name(name), &format!("request {name} of host {host} is withdrawn")),
+        // The namespace that is named may be the maker's own.
+        Err(kube::Error::Api(status))
+            if matches!(status.code, 403 | 404) && from.is_none() && makers_view::tells_of(&client, namespace, name).await =>
+        {
+            from = namespace.take().map(str::to_owned);
+        }
         Err(kube::Error::Api(status)) if status.code == 404 => {
             return Err(Exit::NotFound.because(format!("request {name} of host {host} was not canceled: {}", status.message)));
         }
@@ -51,10 +58,10 @@ pub async fn run(connection: &Connection, args: CancelArgs, out: &mut Output<imp
             "you may not read request {name} in host {host}: name the host with -n, and the namespace of your Solution, whose status tells of it, with --from"
         )
     };
-    let view = MakersView::open_all(&client, args.from.as_deref()).await.with_context(unseen)?;
+    let view = MakersView::open_all(&client, from.as_deref()).await.with_context(unseen)?;
     let Some(entry) = view.of_request(namespace, name) else {
         if view.of_request(None, name).is_some() {
-            let hint = makers_view::whereabouts(&client, &host, args.from.as_deref(), |e| e.request == *name).await;
+            let hint = makers_view::whereabouts(&client, &host, from.as_deref(), |e| e.request == *name).await;
             return Err(Exit::NotFound.because(format!("request {name} is not one of host {host}: {hint}")));
         }
         bail!(

@@ -59,6 +59,13 @@ impl MakersView {
     }
 }
 
+/// Whether the namespace that was named is the maker's own, with a Solution that tells of the request: who follows a request there names
+/// that, and no host.
+pub async fn tells_of(client: &Client, namespace: Option<&str>, request: &str) -> bool {
+    let Some(namespace) = namespace else { return false };
+    MakersView::open_all(client, Some(namespace)).await.is_ok_and(|view| view.of_request(None, request).is_some())
+}
+
 /// The hint for something that is not in the named host: where it is, if a Solution that the caller may read says it.
 pub async fn whereabouts(client: &Client, named: &str, from: Option<&str>, is_it: impl Fn(&SolutionDeployment) -> bool) -> String {
     let own = from.unwrap_or_else(|| client.default_namespace());

@@ -5,6 +5,7 @@ pub mod dry_run;
 pub mod makers_view;
 pub mod needed;
 pub mod place;
+pub mod registry;
 pub mod settings;
 pub mod share_with;
 
