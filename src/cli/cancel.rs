@@ -12,6 +12,7 @@ use super::ask::makers_view::{self, MakersView};
 use super::ask::{self, is_forbidden};
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
 use crate::api::DeploymentRequest;
 use crate::api::phase::Phase;
@@ -20,9 +21,10 @@ use crate::api::phase::Phase;
 #[derive(Args, Debug)]
 pub struct CancelArgs {
     /// The request.
+    #[arg(value_parser = object_name)]
     request: String,
     /// The namespace of the Solution. Its status shows what you may not read in the host. Default: the namespace of the current context.
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = object_name)]
     from: Option<String>,
 }
 
@@ -41,14 +43,16 @@ pub async fn run(connection: &Connection, args: CancelArgs, out: &mut Output<imp
         Ok(request) => return out.one(&request, &ask::full_name(name), &format!("request {name} of host {host} is withdrawn")),
         // The namespace that is named may be the maker's own.
         Err(kube::Error::Api(status))
-            if matches!(status.code, 403 | 404) && from.is_none() && makers_view::tells_of(&client, namespace, name).await =>
+            if matches!(status.code, 403 | 404) && from.is_none() && makers_view::tells_of(&client, namespace, name).await? =>
         {
             from = namespace.take().map(str::to_owned);
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
             return Err(Exit::NotFound.because(format!("request {name} of host {host} was not canceled: {}", status.message)));
         }
-        Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("cannot patch resource") => {}
+        Err(kube::Error::Api(status)) if status.code == 403 && status.message.contains("cannot patch resource") => {
+            reads_alone(connection, &host, name).await?;
+        }
         Err(kube::Error::Api(status)) => bail!("request {name} of host {host} was not canceled: {}", status.message),
         Err(error) => return Err(error).with_context(|| format!("canceling request {name} of host {host}")),
     }
@@ -84,4 +88,17 @@ pub async fn run(connection: &Connection, args: CancelArgs, out: &mut Output<imp
         Err(kube::Error::Api(status)) => bail!("request {name} of host {} was not canceled: {}", entry.host, status.message),
         Err(error) => Err(error).with_context(|| format!("canceling request {name} of host {}", entry.host)),
     }
+}
+
+/// Refuses whoever may read the request, and is not the one who asked for it: they need no Solution that tells of it.
+async fn reads_alone(connection: &Connection, host: &str, name: &str) -> anyhow::Result<()> {
+    let Ok(Some(request)) = Api::<DeploymentRequest>::namespaced(connection.client(), host).get_opt(name).await else { return Ok(()) };
+    let (asked, caller) = (request.spec.requested_by.map(|who| who.username).unwrap_or_default(), connection.caller().await?.username);
+    if asked == caller {
+        return Ok(());
+    }
+    Err(Exit::NotAllowed.because(format!(
+        "request {name} of host {host} was not canceled: {asked} asked for it, and may withdraw it, and so may an administrator of the host; you are \
+         {caller}"
+    )))
 }

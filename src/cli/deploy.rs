@@ -16,6 +16,7 @@ use super::ask::settings::SettingsArgs;
 use super::ask::{self, Asking, dry_run, share_with};
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::{Format, Output};
 use crate::api::Solution;
 use crate::api::duration;
@@ -34,12 +35,13 @@ const LOOKED_AT: (Duration, Duration) = (Duration::from_secs(15), Duration::from
 #[derive(Args, Debug)]
 pub struct DeployArgs {
     /// The Solution.
+    #[arg(value_parser = object_name)]
     solution: String,
     /// The stage, as STAGE or HOST/STAGE. May be left out if there is one that can be next.
     #[arg(long, value_name = "STAGE")]
     to: Option<String>,
     /// The version. Default: the one that can be next in the stage.
-    #[arg(long)]
+    #[arg(long, value_parser = object_name)]
     version: Option<String>,
     /// What a registry holds, as oci://REGISTRY/REPOSITORY:TAG or @DIGEST, in place of what is developed here. The pipeline must take from
     /// there. The version is the tag, unless --version names it. If your namespace has no Solution of that name, one is made, whose status

@@ -181,7 +181,8 @@ impl Row for Past {
 impl Past {
     /// How many seconds it waited at its gates, as far as is known.
     fn waited(&self) -> Option<i64> {
-        let waits = self.decisions.iter().filter_map(|d| d.opened_at.zip(d.at)).map(|(opened, at)| (at.as_second() - opened.as_second()).max(0));
+        let waits =
+            self.decisions.iter().filter_map(|d| d.opened_at.zip(d.at)).map(|(opened, at)| (at.as_second() - opened.as_second()).max(0));
         waits.reduce(|sum, wait| sum + wait)
     }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
 use super::prompt;
 use crate::api::{Artifact, DeploymentRequest};
@@ -35,6 +36,7 @@ enum What {
 #[derive(Args, Debug)]
 struct Named {
     /// Its name.
+    #[arg(value_parser = object_name)]
     name: String,
     /// Delete it without being asked. Needed where there is no terminal.
     #[arg(long)]

@@ -11,6 +11,7 @@ use super::ask::settings::SettingsArgs;
 use super::ask::{self, Asking, is_forbidden};
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
 use crate::api::DeploymentRequest;
 use crate::api::phase::Phase;
@@ -22,6 +23,7 @@ use crate::api::request::{ArtifactSource, DeploymentRequestSpec, OciSource};
 #[derive(Args, Debug)]
 pub struct RetryArgs {
     /// The request.
+    #[arg(value_parser = object_name)]
     request: String,
     #[command(flatten)]
     settings: SettingsArgs,
@@ -40,7 +42,7 @@ pub async fn run(connection: &Connection, args: RetryArgs, out: &mut Output<impl
     let (client, mut namespace) = (connection.client(), connection.named()?);
     let host = connection.namespace().to_owned();
     let found = Api::<DeploymentRequest>::namespaced(client.clone(), &host).get_opt(name).await;
-    if !matches!(found, Ok(Some(_))) && asking.from.is_none() && makers_view::tells_of(&client, namespace, name).await {
+    if !matches!(found, Ok(Some(_))) && asking.from.is_none() && makers_view::tells_of(&client, namespace, name).await? {
         // The namespace that is named is the maker's own.
         asking.from = namespace.take().map(str::to_owned);
     }

@@ -130,8 +130,7 @@ async fn of_hosts(
 
 /// The Solutions that are developed for these hosts. Who reads a host need not read development: then what comes from there is not told.
 async fn developed(client: &Client, there: &Where, environments: &[Environment]) -> anyhow::Result<Vec<Solution>> {
-    let of_development =
-        environments.iter().filter(|e| e.spec.type_ == EnvironmentType::Development && e.cluster_name().is_none());
+    let of_development = environments.iter().filter(|e| e.spec.type_ == EnvironmentType::Development && e.cluster_name().is_none());
     let namespaces: BTreeSet<&String> = of_development.map(|environment| &environment.spec.namespace).collect();
     let there = if *there == Where::Everywhere { Where::Everywhere } else { Where::Some(namespaces.into_iter().cloned().collect()) };
     Ok(reading::list::<Solution>(client, &there).await?.items)

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::ask::is_forbidden;
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
 use super::progress::{self, HostObjects, Progress};
 use super::reading::{self, Where};
@@ -27,6 +28,7 @@ use crate::text;
 #[derive(Args, Debug)]
 pub struct TreeArgs {
     /// The pipeline.
+    #[arg(value_parser = object_name)]
     pipeline: String,
 }
 

@@ -161,19 +161,15 @@ impl Change<'_> {
 }
 
 /// The report on these artifacts and requests, one line for each group in which anything is to be told, in order.
-pub(crate) fn report(
-    artifacts: &[Artifact],
-    requests: &[DeploymentRequest],
-    choice: &Choice,
-    by: &[By],
-    now: Timestamp,
-) -> Vec<Figures> {
+pub(crate) fn report(artifacts: &[Artifact], requests: &[DeploymentRequest], choice: &Choice, by: &[By], now: Timestamp) -> Vec<Figures> {
     let mut groups: BTreeMap<Group, Counted> = BTreeMap::new();
     let mut first = None;
     let mut changes: BTreeMap<(String, &str, &str, &str, &str), Change<'_>> = BTreeMap::new();
     for artifact in artifacts {
         let solution = &artifact.spec.solution;
-        for record in artifact.status.iter().flat_map(|status| &status.deployments).filter(|record| choice.takes(&record.pipeline, &record.stage)) {
+        for record in
+            artifact.status.iter().flat_map(|status| &status.deployments).filter(|record| choice.takes(&record.pipeline, &record.stage))
+        {
             let key = (
                 artifact.namespace().unwrap_or_default(),
                 record.pipeline.as_str(),

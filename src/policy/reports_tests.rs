@@ -166,7 +166,8 @@ fn ended(name: &str, status: &Value) -> DeploymentRequest {
 
 #[test]
 fn waits_of_what_was_rejected_or_withdrawn_count_and_nothing_else_of_it() {
-    let seen = |type_: &str, at: &str| json!({"type": type_, "status": "False", "reason": "Rejected", "message": "", "lastTransitionTime": at});
+    let seen =
+        |type_: &str, at: &str| json!({"type": type_, "status": "False", "reason": "Rejected", "message": "", "lastTransitionTime": at});
     let opened = |at: &str| json!({"openedAt": at});
     let rejected = json!({"phase": "Rejected", "gates": {"approval": opened("2026-11-03T01:00:00Z")},
         "approval": {"decision": "Rejected", "by": "bot"}, "conditions": [seen("Approved", "2026-11-03T03:00:00Z")]});

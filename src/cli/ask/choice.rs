@@ -35,13 +35,7 @@ pub struct How {
 ///
 /// # Errors
 /// If there is none, if there are several, or if something stands in the way that no wait takes away.
-pub async fn choose(
-    client: &Client,
-    solution: &Solution,
-    to: Option<&str>,
-    version: Option<&str>,
-    how: How,
-) -> anyhow::Result<Choice> {
+pub async fn choose(client: &Client, solution: &Solution, to: Option<&str>, version: Option<&str>, how: How) -> anyhow::Result<Choice> {
     let all = solution.status.as_ref().map(|s| s.stages.as_slice()).unwrap_or_default();
     let named: Vec<&SolutionStage> = all.iter().filter(|stage| to.is_none_or(|to| is_named(stage, to))).collect();
     if all.is_empty() {

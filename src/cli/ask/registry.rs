@@ -38,7 +38,8 @@ pub fn read(artifact: &str, version: Option<&str>) -> anyhow::Result<FromRegistr
 /// # Errors
 /// If the caller may not, or there is one by now.
 pub async fn follow(solutions: &Api<Solution>, namespace: &str, name: &str, version: &str) -> anyhow::Result<Solution> {
-    let follows = json!({"metadata": {"name": name}, "spec": {"version": version, "description": "Tells what becomes of versions from a registry"}});
+    let follows =
+        json!({"metadata": {"name": name}, "spec": {"version": version, "description": "Tells what becomes of versions from a registry"}});
     let made = solutions.create(&PostParams::default(), &serde_json::from_value(follows)?).await;
     made.with_context(|| format!("making Solution {name} in namespace {namespace}, whose status is to tell what becomes of {version}"))
 }

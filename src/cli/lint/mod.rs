@@ -120,7 +120,9 @@ fn alone(document: &Document) -> Vec<Finding> {
     }
     let violations = definition.violations(&document.object);
     found.extend(
-        violations.into_iter().map(|(field, message)| Finding::about(Severity::Error, document, "FieldInvalid", message).at(document, &field)),
+        violations
+            .into_iter()
+            .map(|(field, message)| Finding::about(Severity::Error, document, "FieldInvalid", message).at(document, &field)),
     );
     if document.object.get("status").is_some() {
         let message = "is ignored when it is applied: the operator writes it";

@@ -94,19 +94,22 @@ impl Host<'_> {
         let spec = &it.spec;
         if !self.pipelines.contains_key(&spec.pipeline) {
             let message = format!("pipeline {} is not in these files: apply it too, or correct the name", spec.pipeline);
-            found.push(Finding::about(Severity::Warning, document, Reason::UnknownPipeline.as_str(), message).at(document, "spec.pipeline"));
+            found
+                .push(Finding::about(Severity::Warning, document, Reason::UnknownPipeline.as_str(), message).at(document, "spec.pipeline"));
         }
         match self.environments.get(&spec.target_environment) {
             None => {
                 let message = format!("Environment {} is not in these files: apply it too, or correct the name", spec.target_environment);
                 found.push(
-                    Finding::about(Severity::Warning, document, Reason::UnknownEnvironment.as_str(), message).at(document, "spec.targetEnvironment"),
+                    Finding::about(Severity::Warning, document, Reason::UnknownEnvironment.as_str(), message)
+                        .at(document, "spec.targetEnvironment"),
                 );
             }
             Some((environment, _)) if environment.spec.type_ != EnvironmentType::Target => {
                 let message = format!("Environment {} is of type Development, and nothing is deployed there", spec.target_environment);
                 found.push(
-                    Finding::about(Severity::Error, document, Reason::WrongEnvironmentType.as_str(), message).at(document, "spec.targetEnvironment"),
+                    Finding::about(Severity::Error, document, Reason::WrongEnvironmentType.as_str(), message)
+                        .at(document, "spec.targetEnvironment"),
                 );
             }
             Some(_) => {}
@@ -115,8 +118,10 @@ impl Host<'_> {
             && let Some(previous) = spec.previous_stage.as_ref().filter(|previous| !self.stages.contains_key(*previous))
         {
             let message = format!("stage {previous} is not in these files: apply it too, or correct the name");
-            found
-                .push(Finding::about(Severity::Warning, document, Reason::UnknownPreviousStage.as_str(), message).at(document, "spec.previousStage"));
+            found.push(
+                Finding::about(Severity::Warning, document, Reason::UnknownPreviousStage.as_str(), message)
+                    .at(document, "spec.previousStage"),
+            );
         }
         for (index, window) in spec.windows.iter().enumerate() {
             if let Err(why) = windows::check(window) {
@@ -149,8 +154,10 @@ impl Host<'_> {
             && !pipeline.spec.development_environments.contains(source)
         {
             let message = format!("pipeline {} does not link Environment {source}", spec.pipeline);
-            found
-                .push(Finding::about(Severity::Error, document, Reason::UnknownEnvironment.as_str(), message).at(document, "spec.sourceEnvironment"));
+            found.push(
+                Finding::about(Severity::Error, document, Reason::UnknownEnvironment.as_str(), message)
+                    .at(document, "spec.sourceEnvironment"),
+            );
         }
         let time = spec.scheduled_time.as_deref().filter(|time| !time.is_empty()).and_then(|time| time.parse::<Timestamp>().ok());
         if time.is_some_and(|time| time < now) {

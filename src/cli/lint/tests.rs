@@ -95,6 +95,9 @@ fn what_is_wrong_is_told_with_the_line_of_its_field() {
     let told: Vec<_> = found.iter().filter(|f| !f.field.is_empty()).map(|f| (f.field.as_str(), f.line, f.column)).collect();
     assert_eq!(told, [("metadata.namespace", 5, Some(1)), ("spec.targetEnvironment", 13, Some(1)), ("spec.targetEnviroment", 15, Some(3))]);
     let mut list = Manifests::default();
-    list.add("list.yaml", "apiVersion: v1\nkind: List\nitems:\n- apiVersion: pilotage.dev/v1alpha1\n  kind: Pipline\n  metadata: {name: p}\n");
+    list.add(
+        "list.yaml",
+        "apiVersion: v1\nkind: List\nitems:\n- apiVersion: pilotage.dev/v1alpha1\n  kind: Pipline\n  metadata: {name: p}\n",
+    );
     assert_eq!((list.documents[0].line, list.documents[0].begins), (4, 1));
 }

@@ -364,7 +364,8 @@ mod tests {
             request("waits", "prod", "AwaitingApproval", early, ""),
             request("failed", "prod", "Failed", late, ""),
         ];
-        let objects = HostObjects { stages: stages.into(), environments: environments.into(), requests: requests.into(), ..HostObjects::default() };
+        let objects =
+            HostObjects { stages: stages.into(), environments: environments.into(), requests: requests.into(), ..HostObjects::default() };
         let told = |all| -> Vec<(String, Option<String>)> {
             of_hosts(&objects, all).into_iter().map(|line| (line.stage, line.request.map(|asked| asked.name))).collect()
         };
@@ -382,7 +383,8 @@ mod tests {
 
     #[test]
     fn what_can_be_next_is_told_of_a_host_as_it_is_of_a_solution() {
-        let ready = json!([{"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let ready =
+            json!([{"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         let pipeline: Pipeline = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "h"},
             "spec": {"developmentEnvironments": ["dev"]}, "status": {"conditions": ready}}))
         .unwrap();

@@ -37,15 +37,15 @@ pub(super) fn of(objects: &HostObjects, running: &Running<'_>, stage: &Stage, so
         None => (developed(objects, pipeline, solution), After::Development { environment: String::new() }),
         Some(name) => {
             let previous = objects.stages.iter().find(is_previous).and_then(runs);
-            let has = previous.and_then(|deployed| Some((deployed.version.clone()?, deployed.deployed_at.unwrap_or(Timestamp::UNIX_EPOCH))));
+            let has =
+                previous.and_then(|deployed| Some((deployed.version.clone()?, deployed.deployed_at.unwrap_or(Timestamp::UNIX_EPOCH))));
             (None, After::Stage { name: name.clone(), has })
         }
     };
     if stage.spec.previous_stage.is_none() && developed.is_none() {
         return Next::default();
     }
-    let current = runs(stage)
-        .and_then(|deployed| Some(Current { version: deployed.version.clone()?, failed: deployed.failed.is_some() }));
+    let current = runs(stage).and_then(|deployed| Some(Current { version: deployed.version.clone()?, failed: deployed.failed.is_some() }));
     let offer = Offer {
         host: host.clone(),
         pipeline: pipeline.name_any(),
