@@ -43,7 +43,7 @@ pub struct DeployArgs {
     /// The version. Default: the one that can be next in the stage.
     #[arg(long, value_parser = object_name)]
     version: Option<String>,
-    /// What a registry holds, as oci://REGISTRY/REPOSITORY:TAG or @DIGEST, in place of what is developed here. The pipeline must take from
+    /// What a registry holds, as `oci://REGISTRY/REPOSITORY:TAG` or @DIGEST, in place of what is developed here. The pipeline must take from
     /// there. The version is the tag, unless --version names it. If your namespace has no Solution of that name, one is made, whose status
     /// tells what becomes of it.
     #[arg(long, value_name = "OCI-URL")]

@@ -27,7 +27,8 @@ pub struct FromRegistry {
 pub fn read(artifact: &str, version: Option<&str>) -> anyhow::Result<FromRegistry> {
     let wrong = |why: &str| Exit::Usage.because(format!("--artifact {artifact}: {why}"));
     let form = "write oci://REGISTRY/REPOSITORY:TAG, or oci://REGISTRY/REPOSITORY@sha256:DIGEST";
-    let source = OciSource::read(artifact).filter(|_| artifact.starts_with("oci://")).ok_or_else(|| wrong(form))?;
+    let is_repository = |found: &OciSource| found.url.strip_prefix("oci://").is_some_and(|place| place.contains('/'));
+    let source = OciSource::read(artifact).filter(is_repository).ok_or_else(|| wrong(form))?;
     let tag = source.tag.as_deref().filter(|tag| Version::parse(tag).is_ok());
     let version = version.or(tag).ok_or_else(|| wrong("name the version that it is with --version"))?.to_owned();
     Ok(FromRegistry { source: ArtifactSource { oci: source }, version })

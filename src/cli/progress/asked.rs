@@ -206,8 +206,8 @@ mod tests {
         .unwrap()
     }
 
-    fn at(text: &str) -> Option<Timestamp> {
-        Some(text.parse().unwrap())
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
     }
 
     #[test]
@@ -215,18 +215,18 @@ mod tests {
         let gate = json!({"openedAt": "2026-01-02T00:00:00Z", "approver": "bot", "approvers": [{"kind": "Group", "name": "release"}]});
         let waiting = json!({"reason": "AwaitingApproval", "since": "2026-01-03T00:00:00Z", "until": "2026-01-09T00:00:00Z"});
         let asked = Asked::from(&request(&json!({"phase": "AwaitingApproval", "waiting": waiting, "gates": {"approval": gate}})));
-        assert_eq!((asked.since, asked.until), (at("2026-01-03T00:00:00Z"), at("2026-01-09T00:00:00Z")));
+        assert_eq!((asked.since, asked.until), (Some(at("2026-01-03T00:00:00Z")), Some(at("2026-01-09T00:00:00Z"))));
         assert_eq!(
             (asked.reason.as_deref(), asked.deciders),
             (Some("AwaitingApproval"), vec!["bot".to_owned(), "group release".to_owned()])
         );
         let step = json!({"phase": "AwaitingPreExportStep", "gates": {"preExportStep": {"openedAt": "2026-01-02T00:00:00Z"}}});
         let asked = Asked::from(&request(&step));
-        assert_eq!((asked.since, asked.deciders), (at("2026-01-02T00:00:00Z"), vec!["holders of approve on stage qa".to_owned()]));
+        assert_eq!((asked.since, asked.deciders), (Some(at("2026-01-02T00:00:00Z")), vec!["holders of approve on stage qa".to_owned()]));
         let queued =
             json!({"phase": "Queued", "waiting": {"reason": "Scheduled", "since": "2026-01-04T00:00:00Z"}, "gates": {"approval": gate}});
         let asked = Asked::from(&request(&queued));
-        assert!(asked.since == at("2026-01-04T00:00:00Z") && asked.deciders.is_empty(), "{asked:?}");
+        assert!(asked.since == Some(at("2026-01-04T00:00:00Z")) && asked.deciders.is_empty(), "{asked:?}");
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
             "waitingSince": "2026-01-02T00:00:00Z", "waitingUntil": "2026-01-03T00:00:00Z"}))
         .unwrap();
         let asked = Asked::from(&entry);
-        assert_eq!((asked.since, asked.until), (at("2026-01-02T00:00:00Z"), at("2026-01-03T00:00:00Z")));
+        assert_eq!((asked.since, asked.until), (Some(at("2026-01-02T00:00:00Z")), Some(at("2026-01-03T00:00:00Z"))));
     }
 
     #[test]

@@ -58,27 +58,37 @@ pub(crate) async fn offered(cluster: &Cluster, namespace: &str, solution: &str, 
     let mut offered = Offered { hosts: cluster.options.hosts.clone(), ..Offered::default() };
     let mut wanted = BTreeSet::new();
     for source in sources {
+        let origin = source.status.as_ref().and_then(|status| status.environment_id.clone());
         let (host, source) = (source.namespace().unwrap_or_default(), source.name_any());
         let pipelines = stores.pipelines.state_filter(|p| {
             p.namespace().as_deref() == Some(&host) && p.spec.development_environments.contains(&source) && !p.spec.shared_with.is_empty()
         });
         let current = stores.solutions.get(&ObjectRef::new(solution).within(namespace)).map(|s| s.spec.version.clone());
-        wanted.extend(current.map(|version| (host.clone(), version)));
+        let want = |version: String| (host.clone(), source.clone(), origin.clone(), version);
+        wanted.extend(current.map(want));
         for pipeline in pipelines {
             for offer in reader.of_pipeline(&host, &source, &pipeline).await {
                 if let After::Stage { has: Some((version, _)), .. } = &offer.after {
-                    wanted.insert((host.clone(), version.clone()));
+                    wanted.insert(want(version.clone()));
                 }
                 offered.offers.push(offer);
             }
         }
     }
-    for (host, version) in wanted {
-        if let Some(artifact) = reader.artifact(&host, &version).await {
+    for (host, source, origin, version) in wanted {
+        let artifact = reader.artifact(&host, &version).await.filter(|artifact| is_from(artifact, &source, origin.as_ref()));
+        if let Some(artifact) = artifact.filter(|_| offered.versions.iter().all(|told| (&told.host, &told.version) != (&host, &version))) {
             offered.versions.push(stored(host, version, &artifact));
         }
     }
     offered
+}
+
+/// Whether a version is from that development environment, or from a registry. What others define under the same name in an environment of
+/// theirs is not told here.
+fn is_from(artifact: &Artifact, source: &str, origin: Option<&String>) -> bool {
+    let from = &artifact.spec.source;
+    from.oci.is_some() || from.environment.as_deref() == Some(source) || origin.is_some() && from.environment_id.as_ref() == origin
 }
 
 impl Reader<'_> {
