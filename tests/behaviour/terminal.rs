@@ -192,6 +192,32 @@ async fn a_purge_asks_before_it_deletes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_while_somebody_thinks_is_told_and_nothing_is_done() {
+    let world = World::new("prompt-gone").await;
+    world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
+    world.ask(&world.request("first", "qa", "orders", "1.0.0")).await;
+    world.until_request("first", |r| phase(r) == "AwaitingApproval").await;
+    let (bot, olga) = (world.plane.service_account_kubeconfig(&world.host, "bot-qa").unwrap(), person(&world, "olga"));
+    let mut late = Terminal::of(&bot, &["approve", "first", "-n", &world.host]);
+    late.shows("[y/N]").await;
+    world.decide("qa", "first", "Rejected").await.unwrap();
+    world.until_request("first", ended).await;
+    late.types("y\n");
+    let (code, shown) = late.ends().await;
+    assert!(code == 1 && shown.contains("error: request first of host"), "{code}: {shown}");
+    assert_eq!(phase(&world.until_request("first", |_| true).await), "Rejected");
+
+    let purge = ["purge", "request", "first", "-n", &world.host];
+    let mut late = Terminal::of(&olga, &purge);
+    late.shows("[y/N]").await;
+    let gone = crate::plugin::run(&olga, &[&purge[..], &["--yes"]].concat());
+    assert_eq!(gone.code, 0, "{gone:?}");
+    late.types("y\n");
+    let (code, shown) = late.ends().await;
+    assert!(code == 5 && shown.contains("was not deleted") && shown.contains("not found"), "{code}: {shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn init_asks_for_what_the_flags_leave_open_and_leaves_no_file_when_it_is_given_up() {
     let nowhere = Path::new("/does/not/exist");
     let folder = std::env::temp_dir().join(format!("pilotage-asked-{}", std::process::id()));
