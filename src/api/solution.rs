@@ -226,6 +226,10 @@ pub struct SolutionDeployment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
     pub waiting_since: Option<Timestamp>,
+    /// Until when it waits: a time that comes, as with a schedule, or a time-out. Left out if there is no such time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>")]
+    pub waiting_until: Option<Timestamp>,
     /// Everybody who decided, gate by gate, in one line for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = artifact::MAX_APPROVED_BY))]

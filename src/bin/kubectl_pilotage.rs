@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use pilotage::cli::command::Cli;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    ExitCode::from(Cli::parse().run().await as u8)
+    let ended = match Cli::read() {
+        Ok(cli) => cli.run().await,
+        Err(ended) => ended,
+    };
+    ExitCode::from(ended as u8)
 }

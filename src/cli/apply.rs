@@ -7,6 +7,8 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 
+use super::exit::Exit;
+
 /// The field manager of what is granted.
 const FIELD_MANAGER: &str = "kubectl-pilotage";
 
@@ -44,5 +46,6 @@ fn refused(done: &str, what: &str, error: &kube::Error) -> anyhow::Error {
         kube::Error::Api(status) if status.code == 403 => format!("you may not write it: {}", status.message),
         other => other.to_string(),
     };
-    anyhow::anyhow!("{done}{what} was refused: {why}")
+    let code = if matches!(error, kube::Error::Api(status) if status.code == 403) { Exit::NotAllowed } else { Exit::Failed };
+    code.because(format!("{done}{what} was refused: {why}"))
 }

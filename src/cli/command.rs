@@ -1,12 +1,14 @@
 //! The verbs of the plugin, and the flags that all of them have.
 
+use std::io::{self, Write};
+
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use super::connection::{Connection, ConnectionArgs};
 use super::exit::{self, Exit};
 use super::output::{Format, Output};
-use crate::text;
+use crate::text::{self, Shown};
 
 /// Delegated deployments: ask, watch, understand.
 #[derive(Parser)]
@@ -53,6 +55,22 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the arguments. Who asks for the help gets it.
+    ///
+    /// # Errors
+    /// How the program ends if there is nothing more to do.
+    pub fn read() -> Result<Self, Exit> {
+        Self::try_parse().map_err(|error| {
+            if !error.use_stderr() {
+                let _ = error.print();
+                return Exit::Done;
+            }
+            // It quotes the arguments, and who wrote these is not known.
+            let _ = write!(Shown::new(io::stderr()), "{}", error.render());
+            Exit::Usage
+        })
+    }
+
     /// Does what was asked for, and says how that ended.
     pub async fn run(self) -> Exit {
         let mut out = Output::standard(self.output);

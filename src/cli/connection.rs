@@ -11,6 +11,7 @@ use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 
 use super::exit::Exit;
+use super::names::object_name;
 use crate::api::duration;
 use crate::api::reference::Identity;
 
@@ -19,7 +20,7 @@ use crate::api::reference::Identity;
 #[command(next_help_heading = "Connection")]
 pub struct ConnectionArgs {
     /// The namespace. Default: that of the current context.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, value_parser = object_name)]
     namespace: Option<String>,
     /// All namespaces that you may read.
     #[arg(short = 'A', long, global = true)]

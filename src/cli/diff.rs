@@ -14,6 +14,7 @@ use super::ask::place::Place;
 use super::connection::Connection;
 use super::difference::{self, Compared};
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
 use super::{grant, plan};
 use crate::api::{DeploymentRequest, GROUP, Solution, names};
@@ -24,15 +25,16 @@ use crate::artifact::bundle::Bundle;
 #[derive(Args, Debug)]
 pub struct DiffArgs {
     /// A request; or, with --to or versions, a solution.
+    #[arg(value_parser = object_name)]
     name: String,
     /// A version of the solution, and what differs from it: another version. With --to: the version that would be deployed.
-    #[arg(value_name = "VERSION", num_args = 0..=2)]
+    #[arg(value_name = "VERSION", num_args = 0..=2, value_parser = object_name)]
     versions: Vec<String>,
     /// The stage whose version is compared. Without a version, it is compared with the solution as it is in development now.
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", value_parser = object_name)]
     to: Option<String>,
     /// The namespace of the Solution. Default: the namespace of the current context.
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = object_name)]
     from: Option<String>,
 }
 

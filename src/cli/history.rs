@@ -15,10 +15,11 @@ use super::output::{Column, Listing, Output, Row, Tone};
 use super::progress::{self, Progress};
 use super::reading::{self, Where};
 use super::times::{self, Times};
-use crate::api::artifact::{DeploymentRecord, Outcome};
+use crate::api::artifact::{DeploymentRecord, Outcome, RecordedDecision};
 use crate::api::phase::Phase;
 use crate::api::request_status::condition_types::SUCCEEDED;
 use crate::api::{Artifact, DeploymentRequest, Solution, Stage, condition, duration};
+use crate::policy::request::decisions;
 
 /// Show what was asked for and deployed, by whom, and how it ended; the newest first.
 ///
@@ -107,6 +108,9 @@ struct Past {
     /// Everybody who decided.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     deciders: Vec<String>,
+    /// What was decided at each gate, when it was opened, and what was said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    decisions: Vec<RecordedDecision>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deployed_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +136,8 @@ impl Row for Past {
         Column::wide("ON BEHALF OF"),
         Column::new("APPROVED BY"),
         Column::new("DEPLOYED BY"),
+        Column::wide("WAITED AT GATES"),
+        Column::wide("COMMENTS"),
         Column::wide("MESSAGE"),
     ];
 
@@ -153,6 +159,8 @@ impl Row for Past {
             or_empty(&self.on_behalf_of),
             or_empty(&self.approved_by),
             or_empty(&self.deployed_by),
+            self.waited().map(times::age).unwrap_or_default(),
+            self.decisions.iter().filter_map(|decision| decision.comments.clone()).collect::<Vec<_>>().join("; "),
             self.message.clone(),
         ]
     }
@@ -167,6 +175,15 @@ impl Row for Past {
             Some(Phase::Failed | Phase::Rejected) => Tone::Bad,
             _ => Tone::Plain,
         }
+    }
+}
+
+impl Past {
+    /// How many seconds it waited at its gates, as far as is known.
+    fn waited(&self) -> Option<i64> {
+        let waits =
+            self.decisions.iter().filter_map(|d| d.opened_at.zip(d.at)).map(|(opened, at)| (at.as_second() - opened.as_second()).max(0));
+        waits.reduce(|sum, wait| sum + wait)
     }
 }
 
@@ -241,11 +258,7 @@ fn together(requests: &[DeploymentRequest], artifacts: &[Artifact], stages: &[St
 fn of_request(request: &DeploymentRequest) -> Option<Past> {
     let status = request.status.as_ref()?;
     let run = &status.run;
-    let deciders = [
-        status.pre_export_step.as_ref().and_then(|d| d.by.clone()),
-        status.approval.as_ref().and_then(|d| d.by.clone()),
-        status.pre_deployment_step.as_ref().and_then(|d| d.by.clone()),
-    ];
+    let decisions = decisions::of(Some(status), &run.conditions);
     Some(Past {
         ended_at: Some(run.end_time?),
         host: request.namespace().unwrap_or_default(),
@@ -260,7 +273,8 @@ fn of_request(request: &DeploymentRequest) -> Option<Past> {
         requested_by: request.spec.requested_by.as_ref().map(|who| who.username.clone()).unwrap_or_default(),
         on_behalf_of: request.spec.on_behalf_of.clone(),
         approved_by: run.approved_by.clone(),
-        deciders: deciders.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect(),
+        deciders: decisions.iter().map(|decision| decision.by.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
+        decisions,
         deployed_by: run.deployed_by.clone(),
         started_at: run.start_time,
         message: condition::find(&run.conditions, SUCCEEDED).map(|c| c.message.clone()).unwrap_or_default(),
@@ -288,6 +302,7 @@ fn of_record(artifact: &Artifact, record: &DeploymentRecord) -> Past {
         on_behalf_of: None,
         approved_by: record.approved_by.clone(),
         deciders: record.decisions.iter().map(|decision| decision.by.clone()).collect(),
+        decisions: record.decisions.clone(),
         deployed_by: Some(record.deployed_by.clone()),
         started_at: Some(record.started_at),
         message: record.message.clone().unwrap_or_default(),

@@ -124,7 +124,7 @@ pub async fn run(connection: &Connection, args: WhereArgs, out: &mut Output<impl
     let environments = reading::list::<Environment>(&client, &there).await?;
     not_shown.extend(environments.not_shown);
     let mut rows: Vec<Found> = environments.items.iter().flat_map(|environment| of_environment(environment, solution)).collect();
-    if !not_shown.is_empty() {
+    if !not_shown.is_empty() || environments.items.is_empty() {
         // What the caller's own Solutions tell of hosts that they may not read.
         let own = connection.namespace();
         let solutions = reading::all(&Api::<Solution>::namespaced(client, own), &format!("solutions of namespace {own}")).await?;

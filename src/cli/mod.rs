@@ -20,6 +20,7 @@ pub mod init;
 pub mod krew;
 pub mod lint;
 pub mod locate;
+mod names;
 pub mod output;
 pub mod page;
 pub mod plan;

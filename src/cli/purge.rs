@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use kube::api::{DeleteParams, Preconditions};
 use kube::core::NamespaceResourceScope;
@@ -12,7 +12,9 @@ use serde_json::json;
 
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
+use super::prompt;
 use crate::api::{Artifact, DeploymentRequest};
 
 /// Delete a record that retention would keep longer: a request that has ended, or an artifact that runs nowhere. It can't be taken back. You
@@ -34,8 +36,9 @@ enum What {
 #[derive(Args, Debug)]
 struct Named {
     /// Its name.
+    #[arg(value_parser = object_name)]
     name: String,
-    /// Delete it. Without this, only what would be lost is said.
+    /// Delete it without being asked. Needed where there is no terminal.
     #[arg(long)]
     yes: bool,
 }
@@ -95,8 +98,9 @@ async fn remove<K>(
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    if !named.yes {
-        return Err(Exit::Usage.because(format!("this deletes {what}, for ever; repeat it with --yes")));
+    let otherwise = format!("this deletes {what}, for ever; repeat it with --yes");
+    if !named.yes && !prompt::confirm(&format!("Delete {what}, for ever?"), &otherwise)? {
+        bail!("nothing was deleted");
     }
     let preconditions = Preconditions { uid: object.uid(), resource_version: object.resource_version() };
     let api = Api::<K>::namespaced(connection.client(), host);

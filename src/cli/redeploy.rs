@@ -12,6 +12,7 @@ use super::ask::settings::SettingsArgs;
 use super::ask::{self, Asking, is_forbidden};
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
 use crate::api::environment::DeployedSolution;
 use crate::api::reference::SolutionVersion;
@@ -25,17 +26,19 @@ use crate::api::{Artifact, DeploymentRequest, names};
 #[derive(Args, Debug)]
 pub struct RedeployArgs {
     /// The solution.
+    #[arg(value_parser = object_name)]
     solution: String,
     /// The version.
+    #[arg(value_parser = object_name)]
     version: String,
     /// The stage to deploy it to.
-    #[arg(long)]
+    #[arg(long, value_parser = object_name)]
     stage: String,
     /// The stage's pipeline, if you may not read the stage.
-    #[arg(long)]
+    #[arg(long, value_parser = object_name)]
     pipeline: Option<String>,
     /// The development Environment that it came from, if the pipeline links several and you may not read the artifact.
-    #[arg(long, value_name = "ENVIRONMENT")]
+    #[arg(long, value_name = "ENVIRONMENT", value_parser = object_name)]
     source_environment: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,

@@ -1,24 +1,26 @@
 //! `kubectl pilotage report`: how often, how fast and how safely versions reach the stages, from the records of artifacts.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use kube::Api;
 
 use super::connection::Connection;
 use super::exit::Exit;
 use super::output::{Column, Listing, Output, Row};
 use super::reading::{self, Where};
 use super::times::{self, Times};
-use crate::api::Artifact;
+use crate::api::{Artifact, DeploymentRequest, Solution};
 use crate::policy::reports::{self, By, Choice, Figures, Spread};
 
 /// Show how often, how fast and how safely versions reach the stages of a host.
 ///
 /// The figures are counted from the records of Artifacts: deployments, lead times, waits at gates, change failure rate and time to restore.
-/// Times are the median; -o wide adds the 90th percentile, and json and yaml have both in seconds.
+/// What was rejected or withdrawn is in no record: how long it waited is counted from the requests that are still there. Times are the median; -o wide adds the 90th percentile, and json and yaml have both in seconds.
 #[derive(Args, Debug)]
 pub struct ReportArgs {
     /// Only this pipeline.
@@ -133,16 +135,36 @@ pub async fn run(connection: &Connection, args: ReportArgs, out: &mut Output<imp
     };
     let artifacts = reading::list::<Artifact>(&connection.client(), &there).await?;
     if let (Where::One(host), false) = (&there, artifacts.not_shown.is_empty()) {
-        return Err(Exit::NotAllowed.because(format!(
-            "you may not list artifacts in namespace {host}, whose records a report is made from: bind pilotage-viewer there, or name a host with -n"
-        )));
+        return Err(Exit::NotAllowed.because(unseen(connection, host).await?));
     }
     not_shown.extend(artifacts.not_shown);
+    let requests = reading::list::<DeploymentRequest>(&connection.client(), &there).await?;
+    not_shown.extend(requests.not_shown.into_iter().map(|note| format!("waits at gates of what was rejected or withdrawn: {note}")));
     let choice = Choice { pipeline: args.pipeline, stage: args.stage, since: args.since, until: args.until };
     let by: Vec<By> = args.by.into_iter().map(By::from).collect();
-    let rows = reports::report(&artifacts.items, &choice, &by, Timestamp::now());
+    let rows = reports::report(&artifacts.items, &requests.items, &choice, &by, Timestamp::now());
     let place = if connection.is_everywhere() { "any host".to_owned() } else { format!("host {}", connection.namespace()) };
     out.list(&Listing { rows, not_shown }, &format!("nothing was deployed through {place} that fits"))
+}
+
+/// Why there is no report on the namespace for the caller, and whom to ask: what makers can see by themselves has no records.
+async fn unseen(connection: &Connection, namespace: &str) -> anyhow::Result<String> {
+    let client = connection.client();
+    let solutions = reading::all(&Api::<Solution>::namespaced(client, namespace), &format!("solutions of namespace {namespace}")).await?;
+    let stages = solutions.iter().flatten().filter_map(|solution| solution.status.as_ref()).flat_map(|status| &status.stages);
+    let hosts: BTreeSet<&str> = stages.map(|stage| stage.host.as_str()).collect();
+    let why = format!("you may not list artifacts in namespace {namespace}, whose records a report is made from");
+    Ok(if hosts.is_empty() {
+        format!("{why}: name a host with -n, or ask its administrator for the ClusterRole pilotage-viewer there")
+    } else {
+        let hosts: Vec<&str> = hosts.into_iter().collect();
+        format!(
+            "{why}. Solutions of {namespace} go through host {0}: report on it with -n {1}; if you may not read it, ask its administrator for a \
+             report, or for the ClusterRole pilotage-viewer there. What runs and what waits: kubectl pilotage status -n {namespace}",
+            hosts.join(", "),
+            hosts[0]
+        )
+    })
 }
 
 /// A day, which begins at midnight UTC, or a time.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::{Column, Listing, Output, Row, Tone};
 use super::reading;
 use super::times::Times;
@@ -35,7 +36,7 @@ enum What {
 #[derive(Args, Debug)]
 struct PreviewArgs {
     /// Only what the runs of this pipeline are about.
-    #[arg(long, value_name = "PIPELINE")]
+    #[arg(long, value_name = "PIPELINE", value_parser = object_name)]
     pipeline: Option<String>,
     /// Also what would stay, with the reason.
     #[arg(long)]

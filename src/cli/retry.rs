@@ -11,16 +11,19 @@ use super::ask::settings::SettingsArgs;
 use super::ask::{self, Asking, is_forbidden};
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
 use crate::api::DeploymentRequest;
 use crate::api::phase::Phase;
 use crate::api::reference::SolutionVersion;
 use crate::api::request::{ArtifactSource, DeploymentRequestSpec, OciSource};
 
-/// Create a request again that failed, was rejected or canceled: the same, under a new name, as you. The namespace (-n) is the host.
+/// Create a request again that failed, was rejected or canceled: the same, under a new name, as you. The namespace (-n) is the host, or that
+/// of the Solution that tells of it.
 #[derive(Args, Debug)]
 pub struct RetryArgs {
     /// The request.
+    #[arg(value_parser = object_name)]
     request: String,
     #[command(flatten)]
     settings: SettingsArgs,
@@ -33,11 +36,18 @@ pub struct RetryArgs {
 /// # Errors
 /// If it has not ended or has succeeded, if what it asked for is not known, or if the API server refuses it.
 pub async fn run(connection: &Connection, args: RetryArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
-    let RetryArgs { request: name, settings, asking } = &args;
+    let RetryArgs { request: name, settings, mut asking } = args;
+    let name = &name;
     settings.check()?;
-    let (client, namespace) = (connection.client(), connection.named()?);
+    let (client, mut namespace) = (connection.client(), connection.named()?);
     let host = connection.namespace().to_owned();
-    let (host, mut spec) = match Api::<DeploymentRequest>::namespaced(client.clone(), &host).get_opt(name).await {
+    let found = Api::<DeploymentRequest>::namespaced(client.clone(), &host).get_opt(name).await;
+    if !matches!(found, Ok(Some(_))) && asking.from.is_none() && makers_view::tells_of(&client, namespace, name).await? {
+        // The namespace that is named is the maker's own.
+        asking.from = namespace.take().map(str::to_owned);
+    }
+    let (settings, asking) = (&settings, &asking);
+    let (host, mut spec) = match found {
         Ok(Some(found)) => {
             let phase = found.status.as_ref().map(|s| s.run.phase.as_str()).unwrap_or_default();
             let (solution, stage) = (&found.spec.solution, &found.spec.stage);

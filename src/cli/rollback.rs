@@ -12,6 +12,7 @@ use super::ask::place::Place;
 use super::ask::settings::SettingsArgs;
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
 use super::reading;
 use super::redeploy::{self, RedeployArgs};
@@ -23,12 +24,13 @@ use crate::api::artifact::Outcome;
 #[derive(Args, Debug)]
 pub struct RollbackArgs {
     /// The solution.
+    #[arg(value_parser = object_name)]
     solution: String,
     /// The stage.
-    #[arg(long)]
+    #[arg(long, value_parser = object_name)]
     stage: String,
     /// The version to go back to. Default: the one that succeeded there last, before the one that runs.
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_parser = object_name)]
     to: Option<String>,
     #[command(flatten)]
     settings: SettingsArgs,

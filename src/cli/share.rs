@@ -12,6 +12,7 @@ use serde_json::json;
 use super::connection::Connection;
 use super::exit::Exit;
 use super::init::subject;
+use super::names::object_name;
 use super::output::{Column, Listing, Output, Row};
 use super::times::Times;
 use crate::api::Pipeline;
@@ -22,6 +23,7 @@ use crate::identity::grants;
 #[derive(Args, Debug)]
 pub struct ShareArgs {
     /// The pipeline.
+    #[arg(value_parser = object_name)]
     pipeline: String,
     /// Who may ask from now on: a group, or user:NAME, or serviceaccount:NAMESPACE:NAME; may be given several times.
     #[arg(long, value_name = "SUBJECT")]

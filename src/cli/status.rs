@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::io::Write;
 
 use clap::Args;
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
 use super::connection::Connection;
 use super::exit::Exit;
 use super::output::{Listing, Output};
-use super::progress::{self, Choice, Progress};
+use super::progress::{self, Choice, HostObjects, Progress};
 use super::reading::{self, Read, Where};
+use crate::api::environment::EnvironmentType;
 use crate::api::names::HOST_LABEL;
-use crate::api::{DeploymentRequest, Environment, Solution, Stage};
+use crate::api::{DeploymentRequest, Environment, Pipeline, Solution, Stage};
 
 /// Show what runs in each stage, and what each request waits for, for whom and since when.
 ///
@@ -112,9 +113,25 @@ async fn of_hosts(
     all: bool,
 ) -> anyhow::Result<Listing<Progress>> {
     let client = connection.client();
+    let pipelines = reading::list::<Pipeline>(&client, there).await?;
     let stages = reading::list::<Stage>(&client, there).await?;
     let environments = reading::list::<Environment>(&client, there).await?;
-    let rows = progress::of_hosts(&stages.items, &environments.items, &requests.items, all);
+    let solutions = developed(&client, there, &environments.items).await?;
     let not_shown = [requests.not_shown, stages.not_shown, environments.not_shown].concat();
-    Ok(Listing { rows, not_shown })
+    let objects = HostObjects {
+        pipelines: pipelines.items,
+        stages: stages.items,
+        environments: environments.items,
+        requests: requests.items,
+        solutions,
+    };
+    Ok(Listing { rows: progress::of_hosts(&objects, all), not_shown })
+}
+
+/// The Solutions that are developed for these hosts. Who reads a host need not read development: then what comes from there is not told.
+async fn developed(client: &Client, there: &Where, environments: &[Environment]) -> anyhow::Result<Vec<Solution>> {
+    let of_development = environments.iter().filter(|e| e.spec.type_ == EnvironmentType::Development && e.cluster_name().is_none());
+    let namespaces: BTreeSet<&String> = of_development.map(|environment| &environment.spec.namespace).collect();
+    let there = if *there == Where::Everywhere { Where::Everywhere } else { Where::Some(namespaces.into_iter().cloned().collect()) };
+    Ok(reading::list::<Solution>(client, &there).await?.items)
 }

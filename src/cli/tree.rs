@@ -12,8 +12,9 @@ use serde_json::json;
 use super::ask::is_forbidden;
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
-use super::progress::{self, Progress};
+use super::progress::{self, HostObjects, Progress};
 use super::reading::{self, Where};
 use super::times;
 use crate::api::approvers::ApprovalBy;
@@ -27,6 +28,7 @@ use crate::text;
 #[derive(Args, Debug)]
 pub struct TreeArgs {
     /// The pipeline.
+    #[arg(value_parser = object_name)]
     pipeline: String,
 }
 
@@ -129,9 +131,10 @@ async fn see(connection: &Connection, name: &str) -> anyhow::Result<Seen> {
     let requests = reading::list::<DeploymentRequest>(&client, &there).await?;
     let own: Vec<Stage> = stages.items.into_iter().filter(|stage| stage.spec.pipeline == name).collect();
     let asked: Vec<DeploymentRequest> = requests.items.into_iter().filter(|request| request.spec.pipeline == name).collect();
-    let lines = progress::of_hosts(&own, &environments.items, &asked, false);
     let not_shown = [stages.not_shown, environments.not_shown, requests.not_shown].concat();
-    Ok(Seen { pipeline, stages: own, environments: environments.items, lines, not_shown })
+    let objects = HostObjects { stages: own, environments: environments.items, requests: asked, ..HostObjects::default() };
+    let lines = progress::of_hosts(&objects, false);
+    Ok(Seen { pipeline, stages: objects.stages, environments: objects.environments, lines, not_shown })
 }
 
 fn tree(seen: &Seen) -> Node {

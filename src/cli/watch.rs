@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::ask::is_forbidden;
 use super::connection::Connection;
 use super::exit::Exit;
+use super::names::object_name;
 use super::output::Output;
 use super::progress::{self, Choice, Progress};
 use crate::api::{DeploymentRequest, Solution, duration};
@@ -32,6 +33,7 @@ use crate::api::{DeploymentRequest, Solution, duration};
 #[derive(Args, Debug)]
 pub struct WatchArgs {
     /// Only these requests. Default: all that are under way or come.
+    #[arg(value_parser = object_name)]
     requests: Vec<String>,
     #[command(flatten)]
     choice: Choice,
@@ -173,7 +175,7 @@ where
                 all_there(seen)?;
             }
             Err(error) => {
-                let error = anyhow::Error::from(error);
+                let error = answered(error);
                 let code = Exit::of(&error);
                 if !begun || code == Exit::NotAllowed || code == Exit::NotFound {
                     return Err(error.context(format!("watching {}", K::plural(&()))));
@@ -184,6 +186,16 @@ where
         if let Some(end) = seen.end().filter(|_| begun) {
             return end;
         }
+    }
+}
+
+/// What the API server answered, where it did.
+fn answered(error: watcher::Error) -> anyhow::Error {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
+            error.into()
+        }
+        other => other.into(),
     }
 }
 

@@ -213,6 +213,7 @@ mod tests {
             never_accepted: false,
             message: Some("waits".into()),
             waiting_since: None,
+            waiting_until: None,
             approved_by: None,
             approval_comments: None,
             source_environment: None,

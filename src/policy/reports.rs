@@ -1,4 +1,5 @@
-//! Reports on deployments, from the records of artifacts. `docs/reports.md` defines each figure; this is the only place that counts them.
+//! Reports on deployments, from the records of artifacts, and on what ended before it deployed, from the requests. `docs/reports.md` defines
+//! each figure; this is the only place that counts them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +9,10 @@ use jiff::{Timestamp, ToSpan};
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::api::Artifact;
+use super::request::decisions;
 use crate::api::artifact::{DecidedGate, DeploymentRecord, Outcome};
+use crate::api::request_status::Gate;
+use crate::api::{Artifact, DeploymentRequest};
 
 /// Seconds of a week.
 const WEEK: f64 = 7.0 * 86_400.0;
@@ -39,9 +42,9 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    fn takes(&self, record: &DeploymentRecord) -> bool {
+    fn takes(&self, pipeline: &str, stage: &str) -> bool {
         let is = |wanted: &Option<String>, name: &str| wanted.as_deref().is_none_or(|wanted| wanted == name);
-        is(&self.pipeline, &record.pipeline) && is(&self.stage, &record.stage)
+        is(&self.pipeline, pipeline) && is(&self.stage, stage)
     }
 
     fn covers(&self, at: Timestamp) -> bool {
@@ -98,11 +101,11 @@ pub(crate) struct Figures {
     pub(crate) deployments_per_week: f64,
     /// From a version's appearance in development to its first success in the stage.
     pub(crate) lead_time: Spread,
-    /// From the opening of gate 1 to its decision.
+    /// From the opening of gate 1 to its decision, or to the end of a request that was withdrawn or gave up there.
     pub(crate) pre_export_step: Spread,
-    /// From the opening of gate 2 to its decision.
+    /// The same at gate 2.
     pub(crate) approval: Spread,
-    /// From the opening of gate 3 to its decision.
+    /// The same at gate 3.
     pub(crate) pre_deployment_step: Spread,
     /// The versions that began to be deployed to a stage, each once for each stage.
     pub(crate) changes: usize,
@@ -157,14 +160,16 @@ impl Change<'_> {
     }
 }
 
-/// The report on the deployments of these artifacts, one line for each group in which anything is to be told, in order.
-pub(crate) fn report(artifacts: &[Artifact], choice: &Choice, by: &[By], now: Timestamp) -> Vec<Figures> {
+/// The report on these artifacts and requests, one line for each group in which anything is to be told, in order.
+pub(crate) fn report(artifacts: &[Artifact], requests: &[DeploymentRequest], choice: &Choice, by: &[By], now: Timestamp) -> Vec<Figures> {
     let mut groups: BTreeMap<Group, Counted> = BTreeMap::new();
     let mut first = None;
     let mut changes: BTreeMap<(String, &str, &str, &str, &str), Change<'_>> = BTreeMap::new();
     for artifact in artifacts {
         let solution = &artifact.spec.solution;
-        for record in artifact.status.iter().flat_map(|status| &status.deployments).filter(|record| choice.takes(record)) {
+        for record in
+            artifact.status.iter().flat_map(|status| &status.deployments).filter(|record| choice.takes(&record.pipeline, &record.stage))
+        {
             let key = (
                 artifact.namespace().unwrap_or_default(),
                 record.pipeline.as_str(),
@@ -199,12 +204,15 @@ pub(crate) fn report(artifacts: &[Artifact], choice: &Choice, by: &[By], now: Ti
         }
         for decision in change.records.iter().flat_map(|record| &record.decisions) {
             let (Some(opened), Some(at)) = (decision.opened_at, decision.at) else { continue };
-            let gate = match decision.gate {
-                DecidedGate::PreExportStep => 0,
-                DecidedGate::Approval => 1,
-                DecidedGate::PreDeploymentStep => 2,
-            };
-            count(at, &mut |counted| counted.gates[gate].push(seconds(opened, at)));
+            count(at, &mut |counted| counted.gates[place(decision.gate)].push(seconds(opened, at)));
+        }
+    }
+    for request in requests.iter().filter(|request| choice.takes(&request.spec.pipeline, &request.spec.stage)) {
+        let host = request.namespace().unwrap_or_default();
+        for (gate, opened, at) in waits(request).into_iter().filter(|(_, _, at)| choice.covers(*at)) {
+            first = Some(first.map_or(at, |first: Timestamp| first.min(at)));
+            let counted = groups.entry(group(&host, &request.spec.pipeline, &request.spec.stage, at, by)).or_default();
+            counted.gates[place(gate)].push(seconds(opened, at));
         }
     }
     for ((host, pipeline, stage, _), records) in of_solutions {
@@ -221,6 +229,34 @@ pub(crate) fn report(artifacts: &[Artifact], choice: &Choice, by: &[By], now: Ti
     }
     let period = (choice.since.or(first).unwrap_or(now), choice.until.map_or(now, |until| until.min(now)));
     groups.into_iter().map(|(group, counted)| summed_up(group, counted, period)).collect()
+}
+
+/// The waits at the gates of a request that ended before it claimed its target: from the opening to the decision, or to the end if nobody
+/// decided. What claimed its target is told by its record.
+fn waits(request: &DeploymentRequest) -> Vec<(DecidedGate, Timestamp, Timestamp)> {
+    let Some(status) = &request.status else { return Vec::new() };
+    let run = &status.run;
+    let (Some(ended), None) = (run.end_time, run.start_time) else { return Vec::new() };
+    let decided = decisions::of(Some(status), &run.conditions);
+    let opened = [
+        (DecidedGate::PreExportStep, &run.gates.pre_export_step),
+        (DecidedGate::Approval, &run.gates.approval),
+        (DecidedGate::PreDeploymentStep, &run.gates.pre_deployment_step),
+    ];
+    let wait = |(gate, opened): (DecidedGate, &Option<Gate>)| {
+        let seen = decided.iter().find(|decision| decision.gate == gate).and_then(|decision| decision.at);
+        Some((gate, opened.as_ref()?.opened_at, seen.unwrap_or(ended)))
+    };
+    opened.into_iter().filter_map(wait).collect()
+}
+
+/// The place of a gate among the three.
+fn place(gate: DecidedGate) -> usize {
+    match gate {
+        DecidedGate::PreExportStep => 0,
+        DecidedGate::Approval => 1,
+        DecidedGate::PreDeploymentStep => 2,
+    }
 }
 
 /// The times in which the last deployment of a solution to a stage had failed: from the first failure, to the next success, or to the end

@@ -34,7 +34,7 @@ fn artifact(version: &str, records: &[Value]) -> Artifact {
 }
 
 fn of(artifacts: &[Artifact], choice: &Choice, by: &[By]) -> Vec<Figures> {
-    report(artifacts, choice, by, at("2026-11-15T00:00:00Z"))
+    report(artifacts, &[], choice, by, at("2026-11-15T00:00:00Z"))
 }
 
 const HOUR: i64 = 3600;
@@ -151,4 +151,38 @@ proptest! {
         }
         prop_assert!(whole.0 <= whole.1 && whole.2 <= whole.1);
     }
+}
+
+/// A request that ended on the third of November.
+fn ended(name: &str, status: &Value) -> DeploymentRequest {
+    let mut request = json!({
+        "metadata": {"name": name, "namespace": "host", "uid": name},
+        "spec": {"pipeline": "standard", "stage": "qa", "solution": {"name": "orders", "version": "2.0.0"}},
+        "status": {"endTime": "2026-11-03T05:00:00Z"},
+    });
+    request["status"].as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+    serde_json::from_value(request).unwrap()
+}
+
+#[test]
+fn waits_of_what_was_rejected_or_withdrawn_count_and_nothing_else_of_it() {
+    let seen =
+        |type_: &str, at: &str| json!({"type": type_, "status": "False", "reason": "Rejected", "message": "", "lastTransitionTime": at});
+    let opened = |at: &str| json!({"openedAt": at});
+    let rejected = json!({"phase": "Rejected", "gates": {"approval": opened("2026-11-03T01:00:00Z")},
+        "approval": {"decision": "Rejected", "by": "bot"}, "conditions": [seen("Approved", "2026-11-03T03:00:00Z")]});
+    // Nobody decided: it waited until it was withdrawn.
+    let canceled = json!({"phase": "Canceled", "gates": {"preExportStep": opened("2026-11-03T01:00:00Z")}});
+    // What has claimed its target is told by its record, and what is under way has not waited to the end.
+    let begun = json!({"phase": "Failed", "startTime": "2026-11-03T04:00:00Z", "gates": {"approval": opened("2026-11-03T01:00:00Z")}});
+    let open = json!({"phase": "AwaitingApproval", "endTime": null, "gates": {"approval": opened("2026-11-03T01:00:00Z")}});
+    let requests = [ended("a", &rejected), ended("b", &canceled), ended("c", &begun), ended("d", &open)];
+    let now = at("2026-11-15T00:00:00Z");
+    let [figures] = &report(&[], &requests, &Choice::default(), &[By::Stage], now)[..] else { panic!("one stage") };
+    assert_eq!((figures.approval.count, figures.approval.median), (1, Some(2 * HOUR)));
+    assert_eq!((figures.pre_export_step.count, figures.pre_export_step.median), (1, Some(4 * HOUR)));
+    assert_eq!((figures.deployments, figures.changes, figures.change_failure_rate, figures.not_restored), (0, 0, None, 0));
+    let of = |choice: Choice| report(&[], &requests, &choice, &[By::Stage], now).len();
+    assert_eq!(of(Choice { stage: Some("prod".into()), ..Choice::default() }), 0);
+    assert_eq!(of(Choice { until: Some(at("2026-11-03T02:00:00Z")), ..Choice::default() }), 0, "it counts when it was decided");
 }

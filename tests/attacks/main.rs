@@ -53,6 +53,7 @@ mod requests;
 mod retention;
 mod running;
 mod scene;
+mod seats;
 mod seen;
 mod sinks;
 mod split_brain;

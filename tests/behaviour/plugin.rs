@@ -13,20 +13,20 @@ use crate::world::{World, phase};
 
 /// How a run of the plugin ended.
 #[derive(Debug)]
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ran {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         assert_eq!(self.code, 0, "{self:?}");
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// The values of a field of all items of a list.
-    fn all(&self, field: &str) -> Vec<String> {
+    pub fn all(&self, field: &str) -> Vec<String> {
         let values = self.json()["items"]
             .as_array()
             .unwrap()
@@ -48,11 +48,11 @@ fn ran(output: std::process::Output) -> Ran {
     Ran { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn run(kubeconfig: &Path, args: &[&str]) -> Ran {
+pub fn run(kubeconfig: &Path, args: &[&str]) -> Ran {
     ran(command(kubeconfig, args).output().unwrap())
 }
 
-fn person(world: &World, name: &str) -> PathBuf {
+pub fn person(world: &World, name: &str) -> PathBuf {
     let groups: &[&str] = if name == "dana" { &["makers"] } else { &[] };
     world.plane.user_kubeconfig(name, groups).unwrap()
 }

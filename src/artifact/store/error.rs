@@ -4,12 +4,13 @@ use super::{MAX_BYTES, MAX_RECORD};
 use crate::api::reason::Reason;
 use crate::artifact::oci::OciError;
 use crate::cluster::blocked::{Until, Wait};
+use crate::cluster::errors::message;
 
 /// Why an artifact could not be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A call failed.
-    #[error("{action} in namespace {namespace} failed: {source}")]
+    #[error("{action} in namespace {namespace} failed: {}", message(source))]
     Api {
         /// What was done, and with which object.
         action: String,

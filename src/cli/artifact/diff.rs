@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::stored;
 use crate::cli::connection::Connection;
 use crate::cli::difference::{self, Compared};
+use crate::cli::names::stored_version;
 use crate::cli::output::Output;
 
 /// Show what differs between the objects of two stored versions, with old and new values. Nothing of Secrets is shown. You need `get` on the
@@ -15,10 +16,10 @@ use crate::cli::output::Output;
 #[derive(Args, Debug)]
 pub(super) struct DiffArgs {
     /// A version, or the name of an Artifact.
-    #[arg(value_name = "SOLUTION@VERSION")]
+    #[arg(value_name = "SOLUTION@VERSION", value_parser = stored_version)]
     before: String,
     /// What it is compared with.
-    #[arg(value_name = "SOLUTION@VERSION")]
+    #[arg(value_name = "SOLUTION@VERSION", value_parser = stored_version)]
     after: String,
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::stored;
 use crate::cli::connection::Connection;
 use crate::cli::exit::Exit;
+use crate::cli::names::stored_version;
 use crate::cli::output::{Format, Output};
 use crate::cluster::object::Key;
 
@@ -19,7 +20,7 @@ use crate::cluster::object::Key;
 #[derive(Args, Debug)]
 pub(super) struct PullArgs {
     /// The version, or the name of the Artifact.
-    #[arg(value_name = "SOLUTION@VERSION")]
+    #[arg(value_name = "SOLUTION@VERSION", value_parser = stored_version)]
     what: String,
     /// Write it into this file instead, which must not exist.
     #[arg(long, value_name = "FILE")]
@@ -28,6 +29,9 @@ pub(super) struct PullArgs {
 
 pub(super) async fn run(connection: &Connection, args: &PullArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
     connection.named()?;
+    if out.format() == Format::Csv {
+        return Err(Exit::Usage.because("-o csv is for lists of records; here it is yaml, json or name"));
+    }
     let artifact = stored::named(connection, connection.namespace(), &args.what).await?;
     let name = artifact.name_any();
     let bundle = stored::objects(connection, &artifact).await?;
@@ -44,8 +48,7 @@ pub(super) async fn run(connection: &Connection, args: &PullArgs, out: &mut Outp
     match out.format() {
         Format::Json => out.one(&list, "", ""),
         Format::Name => out.one(&list, &names.join("\n"), ""),
-        Format::Csv => Err(Exit::Usage.because("-o csv is for lists of records; here it is yaml, json or name")),
-        Format::Table | Format::Wide | Format::Yaml => out.documents(objects),
+        Format::Table | Format::Wide | Format::Yaml | Format::Csv => out.documents(objects),
     }
 }
 

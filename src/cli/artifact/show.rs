@@ -11,6 +11,7 @@ use crate::api::Artifact;
 use crate::api::artifact::Outcome;
 use crate::api::phase::Phase;
 use crate::cli::connection::Connection;
+use crate::cli::names::stored_version;
 use crate::cli::output::Output;
 use crate::text;
 
@@ -18,7 +19,7 @@ use crate::text;
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
     /// The version, or the name of the Artifact.
-    #[arg(value_name = "SOLUTION@VERSION")]
+    #[arg(value_name = "SOLUTION@VERSION", value_parser = stored_version)]
     what: String,
 }
 

@@ -22,17 +22,20 @@ pub struct Choice {
     pub version: String,
 }
 
+/// How something is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// Nothing is to be deployed.
+    pub dry_run: bool,
+    /// It comes from a registry, and so to a first stage.
+    pub from_registry: bool,
+}
+
 /// Chooses among the stages that the Solution's status tells of.
 ///
 /// # Errors
 /// If there is none, if there are several, or if something stands in the way that no wait takes away.
-pub async fn choose(
-    client: &Client,
-    solution: &Solution,
-    to: Option<&str>,
-    version: Option<&str>,
-    dry_run: bool,
-) -> anyhow::Result<Choice> {
+pub async fn choose(client: &Client, solution: &Solution, to: Option<&str>, version: Option<&str>, how: How) -> anyhow::Result<Choice> {
     let all = solution.status.as_ref().map(|s| s.stages.as_slice()).unwrap_or_default();
     let named: Vec<&SolutionStage> = all.iter().filter(|stage| to.is_none_or(|to| is_named(stage, to))).collect();
     if all.is_empty() {
@@ -55,13 +58,21 @@ pub async fn choose(
             first.pipeline, first.host, first.shared_with
         )));
     }
-    let stage = if let ([only], Some(_)) = (&allowed[..], to) { only } else { next_of(solution, &allowed, all, version)? };
+    if let (true, [named]) = (how.from_registry, &allowed[..])
+        && let Some(previous) = &named.previous_stage
+    {
+        return Err(Exit::Usage.because(format!(
+            "what comes from a registry goes to a first stage, and stage {} comes after {previous}: leave out --artifact once it has succeeded there",
+            named.stage
+        )));
+    }
+    let stage = if let ([only], Some(_)) = (&allowed[..], to) { only } else { next_of(solution, &allowed, all, version, how)? };
     let Some(version) = version.map(str::to_owned).or_else(|| stage.next.clone()) else {
         return Err(Exit::Failed.because(format!("{}. With --version another one is asked for", told(stage))));
     };
     let already = stage.obstacles.iter().find(|o| o.reason == Reason::RequestedAlready && stage.next.as_ref() == Some(&version));
     match already {
-        Some(already) if !dry_run => Err(Exit::Failed.because(already.message.clone())),
+        Some(already) if !how.dry_run => Err(Exit::Failed.because(already.message.clone())),
         _ => Ok(Choice { stage: stage.clone(), version }),
     }
 }
@@ -72,9 +83,10 @@ fn next_of<'a>(
     allowed: &[&'a SolutionStage],
     all: &[SolutionStage],
     version: Option<&str>,
+    how: How,
 ) -> anyhow::Result<&'a SolutionStage> {
-    let is_next = |stage: &SolutionStage| stage.next.as_deref().is_some_and(|next| version.is_none_or(|version| version == next));
-    let is_asked = |stage: &SolutionStage| stage.obstacles.iter().any(|o| o.reason == Reason::RequestedAlready);
+    let is_next = |stage: &SolutionStage| if how.from_registry { stage.previous_stage.is_none() } else { is_next(stage, version) };
+    let is_asked = |stage: &SolutionStage| stage.obstacles.iter().any(|o| o.reason == Reason::RequestedAlready) && !how.from_registry;
     let next: Vec<&SolutionStage> = allowed.iter().copied().filter(|stage| is_next(stage)).collect();
     let free: Vec<&SolutionStage> = next.iter().copied().filter(|stage| !is_asked(stage)).collect();
     match (&free[..], &next[..]) {
@@ -91,12 +103,16 @@ fn next_of<'a>(
         (several, _) => {
             let several = if several.is_empty() { &next } else { several };
             let each = several.iter().map(|stage| {
-                let next = stage.next.as_deref().unwrap_or_default();
+                let next = version.filter(|_| how.from_registry).or(stage.next.as_deref()).unwrap_or_default();
                 format!("\n  --to {}  ({next}, pipeline {} of host {})", flag(stage, all), stage.pipeline, stage.host)
             });
             Err(Exit::Usage.because(format!("several stages can be next, name one of them:{}", each.collect::<String>())))
         }
     }
+}
+
+fn is_next(stage: &SolutionStage, version: Option<&str>) -> bool {
+    stage.next.as_deref().is_some_and(|next| version.is_none_or(|version| version == next))
 }
 
 fn is_named(stage: &SolutionStage, to: &str) -> bool {
@@ -185,7 +201,7 @@ mod tests {
 
     fn chosen(all: &[SolutionStage], version: Option<&str>) -> Result<String, String> {
         let allowed: Vec<&SolutionStage> = all.iter().collect();
-        let found = next_of(&solution(), &allowed, all, version);
+        let found = next_of(&solution(), &allowed, all, version, How::default());
         found.map(|stage| stage.stage.clone()).map_err(|error| error.to_string())
     }
 
@@ -199,6 +215,15 @@ mod tests {
         assert_eq!(chosen(&[asked], None).unwrap(), "qa");
         let said = chosen(&[qa, prod], None).unwrap_err();
         assert!(said.contains("--to qa  (1.1.0, pipeline standard of host h)\n  --to prod  (1.0.0"), "{said}");
+    }
+
+    #[test]
+    fn what_comes_from_a_registry_goes_to_a_first_stage_whatever_is_in_development() {
+        let (qa, mut prod) = (stage("h", "qa", None, Some("VersionNotHigher")), stage("h", "prod", Some("1.0.0"), None));
+        prod.previous_stage = Some("qa".into());
+        let from_registry = How { from_registry: true, ..How::default() };
+        let found = next_of(&solution(), &[&qa, &prod], &[qa.clone(), prod.clone()], Some("2.0.0"), from_registry).unwrap();
+        assert_eq!(found.stage, "qa");
     }
 
     #[test]

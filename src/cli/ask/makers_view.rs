@@ -6,6 +6,7 @@ use kube::{Api, Client};
 
 use crate::api::Solution;
 use crate::api::solution::SolutionDeployment;
+use crate::cli::exit::Exit;
 
 /// The Solutions of a namespace.
 #[derive(Debug)]
@@ -57,6 +58,26 @@ impl MakersView {
     fn with_solutions(&self) -> impl Iterator<Item = (&Solution, &SolutionDeployment)> {
         self.solutions.iter().flat_map(|solution| solution.status.iter().flat_map(|s| &s.deployments).map(move |entry| (solution, entry)))
     }
+}
+
+/// Whether the namespace that was named is the maker's own, with a Solution that tells of the request: who follows a request there names
+/// that, and no host.
+///
+/// # Errors
+/// If it is the maker's own, and none of its Solutions tells of the request.
+pub async fn tells_of(client: &Client, namespace: Option<&str>, request: &str) -> anyhow::Result<bool> {
+    let Some(namespace) = namespace else { return Ok(false) };
+    let Ok(view) = MakersView::open_all(client, Some(namespace)).await else { return Ok(false) };
+    if view.solutions.is_empty() {
+        return Ok(false);
+    }
+    if view.of_request(None, request).is_some() {
+        return Ok(true);
+    }
+    Err(Exit::NotFound.because(format!(
+        "none of your Solutions of namespace {namespace} tells of request {request}: see kubectl pilotage history -n {namespace}; if it is an older \
+         one, name its host with -n, and this namespace with --from"
+    )))
 }
 
 /// The hint for something that is not in the named host: where it is, if a Solution that the caller may read says it.

@@ -5,6 +5,7 @@ pub mod dry_run;
 pub mod makers_view;
 pub mod needed;
 pub mod place;
+pub mod registry;
 pub mod settings;
 pub mod share_with;
 
@@ -24,6 +25,7 @@ use crate::api::phase::Phase;
 use crate::api::request::DeploymentRequestSpec;
 use crate::api::request_status::condition_types::SUCCEEDED;
 use crate::api::{DeploymentRequest, condition, duration};
+use crate::cli::names::object_name;
 
 /// How often the request is read while waiting for it.
 const POLL: Duration = Duration::from_millis(500);
@@ -32,7 +34,7 @@ const POLL: Duration = Duration::from_millis(500);
 #[derive(Args, Debug)]
 pub struct Asking {
     /// The namespace of the Solution. Its status shows what you may not read in the host. Default: the namespace of the current context.
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long, value_name = "NAMESPACE", value_parser = object_name)]
     pub from: Option<String>,
     /// Anything the approver should know.
     #[arg(long)]

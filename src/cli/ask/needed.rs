@@ -58,14 +58,15 @@ pub async fn before(
 }
 
 impl Needed {
-    /// What the version defines: as it was stored, or as the Solution says if that is the version in development.
-    pub fn of(solution: &Solution, host: &str, version: &str) -> Self {
+    /// What the version defines: as it was stored, or as the Solution says if that is the version in development, and is not taken from a
+    /// registry.
+    pub fn of(solution: &Solution, host: &str, version: &str, from_registry: bool) -> Self {
         let stored = solution.status.iter().flat_map(|s| &s.versions).find(|v| v.host == host && v.version == version);
         if let Some(stored) = stored.filter(|stored| !stored.settings_omitted) {
             let (variables, connections) = (stored.environment_variables.clone(), stored.connection_references.clone());
             return Self(Some(Definitions { variables, connections }));
         }
-        if solution.spec.version != version {
+        if solution.spec.version != version || from_registry {
             return Self(None);
         }
         let variables = solution.spec.environment_variables.iter().map(|variable| NeededVariable {
@@ -266,8 +267,9 @@ mod tests {
             ],
             "connectionReferences": [{"name": "db", "secretName": "dev-db"}]}}))
         .unwrap();
-        assert!(Needed::of(&solution, "h", "9.9.9").0.is_none(), "another version may need anything");
-        Needed::of(&solution, "h", "1.0.0").0.unwrap()
+        assert!(Needed::of(&solution, "h", "9.9.9", false).0.is_none(), "another version may need anything");
+        assert!(Needed::of(&solution, "h", "1.0.0", true).0.is_none(), "and so may one that was developed elsewhere");
+        Needed::of(&solution, "h", "1.0.0", false).0.unwrap()
     }
 
     fn set(name: &str, value: &str) -> DeploymentSettings {

@@ -22,6 +22,7 @@ use super::output::Output;
 use super::{plan, prompt};
 use crate::api::request_status::StepOutcome;
 use crate::api::{DeploymentRequest, GROUP, duration};
+use crate::cli::names::object_name;
 
 /// How often the request is read while waiting for its gate.
 const POLL: Duration = Duration::from_millis(500);
@@ -44,6 +45,7 @@ pub struct RejectArgs {
 #[derive(Args, Debug)]
 struct DecisionArgs {
     /// The request.
+    #[arg(value_parser = object_name)]
     request: String,
     /// Text for the requester.
     #[arg(long)]

@@ -16,6 +16,7 @@ use crate::api::stage::DelegateType;
 use crate::api::{Artifact, DeploymentRequest, Environment, Solution, Stage};
 use crate::artifact::export;
 use crate::artifact::store::{ArtifactStore, StoreError};
+use crate::cli::names::object_name;
 use crate::cluster::blocked::{Until, Wait};
 use crate::cluster::discovery::Discovery;
 use crate::cluster::resources::Resources as _;
@@ -47,10 +48,10 @@ const USUAL: [(&str, &str); 13] = [
 #[derive(Args, Debug)]
 pub(super) struct Acting {
     /// The stage. It says where to deploy and who deploys, unless that is the requester.
-    #[arg(long, required_unless_present = "target")]
+    #[arg(long, required_unless_present = "target", value_parser = object_name)]
     stage: Option<String>,
     /// The target namespace, if no stage is given.
-    #[arg(long)]
+    #[arg(long, value_parser = object_name)]
     target: Option<String>,
     /// The delegate, if no stage is given: a service account of the host, or namespace:name for a requester from another namespace.
     #[arg(long, conflicts_with_all = ["user", "request"])]
@@ -62,16 +63,16 @@ pub(super) struct Acting {
     #[arg(long, requires = "user")]
     group: Vec<String>,
     /// A request whose requester deploys.
-    #[arg(long)]
+    #[arg(long, value_parser = object_name)]
     request: Option<String>,
     /// For the kinds in this Artifact of the host, and what its objects refer to.
-    #[arg(long)]
+    #[arg(long, value_parser = object_name)]
     artifact: Option<String>,
     /// For the kinds that this Solution has now, and what its objects refer to. --from gives its namespace.
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", value_parser = object_name)]
     solution: Option<String>,
     /// The development namespace of --solution.
-    #[arg(long)]
+    #[arg(long, value_parser = object_name)]
     from: Option<String>,
     /// For this kind, by its plural name and group: services, deployments.apps. Without this flag, an artifact or a solution: the kinds of
     /// ordinary applications.

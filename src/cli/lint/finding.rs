@@ -49,8 +49,11 @@ impl Finding {
     }
 
     /// The same about a field.
-    pub(super) fn at(mut self, field: &str) -> Self {
+    pub(super) fn at(mut self, document: &Document, field: &str) -> Self {
         field.clone_into(&mut self.field);
+        if let Some((line, column)) = document.places.find(&document.path, field) {
+            (self.line, self.column) = (document.begins + line - 1, Some(column));
+        }
         self
     }
 }

@@ -1,6 +1,7 @@
 //! `kubectl pilotage lint`: checks manifests before they are applied, without a cluster.
 
 mod finding;
+mod places;
 mod reading;
 mod references;
 mod schema;
@@ -104,26 +105,28 @@ fn alone(document: &Document) -> Vec<Finding> {
     let wanted = format!("{GROUP}/{}", definition.version);
     if api_version != wanted {
         let message = format!("is {api_version}, and this program knows {wanted}");
-        return vec![Finding::about(Severity::Error, document, "UnknownVersion", message).at("apiVersion")];
+        return vec![Finding::about(Severity::Error, document, "UnknownVersion", message).at(document, "apiVersion")];
     }
     let mut found = Vec::new();
     if object::name(&document.object).is_empty() && object::metadata(&document.object, "generateName").is_none() {
-        found.push(Finding::about(Severity::Error, document, "NoName", "is required").at("metadata.name"));
+        found.push(Finding::about(Severity::Error, document, "NoName", "is required").at(document, "metadata.name"));
     }
     if object::metadata(&document.object, "namespace").is_none() {
         let message = "is left out: it goes to whichever namespace is current when it is applied";
-        found.push(Finding::about(Severity::Warning, document, "NoNamespace", message).at("metadata.namespace"));
+        found.push(Finding::about(Severity::Warning, document, "NoNamespace", message).at(document, "metadata.namespace"));
     }
     if kind == "Artifact" {
         found.push(Finding::about(Severity::Error, document, "NotYours", "only the operator makes Artifacts"));
     }
     let violations = definition.violations(&document.object);
     found.extend(
-        violations.into_iter().map(|(field, message)| Finding::about(Severity::Error, document, "FieldInvalid", message).at(&field)),
+        violations
+            .into_iter()
+            .map(|(field, message)| Finding::about(Severity::Error, document, "FieldInvalid", message).at(document, &field)),
     );
     if document.object.get("status").is_some() {
         let message = "is ignored when it is applied: the operator writes it";
-        found.push(Finding::about(Severity::Warning, document, "StatusIgnored", message).at("status"));
+        found.push(Finding::about(Severity::Warning, document, "StatusIgnored", message).at(document, "status"));
     }
     found
 }

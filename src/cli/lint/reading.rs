@@ -2,11 +2,13 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::Context;
 use serde_json::Value;
 
 use super::finding::{Finding, Severity};
+use super::places::Places;
 
 /// The most bytes of a file: no manifest is larger.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -17,9 +19,15 @@ const DEEPEST: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct Document {
     pub(super) file: String,
-    /// The line that it begins in, from 1.
+    /// The line that the object begins in, from 1.
     pub(super) line: usize,
+    /// The line that the document begins in, with all its objects if it is a list.
+    pub(super) begins: usize,
     pub(super) object: Value,
+    /// Where the object is in the document: empty, or a place in a list.
+    pub(super) path: String,
+    /// Where each field of the document is.
+    pub(super) places: Rc<Places>,
 }
 
 /// What was read, and what could not be.
@@ -62,7 +70,7 @@ impl Manifests {
         for (line, text) in parts(text) {
             match serde_saphyr::from_str::<Value>(&text) {
                 Ok(Value::Null) => {}
-                Ok(object) => self.take(file, line, object),
+                Ok(object) => self.take(file, line, "", &Rc::new(Places::of(&text)), object),
                 Err(error) => {
                     let place = error.location().map(|place| (place.line(), place.column()));
                     let at = line + usize::try_from(place.map_or(1, |(line, _)| line)).unwrap_or(1) - 1;
@@ -77,21 +85,24 @@ impl Manifests {
     }
 
     /// An object, or the objects of a list.
-    fn take(&mut self, file: &str, line: usize, object: Value) {
+    fn take(&mut self, file: &str, begins: usize, path: &str, places: &Rc<Places>, object: Value) {
         if object["kind"] == "List"
             && let Some(items) = object["items"].as_array()
         {
-            for item in items {
-                self.take(file, line, item.clone());
+            for (index, item) in items.iter().enumerate() {
+                let within = if path.is_empty() { String::new() } else { format!("{path}.") };
+                self.take(file, begins, &format!("{within}items[{index}]"), places, item.clone());
             }
             return;
         }
+        let place = if path.is_empty() { None } else { places.find("", path) };
+        let line = place.map_or(begins, |(line, _)| begins + line - 1);
         if !object.is_object() || !object["kind"].is_string() || !object["apiVersion"].is_string() {
             let message = "the document is no Kubernetes object: it lacks apiVersion or kind";
             self.findings.push(Finding::new(Severity::Error, file, line, "NotAnObject", message));
             return;
         }
-        self.documents.push(Document { file: file.to_owned(), line, object });
+        self.documents.push(Document { file: file.to_owned(), line, begins, object, path: path.to_owned(), places: places.clone() });
     }
 }
 

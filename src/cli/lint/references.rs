@@ -94,19 +94,22 @@ impl Host<'_> {
         let spec = &it.spec;
         if !self.pipelines.contains_key(&spec.pipeline) {
             let message = format!("pipeline {} is not in these files: apply it too, or correct the name", spec.pipeline);
-            found.push(Finding::about(Severity::Warning, document, Reason::UnknownPipeline.as_str(), message).at("spec.pipeline"));
+            found
+                .push(Finding::about(Severity::Warning, document, Reason::UnknownPipeline.as_str(), message).at(document, "spec.pipeline"));
         }
         match self.environments.get(&spec.target_environment) {
             None => {
                 let message = format!("Environment {} is not in these files: apply it too, or correct the name", spec.target_environment);
                 found.push(
-                    Finding::about(Severity::Warning, document, Reason::UnknownEnvironment.as_str(), message).at("spec.targetEnvironment"),
+                    Finding::about(Severity::Warning, document, Reason::UnknownEnvironment.as_str(), message)
+                        .at(document, "spec.targetEnvironment"),
                 );
             }
             Some((environment, _)) if environment.spec.type_ != EnvironmentType::Target => {
                 let message = format!("Environment {} is of type Development, and nothing is deployed there", spec.target_environment);
                 found.push(
-                    Finding::about(Severity::Error, document, Reason::WrongEnvironmentType.as_str(), message).at("spec.targetEnvironment"),
+                    Finding::about(Severity::Error, document, Reason::WrongEnvironmentType.as_str(), message)
+                        .at(document, "spec.targetEnvironment"),
                 );
             }
             Some(_) => {}
@@ -115,19 +118,21 @@ impl Host<'_> {
             && let Some(previous) = spec.previous_stage.as_ref().filter(|previous| !self.stages.contains_key(*previous))
         {
             let message = format!("stage {previous} is not in these files: apply it too, or correct the name");
-            found
-                .push(Finding::about(Severity::Warning, document, Reason::UnknownPreviousStage.as_str(), message).at("spec.previousStage"));
+            found.push(
+                Finding::about(Severity::Warning, document, Reason::UnknownPreviousStage.as_str(), message)
+                    .at(document, "spec.previousStage"),
+            );
         }
         for (index, window) in spec.windows.iter().enumerate() {
             if let Err(why) = windows::check(window) {
                 let field = format!("spec.windows[{index}]");
-                found.push(Finding::about(Severity::Error, document, Reason::WindowInvalid.as_str(), why.to_string()).at(&field));
+                found.push(Finding::about(Severity::Error, document, Reason::WindowInvalid.as_str(), why.to_string()).at(document, &field));
             }
         }
         if found.iter().all(|finding| finding.reason != Reason::WindowInvalid.as_str())
             && let Ok(Opening::Closed { until: None, .. }) = windows::opening(&spec.windows, now)
         {
-            found.push(Finding::about(Severity::Error, document, "NeverOpens", "no Allow window ever opens").at("spec.windows"));
+            found.push(Finding::about(Severity::Error, document, "NeverOpens", "no Allow window ever opens").at(document, "spec.windows"));
         }
         found
     }
@@ -138,30 +143,32 @@ impl Host<'_> {
         if let Some((stage, _)) = self.stages.get(&spec.stage) {
             if stage.spec.pipeline != spec.pipeline {
                 let message = format!("stage {} is part of pipeline {}", spec.stage, stage.spec.pipeline);
-                found.push(Finding::about(Severity::Error, document, "WrongPipeline", message).at("spec.pipeline"));
+                found.push(Finding::about(Severity::Error, document, "WrongPipeline", message).at(document, "spec.pipeline"));
             }
             if stage.spec.previous_stage.is_some() && (spec.source_environment.is_some() || spec.artifact.is_some()) {
                 let message = format!("stage {} is not the first: it deploys what the first stage exported", spec.stage);
-                found.push(Finding::about(Severity::Warning, document, "SourceNotUsed", message).at("spec"));
+                found.push(Finding::about(Severity::Warning, document, "SourceNotUsed", message).at(document, "spec"));
             }
         }
         if let (Some((pipeline, _)), Some(source)) = (self.pipelines.get(&spec.pipeline), &spec.source_environment)
             && !pipeline.spec.development_environments.contains(source)
         {
             let message = format!("pipeline {} does not link Environment {source}", spec.pipeline);
-            found
-                .push(Finding::about(Severity::Error, document, Reason::UnknownEnvironment.as_str(), message).at("spec.sourceEnvironment"));
+            found.push(
+                Finding::about(Severity::Error, document, Reason::UnknownEnvironment.as_str(), message)
+                    .at(document, "spec.sourceEnvironment"),
+            );
         }
         let time = spec.scheduled_time.as_deref().filter(|time| !time.is_empty()).and_then(|time| time.parse::<Timestamp>().ok());
         if time.is_some_and(|time| time < now) {
             found.push(
                 Finding::about(Severity::Warning, document, "InThePast", "the time has passed: it is as if there were none")
-                    .at("spec.scheduledTime"),
+                    .at(document, "spec.scheduledTime"),
             );
         }
         if spec.requested_by.is_some() {
             let message = "leave it out: it is filled from whoever asks, and everybody else is refused";
-            found.push(Finding::about(Severity::Warning, document, "FilledIn", message).at("spec.requestedBy"));
+            found.push(Finding::about(Severity::Warning, document, "FilledIn", message).at(document, "spec.requestedBy"));
         }
         found
     }
@@ -178,12 +185,12 @@ fn solution(it: &Solution, document: &Document) -> Vec<Finding> {
         if let Err(error) = VersionReq::parse(&dependency.version) {
             let message = format!("{} is no requirement of versions, such as >=2.1: {error}", dependency.version);
             let field = format!("spec.dependencies[{index}].version");
-            found.push(Finding::about(Severity::Error, document, "VersionInvalid", message).at(&field));
+            found.push(Finding::about(Severity::Error, document, "VersionInvalid", message).at(document, &field));
         }
     }
     let names: BTreeSet<&str> = it.spec.dependencies.iter().map(|dependency| dependency.name.as_str()).collect();
     if it.metadata.name.as_deref().is_some_and(|own| names.contains(own)) {
-        found.push(Finding::about(Severity::Error, document, "DependsOnItself", "it depends on itself").at("spec.dependencies"));
+        found.push(Finding::about(Severity::Error, document, "DependsOnItself", "it depends on itself").at(document, "spec.dependencies"));
     }
     found
 }

@@ -55,7 +55,7 @@ fn stages_that_go_in_circles_or_begin_twice_or_are_too_many_are_errors() {
 fn what_is_not_in_the_files_is_a_warning_as_it_may_be_in_the_cluster() {
     let lonely = ours("Stage", "a", "{pipeline: p, targetEnvironment: qa, previousStage: b}");
     let warned: Vec<String> = said(&[&lonely]).into_iter().map(|(severity, _, reason)| format!("{severity:?} {reason}")).collect();
-    assert_eq!(warned, ["Warning UnknownPipeline", "Warning UnknownPreviousStage", "Warning UnknownEnvironment"]);
+    assert_eq!(warned, ["Warning UnknownPipeline", "Warning UnknownEnvironment", "Warning UnknownPreviousStage"]);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn requests_are_held_against_the_stages_and_pipelines_beside_them() {
         "{pipeline: other, stage: b, solution: {name: o, version: 1.0.0}, sourceEnvironment: dev, scheduledTime: \"2020-01-01T00:00:00Z\"}";
     let all = said(&[&host(&[("a", ""), ("b", ", previousStage: a")]), &ours("DeploymentRequest", "r", spec)]);
     let reasons: Vec<&str> = all.iter().map(|(_, _, reason)| reason.as_str()).collect();
-    assert_eq!(reasons, ["WrongPipeline", "SourceNotUsed", "InThePast"]);
+    assert_eq!(reasons, ["SourceNotUsed", "WrongPipeline", "InThePast"]);
 }
 
 #[test]
@@ -83,4 +83,21 @@ fn other_kinds_are_passed_over_and_wrong_ones_of_ours_are_told() {
     assert_eq!(said(&[&ours("Pipeline", "p", "{}").replace("v1alpha1", "v1")])[0].2, "UnknownVersion");
     let twice = said(&[&host(&[]), &ours("Pipeline", "p", "{developmentEnvironments: [dev]}")]);
     assert!(twice.iter().any(|(_, object, reason)| object == "Pipeline p" && reason == "DuplicateObject"), "{twice:?}");
+}
+
+#[test]
+fn what_is_wrong_is_told_with_the_line_of_its_field() {
+    let mut manifests = Manifests::default();
+    let pipeline = "# a pipeline\n---\napiVersion: pilotage.dev/v1alpha1\nkind: Pipeline\nmetadata:\n  name: p\nspec:\n  developmentEnvironments: [dev]\n";
+    let stage = "---\napiVersion: pilotage.dev/v1alpha1\nkind: Stage\nmetadata: {name: a, namespace: h}\nspec:\n  pipeline: p\n  targetEnviroment: qa\n";
+    manifests.add("all.yaml", &format!("{pipeline}{stage}"));
+    let found = check(&manifests, "2026-01-01T00:00:00Z".parse().unwrap());
+    let told: Vec<_> = found.iter().filter(|f| !f.field.is_empty()).map(|f| (f.field.as_str(), f.line, f.column)).collect();
+    assert_eq!(told, [("metadata.namespace", 5, Some(1)), ("spec.targetEnvironment", 13, Some(1)), ("spec.targetEnviroment", 15, Some(3))]);
+    let mut list = Manifests::default();
+    list.add(
+        "list.yaml",
+        "apiVersion: v1\nkind: List\nitems:\n- apiVersion: pilotage.dev/v1alpha1\n  kind: Pipline\n  metadata: {name: p}\n",
+    );
+    assert_eq!((list.documents[0].line, list.documents[0].begins), (4, 1));
 }

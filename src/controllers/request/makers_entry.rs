@@ -64,6 +64,7 @@ fn entry(scope: Scope<'_>, run: &RunStatus, message: &str, now: Timestamp) -> So
         never_accepted: !condition::is_true(&run.conditions, condition_types::ACCEPTED),
         message: Some(bounds::text(&text::plain(&told), MAX_MESSAGE)),
         waiting_since: run.waiting.as_ref().map(|wait| wait.since),
+        waiting_until: run.waiting.as_ref().and_then(|wait| wait.until),
         approved_by: approved_by(scope.request, run),
         approval_comments: status.and_then(|s| s.approval.as_ref()?.comments.as_deref()).map(|said| text::plain(said).into_owned()),
         source_environment: spec.source_environment.clone(),

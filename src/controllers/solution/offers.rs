@@ -11,7 +11,7 @@ use crate::api::artifact::Artifact;
 use crate::api::condition::{self, READY};
 use crate::api::environment::{DeployedSolution, EnvironmentType};
 use crate::api::solution_stages::{MAX_DEFAULT, NeededVariable, StageWindow, StoredVersion};
-use crate::api::{Environment, Pipeline, Stage, bounds, duration, names};
+use crate::api::{Environment, Pipeline, Solution, Stage, bounds, duration, names};
 use crate::controllers::environment::validated;
 use crate::controllers::holds;
 use crate::controllers::request::{artifact_view, place};
@@ -57,27 +57,45 @@ pub(crate) async fn offered(cluster: &Cluster, namespace: &str, solution: &str, 
     let mut offered = Offered { hosts: cluster.options.hosts.clone(), ..Offered::default() };
     let mut wanted = BTreeSet::new();
     for source in sources {
+        let origin = source.status.as_ref().and_then(|status| status.environment_id.clone());
         let (host, source) = (source.namespace().unwrap_or_default(), source.name_any());
         let pipelines = stores.pipelines.state_filter(|p| {
             p.namespace().as_deref() == Some(&host) && p.spec.development_environments.contains(&source) && !p.spec.shared_with.is_empty()
         });
-        let current = stores.solutions.get(&ObjectRef::new(solution).within(namespace)).map(|s| s.spec.version.clone());
-        wanted.extend(current.map(|version| (host.clone(), version)));
+        let current = stores.solutions.get(&ObjectRef::new(solution).within(namespace)).map(|own| own.spec.version.clone());
+        let want = |version: String| (host.clone(), source.clone(), origin.clone(), version);
+        wanted.extend(current.map(want));
         for pipeline in pipelines {
             for offer in reader.of_pipeline(&host, &source, &pipeline).await {
                 if let After::Stage { has: Some((version, _)), .. } = &offer.after {
-                    wanted.insert((host.clone(), version.clone()));
+                    wanted.insert(want(version.clone()));
                 }
                 offered.offers.push(offer);
             }
         }
     }
-    for (host, version) in wanted {
-        if let Some(artifact) = reader.artifact(&host, &version).await {
+    for (host, source, origin, version) in wanted {
+        let own = stores.solutions.get(&ObjectRef::new(solution).within(namespace));
+        let followed = || own.is_some_and(|own| follows(&own, &host, &version));
+        let artifact = reader.artifact(&host, &version).await;
+        let artifact = artifact.filter(|a| is_from(a, &source, origin.as_ref()) || a.spec.source.oci.is_some() && followed());
+        if let Some(artifact) = artifact.filter(|_| offered.versions.iter().all(|told| (&told.host, &told.version) != (&host, &version))) {
             offered.versions.push(stored(host, version, &artifact));
         }
     }
     offered
+}
+
+/// Whether a version is from that development environment. What others define under the same name elsewhere is not told here.
+fn is_from(artifact: &Artifact, source: &str, origin: Option<&String>) -> bool {
+    let from = &artifact.spec.source;
+    from.environment.as_deref() == Some(source) || origin.is_some() && from.environment_id.as_ref() == origin
+}
+
+/// Whether the Solution tells of a request for a version: then somebody who may read it has asked for that.
+fn follows(solution: &Solution, host: &str, version: &str) -> bool {
+    let deployments = solution.status.iter().flat_map(|status| &status.deployments).filter(|entry| entry.host == host);
+    deployments.into_iter().any(|entry| entry.version == version || entry.others.iter().any(|other| other.version == version))
 }
 
 impl Reader<'_> {

@@ -70,6 +70,7 @@ fn entry(cluster: &Cluster, source: &str, stage: &Stage, target: &Environment, r
         never_accepted: false,
         message: Some(format!("{} {} runs in stage {}, as the record says", runs.name, artifact.spec.solution.version, stage.name_any())),
         waiting_since: None,
+        waiting_until: None,
         approved_by: record.approved_by.clone(),
         approval_comments: None,
         source_environment: None,

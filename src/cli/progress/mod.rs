@@ -1,6 +1,9 @@
 //! A stage and a solution at a glance: what runs there, and a request for it. It comes from the host's objects, or from the status of the
 //! maker's Solution where the caller may not read the host.
 
+mod asked;
+mod next;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
@@ -8,15 +11,14 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
+pub use self::asked::Asked;
+use self::next::Running;
 use super::exit::Exit;
 use super::output::{Column, Row, Tone};
 use super::times::Times;
-use crate::api::environment::DeployedSolution;
+use crate::api::environment::EnvironmentType;
 use crate::api::phase::Phase;
-use crate::api::reason::Reason;
-use crate::api::request_status::condition_types::SUCCEEDED;
-use crate::api::solution::{OtherRequest, SolutionDeployment};
-use crate::api::{DeploymentRequest, Environment, Solution, Stage, condition};
+use crate::api::{DeploymentRequest, Environment, Pipeline, Solution, Stage, condition};
 
 /// What runs in a stage, and one request for it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -36,7 +38,7 @@ pub struct Progress {
     /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runs_since: Option<Timestamp>,
-    /// The version that may be asked for next, as far as the maker's Solution says.
+    /// The version that may be asked for next, as far as the reader may know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
     /// What stands in the way of that.
@@ -45,157 +47,6 @@ pub struct Progress {
     /// The request. Left out if nothing is on its way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Asked>,
-}
-
-/// A request as its reader sees it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Asked {
-    /// Its name.
-    pub name: String,
-    /// Its uid.
-    pub uid: String,
-    /// The version that was asked for.
-    pub version: String,
-    /// Where it is, in one word.
-    pub phase: String,
-    /// Who asked.
-    pub requested_by: String,
-    /// Who deploys.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deployed_by: Option<String>,
-    /// Everybody who decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub approved_by: Option<String>,
-    /// When it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub asked_at: Option<Timestamp>,
-    /// Since when it is in that phase.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
-    /// What it waits for or how it ended, in a line.
-    pub waiting_for: String,
-    /// The same in full, with what to do.
-    pub message: String,
-    /// Whether it only plans.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub plan_only: bool,
-    /// Whether no operator has looked at it.
-    #[serde(skip)]
-    pub is_unseen: bool,
-}
-
-impl Asked {
-    /// Whether it has ended.
-    pub fn has_ended(&self) -> bool {
-        Phase::has_ended(&self.phase)
-    }
-
-    /// Whether it has ended as was asked for.
-    pub fn has_succeeded(&self) -> bool {
-        matches!(Phase::of(&self.phase), Some(Phase::Succeeded | Phase::Planned))
-    }
-
-    /// Whether it has ended in a way that somebody has to make good.
-    fn has_failed(&self) -> bool {
-        matches!(Phase::of(&self.phase), Some(Phase::Failed | Phase::Rejected))
-    }
-
-    /// What its phase tells at a glance.
-    pub fn tone(&self) -> Tone {
-        match Phase::of(&self.phase) {
-            Some(Phase::Succeeded | Phase::Planned) => Tone::Good,
-            Some(Phase::Failed | Phase::Rejected) => Tone::Bad,
-            Some(Phase::AwaitingPreExportStep | Phase::AwaitingApproval | Phase::AwaitingPreDeploymentStep) => Tone::Waiting,
-            _ => Tone::Plain,
-        }
-    }
-}
-
-impl From<&DeploymentRequest> for Asked {
-    fn from(request: &DeploymentRequest) -> Self {
-        let run = request.status.as_ref().map(|s| &s.run);
-        let summary = run.and_then(|r| condition::find(&r.conditions, SUCCEEDED));
-        let message = summary.map(|c| c.message.clone()).unwrap_or_default();
-        let short = run.map(|r| r.waiting_for.clone()).filter(|line| !line.is_empty());
-        Self {
-            name: request.name_any(),
-            uid: request.uid().unwrap_or_default(),
-            version: request.spec.solution.version.clone(),
-            phase: run.map(|r| r.phase.clone()).unwrap_or_default(),
-            requested_by: request.spec.requested_by.as_ref().map(|who| who.username.clone()).unwrap_or_default(),
-            deployed_by: run.and_then(|r| r.deployed_by.clone()),
-            approved_by: run.and_then(|r| r.approved_by.clone()),
-            asked_at: created(request),
-            since: since(request),
-            waiting_for: short.unwrap_or_else(|| condition::in_a_line(&message)),
-            message,
-            plan_only: request.spec.plan_only,
-            is_unseen: summary.is_none_or(|c| c.reason == Reason::NotLookedAt),
-        }
-    }
-}
-
-impl From<&SolutionDeployment> for Asked {
-    fn from(entry: &SolutionDeployment) -> Self {
-        let message = entry.message.clone().unwrap_or_default();
-        Self {
-            name: entry.request.clone(),
-            uid: entry.request_uid.clone(),
-            version: entry.version.clone(),
-            phase: entry.phase.clone(),
-            requested_by: entry.requester.clone(),
-            approved_by: entry.approved_by.clone(),
-            asked_at: entry.asked_at,
-            since: Some(entry.at),
-            waiting_for: in_a_line(&message),
-            message,
-            ..Self::default()
-        }
-    }
-}
-
-impl From<&OtherRequest> for Asked {
-    fn from(entry: &OtherRequest) -> Self {
-        let message = entry.message.clone().unwrap_or_default();
-        Self {
-            name: entry.request.clone(),
-            uid: entry.request_uid.clone(),
-            version: entry.version.clone(),
-            phase: entry.phase.clone(),
-            requested_by: entry.requester.clone(),
-            asked_at: entry.asked_at,
-            since: Some(entry.at),
-            waiting_for: in_a_line(&message),
-            message,
-            ..Self::default()
-        }
-    }
-}
-
-/// What a message of a Solution says in a line. What the request waits for comes after what was found out.
-fn in_a_line(message: &str) -> String {
-    condition::in_a_line(message.split("; ").find(|part| part.starts_with("waits ")).unwrap_or(message))
-}
-
-/// When an object was created.
-pub fn created(object: &impl ResourceExt) -> Option<Timestamp> {
-    object.creation_timestamp().map(|time| time.0)
-}
-
-/// Since when a request is in its phase.
-fn since(request: &DeploymentRequest) -> Option<Timestamp> {
-    let run = &request.status.as_ref()?.run;
-    let gates = &run.gates;
-    let at = match Phase::of(&run.phase) {
-        Some(Phase::AwaitingPreExportStep) => gates.pre_export_step.as_ref().map(|gate| gate.opened_at),
-        Some(Phase::AwaitingApproval) => gates.approval.as_ref().map(|gate| gate.opened_at),
-        Some(Phase::AwaitingPreDeploymentStep) => gates.pre_deployment_step.as_ref().map(|gate| gate.opened_at),
-        Some(Phase::Deploying) => run.start_time,
-        Some(Phase::RollingBack) => run.rollback.as_ref().map(|rollback| rollback.since),
-        _ => run.end_time,
-    };
-    at.or_else(|| created(request))
 }
 
 /// Flags that choose among stages, solutions and requests.
@@ -290,40 +141,79 @@ pub fn of_solution(solution: &Solution, all: bool) -> Vec<Progress> {
 /// Host, solution, how many stages come before, and stage.
 type Place = (String, String, usize, String);
 
-/// What the objects of hosts tell. `stages` and `environments` may be missing.
-pub fn of_hosts(stages: &[Stage], environments: &[Environment], requests: &[DeploymentRequest], all: bool) -> Vec<Progress> {
-    let mut running: BTreeMap<(String, String), &[DeployedSolution]> = BTreeMap::new();
-    for environment in environments {
+/// The objects of hosts, and the Solutions that are developed for them, as far as the caller may read them.
+#[derive(Debug, Default)]
+pub struct HostObjects {
+    /// The pipelines.
+    pub pipelines: Vec<Pipeline>,
+    /// The stages.
+    pub stages: Vec<Stage>,
+    /// The environments.
+    pub environments: Vec<Environment>,
+    /// The requests.
+    pub requests: Vec<DeploymentRequest>,
+    /// The Solutions in development.
+    pub solutions: Vec<Solution>,
+}
+
+/// What the objects of hosts tell.
+pub fn of_hosts(objects: &HostObjects, all: bool) -> Vec<Progress> {
+    let mut running: Running<'_> = BTreeMap::new();
+    for environment in &objects.environments {
         let solutions = environment.status.as_ref().map(|s| s.solutions.as_slice()).unwrap_or_default();
         running.insert((environment.namespace().unwrap_or_default(), environment.name_any()), solutions);
     }
     // By host, solution and stage, so that a solution's way is read from top to bottom.
     let mut places: BTreeMap<Place, (Progress, Vec<Asked>)> = BTreeMap::new();
-    let depths = depths(stages);
+    let depths = depths(&objects.stages);
     let depth = |host: &str, stage: &str| depths.get(&(host.to_owned(), stage.to_owned())).copied().unwrap_or_default();
-    for stage in stages {
-        let (host, name) = (stage.namespace().unwrap_or_default(), stage.name_any());
-        for deployed in running.get(&(host.clone(), stage.spec.target_environment.clone())).copied().unwrap_or_default() {
-            let key = (host.clone(), deployed.name.clone(), depth(&host, &name), name.clone());
-            let place = Progress {
-                host: host.clone(),
-                pipeline: stage.spec.pipeline.clone(),
-                stage: name.clone(),
-                solution: deployed.name.clone(),
-                runs: deployed.version.clone(),
-                runs_since: deployed.deployed_at.filter(|_| deployed.version.is_some()),
-                ..Progress::default()
-            };
-            places.insert(key, (place, Vec::new()));
-        }
-    }
-    for request in requests {
+    for request in &objects.requests {
         let line = of_request(request);
         let key = (line.host.clone(), line.solution.clone(), depth(&line.host, &line.stage), line.stage.clone());
         let place = Progress { request: None, ..line };
         places.entry(key).or_insert_with(|| (place, Vec::new())).1.push(Asked::from(request));
     }
+    let known = solutions_of_hosts(objects, &running);
+    for stage in &objects.stages {
+        let (host, name) = (stage.namespace().unwrap_or_default(), stage.name_any());
+        let there = running.get(&(host.clone(), stage.spec.target_environment.clone())).copied().unwrap_or_default();
+        for solution in known.get(&host).into_iter().flatten() {
+            let deployed = there.iter().find(|deployed| deployed.name == *solution);
+            let next = next::of(objects, &running, stage, solution);
+            let key = (host.clone(), solution.clone(), depth(&host, &name), name.clone());
+            if deployed.is_none() && next.version.is_none() && !places.contains_key(&key) {
+                continue;
+            }
+            let place = || Progress {
+                host: host.clone(),
+                pipeline: stage.spec.pipeline.clone(),
+                stage: name.clone(),
+                solution: solution.clone(),
+                ..Progress::default()
+            };
+            let (place, _) = places.entry(key).or_insert_with(|| (place(), Vec::new()));
+            place.runs = deployed.and_then(|deployed| deployed.version.clone());
+            place.runs_since = deployed.filter(|deployed| deployed.version.is_some()).and_then(|deployed| deployed.deployed_at);
+            (place.next, place.obstacles) = (next.version, next.obstacles);
+        }
+    }
     places.into_values().flat_map(|(place, asked)| with_requests(&place, asked, all)).collect()
+}
+
+/// The solutions that each host knows of: that run somewhere, were asked for, or are developed for it.
+fn solutions_of_hosts(objects: &HostObjects, running: &Running<'_>) -> BTreeMap<String, BTreeSet<String>> {
+    let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for ((host, _), solutions) in running {
+        known.entry(host.clone()).or_default().extend(solutions.iter().map(|deployed| deployed.name.clone()));
+    }
+    for request in &objects.requests {
+        known.entry(request.namespace().unwrap_or_default()).or_default().insert(request.spec.solution.name.clone());
+    }
+    for environment in objects.environments.iter().filter(|environment| environment.spec.type_ == EnvironmentType::Development) {
+        let developed = objects.solutions.iter().filter(|solution| solution.namespace().as_deref() == Some(&environment.spec.namespace));
+        known.entry(environment.namespace().unwrap_or_default()).or_default().extend(developed.map(ResourceExt::name_any));
+    }
+    known
 }
 
 /// How many stages come before each.
@@ -381,9 +271,11 @@ impl Row for Progress {
         Column::new("VERSION"),
         Column::new("PHASE"),
         Column::new("FOR"),
+        Column::new("UNTIL"),
         Column::new("REQUESTED BY"),
         Column::wide("DEPLOYED BY"),
         Column::wide("APPROVED BY"),
+        Column::wide("MAY DECIDE"),
         Column::new("WAITING FOR"),
         Column::wide("MESSAGE"),
     ];
@@ -403,9 +295,11 @@ impl Row for Progress {
             asked.version.clone(),
             asked.phase.clone(),
             times.show(asked.since),
+            times.show(asked.until),
             asked.requested_by.clone(),
             asked.deployed_by.clone().unwrap_or_default(),
             asked.approved_by.clone().unwrap_or_default(),
+            asked.deciders.join(", "),
             if self.request.is_some() { asked.waiting_for.clone() } else { self.may_come() },
             if self.request.is_some() { asked.message.clone() } else { self.obstacles.join("; ") },
         ]
@@ -470,9 +364,10 @@ mod tests {
             request("waits", "prod", "AwaitingApproval", early, ""),
             request("failed", "prod", "Failed", late, ""),
         ];
+        let objects =
+            HostObjects { stages: stages.into(), environments: environments.into(), requests: requests.into(), ..HostObjects::default() };
         let told = |all| -> Vec<(String, Option<String>)> {
-            let lines = of_hosts(&stages, &environments, &requests, all);
-            lines.into_iter().map(|line| (line.stage, line.request.map(|asked| asked.name))).collect()
+            of_hosts(&objects, all).into_iter().map(|line| (line.stage, line.request.map(|asked| asked.name))).collect()
         };
         let some = |stage: &str, name: &str| (stage.to_owned(), Some(name.to_owned()));
         assert_eq!(told(false), [("dev".into(), None), ("qa".into(), None), some("prod", "waits"), some("prod", "failed")]);
@@ -480,15 +375,46 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_what_is_waited_for_and_not_what_was_found_out() {
-        assert_eq!(in_a_line("not looked for in development: PodTemplate; waits for the approval by bot"), "waits for the approval by bot");
-        assert_eq!(in_a_line("it failed; nothing was written"), "it failed; nothing was written");
+    fn stages_in_a_circle_are_told_too() {
+        let stages = [stage("a", Some("b")), stage("b", Some("a"))];
+        let objects = HostObjects { stages: stages.into(), environments: vec![runs("a"), runs("b")], ..HostObjects::default() };
+        assert_eq!(of_hosts(&objects, false).len(), 2);
     }
 
     #[test]
-    fn stages_in_a_circle_are_told_too() {
-        let stages = [stage("a", Some("b")), stage("b", Some("a"))];
-        assert_eq!(of_hosts(&stages, &[runs("a"), runs("b")], &[], false).len(), 2);
+    fn what_can_be_next_is_told_of_a_host_as_it_is_of_a_solution() {
+        let ready =
+            json!([{"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let pipeline: Pipeline = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "h"},
+            "spec": {"developmentEnvironments": ["dev"]}, "status": {"conditions": ready}}))
+        .unwrap();
+        let mut stages = [stage("qa", None), stage("prod", Some("qa"))];
+        for stage in &mut stages {
+            stage.status = serde_json::from_value(json!({"conditions": ready})).unwrap();
+        }
+        let dev: Environment = serde_json::from_value(
+            json!({"metadata": {"name": "dev", "namespace": "h"}, "spec": {"type": "Development", "namespace": "d"}}),
+        )
+        .unwrap();
+        let solution: Solution =
+            serde_json::from_value(json!({"metadata": {"name": "orders", "namespace": "d"}, "spec": {"version": "1.1.0"}})).unwrap();
+        let mut objects = HostObjects {
+            pipelines: vec![pipeline],
+            stages: stages.into(),
+            environments: vec![dev, runs("qa")],
+            solutions: vec![solution],
+            ..HostObjects::default()
+        };
+        let told = |objects: &HostObjects| -> Vec<String> {
+            let lines = of_hosts(objects, false);
+            lines.iter().map(|l| format!("{} {:?} {}", l.stage, l.next.as_deref().unwrap_or_default(), l.may_come())).collect()
+        };
+        assert_eq!(told(&objects), ["qa \"1.1.0\" 1.1.0 may be asked for", "prod \"1.0.0\" 1.0.0 may be asked for"]);
+        objects.pipelines[0].spec.suspend = true;
+        assert!(told(&objects)[1].starts_with("prod \"1.0.0\" pipeline p of host h is suspended"), "{:?}", told(&objects));
+        // Who may not read development is told of what can go on from the stages.
+        objects.solutions.clear();
+        assert_eq!(of_hosts(&objects, false).iter().map(|l| l.next.is_some()).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]
@@ -498,7 +424,10 @@ mod tests {
         let solution: Solution =
             serde_json::from_value(json!({"metadata": {"name": "rq"}, "spec": {"version": "1.0.0"}, "status": {"deployments": [entry]}}))
                 .unwrap();
-        let of_host = of_hosts(&[], &[], &[request("esc", "qa", "Failed", "2026-01-01T00:00:00Z", HOSTILE)], false);
+        let of_host = of_hosts(
+            &HostObjects { requests: vec![request("esc", "qa", "Failed", "2026-01-01T00:00:00Z", HOSTILE)], ..HostObjects::default() },
+            false,
+        );
         for rows in [of_host, of_solution(&solution, false)] {
             let mut bytes = Vec::new();
             let list = Listing { rows, not_shown: Vec::new() };
