@@ -192,9 +192,9 @@ impl StoreError {
             Self::Registry { source: OciError::Redirect { .. }, .. }
             | Self::Lost { .. }
             | Self::KeptElsewhere { .. }
-            | Self::NoArchive { .. } => Until::Wait(Wait::Somebody),
+            | Self::NoArchive { .. }
+            | Self::Full(_) => Until::Wait(Wait::Somebody),
             Self::Registry { source, .. } | Self::Archive { source, .. } => source.until(),
-            Self::Full(_) => Until::Wait(Wait::Somebody),
             Self::Busy { .. } | Self::Compression { .. } => Until::Wait(Wait::Server),
             Self::Removed { .. }
             | Self::Incomplete { .. }
