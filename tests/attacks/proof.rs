@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::world::{recorder, unrecorded};
 
 /// How long the API server may take to notice that a guard was removed or restored.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// More guards than any attack has.
 const MOST: usize = 6;
 
