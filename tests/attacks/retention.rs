@@ -6,6 +6,7 @@ use pilotage::api::{Artifact, DeploymentRequest, Environment, Pipeline, Stage};
 use serde_json::{Value, json};
 
 use crate::attempt::{ignored, refused};
+use crate::receiver::Receiver;
 use crate::scene::{bind, grant, operator, orders, patch, person, requests, until_kept, until_may, user};
 use crate::world::{World, client, phase};
 
@@ -184,17 +185,22 @@ async fn what_is_needed_stays_whatever_limits_are_set() {
             assert_eq!(phase(&world.deploy("to-prod", "prod", "orders", version).await), "Succeeded");
         }
     }
+    // The sink hears of all that is older, and of nothing that follows.
+    let receiver = Receiver::start().await;
+    let olgas: Api<Pipeline> = Api::namespaced(world.olga().await, &world.host);
+    let change = async |patch: Value| olgas.patch("standard", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    change(json!({"spec": {"sinks": [{"url": receiver.url()}]}})).await;
+    let status = async || olgas.get("standard").await.unwrap().status.unwrap_or_default();
     for name in ["gone", "held"] {
         rejected(&world, name).await;
     }
     patch(&world, world.olga().await, "held", json!({"metadata": {"annotations": {"pilotage.dev/keep": "audit"}}})).await.unwrap();
-    // What runs in production is no stage's way back any more. And nobody hears what is sent to the sink.
+    // What runs in production is no stage's way back any more.
     Api::<Stage>::namespaced(world.olga().await, &world.host).delete("prod", &DeleteParams::default()).await.unwrap();
-    let olgas: Api<Pipeline> = Api::namespaced(world.olga().await, &world.host);
-    let change = async |patch: Value| olgas.patch("standard", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-    change(json!({"spec": {"sinks": [{"url": "http://127.0.0.1:1/"}]}})).await;
-    let status = async || olgas.get("standard").await.unwrap().status.unwrap_or_default();
-    world.until("the sink has a cursor", async || (!status().await.sinks.is_empty()).then_some(())).await;
+    let is_told = async || status().await.sinks.first().is_some_and(|sink| sink.cursor.open.is_empty() && sink.waiting == 0);
+    let heard = || receiver.triggers("held").iter().any(|trigger| trigger == "OnDeploymentCompleted");
+    world.until("the sink has heard all", async || (heard() && is_told().await).then_some(())).await;
+    receiver.stop();
     rejected(&world, "untold").await;
 
     let everything = json!({"schedule": "0 0 1 1 *", "requests": {"maxAge": "0s"}, "artifacts": {"maxAge": "0s"}});
