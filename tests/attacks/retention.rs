@@ -2,6 +2,7 @@
 
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
+use pilotage::api::pipeline::SinkCursor;
 use pilotage::api::{Artifact, DeploymentRequest, Environment, Pipeline, Stage};
 use serde_json::{Value, json};
 
@@ -197,9 +198,13 @@ async fn what_is_needed_stays_whatever_limits_are_set() {
     patch(&world, world.olga().await, "held", json!({"metadata": {"annotations": {"pilotage.dev/keep": "audit"}}})).await.unwrap();
     // What runs in production is no stage's way back any more.
     Api::<Stage>::namespaced(world.olga().await, &world.host).delete("prod", &DeleteParams::default()).await.unwrap();
-    let is_told = async || status().await.sinks.first().is_some_and(|sink| sink.cursor.open.is_empty() && sink.waiting == 0);
-    let heard = || receiver.triggers("held").iter().any(|trigger| trigger == "OnDeploymentCompleted");
-    world.until("the sink has heard all", async || (heard() && is_told().await).then_some(())).await;
+    let before = requests(&world, world.admin.clone()).list(&ListParams::default()).await.unwrap().items;
+    let is_told = |cursor: &SinkCursor, request: &DeploymentRequest| {
+        let (uid, created) = (request.uid().unwrap(), request.creation_timestamp().unwrap().0);
+        !cursor.open.iter().any(|open| open.uid == uid) && (created < cursor.since || cursor.done.contains(&uid))
+    };
+    let heard = async || status().await.sinks.first().is_some_and(|sink| before.iter().all(|request| is_told(&sink.cursor, request)));
+    world.until("the sink has heard all", async || heard().await.then_some(())).await;
     receiver.stop();
     rejected(&world, "untold").await;
 
