@@ -18,6 +18,7 @@ mod latency;
 mod observer;
 mod policies;
 mod process;
+mod retention;
 mod stand;
 mod stock;
 #[expect(
@@ -112,6 +113,12 @@ async fn everything(start: Instant, stand: &mut Stand, figures: &mut Figures) ->
         step(start, "the largest artifact");
         if let Err(error) = largest::measure(stand, &mut scene, figures).await {
             figures.missed(&largest::FIGURES, &error);
+        }
+    }
+    if wanted("retention") {
+        step(start, "retention among two thousand artifacts and twenty thousand records");
+        if let Err(error) = retention::measure(stand, &scene, figures).await {
+            figures.missed(&retention::FIGURES, &error);
         }
     }
     if wanted("policies") {

@@ -201,4 +201,9 @@ pub struct BytesRemoved {
     /// Whether all bytes are gone. If not, the next run of retention goes on.
     #[serde(default)]
     pub complete: bool,
+    /// Where the record and the bytes were archived before: `oci://`, the repository and the digest of the manifest. Left out if retention
+    /// archives nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1200))]
+    pub archived_in: Option<String>,
 }

@@ -270,7 +270,7 @@ mod tests {
             ("Environment.conditions", By::Nature(4)),
             ("Environment.solutions", By::Code("policy::record::no_room")),
             ("Environment.solutions[].clusterScoped", By::Code("policy::record::no_room")),
-            ("Pipeline.conditions", By::Nature(5)),
+            ("Pipeline.conditions", By::Nature(6)),
             // One entry for each reason.
             ("Pipeline.retention.kept", By::Nature(11)),
             ("Pipeline.sinks", By::Nature(4)),

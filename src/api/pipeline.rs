@@ -195,7 +195,8 @@ pub struct PipelineStatus {
     /// What retention did last, and when it runs next. Left out without `spec.retention`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionStatus>,
-    /// `Ready` (the summary), `Shared` (if it is shared), `SinksDelivering` (if it has sinks), `Reconciling` and `Stalled`.
+    /// `Ready` (the summary), `Shared` (if it is shared), `SinksDelivering` (if it has sinks), `RetentionComplete` (after a run of retention
+    /// began), `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

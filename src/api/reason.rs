@@ -50,8 +50,12 @@ words! {
         RetentionInvalid => "Correct `spec.retention`",
         /// A run of retention has ended; what it removed is in `status.retention` of the Pipeline
         RetentionRan => "",
+        /// A run of retention is under way
+        RetentionRunning => "",
         /// A run of retention could not remove everything; why is in `status.retention` of the Pipeline
         RetentionIncomplete => "See the operator's log, which names the objects",
+        /// A version that retention archives before it goes can't be read whole any more, so it stays
+        NotArchived => "See the operator's log, which names it; put its bytes back, or purge it",
         /// `developmentEnvironments` is empty
         NoDevelopmentEnvironment => "Name at least one",
         /// An Environment that the pipeline or the stage names doesn't exist in this namespace

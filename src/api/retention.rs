@@ -37,6 +37,11 @@ pub struct Retention {
     /// How long an artifact without bytes stays, as the record of who deployed it where. Left out: as long as its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<RecordRetention>,
+    /// `Registry`: what goes is first put into the registry of the operator's `--artifact-store`, below `HOST/archive`, and goes only when
+    /// the registry has given it back. If the registry can't be used, nothing goes. `None`: what goes is lost. If several pipelines let an
+    /// artifact go, it is archived if one of them says so.
+    #[serde(default)]
+    pub archive: Archive,
 }
 
 /// For what a retention is.
@@ -47,6 +52,16 @@ pub enum RetentionScope {
     Pipeline,
     /// Also for the pipelines of its host that have none.
     Host,
+}
+
+/// Where what goes is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Archive {
+    /// Nowhere.
+    #[default]
+    None,
+    /// In the registry that the operator keeps large artifacts in.
+    Registry,
 }
 
 /// Which ended requests are kept. With both limits, a request goes as soon as it is beyond one of them.

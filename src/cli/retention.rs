@@ -51,6 +51,8 @@ struct Outlook {
     name: String,
     pipeline: Option<String>,
     outcome: &'static str,
+    /// Whether it is put into the archive before it goes.
+    archived: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     because: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +68,7 @@ impl Row for Outlook {
         Column::new("BECAUSE"),
         Column::new("OF"),
         Column::wide("PIPELINE"),
+        Column::wide("ARCHIVED"),
         Column::new("SINCE"),
     ];
 
@@ -78,6 +81,7 @@ impl Row for Outlook {
             text(&self.because),
             text(&self.whom),
             text(&self.pipeline),
+            if self.archived { "first" } else { "" }.to_owned(),
             times.show(self.since),
         ]
     }
@@ -117,8 +121,10 @@ pub async fn run(connection: &Connection, args: RetentionArgs, out: &mut Output<
     let view = objects.view();
     let verdict = decide(&view, args.pipeline.as_deref(), Timestamp::now());
     let (removes, kept) = (verdict.removes(), verdict.kept());
-    let of_requests = verdict.requests.iter().map(|(index, fate)| of_request(&view, *index, *fate));
-    let of_artifacts = verdict.artifacts.iter().map(|(index, fate)| of_artifact(&view, *index, *fate));
+    let of_requests =
+        verdict.requests.iter().map(|(index, fate)| of_request(&view, *index, *fate, verdict.archived_requests.contains(index)));
+    let of_artifacts =
+        verdict.artifacts.iter().map(|(index, fate)| of_artifact(&view, *index, *fate, verdict.archived_artifacts.contains(index)));
     let rows = of_requests.chain(of_artifacts).filter(|row| args.all || row.because.is_none()).collect();
     out.list(&Listing { rows, not_shown: Vec::new() }, "nothing would be removed")?;
     let (kept_requests, kept_artifacts) = kept.iter().fold((0, 0), |(r, a), k| (r + k.requests, a + k.artifacts));
@@ -148,16 +154,16 @@ fn told(fate: Fate<'_>) -> (&'static str, Option<String>, Option<String>) {
     }
 }
 
-fn of_request(view: &HostView<'_>, index: usize, fate: Fate<'_>) -> Outlook {
+fn of_request(view: &HostView<'_>, index: usize, fate: Fate<'_>, archived: bool) -> Outlook {
     let request = &view.requests[index];
     let (outcome, because, whom) = told(fate);
     let pipeline = Some(request.pipeline.to_owned());
-    Outlook { kind: "deploymentrequest", name: request.name.to_owned(), pipeline, outcome, because, whom, since: request.ended }
+    Outlook { kind: "deploymentrequest", name: request.name.to_owned(), pipeline, outcome, archived, because, whom, since: request.ended }
 }
 
-fn of_artifact(view: &HostView<'_>, index: usize, fate: Fate<'_>) -> Outlook {
+fn of_artifact(view: &HostView<'_>, index: usize, fate: Fate<'_>, archived: bool) -> Outlook {
     let artifact = &view.artifacts[index];
     let (outcome, because, whom) = told(fate);
     let name = artifact_name(artifact.solution, artifact.version_text);
-    Outlook { kind: "artifact", name, pipeline: None, outcome, because, whom, since: Some(artifact.last_used()) }
+    Outlook { kind: "artifact", name, pipeline: None, outcome, archived, because, whom, since: Some(artifact.last_used()) }
 }

@@ -9,6 +9,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 
+use super::retention::RETENTION_COMPLETE;
 use crate::api::condition::{self, ConditionStatus};
 use crate::api::reason::Reason;
 use crate::api::request_status::condition_types::SUCCEEDED;
@@ -143,7 +144,7 @@ impl WatchMapping {
         if let Some(status) = object.status.as_mut() {
             status.sinks.clear();
             status.retention = None;
-            status.conditions.retain(|c| c.type_ != triggers::SINKS_DELIVERING);
+            status.conditions.retain(|c| ![triggers::SINKS_DELIVERING, RETENTION_COMPLETE].contains(&c.type_.as_str()));
         }
         let now = hash(&serde_json::to_vec(&object).unwrap_or_default());
         seen.insert(key, now) != Some(now)

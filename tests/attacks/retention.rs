@@ -1,11 +1,13 @@
 //! Attacks on records by way of deletion: purging them, having them removed earlier, and holding what isn't one's own.
 
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
-use pilotage::api::{Artifact, DeploymentRequest, Environment, Pipeline};
+use pilotage::api::pipeline::SinkCursor;
+use pilotage::api::{Artifact, DeploymentRequest, Environment, Pipeline, Stage};
 use serde_json::{Value, json};
 
-use crate::attempt::refused;
+use crate::attempt::{ignored, refused};
+use crate::receiver::Receiver;
 use crate::scene::{bind, grant, operator, orders, patch, person, requests, until_kept, until_may, user};
 use crate::world::{World, client, phase};
 
@@ -73,6 +75,8 @@ async fn nobody_has_records_removed_earlier_or_holds_what_is_not_theirs() {
         .await;
     refused(251, "retention is taken away without the verb", pipelines.patch("standard", &plain, &retention(Value::Null)), 403, &words)
         .await;
+    let unarchived = Patch::Merge(json!({"spec": {"retention": {"archive": "Registry"}}}));
+    refused(251, "what goes is archived elsewhere without the verb", pipelines.patch("standard", &plain, &unarchived), 403, &words).await;
     // Without the pipeline its records fall under the limits of the whole host.
     let confirmed = Patch::Merge(json!({"metadata": {"annotations": {"pilotage.dev/confirm-delete": "standard"}}}));
     pipelines.patch("standard", &plain, &confirmed).await.unwrap();
@@ -159,4 +163,65 @@ async fn what_holds_records_is_not_deleted_in_passing() {
         })
         .await;
     refused(254, "a pipeline is deleted with its records", pipelines.delete("standard", &none), 403, &words).await;
+}
+
+/// A request that was rejected.
+async fn rejected(world: &World, name: &str) {
+    world.ask(&world.request(name, "qa", "orders", "1.3.0")).await;
+    world.until_request(name, |r| phase(r) == "AwaitingApproval").await;
+    world.decide("qa", name, "Rejected").await.unwrap();
+    world.end(name).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_needed_stays_whatever_limits_are_set() {
+    let world = World::new("needed").await;
+    for version in ["1.0.0", "1.1.0", "1.2.0", "1.3.0"] {
+        world.apply(&[world.solution("orders", version), world.config("orders", "orders", json!({"version": version}))]).await;
+        if version == "1.3.0" {
+            break;
+        }
+        assert_eq!(phase(&world.deploy(&format!("to-{version}"), "qa", "orders", version).await), "Succeeded");
+        if version == "1.0.0" {
+            assert_eq!(phase(&world.deploy("to-prod", "prod", "orders", version).await), "Succeeded");
+        }
+    }
+    // The sink hears of all that is older, and of nothing that follows.
+    let receiver = Receiver::start().await;
+    let olgas: Api<Pipeline> = Api::namespaced(world.olga().await, &world.host);
+    let change = async |patch: Value| olgas.patch("standard", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    change(json!({"spec": {"sinks": [{"url": receiver.url()}]}})).await;
+    let status = async || olgas.get("standard").await.unwrap().status.unwrap_or_default();
+    for name in ["gone", "held"] {
+        rejected(&world, name).await;
+    }
+    patch(&world, world.olga().await, "held", json!({"metadata": {"annotations": {"pilotage.dev/keep": "audit"}}})).await.unwrap();
+    // What runs in production is no stage's way back any more.
+    Api::<Stage>::namespaced(world.olga().await, &world.host).delete("prod", &DeleteParams::default()).await.unwrap();
+    let before = requests(&world, world.admin.clone()).list(&ListParams::default()).await.unwrap().items;
+    let is_told = |cursor: &SinkCursor, request: &DeploymentRequest| {
+        let (uid, created) = (request.uid().unwrap(), request.creation_timestamp().unwrap().0);
+        !cursor.open.iter().any(|open| open.uid == uid) && (created < cursor.since || cursor.done.contains(&uid))
+    };
+    let heard = async || status().await.sinks.first().is_some_and(|sink| before.iter().all(|request| is_told(&sink.cursor, request)));
+    world.until("the sink has heard all", async || heard().await.then_some(())).await;
+    receiver.stop();
+    rejected(&world, "untold").await;
+
+    let everything = json!({"schedule": "0 0 1 1 *", "requests": {"maxAge": "0s"}, "artifacts": {"maxAge": "0s"}});
+    change(json!({"spec": {"retention": everything}, "metadata": {"annotations": {"pilotage.dev/retain-now": "now"}}})).await;
+    let run = world.until("the run has ended", async || status().await.retention?.last_run).await;
+
+    let all = requests(&world, world.admin.clone()).list(&ListParams::default()).await.unwrap();
+    let left: Vec<String> = all.iter().map(ResourceExt::name_any).collect();
+    let is_left = |name: &str| left.iter().any(|l| l == name);
+    assert!(!is_left("gone") && !is_left("to-1.0.0"), "what is not needed goes: {left:?}");
+    ignored(280, "the request that deployed what runs goes", is_left("to-prod"), &left);
+    ignored(280, "the request that holds the settings of the way back goes", is_left("to-1.1.0"), &left);
+    ignored(280, "a request goes of which a sink was not told", is_left("untold"), &left);
+    ignored(280, "the operator tries to remove what is held", is_left("held") && run.refused == 0, &run);
+    let artifacts: Api<Artifact> = Api::namespaced(world.admin.clone(), &world.host);
+    let is_whole = async |name: &str| artifacts.get(name).await.unwrap().status.is_none_or(|s| s.bytes_removed.is_none());
+    ignored(280, "the bytes of what runs go", is_whole("orders-1.0.0").await, &run);
+    ignored(280, "the bytes of the way back go", is_whole("orders-1.1.0").await, &run);
 }

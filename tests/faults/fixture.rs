@@ -53,12 +53,18 @@ pub struct Fixture {
     log: PathBuf,
     host: String,
     lease: String,
+    flags: Vec<(&'static str, String)>,
     again: u32,
 }
 
 impl Fixture {
     /// Starts the operator of a world. What shall fail is scripted before, or later.
     pub async fn start(world: &World, prepare: impl FnOnce(&Proxy)) -> Self {
+        Self::start_with(world, prepare, Vec::new()).await
+    }
+
+    /// The same with additional environment variables.
+    pub async fn start_with(world: &World, prepare: impl FnOnce(&Proxy), flags: Vec<(&'static str, String)>) -> Self {
         let plane = &world.plane;
         let proxy = Arc::new(Proxy::start(plane).await);
         prepare(&proxy);
@@ -66,12 +72,12 @@ impl Fixture {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let lease = format!("pilotage-{number}");
         let log = plane.dir().join(format!("operator-{number}.log"));
-        let operator = start(&kubeconfig, &log, &world.host, &format!("{lease}-0"), LEASE_SECONDS);
+        let operator = start_with(&kubeconfig, &log, &world.host, &format!("{lease}-0"), LEASE_SECONDS, &borrowed(&flags));
         proxy.crashes(operator.pid());
-        Self { proxy, others: Vec::new(), operator, kubeconfig, log, host: world.host.clone(), lease, again: 0 }
+        Self { proxy, others: Vec::new(), operator, kubeconfig, log, host: world.host.clone(), lease, flags, again: 0 }
     }
 
-    /// Lets a proxy to another cluster kill it too.
+    /// Lets a proxy to another cluster, or to a registry, kill it too.
     pub fn also_behind(&mut self, proxy: Arc<Proxy>) {
         proxy.crashes(self.operator.pid());
         self.others.push(proxy);
@@ -116,7 +122,8 @@ impl Fixture {
         // A dead operator holds its Lease for a while. A sweep need not wait for that each time, because the next operator uses a Lease of
         // its own.
         self.again += 1;
-        self.operator = start(&self.kubeconfig, &self.log, &self.host, &format!("{}-{}", self.lease, self.again), LEASE_SECONDS);
+        let lease = format!("{}-{}", self.lease, self.again);
+        self.operator = start_with(&self.kubeconfig, &self.log, &self.host, &lease, LEASE_SECONDS, &borrowed(&self.flags));
         self.proxy.crashes(self.operator.pid());
         self.others.iter().for_each(|proxy| proxy.crashes(self.operator.pid()));
     }
@@ -150,6 +157,10 @@ pub fn token(plane: &ControlPlane) -> String {
 /// Starts an operator of one host.
 pub fn start(kubeconfig: &std::path::Path, log: &std::path::Path, host: &str, lease: &str, lease_seconds: &str) -> Operator {
     start_with(kubeconfig, log, host, lease, lease_seconds, &[])
+}
+
+fn borrowed<'a>(flags: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
+    flags.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
 /// The same with additional environment variables.

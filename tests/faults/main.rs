@@ -20,6 +20,7 @@ mod shipped;
 #[path = "../tls/mod.rs"]
 mod tls;
 
+mod archive;
 mod calls;
 mod connection;
 mod fixture;

@@ -1,5 +1,5 @@
 //! A proxy that makes faults between an operator and the API server. It takes plain HTTP with the operator's token and sends TLS. In front
-//! of another cluster it uses TLS on both sides. A script decides what happens to each call. Without one, all calls are forwarded.
+//! of another cluster it uses TLS on both sides, in front of a registry on neither. A script decides what happens to each call. Without one, all calls are forwarded.
 
 use std::convert::Infallible;
 use std::io;
@@ -77,6 +77,8 @@ pub struct Write {
 
 struct Shared {
     upstream: Client,
+    /// Whether the server is told by which address it was called.
+    keeps_host: bool,
     script: Mutex<Script>,
     operator: Mutex<Option<Pid>>,
     writes: Mutex<Vec<Write>>,
@@ -116,13 +118,26 @@ impl Proxy {
         Self::listen(plane, Some(crate::tls::acceptor(plane))).await
     }
 
+    /// In front of a registry, which answers with the address that it is called by.
+    pub async fn before_registry(host: &str) -> Self {
+        let mut config = Config::new(format!("http://{host}").parse().unwrap());
+        config.default_retry = false;
+        Self::to(config, None).await
+    }
+
     async fn listen(plane: &ControlPlane, tls: Option<TlsAcceptor>) -> Self {
         let kubeconfig = Kubeconfig::read_from(plane.admin_kubeconfig()).unwrap();
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         // It adds nothing of its own: the caller's token and impersonation headers are forwarded.
         config.auth_info = AuthInfo::default();
         config.default_retry = false;
+        Self::to(config, tls).await
+    }
+
+    async fn to(config: Config, tls: Option<TlsAcceptor>) -> Self {
+        let keeps_host = config.cluster_url.scheme_str() == Some("http");
         let shared = Arc::new(Shared {
+            keeps_host,
             upstream: Client::try_from(config).unwrap(),
             script: Mutex::new(Box::new(|_| Action::Forward)),
             operator: Mutex::new(None),
@@ -141,6 +156,11 @@ impl Proxy {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let server = tokio::spawn(serve(listener, tls, shared.clone())).abort_handle();
         Self { address, scheme, shared, server }
+    }
+
+    /// Host and port.
+    pub fn host(&self) -> String {
+        self.address.to_string()
     }
 
     /// Its URL.
@@ -304,6 +324,9 @@ async fn forward(request: Request<Bytes>, shared: &Arc<Shared>) -> io::Result<Re
     let (parts, body) = request.into_parts();
     let mut onward = Request::builder().method(parts.method).uri(parts.uri.path_and_query().map_or("/", |p| p.as_str()));
     for (name, value) in &parts.headers {
+        if *name == header::HOST && shared.keeps_host {
+            onward = onward.header(name, value);
+        }
         if ![header::HOST, header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(name) {
             onward = onward.header(name, value);
         }

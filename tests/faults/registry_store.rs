@@ -54,13 +54,18 @@ impl Kept {
     /// Starts an operator with the flags. It replaces the running one, which is killed.
     pub fn start(&mut self) {
         self.operator = None;
-        let (plane, number) = (&self.world.plane, NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.operator = Some(self.operate(&self.world));
+    }
+
+    /// Starts an operator with the same flags for any world.
+    pub fn operate(&self, world: &World) -> Operator {
+        let (plane, number) = (&world.plane, NUMBER.fetch_add(1, Ordering::Relaxed));
         let kubeconfig = plane.token_kubeconfig(&fixture::token(plane), None).unwrap();
         let flags: Vec<(&str, &str)> = self.flags.iter().map(|(name, value)| (*name, value.as_str())).collect();
         // It has a Lease of its own, because a dead operator holds its Lease for a while.
         let lease = format!("kept-{number}");
         let log = plane.dir().join(format!("{lease}.log"));
-        self.operator = Some(fixture::start_with(&kubeconfig, &log, &self.world.host, &lease, fixture::LEASE_SECONDS, &flags));
+        fixture::start_with(&kubeconfig, &log, &world.host, &lease, fixture::LEASE_SECONDS, &flags)
     }
 
     /// The repository of a solution of this host.
@@ -84,7 +89,7 @@ impl Kept {
     }
 
     /// The `ConfigMaps` that hold bytes of an artifact.
-    async fn chunks(&self, artifact: &Artifact) -> usize {
+    pub async fn chunks(&self, artifact: &Artifact) -> usize {
         let maps: Api<ConfigMap> = Api::namespaced(self.world.admin.clone(), &self.world.host);
         let label = format!("pilotage.dev/artifact={}", artifact.metadata.uid.as_ref().unwrap());
         maps.list(&ListParams::default().labels(&label)).await.unwrap().items.len()

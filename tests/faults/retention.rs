@@ -12,12 +12,12 @@ use crate::fixture::{self, Fixture};
 use crate::proxy::Action;
 use crate::world::{PATIENCE, World, outcome, phase};
 
-async fn change(world: &World, patch: Value) {
+pub async fn change(world: &World, patch: Value) {
     let pipelines = Api::<Pipeline>::namespaced(world.olga().await, &world.host);
     pipelines.patch("standard", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
 }
 
-async fn names<K>(world: &World) -> Vec<String>
+pub async fn names<K>(world: &World) -> Vec<String>
 where
     K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {

@@ -396,7 +396,7 @@ impl<'a> Session<'a> {
         OciError::Unreachable { registry: self.repository.registry.clone(), why }
     }
 
-    pub(super) fn unwell(&self, why: String) -> OciError {
+    pub(crate) fn unwell(&self, why: String) -> OciError {
         OciError::Unwell { registry: self.repository.registry.clone(), why }
     }
 

@@ -31,6 +31,29 @@ pub enum StoreError {
         /// Why.
         source: OciError,
     },
+    /// The archive of what retention removes can't be used now.
+    #[error("{what} of host {namespace} is archived in {repository} (the operator's --artifact-store) before it goes: {source}")]
+    Archive {
+        /// What is to be archived.
+        what: String,
+        /// The host.
+        namespace: String,
+        /// The repository.
+        repository: String,
+        /// Why.
+        source: OciError,
+    },
+    /// There is no registry to archive in.
+    #[error(
+        "{what} of host {namespace} is to be archived before it goes, and this operator has no registry: whoever runs it starts it with \
+         --artifact-store"
+    )]
+    NoArchive {
+        /// What is to be archived.
+        what: String,
+        /// The host.
+        namespace: String,
+    },
     /// Its bytes are in a registry that this operator is not configured for.
     #[error(
         "artifact {artifact} in host {namespace} is kept in {repository}, and this operator {keeps}: whoever runs it starts it with --artifact-store {wanted} again, or raise the solution's version"
@@ -167,11 +190,12 @@ impl StoreError {
         match self {
             Self::Api { source, .. } => Until::of(source),
             // Problems with the operator's own registry, also its redirects and its existence, are for its administrator to solve.
-            Self::Registry { source: OciError::Redirect { .. }, .. } | Self::Lost { .. } | Self::KeptElsewhere { .. } => {
-                Until::Wait(Wait::Somebody)
-            }
-            Self::Registry { source, .. } => source.until(),
-            Self::Full(_) => Until::Wait(Wait::Somebody),
+            Self::Registry { source: OciError::Redirect { .. }, .. }
+            | Self::Lost { .. }
+            | Self::KeptElsewhere { .. }
+            | Self::NoArchive { .. }
+            | Self::Full(_) => Until::Wait(Wait::Somebody),
+            Self::Registry { source, .. } | Self::Archive { source, .. } => source.until(),
             Self::Busy { .. } | Self::Compression { .. } => Until::Wait(Wait::Server),
             Self::Removed { .. }
             | Self::Incomplete { .. }
@@ -185,8 +209,8 @@ impl StoreError {
     /// The reason in one word, if the error is about the place where artifacts are kept.
     pub(crate) fn of_place(&self) -> Option<Reason> {
         match self {
-            Self::Registry { source, .. } => Some(source.reason()),
-            Self::KeptElsewhere { .. } => Some(Reason::ArtifactStoreNotConfigured),
+            Self::Registry { source, .. } | Self::Archive { source, .. } => Some(source.reason()),
+            Self::KeptElsewhere { .. } | Self::NoArchive { .. } => Some(Reason::ArtifactStoreNotConfigured),
             Self::Lost { .. } => Some(Reason::RegistryLacksArtifact),
             Self::Removed { .. } => Some(Reason::ArtifactBytesRemoved),
             Self::Full(_) => Some(Reason::StorageFull),

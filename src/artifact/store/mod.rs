@@ -5,6 +5,7 @@
 //! manifest. So if the registry doesn't have them, it has lost them; the record was shown to people and is not replaced. An artifact is
 //! complete when all of it can be read and matches the record's digests. This is checked at every read.
 
+mod archive;
 mod chunks;
 mod error;
 mod just_read;

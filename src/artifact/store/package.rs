@@ -103,18 +103,23 @@ impl Package {
         &self.version
     }
 
+    /// Its archive, as a manifest names it.
+    pub(crate) fn layer_descriptor(&self) -> Value {
+        json!({
+            "mediaType": FLUX_ARCHIVE,
+            "digest": self.layer_digest,
+            "size": self.layer.len(),
+            "annotations": {(TITLE): self.folder, (UNPACK): "true", (UNPACKED_DIGEST): self.unpacked_digest},
+        })
+    }
+
     /// The manifest of an artifact that was exported at that time.
     pub(crate) fn manifest(&self, exported_at: Timestamp) -> Vec<u8> {
         bundle::canonical(&json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": {"mediaType": FLUX_CONFIG, "digest": self.config_digest, "size": self.config.len()},
-            "layers": [{
-                "mediaType": FLUX_ARCHIVE,
-                "digest": self.layer_digest,
-                "size": self.layer.len(),
-                "annotations": {(TITLE): self.folder, (UNPACK): "true", (UNPACKED_DIGEST): self.unpacked_digest},
-            }],
+            "layers": [self.layer_descriptor()],
             "annotations": {
                 "org.opencontainers.image.created": exported_at.to_string(),
                 "org.opencontainers.image.revision": format!("{}@{}", self.version, self.digest),

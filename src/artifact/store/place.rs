@@ -94,6 +94,11 @@ impl Place {
         Repository { registry: self.prefix.registry.clone(), path: format!("{}/{host}/{solution}", self.prefix.path) }
     }
 
+    /// The repository of what retention removes from a host, requests and artifacts apart. A solution's name has no slash, so none has it.
+    pub(crate) fn archive(&self, host: &str, folder: &str) -> Repository {
+        Repository { registry: self.prefix.registry.clone(), path: format!("{}/{host}/archive/{folder}", self.prefix.path) }
+    }
+
     /// Whether a repository may be one of the hosts' repositories, by its name: the default ports of http and https count as one registry.
     pub(crate) fn holds(&self, repository: &Repository) -> bool {
         let named = |r: &Repository| {
@@ -187,6 +192,7 @@ mod tests {
         assert_eq!(place.from(), CHUNK_BYTES + 1);
         // Names of namespaces and solutions contain no slash.
         assert_ne!(place.repository("a", "b-c"), place.repository("a-b", "c"));
+        assert_eq!(place.archive("a", "requests").to_string(), "oci://r.test:5000/team/pilotage/a/archive/requests");
     }
 
     #[test]

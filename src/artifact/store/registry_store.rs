@@ -13,7 +13,7 @@ use crate::api::names;
 use crate::api::reference::SolutionVersion;
 use crate::api::repository::{self, Repository};
 use crate::artifact::bundle::digest;
-use crate::artifact::oci::{Asker, Limiter, OciError, Session, manifest};
+use crate::artifact::oci::{Access, Asker, Limiter, OciError, Session, manifest};
 
 /// A place in a registry, and the client for it.
 pub(crate) struct RegistryStore {
@@ -45,7 +45,17 @@ impl RegistryStore {
         Some(StoreError::Registry { artifact, namespace: host.to_owned(), repository, source })
     }
 
-    async fn ask<T>(&self, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
+    /// The repository of what retention removes from a host.
+    pub(super) fn archive(&self, host: &str, folder: &str) -> Repository {
+        self.place.archive(host, folder)
+    }
+
+    /// How the registry is reached.
+    pub(super) fn access(&self) -> Result<Access, OciError> {
+        self.place.access()
+    }
+
+    pub(super) async fn ask<T>(&self, repository: &Repository, work: impl Future<Output = Result<T, OciError>>) -> Result<T, OciError> {
         // All of it is one registry, reached in one way.
         self.limiter.ask(&Asker::default(), repository, work).await
     }

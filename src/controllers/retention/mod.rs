@@ -15,16 +15,20 @@ use kube::{Resource, ResourceExt};
 
 use self::act::Done;
 use crate::api::bounds;
-use crate::api::condition::whole_seconds;
+use crate::api::condition::{self, ConditionStatus, Observation, whole_seconds};
 use crate::api::names::RETAIN_NOW_ANNOTATION;
+use crate::api::pipeline::PipelineStatus;
 use crate::api::reason::Reason;
-use crate::api::retention::{MAX_MESSAGE, Retention, RetentionCount, RetentionProgress, RetentionRun, RetentionStatus};
+use crate::api::retention::{MAX_MESSAGE, Retention, RetentionCount, RetentionProgress, RetentionRun};
 use crate::api::{Artifact, DeploymentRequest, Environment, Pipeline, Stage};
 use crate::policy::retention::schedule::{self, Due};
 use crate::policy::retention::view::Objects;
 use crate::policy::retention::{self as policy, Fate, Verdict};
 use crate::runtime::Cluster;
 use crate::runtime::controller::{Next, ReconcileError, Reconciler};
+
+/// The condition that says whether the last run removed all that it was to remove, or what the present one waits for.
+pub(crate) const RETENTION_COMPLETE: &str = "RetentionComplete";
 
 /// How many objects are removed in one step. Then other pipelines have their turn.
 const STEP: usize = 25;
@@ -56,7 +60,13 @@ struct Host {
 }
 
 /// One object that goes.
-enum Removal {
+struct Removal {
+    what: What,
+    /// Whether it is archived first.
+    archived: bool,
+}
+
+enum What {
     Request(Arc<DeploymentRequest>),
     Bytes(Arc<Artifact>),
     Artifact(Arc<Artifact>),
@@ -64,9 +74,9 @@ enum Removal {
 
 impl Removal {
     fn uid(&self) -> String {
-        match self {
-            Self::Request(request) => request.uid().unwrap_or_default(),
-            Self::Bytes(artifact) | Self::Artifact(artifact) => artifact.uid().unwrap_or_default(),
+        match &self.what {
+            What::Request(request) => request.uid().unwrap_or_default(),
+            What::Bytes(artifact) | What::Artifact(artifact) => artifact.uid().unwrap_or_default(),
         }
     }
 }
@@ -97,14 +107,18 @@ impl Host {
     /// What goes, requests first: an artifact may be needed by them.
     fn removals(&self, verdict: &Verdict<'_>) -> Vec<Removal> {
         let requests = verdict.requests.iter().filter(|(_, fate)| *fate == Fate::Goes);
-        let requests = requests.filter_map(|(index, _)| Some(Removal::Request(self.requests.get(*index)?.clone())));
+        let requests = requests.filter_map(|(index, _)| {
+            let what = What::Request(self.requests.get(*index)?.clone());
+            Some(Removal { what, archived: verdict.archived_requests.contains(index) })
+        });
         let artifacts = verdict.artifacts.iter().filter_map(|(index, fate)| {
             let artifact = self.artifacts.get(*index)?.clone();
-            match fate {
-                Fate::Goes => Some(Removal::Artifact(artifact)),
-                Fate::LosesBytes => Some(Removal::Bytes(artifact)),
-                Fate::Stays(_) => None,
-            }
+            let what = match fate {
+                Fate::Goes => What::Artifact(artifact),
+                Fate::LosesBytes => What::Bytes(artifact),
+                Fate::Stays(_) => return None,
+            };
+            Some(Removal { what, archived: verdict.archived_artifacts.contains(index) })
         });
         requests.chain(artifacts).collect()
     }
@@ -121,16 +135,12 @@ impl RetentionController {
         refused.get(&pipeline.uid().unwrap_or_default()).cloned().unwrap_or_default()
     }
 
-    /// Changes the status of retention.
-    async fn write(
-        &self,
-        pipeline: &Pipeline,
-        change: impl Fn(&mut Option<RetentionStatus>) + Send + 'static,
-    ) -> Result<(), ReconcileError> {
+    /// Changes the status of the pipeline.
+    async fn write(&self, pipeline: &Pipeline, change: impl Fn(&mut PipelineStatus) + Send + 'static) -> Result<(), ReconcileError> {
         let (host, uid) = (pipeline.namespace().unwrap_or_default(), pipeline.uid());
-        let write = move |found: &Pipeline, status: &mut crate::api::PipelineStatus| {
+        let write = move |found: &Pipeline, status: &mut PipelineStatus| {
             if found.uid() == uid {
-                change(&mut status.retention);
+                change(status);
             }
         };
         self.cluster.records.pipelines.update(&host, &pipeline.name_any(), write).await?;
@@ -142,8 +152,8 @@ impl RetentionController {
         let generation = pipeline.metadata.generation.unwrap_or_default();
         let known = pipeline.status.as_ref().and_then(|s| s.retention.as_ref());
         if known.is_none_or(|known| known.next_run != until || known.observed_generation != generation) {
-            let change = move |status: &mut Option<RetentionStatus>| {
-                let status = status.get_or_insert_default();
+            let change = move |status: &mut PipelineStatus| {
+                let status = status.retention.get_or_insert_default();
                 status.next_run = until;
                 status.observed_generation = generation;
             };
@@ -158,9 +168,11 @@ impl RetentionController {
         let verdict = host.decide(&name, since);
         if begins {
             let removes = verdict.removes();
+            let generation = pipeline.metadata.generation;
             let requested = schedule::requested_value(pipeline.annotations().get(RETAIN_NOW_ANNOTATION).map(String::as_str));
-            let begin = move |status: &mut Option<RetentionStatus>| {
-                let status = status.get_or_insert_default();
+            let begin = move |status: &mut PipelineStatus| {
+                condition::set(&mut status.conditions, &running(), generation, since);
+                let status = status.retention.get_or_insert_default();
                 status.running = Some(RetentionProgress { since, removes });
                 status.requested.clone_from(&requested);
             };
@@ -173,18 +185,41 @@ impl RetentionController {
         if left.is_empty() || refused.len() >= MOST_REFUSED {
             return self.finish(pipeline, retention, since, &verdict, &refused).await;
         }
+        let mut has_waited = pipeline
+            .status
+            .as_ref()
+            .and_then(|s| condition::find(&s.conditions, RETENTION_COMPLETE))
+            .is_some_and(|c| c.status == ConditionStatus::False);
         for removal in left.into_iter().take(STEP) {
             tokio::time::sleep(PAUSE).await;
             if !self.cluster.leadership.holds() {
                 return Err(ReconcileError::LeaseRanOut);
             }
-            if let Done::Refused(reason) = act::remove(&self.cluster, &host.name, &name, &removal, since).await? {
-                refused.insert(removal.uid(), reason);
-                let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-                all.insert(pipeline.uid().unwrap_or_default(), refused.clone());
+            match act::remove(&self.cluster, &host.name, &name, &removal, since).await? {
+                Done::Over if has_waited => {
+                    has_waited = false;
+                    self.tell(pipeline, running()).await?;
+                }
+                Done::Over => {}
+                Done::Refused(reason) => {
+                    refused.insert(removal.uid(), reason);
+                    let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.insert(pipeline.uid().unwrap_or_default(), refused.clone());
+                }
+                Done::Waits(reason, why) => {
+                    let message = format!("the run waits, and nothing more is removed: {why}. It goes on by itself, from where it is");
+                    self.tell(pipeline, Observation::new(RETENTION_COMPLETE, false, reason, message)).await?;
+                    return Err(ReconcileError::Transient(why));
+                }
             }
         }
         Ok(Next::After(BETWEEN))
+    }
+
+    /// Sets the condition. It is written only if that changes it.
+    async fn tell(&self, pipeline: &Pipeline, observed: Observation) -> Result<(), ReconcileError> {
+        let generation = pipeline.metadata.generation;
+        self.write(pipeline, move |status| condition::set(&mut status.conditions, &observed, generation, Timestamp::now())).await
     }
 
     /// The run has ended: the status says what it did.
@@ -214,8 +249,10 @@ impl RetentionController {
         let (kept, next_run) = (verdict.kept(), schedule::next_run(retention, now));
         let generation = pipeline.metadata.generation.unwrap_or_default();
         let note = in_words(&run, &kept);
-        let end = move |status: &mut Option<RetentionStatus>| {
-            let status = status.get_or_insert_default();
+        let observed = complete(&run, refused);
+        let end = move |status: &mut PipelineStatus| {
+            condition::set(&mut status.conditions, &observed, Some(generation), now);
+            let status = status.retention.get_or_insert_default();
             status.running = None;
             status.last_run = Some(run.clone());
             status.kept.clone_from(&kept);
@@ -232,12 +269,37 @@ impl RetentionController {
     }
 }
 
+/// That a run is under way, as the condition says it.
+fn running() -> Observation {
+    Observation::new(RETENTION_COMPLETE, ConditionStatus::Unknown, Reason::RetentionRunning, "a run is under way")
+}
+
+/// Whether the run removed all that it was to remove, as the condition says it.
+fn complete(run: &RetentionRun, refused: &Refused) -> Observation {
+    match (&run.message, refused.values().min()) {
+        (Some(message), Some(reason)) => Observation::new(RETENTION_COMPLETE, false, *reason, message),
+        _ => Observation::new(RETENTION_COMPLETE, true, Reason::RetentionRan, "the last run removed all that is kept no longer"),
+    }
+}
+
 /// What could not be removed. Makers read pipelines, and not what others ask for. So no object is named here.
 fn told(count: usize, reason: Reason) -> String {
     let what = match reason {
         Reason::MissingRights => "the operator lacks a right: whoever runs it applies deploy/roles/host.yaml of this version",
         Reason::DeniedByPolicy => "an admission policy refused",
-        Reason::RegistryRefused => "the registry of the operator's --artifact-store deletes nothing: let it delete manifests",
+        Reason::ArtifactStoreNotConfigured => {
+            "it is kept in, or is to be archived in a registry that the operator does not have: whoever runs it starts it with --artifact-store"
+        }
+        Reason::RegistryRefused => {
+            "the registry of the operator's --artifact-store refuses: let it delete manifests, and take what is archived below HOST/archive"
+        }
+        Reason::RegistryUnauthorized => {
+            "the registry of the operator's --artifact-store does not let its user: let that user push, pull and delete there"
+        }
+        Reason::RegistryFull => "the quota of the registry of the operator's --artifact-store is used up: raise it",
+        Reason::NotArchived | Reason::RegistryLacksArtifact => {
+            "spec.retention.archive wants versions whole, and they can't be read any more: put their bytes back, or purge them"
+        }
         _ => "the API server or a registry refused",
     };
     format!("{count} could not be removed ({reason}): {what}. The operator's log names them; the next run tries again")
@@ -266,7 +328,11 @@ impl Reconciler for RetentionController {
         let status = pipeline.status.as_ref().and_then(|s| s.retention.as_ref());
         let Some(retention) = pipeline.spec.retention.clone() else {
             if status.is_some() {
-                self.write(&pipeline, |status| *status = None).await?;
+                let forget = |status: &mut PipelineStatus| {
+                    status.retention = None;
+                    status.conditions.retain(|c| c.type_ != RETENTION_COMPLETE);
+                };
+                self.write(&pipeline, forget).await?;
             }
             return Ok(Next::Done);
         };
@@ -280,20 +346,23 @@ impl Reconciler for RetentionController {
 
     async fn give_up(&self, object: Arc<Pipeline>, why: String) -> Result<Next, ReconcileError> {
         tracing::error!(pipeline = %object.name_any(), host = %object.namespace().unwrap_or_default(), why, "retention can't go on");
-        let told = Some("the run could not go on: the operator's log says why; the next one tries again".to_owned());
-        let end = move |status: &mut Option<RetentionStatus>| {
-            let Some(status) = status else { return };
+        let told = "the run could not go on: the operator's log says why; the next one tries again";
+        let generation = object.metadata.generation;
+        let end = move |status: &mut PipelineStatus| {
+            let Some(retention) = status.retention.as_mut() else { return };
             let now = whole_seconds(Timestamp::now());
-            let Some(running) = status.running.take() else { return };
-            status.next_run = None;
-            status.observed_generation = -1;
-            status.last_run = Some(RetentionRun {
+            let Some(running) = retention.running.take() else { return };
+            retention.next_run = None;
+            retention.observed_generation = -1;
+            retention.last_run = Some(RetentionRun {
                 started_at: running.since,
                 ended_at: now,
                 removed: RetentionCount::default(),
                 refused: 0,
-                message: told.clone(),
+                message: Some(told.to_owned()),
             });
+            let observed = Observation::new(RETENTION_COMPLETE, false, Reason::RetentionIncomplete, told);
+            condition::set(&mut status.conditions, &observed, generation, now);
         };
         self.write(&object, end).await?;
         Ok(Next::After(super::GIVEN_UP))

@@ -18,7 +18,7 @@ use self::needed::{Needed, belongs_to};
 use super::clock;
 use crate::api::artifact::DeploymentRecord;
 use crate::api::environment::DeployedSolution;
-use crate::api::retention::{KeptBecause, KeptCount, Retention, RetentionCount, age};
+use crate::api::retention::{Archive, KeptBecause, KeptCount, Retention, RetentionCount, age};
 
 /// What there is in a host.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +53,8 @@ pub(crate) struct Limits {
     pub(crate) keep_versions: Option<usize>,
     pub(crate) artifact_age: Option<Duration>,
     pub(crate) record_age: Option<Duration>,
+    /// Whether what goes is archived first.
+    pub(crate) archive: bool,
 }
 
 impl Limits {
@@ -67,6 +69,7 @@ impl Limits {
             keep_versions: count(artifacts.and_then(|a| a.keep_versions)),
             artifact_age: age(artifacts.and_then(|a| a.max_age.as_ref())),
             record_age: age(retention.records.as_ref().map(|r| &r.max_age)),
+            archive: retention.archive == Archive::Registry,
         }
     }
 }
@@ -131,6 +134,8 @@ pub(crate) struct ArtifactView<'a> {
     pub(crate) stored: Timestamp,
     pub(crate) held: bool,
     pub(crate) bytes: Bytes,
+    /// Whether its record and its bytes were archived before these were removed.
+    pub(crate) archived: bool,
     pub(crate) deployments: &'a [DeploymentRecord],
 }
 
@@ -174,6 +179,10 @@ impl<'a> Why<'a> {
 pub(crate) struct Verdict<'a> {
     pub(crate) requests: Vec<(usize, Fate<'a>)>,
     pub(crate) artifacts: Vec<(usize, Fate<'a>)>,
+    /// The requests that are archived before they go.
+    pub(crate) archived_requests: HashSet<usize>,
+    /// The artifacts that are archived before they, or their bytes, go.
+    pub(crate) archived_artifacts: HashSet<usize>,
 }
 
 impl Verdict<'_> {
@@ -222,6 +231,9 @@ pub(crate) fn decide<'a>(host: &HostView<'a>, pipeline: Option<&str>, now: Times
                 Some((_, limits)) => of_request(request, limits, &needed, newest[index], now),
                 None => Fate::Stays(stays_for(request, &needed).unwrap_or(Why::of(KeptBecause::NoLimit))),
             };
+            if fate == Fate::Goes && governing.is_some_and(|(_, limits)| limits.archive) {
+                verdict.archived_requests.insert(index);
+            }
             verdict.requests.push((index, fate));
         }
     }
@@ -231,7 +243,12 @@ pub(crate) fn decide<'a>(host: &HostView<'a>, pipeline: Option<&str>, now: Times
         let governing = rules.of_artifact(&owners);
         let is_meant = pipeline.is_none_or(|pipeline| governing.iter().any(|g| g.limits.is_some_and(|(name, _)| name == pipeline)));
         if is_meant {
-            verdict.artifacts.push((index, of_artifact(artifact, index, &governing, &needed, &ranks, now)));
+            let fate = of_artifact(artifact, index, &governing, &needed, &ranks, now);
+            let is_wanted = || governing.iter().any(|g| g.limits.is_some_and(|(_, limits)| limits.archive));
+            if !matches!(fate, Fate::Stays(_)) && is_wanted() && is_to_archive(artifact) {
+                verdict.archived_artifacts.insert(index);
+            }
+            verdict.artifacts.push((index, fate));
         }
     }
     verdict
@@ -396,6 +413,16 @@ fn of_artifact<'a>(
         return Fate::Stays(why);
     }
     if artifact.deployments.is_empty() { Fate::Goes } else { Fate::LosesBytes }
+}
+
+/// Whether there is something of an artifact that was not archived yet and can be. While its bytes are being removed, they are not whole any
+/// more. A record that only ever was the record of these bytes was archived with them.
+fn is_to_archive(artifact: &ArtifactView<'_>) -> bool {
+    match artifact.bytes {
+        Bytes::Whole => true,
+        Bytes::Removing => false,
+        Bytes::Removed => !(artifact.archived && artifact.deployments.is_empty()),
+    }
 }
 
 /// Why an artifact is within the limits of one of its pipelines.

@@ -291,6 +291,50 @@ fn the_limits_of_a_host_are_for_what_has_none_and_the_oldest_count() {
     assert_eq!((of("standard"), of("older"), of("younger")), (1, 1, 0), "each run is about what its limits are for");
 }
 
+#[test]
+fn what_goes_is_archived_if_a_pipeline_that_lets_it_go_says_so_and_only_what_is_new() {
+    let limits =
+        json!({"schedule": "0 3 * * *", "requests": {"maxAge": "240h"}, "artifacts": {"maxAge": "240h"}, "records": {"maxAge": "240h"}});
+    let mut archiving = limits.clone();
+    archiving["archive"] = "Registry".into();
+    let mut host = Host::standard(&limits);
+    host.request("old", Some(10));
+    for version in ["1.0.0", "2.0.0", "3.0.0"] {
+        host.artifact("orders", version, 1);
+    }
+    host.deployed("1.0.0", "qa", 2, "one");
+    host.deployed("2.0.0", "qa", 3, "two");
+    host.deployed("3.0.0", "qa", 4, "three");
+    host.deployed("3.0.0", "prod", 5, "four");
+    let archived = |host: &Host| {
+        let (view, verdict) = host.decide();
+        let requests = verdict.archived_requests.iter().map(|index| view.requests[*index].name.to_owned());
+        let artifacts = verdict.archived_artifacts.iter().map(|index| view.artifacts[*index].name.to_owned());
+        let mut names: Vec<String> = requests.chain(artifacts).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(archived(&host), [""; 0]);
+    host.pipeline("other", 2, &archiving);
+    assert_eq!(archived(&host), ["orders-1.0.0"], "the artifact came from a development environment of both");
+    host.pipelines[0].spec.retention = serde_json::from_value(archiving).unwrap();
+    assert_eq!(archived(&host), ["old", "orders-1.0.0"]);
+    let removed = |complete: bool| json!({"at": day(960), "pipeline": "standard", "complete": complete, "archivedIn": "oci://r.test/x"});
+    let set = |host: &mut Host, complete: bool| {
+        host.artifacts[0].status.get_or_insert_default().bytes_removed = serde_json::from_value(removed(complete)).unwrap();
+    };
+    set(&mut host, false);
+    assert_eq!(
+        (host.fate("orders-1.0.0").as_str(), archived(&host)),
+        ("loses its bytes", vec!["old".to_owned()]),
+        "a part is not archived"
+    );
+    set(&mut host, true);
+    assert_eq!((host.fate("orders-1.0.0").as_str(), archived(&host).len()), ("goes", 2), "the record says where it was deployed");
+    host.artifacts[0].status.as_mut().unwrap().deployments.clear();
+    assert_eq!((host.fate("orders-1.0.0").as_str(), archived(&host)), ("goes", vec!["old".to_owned()]), "that was all of it");
+}
+
 /// A host with everything in it, by chance.
 fn hosts() -> impl Strategy<Value = Host> {
     let retention = (0..3_u8, 1..40_i64, 1..6_i32, 1..40_i64, any::<bool>()).prop_map(|(which, age, count, artifact_age, both)| {

@@ -148,6 +148,7 @@ fn artifact(artifact: &Artifact) -> ArtifactView<'_> {
             Some(removed) if removed.complete => Bytes::Removed,
             Some(_) => Bytes::Removing,
         },
+        archived: status.and_then(|s| s.bytes_removed.as_ref()).is_some_and(|removed| removed.archived_in.is_some()),
         deployments: status.map_or(&[], |s| &s.deployments),
     }
 }
