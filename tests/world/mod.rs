@@ -1,6 +1,7 @@
 //! A world of its own for each test: a host with its development, QA and production namespaces, people, delegates and grants. All worlds
 //! are on the one control plane that `make test` starts. Dropping a world deletes its namespaces.
 
+pub mod filling;
 pub mod recorder;
 pub mod refusal;
 
@@ -45,7 +46,7 @@ pub struct World {
 
 /// A client for a kubeconfig. If proofs are requested, its last call is recorded.
 pub async fn client(kubeconfig: PathBuf) -> Client {
-    recorder::wrap(unrecorded(kubeconfig).await)
+    recorder::wrap(filling::wrap(unrecorded(kubeconfig).await))
 }
 
 /// A client for a kubeconfig, for calls that are not the test's own.
@@ -171,7 +172,12 @@ impl World {
             {"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["bot-qa", "bot-prod"], "verbs": ["delegate"]},
         ]);
         all.extend(role(&self.host, "olga", &rules, &user("olga")));
-        let act = json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["serviceaccounts"], "resourceNames": ["bot-qa", "bot-prod"], "verbs": ["impersonate:serviceaccount"]}]);
+        let bots = ["bot-qa", "bot-prod"];
+        let act = if self.plane.lends_tokens() {
+            json!([{"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": bots, "verbs": ["create"]}])
+        } else {
+            json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["serviceaccounts"], "resourceNames": bots, "verbs": ["impersonate:serviceaccount"]}])
+        };
         all.extend(role(&self.host, "pilotage-delegates", &act, &operator));
         for (namespace, bot) in [(&self.qa, "bot-qa"), (&self.prod, "bot-prod")] {
             let subject = json!([{"kind": "ServiceAccount", "name": bot, "namespace": self.host}]);

@@ -14,15 +14,17 @@ use crate::policy::check::Failure;
 use crate::policy::stage::{self as policy, Account, Answer, DelegateView, Need, Review, Target, TargetCluster, View};
 use crate::policy::windows;
 use crate::runtime::Cluster;
-use crate::runtime::stores::Stores;
 
 /// The stage and what it refers to, from the caches alone.
-pub(crate) fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
+pub(crate) fn view(cluster: &Cluster, stage: &Stage, policies_in_force: bool) -> View {
+    let stores = &cluster.stores;
     let host = stage.namespace().unwrap_or_default();
     let spec = &stage.spec;
     let environment = stores.environments.get(&ObjectRef::new(&spec.target_environment).within(&host));
     View {
         policies_in_force,
+        unfit: cluster.unfit(),
+        delegation: cluster.clients.delegation(),
         generation: stage.metadata.generation.unwrap_or_default(),
         pipeline: spec.pipeline.clone(),
         pipeline_exists: stores.pipelines.get(&ObjectRef::new(&spec.pipeline).within(&host)).is_some(),

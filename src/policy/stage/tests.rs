@@ -3,6 +3,8 @@ use super::*;
 fn view(delegate: DelegateView) -> View {
     View {
         policies_in_force: true,
+        unfit: None,
+        delegation: Delegation::Impersonation,
         host: "host".into(),
         generation: 3,
         pipeline: "standard".into(),

@@ -263,6 +263,18 @@ impl ControlPlane {
         self.kubectl_as(&self.admin_kubeconfig())
     }
 
+    /// Whether the operator acts as delegates with lent tokens there, as on older versions.
+    pub fn lends_tokens(&self) -> bool {
+        let known = self.dir.join("lends-tokens");
+        if let Ok(known) = std::fs::read_to_string(&known) {
+            return known == "true";
+        }
+        let lends = crate::install::lends_tokens(&self.kubectl()).unwrap_or_default();
+        // Another process may write the same.
+        let _ = std::fs::write(&known, lends.to_string());
+        lends
+    }
+
     /// kubectl with a kubeconfig.
     pub fn kubectl_as(&self, kubeconfig: &Path) -> Kubectl {
         let argv = self.binaries.argv("kubectl").into_iter().map(Into::into).collect();
@@ -399,6 +411,8 @@ fn apiserver_args(dir: &Path, authority: &Authority, etcd_url: &str, ports: &Por
         format!("--service-account-issuer={server}"),
         format!("--service-account-key-file={}", pki("service-accounts.pub")),
         format!("--service-account-signing-key-file={}", pki("service-accounts.key")),
+        // As in most clusters, and not the address, which is another one each time.
+        "--api-audiences=https://kubernetes.default.svc".into(),
         "--service-cluster-ip-range=10.96.0.0/16".into(),
         "--allow-privileged=true".into(),
         format!("--audit-policy-file={}", dir.join("audit-policy.yaml").display()),
