@@ -184,7 +184,7 @@ async fn names_are_names() {
     let clients = Clients::new(config).unwrap();
     for name in ["", " "] {
         let nobody = Delegate::User { username: name.to_owned(), groups: vec!["system:masters".to_owned()] };
-        let error = clients.delegate(&nobody).err().map(|e| e.to_string()).unwrap_or_default();
+        let error = clients.delegate(&nobody).await.err().map(|e| e.to_string()).unwrap_or_default();
         told(34, &format!("the user {name:?} is impersonated"), &error, &["refused to impersonate an empty user name"]);
     }
 }
