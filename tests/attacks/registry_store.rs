@@ -14,7 +14,7 @@ use crate::world::{World, ended, outcome, phase};
 
 /// An operator that stores all artifacts in a registry, with these flags.
 fn operate(plane: &ControlPlane, registry: &Registry, flags: &[(&str, &str)]) -> Operator {
-    install(&plane.kubectl(), Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    install(plane, Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
     let token = plane.service_account_token("pilotage-system", "pilotage").unwrap();
     let store = registry.url("kept");
     let mut env =

@@ -26,7 +26,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// A control plane of a test's own, with Pilotage installed and no operator.
 pub fn plane() -> ControlPlane {
     let plane = ControlPlane::start(&Options::default()).unwrap();
-    install::install(&plane.kubectl(), std::path::Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    install::install(&plane, std::path::Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
     plane
 }
 

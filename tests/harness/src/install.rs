@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::controlplane::ControlPlane;
 use crate::kubectl::Kubectl;
+use crate::kubernetes::Kubernetes;
 use crate::process::{self, Pid, Signal, wait_until};
 
 /// How long it may take until the installed objects are in force.
@@ -30,21 +32,32 @@ const INSTALLED: [&str; 8] = [
     "deploy/operator/role.yaml",
 ];
 
+/// What is installed on a version of Kubernetes, in this order.
+fn installed(_kubernetes: &Kubernetes) -> &'static [&'static str] {
+    &INSTALLED
+}
+
+/// What the operator is told on a version of Kubernetes, beside what its caller tells it.
+fn environment(_kubernetes: &Kubernetes) -> &'static [(&'static str, &'static str)] {
+    &[]
+}
+
 /// Installs Pilotage from the source tree in `root`, without the operator itself, and waits until it is in force: an API server uses kinds,
 /// policies and aggregated roles some moments after they are stored.
 ///
 /// # Errors
 /// If something is refused, or is not in force after a minute.
-pub fn install(kubectl: &Kubectl, root: &Path) -> Result<()> {
-    for part in INSTALLED {
+pub fn install(control_plane: &ControlPlane, root: &Path) -> Result<()> {
+    let kubectl = control_plane.kubectl();
+    for part in installed(control_plane.kubernetes()) {
         let path = root.join(part);
         let path = path.to_str().with_context(|| format!("{} is no text", path.display()))?;
         kubectl.ok(&["apply", "--recursive", "-f", path])?;
-        if part == "crds" {
+        if *part == "crds" {
             kubectl.ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", path])?;
         }
     }
-    admission_check(kubectl)
+    admission_check(&kubectl)
 }
 
 /// Waits until the policies are in force and the aggregated roles are complete.
@@ -132,6 +145,7 @@ impl Operator {
         let child = Command::new(program)
             .env("KUBECONFIG", kubeconfig)
             .envs(allocator()?)
+            .envs(environment(&Kubernetes::from_env()?).iter().copied())
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
