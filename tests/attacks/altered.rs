@@ -55,7 +55,7 @@ async fn altered_bytes_are_found_out_before_anything_is_written() {
     chunks.create(&PostParams::default(), &chunk).await.unwrap();
 
     // Everything is in force again, and the request continues.
-    install(&world.plane.kubectl(), Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    install(&world.plane, Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
     world.ready::<Stage>("prod").await;
     let message = world.fails("to-prod", "ArtifactAltered").await;
     let digest =

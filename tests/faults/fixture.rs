@@ -26,7 +26,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// A control plane of a test's own, with Pilotage installed and no operator.
 pub fn plane() -> ControlPlane {
     let plane = ControlPlane::start(&Options::default()).unwrap();
-    install::install(&plane.kubectl(), std::path::Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    install::install(&plane, std::path::Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
     plane
 }
 
@@ -64,8 +64,9 @@ impl Fixture {
     }
 
     /// The same with additional environment variables.
-    pub async fn start_with(world: &World, prepare: impl FnOnce(&Proxy), flags: Vec<(&'static str, String)>) -> Self {
+    pub async fn start_with(world: &World, prepare: impl FnOnce(&Proxy), mut flags: Vec<(&'static str, String)>) -> Self {
         let plane = &world.plane;
+        flags.extend(install::told(plane).iter().map(|(name, value)| (*name, (*value).to_owned())));
         let proxy = Arc::new(Proxy::start(plane).await);
         prepare(&proxy);
         let kubeconfig = plane.token_kubeconfig(&token(plane), Some(&proxy.url())).unwrap();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::controlplane::ControlPlane;
 use crate::kubectl::Kubectl;
 use crate::process::{self, Pid, Signal, wait_until};
 
@@ -30,15 +31,25 @@ const INSTALLED: [&str; 8] = [
     "deploy/operator/role.yaml",
 ];
 
+/// What an operator is told about how it acts as delegates: with tokens that are bound to a node, as on older versions, or by impersonation.
+pub fn told(control_plane: &ControlPlane) -> &'static [(&'static str, &'static str)] {
+    if control_plane.lends_tokens() {
+        &[("PILOTAGE_DELEGATION", "token"), ("PILOTAGE_NODE", "node-1")]
+    } else {
+        &[("PILOTAGE_DELEGATION", "impersonation")]
+    }
+}
+
 /// Installs Pilotage from the source tree in `root`, without the operator itself, and waits until it is in force: an API server uses kinds,
 /// policies and aggregated roles some moments after they are stored.
 ///
 /// # Errors
 /// If something is refused, or is not in force after a minute.
-pub fn install(kubectl: &Kubectl, root: &Path) -> Result<()> {
-    if lends_tokens(kubectl)? {
-        install_for_older(kubectl, root)?;
-        return admission_check(kubectl, true);
+pub fn install(control_plane: &ControlPlane, root: &Path) -> Result<()> {
+    let kubectl = control_plane.kubectl();
+    if control_plane.lends_tokens() {
+        install_for_older(&kubectl, root)?;
+        return admission_check(&kubectl, true);
     }
     for part in INSTALLED {
         let path = root.join(part);
@@ -48,20 +59,7 @@ pub fn install(kubectl: &Kubectl, root: &Path) -> Result<()> {
             kubectl.ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", path])?;
         }
     }
-    admission_check(kubectl, false)
-}
-
-/// Whether the operator acts as delegates with lent tokens there: on Kubernetes before 1.36, or where that is asked for.
-///
-/// # Errors
-/// If the version can't be read.
-pub fn lends_tokens(kubectl: &Kubectl) -> Result<bool> {
-    if std::env::var("PILOTAGE_DELEGATION").is_ok_and(|way| way == "token") {
-        return Ok(true);
-    }
-    let version: Value = serde_json::from_str(&kubectl.ok(&["get", "--raw", "/version"])?)?;
-    let minor = version["minor"].as_str().unwrap_or_default().trim_end_matches('+');
-    Ok(minor.parse::<u32>().with_context(|| format!("version {version}"))? < 36)
+    admission_check(&kubectl, false)
 }
 
 /// What kustomize makes of `deploy/` with the component for older versions, but for the Deployment.
