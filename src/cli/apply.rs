@@ -44,7 +44,12 @@ pub(super) async fn all(client: &Client, text: &str) -> anyhow::Result<String> {
         let forced = PatchParams::apply(FIELD_MANAGER).force();
         let applied = match api.patch(&name, &forced, &Patch::Apply(&object)).await {
             Err(kube::Error::Api(status)) if object.data["spec"]["owner"].is_null() && status.message.contains(OWNER_NOT_FILLED_IN) => {
-                object.data["spec"]["owner"] = serde_json::to_value(owner(client).await?)?;
+                // A stage keeps its owner, whoever writes it.
+                let kept = api.get_opt(&name).await.ok().flatten().map(|mut found| found.data["spec"]["owner"].take());
+                object.data["spec"]["owner"] = match kept.filter(|owner| !owner.is_null()) {
+                    Some(kept) => kept,
+                    None => serde_json::to_value(owner(client).await?)?,
+                };
                 api.patch(&name, &forced, &Patch::Apply(&object)).await
             }
             applied => applied,

@@ -105,7 +105,7 @@ impl Delegation {
                 "kubectl apply --server-side --force-conflicts -f deploy/admission/, then kubectl replace -f deploy/admission/"
             }
             Self::LentToken => {
-                "apply what was installed again, with kubectl apply --server-side --force-conflicts -k, then kubectl replace -f deploy/components/older-kubernetes/lent-tokens.yaml"
+                "kubectl apply --server-side --force-conflicts -k and then kubectl replace -k, with the overlay that was installed (docs/install.md)"
             }
         }
     }

@@ -479,7 +479,7 @@ fn delegate_may_deploy(view: &View, target: &Target, answers: &[Answer]) -> Chec
 }
 
 /// Who deploys; `None` for the requester, and if the owner is missing.
-fn delegate(view: &View) -> Option<Delegate> {
+pub(crate) fn delegate(view: &View) -> Option<Delegate> {
     match &view.delegate {
         DelegateView::Requester => None,
         DelegateView::ServicePrincipal { name, .. } => {

@@ -32,7 +32,7 @@ async fn a_delegate_that_lent_nothing_deploys_nothing() {
     );
     world.apply_as(&world.olga().await, &stage).await.unwrap();
     let message = world.until_condition::<Stage>("unlent", "Ready", "OperatorMayNotActAsDelegate").await;
-    let rule = "impersonate:serviceaccount";
+    let rule = if world.plane.lends_tokens() { "serviceaccounts/token" } else { "impersonate:serviceaccount" };
     told(
         22,
         "a ServiceAccount that never let the operator act as it",

@@ -29,6 +29,11 @@ pub async fn acting_as(kubeconfig: PathBuf, user: &str, groups: &[&str]) -> Clie
     recorder::wrap(filling::wrap(Client::try_from(config).unwrap()))
 }
 
+/// Part of how a stage says that its missing policies are restored.
+pub fn restores(world: &World) -> &'static str {
+    if world.plane.lends_tokens() { "kubectl replace -k" } else { "kubectl replace -f deploy/admission/" }
+}
+
 /// The full name of a delegate.
 pub fn delegate(world: &World, stage: &str) -> String {
     format!("system:serviceaccount:{}:bot-{stage}", world.host)

@@ -7,7 +7,7 @@ use pilotage::api::reference::Identity;
 use pilotage::api::{DeploymentRequest, Pipeline, Stage};
 use pilotage_harness::{ControlPlane, Options, dev};
 
-use crate::world::{World, outcome};
+use crate::world::{World, outcome, unrecorded};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_constrained_impersonation_or_mutating_policies_nothing_deploys_and_nobody_is_believed() {
@@ -35,7 +35,9 @@ async fn without_constrained_impersonation_or_mutating_policies_nothing_deploys_
     let kubectl = world.plane.kubectl();
     kubectl.ok(&["delete", "mutatingadmissionpolicybindings,mutatingadmissionpolicies", "--all"]).unwrap();
     world.until_condition::<Stage>("qa", "Ready", "PoliciesMissing").await;
-    let requests = Api::<DeploymentRequest>::namespaced(world.dana().await, &world.host);
+    // A client that fills in nothing itself.
+    let dana = unrecorded(world.plane.user_kubeconfig("dana", &["makers"]).unwrap()).await;
+    let requests = Api::<DeploymentRequest>::namespaced(dana, &world.host);
     let ask = |name: &str, username: Option<&str>, groups: &[&str]| {
         let mut request = world.request(name, "qa", "orders", "1.0.0");
         let groups = groups.iter().map(|&group| group.into()).collect();
@@ -49,12 +51,12 @@ async fn without_constrained_impersonation_or_mutating_policies_nothing_deploys_
         })
         .await;
     assert!(error.to_string().contains("spec.requestedBy is not you (dana)"), "{error}");
-    for forged in [ask("forged", Some("olga"), &[]), ask("grouped", Some("dana"), &["system:masters"])] {
+    for forged in [ask("forged", Some("olga"), &[]), ask("grouped", Some("dana"), &["system:masters"]), ask("alone", Some("dana"), &[])] {
         let error = requests.create(&PostParams::default(), &forged).await.unwrap_err();
         assert!(error.to_string().contains("spec.requestedBy is not you (dana)"), "{error}");
     }
-    // Somebody who fills in their own name may ask. The operator makes sure that nothing is deployed.
-    requests.create(&PostParams::default(), &ask("honest", Some("dana"), &[])).await.unwrap();
+    // Somebody who fills in who they are may ask. The operator makes sure that nothing is deployed.
+    requests.create(&PostParams::default(), &ask("honest", Some("dana"), &["makers", "system:authenticated"])).await.unwrap();
     let held = world.until_request("honest", |r| outcome(r).1.contains("PoliciesMissing")).await;
     assert!(held.status.unwrap().run.start_time.is_none());
     assert!(world.operator_writes(&world.qa, false).iter().all(|call| call.code == 403));

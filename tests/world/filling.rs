@@ -64,20 +64,16 @@ async fn filled(client: &Client, parts: &Parts, body: &[u8], said: &str) -> kube
     if said.contains("spec.requestedBy is not you") && object["spec"]["requestedBy"].is_null() {
         object["spec"]["requestedBy"] = caller(client).await?;
     } else if said.contains("spec.owner is not you") && object["spec"]["owner"].is_null() {
-        let mut owner = caller(client).await?;
-        let groups: Vec<Value> = owner["groups"].as_array().into_iter().flatten().filter(|group| !is_systems(group)).cloned().collect();
-        owner["groups"] = groups.into();
-        object["spec"]["owner"] = owner;
+        // A stage keeps its owner, whoever writes it.
+        let owner = if parts.method == Method::POST { Value::Null } else { read(client, parts).await["spec"]["owner"].take() };
+        object["spec"]["owner"] = if owner.is_null() { owner_of(caller(client).await?) } else { owner };
     } else if said.contains("`by` of a decision is not you") {
         let me = caller(client).await?["username"].clone();
         let Some(decision) = decision(&mut object, "by") else { return Ok(None) };
         decision["by"] = me;
     } else if said.contains("planHash is not that of the plan") {
         let Some(decision) = decision(&mut object, "planHash") else { return Ok(None) };
-        let path = parts.uri.path().trim_end_matches("/status");
-        let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-        let Ok(request) = client.request::<Value>(request).await else { return Ok(None) };
-        decision["planHash"] = request["status"]["gates"]["approval"]["planHash"].clone();
+        decision["planHash"] = read(client, parts).await["status"]["gates"]["approval"]["planHash"].take();
     } else {
         return Ok(None);
     }
@@ -91,8 +87,17 @@ fn decision<'a>(object: &'a mut Value, lacks: &str) -> Option<&'a mut Value> {
     status.iter_mut().find(|(key, value)| keys.contains(&key.as_str()) && value.is_object() && value[lacks].is_null()).map(|(_, value)| value)
 }
 
-fn is_systems(group: &Value) -> bool {
-    group.as_str().is_some_and(|group| group.starts_with("system:"))
+/// The object that a call is about, as far as the caller may read it.
+async fn read(client: &Client, parts: &Parts) -> Value {
+    let Ok(request) = Request::get(parts.uri.path().trim_end_matches("/status")).body(Vec::new()) else { return Value::Null };
+    client.request(request).await.unwrap_or_default()
+}
+
+fn owner_of(mut caller: Value) -> Value {
+    if let Some(groups) = caller["groups"].as_array_mut() {
+        groups.retain(|group| !group.as_str().is_some_and(|group| group.starts_with("system:")));
+    }
+    caller
 }
 
 async fn caller(client: &Client) -> kube::Result<Value> {

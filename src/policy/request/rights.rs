@@ -236,4 +236,21 @@ mod tests {
         let (_, roles, message) = said(Lacking::default());
         assert!(roles == 0 && message.contains("though reviews say that it holds these rights"), "{message}");
     }
+
+    #[test]
+    fn why_no_token_is_lent_is_said_with_what_to_do() {
+        let said = |why: &LendError| {
+            let Blocked { reason, message, until } = not_lent("system:serviceaccount:host:bot", why);
+            (reason, until, message)
+        };
+        let (reason, until, message) = said(&LendError::Forbidden);
+        assert_eq!((reason, until), (Reason::OperatorMayNotActAsDelegate, Until::Wait(Wait::Right)));
+        assert!(message.contains("resources: [serviceaccounts/token], resourceNames: [\"bot\"], verbs: [\"create\"]"), "{message}");
+        assert!(message.contains("namespace: host}"), "{message}");
+        let (reason, _, message) = said(&LendError::NoNode("node-1".into()));
+        assert!(reason == Reason::TokenNotLent && message.contains("PILOTAGE_NODE"), "{message}");
+        let (reason, until, _) = said(&LendError::Absent);
+        assert_eq!((reason, until), (Reason::ServicePrincipalNotFound, Until::Wait(Wait::Somebody)));
+        assert!(said(&LendError::Denied("no such audience".into())).2.contains("no such audience"));
+    }
 }
