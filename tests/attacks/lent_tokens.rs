@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::attempt::{ignored, refused};
 use crate::proof;
-use crate::scene::{account, at_the_gate, create, grant, operator, patch_status, requests, until_may};
+use crate::scene::{account, at_the_gate, create, operator, patch_status, requests, until_may};
 use crate::world::{World, binding, client, filling, phase, recorder, role, unrecorded};
 
 /// A world where the operator acts with lent tokens: on the control plane of this run if that is of an older version, and on one of its own
@@ -49,7 +49,7 @@ async fn token(world: &World, account: &str, wanted: &Value) -> kube::Result<Str
     let accounts: Api<ServiceAccount> = Api::namespaced(client(operator(world)).await, &world.host);
     let wanted = serde_json::from_value(wanted.clone()).map_err(kube::Error::SerdeError)?;
     let answer = accounts.create_token_request(account, &PostParams::default(), &wanted).await?;
-    Ok(answer.status.map(|status| status.token).unwrap_or_default())
+    Ok(answer.status.and_then(|status| status.token).unwrap_or_default())
 }
 
 /// Whoever stole the operator's token, acting as the delegate with a token that it is lent.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use pilotage_harness::install::{self, Operator};
-use pilotage_harness::{ControlPlane, Options};
+use pilotage_harness::{ControlPlane, Kubernetes, Options};
 
 use crate::proxy::Proxy;
 use crate::world::World;
@@ -64,9 +64,8 @@ impl Fixture {
     }
 
     /// The same with additional environment variables.
-    pub async fn start_with(world: &World, prepare: impl FnOnce(&Proxy), mut flags: Vec<(&'static str, String)>) -> Self {
+    pub async fn start_with(world: &World, prepare: impl FnOnce(&Proxy), flags: Vec<(&'static str, String)>) -> Self {
         let plane = &world.plane;
-        flags.extend(install::told(plane).iter().map(|(name, value)| (*name, (*value).to_owned())));
         let proxy = Arc::new(Proxy::start(plane).await);
         prepare(&proxy);
         let kubeconfig = plane.token_kubeconfig(&token(plane), Some(&proxy.url())).unwrap();
@@ -179,6 +178,8 @@ pub fn start_with(
         ("PILOTAGE_LEASE_NAME", lease),
         ("PILOTAGE_LEASE_DURATION", lease_seconds),
     ];
+    // All control planes of these tests are of the same version.
+    env.extend(install::way(!Kubernetes::from_env().unwrap().has_constrained_impersonation()));
     env.extend(more);
     Operator::start(std::path::Path::new(PROGRAM), kubeconfig, log, &env).unwrap()
 }

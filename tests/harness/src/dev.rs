@@ -56,7 +56,7 @@ pub fn operate_with(control_plane: &ControlPlane, program: &Path, told: &[(&str,
     writeln!(credentials, "{}", audit_check::credential(&token)?)?;
     let kubeconfig = control_plane.token_kubeconfig(&token, None)?;
     // Any port: tests and benches run in parallel, and read the API server, not this.
-    let env = [&[("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")], install::told(control_plane), told].concat();
+    let env = [&[("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")], install::way(control_plane.lends_tokens()), told].concat();
     let mut operator = Operator::start(program, &kubeconfig, &control_plane.dir().join("operator.log"), &env)?;
     let kubectl = control_plane.kubectl();
     let holder = ["get", "lease", "pilotage", "-n", "pilotage-system", "-o", "jsonpath={.spec.holderIdentity}", "--ignore-not-found"];

@@ -32,8 +32,8 @@ const INSTALLED: [&str; 8] = [
 ];
 
 /// What an operator is told about how it acts as delegates: with tokens that are bound to a node, as on older versions, or by impersonation.
-pub fn told(control_plane: &ControlPlane) -> &'static [(&'static str, &'static str)] {
-    if control_plane.lends_tokens() {
+pub fn way(lends_tokens: bool) -> &'static [(&'static str, &'static str)] {
+    if lends_tokens {
         &[("PILOTAGE_DELEGATION", "token"), ("PILOTAGE_NODE", "node-1")]
     } else {
         &[("PILOTAGE_DELEGATION", "impersonation")]
