@@ -7,7 +7,6 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use pilotage::api::Stage;
 use pilotage_harness::install::Operator;
-use pilotage_harness::{ControlPlane, Options, dev};
 use serde_json::{Value, json};
 
 use crate::attempt::{ignored, refused};
@@ -15,22 +14,10 @@ use crate::proof;
 use crate::scene::{account, at_the_gate, create, operator, patch_status, requests, until_may};
 use crate::world::{World, binding, client, filling, phase, recorder, role, unrecorded};
 
-/// A world where the operator acts with lent tokens: on the control plane of this run if that is of an older version, and on one of its own
-/// otherwise, on which everything is installed as on an older one.
-async fn lending(name: &'static str) -> (World, Option<Operator>) {
-    let shared = ControlPlane::from_env().expect("a control plane: run `make test`");
-    if shared.lends_tokens() {
-        return (World::new(name).await, None);
-    }
-    let (plane, operator) = tokio::task::spawn_blocking(|| {
-        let plane = ControlPlane::start(&Options { lends_tokens: true, ..Options::default() }).unwrap();
-        let operator = dev::operate(&plane, std::path::Path::new(env!("CARGO_BIN_EXE_pilotage"))).unwrap();
-        (plane, operator)
-    })
-    .await
-    .unwrap();
-    proof::on(Some(plane.dir()));
-    (World::on(plane, name).await.with_pipeline().await, Some(operator))
+async fn lending(name: &str) -> (World, Option<Operator>) {
+    let (world, operator) = World::lending(name, env!("CARGO_BIN_EXE_pilotage")).await;
+    proof::on(operator.as_ref().map(|_| world.plane.dir()));
+    (world, operator)
 }
 
 async fn done(operator: Option<Operator>) {

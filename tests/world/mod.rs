@@ -15,7 +15,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind, NamespaceResourceScope};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use pilotage::api::{DeploymentRequest, condition};
-use pilotage_harness::{ControlPlane, Kubectl, audit};
+use pilotage_harness::install::Operator;
+use pilotage_harness::{ControlPlane, Kubectl, Options, audit, dev};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -124,6 +125,23 @@ impl World {
         world.apply(&world.namespaces()).await;
         world.apply(&world.grants()).await;
         world
+    }
+
+    /// A world where the operator acts with lent tokens: on the control plane of this run if that is of an older version, and otherwise on
+    /// one of its own, where everything is installed as on an older one. Its operator ends with the value.
+    pub async fn lending(name: &str, program: &'static str) -> (Self, Option<Operator>) {
+        let shared = ControlPlane::from_env().expect("a control plane: run `make test`");
+        if shared.lends_tokens() {
+            return (Self::on(shared, name).await.with_pipeline().await, None);
+        }
+        let (plane, operator) = tokio::task::spawn_blocking(|| {
+            let plane = ControlPlane::start(&Options { lends_tokens: true, ..Options::default() }).unwrap();
+            let operator = dev::operate(&plane, program.as_ref()).unwrap();
+            (plane, operator)
+        })
+        .await
+        .unwrap();
+        (Self::on(plane, name).await.with_pipeline().await, Some(operator))
     }
 
     /// In this world, the operator or a delegate is refused things on purpose. The audit check is told.
@@ -243,10 +261,21 @@ impl World {
 
     /// A request of dana's, for clients that fill in nothing, as kubectl.
     pub fn danas(&self, mut request: Value) -> Value {
-        if self.plane.lends_tokens() {
-            request["spec"]["requestedBy"] = json!({"username": "dana", "groups": ["makers", "system:authenticated"]});
-        }
+        self.write_as("dana", &["makers"], &mut request);
         request
+    }
+
+    /// Writes into a request or a stage whose it is, where the API server doesn't: for clients that fill in nothing, as kubectl.
+    pub fn write_as(&self, who: &str, groups: &[&str], object: &mut Value) {
+        if !self.plane.lends_tokens() {
+            return;
+        }
+        if object["kind"] == "DeploymentRequest" {
+            let groups = [groups, &["system:authenticated"]].concat();
+            object["spec"]["requestedBy"] = json!({"username": who, "groups": groups});
+        } else if object["kind"] == "Stage" {
+            object["spec"]["owner"] = json!({"username": who, "groups": groups});
+        }
     }
 
     /// A request of the world's pipeline.

@@ -217,7 +217,7 @@ async fn of(client: &Client, host: String, args: &GrantArgs) -> anyhow::Result<S
 }
 
 /// How the operator acts as delegates in this cluster. Not everybody may read that; then its version tells.
-async fn delegation(client: &Client) -> anyhow::Result<Delegation> {
+pub(super) async fn delegation(client: &Client) -> anyhow::Result<Delegation> {
     if let Ok(installed) = admission_check::delegation_now(client).await {
         return Ok(installed);
     }

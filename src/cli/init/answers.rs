@@ -40,9 +40,9 @@ pub(super) struct InitFlags {
     #[arg(long, value_name = "SUBJECT")]
     pub(super) administrators: Vec<String>,
     /// How the operator acts as delegates in that cluster: token where deploy/components/older-kubernetes is installed (Kubernetes 1.33 to
-    /// 1.35).
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) delegation: Delegation,
+    /// 1.35). Default: as it is installed in the cluster; without a cluster, impersonation.
+    #[arg(long, value_enum)]
+    pub(super) delegation: Option<Delegation>,
     /// Leave out the Namespace objects of development and targets, as somebody else creates these.
     #[arg(long)]
     pub(super) without_namespaces: bool,
@@ -148,7 +148,7 @@ impl InitFlags {
         }
         let (development, pipeline) = (self.development.clone(), self.pipeline.clone());
         let with_namespaces = !self.without_namespaces;
-        let delegation = self.delegation;
+        let delegation = self.delegation.unwrap_or_default();
         Ok(Answers { host, development, stages, pipeline, makers, approvers, administrators, with_namespaces, delegation })
     }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 pub(super) use self::answers::subject;
 use self::answers::{Answers, InitFlags};
 use self::files::File;
-use super::apply;
+use super::{apply, grant};
 use super::connection::Connection;
 use super::exit::Exit;
 use super::output::Output;
@@ -70,6 +70,9 @@ pub async fn run(connection: Option<&Connection>, mut args: InitArgs, out: &mut 
         Some(connection) if args.flags.administrators.is_empty() => Some(connection.caller().await?.username),
         _ => None,
     };
+    if let (None, Some(connection)) = (args.flags.delegation, connection) {
+        args.flags.delegation = Some(grant::delegation(&connection.client()).await?);
+    }
     let answers = args.flags.answers(caller.as_deref())?;
     let files = files::of(&answers)?;
     if let Some(folder) = &args.out {
