@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use kube::{Client, Config};
 use kube::runtime::reflector::Store;
+use kube::{Client, Config};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,9 @@ const GRACE: Duration = Duration::from_secs(25);
 
 /// How often the API server is asked whether the policies are in force, until they are.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the API server may take to say its version.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often the version is asked for where nothing can be deployed on it.
 const VERSION_INTERVAL: Duration = Duration::from_mins(1);
@@ -135,12 +138,15 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         delegation: args.delegation,
         node: args.node,
     };
-    anyhow::ensure!(options.delegation == Delegation::Impersonation || !options.node.is_empty(), "with lent tokens, PILOTAGE_NODE has to name the Node");
+    anyhow::ensure!(
+        options.delegation == Delegation::Impersonation || !options.node.is_empty(),
+        "with lent tokens, PILOTAGE_NODE has to name the Node"
+    );
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
-    let client = Client::try_from(config.clone())?;
+    let asking = Config { connect_timeout: Some(VERSION_TIMEOUT), read_timeout: Some(VERSION_TIMEOUT), ..config.clone() };
     let served = tokio::select! {
-        served = version(&client) => served,
+        served = version(&Client::try_from(asking)?) => served,
         () = stop.cancelled() => return Ok(()),
     };
     tell(&served, options.delegation);

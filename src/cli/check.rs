@@ -157,7 +157,8 @@ async fn features(client: &Client, delegation: Delegation) -> Checked {
     let what = "admission policies (feature)";
     match client.list_api_group_resources("admissionregistration.k8s.io/v1").await {
         Ok(list) => {
-            let missing: Vec<&str> = VALIDATING.into_iter().chain(mutating).filter(|wanted| !list.resources.iter().any(|r| r.name == *wanted)).collect();
+            let missing: Vec<&str> =
+                VALIDATING.into_iter().chain(mutating).filter(|wanted| !list.resources.iter().any(|r| r.name == *wanted)).collect();
             if missing.is_empty() {
                 return good(what, "admissionregistration.k8s.io/v1 has them");
             }
@@ -203,11 +204,7 @@ async fn policies(client: &Client, delegation: Delegation) -> Checked {
         Ok(missing) if missing.is_empty() => good(what, "all are in force and unaltered"),
         Ok(missing) => wrong(
             what,
-            format!(
-                "missing or altered: {}. Nothing deploys until they are back: {}",
-                missing.join(", "),
-                delegation.restores()
-            ),
+            format!("missing or altered: {}. Nothing deploys until they are back: {}", missing.join(", "), delegation.restores()),
         ),
         Err(error) => unknown(what, &error),
     }

@@ -210,7 +210,8 @@ mod tests {
         let dana = Delegate::of(&identity("dana", &["makers", "system:authenticated", "system:masters"]));
         assert_eq!(dana, Delegate::User { username: "dana".into(), groups: vec!["makers".into()] });
         assert_eq!(dana.identity().groups, ["system:authenticated", "makers"]);
-        let names: Vec<_> = dana.to_become(Delegation::Impersonation).into_iter().map(|r| (r.resource, r.name.unwrap_or_default(), r.namespace)).collect();
+        let names: Vec<_> =
+            dana.to_become(Delegation::Impersonation).into_iter().map(|r| (r.resource, r.name.unwrap_or_default(), r.namespace)).collect();
         assert_eq!(names, [("users".into(), "dana".into(), None), ("groups".into(), "makers".into(), None)]);
         let patch = dana.to_use(&Right::on("create", "apps", "deployments", "qa"));
         assert_eq!(patch.verb, "impersonate-on:user-info:patch");

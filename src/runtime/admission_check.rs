@@ -246,7 +246,12 @@ mod tests {
         ] {
             let mut all = installed(Delegation::Impersonation);
             change(all[position(kind, "pilotage-request-change")].as_mut().unwrap());
-            assert_eq!(missing(&WITH_IMPERSONATION, &all), [format!("{kind} pilotage-request-change")], "{:?}", all[position(kind, "pilotage-request-change")]);
+            assert_eq!(
+                missing(&WITH_IMPERSONATION, &all),
+                [format!("{kind} pilotage-request-change")],
+                "{:?}",
+                all[position(kind, "pilotage-request-change")]
+            );
         }
     }
 }

@@ -128,7 +128,8 @@ async fn a_lent_token_decides_nothing_and_configures_nothing() {
     }
     let bindings: Api<RoleBinding> = Api::namespaced(stolen, &world.host);
     let approver: RoleBinding =
-        serde_json::from_value(binding(&world.host, "own", "ClusterRole", "pilotage-approver", &json!([account(&world, "bot-qa")]))).unwrap();
+        serde_json::from_value(binding(&world.host, "own", "ClusterRole", "pilotage-approver", &json!([account(&world, "bot-qa")])))
+            .unwrap();
     let words = ["it needs the verb impersonate-on:serviceaccount:patch on rolebindings.rbac.authorization.k8s.io in namespace"];
     refused(294, "a binding in the host, with a lent token", bindings.create(&PostParams::default(), &approver), 403, &words).await;
 
@@ -147,7 +148,8 @@ async fn a_lent_token_writes_only_what_the_target_let_the_operator_write() {
     ]);
     with_rights(&world, &world.qa, "too-much", all).await;
     let bot = json!([account(&world, "bot-qa")]);
-    let (name, rules) = (format!("{}-too-much", world.qa), json!([{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "patch"]}]));
+    let (name, rules) =
+        (format!("{}-too-much", world.qa), json!([{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "patch"]}]));
     world
         .apply(&[
             json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules}),
@@ -193,7 +195,8 @@ async fn a_lent_token_writes_only_what_the_target_let_the_operator_write() {
     let pods: Api<Pod> = Api::namespaced(stolen.clone(), &world.qa);
     let words = ["with a token that the operator was lent nobody connects to anything"];
     for (subresource, query) in [("exec", "?command=sh"), ("proxy", "")] {
-        let request = hyper::http::Request::post(format!("{}/somebodys/{subresource}{query}", pods.resource_url())).body(Vec::new()).unwrap();
+        let request =
+            hyper::http::Request::post(format!("{}/somebodys/{subresource}{query}", pods.resource_url())).body(Vec::new()).unwrap();
         let attempt = async { stolen.request_text(request).await };
         refused(296, &format!("a pod's {subresource}"), attempt, 403, &words).await;
     }
@@ -214,7 +217,10 @@ async fn who_asks_is_the_whole_caller_where_nobody_fills_it_in() {
         request["spec"]["requestedBy"] = by;
         request
     };
-    let words = ["spec.requestedBy is not you (dana)", "write this where it is not: requestedBy: {username: 'dana', groups: ['makers', 'system:authenticated']}"];
+    let words = [
+        "spec.requestedBy is not you (dana)",
+        "write this where it is not: requestedBy: {username: 'dana', groups: ['makers', 'system:authenticated']}",
+    ];
     for (what, by) in [
         ("nobody, where nobody fills in who asks", Value::Null),
         ("a requester without their groups", json!({"username": "dana"})),
@@ -246,7 +252,11 @@ async fn who_asks_is_the_whole_caller_where_nobody_fills_it_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_weaker_is_what_is_said_to_be() {
     let (world, operator) = lending("weaker").await;
-    world.apply(&[json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "theirs", "namespace": world.qa}, "stringData": {"a": "b"}})]).await;
+    world
+        .apply(&[
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "theirs", "namespace": world.qa}, "stringData": {"a": "b"}}),
+        ])
+        .await;
     with_rights(&world, &world.qa, "reads", json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}])).await;
     let stolen = lent(&world, "bot-qa").await;
     let secrets: Api<Secret> = Api::namespaced(stolen.clone(), &world.qa);

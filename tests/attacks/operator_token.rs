@@ -63,10 +63,7 @@ async fn it_hands_on_no_rights_but_those_of_makers() {
         ("authentication.k8s.io", "serviceaccounts", "impersonate:serviceaccount")
     };
     for (what, rules) in [
-        (
-            "to act as a delegate",
-            json!([{"apiGroups": [group], "resources": [resource], "resourceNames": ["bot-qa"], "verbs": [verb]}]),
-        ),
+        ("to act as a delegate", json!([{"apiGroups": [group], "resources": [resource], "resourceNames": ["bot-qa"], "verbs": [verb]}])),
         ("to store artifacts", json!([{"apiGroups": ["pilotage.dev"], "resources": ["artifacts"], "verbs": ["create"]}])),
         ("to deploy through any pipeline", json!([{"apiGroups": ["pilotage.dev"], "resources": ["pipelines"], "verbs": ["deploy"]}])),
     ] {
@@ -114,7 +111,8 @@ async fn it_is_nobody_in_targets_and_holds_no_secrets() {
     let token = serde_json::from_value(json!({"spec": {"audiences": []}, "metadata": {}})).unwrap();
     let attempt = async { accounts.create_token_request("bot-qa", &PostParams::default(), &token).await };
     // Of those that are lent, lent_tokens says more.
-    let words = if world.plane.lends_tokens() { &["pilotage-lent-token-request"][..] } else { &[me, "cannot create", "serviceaccounts/token"] };
+    let words =
+        if world.plane.lends_tokens() { &["pilotage-lent-token-request"][..] } else { &[me, "cannot create", "serviceaccounts/token"] };
     refused(127, "the operator makes a token of a delegate", attempt, 403, words).await;
     for account in ["default", "unlent"] {
         let other = acting_as(operator(&world), &format!("system:serviceaccount:{}:{account}", world.host), &[]).await;

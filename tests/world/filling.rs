@@ -84,7 +84,10 @@ async fn filled(client: &Client, parts: &Parts, body: &[u8], said: &str) -> kube
 fn decision<'a>(object: &'a mut Value, lacks: &str) -> Option<&'a mut Value> {
     let status = object.get_mut("status")?.as_object_mut()?;
     let keys = ["preExportStep", "approval", "preDeploymentStep"];
-    status.iter_mut().find(|(key, value)| keys.contains(&key.as_str()) && value.is_object() && value[lacks].is_null()).map(|(_, value)| value)
+    status
+        .iter_mut()
+        .find(|(key, value)| keys.contains(&key.as_str()) && value.is_object() && value[lacks].is_null())
+        .map(|(_, value)| value)
 }
 
 /// The object that a call is about, as far as the caller may read it.

@@ -17,10 +17,10 @@ use tokio::time::Instant;
 pub(super) use self::answers::subject;
 use self::answers::{Answers, InitFlags};
 use self::files::File;
-use super::{apply, grant};
 use super::connection::Connection;
 use super::exit::Exit;
 use super::output::Output;
+use super::{apply, grant};
 use crate::api::{Pipeline, Stage, condition, duration};
 
 /// How often is looked whether the host is ready.

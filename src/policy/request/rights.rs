@@ -24,13 +24,7 @@ pub(crate) struct Lacking {
 }
 
 /// Names everything that is missing, with the grants. The delegate's come first and decide the reason.
-pub(crate) fn obstacle(
-    delegate: &Delegate,
-    delegation: Delegation,
-    namespace: &str,
-    wanted: &[Right],
-    lacking: &Lacking,
-) -> Blocked {
+pub(crate) fn obstacle(delegate: &Delegate, delegation: Delegation, namespace: &str, wanted: &[Right], lacking: &Lacking) -> Blocked {
     let username = delegate.username();
     let place = place(namespace, wanted);
     let mut grants = Vec::new();
@@ -228,7 +222,8 @@ mod tests {
         };
         let (reason, roles, message) = said(Lacking { delegate: wanted.to_vec(), ..Lacking::default() });
         assert_eq!((reason.as_str(), roles), ("DelegateLacksTargetAccess", 1), "{message}");
-        let (reason, roles, message) = said(Lacking { operator: wanted.to_vec(), to_become: bot.to_become(Delegation::Impersonation), ..Lacking::default() });
+        let (reason, roles, message) =
+            said(Lacking { operator: wanted.to_vec(), to_become: bot.to_become(Delegation::Impersonation), ..Lacking::default() });
         assert_eq!((reason.as_str(), roles), ("OperatorMayNotActAsDelegate", 2), "{message}");
         let all = Lacking { delegate: wanted.to_vec(), operator: wanted.to_vec(), to_become: bot.to_become(Delegation::Impersonation) };
         let (reason, roles, message) = said(all);

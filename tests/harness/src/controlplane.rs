@@ -150,8 +150,11 @@ impl ControlPlane {
             }
             return Err(error.context(tails));
         }
-        let description =
-            Description { server: control_plane.server.clone(), kubernetes: kubernetes.to_string(), lends_tokens: control_plane.lends_tokens };
+        let description = Description {
+            server: control_plane.server.clone(),
+            kubernetes: kubernetes.to_string(),
+            lends_tokens: control_plane.lends_tokens,
+        };
         std::fs::write(dir.join(DESCRIPTION), serde_json::to_vec(&description)?)?;
         Ok(control_plane)
     }

@@ -141,7 +141,11 @@ fn missing(kubectl: &Kubectl, lends_tokens: bool) -> Result<Option<String>> {
         }
     }
     if lends_tokens {
-        let lent = ["--as=system:serviceaccount:default:probe", "--as-group=system:masters", "--as-user-extra=authentication.kubernetes.io/node-name=probe"];
+        let lent = [
+            "--as=system:serviceaccount:default:probe",
+            "--as-group=system:masters",
+            "--as-user-extra=authentication.kubernetes.io/node-name=probe",
+        ];
         let plain = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: probe, namespace: pilotage-system}\n";
         let answer = kubectl.run_with(&[&["create", "--dry-run=server", "-f", "-"][..], &lent].concat(), plain)?;
         if answer.ok || !answer.stderr.contains("ValidatingAdmissionPolicy 'pilotage-lent-token'") {
