@@ -8,12 +8,22 @@ FEATURES := $(CARGO) tree --workspace --no-dedupe --prefix none --format '{p} {f
 define build
 @$(CARGO) build $(1) --bin pilotage-dev
 @set -m; trap 'kill -- $$(jobs -p | sed s/^/-/) 2>/dev/null' EXIT; \
-  target/$(2)/pilotage-dev build $(4) & plane=$$!; $(CARGO) build $(1) $(3) & programs=$$!; \
+  { target/$(2)/pilotage-dev build $(4)$(if $(5), && target/$(2)/pilotage-dev build --kubernetes $(5)); } & plane=$$!; $(CARGO) build $(1) $(3) & programs=$$!; \
   wait -n && wait $$plane && wait $$programs
 endef
 
+# The versions of Kubernetes that are supported, the oldest first. The tests of one: $(call tests,VERSION,,--trail), and those that show in
+# minutes that Pilotage works there: $(call tests,VERSION,--essentials).
+VERSIONS ?= 1.33 1.34 1.35 1.36 1.37
+OLDEST := $(firstword $(VERSIONS))
+SUITES := --test behaviour --test attacks --test faults
+define tests
+set -o pipefail; chosen=$$($(CARGO) test --quiet $(SUITES) -- --list | target/debug/pilotage-dev tests --kubernetes $(1) $(2)) && \
+  target/debug/pilotage-dev run --kubernetes $(1) --operator target/debug/pilotage $(3) -- $(CARGO) test $(SUITES) -- $$chosen
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test attacks attacks-proof bench crash-sweep lint crds reasons plugin-docs krew image chart
+.PHONY: help demo up down test test-versions attacks attacks-proof bench crash-sweep lint crds reasons plugin-docs krew image chart
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -29,11 +39,20 @@ up: ## Start an empty control plane in target/dev with everything installed and 
 down: ## Stop what `make up` started
 	@$(CARGO) run --quiet --release --bin pilotage-dev -- down
 
-test: ## Run all tests, on one real control plane, and the demo
-	$(call build,,debug,--bins,--all)
+test: ## Run all tests, on one real control plane, and the demo; and the essentials on the oldest version of Kubernetes
+	$(call build,,debug,--bins,--all,$(OLDEST))
 	@$(CARGO) test --lib --test controlplane --test install
-	@target/debug/pilotage-dev run --operator target/debug/pilotage --trail -- $(CARGO) test --test behaviour --test attacks --test faults
+	@target/debug/pilotage-dev run --operator target/debug/pilotage --trail -- $(CARGO) test $(SUITES)
 	@target/debug/pilotage-dev demo --operator target/debug/pilotage
+	@$(call tests,$(OLDEST),--essentials)
+
+test-versions: ## Run all tests on a control plane of each version of Kubernetes, or of those in VERSIONS (an hour and a half)
+	$(call build,,debug,--bins,--all)
+	@for version in $(VERSIONS); do \
+	  echo "Kubernetes $$version"; target/debug/pilotage-dev build --kubernetes $$version && \
+	  PILOTAGE_KUBERNETES=$$version $(CARGO) test --test controlplane --test install && \
+	  { $(call tests,$$version,,--trail); } || exit; \
+	done
 
 attacks: ## Try every known attack against the real API server; the last line counts how many were tried and refused
 	@$(CARGO) build --bins

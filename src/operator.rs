@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use kube::Config;
 use kube::runtime::reflector::Store;
+use kube::{Client, Config};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,7 @@ use crate::controllers::solution::SolutionController;
 use crate::controllers::stage::StageController;
 use crate::controllers::watch_mapping::WatchMapping;
 use crate::deploy::plan::input::CONCURRENCY;
+use crate::identity::delegation::{Delegation, Fits, IMPERSONATION_SINCE, Served};
 use crate::policy::storage::{self, Quota};
 use crate::runtime::admission_check::AdmissionCheck;
 use crate::runtime::admission_probe::{self, Answer};
@@ -35,6 +36,12 @@ const GRACE: Duration = Duration::from_secs(25);
 
 /// How often the API server is asked whether the policies are in force, until they are.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the API server may take to say its version.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often the version is asked for where nothing can be deployed on it.
+const VERSION_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How the operator runs.
 #[derive(Args, Clone, Debug)]
@@ -63,6 +70,13 @@ pub struct OperatorArgs {
     /// How many of them may come from one development environment.
     #[arg(long, default_value = "128Mi", value_name = "BYTES", value_parser = storage::bytes, env = "PILOTAGE_STORED_BYTES_PER_ENVIRONMENT")]
     pub stored_bytes_per_environment: u64,
+    /// How the operator acts as delegates: by constrained impersonation, which Kubernetes has since 1.36; or, on 1.33 to 1.35, with short-lived
+    /// tokens of theirs, for which deploy/components/older-kubernetes has to be installed.
+    #[arg(long, value_enum, default_value_t, env = "PILOTAGE_DELEGATION")]
+    pub delegation: Delegation,
+    /// The Node that the operator runs on. Lent tokens are bound to it.
+    #[arg(long, default_value = "", value_name = "NAME", required_if_eq("delegation", "token"), env = "PILOTAGE_NODE")]
+    pub node: String,
     /// Where health and metrics are served.
     #[arg(long, default_value = "127.0.0.1:8080", env = "PILOTAGE_ADMIN_ADDRESS")]
     pub admin_address: SocketAddr,
@@ -121,20 +135,34 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
         apply_concurrency: args.apply_concurrency.max(1),
         artifact_store,
         stored: Quota { host: args.stored_bytes_per_host, environment: args.stored_bytes_per_environment },
+        delegation: args.delegation,
+        node: args.node,
     };
-    let (caches, writers) = stores::empty();
-    let cluster = Cluster::new(config, caches.clone(), options)?;
-    let (watch_mapping, queues) = WatchMapping::new(caches.clone(), cluster.remotes.clone());
-    let watch_handler: Arc<dyn WatchHandler> = watch_mapping;
+    anyhow::ensure!(
+        options.delegation == Delegation::Impersonation || !options.node.is_empty(),
+        "with lent tokens, PILOTAGE_NODE has to name the Node"
+    );
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
-    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), &cluster.stores, writers, &watch_handler, &cluster.options.hosts));
+    let asking = Config { connect_timeout: Some(VERSION_TIMEOUT), read_timeout: Some(VERSION_TIMEOUT), ..config.clone() };
+    let served = tokio::select! {
+        served = version(&Client::try_from(asking)?) => served,
+        () = stop.cancelled() => return Ok(()),
+    };
+    tell(&served, options.delegation);
+    let mutating = served.impersonates() && options.delegation == Delegation::Impersonation;
+    let (caches, writers) = stores::empty();
+    let cluster = Cluster::new(config, caches.clone(), options, served)?;
+    let (watch_mapping, queues) = WatchMapping::new(caches.clone(), cluster.remotes.clone());
+    let watch_handler: Arc<dyn WatchHandler> = watch_mapping;
+    let hosts = &cluster.options.hosts;
+    let watches = tokio::spawn(stores::watch(&cluster.clients.watch(), &cluster.stores, writers, &watch_handler, hosts, mutating));
     tokio::select! {
         ready = caches.ready() => ready?,
         () = stop.cancelled() => return Ok(()),
     }
     tracing::info!("caches are filled");
-    let readiness = tokio::spawn(get_ready(cluster.clone(), state.clone()));
+    let readiness = tokio::spawn(get_ready(cluster.clone(), state.clone(), stop.clone()));
 
     let identity = format!("{}-{}", std::env::var("HOSTNAME").unwrap_or_else(|_| "pilotage".into()), std::process::id());
     let election = Election::new(
@@ -147,7 +175,7 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let Some(lease) = election.acquire(&stop).await else { return Ok(()) };
     state.set_leading();
 
-    let policies = AdmissionCheck::default();
+    let policies = AdmissionCheck::new(cluster.options.delegation);
     let start = Start { cluster: cluster.clone(), stop: stop.clone() };
     let controllers = vec![
         start.controller(EnvironmentController::new(cluster.clone()), &caches.environments, queues.environments),
@@ -186,14 +214,51 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The version of the API server, as soon as it answers.
+async fn version(client: &Client) -> Served {
+    loop {
+        match client.apiserver_version().await {
+            Ok(found) => return Served::of(&found.major, &found.minor, &found.git_version),
+            Err(error) => tracing::warn!(%error, "the version of the API server could not be asked for; it is tried again"),
+        }
+        tokio::time::sleep(PROBE_INTERVAL).await;
+    }
+}
+
+/// Says in the log which of the two a cluster is, and what is weaker, one line each.
+fn tell(served: &Served, delegation: Delegation) {
+    match served.fits(delegation) {
+        Fits::Well => tracing::info!("{}", served.told(delegation)),
+        Fits::Weaker | Fits::Not => tracing::warn!("{}", served.told(delegation)),
+    }
+    for weaker in delegation.weaker() {
+        tracing::warn!("weaker than on Kubernetes 1.{IMPERSONATION_SINCE}: {weaker}");
+    }
+}
+
+/// Waits until the API server was upgraded.
+async fn until_another_version(client: &Client, served: &Served) {
+    while version(client).await == *served {
+        tokio::time::sleep(VERSION_INTERVAL).await;
+    }
+}
+
 /// Is ready as soon as the policies are installed and the API server enforces them, so that whoever waits for the Deployment can write
 /// Stages and requests then. What deploys does not depend on this: the Stage controller checks the policies by itself, and goes on checking.
-async fn get_ready(cluster: Arc<Cluster>, state: State) {
-    let policies = AdmissionCheck::default();
+async fn get_ready(cluster: Arc<Cluster>, state: State, stop: CancellationToken) {
+    let delegation = cluster.options.delegation;
+    let policies = AdmissionCheck::new(delegation);
     let client = cluster.clients.operator();
+    if let Some(why) = cluster.unfit() {
+        state.set_unready(why);
+        until_another_version(&client, &cluster.served).await;
+        tracing::info!("the API server has another version: starting anew");
+        stop.cancel();
+        return;
+    }
     loop {
         let answer = if policies.by_caches(&cluster.stores) {
-            admission_probe::ask(&client).await
+            admission_probe::ask(&client, delegation).await
         } else {
             Answer::NotYet("not all of them are installed".into())
         };

@@ -94,6 +94,11 @@ type request struct {
 
 // Decide writes the decision into the request with that uid. It returns errOver if the request is gone, has ended or is decided.
 func (c *Cluster) Decide(ctx context.Context, host, name, uid string, decision Decision) error {
+	me, err := c.Whoami()
+	if err != nil {
+		return err
+	}
+	decision.By = me
 	path := fmt.Sprintf("/apis/pilotage.dev/v1alpha1/namespaces/%s/deploymentrequests/%s", host, name)
 	patch := map[string]any{
 		// A newer request of the same name has another uid. It is not decided here.

@@ -12,6 +12,8 @@ type Decision struct {
 	Comments   string            `json:"comments"`
 	Properties map[string]string `json:"properties"`
 	PlanHash   string            `json:"planHash"`
+	// Newer API servers fill it in, and all compare it.
+	By string `json:"by"`
 }
 
 // Rule is how this program decides. A real program would ask a ticket system, a test report or a person here. If that takes longer than the

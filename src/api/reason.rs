@@ -116,7 +116,7 @@ words! {
         ServicePrincipalNotFound => "Create it, or correct `serviceAccountName`",
         /// The stage's owner may not act as the `ServiceAccount` (any more)
         NotOwnerOfServicePrincipal => "Let somebody own the stage who may, or apply the grant in the message",
-        /// A rule of constrained impersonation is missing, in the host or in the target
+        /// A rule by which the operator acts as the delegate is missing, in the host or in the target
         OperatorMayNotActAsDelegate => "Apply the Roles in the message",
         /// The delegate may not decide requests
         DelegateLacksHostRole => "Bind `pilotage-delegate` to it: the message has the RoleBinding",
@@ -124,6 +124,10 @@ words! {
         DelegateLacksTargetAccess => "Apply what the message prints",
         /// The target is in another cluster, and the stage has no service principal
         RemoteNeedsServicePrincipal => "Give it one",
+        /// The cluster has no constrained impersonation, so that the operator acts as ServiceAccounts alone, and the stage deploys as people
+        NeedsServicePrincipal => "Give it a service principal",
+        /// The API server gives the operator no token of the delegate, by which it acts in clusters without constrained impersonation
+        TokenNotLent => "See the message",
 
         // Other clusters.
 

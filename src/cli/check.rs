@@ -21,11 +21,10 @@ use super::times::Times;
 use crate::api::names::{HOST_LABEL, service_account_username};
 use crate::api::{GROUP, crd};
 use crate::cluster::errors::message;
+use crate::identity::delegation::{Delegation, Fits, Served};
 use crate::identity::{OPERATOR_NAME, OPERATOR_NAMESPACE, grants};
 use crate::runtime::admission_check;
 
-/// The first minor version of Kubernetes 1 that has everything.
-const MINOR: u32 = 36;
 /// The roles, as they are installed.
 const ROLES: [&str; 7] = [
     include_str!("../../deploy/operator/clusterrole.yaml"),
@@ -87,11 +86,17 @@ impl Row for Checked {
 /// If something is not as it should be, or the API server can't be reached.
 pub async fn run(connection: &Connection, _: CheckArgs, out: &mut Output<impl Write + Send>) -> anyhow::Result<()> {
     let client = connection.client();
-    let mut rows = vec![version(&client).await?, features(&client).await];
+    let served = served(&client).await?;
+    let delegation = admission_check::delegation_now(&client).await;
+    // What the caller may not read is most likely as it is meant to be on that version.
+    let meant = if served.impersonates() { Delegation::Impersonation } else { Delegation::LentToken };
+    let delegation = delegation.unwrap_or(meant);
+    let mut rows = vec![version(&served, delegation), features(&client, delegation).await];
+    rows.extend(delegation.weaker().iter().map(|weaker| good("weaker than on newer versions", *weaker)));
     for (_, definition) in crd::all() {
         rows.push(kind(&client, &definition).await);
     }
-    rows.push(policies(&client).await);
+    rows.push(policies(&client, delegation).await);
     rows.extend(roles(&client).await);
     rows.push(operator(&client).await);
     if connection.is_named() {
@@ -130,31 +135,30 @@ fn unknown(what: impl Into<String>, error: &kube::Error) -> Checked {
     Checked { what: what.into(), state, message: format!("{}{hint}", message(error)) }
 }
 
-async fn version(client: &Client) -> anyhow::Result<Checked> {
+async fn served(client: &Client) -> anyhow::Result<Served> {
     let found = client.apiserver_version().await.context("asking for the version of the API server")?;
-    Ok(of_version(&found.major, &found.minor, &found.git_version))
+    Ok(Served::of(&found.major, &found.minor, &found.git_version))
 }
 
-fn of_version(major: &str, minor: &str, full: &str) -> Checked {
-    let number: u32 = minor.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or_default();
-    if major == "1" && number >= MINOR {
-        return good("Kubernetes", format!("{full}: constrained impersonation is on unless somebody turned it off"));
+/// Which of the two a cluster is, and whether what is installed is for it.
+fn version(served: &Served, delegation: Delegation) -> Checked {
+    let told = served.told(delegation);
+    match served.fits(delegation) {
+        Fits::Well | Fits::Weaker => good("Kubernetes", told),
+        Fits::Not => wrong("Kubernetes", told),
     }
-    wrong("Kubernetes", format!("{full}: 1.{MINOR} or newer is needed, for constrained impersonation and mutating admission policies"))
 }
 
 /// The resources that the policies are made of.
-async fn features(client: &Client) -> Checked {
-    const WANTED: [&str; 4] = [
-        "mutatingadmissionpolicies",
-        "mutatingadmissionpolicybindings",
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicybindings",
-    ];
+async fn features(client: &Client, delegation: Delegation) -> Checked {
+    const VALIDATING: [&str; 2] = ["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
+    const MUTATING: [&str; 2] = ["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"];
+    let mutating = MUTATING.into_iter().filter(|_| delegation == Delegation::Impersonation);
     let what = "admission policies (feature)";
     match client.list_api_group_resources("admissionregistration.k8s.io/v1").await {
         Ok(list) => {
-            let missing: Vec<&str> = WANTED.into_iter().filter(|wanted| !list.resources.iter().any(|r| r.name == *wanted)).collect();
+            let missing: Vec<&str> =
+                VALIDATING.into_iter().chain(mutating).filter(|wanted| !list.resources.iter().any(|r| r.name == *wanted)).collect();
             if missing.is_empty() {
                 return good(what, "admissionregistration.k8s.io/v1 has them");
             }
@@ -194,16 +198,13 @@ fn versions(definition: &CustomResourceDefinition) -> Vec<(String, Value)> {
     definition.spec.versions.iter().map(schema).collect()
 }
 
-async fn policies(client: &Client) -> Checked {
+async fn policies(client: &Client, delegation: Delegation) -> Checked {
     let what = "admission policies";
-    match admission_check::missing_now(client).await {
+    match admission_check::missing_now(client, delegation).await {
         Ok(missing) if missing.is_empty() => good(what, "all are in force and unaltered"),
         Ok(missing) => wrong(
             what,
-            format!(
-                "missing or altered: {}. Nothing deploys until they are back: kubectl apply --server-side --force-conflicts -f deploy/admission/, then kubectl replace -f deploy/admission/",
-                missing.join(", ")
-            ),
+            format!("missing or altered: {}. Nothing deploys until they are back: {}", missing.join(", "), delegation.restores()),
         ),
         Err(error) => unknown(what, &error),
     }
@@ -286,9 +287,12 @@ mod tests {
 
     #[test]
     fn a_version_that_lacks_what_is_needed_is_told() {
-        assert_eq!(of_version("1", "36", "v1.36.3").state, State::Good);
-        assert_eq!(of_version("1", "40+", "v1.40.0-eks").state, State::Good);
-        assert!(of_version("1", "35", "v1.35.1").message.contains("1.36 or newer"));
+        let of = |minor: &str, delegation| version(&Served::of("1", minor, "v1.x"), delegation);
+        assert_eq!(of("36", Delegation::Impersonation).state, State::Good);
+        assert_eq!(of("40+", Delegation::Impersonation).state, State::Good);
+        let older = of("35", Delegation::Impersonation);
+        assert!(older.state == State::Wrong && older.message.contains("older-kubernetes"), "{}", older.message);
+        assert_eq!(of("35", Delegation::LentToken).state, State::Good);
     }
 
     #[test]

@@ -127,10 +127,18 @@ impl Connection {
     /// # Errors
     /// If the API server does not say.
     pub async fn caller(&self) -> anyhow::Result<Identity> {
-        let review = Api::<SelfSubjectReview>::all(self.client()).create(&PostParams::default(), &SelfSubjectReview::default()).await;
-        let user = review.context("asking who you are")?.status.and_then(|s| s.user_info).unwrap_or_default();
-        Ok(Identity { username: user.username.unwrap_or_default(), uid: user.uid, groups: user.groups.unwrap_or_default() })
+        caller(&self.client).await
     }
+}
+
+/// Who the caller is to the API server.
+///
+/// # Errors
+/// If the API server does not say.
+pub(super) async fn caller(client: &Client) -> anyhow::Result<Identity> {
+    let review = Api::<SelfSubjectReview>::all(client.clone()).create(&PostParams::default(), &SelfSubjectReview::default()).await;
+    let user = review.context("asking who you are")?.status.and_then(|s| s.user_info).unwrap_or_default();
+    Ok(Identity { username: user.username.unwrap_or_default(), uid: user.uid, groups: user.groups.unwrap_or_default() })
 }
 
 async fn config(args: &ConnectionArgs) -> anyhow::Result<Config> {

@@ -14,6 +14,8 @@ use crate::cluster::redaction::redact;
 pub(crate) const CORRECT_THE_MANIFEST: &str = "correct the manifest and raise the solution's version";
 /// How deep JSON is read: the object's own lists and maps, and those around it.
 pub(crate) const DEEPEST: usize = 127;
+/// How the policy on lent tokens begins what it refuses for a missing right.
+const LENT_TOKEN_POLICY: &str = "the operator may not act as system:serviceaccount:";
 /// How many findings a message names.
 const NAMED: usize = 5;
 /// The longest wait for which a server's `Retry-After` is respected.
@@ -145,8 +147,12 @@ fn classify_forbidden(text: &str, details: Option<&StatusDetails>) -> Cause {
 }
 
 /// A refusal of the authorizer, not of an admission plugin. The request filter always writes `User "… cannot <verb> resource …`. The second
-/// check, for `create` when a patch creates an object, gives the authorizer's own reason. RBAC gives none.
+/// check, for `create` when a patch creates an object, gives the authorizer's own reason. RBAC gives none. Where the operator acts with a
+/// lent token, a policy of Pilotage makes the check that the authorizer makes for impersonation.
 fn is_authorization(text: &str) -> bool {
+    if text.contains(LENT_TOKEN_POLICY) {
+        return true;
+    }
     let reason = text.split_once("is forbidden:").map_or(text, |(_, reason)| reason).trim();
     reason.is_empty()
         || reason.contains(" cannot ") && reason.contains("resource")

@@ -2,12 +2,21 @@
 //! caller decides.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::http::{Request, Response, StatusCode};
+use kube::client::Body;
+use kube::config::AuthInfo;
 use kube::{Client, Config};
 
 use super::delegate::{Delegate, DelegateClient};
+use super::delegation::Delegation;
+use super::lender::{LendError, Lender};
 
 /// How long a call may take. Without a limit, a call to a stopped API server would hang for ever.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,6 +29,8 @@ pub struct Clients {
     operator: Client,
     watch: Client,
     delegates: Mutex<HashMap<Delegate, DelegateClient>>,
+    /// Lends tokens where the operator does not impersonate.
+    lender: Option<Lender>,
 }
 
 /// A client could not be made.
@@ -36,6 +47,12 @@ pub enum ClientError {
         "{0:?} is not a user or group that can be acted as: names are sent as headers, which take visible ASCII characters, and blanks in between alone"
     )]
     Unsendable(String),
+    /// Only `ServiceAccounts` have tokens that can be asked for.
+    #[error("{0} is no ServiceAccount, and without constrained impersonation the operator can act as nobody else")]
+    NoServiceAccount(String),
+    /// There is no token of the `ServiceAccount`.
+    #[error("no token: {0}")]
+    NotLent(#[from] LendError),
 }
 
 /// Whether a header can carry the name as it is.
@@ -59,7 +76,27 @@ impl Clients {
             watch: Client::try_from(watching)?,
             config,
             delegates: Mutex::new(HashMap::new()),
+            lender: None,
         })
+    }
+
+    /// The same clients, but delegates are acted as with tokens that are bound to this Node.
+    #[must_use]
+    pub fn with_lent_tokens(mut self, node: &str) -> Self {
+        let config = self.config.clone();
+        self.lender = Some(Lender::new(self.operator.clone(), Some(node.to_owned()), move |token, rejected| {
+            let mut config = config.clone();
+            // Nothing of the operator's own credential.
+            config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
+            let namespace = config.default_namespace.clone();
+            Ok(Client::new(Noting { client: Client::try_from(config)?, rejected: rejected.clone() }, namespace))
+        }));
+        self
+    }
+
+    /// How delegates are acted as.
+    pub(crate) fn delegation(&self) -> Delegation {
+        if self.lender.is_some() { Delegation::LentToken } else { Delegation::Impersonation }
     }
 
     /// The operator's own identity, for calls.
@@ -72,11 +109,20 @@ impl Clients {
         self.watch.clone()
     }
 
-    /// A client that acts as the delegate and as nobody else: constrained impersonation by the user name alone.
+    /// A client that acts as the delegate and as nobody else: by constrained impersonation, or with a token of it.
     ///
     /// # Errors
-    /// If the delegate has no name, or the configuration can't be used.
-    pub fn delegate(&self, delegate: &Delegate) -> Result<DelegateClient, ClientError> {
+    /// If the delegate has no name or no token, or the configuration can't be used.
+    pub async fn delegate(&self, delegate: &Delegate) -> Result<DelegateClient, ClientError> {
+        match (&self.lender, delegate) {
+            (None, _) => self.impersonating(delegate),
+            (Some(lender), Delegate::ServicePrincipal { namespace, name }) => Ok(lender.lend(namespace, name).await?),
+            (Some(_), Delegate::User { username, .. }) => Err(ClientError::NoServiceAccount(username.clone())),
+        }
+    }
+
+    /// By the user name alone.
+    fn impersonating(&self, delegate: &Delegate) -> Result<DelegateClient, ClientError> {
         let mut delegates = self.delegates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = delegates.get(delegate) {
             return Ok(client.clone());
@@ -98,6 +144,34 @@ impl Clients {
         let client = DelegateClient::new(Client::try_from(config)?, delegate.clone());
         delegates.insert(delegate.clone(), client.clone());
         Ok(client)
+    }
+}
+
+/// Notes whether the API server has rejected the client's token.
+#[derive(Clone)]
+struct Noting {
+    client: Client,
+    rejected: Arc<AtomicBool>,
+}
+
+impl tower_service::Service<Request<Body>> for Noting {
+    type Response = Response<Body>;
+    type Error = kube::Error;
+    type Future = Pin<Box<dyn Future<Output = kube::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<kube::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Self { client, rejected } = self.clone();
+        Box::pin(async move {
+            let answer = client.send(request).await?;
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                rejected.store(true, Ordering::Release);
+            }
+            Ok(answer)
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use kube::core::{ApiResource, Status};
 use kube::{Api, Client, Resource};
 
 use super::access::{self, Access, Right};
+use super::delegation::Delegation;
 use super::grants;
 use crate::api::names;
 use crate::api::reference::{Identity, Subject};
@@ -67,10 +68,13 @@ impl Delegate {
         }
     }
 
-    /// What somebody needs to impersonate the delegate: the first half of constrained impersonation. A person is sent with their groups,
-    /// and each group needs a right of its own.
-    pub(crate) fn to_become(&self) -> Vec<Right> {
+    /// What the operator needs to become the delegate: the first half of constrained impersonation, or the right to ask for its token. A
+    /// person is sent with their groups, and each group needs a right of its own; with tokens, a person can't be acted as.
+    pub(crate) fn to_become(&self, delegation: Delegation) -> Vec<Right> {
         match self {
+            Self::ServicePrincipal { namespace, name } if delegation == Delegation::LentToken => {
+                vec![Right::on("create", "", "serviceaccounts", namespace).of_subresource("token").named(name)]
+            }
             Self::ServicePrincipal { namespace, name } => {
                 vec![Right::on("impersonate:serviceaccount", AUTHENTICATION, "serviceaccounts", namespace).named(name)]
             }
@@ -88,7 +92,7 @@ impl Delegate {
     }
 
     /// What somebody needs to use this right as the delegate: the second half. For the impersonator, server-side apply and its dry run are
-    /// a `patch`, also if they create an object.
+    /// a `patch`, also if they create an object. Where tokens are lent, admission asks for the same.
     pub(crate) fn to_use(&self, right: &Right) -> Right {
         let verb = if right.verb == "create" { "patch" } else { &right.verb };
         let mode = match self {
@@ -206,7 +210,8 @@ mod tests {
         let dana = Delegate::of(&identity("dana", &["makers", "system:authenticated", "system:masters"]));
         assert_eq!(dana, Delegate::User { username: "dana".into(), groups: vec!["makers".into()] });
         assert_eq!(dana.identity().groups, ["system:authenticated", "makers"]);
-        let names: Vec<_> = dana.to_become().into_iter().map(|r| (r.resource, r.name.unwrap_or_default(), r.namespace)).collect();
+        let names: Vec<_> =
+            dana.to_become(Delegation::Impersonation).into_iter().map(|r| (r.resource, r.name.unwrap_or_default(), r.namespace)).collect();
         assert_eq!(names, [("users".into(), "dana".into(), None), ("groups".into(), "makers".into(), None)]);
         let patch = dana.to_use(&Right::on("create", "apps", "deployments", "qa"));
         assert_eq!(patch.verb, "impersonate-on:user-info:patch");
@@ -217,8 +222,10 @@ mod tests {
         let bot = Delegate::of(&identity("system:serviceaccount:ci:bot", &["system:serviceaccounts", "system:serviceaccounts:ci"]));
         assert_eq!(bot, Delegate::ServicePrincipal { namespace: "ci".into(), name: "bot".into() });
         assert_eq!(bot.identity(), access::service_account("ci", "bot"));
-        assert_eq!(bot.to_become()[0].namespace.as_deref(), Some("ci"), "granted where the account lives");
+        assert_eq!(bot.to_become(Delegation::Impersonation)[0].namespace.as_deref(), Some("ci"), "granted where the account lives");
         assert_eq!(bot.to_use(&Right::on("get", "", "configmaps", "qa")).verb, "impersonate-on:serviceaccount:get");
+        let token = Right::on("create", "", "serviceaccounts", "ci").of_subresource("token").named("bot");
+        assert_eq!(bot.to_become(Delegation::LentToken), [token], "by name, where the account lives");
     }
 
     /// Answers every call.

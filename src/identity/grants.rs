@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::access::Right;
 use super::delegate::Delegate;
+use super::delegation::Delegation;
 use super::{OPERATOR_NAME, OPERATOR_NAMESPACE};
 use crate::api::GROUP;
 use crate::api::names::{self, ALLOW_CLUSTER_SCOPED, short_hash};
@@ -109,21 +110,26 @@ pub(crate) fn delegate_in_target_too(delegate: &Subject, rights: &[Right]) -> St
     where_they_lie(|rights| with_rights(&about("pilotage-delegate", delegate), rights), delegate, &whole_kinds(rights))
 }
 
-/// What the operator needs to impersonate a delegate: the first half of constrained impersonation.
-pub(crate) fn operator_becomes(delegate: &Delegate) -> String {
-    operator_may(&about("pilotage-as", &delegate.subject()), &delegate.to_become())
+/// What the operator needs to become a delegate: the first half of constrained impersonation, or its tokens.
+pub(crate) fn operator_becomes(delegate: &Delegate, delegation: Delegation) -> String {
+    operator_may(&about("pilotage-as", &delegate.subject()), &delegate.to_become(delegation))
 }
 
-/// What the operator needs to act as a delegate at all: to impersonate it, and to use the rights that every target needs.
-pub(crate) fn operator_as_delegate(target: &str, delegate: &Delegate) -> String {
-    let mut rights = delegate.to_become();
+/// What the operator needs to act as a delegate at all: to become it, and to use the rights that every target needs.
+pub(crate) fn operator_as_delegate(target: &str, delegate: &Delegate, delegation: Delegation) -> String {
+    let mut rights = delegate.to_become(delegation);
     rights.extend(uses(delegate, &rights_in_every_target(target)));
     operator_may(&about("pilotage-as", &delegate.subject()), &rights)
 }
 
 /// The same, but only for places where one of these rights is missing. Such a place gets everything that is needed there.
-pub(crate) fn operator_as_delegate_where(target: &str, delegate: &Delegate, is_missing: impl Fn(&Right) -> bool) -> String {
-    let all = [delegate.to_become(), uses(delegate, &rights_in_every_target(target))];
+pub(crate) fn operator_as_delegate_where(
+    target: &str,
+    delegate: &Delegate,
+    delegation: Delegation,
+    is_missing: impl Fn(&Right) -> bool,
+) -> String {
+    let all = [delegate.to_become(delegation), uses(delegate, &rights_in_every_target(target))];
     let rights: Vec<Right> = all.into_iter().filter(|rights| rights.iter().any(&is_missing)).flatten().collect();
     operator_may(&about("pilotage-as", &delegate.subject()), &rights)
 }
@@ -458,7 +464,7 @@ mod tests {
             operator_in_host("host"),
             delegate_in_host("host", &service_account("host", "bot")),
             delegate_in_target("qa", &subject_of("olga@example.test")),
-            operator_as_delegate("qa", &olga),
+            operator_as_delegate("qa", &olga, Delegation::Impersonation),
             super::host("host"),
             maker("host", "standard", &subject_of("dana")),
             approver("host", Some("qa"), &subject_of("eve")),

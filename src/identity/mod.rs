@@ -6,9 +6,11 @@ pub(crate) mod circuit_breaker;
 pub(crate) mod claimed;
 pub mod clients;
 pub mod delegate;
+pub mod delegation;
 pub(crate) mod fence;
 pub(crate) mod grants;
 pub(crate) mod kubeconfig;
+pub mod lender;
 pub(crate) mod remote;
 pub(crate) mod secrets;
 

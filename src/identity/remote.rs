@@ -1,26 +1,20 @@
 //! A remote cluster as its kubeconfig's user sees it, and the delegates whose tokens that user may ask for. Only delegates write in that
 //! cluster. The user asks for tokens, reads the target's namespace and what it granted, and does nothing else.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{PostParams, Request};
-use kube::{Api, Client, Resource as _};
-use tokio::sync::{Mutex, OnceCell};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::OnceCell;
 
 use super::circuit_breaker::{self, CircuitBreaker};
-use super::delegate::{Delegate, DelegateClient};
+use super::delegate::DelegateClient;
 use super::kubeconfig::Kubeconfig;
+use super::lender::{LendError, Lender};
 use crate::api::names;
 
-/// The lifetime for which a token is requested.
-const TOKEN_SECONDS: i64 = 1800;
-/// How long a token must still be valid when work with it begins.
-const LEAST_LEFT: Duration = Duration::from_mins(10);
 /// Separates the name of an identity from that of its cluster, in records.
 const IN_CLUSTER: &str = " in cluster ";
 
@@ -47,47 +41,7 @@ pub(crate) struct RemoteCluster {
     breaker: Arc<CircuitBreaker>,
     rejected: Arc<AtomicBool>,
     user: OnceCell<String>,
-    // Held while a token is requested. Callers that come meanwhile use the same token.
-    lent: Mutex<HashMap<Delegate, Lent>>,
-}
-
-struct Lent {
-    client: DelegateClient,
-    term: Term,
-}
-
-/// How long work may be begun with a token.
-struct Term {
-    until: Instant,
-    rejected: Arc<AtomicBool>,
-}
-
-impl Term {
-    /// The term of a token that was requested at that time and is valid for so many seconds, unless the cluster rejects it.
-    fn new(asked: Instant, seconds: i64, rejected: Arc<AtomicBool>) -> Self {
-        Self { until: asked + lasting(seconds), rejected }
-    }
-
-    fn holds(&self, now: Instant) -> bool {
-        now < self.until && !self.rejected.load(Ordering::Acquire)
-    }
-}
-
-/// Why there is no token.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LendError {
-    /// There is no such `ServiceAccount`.
-    #[error("the ServiceAccount does not exist")]
-    Absent,
-    /// The kubeconfig's user may not ask for its token.
-    #[error("the token may not be asked for")]
-    Forbidden,
-    /// The cluster no longer accepts the kubeconfig's own credential.
-    #[error("the kubeconfig's credential is rejected")]
-    Rejected,
-    /// The cluster did not answer, or the answer is no token.
-    #[error("{0}")]
-    Api(#[from] kube::Error),
+    lender: Lender,
 }
 
 impl RemoteCluster {
@@ -97,15 +51,15 @@ impl RemoteCluster {
     /// If no client can be made from the kubeconfig.
     pub(crate) fn new(name: &str, kubeconfig: Kubeconfig) -> kube::Result<Self> {
         let (breaker, rejected) = (Arc::new(CircuitBreaker::default()), Arc::new(AtomicBool::new(false)));
-        Ok(Self {
-            name: name.to_owned(),
-            client: circuit_breaker::client(kubeconfig.config(), &breaker, &rejected)?,
-            kubeconfig,
-            breaker,
-            rejected,
-            user: OnceCell::new(),
-            lent: Mutex::default(),
-        })
+        let client = circuit_breaker::client(kubeconfig.config(), &breaker, &rejected)?;
+        let (anonymous, same_breaker) = (kubeconfig.anonymous(), breaker.clone());
+        // The other cluster may know no policies about such tokens, so they are bound to nothing there.
+        let lender = Lender::new(client.clone(), None, move |token, rejected| {
+            let mut config = anonymous.clone();
+            config.auth_info.token = Some(token.to_owned().into());
+            circuit_breaker::client(config, &same_breaker, rejected)
+        });
+        Ok(Self { name: name.to_owned(), client, kubeconfig, breaker, rejected, user: OnceCell::new(), lender })
     }
 
     /// The cluster's name in the host: the name of the kubeconfig's Secret.
@@ -153,83 +107,18 @@ impl RemoteCluster {
     }
 
     /// A client that acts as the `ServiceAccount` of that name in the other cluster, and as nobody else. It uses a token that was requested
-    /// for it and is kept in memory only. The token is valid for [`LEAST_LEFT`], unless it is revoked.
+    /// for it and is kept in memory only.
     ///
     /// # Errors
     /// Why there is none.
     pub(crate) async fn lend(&self, delegate_namespace: &str, name: &str) -> Result<DelegateClient, LendError> {
-        let delegate = Delegate::ServicePrincipal { namespace: delegate_namespace.to_owned(), name: name.to_owned() };
-        let mut lent = self.lent.lock().await;
-        let now = Instant::now();
-        lent.retain(|_, lent| lent.term.holds(now));
-        if let Some(known) = lent.get(&delegate) {
-            return Ok(known.client.clone());
-        }
-        let (token, seconds) = self.token(delegate_namespace, name).await?;
-        let mut config = self.kubeconfig.anonymous();
-        config.auth_info.token = Some(token.into());
-        let rejected = Arc::new(AtomicBool::new(false));
-        let client = DelegateClient::new(circuit_breaker::client(config, &self.breaker, &rejected)?, delegate.clone());
-        lent.insert(delegate, Lent { client: client.clone(), term: Term::new(now, seconds, rejected) });
-        Ok(client)
+        self.lender.lend(delegate_namespace, name).await
     }
-
-    async fn token(&self, namespace: &str, name: &str) -> Result<(String, i64), LendError> {
-        let wanted = TokenRequest {
-            spec: Some(TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() }),
-            ..TokenRequest::default()
-        };
-        let body = serde_json::to_vec(&wanted).map_err(kube::Error::SerdeError)?;
-        let request = Request::new(ServiceAccount::url_path(&(), Some(namespace)))
-            .create_subresource("token", name, &PostParams::default(), body)
-            .map_err(kube::Error::BuildRequest)?;
-        // Not `Client::request`: if the reply can't be parsed, that would log the whole reply, which contains the token.
-        let text = match self.client.request_text(request).await {
-            Ok(text) => text,
-            Err(kube::Error::Api(status)) if status.code == 404 => return Err(LendError::Absent),
-            Err(kube::Error::Api(status)) if status.code == 403 => return Err(LendError::Forbidden),
-            Err(kube::Error::Api(status)) if status.code == 401 => return Err(LendError::Rejected),
-            Err(error) => return Err(error.into()),
-        };
-        let no_token = || kube::Error::Service("the answer to a request for a token is none".into());
-        // The parser's error may quote the token.
-        let answer: TokenRequest = serde_json::from_str(&text).map_err(|_| no_token())?;
-        let granted = answer.spec.and_then(|spec| spec.expiration_seconds).unwrap_or(TOKEN_SECONDS);
-        let token = answer.status.and_then(|status| status.token).filter(|token| !token.is_empty());
-        Ok((token.ok_or_else(no_token)?, granted))
-    }
-}
-
-/// How long work may be begun with a token that is valid for so many seconds. A cluster may issue shorter-lived tokens than requested.
-fn lasting(seconds: i64) -> Duration {
-    let life = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-    life.checked_sub(LEAST_LEFT).filter(|left| !left.is_zero()).unwrap_or(life / 2)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_is_exchanged_well_before_it_ends() {
-        assert_eq!(lasting(TOKEN_SECONDS), Duration::from_mins(20));
-        assert_eq!(lasting(600), Duration::from_mins(5), "the shortest that a cluster gives");
-        assert_eq!((lasting(0), lasting(-1)), (Duration::ZERO, Duration::ZERO));
-    }
-
-    #[test]
-    fn a_token_is_lent_until_it_is_due_or_rejected() {
-        let now = Instant::now();
-        for (seconds, minutes) in [(TOKEN_SECONDS, 20), (600, 5)] {
-            let (due, rejected) = (now + Duration::from_mins(minutes), Arc::new(AtomicBool::new(false)));
-            let term = Term::new(now, seconds, rejected.clone());
-            assert!(term.holds(now) && term.holds(due.checked_sub(Duration::from_millis(1)).unwrap()));
-            assert!(!term.holds(due), "one that is begun with it then might outlive it");
-            rejected.store(true, Ordering::Release);
-            assert!(!term.holds(now), "whatever is left of it");
-        }
-        assert!(!Term::new(now, 0, Arc::default()).holds(now));
-    }
 
     #[test]
     fn a_record_names_identity_and_cluster_and_is_read_back() {

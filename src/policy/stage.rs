@@ -8,6 +8,7 @@ use crate::api::reference::Identity;
 use crate::api::stage::PinnedTarget;
 use crate::identity::access::{self, Right};
 use crate::identity::delegate::Delegate;
+use crate::identity::delegation::Delegation;
 use crate::identity::grants;
 use crate::policy::windows::WindowError;
 
@@ -16,6 +17,10 @@ use crate::policy::windows::WindowError;
 pub(crate) struct View {
     /// Whether Pilotage's admission policies are in force.
     pub(crate) policies_in_force: bool,
+    /// Why nothing can be deployed in this cluster as the operator is installed; `None` if it can.
+    pub(crate) unfit: Option<String>,
+    /// How the operator acts as delegates.
+    pub(crate) delegation: Delegation,
     /// The host namespace.
     pub(crate) host: String,
     /// `metadata.generation`.
@@ -175,7 +180,7 @@ pub(crate) fn reviews(view: &View) -> Vec<Review> {
         reviews.extend(in_target.into_iter().map(|right| Review { need: Need::DelegateDeploysThere, who: None, right }));
         return reviews;
     }
-    let mut operators: Vec<Right> = delegate.to_become();
+    let mut operators: Vec<Right> = delegate.to_become(view.delegation);
     for right in in_target.iter().map(|right| delegate.to_use(right)) {
         if !operators.contains(&right) {
             operators.push(right);
@@ -200,6 +205,7 @@ pub(crate) fn delegation(view: &View, answers: &[Answer]) -> Check {
     delegate_exists(view)?;
     let Some(target) = &view.target else { return Ok(()) };
     can_be_lent(view, target)?;
+    can_be_acted_as(view, target)?;
     let checks = [
         owner_may_act_as_delegate(view, answers),
         operator_may_act_as_delegate(view, target, answers),
@@ -234,6 +240,25 @@ fn can_be_lent(view: &View, target: &Target) -> Check {
     )
 }
 
+/// Without constrained impersonation only a `ServiceAccount` can be acted as, with its token.
+fn can_be_acted_as(view: &View, target: &Target) -> Check {
+    if view.delegation == Delegation::Impersonation || target.cluster.is_some() {
+        return Ok(());
+    }
+    let whose = match (&view.delegate, delegate(view)) {
+        (_, Some(Delegate::ServicePrincipal { .. })) => return Ok(()),
+        (DelegateView::Requester, _) => "each requester",
+        _ => "its owner",
+    };
+    edit(
+        Reason::NeedsServicePrincipal,
+        format!(
+            "the stage deploys as {whose}, and this cluster has no constrained impersonation, by which alone the operator acts as people: set \
+             spec.delegatedDeployment to type ServicePrincipal, with a serviceAccountName of this host"
+        ),
+    )
+}
+
 /// What the delegate lacks in another cluster.
 fn delegate_may_deploy_there(target: &Target, delegate: &DelegateView, answers: &[Answer]) -> Check {
     let (Some(cluster), DelegateView::ServicePrincipal { name, .. }) = (&target.cluster, delegate) else { return Ok(()) };
@@ -255,13 +280,18 @@ fn delegate_may_deploy_there(target: &Target, delegate: &DelegateView, answers: 
 }
 
 fn policies_in_force(view: &View) -> Check {
+    if let Some(why) = &view.unfit {
+        return watched(Reason::PoliciesMissing, why.clone());
+    }
     if view.policies_in_force {
         return Ok(());
     }
     watched(
         Reason::PoliciesMissing,
-        "the admission policies that keep approvals honest are not in force, so that nothing is deployed: a cluster administrator runs \
-         kubectl apply --server-side --force-conflicts -f deploy/admission/ and then kubectl replace -f deploy/admission/",
+        format!(
+            "the admission policies that keep approvals honest are not in force, so that nothing is deployed: a cluster administrator runs {}",
+            view.delegation.restores()
+        ),
     )
 }
 
@@ -414,7 +444,7 @@ fn operator_may_act_as_delegate(view: &View, target: &Target, answers: &[Answer]
              solutions hold: kubectl pilotage grant operator prints them all):\n{}",
             delegate.username(),
             target.namespace,
-            grants::operator_as_delegate_where(&target.namespace, &delegate, |right| {
+            grants::operator_as_delegate_where(&target.namespace, &delegate, view.delegation, |right| {
                 answers.iter().any(|(review, held)| review.need == Need::OperatorActsAsDelegate && review.right == *right && !held)
             }),
         ),
@@ -449,7 +479,7 @@ fn delegate_may_deploy(view: &View, target: &Target, answers: &[Answer]) -> Chec
 }
 
 /// Who deploys; `None` for the requester, and if the owner is missing.
-fn delegate(view: &View) -> Option<Delegate> {
+pub(crate) fn delegate(view: &View) -> Option<Delegate> {
     match &view.delegate {
         DelegateView::Requester => None,
         DelegateView::ServicePrincipal { name, .. } => {

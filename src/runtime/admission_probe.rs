@@ -1,13 +1,16 @@
 //! Whether the API server enforces Pilotage's policies already. It learns of new kinds and policies some seconds after they are stored, and
 //! until then it stores no Stage and no request.
 
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::PostParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use serde_json::json;
 
 use crate::api::DeploymentRequest;
+use crate::api::reference::Identity;
 use crate::identity::OPERATOR_NAMESPACE;
+use crate::identity::delegation::Delegation;
 use crate::text;
 
 /// How the policy `pilotage-request-create` refuses a request of the operator. It says this after it has found the requester to be the
@@ -27,11 +30,18 @@ pub(crate) enum Answer {
     NotYet(String),
 }
 
-/// Asks by a dry run, which stores nothing: the operator asks for a deployment, which the policies have to refuse.
-pub(crate) async fn ask(client: &Client) -> Answer {
+/// Asks by a dry run, which stores nothing: the operator asks for a deployment, which the policies have to refuse. Where no policy fills
+/// in who asks, the operator names itself.
+pub(crate) async fn ask(client: &Client, delegation: Delegation) -> Answer {
     let resource = ApiResource::erase::<DeploymentRequest>(&());
     let mut request = DynamicObject::new("probe", &resource);
     request.data = json!({"spec": {"pipeline": "probe", "stage": "probe", "solution": {"name": "probe", "version": "1.0.0"}}});
+    if delegation == Delegation::LentToken {
+        match who_am_i(client).await {
+            Ok(me) => request.data["spec"]["requestedBy"] = json!(me),
+            Err(error) => return Answer::NotYet(text::line(&error.to_string()).into_owned()),
+        }
+    }
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let answer = Api::<DynamicObject>::namespaced_with(client.clone(), OPERATOR_NAMESPACE, &resource).create(&dry_run, &request).await;
     match answer {
@@ -39,6 +49,12 @@ pub(crate) async fn ask(client: &Client) -> Answer {
         Err(kube::Error::Api(status)) => classify(&status.message),
         Err(error) => classify(&error.to_string()),
     }
+}
+
+async fn who_am_i(client: &Client) -> kube::Result<Identity> {
+    let review = Api::<SelfSubjectReview>::all(client.clone()).create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+    let user = review.status.and_then(|status| status.user_info).unwrap_or_default();
+    Ok(Identity { username: user.username.unwrap_or_default(), uid: user.uid, groups: user.groups.unwrap_or_default() })
 }
 
 fn classify(message: &str) -> Answer {

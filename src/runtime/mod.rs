@@ -25,6 +25,7 @@ use crate::artifact::store::{ArtifactStore, Place};
 use crate::cluster::discovery::Discovery;
 use crate::identity::access::Access;
 use crate::identity::clients::{ClientError, Clients};
+use crate::identity::delegation::{Delegation, Fits, Served};
 use crate::policy::storage::Quota;
 
 use event_recorder::EventRecorder;
@@ -50,6 +51,10 @@ pub(crate) struct Options {
     pub(crate) artifact_store: Option<Place>,
     /// How many bytes of artifacts are stored in `ConfigMaps`.
     pub(crate) stored: Quota,
+    /// How delegates are acted as.
+    pub(crate) delegation: Delegation,
+    /// The Node that lent tokens are bound to.
+    pub(crate) node: String,
 }
 
 /// The host's cluster as the operator sees it, and everything that is needed to act on it.
@@ -80,6 +85,8 @@ pub(crate) struct Cluster {
     pub(crate) leadership: Leadership,
     /// What the operator was told at its start.
     pub(crate) options: Options,
+    /// The version of the API server, at the start.
+    pub(crate) served: Served,
 }
 
 /// The one writer for each kind whose status several requests change.
@@ -99,9 +106,12 @@ impl Cluster {
     ///
     /// # Errors
     /// If the configuration can't be used.
-    pub(crate) fn new(config: kube::Config, stores: Stores, options: Options) -> Result<Arc<Self>, ClientError> {
+    pub(crate) fn new(config: kube::Config, stores: Stores, options: Options, served: Served) -> Result<Arc<Self>, ClientError> {
         let loopback = remotes::is_loopback(&config);
-        let clients = Clients::new(config)?;
+        let mut clients = Clients::new(config)?;
+        if options.delegation == Delegation::LentToken {
+            clients = clients.with_lent_tokens(&options.node);
+        }
         let client = clients.operator();
         Ok(Arc::new(Self {
             access: Access::new(client.clone()),
@@ -122,7 +132,14 @@ impl Cluster {
             clients,
             stores,
             options,
+            served,
         }))
+    }
+
+    /// Why nothing can be deployed in this cluster as the operator is installed; `None` if it can.
+    pub(crate) fn unfit(&self) -> Option<String> {
+        let delegation = self.options.delegation;
+        (self.served.fits(delegation) == Fits::Not).then(|| self.served.told(delegation))
     }
 
     /// Whether this operator serves the namespace as a host.

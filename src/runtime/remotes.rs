@@ -23,7 +23,8 @@ use crate::identity::circuit_breaker;
 use crate::identity::delegate::DelegateClient;
 use crate::identity::grants;
 use crate::identity::kubeconfig::Kubeconfig;
-use crate::identity::remote::{LendError, RemoteCluster};
+use crate::identity::lender::LendError;
+use crate::identity::remote::RemoteCluster;
 use crate::identity::secrets::{self, Unreadable};
 use crate::policy::check::{Failure, Remedy};
 
@@ -310,6 +311,10 @@ impl Remote {
                     ),
                 ))
             }
+            Err(why @ (LendError::Denied(_) | LendError::NoNode(_))) => Err(failed(
+                Reason::TokenNotLent,
+                format!("cluster {cluster} gives no token of ServiceAccount {name} in namespace {delegate_namespace}: {why}"),
+            )),
             Err(LendError::Rejected) => Err(self.rejected()),
             Err(LendError::Api(error)) => Err(self.failure(&error)),
         }

@@ -172,13 +172,15 @@ pub(crate) trait WatchHandler: Send + Sync + 'static {
 
 /// Fills the caches as long as it is polled. Each watch has its own back-off, so that a failing watch delays no other.
 ///
-/// `hosts` are those that the operator serves. An empty list means all.
+/// `hosts` are those that the operator serves. An empty list means all. `mutating`: whether the API server has mutating policies. Where it
+/// has none, there are none in the caches.
 pub(crate) fn watch(
     client: &Client,
     stores: &Stores,
-    writers: Writers,
+    mut writers: Writers,
     watch_handler: &Arc<dyn WatchHandler>,
     hosts: &[String],
+    mutating: bool,
 ) -> impl Future<Output = ()> + Send + use<> {
     let (open, requests, told) = (stores.open.clone(), stores.requests.clone(), watch_handler.clone());
     let request = move |request: &DeploymentRequest| {
@@ -196,7 +198,7 @@ pub(crate) fn watch(
     let (filled, environments) = oneshot::channel();
     let known = developed::Known { filled: environments, environments: stores.environments.clone() };
     let solutions = developed::only(whole_watch::<Solution>(client), client.clone(), known, developed, namespaces);
-    let all = futures::future::join_all(vec![
+    let mut all = vec![
         tokio::spawn(follow(whole_watch(client), writers.environments, trimmed::environment, environment, Some(filled))),
         spawn(client, writers.pipelines, trimmed::pipeline, tell(watch_handler, <dyn WatchHandler>::pipeline)),
         spawn(client, writers.stages, trimmed::stage, tell(watch_handler, <dyn WatchHandler>::stage)),
@@ -205,17 +207,30 @@ pub(crate) fn watch(
         tokio::spawn(follow(solutions, writers.solutions, trimmed::solution, tell(watch_handler, <dyn WatchHandler>::solution), None)),
         spawn(client, writers.validating_policies, trimmed::validating_policy, tell(watch_handler, |n, _| n.policy())),
         spawn(client, writers.validating_bindings, trimmed::validating_binding, tell(watch_handler, |n, _| n.policy())),
-        spawn(client, writers.mutating_policies, trimmed::mutating_policy, tell(watch_handler, |n, _| n.policy())),
-        spawn(client, writers.mutating_bindings, trimmed::mutating_binding, tell(watch_handler, |n, _| n.policy())),
         spawn(client, writers.namespaces, trimmed::namespace, tell(watch_handler, <dyn WatchHandler>::namespace)),
-    ]);
+    ];
+    if mutating {
+        all.push(spawn(client, writers.mutating_policies, trimmed::mutating_policy, tell(watch_handler, |n, _| n.policy())));
+        all.push(spawn(client, writers.mutating_bindings, trimmed::mutating_binding, tell(watch_handler, |n, _| n.policy())));
+    } else {
+        filled_with_nothing(&mut writers.mutating_policies);
+        filled_with_nothing(&mut writers.mutating_bindings);
+    }
     async move {
-        for ended in all.await {
+        for ended in futures::future::join_all(all).await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a watch ended");
             }
         }
     }
+}
+
+fn filled_with_nothing<K>(writer: &mut Writer<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    writer.apply_watcher_event(&watcher::Event::Init);
+    writer.apply_watcher_event(&watcher::Event::InitDone);
 }
 
 fn tell<K>(watch_handler: &Arc<dyn WatchHandler>, call: impl Fn(&dyn WatchHandler, &K) + Send + 'static) -> impl Fn(&K) + Send + 'static {

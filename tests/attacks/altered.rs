@@ -13,6 +13,7 @@ use pilotage_harness::{ControlPlane, Options, dev};
 use serde_json::json;
 
 use crate::attempt::told;
+use crate::scene::restores;
 use crate::world::{World, phase};
 
 /// The policy that keeps the bytes.
@@ -38,7 +39,7 @@ async fn altered_bytes_are_found_out_before_anything_is_written() {
     let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(world.admin.clone());
     bindings.delete(POLICY, &DeleteParams::default()).await.unwrap();
     let message = world.until_condition::<Stage>("prod", "Ready", "PoliciesMissing").await;
-    assert!(message.contains("not in force, so that nothing is deployed") && message.contains("deploy/admission"), "{message}");
+    assert!(message.contains("not in force, so that nothing is deployed") && message.contains(restores(&world)), "{message}");
     world.ask(&world.request("to-prod", "prod", "orders", "1.0.0")).await;
     let message = world.waits_for("to-prod", "StageNotReady").await;
     assert!(message.contains("PoliciesMissing"), "{message}");
@@ -55,7 +56,7 @@ async fn altered_bytes_are_found_out_before_anything_is_written() {
     chunks.create(&PostParams::default(), &chunk).await.unwrap();
 
     // Everything is in force again, and the request continues.
-    install(&world.plane.kubectl(), Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    install(&world.plane, Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
     world.ready::<Stage>("prod").await;
     let message = world.fails("to-prod", "ArtifactAltered").await;
     let digest =

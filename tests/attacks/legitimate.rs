@@ -13,7 +13,7 @@ use crate::world::{World, client, phase};
 async fn the_same_file_is_applied_again_and_labelled_and_canceled() {
     let world = shared("gitops").await;
     orders(&world).await;
-    let file = serde_json::to_string(&world.request("orders", "qa", "orders", "1.0.0")).unwrap();
+    let file = world.danas(serde_json::to_value(world.request("orders", "qa", "orders", "1.0.0")).unwrap()).to_string();
     let dana = world.plane.kubectl_as(&world.plane.user_kubeconfig("dana", &["makers"]).unwrap());
     let apply = |args: &[&str]| {
         let output = dana.run_with(&[&["apply", "-f", "-"], args].concat(), &file).unwrap();

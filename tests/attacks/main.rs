@@ -37,6 +37,7 @@ mod hosts;
 mod impersonation;
 mod kubeconfigs;
 mod legitimate;
+mod lent_tokens;
 mod makers_view;
 mod meant;
 mod operator;

@@ -5,11 +5,12 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use pilotage::api::{DeploymentRequest, Pipeline, Stage};
+use pilotage_harness::install::built_for_older;
 use pilotage_harness::{ControlPlane, Options, dev};
 use serde_json::json;
 
 use crate::attempt::ignored;
-use crate::scene::{at_the_gate, until_may};
+use crate::scene::{at_the_gate, restores, until_may};
 use crate::world::{World, outcome, phase};
 
 /// Waits until stage `qa` says that the policies are missing.
@@ -19,7 +20,7 @@ async fn until_missing(world: &World) {
             world.condition::<Stage>("qa", "Ready").await.filter(|(reason, _)| reason == "PoliciesMissing").map(|(_, message)| message)
         })
         .await;
-    assert!(message.contains("nothing is deployed") && message.contains("deploy/admission"), "{message}");
+    assert!(message.contains("nothing is deployed") && message.contains(restores(world)), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,6 +72,14 @@ async fn without_its_policies_nothing_deploys() {
 
 /// An administrator does this after reading what the stage says. What somebody added is removed.
 fn reinstall(world: &World) {
-    let admission = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/admission");
-    world.plane.kubectl().ok(&["replace", "--force", "-f", admission.to_str().unwrap()]).unwrap();
+    let (kubectl, root) = (world.plane.kubectl(), std::path::Path::new(env!("CARGO_MANIFEST_DIR")));
+    if world.plane.lends_tokens() {
+        let mut policies = built_for_older(&kubectl, root).unwrap();
+        policies.retain(|object| object["kind"].as_str().unwrap().starts_with("ValidatingAdmissionPolicy"));
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": policies}).to_string();
+        let replaced = kubectl.run_with(&["replace", "--force", "-f", "-"], &list).unwrap();
+        assert!(replaced.ok, "{}", replaced.stderr);
+        return;
+    }
+    kubectl.ok(&["replace", "--force", "-f", root.join("deploy/admission").to_str().unwrap()]).unwrap();
 }

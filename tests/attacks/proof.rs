@@ -6,6 +6,8 @@
 use std::fmt;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::{MutatingAdmissionPolicyBinding, ValidatingAdmissionPolicy};
@@ -21,6 +23,19 @@ use crate::world::{recorder, unrecorded};
 const PATIENCE: Duration = Duration::from_mins(1);
 /// More guards than any attack has.
 const MOST: usize = 6;
+
+/// The folder of the control plane of the attack, if it is not the one of the run.
+static ELSEWHERE: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// The next attacks are on the control plane with that folder, or on the one of the run.
+pub fn on(dir: Option<&Path>) {
+    *ELSEWHERE.lock().unwrap_or_else(PoisonError::into_inner) = dir.map(Path::to_owned);
+}
+
+fn attacked() -> ControlPlane {
+    let elsewhere = ELSEWHERE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    elsewhere.map_or_else(ControlPlane::from_env, |dir| ControlPlane::attach(&dir)).expect("a control plane")
+}
 
 /// What refused the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +82,7 @@ enum Taken {
 pub async fn prove(attack: u16, what: &str) {
     let Some(mode) = recorder::MODE.as_deref() else { return };
     let call = recorder::last().expect("a call that was recorded");
-    let plane = ControlPlane::from_env().expect("a control plane");
+    let plane = attacked();
     let admin = unrecorded(plane.admin_kubeconfig()).await;
     let installed = Installed::read(&admin).await;
     let refusal = call.repeat().await.expect_err("what was refused is refused again");
@@ -137,7 +152,7 @@ pub async fn undone(attack: u16, what: &str, policy: &str, hidden: &str) {
 fn known(mode: &str, line: &str) {
     println!("proof: {line}");
     if mode == "write" {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/guards.txt");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/guards.txt");
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
         writeln!(file, "{line}").unwrap();
         return;

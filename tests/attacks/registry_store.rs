@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use pilotage::api::Artifact;
-use pilotage_harness::install::{Operator, install};
+use pilotage_harness::install::{Operator, install, way};
 use pilotage_harness::{ControlPlane, Options, Registry};
 use serde_json::{Value, json};
 
@@ -14,11 +14,12 @@ use crate::world::{World, ended, outcome, phase};
 
 /// An operator that stores all artifacts in a registry, with these flags.
 fn operate(plane: &ControlPlane, registry: &Registry, flags: &[(&str, &str)]) -> Operator {
-    install(&plane.kubectl(), Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    install(plane, Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
     let token = plane.service_account_token("pilotage-system", "pilotage").unwrap();
     let store = registry.url("kept");
     let mut env =
         vec![("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0"), ("PILOTAGE_ARTIFACT_STORE", store.as_str()), ("PILOTAGE_ARTIFACT_STORE_FROM", "1")];
+    env.extend(way(plane.lends_tokens()));
     env.extend(flags);
     let kubeconfig = plane.token_kubeconfig(&token, None).unwrap();
     Operator::start(Path::new(env!("CARGO_BIN_EXE_pilotage")), &kubeconfig, &plane.dir().join("operator.log"), &env).unwrap()

@@ -142,18 +142,21 @@ async fn makers_do_not_see_each_others_requests() {
         .await;
 }
 
+/// A request of dana with a hidden text, and somebody who may patch but not get: a maker with a Role from a careless administrator.
+async fn peeper(world: &World) -> kube::Client {
+    let mut secret = wanted(world, "orders");
+    secret["spec"]["notes"] = "canary-in-notes".into();
+    create(world, world.dana().await, &secret).await.unwrap();
+    let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["deploymentrequests", "deploymentrequests/status"], "verbs": ["create", "patch"]}]);
+    grant(world, "peeper", rules, &user("dan")).await;
+    until_may(world, "dan", &["makers"], "patch", "deploymentrequests.pilotage.dev").await;
+    person(world, "dan", &["makers"]).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn patching_does_not_read_somebody_elses_request() {
     let world = World::new("peek").await;
-    let mut secret = wanted(&world, "orders");
-    secret["spec"]["notes"] = "canary-in-notes".into();
-    create(&world, world.dana().await, &secret).await.unwrap();
-    // Somebody may patch but not get: a maker with a Role from a careless administrator.
-    let rules = json!([{"apiGroups": ["pilotage.dev"], "resources": ["deploymentrequests", "deploymentrequests/status"], "verbs": ["create", "patch"]}]);
-    grant(&world, "peeper", rules, &user("dan")).await;
-    until_may(&world, "dan", &["makers"], "patch", "deploymentrequests.pilotage.dev").await;
-    let dan = person(&world, "dan", &["makers"]).await;
-    let api = requests(&world, dan.clone());
+    let api = requests(&world, peeper(&world).await);
     let own = ["only by its requester", "administer"];
     let dry = PatchParams { dry_run: true, ..Default::default() };
     let merge = |value: Value| Patch::Merge(value);
@@ -163,6 +166,13 @@ async fn patching_does_not_read_somebody_elses_request() {
     refused(45, "a patch that changes nothing", api.patch("orders", &PatchParams::default(), &merge(same)), 403, &own).await;
     let gate = ["the gate is not open yet or is not yours"];
     refused(45, "an empty patch of the status", api.patch_status("orders", &dry, &merge(json!({}))), 403, &gate).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copying_within_somebody_elses_request_does_not_read_it() {
+    let world = World::new("copied").await;
+    let dan = peeper(&world).await;
+    let (own, gate) = (["only by its requester", "administer"], ["the gate is not open yet or is not yours"]);
     for (subresource, path) in [("", "/spec/scheduledTime"), ("", "/spec/pipeline"), ("/status", "/status/phase")] {
         let copy = json!([{"op": "copy", "from": "/spec/notes", "path": path}]);
         let what = format!("a hidden field is copied to {path}");

@@ -8,7 +8,7 @@ use kube::{Api, Client, Config};
 use pilotage::api::{DeploymentRequest, Stage};
 use serde_json::{Value, json};
 
-use crate::world::{World, client, phase, recorder};
+use crate::world::{World, client, filling, phase, recorder};
 
 /// The operator's kubeconfig, with a token of its own.
 pub fn operator(world: &World) -> PathBuf {
@@ -26,7 +26,12 @@ pub async fn acting_as(kubeconfig: PathBuf, user: &str, groups: &[&str]) -> Clie
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     config.auth_info.impersonate = Some(user.into());
     config.auth_info.impersonate_groups = (!groups.is_empty()).then(|| groups.iter().map(|&g| g.into()).collect());
-    recorder::wrap(Client::try_from(config).unwrap())
+    recorder::wrap(filling::wrap(Client::try_from(config).unwrap()))
+}
+
+/// Part of how a stage says that its missing policies are restored.
+pub fn restores(world: &World) -> &'static str {
+    if world.plane.lends_tokens() { "kubectl replace -k" } else { "kubectl replace -f deploy/admission/" }
 }
 
 /// The full name of a delegate.

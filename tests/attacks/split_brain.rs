@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{WatchEvent, WatchParams};
 use kube::{Api, ResourceExt};
 use pilotage::api::{Artifact, DeploymentRequest, Environment};
-use pilotage_harness::install::Operator;
+use pilotage_harness::install::{Operator, way};
 use pilotage_harness::{ControlPlane, Options, audit, dev};
 use serde_json::json;
 
@@ -26,7 +26,7 @@ async fn of_two_operators_that_are_awake_one_deploys_what_one_claimed() {
         let first = dev::operate(&plane, program).unwrap();
         // It has a Lease of its own, so it leads too.
         let kubeconfig = plane.service_account_kubeconfig("pilotage-system", "pilotage").unwrap();
-        let env = [("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0"), ("PILOTAGE_LEASE_NAME", "twin")];
+        let env = [&[("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0"), ("PILOTAGE_LEASE_NAME", "twin")], way(plane.lends_tokens())].concat();
         let second = Operator::start(program, &kubeconfig, &plane.dir().join("twin.log"), &env).unwrap();
         (plane, first, second)
     })

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pilotage_harness::install::Operator;
+use pilotage_harness::install::{Operator, built_for_older};
 use pilotage_harness::{ControlPlane, Kubectl, Options, binaries};
 use serde_json::{Value, json};
 
@@ -96,6 +96,20 @@ fn the_chart_installs_upgrades_rolls_back_and_leaves_the_kinds() {
         same(&built, object).unwrap_or_else(|how| panic!("the chart has something else than deploy/: {how}"));
     }
     assert_eq!(rendered.len() + 1, built.len());
+
+    // For older versions it is what kustomize builds with the component.
+    let older = there(&["template", "pilotage", &chart, "--set", "olderKubernetes.enabled=true", "--kube-version", "1.33.0"]).unwrap();
+    let mut rendered = objects(&older);
+    let built = built_for_older(&kubectl, root()).unwrap();
+    for object in &mut rendered {
+        if object["kind"] == "CustomResourceDefinition" {
+            object["metadata"].as_object_mut().unwrap().remove("annotations");
+        }
+        same(&built, object).unwrap_or_else(|how| panic!("the chart has something else than the component: {how}"));
+    }
+    assert_eq!(rendered.len() + 1, built.len());
+    let unsaid = there(&["template", "pilotage", &chart, "--kube-version", "1.35.4"]).unwrap_err();
+    assert!(unsaid.contains("set olderKubernetes.enabled"), "{unsaid}");
 
     // What can't work is refused before anything is installed.
     let elsewhere = helm.run(&["install", "pilotage", &chart, "--namespace", "default"]).unwrap_err();

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use assert_json_diff::{CompareMode, Config, NumericMode, assert_json_matches_no_panic};
 use pilotage_harness::install::Operator;
-use pilotage_harness::{ControlPlane, Options};
+use pilotage_harness::{ControlPlane, Kubernetes, Options};
 use serde_json::Value;
 
 use crate::world::PATIENCE;
@@ -218,7 +218,7 @@ pub fn same(others: &[Value], object: &Value) -> Result<(), String> {
 #[test]
 fn kustomize_builds_what_the_files_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let binaries = pilotage_harness::binaries::binaries().unwrap();
+    let binaries = pilotage_harness::binaries::binaries(&Kubernetes::developed_on().unwrap()).unwrap();
     let kubectl = &binaries.argv("kubectl")[0];
     let output = Command::new(kubectl).args(["kustomize", "deploy"]).current_dir(root).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -46,7 +46,9 @@ async fn requests_for_both_stages_may_be_made_at_once_in_any_order() {
         world.apply(&[world.solution(solution, "1.0.0"), world.config(solution, solution, json!({}))]).await;
         let requests: Vec<Value> = order
             .iter()
-            .map(|stage| serde_json::to_value(world.request(&format!("{solution}-{stage}"), stage, solution, "1.0.0")).unwrap())
+            .map(|stage| {
+                world.danas(serde_json::to_value(world.request(&format!("{solution}-{stage}"), stage, solution, "1.0.0")).unwrap())
+            })
             .collect();
         let list = json!({"apiVersion": "v1", "kind": "List", "items": requests}).to_string();
         let made = world.danas_kubectl().run_with(&["create", "-f", "-"], &list).unwrap();

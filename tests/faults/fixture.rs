@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use pilotage_harness::install::{self, Operator};
-use pilotage_harness::{ControlPlane, Options};
+use pilotage_harness::{ControlPlane, Kubernetes, Options};
 
 use crate::proxy::Proxy;
 use crate::world::World;
@@ -26,7 +26,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// A control plane of a test's own, with Pilotage installed and no operator.
 pub fn plane() -> ControlPlane {
     let plane = ControlPlane::start(&Options::default()).unwrap();
-    install::install(&plane.kubectl(), std::path::Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
+    install::install(&plane, std::path::Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
     plane
 }
 
@@ -178,6 +178,8 @@ pub fn start_with(
         ("PILOTAGE_LEASE_NAME", lease),
         ("PILOTAGE_LEASE_DURATION", lease_seconds),
     ];
+    // All control planes of these tests are of the same version.
+    env.extend(install::way(!Kubernetes::from_env().unwrap().has_constrained_impersonation()));
     env.extend(more);
     Operator::start(std::path::Path::new(PROGRAM), kubeconfig, log, &env).unwrap()
 }

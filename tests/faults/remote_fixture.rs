@@ -19,11 +19,15 @@ use crate::world::{World, client, outcome, role, target_rules};
 /// The name of the second cluster in the host.
 pub const CLUSTER: &str = "eu";
 
+/// The variable that names the version of the second control plane, if it is to be another one than the first's: `1.33`.
+const ITS_VERSION: &str = "PILOTAGE_REMOTE_KUBERNETES";
+
 /// The second control plane. It ends with this process. A test that kills its API server has it alone.
 pub fn plane() -> &'static ControlPlane {
     static SECOND: OnceLock<ControlPlane> = OnceLock::new();
     SECOND.get_or_init(|| {
-        let plane = ControlPlane::start(&Options { nodes: 1, ..Options::default() }).unwrap();
+        let kubernetes = std::env::var(ITS_VERSION).ok().map(|version| version.parse().unwrap());
+        let plane = ControlPlane::start(&Options { kubernetes, nodes: 1, ..Options::default() }).unwrap();
         let role = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/remote");
         plane.kubectl().ok(&["apply", "-f", role]).unwrap();
         plane

@@ -1,6 +1,7 @@
 //! A world of its own for each test: a host with its development, QA and production namespaces, people, delegates and grants. All worlds
 //! are on the one control plane that `make test` starts. Dropping a world deletes its namespaces.
 
+pub mod filling;
 pub mod recorder;
 pub mod refusal;
 
@@ -14,7 +15,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind, NamespaceResourceScope};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use pilotage::api::{DeploymentRequest, condition};
-use pilotage_harness::{ControlPlane, Kubectl, audit};
+use pilotage_harness::install::Operator;
+use pilotage_harness::{ControlPlane, Kubectl, Options, audit, dev};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -45,7 +47,7 @@ pub struct World {
 
 /// A client for a kubeconfig. If proofs are requested, its last call is recorded.
 pub async fn client(kubeconfig: PathBuf) -> Client {
-    recorder::wrap(unrecorded(kubeconfig).await)
+    recorder::wrap(filling::wrap(unrecorded(kubeconfig).await))
 }
 
 /// A client for a kubeconfig, for calls that are not the test's own.
@@ -125,6 +127,23 @@ impl World {
         world
     }
 
+    /// A world where the operator acts with lent tokens: on the control plane of this run if that is of an older version, and otherwise on
+    /// one of its own, where everything is installed as on an older one. Its operator ends with the value.
+    pub async fn lending(name: &str, program: &'static str) -> (Self, Option<Operator>) {
+        let shared = ControlPlane::from_env().expect("a control plane: run `make test`");
+        if shared.lends_tokens() {
+            return (Self::on(shared, name).await.with_pipeline().await, None);
+        }
+        let (plane, operator) = tokio::task::spawn_blocking(|| {
+            let plane = ControlPlane::start(&Options { lends_tokens: true, ..Options::default() }).unwrap();
+            let operator = dev::operate(&plane, program.as_ref()).unwrap();
+            (plane, operator)
+        })
+        .await
+        .unwrap();
+        (Self::on(plane, name).await.with_pipeline().await, Some(operator))
+    }
+
     /// In this world, the operator or a delegate is refused things on purpose. The audit check is told.
     pub async fn provokes_refusals(self) -> Self {
         let labelled = Patch::Merge(json!({"metadata": {"labels": {(pilotage_harness::watch_recorder::PROVOKES): "true"}}}));
@@ -171,7 +190,12 @@ impl World {
             {"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["bot-qa", "bot-prod"], "verbs": ["delegate"]},
         ]);
         all.extend(role(&self.host, "olga", &rules, &user("olga")));
-        let act = json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["serviceaccounts"], "resourceNames": ["bot-qa", "bot-prod"], "verbs": ["impersonate:serviceaccount"]}]);
+        let bots = ["bot-qa", "bot-prod"];
+        let act = if self.plane.lends_tokens() {
+            json!([{"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": bots, "verbs": ["create"]}])
+        } else {
+            json!([{"apiGroups": ["authentication.k8s.io"], "resources": ["serviceaccounts"], "resourceNames": bots, "verbs": ["impersonate:serviceaccount"]}])
+        };
         all.extend(role(&self.host, "pilotage-delegates", &act, &operator));
         for (namespace, bot) in [(&self.qa, "bot-qa"), (&self.prod, "bot-prod")] {
             let subject = json!([{"kind": "ServiceAccount", "name": bot, "namespace": self.host}]);
@@ -233,6 +257,25 @@ impl World {
         });
         object["data"] = data;
         object
+    }
+
+    /// A request of dana's, for clients that fill in nothing, as kubectl.
+    pub fn danas(&self, mut request: Value) -> Value {
+        self.write_as("dana", &["makers"], &mut request);
+        request
+    }
+
+    /// Writes into a request or a stage whose it is, where the API server doesn't: for clients that fill in nothing, as kubectl.
+    pub fn write_as(&self, who: &str, groups: &[&str], object: &mut Value) {
+        if !self.plane.lends_tokens() {
+            return;
+        }
+        if object["kind"] == "DeploymentRequest" {
+            let groups = [groups, &["system:authenticated"]].concat();
+            object["spec"]["requestedBy"] = json!({"username": who, "groups": groups});
+        } else if object["kind"] == "Stage" {
+            object["spec"]["owner"] = json!({"username": who, "groups": groups});
+        }
     }
 
     /// A request of the world's pipeline.

@@ -5,12 +5,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Context;
-use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{full_name, is_forbidden};
+use super::{full_name, is_forbidden, requester};
 use crate::api::phase::Phase;
 use crate::api::plan::{PlanResult, PlannedAction, PlannedObject};
 use crate::api::request::DeploymentRequestSpec;
@@ -51,8 +50,7 @@ pub async fn run(
     let mut request = DeploymentRequest::new("", spec);
     request.metadata.name = None;
     request.metadata.generate_name = Some(format!("{solution}-{version}-{stage}-plan-"));
-    let made = Api::<DeploymentRequest>::namespaced(client.clone(), host)
-        .create(&PostParams::default(), &request)
+    let made = requester::create(client, host, &mut request)
         .await
         .with_context(|| format!("asking for a plan of {solution} {version} for stage {stage} in host {host}"))?;
     let (name, deadline) = (made.name_any(), Instant::now() + timeout);

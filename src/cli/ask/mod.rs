@@ -6,6 +6,7 @@ pub mod makers_view;
 pub mod needed;
 pub mod place;
 pub mod registry;
+mod requester;
 pub mod settings;
 pub mod share_with;
 
@@ -14,7 +15,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::time::Instant;
 
@@ -66,10 +66,7 @@ pub async fn ask(
     request.metadata.name = None;
     request.metadata.generate_name =
         Some(format!("{}-{}-{}-", request.spec.solution.name, request.spec.solution.version, request.spec.stage));
-    let made = Api::<DeploymentRequest>::namespaced(client.clone(), host)
-        .create(&PostParams::default(), &request)
-        .await
-        .with_context(|| format!("asking for {what} in host {host}"))?;
+    let made = requester::create(client, host, &mut request).await.with_context(|| format!("asking for {what} in host {host}"))?;
     let name = made.name_any();
     out.one(&made, &full_name(&name), &format!("request {name} made in host {host}: {what}"))?;
     if !asking.wait {

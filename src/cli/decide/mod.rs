@@ -136,7 +136,9 @@ async fn decide(connection: &Connection, args: &DecisionArgs, passes: bool, out:
     }
     // With a delegate's token, the person is known to this program alone.
     let person = args.on_behalf_of.clone().or_else(|| args.as_delegate.then_some(me.username));
-    let patch = patch(&request, &open, &word, args.comments.as_deref(), &properties, person.as_deref());
+    let mut patch = patch(&request, &open, &word, args.comments.as_deref(), &properties, person.as_deref());
+    // Newer API servers fill this in, and all compare it.
+    patch["status"][open.name.field()]["by"] = as_who.username.clone().into();
     let requests = Api::<DeploymentRequest>::namespaced(decider.client(), &host);
     match requests.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => {}

@@ -19,8 +19,10 @@ use super::connection::Connection;
 use super::output::{Format, Output};
 use crate::api::environment::EnvironmentType;
 use crate::api::reference::{Subject, SubjectKind};
+use crate::identity::delegation::{Delegation, Served};
 use crate::identity::grants;
 use crate::policy::environment::opt_in_verb;
+use crate::runtime::admission_check;
 
 /// Print the roles and bindings that somebody needs; --apply applies them as you. The namespace (-n) is the host.
 #[derive(Args, Debug)]
@@ -196,7 +198,7 @@ async fn of(client: &Client, host: String, args: &GrantArgs) -> anyhow::Result<S
                 let parts = remotely::operator(&host, &delegate, cluster, &namespace);
                 return remotely::printed(&parts, cluster, args.apply).map(|text| noted(&notes, &text));
             }
-            let mut parts = vec![grants::operator_as_delegate(&namespace, &delegate)];
+            let mut parts = vec![grants::operator_as_delegate(&namespace, &delegate, delegation(client).await?)];
             if !rights.is_empty() {
                 parts.push(grants::operator_in_target_too(&delegate, &rights));
             }
@@ -212,6 +214,16 @@ async fn of(client: &Client, host: String, args: &GrantArgs) -> anyhow::Result<S
         What::AllowClusterScoped { who } => grants::allows_cluster_scoped(&who.subject(&host)),
         What::Administer { pipeline, who } => grants::administrator(&host, pipeline.as_deref(), &who.subject(&host)),
     })
+}
+
+/// How the operator acts as delegates in this cluster. Not everybody may read that; then its version tells.
+pub(super) async fn delegation(client: &Client) -> anyhow::Result<Delegation> {
+    if let Ok(installed) = admission_check::delegation_now(client).await {
+        return Ok(installed);
+    }
+    let found = client.apiserver_version().await.context("asking for the version of the API server")?;
+    let impersonates = Served::of(&found.major, &found.minor, &found.git_version).impersonates();
+    Ok(if impersonates { Delegation::Impersonation } else { Delegation::LentToken })
 }
 
 /// A grant with notes about it as comments.

@@ -6,6 +6,7 @@ use clap::Args;
 use crate::api::reference::{Subject, SubjectKind};
 use crate::cli::exit::Exit;
 use crate::cli::prompt;
+use crate::identity::delegation::Delegation;
 use crate::identity::grants;
 use crate::policy::pipeline::MOST_STAGES;
 
@@ -38,6 +39,10 @@ pub(super) struct InitFlags {
     /// Who configures the host and owns its stages: the same forms. Default: you, as the cluster knows you.
     #[arg(long, value_name = "SUBJECT")]
     pub(super) administrators: Vec<String>,
+    /// How the operator acts as delegates in that cluster: token where deploy/components/older-kubernetes is installed (Kubernetes 1.33 to
+    /// 1.35). Default: as it is installed in the cluster; without a cluster, impersonation.
+    #[arg(long, value_enum)]
+    pub(super) delegation: Option<Delegation>,
     /// Leave out the Namespace objects of development and targets, as somebody else creates these.
     #[arg(long)]
     pub(super) without_namespaces: bool,
@@ -64,6 +69,7 @@ pub(super) struct Answers {
     pub(super) approvers: Vec<Subject>,
     pub(super) administrators: Vec<Subject>,
     pub(super) with_namespaces: bool,
+    pub(super) delegation: Delegation,
 }
 
 impl InitFlags {
@@ -142,7 +148,8 @@ impl InitFlags {
         }
         let (development, pipeline) = (self.development.clone(), self.pipeline.clone());
         let with_namespaces = !self.without_namespaces;
-        Ok(Answers { host, development, stages, pipeline, makers, approvers, administrators, with_namespaces })
+        let delegation = self.delegation.unwrap_or_default();
+        Ok(Answers { host, development, stages, pipeline, makers, approvers, administrators, with_namespaces, delegation })
     }
 
     fn stages(&self, wrong: &mut Vec<String>) -> Vec<StageAnswer> {

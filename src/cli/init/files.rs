@@ -86,7 +86,7 @@ fn cluster(answers: &Answers) -> anyhow::Result<Vec<String>> {
         all.push(yaml(&account)?);
         let delegate = delegate(answers, stage);
         all.push(grants::delegate_in_host(host, &delegate.subject()));
-        all.push(grants::operator_as_delegate(&stage.target, &delegate));
+        all.push(grants::operator_as_delegate(&stage.target, &delegate, answers.delegation));
         all.push(grants::operator_in_target_too(&delegate, &grant::usual(&stage.target)));
     }
     all.extend(answers.development.iter().map(|namespace| grants::operator_exports_too(namespace)));

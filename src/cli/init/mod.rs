@@ -17,10 +17,10 @@ use tokio::time::Instant;
 pub(super) use self::answers::subject;
 use self::answers::{Answers, InitFlags};
 use self::files::File;
-use super::apply;
 use super::connection::Connection;
 use super::exit::Exit;
 use super::output::Output;
+use super::{apply, grant};
 use crate::api::{Pipeline, Stage, condition, duration};
 
 /// How often is looked whether the host is ready.
@@ -70,6 +70,9 @@ pub async fn run(connection: Option<&Connection>, mut args: InitArgs, out: &mut 
         Some(connection) if args.flags.administrators.is_empty() => Some(connection.caller().await?.username),
         _ => None,
     };
+    if let (None, Some(connection)) = (args.flags.delegation, connection) {
+        args.flags.delegation = Some(grant::delegation(&connection.client()).await?);
+    }
     let answers = args.flags.answers(caller.as_deref())?;
     let files = files::of(&answers)?;
     if let Some(folder) = &args.out {

@@ -61,8 +61,10 @@ pub(super) async fn acting(scope: Scope<'_>, observed: &Observed) -> Result<Acti
         (None, Some(stage)) => delegate_of(observed, stage),
         (None, None) => return Err(ReconcileError::Other(format!("stage {} is gone", observed.request.stage)).into()),
     };
-    match scope.cluster.clients.delegate(&delegate) {
+    match scope.cluster.clients.delegate(&delegate).await {
         Ok(client) => Ok(Acting { client, remote: None }),
+        Err(ClientError::NoServiceAccount(username)) => Err(Stop::Because(rights::no_token_of(&username))),
+        Err(ClientError::NotLent(why)) => Err(Stop::Because(rights::not_lent(&delegate.username(), &why))),
         Err(error @ (ClientError::EmptyIdentity | ClientError::Unsendable(_))) => Err(Stop::Because(Blocked::ends(
             Reason::DelegateNameUnusable,
             format!("nobody can deploy in this name: {error}. Use a stage with a service principal, or another identity"),
@@ -159,12 +161,14 @@ impl Acting {
             }
         }
         let mut out_of_reach = Vec::new();
-        for right in delegate.to_become() {
+        let delegation = scope.cluster.clients.delegation();
+        for right in delegate.to_become(delegation) {
             if !scope.cluster.access.may(&operator, &right).await? {
                 out_of_reach.push(right);
             }
         }
-        Ok(rights::obstacle(delegate, namespace, rights, &Lacking { delegate: lacking, operator: unusable, to_become: out_of_reach }))
+        let lacking = Lacking { delegate: lacking, operator: unusable, to_become: out_of_reach };
+        Ok(rights::obstacle(delegate, delegation, namespace, rights, &lacking))
     }
 }
 

@@ -58,7 +58,7 @@ impl Reconciler for StageController {
             return Ok(Next::After(BEHIND));
         }
         let uid = object.uid().unwrap_or_default();
-        let cached = observe::view(&self.cluster.stores, &object, (self.policies_in_force)(&self.cluster.stores));
+        let cached = observe::view(&self.cluster, &object, (self.policies_in_force)(&self.cluster.stores));
         let delegate = match &cached.delegate {
             DelegateView::ServicePrincipal { name, .. } => name.clone(),
             DelegateView::Requester | DelegateView::StageOwner => String::new(),
@@ -84,7 +84,10 @@ impl Reconciler for StageController {
             }
             checked = policy::delegation(&view, &answers);
         }
-        let outcome = checked.map(|()| Good { reason: Reason::Ready, message: format!("deploys to {}", view.target_environment) });
+        // In another cluster the delegate's token is what the operator acts with in any case.
+        let here = view.target.as_ref().is_some_and(|target| target.cluster.is_none());
+        let noted = if here { view.delegation.noted() } else { "" };
+        let outcome = checked.map(|()| Good { reason: Reason::Ready, message: format!("deploys to {}{noted}", view.target_environment) });
 
         let now = Timestamp::now();
         let mut new = object.status.clone().unwrap_or_default();

@@ -8,21 +8,27 @@ use kube::{Api, Error, ResourceExt};
 use crate::api::environment::RemoteCluster;
 use crate::api::stage::{DelegateType, DelegatedDeployment};
 use crate::api::{Environment, Stage};
+use crate::cluster::blocked::Blocked;
 use crate::cluster::lookup;
 use crate::controllers::environment::validated;
-use crate::policy::check::Failure;
+use crate::identity::clients::ClientError;
+use crate::identity::delegate::Delegate;
+use crate::policy::check::{Failure, Remedy};
+use crate::policy::request::rights;
 use crate::policy::stage::{self as policy, Account, Answer, DelegateView, Need, Review, Target, TargetCluster, View};
 use crate::policy::windows;
 use crate::runtime::Cluster;
-use crate::runtime::stores::Stores;
 
 /// The stage and what it refers to, from the caches alone.
-pub(crate) fn view(stores: &Stores, stage: &Stage, policies_in_force: bool) -> View {
+pub(crate) fn view(cluster: &Cluster, stage: &Stage, policies_in_force: bool) -> View {
+    let stores = &cluster.stores;
     let host = stage.namespace().unwrap_or_default();
     let spec = &stage.spec;
     let environment = stores.environments.get(&ObjectRef::new(&spec.target_environment).within(&host));
     View {
         policies_in_force,
+        unfit: cluster.unfit(),
+        delegation: cluster.clients.delegation(),
         generation: stage.metadata.generation.unwrap_or_default(),
         pipeline: spec.pipeline.clone(),
         pipeline_exists: stores.pipelines.get(&ObjectRef::new(&spec.pipeline).within(&host)).is_some(),
@@ -98,6 +104,10 @@ pub(crate) async fn answers(
         })
     };
     let (mut answers, there) = futures::try_join!(here, there)?;
+    if remote.is_none() && answers.iter().all(|(review, held)| *held || review.need != Need::OperatorActsAsDelegate) {
+        let not_lent = not_lent(cluster, view).await;
+        return Ok((answers, not_lent));
+    }
     Ok(match there {
         Ok(there) => {
             answers.extend(there);
@@ -105,6 +115,18 @@ pub(crate) async fn answers(
         }
         Err(failure) => (answers, Some(failure)),
     })
+}
+
+/// Why the operator is lent no token of the delegate, by which it would act in this cluster.
+async fn not_lent(cluster: &Cluster, view: &View) -> Option<Failure> {
+    let Some(delegate @ Delegate::ServicePrincipal { .. }) = policy::delegate(view) else { return None };
+    match cluster.clients.delegate(&delegate).await {
+        Err(ClientError::NotLent(why)) => {
+            let Blocked { reason, message, .. } = rights::not_lent(&delegate.username(), &why);
+            Some(Failure { reason, message, remedy: Remedy::Polled })
+        }
+        _ => None,
+    }
 }
 
 async fn answers_there(cluster: &Cluster, view: &View, spec: &RemoteCluster, reviews: Vec<Review>) -> Result<Vec<Answer>, Failure> {

@@ -1,11 +1,14 @@
 //! Rights that a deployment lacks: who lacks them, and what grants them.
 
+use crate::api::names;
 use crate::api::reason::Reason;
 use crate::api::reference::Identity;
 use crate::cluster::blocked::{Blocked, Until, Wait};
 use crate::identity::access::Right;
 use crate::identity::delegate::Delegate;
+use crate::identity::delegation::Delegation;
 use crate::identity::grants;
+use crate::identity::lender::LendError;
 use crate::policy::check::{Failure, Remedy};
 use crate::policy::stage;
 
@@ -21,7 +24,7 @@ pub(crate) struct Lacking {
 }
 
 /// Names everything that is missing, with the grants. The delegate's come first and decide the reason.
-pub(crate) fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], lacking: &Lacking) -> Blocked {
+pub(crate) fn obstacle(delegate: &Delegate, delegation: Delegation, namespace: &str, wanted: &[Right], lacking: &Lacking) -> Blocked {
     let username = delegate.username();
     let place = place(namespace, wanted);
     let mut grants = Vec::new();
@@ -29,7 +32,7 @@ pub(crate) fn obstacle(delegate: &Delegate, namespace: &str, wanted: &[Right], l
         grants.push(grants::delegate_in_target_too(&delegate.subject(), &lacking.delegate));
     }
     if !lacking.to_become.is_empty() {
-        grants.push(grants::operator_becomes(delegate));
+        grants.push(grants::operator_becomes(delegate, delegation));
     }
     if !lacking.operator.is_empty() {
         grants.push(grants::operator_in_target_too(delegate, &lacking.operator));
@@ -106,6 +109,52 @@ pub(crate) fn no_service_principal(stage: &str, cluster: &str) -> Failure {
     }
 }
 
+/// The host's API server gives no token of the delegate.
+pub(crate) fn not_lent(username: &str, why: &LendError) -> Blocked {
+    let (namespace, account) = names::service_account(username).unwrap_or_default();
+    let (wait, reason, message) = match why {
+        LendError::Absent => (
+            Wait::Somebody,
+            Reason::ServicePrincipalNotFound,
+            format!("ServiceAccount {account} does not exist in namespace {namespace}, so that nobody can deploy as it: create it"),
+        ),
+        LendError::Forbidden => {
+            let delegate = Delegate::of(&Identity { username: username.to_owned(), ..Identity::default() });
+            let grant = grants::operator_becomes(&delegate, Delegation::LentToken);
+            (
+                Wait::Right,
+                Reason::OperatorMayNotActAsDelegate,
+                format!("the operator may not ask for tokens of {username}, by which it acts as it in this cluster. Grant:\n{grant}"),
+            )
+        }
+        LendError::NoNode(node) => (
+            Wait::Server,
+            Reason::TokenNotLent,
+            format!(
+                "no token of {username} can be had, as there is no Node {node}, which it would be bound to: PILOTAGE_NODE of the operator has to name the Node that it runs on"
+            ),
+        ),
+        LendError::Denied(why) => {
+            (Wait::Somebody, Reason::TokenNotLent, format!("a policy of this cluster refuses the operator a token of {username}: {why}"))
+        }
+        LendError::Rejected | LendError::Api(_) => {
+            (Wait::Server, Reason::ServerUnavailable, format!("no token of {username} could be had: {why}; it is asked for again"))
+        }
+    };
+    Blocked::waits(wait, reason, message)
+}
+
+/// A person whom nobody can act as in this cluster.
+pub(crate) fn no_token_of(username: &str) -> Blocked {
+    Blocked::waits(
+        Wait::Somebody,
+        Reason::NeedsServicePrincipal,
+        format!(
+            "{username}, who would deploy, is no ServiceAccount, and this cluster has no constrained impersonation, by which alone the operator acts as people: give the stage a service principal"
+        ),
+    )
+}
+
 /// The delegate's token was rejected: its `ServiceAccount` was deleted, or made anew, or the cluster's keys were exchanged.
 pub(crate) fn token_rejected(cluster: &str) -> Failure {
     Failure {
@@ -168,17 +217,35 @@ mod tests {
         let bot = Delegate::ServicePrincipal { namespace: "host".into(), name: "bot".into() };
         let wanted = [Right::on("patch", "apps", "deployments", "qa")];
         let said = |lacking: Lacking| {
-            let Blocked { reason, message, .. } = obstacle(&bot, "qa", &wanted, &lacking);
+            let Blocked { reason, message, .. } = obstacle(&bot, Delegation::Impersonation, "qa", &wanted, &lacking);
             (reason, message.matches("kind: Role\n").count(), message)
         };
         let (reason, roles, message) = said(Lacking { delegate: wanted.to_vec(), ..Lacking::default() });
         assert_eq!((reason.as_str(), roles), ("DelegateLacksTargetAccess", 1), "{message}");
-        let (reason, roles, message) = said(Lacking { operator: wanted.to_vec(), to_become: bot.to_become(), ..Lacking::default() });
+        let (reason, roles, message) =
+            said(Lacking { operator: wanted.to_vec(), to_become: bot.to_become(Delegation::Impersonation), ..Lacking::default() });
         assert_eq!((reason.as_str(), roles), ("OperatorMayNotActAsDelegate", 2), "{message}");
-        let all = Lacking { delegate: wanted.to_vec(), operator: wanted.to_vec(), to_become: bot.to_become() };
+        let all = Lacking { delegate: wanted.to_vec(), operator: wanted.to_vec(), to_become: bot.to_become(Delegation::Impersonation) };
         let (reason, roles, message) = said(all);
         assert_eq!((reason.as_str(), roles), ("DelegateLacksTargetAccess", 3), "{message}");
         let (_, roles, message) = said(Lacking::default());
         assert!(roles == 0 && message.contains("though reviews say that it holds these rights"), "{message}");
+    }
+
+    #[test]
+    fn why_no_token_is_lent_is_said_with_what_to_do() {
+        let said = |why: &LendError| {
+            let Blocked { reason, message, until } = not_lent("system:serviceaccount:host:bot", why);
+            (reason, until, message)
+        };
+        let (reason, until, message) = said(&LendError::Forbidden);
+        assert_eq!((reason, until), (Reason::OperatorMayNotActAsDelegate, Until::Wait(Wait::Right)));
+        assert!(message.contains("resources: [serviceaccounts/token], resourceNames: [\"bot\"], verbs: [\"create\"]"), "{message}");
+        assert!(message.contains("namespace: host}"), "{message}");
+        let (reason, _, message) = said(&LendError::NoNode("node-1".into()));
+        assert!(reason == Reason::TokenNotLent && message.contains("PILOTAGE_NODE"), "{message}");
+        let (reason, until, _) = said(&LendError::Absent);
+        assert_eq!((reason, until), (Reason::ServicePrincipalNotFound, Until::Wait(Wait::Somebody)));
+        assert!(said(&LendError::Denied("no such audience".into())).2.contains("no such audience"));
     }
 }

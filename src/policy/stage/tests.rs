@@ -3,6 +3,8 @@ use super::*;
 fn view(delegate: DelegateView) -> View {
     View {
         policies_in_force: true,
+        unfit: None,
+        delegation: Delegation::Impersonation,
         host: "host".into(),
         generation: 3,
         pipeline: "standard".into(),
@@ -234,4 +236,31 @@ fn a_token_that_is_not_given_is_said_beside_what_else_is_missing() {
     assert_eq!(judged(&view, |_| false).0, "TokenNotGranted");
     let (reason, message) = judged(&view, |review| review.need == Need::DelegateApproves);
     assert!(reason == "DelegateLacksHostRole" && message.ends_with("\n# no token\n"), "{message}");
+}
+
+#[test]
+fn without_impersonation_only_a_service_account_deploys_and_the_operator_needs_its_tokens() {
+    let lending = |delegate: DelegateView| View { delegation: Delegation::LentToken, ..view(delegate) };
+    assert_eq!(judged(&lending(DelegateView::Requester), |_| false).0, "NeedsServicePrincipal");
+    let (reason, message) = judged(&lending(DelegateView::StageOwner), |_| false);
+    assert!(reason == "NeedsServicePrincipal" && message.contains("as its owner"), "{message}");
+    let ci = Identity { username: "system:serviceaccount:ci:deployer".into(), ..Identity::default() };
+    let owned = View { owner: Some(ci), ..lending(DelegateView::StageOwner) };
+    assert_eq!(judged(&owned, |_| false).0, "", "an owner that is a ServiceAccount has tokens too");
+
+    let bot = View { delegation: Delegation::LentToken, ..bot() };
+    assert_eq!(judged(&bot, |_| false).0, "");
+    let (reason, message) = judged(&bot, |review| review.right.subresource.as_deref() == Some("token") && review.who.is_none());
+    assert_eq!(reason, "OperatorMayNotActAsDelegate");
+    assert!(message.contains("serviceaccounts/token") && !message.contains("impersonate:serviceaccount"), "{message}");
+    let (reason, message) = judged(&bot, |review| review.right.verb == "impersonate-on:serviceaccount:patch");
+    assert!(reason == "OperatorMayNotActAsDelegate" && message.contains("impersonate-on:serviceaccount:patch"), "{message}");
+}
+
+#[test]
+fn a_cluster_on_which_nothing_can_be_deployed_is_named_first() {
+    let why = "Kubernetes v1.33.0 has no constrained impersonation";
+    let unfit = View { unfit: Some(why.into()), ..bot() };
+    let failure = structure(&unfit).err().map(|f| (f.reason.as_str(), f.message));
+    assert_eq!(failure, Some(("PoliciesMissing", why.to_owned())));
 }

@@ -9,6 +9,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+/// The operator's user name.
+const OPERATOR: &str = "system:serviceaccount:pilotage-system:pilotage";
+
 /// A call to the API server.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Call {
@@ -16,7 +19,7 @@ pub struct Call {
     pub at: f64,
     /// How many seconds it took.
     pub took: f64,
-    /// The authenticated user.
+    /// The authenticated user. For a token that the operator was lent it is the operator, which acts as somebody else with it.
     pub user: String,
     /// The groups of that user.
     pub groups: Vec<String>,
@@ -103,10 +106,16 @@ fn parse(line: &[u8]) -> Result<Call> {
     let object = event.object_ref.unwrap_or_default();
     let annotation = |name: &str| event.annotations.get(name).cloned().unwrap_or_default();
     let at = seconds(&event.request_received_timestamp)?;
+    let lent = event.user.is_lent();
+    let (user, impersonated_user) = if lent {
+        (OPERATOR.to_owned(), Some(event.user.username))
+    } else {
+        (event.user.username, event.impersonated_user.map(|user| user.username))
+    };
     Ok(Call {
         at,
         took: seconds(&event.stage_timestamp)? - at,
-        user: event.user.username,
+        user,
         groups: event.user.groups,
         credential: event
             .user
@@ -115,7 +124,7 @@ fn parse(line: &[u8]) -> Result<Call> {
             .and_then(|ids| ids.first())
             .cloned()
             .unwrap_or_default(),
-        impersonated_user: event.impersonated_user.map(|user| user.username),
+        impersonated_user,
         impersonation: event.authentication_metadata.and_then(|metadata| metadata.impersonation_constraint),
         verb: event.verb,
         group: object.api_group,
@@ -189,6 +198,15 @@ struct User {
     username: String,
     groups: Vec<String>,
     extra: std::collections::BTreeMap<String, Vec<String>>,
+}
+
+impl User {
+    /// Whether this is a delegate's token that the operator was lent: it is bound to a node, and to no pod. The operator acts with it as it
+    /// does by impersonation elsewhere, so its calls count as such.
+    fn is_lent(&self) -> bool {
+        let has = |name: &str| self.extra.contains_key(&format!("authentication.kubernetes.io/{name}"));
+        has("node-name") && !has("pod-name")
+    }
 }
 
 #[derive(Deserialize)]

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
+use crate::kubernetes::Kubernetes;
 use crate::{digest, paths};
 
 /// The stages that make kwok's nodes and pods behave like healthy ones. Some of its other stages make them fail at random.
@@ -22,15 +23,18 @@ const VERSIONED: [&str; 2] = ["k8s.io/component-base/version", "k8s.io/client-go
 /// The programs of a control plane, built.
 #[derive(Debug, Clone)]
 pub struct Binaries {
-    dir: PathBuf,
+    /// kubectl, kwok with its stages and the supervisor: always those of the version that Pilotage is developed on.
+    tools: PathBuf,
+    /// etcd and the programs of Kubernetes.
+    servers: PathBuf,
     /// A folder with programs to use instead of ours.
     assets: Option<PathBuf>,
 }
 
 impl Binaries {
-    /// The folder they are in.
+    /// The folder that the servers are in.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        &self.servers
     }
 
     /// How to start one: the program and its first arguments.
@@ -40,14 +44,14 @@ impl Binaries {
             return vec![own(asset)];
         }
         match program {
-            "kubectl" | "kwok" | "supervisor" => vec![own(self.dir.join(program))],
-            _ => vec![own(self.dir.join("controlplane")), program.to_owned()],
+            "kubectl" | "kwok" | "supervisor" => vec![own(self.tools.join(program))],
+            _ => vec![own(self.servers.join("controlplane")), program.to_owned()],
         }
     }
 
     /// kwok's stage files.
     pub(crate) fn stages(&self) -> impl Iterator<Item = PathBuf> {
-        STAGES.iter().map(|stage| self.dir.join(file_name(stage)))
+        STAGES.iter().map(|stage| self.tools.join(file_name(stage)))
     }
 
     fn asset(&self, program: &str) -> Option<PathBuf> {
@@ -56,12 +60,21 @@ impl Binaries {
     }
 }
 
-/// Builds the programs if that was not done yet, and reports it on standard error.
+/// Builds the programs of a version if that was not done yet, and reports it on standard error.
 ///
 /// If `KUBEBUILDER_ASSETS` names a folder with etcd and kube-apiserver, its programs are used instead of ours.
-pub fn binaries() -> Result<Binaries> {
+///
+/// # Errors
+/// If they can't be built.
+pub fn binaries(kubernetes: &Kubernetes) -> Result<Binaries> {
+    let tools = built(&Kubernetes::developed_on()?)?;
+    Ok(Binaries { tools, servers: built(kubernetes)?, assets: assets() })
+}
+
+/// The folder with what is built of a version.
+fn built(kubernetes: &Kubernetes) -> Result<PathBuf> {
     let all = paths::target().join("controlplane");
-    let dir = all.join(fingerprint()?);
+    let dir = all.join(fingerprint(kubernetes)?);
     if !dir.is_dir() {
         std::fs::create_dir_all(&all)?;
         let lock = File::create(all.join("lock"))?;
@@ -70,10 +83,10 @@ pub fn binaries() -> Result<Binaries> {
             lock.lock()?;
         }
         if !dir.is_dir() {
-            build(&dir)?;
+            build(kubernetes, &dir)?;
         }
     }
-    Ok(Binaries { dir, assets: assets() })
+    Ok(dir)
 }
 
 fn assets() -> Option<PathBuf> {
@@ -82,11 +95,16 @@ fn assets() -> Option<PathBuf> {
     complete.then_some(dir)
 }
 
-/// A short hash of everything that the build depends on.
-fn fingerprint() -> Result<String> {
-    let mut parts: Vec<Vec<u8>> = STAGES.iter().chain(&VERSIONED).map(|name| name.as_bytes().to_vec()).collect();
-    parts.extend(sources(&paths::module(), &["", "supervisor/"])?);
-    Ok(digest::short(parts))
+/// A short hash of everything that the build depends on. Of a version that Pilotage is not developed on only the servers are built.
+fn fingerprint(kubernetes: &Kubernetes) -> Result<String> {
+    let names = |all: &[&str]| all.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
+    let module = paths::module();
+    if !kubernetes.is_other() {
+        return Ok(digest::short([names(&STAGES), names(&VERSIONED), sources(&module, &["", "supervisor/"])?].concat()));
+    }
+    let modules = kubernetes.modules();
+    let parts = [std::fs::read(module.join("main.go"))?, std::fs::read(modules)?, std::fs::read(modules.with_extension("sum"))?];
+    Ok(format!("{kubernetes}-{}", digest::short([names(&VERSIONED), parts.to_vec()].concat())))
 }
 
 /// The names and contents of a Go module's files, in order.
@@ -167,41 +185,47 @@ fn program(name: &str, module: &str, package: &str) -> Result<PathBuf> {
 }
 
 /// Builds into a folder that gets its name when it is complete.
-fn build(dir: &Path) -> Result<()> {
-    let module = go_json(&["mod", "edit", "-json"])?;
-    let wanted = module["Go"].as_str().unwrap_or_default();
-    eprintln!(
-        "building etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and kwok from Go modules \
-         (first time: about 9 minutes on 2 cores; cached afterwards)…"
-    );
-    let partial = dir.with_extension("partial");
+fn build(kubernetes: &Kubernetes, dir: &Path) -> Result<()> {
+    let servers = format!("etcd, kube-apiserver, kube-controller-manager and kube-scheduler of Kubernetes {}", kubernetes.version());
+    let tools = if kubernetes.is_other() { "" } else { ", kubectl and kwok" };
+    eprintln!("building {servers}{tools} from Go modules (first time: about 9 minutes on 2 cores; cached afterwards)…");
+    let partial = dir.with_added_extension("partial");
     if partial.exists() {
         std::fs::remove_dir_all(&partial)?;
     }
     std::fs::create_dir_all(&partial)?;
-    let log = dir.with_extension("log");
+    let log = dir.with_added_extension("log");
     let output = File::create(&log)?;
     let mut command = go();
-    command
-        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &linker_flags(&module)?, "-o"])
-        .arg(&partial)
-        .args([".", "./supervisor", "k8s.io/kubernetes/cmd/kubectl", "sigs.k8s.io/kwok/cmd/kwok"])
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output);
-    if !run_reporting("the control plane", &mut command)? {
-        let log = std::fs::read_to_string(&log)?;
-        bail!("building the control plane failed (Go {wanted} or later is needed):\n{log}");
+    command.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &linker_flags(kubernetes), "-o"]).arg(&partial);
+    if kubernetes.is_other() {
+        command.arg("-modfile").arg(kubernetes.modules()).arg(".");
+    } else {
+        command.args([".", "./supervisor", "k8s.io/kubernetes/cmd/kubectl", "sigs.k8s.io/kwok/cmd/kwok"]);
     }
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    let wanted = wanted_go().unwrap_or_default();
+    if !run_reporting(&format!("the control plane of Kubernetes {kubernetes}"), &mut command)? {
+        let log = std::fs::read_to_string(&log)?;
+        bail!("building the control plane failed ({wanted} or later is needed):\n{log}");
+    }
+    if !kubernetes.is_other() {
+        copy_stages(&partial)?;
+    }
+    std::fs::rename(&partial, dir).with_context(|| dir.display().to_string())?;
+    std::fs::remove_file(&log)?;
+    Ok(())
+}
+
+/// kwok's stage files are in its module.
+fn copy_stages(dir: &Path) -> Result<()> {
     let kwok = go_json(&["list", "-m", "-json", "sigs.k8s.io/kwok"])?;
     let kwok = Path::new(kwok["Dir"].as_str().context("go list: no folder")?);
     for stage in STAGES {
         let content = std::fs::read(kwok.join("kustomize/stage").join(stage)).with_context(|| stage.to_owned())?;
         // It is written, not copied: in the module cache the file is read-only.
-        std::fs::write(partial.join(file_name(stage)), content)?;
+        std::fs::write(dir.join(file_name(stage)), content)?;
     }
-    std::fs::rename(&partial, dir).with_context(|| dir.display().to_string())?;
-    std::fs::remove_file(&log)?;
     Ok(())
 }
 
@@ -210,7 +234,7 @@ fn run_reporting(what: &str, command: &mut Command) -> Result<bool> {
     const EVERY: u64 = 15;
     let start = Instant::now();
     let mut next = EVERY;
-    let mut child = command.spawn().context("starting go")?;
+    let mut child = command.spawn().map_err(not_started)?;
     loop {
         if let Some(status) = child.try_wait()? {
             if status.success() {
@@ -232,17 +256,10 @@ fn elapsed(start: Instant) -> String {
 }
 
 /// Without these everything says that it is version 0.0.0.
-fn linker_flags(module: &Value) -> Result<String> {
-    let version = module["Require"]
-        .as_array()
-        .and_then(|all| all.iter().find(|one| one["Path"] == "k8s.io/kubernetes"))
-        .and_then(|kubernetes| kubernetes["Version"].as_str())
-        .context("go.mod names no version of k8s.io/kubernetes")?;
-    let mut numbers = version.trim_start_matches('v').split('.');
-    let major = numbers.next().unwrap_or_default();
-    let minor = numbers.next().unwrap_or_default();
+fn linker_flags(kubernetes: &Kubernetes) -> String {
     let package = "k8s.io/component-base/version";
-    Ok(format!("-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"))
+    let (version, minor) = (kubernetes.version(), kubernetes.minor());
+    format!("-s -w -X {package}.gitVersion={version} -X {package}.gitMajor=1 -X {package}.gitMinor={minor}")
 }
 
 fn go() -> Command {
@@ -252,18 +269,22 @@ fn go() -> Command {
 }
 
 fn go_json(args: &[&str]) -> Result<Value> {
-    let output = match go().args(args).stdin(Stdio::null()).output() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
-            "the test control plane is built with Go, and there is no `go` in PATH; install the version that \
-             tests/controlplane/go.mod names ({}), or a later one",
-            wanted_go().unwrap_or_default()
-        ),
-        output => output.context("starting go")?,
-    };
+    let output = go().args(args).stdin(Stdio::null()).output().map_err(not_started)?;
     if !output.status.success() {
         bail!("go {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
     }
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn not_started(error: std::io::Error) -> anyhow::Error {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return anyhow::Error::new(error).context("starting go");
+    }
+    anyhow!(
+        "the test control plane is built with Go, and there is no `go` in PATH; install the version that tests/controlplane/go.mod \
+         names ({}), or a later one",
+        wanted_go().unwrap_or_default()
+    )
 }
 
 /// The version that go.mod names, read without Go.

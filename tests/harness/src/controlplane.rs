@@ -1,7 +1,5 @@
 //! Starts a control plane, and offers what its tests need.
 
-use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
@@ -13,8 +11,10 @@ use crate::binaries::{Binaries, binaries};
 use crate::certificates::Authority;
 use crate::kubeconfig::{self, Credential};
 use crate::kubectl::Kubectl;
+use crate::kubernetes::Kubernetes;
 use crate::process::{self, Pid, Signal, wait_until};
-use crate::supervisor::{self, Probe, Process, Spec, Supervisor};
+use crate::processes::{self, Ports};
+use crate::supervisor::{self, Spec, Supervisor};
 use crate::{digest, nodes, paths, ports, readiness};
 
 /// The variable that names the folder of a running control plane.
@@ -26,6 +26,11 @@ const DESCRIPTION: &str = "controlplane.json";
 /// How a control plane is started.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// The version of its servers. `None`: the one that [`crate::kubernetes::ENVIRONMENT`] names, or else the one that Pilotage is
+    /// developed on.
+    pub kubernetes: Option<Kubernetes>,
+    /// Whether Pilotage is installed there as on versions without constrained impersonation, whatever the version.
+    pub lends_tokens: bool,
     /// Its folder, which is created anew. `None`: a folder of its own, which is removed at the end unless the variable `KEEP` is 1.
     pub dir: Option<PathBuf>,
     /// Whether etcd waits until its writes are on the disk. Tests of behaviour need not wait. Measurements must.
@@ -47,6 +52,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            kubernetes: None,
+            lends_tokens: std::env::var("PILOTAGE_DELEGATION").is_ok_and(|way| way == "token"),
             dir: None,
             durable_etcd: false,
             scheduler: true,
@@ -64,6 +71,8 @@ impl Default for Options {
 pub struct ControlPlane {
     dir: PathBuf,
     server: String,
+    kubernetes: Kubernetes,
+    lends_tokens: bool,
     binaries: Binaries,
     supervisor: Option<Supervisor>,
 }
@@ -71,18 +80,16 @@ pub struct ControlPlane {
 #[derive(Serialize, Deserialize)]
 struct Description {
     server: String,
-}
-
-struct Ports {
-    etcd: u16,
-    etcd_peer: u16,
-    apiserver: u16,
+    /// The minor version, such as `1.36`.
+    kubernetes: String,
+    lends_tokens: bool,
 }
 
 impl ControlPlane {
     /// Starts one and waits until it is ready for tests. Before, it builds the programs if that was not done yet.
     pub fn start(options: &Options) -> Result<Self> {
-        let binaries = binaries()?;
+        let kubernetes = options.kubernetes.clone().map_or_else(Kubernetes::from_env, Ok)?;
+        let binaries = binaries(&kubernetes)?;
         let temporary = options.dir.is_none();
         let dir = match &options.dir {
             Some(dir) => std::path::absolute(dir)?,
@@ -92,7 +99,7 @@ impl ControlPlane {
         let remove = temporary && std::env::var_os("KEEP").is_none_or(|keep| keep != "1");
         let mut retries = 3;
         loop {
-            match Self::start_once(&dir, remove, options, &binaries) {
+            match Self::start_once(&dir, remove, options, &kubernetes, &binaries) {
                 // Somebody took a port after we had found it free.
                 Err(error) if retries > 0 && error.to_string().contains("address already in use") => retries -= 1,
                 Err(error) => {
@@ -107,7 +114,7 @@ impl ControlPlane {
         }
     }
 
-    fn start_once(dir: &Path, remove: bool, options: &Options, binaries: &Binaries) -> Result<Self> {
+    fn start_once(dir: &Path, remove: bool, options: &Options, kubernetes: &Kubernetes, binaries: &Binaries) -> Result<Self> {
         if dir.exists() {
             std::fs::remove_dir_all(dir).with_context(|| dir.display().to_string())?;
         }
@@ -122,7 +129,7 @@ impl ControlPlane {
         link_kubectl(dir, binaries)?;
         let spec = Spec {
             dir: dir.to_owned(),
-            processes: processes(dir, &authority, &ports, &server, options, binaries)?,
+            processes: processes::all(dir, &authority, &ports, &server, options, binaries)?,
             // In a folder that is removed, there is nothing to wait for.
             stop_seconds: if remove { 0 } else { 5 },
             remove,
@@ -133,7 +140,9 @@ impl ControlPlane {
         } else {
             Some(Supervisor::start(binaries, &spec)?)
         };
-        let control_plane = Self { dir: dir.to_owned(), server, binaries: binaries.clone(), supervisor };
+        let lends_tokens = options.lends_tokens || !kubernetes.has_constrained_impersonation();
+        let control_plane =
+            Self { dir: dir.to_owned(), server, kubernetes: kubernetes.clone(), lends_tokens, binaries: binaries.clone(), supervisor };
         if let Err(error) = control_plane.wait_ready(options) {
             let tails: String = spec.processes.iter().map(|p| supervisor::tail(&p.log)).collect();
             if options.detached {
@@ -141,7 +150,11 @@ impl ControlPlane {
             }
             return Err(error.context(tails));
         }
-        let description = Description { server: control_plane.server.clone() };
+        let description = Description {
+            server: control_plane.server.clone(),
+            kubernetes: kubernetes.to_string(),
+            lends_tokens: control_plane.lends_tokens,
+        };
         std::fs::write(dir.join(DESCRIPTION), serde_json::to_vec(&description)?)?;
         Ok(control_plane)
     }
@@ -169,7 +182,9 @@ impl ControlPlane {
         let path = dir.join(DESCRIPTION);
         let description = std::fs::read(&path).with_context(|| path.display().to_string())?;
         let description: Description = serde_json::from_slice(&description)?;
-        Ok(Self { dir, server: description.server, binaries: binaries()?, supervisor: None })
+        let kubernetes: Kubernetes = description.kubernetes.parse()?;
+        let Description { server, lends_tokens, .. } = description;
+        Ok(Self { dir, server, binaries: binaries(&kubernetes)?, kubernetes, lends_tokens, supervisor: None })
     }
 
     /// Attaches to the one that `PILOTAGE_CONTROLPLANE` names, or else starts
@@ -194,6 +209,11 @@ impl ControlPlane {
     /// Its folder.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The version of its servers.
+    pub fn kubernetes(&self) -> &Kubernetes {
+        &self.kubernetes
     }
 
     /// Its programs.
@@ -263,6 +283,11 @@ impl ControlPlane {
         self.kubectl_as(&self.admin_kubeconfig())
     }
 
+    /// Whether the operator acts as delegates with lent tokens there, as on older versions.
+    pub fn lends_tokens(&self) -> bool {
+        self.lends_tokens
+    }
+
     /// kubectl with a kubeconfig.
     pub fn kubectl_as(&self, kubeconfig: &Path) -> Kubectl {
         let argv = self.binaries.argv("kubectl").into_iter().map(Into::into).collect();
@@ -321,11 +346,11 @@ impl ControlPlane {
     }
 }
 
-fn log(dir: &Path, name: &str) -> PathBuf {
+pub(crate) fn log(dir: &Path, name: &str) -> PathBuf {
     dir.join("logs").join(format!("{name}.log"))
 }
 
-fn write_identity(authority: &Authority, server: &str, user: &str, groups: &[&str], path: &Path) -> Result<()> {
+pub(crate) fn write_identity(authority: &Authority, server: &str, user: &str, groups: &[&str], path: &Path) -> Result<()> {
     let identity = authority.client(user, groups)?;
     kubeconfig::write(path, server, &authority.pem()?, user, &Credential::Certificate(&identity))
 }
@@ -364,135 +389,4 @@ fn temporary_dir() -> Result<PathBuf> {
     }
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     Ok(all.join(format!("{}-{number}", std::process::id())))
-}
-
-fn etcd_args(dir: &Path, etcd_url: &str, ports: &Ports, options: &Options) -> Vec<String> {
-    let peer_url = format!("http://127.0.0.1:{}", ports.etcd_peer);
-    let mut etcd = vec![
-        format!("--data-dir={}", dir.join("etcd").display()),
-        format!("--listen-client-urls={etcd_url}"),
-        format!("--advertise-client-urls={etcd_url}"),
-        format!("--listen-peer-urls={peer_url}"),
-        format!("--initial-advertise-peer-urls={peer_url}"),
-        format!("--initial-cluster=default={peer_url}"),
-        "--log-level=warn".into(),
-    ];
-    if !options.durable_etcd {
-        etcd.push("--unsafe-no-fsync".into());
-    }
-    etcd
-}
-
-fn apiserver_args(dir: &Path, authority: &Authority, etcd_url: &str, ports: &Ports, server: &str, options: &Options) -> Vec<String> {
-    let pki = |name: &str| authority.file(name).display().to_string();
-    let mut apiserver = vec![
-        format!("--etcd-servers={etcd_url}"),
-        "--bind-address=127.0.0.1".into(),
-        "--advertise-address=127.0.0.1".into(),
-        format!("--secure-port={}", ports.apiserver),
-        // An Endpoints object with a loopback address is invalid.
-        "--endpoint-reconciler-type=none".into(),
-        format!("--tls-cert-file={}", pki("apiserver.crt")),
-        format!("--tls-private-key-file={}", pki("apiserver.key")),
-        format!("--client-ca-file={}", pki("ca.crt")),
-        "--authorization-mode=RBAC".into(),
-        format!("--service-account-issuer={server}"),
-        format!("--service-account-key-file={}", pki("service-accounts.pub")),
-        format!("--service-account-signing-key-file={}", pki("service-accounts.key")),
-        "--service-cluster-ip-range=10.96.0.0/16".into(),
-        "--allow-privileged=true".into(),
-        format!("--audit-policy-file={}", dir.join("audit-policy.yaml").display()),
-        format!("--audit-log-path={}", dir.join("audit.log").display()),
-        // It is written before the next request of the same client is answered, and never rotated: tests count the lines.
-        "--audit-log-mode=blocking".into(),
-        "--audit-log-maxsize=1000000".into(),
-    ];
-    apiserver.extend(options.apiserver_args.iter().cloned());
-    apiserver
-}
-
-fn processes(
-    dir: &Path,
-    authority: &Authority,
-    ports: &Ports,
-    server: &str,
-    options: &Options,
-    binaries: &Binaries,
-) -> Result<Vec<Process>> {
-    let seconds = u32::try_from(options.ready_within.as_secs())?;
-    let pki = |name: &str| authority.file(name).display().to_string();
-    // Each is a user of its own, so that the audit log shows which one called. Kubernetes has roles for two of them, but none for kwok.
-    let kubeconfig = |user: &str, groups: &[&str]| {
-        let path = dir.join("kubeconfigs").join(user);
-        write_identity(authority, server, user, groups, &path)?;
-        anyhow::Ok(format!("--kubeconfig={}", path.display()))
-    };
-    let process = |name: &str, args: Vec<String>| Process {
-        name: name.to_owned(),
-        argv: [binaries.argv(name), args].concat(),
-        env: BTreeMap::new(),
-        log: log(dir, name),
-        restart: true,
-        ready: None,
-    };
-
-    let etcd_url = format!("http://127.0.0.1:{}", ports.etcd);
-    let mut controller_manager = vec![
-        kubeconfig("system:kube-controller-manager", &[])?,
-        "--leader-elect=false".into(),
-        "--use-service-account-credentials=true".into(),
-        format!("--service-account-private-key-file={}", pki("service-accounts.key")),
-        format!("--root-ca-file={}", pki("ca.crt")),
-        format!("--cluster-signing-cert-file={}", pki("ca.crt")),
-        format!("--cluster-signing-key-file={}", pki("ca.key")),
-        "--secure-port=0".into(),
-        // Tests wait for the deletion of namespaces and for garbage collection.
-        "--concurrent-namespace-syncs=20".into(),
-        "--concurrent-gc-syncs=40".into(),
-        "--kube-api-qps=200".into(),
-        "--kube-api-burst=400".into(),
-        // Nodes must not be given up because the API server or kwok is stopped.
-        "--node-monitor-grace-period=10m".into(),
-    ];
-    controller_manager.extend(options.controller_manager_args.iter().cloned());
-
-    let mut all = vec![
-        Process {
-            ready: Some(Probe { url: format!("{etcd_url}/health"), ca: None, seconds }),
-            ..process("etcd", etcd_args(dir, &etcd_url, ports, options))
-        },
-        Process {
-            ready: Some(Probe { url: format!("{server}/readyz"), ca: Some(authority.file("ca.crt")), seconds }),
-            ..process("kube-apiserver", apiserver_args(dir, authority, &etcd_url, ports, server, options))
-        },
-        process("kube-controller-manager", controller_manager),
-    ];
-    if options.scheduler {
-        let args = vec![
-            kubeconfig("system:kube-scheduler", &[])?,
-            "--leader-elect=false".into(),
-            "--secure-port=0".into(),
-            "--kube-api-qps=200".into(),
-            "--kube-api-burst=400".into(),
-        ];
-        all.push(process("kube-scheduler", args));
-    }
-    if options.nodes > 0 {
-        let mut args = vec![
-            kubeconfig("kwok", &["system:masters"])?,
-            "--manage-all-nodes=true".into(),
-            // Without leases the nodes would be considered lost after a while.
-            "--node-lease-duration-seconds=200".into(),
-        ];
-        args.extend(binaries.stages().map(|stage| format!("--config={}", stage.display())));
-        let kwok = process("kwok", args);
-        all.push(Process {
-            // Otherwise it looks for a configuration in the home folder.
-            env: BTreeMap::from([("KWOK_WORKDIR".into(), dir.join("kwok").display().to_string())]),
-            ..kwok
-        });
-    }
-    // The audit log exists from the start, so that it can be read.
-    File::create(dir.join("audit.log"))?;
-    Ok(all)
 }

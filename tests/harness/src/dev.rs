@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::controlplane::{ControlPlane, Options};
 use crate::install::{self, Operator};
+use crate::kubernetes::Kubernetes;
 use crate::process::wait_until;
 use crate::{audit_check, paths, supervisor};
 
@@ -21,10 +22,15 @@ pub fn dir() -> PathBuf {
 }
 
 /// Starts it, or attaches to it if it runs already. Returns whether it ran.
+///
+/// # Errors
+/// If it can't be started, or one of another version runs.
 pub fn up() -> Result<(ControlPlane, bool)> {
     if supervisor::runs(&dir()) {
-        let control_plane = ControlPlane::attach(&dir());
-        return Ok((control_plane.context("it is being started, or hangs; `pilotage-dev down` ends it")?, true));
+        let running = ControlPlane::attach(&dir()).context("it is being started, or hangs; `pilotage-dev down` ends it")?;
+        let (runs, wanted) = (running.kubernetes(), Kubernetes::from_env()?);
+        ensure!(*runs == wanted, "one of Kubernetes {runs} runs, not of {wanted}; `pilotage-dev down` ends it");
+        return Ok((running, true));
     }
     let options = Options { dir: Some(dir()), detached: true, ..Options::default() };
     Ok((ControlPlane::start(&options)?, false))
@@ -44,13 +50,13 @@ pub fn operate(control_plane: &ControlPlane, program: &Path) -> Result<Operator>
 /// # Errors
 /// See [`operate`].
 pub fn operate_with(control_plane: &ControlPlane, program: &Path, told: &[(&str, &str)]) -> Result<Operator> {
-    install::install(&control_plane.kubectl(), &paths::workspace())?;
+    install::install(control_plane, &paths::workspace())?;
     let token = control_plane.service_account_token("pilotage-system", "pilotage")?;
     let mut credentials = File::options().create(true).append(true).open(credentials_file(control_plane))?;
     writeln!(credentials, "{}", audit_check::credential(&token)?)?;
     let kubeconfig = control_plane.token_kubeconfig(&token, None)?;
     // Any port: tests and benches run in parallel, and read the API server, not this.
-    let env = [&[("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")], told].concat();
+    let env = [&[("PILOTAGE_ADMIN_ADDRESS", "127.0.0.1:0")], install::way(control_plane.lends_tokens()), told].concat();
     let mut operator = Operator::start(program, &kubeconfig, &control_plane.dir().join("operator.log"), &env)?;
     let kubectl = control_plane.kubectl();
     let holder = ["get", "lease", "pilotage", "-n", "pilotage-system", "-o", "jsonpath={.spec.holderIdentity}", "--ignore-not-found"];

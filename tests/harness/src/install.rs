@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::controlplane::ControlPlane;
 use crate::kubectl::Kubectl;
 use crate::process::{self, Pid, Signal, wait_until};
 
@@ -30,12 +31,26 @@ const INSTALLED: [&str; 8] = [
     "deploy/operator/role.yaml",
 ];
 
+/// What an operator is told about how it acts as delegates: with tokens that are bound to a node, as on older versions, or by impersonation.
+pub fn way(lends_tokens: bool) -> &'static [(&'static str, &'static str)] {
+    if lends_tokens {
+        &[("PILOTAGE_DELEGATION", "token"), ("PILOTAGE_NODE", "node-1")]
+    } else {
+        &[("PILOTAGE_DELEGATION", "impersonation")]
+    }
+}
+
 /// Installs Pilotage from the source tree in `root`, without the operator itself, and waits until it is in force: an API server uses kinds,
 /// policies and aggregated roles some moments after they are stored.
 ///
 /// # Errors
 /// If something is refused, or is not in force after a minute.
-pub fn install(kubectl: &Kubectl, root: &Path) -> Result<()> {
+pub fn install(control_plane: &ControlPlane, root: &Path) -> Result<()> {
+    let kubectl = control_plane.kubectl();
+    if control_plane.lends_tokens() {
+        install_for_older(&kubectl, root)?;
+        return admission_check(&kubectl, true);
+    }
     for part in INSTALLED {
         let path = root.join(part);
         let path = path.to_str().with_context(|| format!("{} is no text", path.display()))?;
@@ -44,14 +59,47 @@ pub fn install(kubectl: &Kubectl, root: &Path) -> Result<()> {
             kubectl.ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", path])?;
         }
     }
-    admission_check(kubectl)
+    admission_check(&kubectl, false)
+}
+
+/// What kustomize makes of `deploy/` with the component for older versions, but for the Deployment.
+///
+/// # Errors
+/// If kustomize refuses it.
+pub fn built_for_older(kubectl: &Kubectl, root: &Path) -> Result<Vec<Value>> {
+    // kustomize takes only paths that are relative to its own file, and no file that is within what it names.
+    let overlay = root.join("target").join(format!("older-{}", std::process::id()));
+    std::fs::create_dir_all(&overlay)?;
+    let text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../deploy]\n\
+                components: [../../deploy/components/older-kubernetes]\n";
+    std::fs::write(overlay.join("kustomization.yaml"), text)?;
+    let built = kubectl.ok(&["kustomize", &overlay.to_string_lossy()])?;
+    std::fs::remove_dir_all(&overlay)?;
+    Ok(serde_saphyr::from_multiple(&built)?)
+}
+
+fn install_for_older(kubectl: &Kubectl, root: &Path) -> Result<()> {
+    let all = built_for_older(kubectl, root)?;
+    let (kinds, others): (Vec<Value>, Vec<Value>) = all
+        .into_iter()
+        .filter(|object| object["kind"] != "Deployment" && object["kind"] != "PodDisruptionBudget")
+        .partition(|object| object["kind"] == "CustomResourceDefinition");
+    let apply = |objects: Vec<Value>| {
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        let applied = kubectl.run_with(&["apply", "--server-side", "-f", "-"], &list)?;
+        ensure!(applied.ok, "installing Pilotage: {}", applied.stderr);
+        Ok(())
+    };
+    apply(kinds)?;
+    kubectl.ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &root.join("crds").to_string_lossy()])?;
+    apply(others)
 }
 
 /// Waits until the policies are in force and the aggregated roles are complete.
-fn admission_check(kubectl: &Kubectl) -> Result<()> {
+fn admission_check(kubectl: &Kubectl, lends_tokens: bool) -> Result<()> {
     let start = Instant::now();
     loop {
-        let missing = missing(kubectl)?;
+        let missing = missing(kubectl, lends_tokens)?;
         let Some(missing) = missing else {
             return Ok(());
         };
@@ -66,7 +114,7 @@ fn admission_check(kubectl: &Kubectl) -> Result<()> {
 ///
 /// The API server starts to use policies in the order in which they were stored, separately for validating and mutating ones. Those of
 /// stages are the last of both. The others are tried if it costs nothing.
-fn missing(kubectl: &Kubectl) -> Result<Option<String>> {
+fn missing(kubectl: &Kubectl, lends_tokens: bool) -> Result<Option<String>> {
     let stage = |owner: &str| {
         format!(
             "apiVersion: pilotage.dev/v1alpha1\nkind: Stage\nmetadata: {{name: probe, namespace: pilotage-system}}\n\
@@ -92,8 +140,21 @@ fn missing(kubectl: &Kubectl) -> Result<Option<String>> {
             return Ok(Some(format!("the policy {policy} does not refuse yet: {}", answer.stderr.trim())));
         }
     }
-    for (field, object) in [("requestedBy", request("")), ("owner", stage(""))] {
-        let answer = kubectl.run_with(&["create", "--dry-run=server", "-o", "json", "-f", "-"], &object)?;
+    if lends_tokens {
+        let lent = [
+            "--as=system:serviceaccount:default:probe",
+            "--as-group=system:masters",
+            "--as-user-extra=authentication.kubernetes.io/node-name=probe",
+        ];
+        let plain = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: probe, namespace: pilotage-system}\n";
+        let answer = kubectl.run_with(&[&["create", "--dry-run=server", "-f", "-"][..], &lent].concat(), plain)?;
+        if answer.ok || !answer.stderr.contains("ValidatingAdmissionPolicy 'pilotage-lent-token'") {
+            return Ok(Some(format!("the policy pilotage-lent-token does not refuse yet: {}", answer.stderr.trim())));
+        }
+    }
+    let filled = [("requestedBy", request("")), ("owner", stage(""))];
+    for (field, object) in filled.iter().filter(|_| !lends_tokens) {
+        let answer = kubectl.run_with(&["create", "--dry-run=server", "-o", "json", "-f", "-"], object)?;
         let made: Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
         if made["spec"][field]["username"].as_str().is_none() {
             return Ok(Some(format!("spec.{field} is not filled yet: {}", answer.stderr.trim())));

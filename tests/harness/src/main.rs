@@ -1,7 +1,7 @@
 //! `pilotage-dev`: a control plane for development.
 
-use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pilotage_harness::process::{self, Pid, Signal};
 use pilotage_harness::watch_recorder::WatchRecorder;
-use pilotage_harness::{ControlPlane, Options, audit_check, binaries, controlplane, demo, dev};
+use pilotage_harness::{ControlPlane, Kubernetes, Options, audit_check, binaries, controlplane, demo, dev, kubernetes, selection};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -21,8 +21,12 @@ const USAGE: &str = "usage: pilotage-dev COMMAND
                                    runs a command with a control plane of its own
   up [--operator PROGRAM]          starts a control plane that stays, or reuses the running one
   down                             ends it
+  tests [--essentials]             reads what tests there are (`cargo test -- --list`), and prints the arguments with which those that
+                                   can hold on this version run; on standard error, which are left out and why
   demo --operator PROGRAM          plays the example from development to production
 
+  With --kubernetes VERSION after COMMAND, such as 1.33, the control plane is of that version. It does the same as the variable
+  PILOTAGE_KUBERNETES. Without, it is of the version that Pilotage is developed on.
   With --operator Pilotage is installed, and that program runs as its operator, under the rights that deploy/ gives it.
   With --trail the command must be all the tests: when it has succeeded, the audit log is read, and it fails after all where the
   operator wrote to a target as anybody but whom a plan names, was refused what no test means to be refused, or holds a right that
@@ -40,6 +44,11 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(args: &[OsString]) -> Result<ExitCode> {
+    if let [command, flag, version, rest @ ..] = args
+        && flag == "--kubernetes"
+    {
+        return on(version, command, rest);
+    }
     match args.first().and_then(|command| command.to_str()) {
         Some("build") => build(args.get(1).is_some_and(|flag| flag == "--all")),
         Some("run") => {
@@ -53,6 +62,7 @@ fn dispatch(args: &[OsString]) -> Result<ExitCode> {
         }
         Some("up") => up(operator(&args[1..])?.0.as_deref()),
         Some("down") => down(),
+        Some("tests") => tests(args.get(1).is_some_and(|flag| flag == "--essentials")),
         Some("demo") => {
             let program = operator(&args[1..])?.0.context("demo: which operator? --operator PROGRAM")?;
             demo::run(&program)?;
@@ -60,6 +70,14 @@ fn dispatch(args: &[OsString]) -> Result<ExitCode> {
         }
         _ => bail!("{USAGE}"),
     }
+}
+
+/// Becomes this program with the variable set, so that everything that it starts follows it.
+fn on(version: &OsStr, command: &OsStr, rest: &[OsString]) -> Result<ExitCode> {
+    let kubernetes: Kubernetes = version.to_string_lossy().parse()?;
+    let program = std::env::current_exe()?;
+    let error = Command::new(&program).env(kubernetes::ENVIRONMENT, kubernetes.to_string()).arg(command).args(rest).exec();
+    Err(error).with_context(|| program.display().to_string())
 }
 
 /// Removes `--operator PROGRAM` from the beginning.
@@ -75,7 +93,7 @@ fn operator(args: &[OsString]) -> Result<(Option<PathBuf>, &[OsString])> {
 }
 
 fn build(all: bool) -> Result<ExitCode> {
-    println!("{}", binaries::binaries()?.dir().display());
+    println!("{}", binaries::binaries(&Kubernetes::from_env()?)?.dir().display());
     if all {
         for program in [binaries::registry()?, binaries::helm()?, binaries::release()?] {
             println!("{}", program.display());
@@ -86,10 +104,11 @@ fn build(all: bool) -> Result<ExitCode> {
 
 fn up(operator: Option<&Path>) -> Result<ExitCode> {
     let (control_plane, ran) = dev::up()?;
+    let version = control_plane.kubernetes().version();
     if ran {
-        println!("The control plane runs already.");
+        println!("The control plane runs already. It is Kubernetes {version}.");
     } else {
-        println!("The control plane runs. `pilotage-dev down` ends it.");
+        println!("The control plane runs. It is Kubernetes {version}. `pilotage-dev down` ends it.");
     }
     if let Some(program) = operator {
         dev::run_operator(&control_plane, program)?;
@@ -106,6 +125,16 @@ fn up(operator: Option<&Path>) -> Result<ExitCode> {
 
 fn down() -> Result<ExitCode> {
     println!("{}", if dev::down()? { "The control plane has ended." } else { "No control plane runs." });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tests(essentials: bool) -> Result<ExitCode> {
+    let kubernetes = Kubernetes::from_env()?;
+    let selected = selection::select(&kubernetes, essentials, &std::io::read_to_string(std::io::stdin())?)?;
+    for left_out in &selected.left_out {
+        eprintln!("not on Kubernetes {kubernetes}: {left_out}");
+    }
+    println!("{}", selected.arguments.join(" "));
     Ok(ExitCode::SUCCESS)
 }
 

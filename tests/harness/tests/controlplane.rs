@@ -82,7 +82,8 @@ fn the_audit_log_tells_who_called_how() -> Result<()> {
     assert_eq!((refused.code, refused.decision.as_str(), refused.acting_user()), (403, "", "audited"));
     assert!(refused.message.contains("cannot impersonate"), "{}", refused.message);
     assert_eq!((lent.user.as_str(), lent.acting_user(), lent.decision.as_str()), ("admin", "audited", "allow"));
-    assert_eq!(lent.impersonation.as_deref(), Some("impersonate:user-info"));
+    let constrained = control_plane.kubernetes().has_constrained_impersonation();
+    assert_eq!(lent.impersonation.as_deref(), constrained.then_some("impersonate:user-info"));
     Ok(())
 }
 

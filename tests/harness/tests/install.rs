@@ -22,9 +22,9 @@ fn apply(kubectl: &Kubectl, part: &str) -> Result<String> {
 fn pilotage_is_installed_and_its_example_applied() -> Result<()> {
     let control_plane = ControlPlane::from_env()?;
     let admin = control_plane.kubectl();
-    install(&admin, &root())?;
+    install(&control_plane, &root())?;
     // Installing twice changes nothing.
-    install(&admin, &root())?;
+    install(&control_plane, &root())?;
 
     let user = |name: &str, groups: &[&str]| anyhow::Ok(control_plane.kubectl_as(&control_plane.user_kubeconfig(name, groups)?));
     apply(&admin, "platform.yaml")?;

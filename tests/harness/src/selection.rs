@@ -1,0 +1,77 @@
+//! Which tests run on a version of Kubernetes: `tests/versions.yaml`.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::kubernetes::Kubernetes;
+use crate::paths;
+
+/// What `tests/versions.yaml` says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Versions {
+    /// The tests that show on a version, in a few minutes, that Pilotage does its main job there and refuses what matters most.
+    essentials: Vec<String>,
+    /// The tests that can't hold on all versions.
+    only: Vec<Only>,
+}
+
+/// A test that can't hold on all versions.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Only {
+    test: String,
+    /// The first version on which it holds.
+    from: Option<String>,
+    /// The last version on which it holds.
+    to: Option<String>,
+    /// Why it can't hold on others.
+    because: String,
+}
+
+/// Which tests run.
+#[derive(Debug)]
+pub struct Selection {
+    /// The arguments of a test program.
+    pub arguments: Vec<String>,
+    /// What is left out, and why, for people.
+    pub left_out: Vec<String>,
+}
+
+/// Chooses from all tests, as test programs list them with `--list`.
+///
+/// # Errors
+/// If the file names a test that is not there, or that two programs have.
+pub fn select(kubernetes: &Kubernetes, essentials: bool, listed: &str) -> Result<Selection> {
+    let path = paths::workspace().join("tests/versions.yaml");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    choose(&serde_saphyr::from_str(&text).with_context(|| path.display().to_string())?, kubernetes, essentials, listed)
+}
+
+fn choose(versions: &Versions, kubernetes: &Kubernetes, essentials: bool, listed: &str) -> Result<Selection> {
+    let tests: Vec<&str> = listed.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    for name in versions.essentials.iter().chain(versions.only.iter().map(|only| &only.test)) {
+        let found = tests.iter().filter(|test| *test == name).count();
+        ensure!(found == 1, "tests/versions.yaml: there is not one test {name}, but {found}");
+    }
+    let mut left_out = BTreeSet::new();
+    let mut told = Vec::new();
+    for only in &versions.only {
+        let minor = |name: &String| name.parse::<Kubernetes>().map(|version| version.minor());
+        let from = only.from.as_ref().map(minor).transpose()?.unwrap_or_default();
+        let to = only.to.as_ref().map(minor).transpose()?.unwrap_or(u32::MAX);
+        if !(from..=to).contains(&kubernetes.minor()) {
+            left_out.insert(only.test.as_str());
+            told.push(format!("{}: {}", only.test, only.because));
+        }
+    }
+    let mut arguments = vec!["--exact".to_owned()];
+    if essentials {
+        arguments.extend(versions.essentials.iter().filter(|name| !left_out.contains(name.as_str())).cloned());
+    } else {
+        arguments.extend(left_out.iter().flat_map(|name| ["--skip".to_owned(), (*name).to_owned()]));
+    }
+    Ok(Selection { arguments, left_out: told })
+}
