@@ -144,9 +144,11 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     );
     let state = State::default();
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
-    let asking = Config { connect_timeout: Some(VERSION_TIMEOUT), read_timeout: Some(VERSION_TIMEOUT), ..config.clone() };
+    let mut asking = config.clone();
+    (asking.connect_timeout, asking.read_timeout) = (Some(VERSION_TIMEOUT), Some(VERSION_TIMEOUT));
+    let asking = Client::try_from(asking)?;
     let served = tokio::select! {
-        served = version(&Client::try_from(asking)?) => served,
+        served = version(&asking) => served,
         () = stop.cancelled() => return Ok(()),
     };
     tell(&served, options.delegation);

@@ -41,7 +41,8 @@ pub(crate) async fn check(reader: &Client, planned: &Planned, is_again: bool) ->
         return Ok(Verdict::default());
     }
     let api: Api<ResourceQuota> = Api::namespaced(reader.clone(), planned.namespace());
-    match retrying(|| api.list(&page())).await {
+    let page = page();
+    match retrying(|| api.list(&page)).await {
         Ok(quotas) => Ok(judge(&quotas.items, planned, &asked)),
         // If the administrator doesn't let the operator read quotas, the plan says so, and the server decides.
         Err(error) if errors::classify(&error) == Cause::Unauthorized => {
