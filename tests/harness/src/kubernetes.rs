@@ -110,7 +110,6 @@ impl FromStr for Kubernetes {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 mod tests {
     use super::*;
 

@@ -77,7 +77,6 @@ fn choose(versions: &Versions, kubernetes: &Kubernetes, essentials: bool, listed
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 mod tests {
     use super::*;
 
