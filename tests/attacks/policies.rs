@@ -10,7 +10,7 @@ use pilotage_harness::{ControlPlane, Options, dev};
 use serde_json::json;
 
 use crate::attempt::ignored;
-use crate::scene::{at_the_gate, restores, until_may};
+use crate::scene::{at_the_gate, delegate, patch_status, restores, until_may};
 use crate::world::{World, outcome, phase};
 
 /// Waits until stage `qa` says that the policies are missing.
@@ -48,7 +48,9 @@ async fn without_its_policies_nothing_deploys() {
     bindings.delete("pilotage-request-status", &DeleteParams::default()).await.unwrap();
     until_missing(&world).await;
     // An approval has no effect as long as anybody could have given it.
-    world.decide("qa", "orders", "Approved").await.unwrap();
+    let hash = world.until_request("orders", |_| true).await.status.unwrap().run.plan.unwrap().hash;
+    let decision = json!({"status": {"approval": {"decision": "Approved", "by": delegate(&world, "qa"), "planHash": hash}}});
+    patch_status(&world, world.bot("qa").await, "orders", decision).await.unwrap();
     let held = world.until_request("orders", |r: &DeploymentRequest| outcome(r).1.contains("PoliciesMissing")).await;
     let arrived = Api::<ConfigMap>::namespaced(world.admin.clone(), &world.qa).get_opt("orders").await.unwrap();
     let harmless = arrived.is_none() && held.status.as_ref().unwrap().run.start_time.is_none();

@@ -84,7 +84,7 @@ async fn with_lent_tokens_the_plugin_deploys_and_everybody_is_told_what_is_weake
     world.apply(&[world.solution("orders", "1.0.0"), world.config("orders", "orders", json!({}))]).await;
     // The plugin says who asks and who decides.
     let asked = |world: &World| {
-        let said = plugin(&user("dana", &["makers"]), &["deploy", "orders", "1.0.0", "--stage", "qa", "-n", &world.dev, "-o", "name"]);
+        let said = plugin(&user("dana", &["makers"]), &["deploy", "orders", "--to", "qa", "-n", &world.dev, "-o", "name"]);
         said.trim().rsplit_once('/').map(|(_, name)| name.to_owned())
     };
     let name = world.until("the plugin asks", async || asked(&world)).await;

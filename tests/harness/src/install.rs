@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -68,7 +69,10 @@ pub fn install(control_plane: &ControlPlane, root: &Path) -> Result<()> {
 /// If kustomize refuses it.
 pub fn built_for_older(kubectl: &Kubectl, root: &Path) -> Result<Vec<Value>> {
     // kustomize takes only paths that are relative to its own file, and no file that is within what it names.
-    let overlay = root.join("target").join(format!("older-{}", std::process::id()));
+    // Several may install at once.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let overlay = root.join("target").join(format!("older-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&overlay)?;
     let text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../deploy]\n\
                 components: [../../deploy/components/older-kubernetes]\n";
