@@ -146,9 +146,9 @@ pub async fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let admin = tokio::spawn(admin::serve(args.admin_address, state.clone(), stop.clone()));
     let mut asking = config.clone();
     (asking.connect_timeout, asking.read_timeout) = (Some(VERSION_TIMEOUT), Some(VERSION_TIMEOUT));
-    let client = Client::try_from(asking)?;
+    let asking = Client::try_from(asking)?;
     let served = tokio::select! {
-        served = version(&client) => served,
+        served = version(&asking) => served,
         () = stop.cancelled() => return Ok(()),
     };
     tell(&served, options.delegation);

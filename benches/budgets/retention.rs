@@ -146,7 +146,8 @@ async fn one(operator: &Client, scene: &Scene, number: usize, now: Timestamp) ->
         "apiVersion": "pilotage.dev/v1alpha1", "kind": "Artifact",
         "metadata": {"name": format!("{solution}-{version}"), "namespace": host},
         "spec": {
-            "solution": {"name": solution, "version": version}, "digest": digest, "source": {"environment": "dev"},
+            // No pipeline's: the other pipelines of the bench keep everything that could come into their first stage.
+            "solution": {"name": solution, "version": version}, "digest": digest, "source": {"environment": "former"},
             "exportedBy": {"username": "dana"}, "exportedAt": stored, "objectCount": 1, "size": 100, "storedSize": 100, "chunks": 1,
             "objects": [{"apiVersion": "v1", "kind": "ConfigMap", "name": solution}],
         },

@@ -124,7 +124,7 @@ words! {
         DelegateLacksTargetAccess => "Apply what the message prints",
         /// The target is in another cluster, and the stage has no service principal
         RemoteNeedsServicePrincipal => "Give it one",
-        /// The cluster has no constrained impersonation, so that the operator acts as ServiceAccounts alone, and the stage deploys as people
+        /// The cluster has no constrained impersonation, so that the operator acts as service principals alone, and the stage has none
         NeedsServicePrincipal => "Give it a service principal",
         /// The API server gives the operator no token of the delegate, by which it acts in clusters without constrained impersonation
         TokenNotLent => "See the message",

@@ -55,7 +55,9 @@ async fn applied_at_once_it_works_and_applied_again_it_changes_nothing(name: &st
     let world = world(name).await;
     let mut all = everything(&world);
     order(&mut all);
-    all.iter_mut().for_each(|object| world.write_as("olga", &[], object));
+    for object in &mut all {
+        world.write_as("olga", &[], object);
+    }
     let list = json!({"apiVersion": "v1", "kind": "List", "items": all}).to_string();
     let olga = world.olgas_kubectl();
     let run = |args: &[&str]| {

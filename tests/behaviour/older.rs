@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::PostParams;
 use pilotage::api::reference::Identity;
 use pilotage::api::{DeploymentRequest, Pipeline, Stage};
-use pilotage_harness::{ControlPlane, Options, dev};
+use pilotage_harness::{ControlPlane, Installed, Options, dev};
 use serde_json::{Value, json};
 
 use crate::world::{World, outcome, phase, unrecorded};
@@ -133,7 +133,7 @@ async fn with_lent_tokens_the_plugin_deploys_and_everybody_is_told_what_is_weake
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_can_not_be_had_is_asked_for_again_when_its_node_is_there() {
     let (plane, operator) = tokio::task::spawn_blocking(|| {
-        let plane = ControlPlane::start(&Options { lends_tokens: true, ..Options::default() }).unwrap();
+        let plane = ControlPlane::start(&Options { installed: Installed::LendingTokens, ..Options::default() }).unwrap();
         let operator = dev::operate_with(&plane, OPERATOR.as_ref(), &[("PILOTAGE_NODE", "late")]).unwrap();
         (plane, operator)
     })

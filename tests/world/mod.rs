@@ -16,7 +16,7 @@ use kube::core::{ApiResource, GroupVersionKind, NamespaceResourceScope};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use pilotage::api::{DeploymentRequest, condition};
 use pilotage_harness::install::Operator;
-use pilotage_harness::{ControlPlane, Kubectl, Options, audit, dev};
+use pilotage_harness::{ControlPlane, Installed, Kubectl, Options, audit, dev};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -135,7 +135,7 @@ impl World {
             return (Self::on(shared, name).await.with_pipeline().await, None);
         }
         let (plane, operator) = tokio::task::spawn_blocking(|| {
-            let plane = ControlPlane::start(&Options { lends_tokens: true, ..Options::default() }).unwrap();
+            let plane = ControlPlane::start(&Options { installed: Installed::LendingTokens, ..Options::default() }).unwrap();
             let operator = dev::operate(&plane, program.as_ref()).unwrap();
             (plane, operator)
         })

@@ -2,7 +2,7 @@
 //! created only after the approval.
 
 use k8s_openapi::api::core::v1::{ResourceQuota, ResourceQuotaSpec};
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, VersionMatch};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 
@@ -41,9 +41,7 @@ pub(crate) async fn check(reader: &Client, planned: &Planned, is_again: bool) ->
         return Ok(Verdict::default());
     }
     let api: Api<ResourceQuota> = Api::namespaced(reader.clone(), planned.namespace());
-    // From the server's watch cache: a list of what is newest waits there up to 100 ms for word from etcd, and what a quota says is used
-    // follows the writes with a delay anyhow. The server decides when something is written.
-    let page = ListParams::default().limit(MAX_QUOTAS).match_any();
+    let page = page();
     match retrying(|| api.list(&page)).await {
         Ok(quotas) => Ok(judge(&quotas.items, planned, &asked)),
         // If the administrator doesn't let the operator read quotas, the plan says so, and the server decides.
@@ -57,6 +55,13 @@ pub(crate) async fn check(reader: &Client, planned: &Planned, is_again: bool) ->
         }
         Err(error) => Err(error),
     }
+}
+
+/// From the server's watch cache: a list of what is newest waits there up to 100 ms for word from etcd, and what a quota says is used follows
+/// the writes with a delay anyhow. The server decides when something is written. Beside a limit, kube leaves out the version 0, which would
+/// say the same as 1.
+fn page() -> ListParams {
+    ListParams::default().limit(MAX_QUOTAS).matching(VersionMatch::NotOlderThan).at("1")
 }
 
 /// What the plan uses in addition to the existing objects.

@@ -23,14 +23,23 @@ pub const ENVIRONMENT: &str = "PILOTAGE_CONTROLPLANE";
 /// The file in a control plane's folder that says where it listens. It is written when the control plane is ready.
 const DESCRIPTION: &str = "controlplane.json";
 
+/// How Pilotage is installed on a control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Installed {
+    /// As its version needs.
+    ForItsVersion,
+    /// As on versions without constrained impersonation, whatever the version.
+    LendingTokens,
+}
+
 /// How a control plane is started.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The version of its servers. `None`: the one that [`crate::kubernetes::ENVIRONMENT`] names, or else the one that Pilotage is
     /// developed on.
     pub kubernetes: Option<Kubernetes>,
-    /// Whether Pilotage is installed there as on versions without constrained impersonation, whatever the version.
-    pub lends_tokens: bool,
+    /// How Pilotage is installed there.
+    pub installed: Installed,
     /// Its folder, which is created anew. `None`: a folder of its own, which is removed at the end unless the variable `KEEP` is 1.
     pub dir: Option<PathBuf>,
     /// Whether etcd waits until its writes are on the disk. Tests of behaviour need not wait. Measurements must.
@@ -53,7 +62,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             kubernetes: None,
-            lends_tokens: std::env::var("PILOTAGE_DELEGATION").is_ok_and(|way| way == "token"),
+            installed: match std::env::var("PILOTAGE_DELEGATION") {
+                Ok(way) if way == "token" => Installed::LendingTokens,
+                _ => Installed::ForItsVersion,
+            },
             dir: None,
             durable_etcd: false,
             scheduler: true,
@@ -140,7 +152,7 @@ impl ControlPlane {
         } else {
             Some(Supervisor::start(binaries, &spec)?)
         };
-        let lends_tokens = options.lends_tokens || !kubernetes.has_constrained_impersonation();
+        let lends_tokens = options.installed == Installed::LendingTokens || !kubernetes.has_constrained_impersonation();
         let control_plane =
             Self { dir: dir.to_owned(), server, kubernetes: kubernetes.clone(), lends_tokens, binaries: binaries.clone(), supervisor };
         if let Err(error) = control_plane.wait_ready(options) {

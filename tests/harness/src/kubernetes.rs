@@ -108,3 +108,32 @@ impl FromStr for Kubernetes {
         Ok(found.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_that_make_tests_is_here_and_the_other_way_round() {
+        let makefile = std::fs::read_to_string(paths::workspace().join("Makefile")).unwrap();
+        let tested = makefile.lines().find_map(|line| line.strip_prefix("VERSIONS ?= ")).unwrap();
+        let here: Vec<_> = Kubernetes::all().unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(here, tested.split(' ').collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_versions_modules_are_all_of_that_version() {
+        for kubernetes in Kubernetes::all().unwrap() {
+            let text = std::fs::read_to_string(kubernetes.modules()).unwrap();
+            let own = kubernetes.version().replace("v1.", "v0.");
+            let pinned: Vec<&str> = text.lines().filter(|line| line.contains(" => k8s.io/")).collect();
+            assert!(pinned.len() > 30 && pinned.iter().all(|line| line.ends_with(&format!(" {own}"))), "{kubernetes}: {pinned:#?}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_not_here_is_told_which_are() {
+        let error = "1.20".parse::<Kubernetes>().unwrap_err().to_string();
+        assert!(error.starts_with("there is no control plane of Kubernetes 1.20, but of 1.33, "), "{error}");
+    }
+}

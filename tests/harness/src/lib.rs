@@ -28,7 +28,7 @@ pub mod supervisor;
 pub mod table;
 pub mod watch_recorder;
 
-pub use controlplane::{ControlPlane, Options};
+pub use controlplane::{ControlPlane, Installed, Options};
 pub use kubectl::{Kubectl, Output};
 pub use kubernetes::Kubernetes;
 pub use registry::Registry;

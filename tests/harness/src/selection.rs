@@ -75,3 +75,45 @@ fn choose(versions: &Versions, kubernetes: &Kubernetes, essentials: bool, listed
     }
     Ok(Selection { arguments, left_out: told })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTED: &str = "a::older: test\na::newer: test\na::always: test\n\n3 tests, 0 benchmarks\n";
+
+    fn versions() -> Versions {
+        let only = |test: &str, from: Option<&str>, to: Option<&str>| Only {
+            test: test.into(),
+            from: from.map(Into::into),
+            to: to.map(Into::into),
+            because: "it can't".into(),
+        };
+        Versions {
+            essentials: vec!["a::always".into(), "a::newer".into()],
+            only: vec![only("a::newer", Some("1.36"), None), only("a::older", None, Some("1.35"))],
+        }
+    }
+
+    #[test]
+    fn what_can_not_hold_is_left_out_and_told() {
+        for (version, left_out) in [("1.35", "a::newer"), ("1.36", "a::older")] {
+            let selected = choose(&versions(), &version.parse().unwrap(), false, LISTED).unwrap();
+            assert_eq!(selected.arguments, ["--exact", "--skip", left_out]);
+            assert_eq!(selected.left_out, [format!("{left_out}: it can't")]);
+        }
+    }
+
+    #[test]
+    fn essentials_are_named() {
+        let chosen = |version: &str| choose(&versions(), &version.parse().unwrap(), true, LISTED).unwrap().arguments;
+        assert_eq!(chosen("1.37"), ["--exact", "a::always", "a::newer"]);
+        assert_eq!(chosen("1.33"), ["--exact", "a::always"]);
+    }
+
+    #[test]
+    fn a_name_that_is_no_test_is_an_error() {
+        let error = choose(&versions(), &Kubernetes::developed_on().unwrap(), false, "a::always: test\na::newer: test\n").unwrap_err();
+        assert!(error.to_string().contains("there is not one test a::older, but 0"), "{error}");
+    }
+}

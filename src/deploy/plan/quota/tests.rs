@@ -97,3 +97,12 @@ fn a_quota_for_some_pods_is_left_to_the_server_and_pods_that_say_nothing_are_tol
     assert!(verdict.short.is_empty());
     assert!(verdict.told[0].reason == "QuotaNeedsResources" && verdict.told[0].message.contains("requests.cpu of Deployment web"));
 }
+
+#[test]
+fn quotas_are_read_from_the_cache_of_the_server_within_a_limit() {
+    let request = kube::core::Request::new("/x").list(&page()).unwrap();
+    let query = request.uri().query().unwrap_or_default();
+    for part in ["limit=", "resourceVersion=1", "resourceVersionMatch=NotOlderThan"] {
+        assert!(query.contains(part), "{query}");
+    }
+}
