@@ -9,7 +9,7 @@ use pilotage::api::Stage;
 use pilotage_harness::install::Operator;
 use serde_json::{Value, json};
 
-use crate::attempt::{ignored, refused};
+use crate::attempt::{ignored, refused, told};
 use crate::proof;
 use crate::scene::{account, at_the_gate, create, operator, patch_status, requests, until_may};
 use crate::world::{World, binding, client, filling, phase, recorder, role, unrecorded};
@@ -89,6 +89,21 @@ async fn the_operator_is_lent_no_token_that_is_more_than_lent() {
     done(operator).await;
 }
 
+/// Also where nothing is ever lent, because somebody may have asked for such a token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_with_the_mark_of_lent_ones_decides_nothing_on_any_version() {
+    let world = World::new("marked").await;
+    at_the_gate(&world, "orders").await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(world.admin.clone(), &world.host);
+    let wanted = serde_json::from_value(wanted()).unwrap();
+    let token = accounts.create_token_request("bot-qa", &PostParams::default(), &wanted).await.unwrap().status.unwrap().token.unwrap();
+    let marked = client(world.plane.token_kubeconfig(&token, None).unwrap()).await;
+    let attempt = world.approve_as(marked, "orders", "Approved");
+    refused(291, "the delegate's gate, with a token that is bound to a node", attempt, 403, &["lent"]).await;
+    world.decide("qa", "orders", "Approved").await.unwrap();
+    assert_eq!(phase(&world.end("orders").await), "Succeeded");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lent_token_decides_nothing_and_configures_nothing() {
     let (world, operator) = lending("lent-decides").await;
@@ -97,8 +112,9 @@ async fn a_lent_token_decides_nothing_and_configures_nothing() {
     let hash = requests(&world, world.admin.clone()).get("orders").await.unwrap().status.unwrap().run.plan.unwrap().hash;
     let me = format!("system:serviceaccount:{}:bot-qa", world.host);
     let decision = json!({"status": {"approval": {"decision": "Approved", "by": me, "planHash": hash}}});
-    refused(291, "the delegate's gate, with a lent token", patch_status(&world, stolen.clone(), "orders", decision), 403, &["lent"]).await;
-
+    // Of the two policies that refuse it, either may speak.
+    let refusal = patch_status(&world, stolen.clone(), "orders", decision).await.unwrap_err().to_string();
+    told(291, "the delegate's gate, with a lent token", &refusal, &["lent", "denied request"]);
     let everything = json!([
         {"apiGroups": ["pilotage.dev"], "resources": ["deploymentrequests", "stages", "pipelines"], "verbs": ["get", "create", "patch", "delete", "deploy", "administer"]},
         {"apiGroups": ["pilotage.dev"], "resources": ["environments"], "verbs": ["use"]},

@@ -128,6 +128,7 @@ fn the_image_is_the_same_each_time_and_runs_as_the_deployment_says() {
     let child = command
         .envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("KUBERNETES_SERVICE_HOST", host), ("KUBERNETES_SERVICE_PORT", server_port)])
         .envs([("PILOTAGE_HOSTS", none.as_str()), ("PILOTAGE_LEASE_NAME", none.as_str())])
+        .envs(pilotage_harness::install::way(plane.lends_tokens()).iter().copied())
         .env("PILOTAGE_ADMIN_ADDRESS", format!("127.0.0.1:{port}"))
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
