@@ -62,13 +62,15 @@ impl Binaries {
 
 /// Builds the programs of a version if that was not done yet, and reports it on standard error.
 ///
-/// If `KUBEBUILDER_ASSETS` names a folder with etcd and kube-apiserver, its programs are used instead of ours.
+/// If `KUBEBUILDER_ASSETS` names a folder with etcd and kube-apiserver, its programs are used instead of ours, but not where another version
+/// is asked for than the one that Pilotage is developed on.
 ///
 /// # Errors
 /// If they can't be built.
 pub fn binaries(kubernetes: &Kubernetes) -> Result<Binaries> {
     let tools = built(&Kubernetes::developed_on()?)?;
-    Ok(Binaries { tools, servers: built(kubernetes)?, assets: assets() })
+    let assets = if kubernetes.is_other() { None } else { assets() };
+    Ok(Binaries { tools, servers: built(kubernetes)?, assets })
 }
 
 /// The folder with what is built of a version.
@@ -187,8 +189,8 @@ fn program(name: &str, module: &str, package: &str) -> Result<PathBuf> {
 /// Builds into a folder that gets its name when it is complete.
 fn build(kubernetes: &Kubernetes, dir: &Path) -> Result<()> {
     let servers = format!("etcd, kube-apiserver, kube-controller-manager and kube-scheduler of Kubernetes {}", kubernetes.version());
-    let tools = if kubernetes.is_other() { "" } else { ", kubectl and kwok" };
-    eprintln!("building {servers}{tools} from Go modules (first time: about 9 minutes on 2 cores; cached afterwards)…");
+    let (tools, minutes) = if kubernetes.is_other() { ("", 7) } else { (", kubectl and kwok", 9) };
+    eprintln!("building {servers}{tools} from Go modules (first time: about {minutes} minutes on 2 cores; cached afterwards)…");
     let partial = dir.with_added_extension("partial");
     if partial.exists() {
         std::fs::remove_dir_all(&partial)?;
