@@ -16,9 +16,10 @@ endef
 # minutes that Pilotage works there: $(call tests,VERSION,--essentials).
 VERSIONS ?= 1.33 1.34 1.35 1.36 1.37
 OLDEST := $(firstword $(VERSIONS))
+DEVELOPED_ON := $(shell sed -n 's/.*k8s.io\/kubernetes v\(1\.[0-9]*\).*/\1/p' tests/controlplane/go.mod | head -n 1)
 SUITES := --test behaviour --test attacks --test faults
 define tests
-set -o pipefail; chosen=$$($(CARGO) test --quiet $(SUITES) -- --list | target/debug/pilotage-dev tests --kubernetes $(1) $(2)) && \
+set -o pipefail; $(CARGO) test --no-run $(SUITES) && chosen=$$($(CARGO) test --quiet $(SUITES) -- --list | target/debug/pilotage-dev tests --kubernetes $(1) $(2)) && \
   target/debug/pilotage-dev run --kubernetes $(1) --operator target/debug/pilotage $(3) -- $(CARGO) test $(SUITES) -- $$chosen
 endef
 
@@ -42,7 +43,7 @@ down: ## Stop what `make up` started
 test: ## Run all tests, on one real control plane, and the demo; and the essentials on the oldest version of Kubernetes
 	$(call build,,debug,--bins,--all,$(OLDEST))
 	@$(CARGO) test --lib --test controlplane --test install
-	@target/debug/pilotage-dev run --operator target/debug/pilotage --trail -- $(CARGO) test $(SUITES)
+	@$(call tests,$(DEVELOPED_ON),,--trail)
 	@target/debug/pilotage-dev demo --operator target/debug/pilotage
 	@$(call tests,$(OLDEST),--essentials)
 

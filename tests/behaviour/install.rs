@@ -69,8 +69,8 @@ fn bound(rules: &str, name: &str, user: &str) -> String {
     )
 }
 
-/// Applies the overlay of the page: another image, a component and a patch.
-fn apply_overlay(plane: &ControlPlane, overlay: &str) {
+/// Applies the overlay of the page: another image, a component and a patch. Builds those that are for other clusters.
+fn apply_overlay(plane: &ControlPlane, overlay: &str, older: &str) {
     let kubectl = plane.kubectl();
     let folder = plane.dir().join("overlay");
     std::fs::create_dir_all(&folder).unwrap();
@@ -81,8 +81,16 @@ fn apply_overlay(plane: &ControlPlane, overlay: &str) {
     let pod = kubectl.json(&["get", "deployment", "pilotage", "-n", "pilotage-system"]).unwrap()["spec"]["template"]["spec"].take();
     assert_eq!(pod["containers"][0]["image"], "registry.contoso.test/pilotage:0.1.0");
     assert!(pod["containers"][0]["env"].to_string().contains("contoso-host,fabrikam-host"), "{pod}");
-    std::fs::write(folder.join("kustomization.yaml"), overlay.replace("network-policy", "prometheus")).unwrap();
-    assert!(run(plane, &format!("kubectl kustomize {}", folder.display())).unwrap().contains("kind: PodMonitor"));
+    let built = |overlay: &str| {
+        std::fs::write(folder.join("kustomization.yaml"), overlay).unwrap();
+        run(plane, &format!("kubectl kustomize {}", folder.display())).unwrap()
+    };
+    assert!(built(&overlay.replace("network-policy", "prometheus")).contains("kind: PodMonitor"));
+    let older = built(older);
+    for there in ["name: PILOTAGE_DELEGATION", "name: pilotage-lent-token\n", "https://oidc.contoso.test/cluster-1"] {
+        assert!(older.contains(there), "{there}");
+    }
+    assert!(!older.contains("kind: MutatingAdmissionPolicy"));
 }
 
 #[test]
@@ -114,8 +122,8 @@ fn the_page_on_installing_does_what_it_says() {
     for namespace in ["contoso-dev", "contoso-qa"] {
         kubectl.ok(&["create", "namespace", namespace]).unwrap();
     }
-    let overlay = with(&manifests, "# kustomization.yaml");
-    let whole: Vec<&String> = manifests.iter().filter(|block| block.contains("apiVersion: ") && *block != overlay).collect();
+    let is_manifest = |block: &&String| block.contains("apiVersion: ") && !block.contains("kind: Kustomization");
+    let whole: Vec<&String> = manifests.iter().filter(is_manifest).collect();
     assert_eq!(whole.len(), 7, "host, development, its Events, three grants of a target, delegate");
     for manifest in whole {
         kubectl.apply(manifest).unwrap();
@@ -149,7 +157,8 @@ fn the_page_on_installing_does_what_it_says() {
     let reason = "--for=jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=NotOwnerOfServicePrincipal";
     kubectl.ok(&["wait", "stage/standard-prod", "-n", "contoso-host", reason, "--timeout=60s"]).unwrap();
 
-    apply_overlay(&plane, overlay);
+    let older = format!("{}{}", with(&manifests, "components/older-kubernetes"), with(&manifests, "name: pilotage-audiences"));
+    apply_overlay(&plane, with(&manifests, "components/network-policy"), &older);
 
     // A registry for large artifacts, with its credentials mounted. An upgrade keeps this.
     let folder = plane.dir().join("artifact-store");
