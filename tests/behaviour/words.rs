@@ -35,6 +35,7 @@ async fn what_is_written_outside_of_a_host_is_warned_of_and_not_current() {
     objects.push(request);
     for object in &mut objects {
         object["metadata"]["namespace"] = aside.as_str().into();
+        world.write_as("admin", &["system:masters"], object);
     }
     let kubectl = world.plane.kubectl();
     for object in &objects {

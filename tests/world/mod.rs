@@ -274,6 +274,7 @@ impl World {
             let groups = [groups, &["system:authenticated"]].concat();
             object["spec"]["requestedBy"] = json!({"username": who, "groups": groups});
         } else if object["kind"] == "Stage" {
+            let groups: Vec<&&str> = groups.iter().filter(|group| !group.starts_with("system:")).collect();
             object["spec"]["owner"] = json!({"username": who, "groups": groups});
         }
     }
