@@ -47,7 +47,7 @@ test: ## Run all tests, on one real control plane, and the demo; and the essenti
 	@target/debug/pilotage-dev demo --operator target/debug/pilotage
 	@$(call tests,$(OLDEST),--essentials)
 
-test-versions: ## Run all tests on a control plane of each version of Kubernetes, or of those in VERSIONS (an hour and a half)
+test-versions: ## Run all tests on a control plane of each version of Kubernetes, or of those in VERSIONS
 	$(call build,,debug,--bins,--all)
 	@for version in $(VERSIONS); do \
 	  echo "Kubernetes $$version"; target/debug/pilotage-dev build --kubernetes $$version && \
