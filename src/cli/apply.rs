@@ -72,3 +72,13 @@ fn refused(done: &str, what: &str, error: &kube::Error) -> anyhow::Error {
     let code = if matches!(error, kube::Error::Api(status) if status.code == 403) { Exit::NotAllowed } else { Exit::Failed };
     code.because(format!("{done}{what} was refused: {why}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_says_nobody_is_known_by_how_it_is_refused() {
+        assert!(include_str!("../../deploy/admission/stage.yaml").contains(OWNER_NOT_FILLED_IN));
+    }
+}
