@@ -320,7 +320,7 @@ impl ArtifactStore {
                 return Err(mismatch(&place, &actual));
             }
             let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|error| unreadable(error.to_string()))?);
-            self.just_read().note(&uid, &expected, &bundle);
+            self.just_read().note(&uid, &expected, &bundle, bytes.len());
             return Ok(bundle);
         };
         // Each layer is unpacked before the next one is fetched.
